@@ -1,0 +1,102 @@
+# Everything one does with a checkout; `make help` lists it. Needs make and Python 3.11 or newer with venv, nothing else.
+#
+#   make demo                      set up .venv and run the demonstration
+#   make demo PYTHON=python3.12    the same with another interpreter
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+# A kernel of the same name elsewhere on the machine must not be taken for the one in .venv.
+export JUPYTER_PREFER_ENV_PATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Each cell of a notebook is a test: it must run, and show again what is committed.
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=60 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo lab test lint format types unit notebooks bench wheel clean distclean
+
+help: ## list what make can do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed-demo ## set up .venv (package, console script, Jupyter kernel) and run the demonstration
+	@$(BIN)/raftoral-nb demo
+
+lab: $(VENV)/.installed-demo ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab --ServerApp.root_dir='$(CURDIR)/notebooks'
+
+# The checks go on after a failure, so that one call shows everything there is to mend; pytest's summary comes last.
+test: $(VENV)/.installed-test ## run every check and test: ruff, mypy, pytest, the notebooks, the browser
+	@failed=0; \
+	echo '== ruff check'; $(BIN)/ruff check . || failed=1; \
+	echo '== ruff format --check'; $(BIN)/ruff format --check . || failed=1; \
+	echo '== mypy'; $(BIN)/mypy || failed=1; \
+	[ $$failed -eq 0 ] || echo '== A check above failed. The tests follow, and make will fail whatever they say.'; \
+	echo '== pytest'; $(BIN)/python -m pytest $(NBVAL) tests $(NOTEBOOKS) || failed=1; \
+	exit $$failed
+
+lint: $(VENV)/.installed-test ## run ruff (no changes)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test ## run mypy, strict
+	$(BIN)/mypy
+
+unit: $(VENV)/.installed-test ## run the tests that are quick: no wheel, browser or notebooks
+	$(BIN)/python -m pytest -m 'not browser and not wheel' tests
+
+format: $(VENV)/.installed-test ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebooks: $(VENV)/.installed-test ## run the notebooks and write their outputs (no widget state, no times)
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.kernel_name=python3 \
+		--ExecutePreprocessor.store_widget_state=False \
+		--ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+
+bench: $(VENV)/.installed-demo ## measure checkpoints, beside bare PySyncObj
+	$(BIN)/python benchmarks/checkpoint_latency.py
+
+wheel: $(VENV)/.installed-test ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## remove what tools left behind
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find raftoral_nb kernel_ext tests benchmarks notebooks \
+		\( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+distclean: clean ## the same, and .venv
+	rm -rf $(VENV)
+
+# --- How .venv is made. Stamps inside it say what was done, so that removing it forgets them too. --------------------
+
+define install
+	@echo "Installing raftoral-nb[$(1)] into $(VENV); the first time takes a minute or two ..."
+	@$(BIN)/python -m pip install --quiet --editable '.[$(1)]'
+	@$(BIN)/python -m ipykernel install --sys-prefix --name raftoral-nb --display-name 'Python (raftoral-nb)' >/dev/null
+endef
+
+$(VENV)/.installed-demo: $(VENV)/.made pyproject.toml
+	$(call install,demo)
+	@touch $@
+
+# The extra `test` contains `demo`.
+$(VENV)/.installed-test: $(VENV)/.made pyproject.toml
+	$(call install,test)
+	@touch $(VENV)/.installed-demo $@
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "There is no $(PYTHON) here. raftoral-nb needs Python 3.11 or newer: install it," \
+			"or name it, as in: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "raftoral-nb needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+			"Name a newer one, as in: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@

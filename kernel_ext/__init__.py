@@ -1,0 +1,24 @@
+"""The IPython side of raftoral_nb: `%raftoral`, `%%workflow` and the live view. Load it with `%load_ext raftoral_nb`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = ["load_ipython_extension", "unload_ipython_extension"]
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Adds the magics, their completion and the display of clusters and runs to the shell. Loading it twice adds nothing."""
+    from .extension import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Takes all of it out again, stops the cluster the magics started, and closes its views."""
+    from .extension import unload
+
+    unload(shell)

@@ -1,0 +1,107 @@
+"""What Tab offers after `%raftoral` and `%%workflow`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
+
+from .parsing import FLAGS, LEADER, LEADER_COMMANDS, LOG_LEVELS, NODE_COMMANDS, SUBCOMMANDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+_LINE: Final = re.compile(r"(?:^|=)\s*%raftoral\s+(?P<rest>.*)$")
+_CELL: Final = re.compile(r"^\s*%%workflow\s+(?P<rest>.*)$")
+
+
+@dataclass(frozen=True)
+class Known:
+    """The names that can be completed, as they are now. `functions` are workflows of the notebook, registered or not."""
+
+    nodes: tuple[int, ...] = ()
+    workflows: tuple[str, ...] = ()
+    run_ids: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
+
+
+def offers(rest: str, known: Known) -> list[str] | None:
+    """What may stand where `rest`, the text after `%raftoral ` up to the cursor, ends; None to leave it to Python.
+
+    Offers are whole words; whoever asks keeps those that begin as the last word does.
+    """
+    words = rest.split()
+    current = "" if not words or rest[-1].isspace() else words.pop()
+    if not words:
+        return list(SUBCOMMANDS)
+    name, before = words[0], words[1:]
+    previous = before[-1] if before else ""
+    numbers = [str(number) for number in known.nodes]
+    if name in NODE_COMMANDS:
+        return [] if before else numbers + [LEADER] * (name in LEADER_COMMANDS)
+    values = {
+        "--log-level": list(LOG_LEVELS),
+        "--node": numbers,
+        "--nodes": [],
+        "--last": [],
+        "--version": [],
+        "--id": [],
+    }
+    if previous in values:
+        return values[previous]
+    flags = [flag for flag in FLAGS.get(name, ()) if flag not in before]
+    if current.startswith("-"):
+        return flags
+    if name == "run":
+        # Behind the name, and any flags with their values, stands Python.
+        return None if before else list(known.workflows)
+    if name == "register" and not before:
+        return list(known.functions)
+    if name == "log" and not [word for word in before if not word.startswith("-")]:
+        return list(known.run_ids) + flags
+    return flags
+
+
+def workflow_offers(rest: str, known: Known) -> list[str]:
+    """The same for `%%workflow`: a name, and one flag."""
+    before = rest.split() if not rest or rest[-1].isspace() else rest.split()[:-1]
+    if "--version" in before:
+        return []
+    return [*known.workflows, "--version"] if not before else ["--version"]
+
+
+def make_matcher(known: Callable[[], Known]) -> Callable[[CompletionContext], SimpleMatcherResult]:
+    """A matcher for `IPCompleter.custom_matchers`; `known` is asked at each completion, and must not block."""
+
+    def match(context: CompletionContext) -> SimpleMatcherResult:
+        line = _LINE.search(context.text_until_cursor)
+        cell = _CELL.search(context.text_until_cursor) if context.cursor_line == 0 else None
+        found: Sequence[str] | None = None
+        rest = ""
+        if line:
+            rest = line["rest"]
+            found = offers(rest, known())
+        elif cell:
+            rest = cell["rest"]
+            found = workflow_offers(rest, known())
+        if found is None:
+            return {"completions": [], "suppress": False}
+        return _result(found, rest, context.token)
+
+    match.__qualname__ = "raftoral_matcher"
+    decorated: Any = context_matcher(identifier="raftoral_matcher")(match)
+    return decorated  # type: ignore[no-any-return] # IPython's decorator is untyped
+
+
+def _result(found: Iterable[str], rest: str, token: str) -> SimpleMatcherResult:
+    """IPython replaces its own token, which may be only the end of our word (it splits at `-`): the rest must not repeat."""
+    word = "" if not rest or rest[-1].isspace() else rest.rsplit(maxsplit=1)[-1]
+    kept = word[: len(word) - len(token)] if token and word.endswith(token) else ""
+    matching = [offer[len(kept) :] for offer in found if offer.startswith(word)]
+    return {
+        "completions": [SimpleCompletion(text=offer, type="raftoral") for offer in matching],
+        "matched_fragment": token if word else "",
+        "suppress": True,
+    }

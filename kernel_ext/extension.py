@@ -1,0 +1,79 @@
+"""Putting the extension into a shell, and taking all of it out again."""
+
+from __future__ import annotations
+
+import atexit
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+from traitlets import TraitError
+
+from .completion import make_matcher
+from .display import formatters
+from .magics import RaftoralMagics
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+
+@dataclass
+class _Loaded:
+    """What was put into one shell."""
+
+    magics: RaftoralMagics
+    matcher: Any
+    formats: dict[type, Any]
+
+
+# Kept here and not on the shell: the extension has two names (raftoral_nb, kernel_ext), and both mean this one.
+_loaded: Final[WeakKeyDictionary[InteractiveShell, _Loaded]] = WeakKeyDictionary()
+
+
+def load(shell: Any) -> None:
+    """See `load_ipython_extension`; `shell` is an `InteractiveShell`, whose parts are mostly untyped."""
+    if shell in _loaded:
+        return
+    magics = _make_magics(shell)
+    shell.register_magics(magics)
+    shell.configurables.append(magics)
+    matcher = make_matcher(magics.session.known)
+    if shell.Completer is not None:
+        shell.Completer.custom_matchers.append(matcher)
+    formats = formatters()
+    for kind, bundle in formats.items():
+        shell.display_formatter.mimebundle_formatter.for_type(kind, bundle)
+    _loaded[shell] = _Loaded(magics, matcher, formats)
+    # The engine's threads end with the process; this is for the views and for a stop that is in order.
+    atexit.register(magics.session.close)
+
+
+def unload(shell: Any) -> None:
+    """See `unload_ipython_extension`."""
+    loaded = _loaded.pop(shell, None)
+    if loaded is None:
+        return
+    for kind in loaded.formats:
+        shell.display_formatter.mimebundle_formatter.pop(kind, None)
+    if shell.Completer is not None and loaded.matcher in shell.Completer.custom_matchers:
+        shell.Completer.custom_matchers.remove(loaded.matcher)
+    if loaded.magics in shell.configurables:
+        shell.configurables.remove(loaded.magics)
+    manager = shell.magics_manager
+    for place, names in loaded.magics.magics.items():
+        for name in names:
+            manager.magics[place].pop(name, None)
+    manager.registry.pop(type(loaded.magics).__name__, None)
+    atexit.unregister(loaded.magics.session.close)
+    loaded.magics.session.close()
+
+
+def _make_magics(shell: Any) -> RaftoralMagics:
+    try:
+        return RaftoralMagics(shell)
+    except TraitError as problem:
+        # A value that %config refused stays in the shell's configuration, and would make every later load fail.
+        warnings.warn(f"the setting was left out: {problem}", stacklevel=2)
+        shell.config.pop(RaftoralMagics.__name__, None)
+        return RaftoralMagics(shell)

@@ -1,0 +1,77 @@
+"""The texts of `%raftoral?` and `%%workflow?`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .parsing import SUBCOMMANDS, USAGE
+
+RAFTORAL_HELP: Final = """\
+Durable workflows on a Raft cluster inside this kernel.
+
+Cluster
+  %raftoral start                       start a cluster of 3 nodes, show the live view
+  %raftoral start --nodes 5             any number from 1 to 9
+  %raftoral start --log-level info      also show what the engine logs (debug, info, warning, error)
+  %raftoral stop                        stop it; names user code that is still running
+  %raftoral status                      nodes and runs as they are now, as a table
+  %raftoral watch                       the live view: roles, terms, indices, a lane per run and node
+
+  The running cluster is `cluster` in the notebook (if that name is free), and raftoral_nb.current_cluster().
+
+Workflows and runs
+  %%workflow                            a cell magic: runs the cell, registers its last `async def` (see %%workflow?)
+  %raftoral register order              register a function or Workflow that the notebook already has
+  %raftoral register order --version 2  ... under that version
+  run = %raftoral run order {"item": "A1"}
+                                        start a run; the rest of the line is one Python expression, None if left out
+  run = %raftoral run order Order(item="A1") --id order-1
+                                        a run id of your own: doing it again gives the same run, not a second one
+  run = %raftoral run order --version 2 {"item": "A1"}
+                                        flags stand directly after the name or last
+  run.wait_for_completion(timeout=10)   wait for the result; so does: await run
+  %raftoral runs                        every run with its status and recorded steps
+  %raftoral log                         what workflows printed and logged, by run and node
+  %raftoral log order-1 --node 2 --last 20
+                                        of one run, one node, only the last lines; --times adds the time of each
+  %raftoral events --last 10            what happened, in order; --times adds the time of each
+
+  A workflow takes copies of what it needs along when it is registered: the line printed then says what, and how large.
+  Later changes of those values are seen in neither direction; register it again to take them along anew.
+
+Break it
+  %raftoral kill leader                 end the leading node (or: kill 2); only its journal stays
+  %raftoral restart 2                   start it again from its journal
+  %raftoral pause 3                     freeze a node, as a hung process (or: pause leader)
+  %raftoral resume 3                    ... and let it go on
+  %raftoral hold 3                      stop only its execution of workflows: its catch-up queue grows (or: hold leader)
+  %raftoral release 3                   ... and let it drain
+
+Defaults
+  %config RaftoralMagics                nodes, log_level, refresh_rate (of the view, in Hz)
+"""
+
+WORKFLOW_HELP: Final = """\
+Run the cell, and register the workflow it defines.
+
+  %%workflow
+  async def order(ctx, item):
+      await ctx.compute("charge", charge, item)
+      return "done"
+
+  %%workflow                  the last top-level `async def` of the cell, under its own name
+  %%workflow order            the one of that name; if there is none, the last one, under the name `order`
+  %%workflow order --version 2
+
+The cell runs as any other. Functions, classes and imports of other cells go along. Without a cluster the workflow is kept, and
+registered at the next %raftoral start. Running an unchanged cell again does nothing; a changed one without --version takes the
+next version. An existing version can be replaced as long as no unfinished run uses it.
+"""
+
+
+def short_help() -> str:
+    """One line per subcommand, for `%raftoral` alone."""
+    lines = ["%raftoral SUBCOMMAND; examples of each: %raftoral?", ""]
+    width = max(map(len, USAGE.values()))
+    lines += [f"  {USAGE[name]:<{width}}  {SUBCOMMANDS[name]}" for name in SUBCOMMANDS]
+    return "\n".join(lines)

@@ -1,0 +1,177 @@
+"""`%raftoral` and `%%workflow`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
+from traitlets import Enum, Float, Int
+
+from raftoral_nb.errors import WorkflowNotFoundError
+from raftoral_nb.model import MAX_NODES
+
+from . import display as shows
+from .cells import async_functions, choose, resolve, run_cell
+from .errors import MagicError, did_you_mean
+from .help import RAFTORAL_HELP, WORKFLOW_HELP, short_help
+from .parsing import LOG_LEVELS, Events, Log, OnNode, Register, Run, Simple, Start, parse, parse_workflow_line
+from .pending import Definition
+from .session import Session
+from .words import DONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from raftoral_nb import WorkflowRun
+
+    from .display import Shown
+    from .parsing import NodeName
+
+LOG_LINES_SHOWN = 200
+"""Lines of `%raftoral log` without `--last`."""
+EVENTS_SHOWN = 20
+"""Events of `%raftoral events` without `--last`."""
+
+
+@magics_class
+class RaftoralMagics(Magics):
+    """The magics of one shell. Their defaults can be set: `%config RaftoralMagics.nodes = 5`."""
+
+    nodes = Int(3, min=1, max=MAX_NODES, help="Nodes of a cluster when `start` has no --nodes.").tag(config=True)
+    log_level = Enum(
+        LOG_LEVELS, default_value=None, allow_none=True, help="What the engine logs when `start` has no --log-level."
+    ).tag(config=True)
+    refresh_rate = Float(15.0, min=0.1, max=60.0, help="How often a second the live view is redrawn, at most.").tag(
+        config=True
+    )
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
+        self.session = Session(shell)
+
+    @no_var_expand
+    @needs_local_scope
+    @line_magic
+    def raftoral(self, line: str, local_ns: dict[str, Any] | None = None) -> Any:
+        """Drives the cluster; see `kernel_ext/help.py` for what is shown as help."""
+        # A `;` at the end says, as everywhere in IPython, that the value shall not be shown.
+        line, silent = (line.rstrip()[:-1], True) if line.rstrip().endswith(";") else (line, False)
+        parsed = parse(line)
+        match parsed:
+            case None:
+                result: Any = shows.page(short_help())
+            case Start():
+                result = self._start(parsed)
+            case Register():
+                definition = Definition(
+                    parsed.workflow, parsed.version, resolve(parsed.workflow, self._names(local_ns))
+                )
+                return shows.emit(self.session.register(definition))
+            case Run():
+                return self._run(parsed, self._names(local_ns))
+            case OnNode():
+                return shows.emit(self._on_node(parsed.name, parsed.node))
+            case Log():
+                result = self._log(parsed)
+            case Events():
+                history = self.session.latest.history()
+                last = history[-(parsed.last or EVENTS_SHOWN) :]
+                result = shows.events(last, times=parsed.times, omitted=len(history) - len(last))
+            case Simple(name="stop"):
+                return shows.emit(self.session.stop())
+            case Simple(name="status"):
+                result = shows.cluster_picture(self.session.latest.statistics())
+            case Simple(name="runs"):
+                result = shows.runs(self.session.latest.runs())
+            case Simple(name="watch"):
+                result = self._watch()
+            case Simple(name=name):
+                raise MagicError(f"{name} is known and does nothing: this is a bug of raftoral_nb.")
+        return None if silent else result
+
+    raftoral.__doc__ = RAFTORAL_HELP
+
+    @no_var_expand
+    @cell_magic
+    def workflow(self, line: str, cell: str) -> None:
+        """Runs the cell and registers its workflow; see `kernel_ext/help.py` for what is shown as help."""
+        __tracebackhide__ = True
+        wanted = parse_workflow_line(line)
+        assert self.shell is not None
+        source = run_cell(self.shell, cell)
+        function = choose(async_functions(source), wanted.name)
+        target = resolve(function, self.shell.user_ns)
+        name = wanted.name or str(getattr(target, "name", function))
+        shows.emit(self.session.register(Definition(name, wanted.version, target)))
+
+    workflow.__doc__ = WORKFLOW_HELP
+
+    def _names(self, local_ns: dict[str, Any] | None) -> dict[str, Any]:
+        """What the line can see: the notebook's names, and those of the function it stands in, if any."""
+        assert self.shell is not None
+        space = self.shell.user_ns
+        return space if local_ns is None or local_ns is space else {**space, **local_ns}
+
+    def _start(self, asked: Start) -> Shown:
+        nodes = self.nodes if asked.nodes is None else asked.nodes
+        cluster, hint = self.session.start(nodes, asked.log_level or self.log_level)
+        for registration in self.session.register_pending():
+            shows.emit(registration)
+        view = self.session.view(cluster, self.refresh_rate)
+        return shows.started(tuple(cluster.nodes), None if view is None else view.model_id, hint)
+
+    def _watch(self) -> Shown:
+        cluster = self.session.cluster
+        view = self.session.view(cluster, self.refresh_rate)
+        return shows.cluster_picture(cluster.statistics()) if view is None else view.still()
+
+    def _run(self, asked: Run, names: dict[str, Any]) -> WorkflowRun[Any]:
+        cluster = self.session.cluster
+        if asked.workflow not in cluster.workflows:
+            known = ", ".join(cluster.workflows) or "none yet"
+            here = asked.workflow in names
+            how = (
+                f" Register it first: %raftoral register {asked.workflow}"
+                if here
+                else did_you_mean(asked.workflow, cluster.workflows)
+            )
+            raise WorkflowNotFoundError(f"no workflow {asked.workflow!r} is registered (there are: {known}).{how}")
+        value = _evaluate(asked.expression, names)
+        return cluster.start_workflow(asked.workflow, value, version=asked.version, run_id=asked.run_id)
+
+    def _on_node(self, command: str, node: NodeName) -> Shown:
+        cluster = self.session.cluster
+        act: Callable[[NodeName], int] = getattr(cluster, command)
+        number = act(node)
+        who = f"node {number}, the leader," if node == "leader" else f"node {number}"
+        return shows.notice(f"{who} {DONE[command]}")
+
+    def _log(self, asked: Log) -> Shown:
+        cluster = self.session.latest
+        if asked.run_id is not None:
+            cluster.run(asked.run_id)  # says so if there is no such run
+        lines = cluster.log(run_id=asked.run_id, node=asked.node)
+        last = lines[-(asked.last or LOG_LINES_SHOWN) :]
+        return shows.log(last, times=asked.times, omitted=len(lines) - len(last))
+
+
+def _evaluate(expression: str, names: dict[str, Any]) -> Any:
+    """The value of the input expression; None for an empty one. Raises `MagicError`."""
+    if not expression:
+        return None
+    try:
+        code = compile(expression, "<input of the run>", "eval")
+    except (SyntaxError, ValueError) as problem:
+        why = problem.msg if isinstance(problem, SyntaxError) else str(problem)
+        raise MagicError(
+            f"the input is not one Python expression ({why}): {expression}\n"
+            'Flags stand directly after the workflow\'s name, or last. Example: %raftoral run order {"item": "A1"}'
+        ) from None
+    try:
+        return eval(code, names)  # noqa: S307 - it is the user's own expression
+    except Exception as problem:
+        raise MagicError(
+            f"the input expression raised {type(problem).__name__}: {problem}\n  {expression}"
+        ) from problem

@@ -1,0 +1,263 @@
+"""What was typed after `%raftoral` and `%%workflow`, taken apart. Pure: nothing here touches a cluster or a shell."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Final, Literal, NoReturn
+
+from .errors import MagicError, did_you_mean
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+LEADER: Final = "leader"
+
+NodeName = int | Literal["leader"]
+
+NODE_COMMANDS: Final = {
+    "kill": "end a node; only its journal (log, term, vote) stays",
+    "restart": "start a killed node from its journal",
+    "pause": "freeze a node, as a hung process",
+    "resume": "end a pause",
+    "hold": "stop only a node's execution; its catch-up queue grows",
+    "release": "end a hold; the queue drains",
+}
+LEADER_COMMANDS: Final = ("kill", "pause", "hold")
+"""Those that take `leader` in place of a number. The others undo something, and name what it was done to."""
+
+SUBCOMMANDS: Final = {
+    "start": "start a cluster",
+    "stop": "stop it",
+    "status": "nodes and runs, as a table",
+    "register": "register a workflow of the notebook",
+    "run": "start a run",
+    "runs": "all runs",
+    "log": "what workflows printed and logged",
+    "events": "what happened, in order",
+    "watch": "the live view",
+    **NODE_COMMANDS,
+}
+
+USAGE: Final = {
+    "start": "start [--nodes N] [--log-level LEVEL]",
+    "stop": "stop",
+    "status": "status",
+    "register": "register NAME [--version N]",
+    "run": "run NAME [INPUT-EXPRESSION] [--version N] [--id ID]",
+    "runs": "runs",
+    "log": "log [RUN] [--node N] [--last N] [--times]",
+    "events": "events [--last N] [--times]",
+    "watch": "watch",
+    **{name: f"{name} NODE{'|leader' if name in LEADER_COMMANDS else ''}" for name in NODE_COMMANDS},
+}
+
+FLAGS: Final = {
+    "start": ("--nodes", "--log-level"),
+    "register": ("--version",),
+    "run": ("--version", "--id"),
+    "log": ("--node", "--last", "--times"),
+    "events": ("--last", "--times"),
+}
+
+_FLAG_FIRST: Final = re.compile(r"\s*--(?P<flag>version|id)(?:\s+|\s*=\s*)(?P<value>[\w.:/@+-]+)(?=\s|$)")
+_FLAG_LAST: Final = re.compile(r"(?:^|(?<=\s))--(?P<flag>version|id)(?:\s+|\s*=\s*)(?P<value>[\w.:/@+-]+)\s*$")
+_NAME: Final = re.compile(r"\s*(?P<name>[^\s-]\S*)")
+
+
+@dataclass(frozen=True)
+class Simple:
+    """A subcommand without arguments (`stop`, `status`, `runs`, `watch`)."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """`start`; None means: as configured."""
+
+    nodes: int | None
+    log_level: str | None
+
+
+@dataclass(frozen=True)
+class Register:
+    """`register NAME`; `version` None means: the workflow's own, or the next one."""
+
+    workflow: str
+    version: int | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """`run NAME`; `expression` is Python source, "" for no input."""
+
+    workflow: str
+    expression: str
+    version: int | None
+    run_id: str | None
+
+
+@dataclass(frozen=True)
+class Log:
+    """`log`; None means: of every run, of every node, as many lines as are shown by default."""
+
+    run_id: str | None
+    node: int | None
+    last: int | None
+    times: bool
+
+
+@dataclass(frozen=True)
+class Events:
+    """`events`; `last` None means: as many as are shown by default."""
+
+    last: int | None
+    times: bool
+
+
+@dataclass(frozen=True)
+class OnNode:
+    """One of `NODE_COMMANDS`, and the node it is for."""
+
+    name: str
+    node: NodeName
+
+
+Parsed = Simple | Start | Register | Run | Log | Events | OnNode
+
+
+@dataclass(frozen=True)
+class WorkflowCell:
+    """What stands after `%%workflow`."""
+
+    name: str | None
+    version: int | None
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that raises our error, in place of printing to stderr and leaving Python."""
+
+    def __init__(self, usage: str) -> None:
+        super().__init__(prog="", usage=usage, add_help=False, allow_abbrev=False)
+        self._line = usage
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `MagicError` with how the line should look."""
+        message = re.sub(r"^argument (\S+):", r"\1:", message)
+        raise MagicError(f"{message}.\nUsage: {self._line}")
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, not {text!r}")
+    return int(text)
+
+
+def _words(text: str, usage: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as problem:
+        raise MagicError(f"{str(problem).lower()} in {text!r}.\nUsage: {usage}") from None
+
+
+def parse(line: str) -> Parsed | None:
+    """Takes apart what follows `%raftoral`; None for an empty line. Raises `MagicError`."""
+    name, _, rest = line.strip().partition(" ")
+    rest = rest.strip()
+    if not name:
+        return None
+    if name not in SUBCOMMANDS:
+        raise MagicError(
+            f"%raftoral has no subcommand {name!r}.{did_you_mean(name, SUBCOMMANDS)}\n"
+            f"It has: {', '.join(SUBCOMMANDS)}. Help and examples: %raftoral?"
+        )
+    usage = f"%raftoral {USAGE[name]}"
+    if name == "run":
+        return _parse_run(rest, usage)
+    parser = _Parser(usage)
+    words = _words(rest, usage)
+    match name:
+        case "start":
+            parser.add_argument("--nodes", type=_count)
+            parser.add_argument("--log-level", type=str.lower, choices=LOG_LEVELS)
+            found = parser.parse_args(words)
+            return Start(found.nodes, found.log_level)
+        case "register":
+            parser.add_argument("name", metavar="NAME")
+            parser.add_argument("--version", type=_count)
+            found = parser.parse_args(words)
+            return Register(found.name, found.version)
+        case "log":
+            parser.add_argument("run", metavar="RUN", nargs="?")
+            parser.add_argument("--node", type=_count)
+            parser.add_argument("--last", type=_count)
+            parser.add_argument("--times", action="store_true")
+            found = parser.parse_args(words)
+            return Log(found.run, found.node, found.last, found.times)
+        case "events":
+            parser.add_argument("--last", type=_count)
+            parser.add_argument("--times", action="store_true")
+            found = parser.parse_args(words)
+            return Events(found.last, found.times)
+        case _ if name in NODE_COMMANDS:
+            parser.add_argument("node", metavar="NODE")
+            return OnNode(name, _node(name, parser.parse_args(words).node))
+    parser.parse_args(words)
+    return Simple(name)
+
+
+def _node(command: str, text: str) -> NodeName:
+    if text == LEADER:
+        if command not in LEADER_COMMANDS:
+            raise MagicError(f"{command} takes a node's number: %raftoral {command} 1. Which one: %raftoral status")
+        return LEADER
+    if not text.isascii() or not text.isdigit():
+        either = " or 'leader'" if command in LEADER_COMMANDS else ""
+        raise MagicError(f"{command} takes a node's number{either}, not {text!r}. Example: %raftoral {command} 1")
+    return int(text)
+
+
+def _parse_run(rest: str, usage: str) -> Run:
+    match = _NAME.match(rest)
+    if not match:
+        raise MagicError(f"run needs the name of a workflow.\nUsage: {usage}")
+    text = rest[match.end() :]
+    flags: dict[str, str] = {}
+
+    def take(found: re.Match[str]) -> None:
+        if found["flag"] in flags:
+            raise MagicError(f"--{found['flag']} is given twice.\nUsage: {usage}")
+        flags[found["flag"]] = found["value"]
+
+    while first := _FLAG_FIRST.match(text):
+        take(first)
+        text = text[first.end() :]
+    while last := _FLAG_LAST.search(text):
+        take(last)
+        text = text[: last.start()].rstrip()
+    expression = text.strip()
+    if expression.startswith("--"):
+        flag = expression.split()[0].partition("=")[0]
+        known = ("--version", "--id")
+        why = f"{flag} needs a value" if flag in known else f"run has no flag {flag}.{did_you_mean(flag, known)}"
+        raise MagicError(f"{why.rstrip('.')}{'' if why.endswith('?') else '.'}\nUsage: {usage}")
+    version = flags.get("version")
+    return Run(match["name"], expression, None if version is None else _version(version, usage), flags.get("id"))
+
+
+def _version(text: str, usage: str) -> int:
+    try:
+        return _count(text)
+    except argparse.ArgumentTypeError as problem:
+        raise MagicError(f"--version: {problem}.\nUsage: {usage}") from None
+
+
+def parse_workflow_line(line: str) -> WorkflowCell:
+    """Takes apart what follows `%%workflow`. Raises `MagicError`."""
+    usage = "%%workflow [NAME] [--version N]"
+    parser = _Parser(usage)
+    parser.add_argument("name", metavar="NAME", nargs="?")
+    parser.add_argument("--version", type=_count)
+    found = parser.parse_args(_words(line, usage))
+    return WorkflowCell(found.name, found.version)

@@ -1,0 +1,181 @@
+"""What the magics of one shell have in hand: the cluster, its views, and the workflows that wait for a cluster."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any, Final
+
+import raftoral_nb
+from raftoral_nb.errors import RaftoralError
+from raftoral_nb.model import MAX_NODES
+
+from .cells import is_workflow
+from .completion import Known
+from .display import Shown, notice, registered
+from .errors import MagicError
+from .pending import Definition, Pending
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from raftoral_nb import Cluster
+
+    from .view import ClusterView
+
+NAME: Final = "cluster"
+"""The variable of the notebook that holds the running cluster."""
+
+_NO_CLUSTER: Final = "no cluster is running. Start one: %raftoral start"
+
+
+class Session:
+    """One shell's cluster. The magics drive the cluster they started; while there is none, the latest made in Python."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell: Any = shell  # most of its methods are untyped
+        self._own: Cluster | None = None
+        self._views: list[ClusterView] = []
+        self.pending = Pending()
+
+    # --- the cluster
+
+    @property
+    def cluster(self) -> Cluster:
+        """The running cluster the magics drive. Raises `MagicError` if there is none."""
+        if self._own is not None and self._own.running:
+            return self._own
+        current = raftoral_nb.current_cluster()
+        if current is None or not current.running:
+            raise MagicError(_NO_CLUSTER)
+        return current
+
+    @property
+    def latest(self) -> Cluster:
+        """The running cluster, or the one that was stopped last: its history can still be read. Raises `MagicError`."""
+        if self._own is not None and not self._own.running and raftoral_nb.current_cluster() is None:
+            return self._own
+        return self.cluster
+
+    def start(self, nodes: int, log_level: str | None) -> tuple[Cluster, str]:
+        """Starts a cluster and puts it into the notebook; returns it with a hint to show, or "". Raises `RaftoralError`."""
+        if self._own is not None and self._own.running:
+            raise MagicError(
+                f"a cluster of {len(self._own.nodes)} nodes is already running. To stop it first: %raftoral stop\n"
+                "More than one at a time can be made in Python: raftoral_nb.Cluster(nodes=3)"
+            )
+        if not 1 <= nodes <= MAX_NODES:
+            raise MagicError(f"a cluster has 1 to {MAX_NODES} nodes, not {nodes}. Example: %raftoral start --nodes 3")
+        cluster = raftoral_nb.Cluster(nodes=nodes, log_level=log_level)
+        cluster.start()
+        before, self._own = self._own, cluster
+        raftoral_nb.set_current_cluster(cluster)
+        return cluster, self._put_into_notebook(cluster, before)
+
+    def _put_into_notebook(self, cluster: Cluster, before: Cluster | None) -> str:
+        space = self._shell.user_ns
+        if NAME in space and space[NAME] is not before:
+            return (
+                f"the notebook already has a `{NAME}`, which is left alone; this one is raftoral_nb.current_cluster()"
+            )
+        self._shell.push({NAME: cluster})
+        return ""
+
+    def stop(self) -> Shown:
+        """Stops the magics' cluster; a second time does nothing."""
+        own = self._own
+        if own is None or not own.running:
+            current = raftoral_nb.current_cluster()
+            if current is not None and current.running:
+                raise MagicError(f"cluster {current.name} was made in Python: stop it there, with its stop() method.")
+            return notice("no cluster is running")
+        report = own.stop()
+        raftoral_nb.set_current_cluster(None)
+        for view in self._views:
+            view.end()
+        if not report.stuck:
+            return notice("cluster stopped")
+        return notice("\n".join(("cluster stopped; code that cannot be interrupted still runs in:", *report.stuck)))
+
+    def close(self) -> None:
+        """Stops the cluster, closes its views and takes it out of the notebook. Idempotent."""
+        own = self._own
+        try:
+            if own is not None:
+                self.stop_quietly(own)
+        finally:
+            views, self._views = self._views, []
+            for view in views:
+                view.close()
+        if own is not None:
+            self._shell.drop_by_id({NAME: own})
+        self._own = None
+
+    @staticmethod
+    def stop_quietly(cluster: Cluster) -> None:
+        """Stops it, and lets it be the current one no longer."""
+        if raftoral_nb.current_cluster() is cluster:
+            raftoral_nb.set_current_cluster(None)
+        cluster.stop()
+
+    # --- the view
+
+    def can_show_widgets(self) -> bool:
+        """True in a Jupyter kernel that has the widget packages; a terminal could not show what they draw."""
+        return hasattr(self._shell, "kernel") and all(
+            importlib.util.find_spec(name) is not None for name in ("ipywidgets", "anywidget")
+        )
+
+    def view(self, cluster: Cluster, refresh: float) -> ClusterView | None:
+        """The live view of this cluster, made if there is none; None where there are no widgets."""
+        if not self.can_show_widgets():
+            return None
+        self._views = [view for view in self._views if not view.closed]
+        for view in self._views:
+            if view.cluster is cluster:
+                return view
+        from .view import ClusterView
+
+        made = ClusterView(cluster, refresh)
+        self._views.append(made)
+        return made
+
+    # --- workflows
+
+    def register(self, definition: Definition) -> Shown:
+        """Registers it now, or keeps it for the next start. Raises what `Cluster.register_workflow` raises."""
+        try:
+            cluster = self.cluster
+        except MagicError:
+            self.pending.keep(definition)
+            return notice(f"{definition.name}: kept, and registered at the next %raftoral start")
+        return registered(definition.register(cluster))
+
+    def register_pending(self) -> list[Shown]:
+        """Registers all that was kept. One that fails hinders no other; `MagicError` then names those that failed."""
+        shown: list[Shown] = []
+        failed: list[str] = []
+        for definition in self.pending.take():
+            try:
+                shown.append(registered(definition.register(self.cluster)))
+            except RaftoralError as problem:
+                failed.append(f"{definition.name}: {problem}")
+        if failed:
+            done = "".join(f"\n  {one.plain}" for one in shown)
+            raise MagicError(
+                "the cluster is running, but not every workflow could be registered:\n  " + "\n  ".join(failed) + done
+            )
+        return shown
+
+    # --- completion
+
+    def known(self) -> Known:
+        """The names that Tab may offer now; none of this waits for anything."""
+        functions = tuple(
+            name for name, value in self._shell.user_ns.items() if not name.startswith("_") and is_workflow(value)
+        )
+        try:
+            cluster = self.cluster
+        except MagicError:
+            return Known(workflows=self.pending.names, functions=functions)
+        runs = tuple(run.run_id for run in cluster.runs())
+        return Known(tuple(cluster.nodes), tuple(cluster.workflows), runs, functions)

@@ -1,0 +1,129 @@
+"""What is shown of a cluster, as tables of strings: the text and the HTML form are both made from these. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .words import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raftoral_nb import WorkflowRun
+    from raftoral_nb.statistics import ClusterStatistics, ExecutionStatistics, NodeStatistics
+
+
+@dataclass(frozen=True)
+class Table:
+    """`rows` of as many strings as `header`; `numbers` are the columns that are aligned to the right."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: frozenset[int] = frozenset()
+
+
+def node_state(node: NodeStatistics) -> str:
+    """In words what keeps a node from working: dead, paused, held, blocked; `running` if nothing does."""
+    if node.role == "dead":
+        return "dead"
+    parts = []
+    if node.paused:
+        parts.append("paused")
+    if node.held:
+        parts.append("held")
+    if node.blocked is not None:
+        parts.append(f"blocked at {node.blocked}")
+    return ", ".join(parts) or "running"
+
+
+def cluster_line(statistics: ClusterStatistics) -> str:
+    """The cluster in one line."""
+    if not statistics.running:
+        return f"cluster {statistics.name}: stopped"
+    leads = "no leader" if statistics.leader is None else f"node {statistics.leader} leads"
+    return (
+        f"cluster {statistics.name}: running, {counted(len(statistics.nodes), 'node')}; "
+        f"{leads}, term {statistics.term}, epoch {statistics.epoch}"
+    )
+
+
+def counter_line(statistics: ClusterStatistics) -> str:
+    """The counters since the cluster was started, in one line."""
+    counters = {
+        "commands": statistics.commands,
+        "entries": statistics.entries,
+        "checkpoints": statistics.checkpoints,
+        "effects run": statistics.effects_run,
+        "leader changes": statistics.leader_changes,
+        "refused frames": statistics.refused_frames,
+    }
+    return ", ".join(f"{name} {value}" for name, value in counters.items())
+
+
+def workflow_line(statistics: ClusterStatistics) -> str:
+    """The registered workflows with their versions, in one line."""
+    if not statistics.workflows:
+        return "no workflows registered"
+    named = (
+        f"{name} ({'version' if len(versions) == 1 else 'versions'} {', '.join(map(str, versions))})"
+        for name, versions in sorted(statistics.workflows.items())
+    )
+    return f"workflows: {', '.join(named)}"
+
+
+def nodes_table(statistics: ClusterStatistics) -> Table:
+    """A row per node."""
+    header = ("node", "role", "state", "term", "epoch", "commit", "applied", "behind", "effects run")
+    rows = tuple(
+        (
+            str(number),
+            node.role,
+            node_state(node),
+            *(str(value) for value in (node.term, node.epoch, node.commit_index, node.applied_index)),
+            str(node.entries_behind),
+            str(node.effects_run),
+        )
+        for number, node in sorted(statistics.nodes.items())
+    )
+    return Table("nodes", header, rows, frozenset({0, 3, 4, 5, 6, 7, 8}))
+
+
+def lane(execution: ExecutionStatistics | None, *, dead: bool = False) -> str:
+    """How far a node's execution of a run has come: `12`, `2 (10 in queue)`, `4 (diverged)`, `-` if there is none."""
+    if execution is None or dead:
+        return "-"
+    notes = []
+    if execution.catch_up_queue:
+        notes.append(f"{execution.catch_up_queue} in queue")
+    if execution.status in {"diverged", "superseded"}:
+        notes.append(execution.status)
+    return f"{execution.step} ({', '.join(notes)})" if notes else str(execution.step)
+
+
+def runs_table(statistics: ClusterStatistics) -> Table:
+    """A row per run, in the order they were started, with a column per node: steps consumed, and its catch-up queue."""
+    numbers = sorted(statistics.nodes)
+    header = ("run", "workflow", "version", "status", "steps", *(f"node {number}" for number in numbers))
+    rows = tuple(
+        (
+            run_id,
+            run.workflow,
+            str(run.version),
+            run.status if run.failure is None else f"{run.status}: {run.failure}",
+            str(run.steps),
+            *(
+                lane(statistics.nodes[number].runs.get(run_id), dead=statistics.nodes[number].role == "dead")
+                for number in numbers
+            ),
+        )
+        for run_id, run in statistics.runs.items()
+    )
+    return Table("runs: steps recorded, and consumed by each node", header, rows, frozenset({2, 4}))
+
+
+def run_list(runs: Sequence[WorkflowRun[object]]) -> Table:
+    """A row per run, without what differs between nodes."""
+    rows = tuple((run.run_id, run.workflow, str(run.version), run.status, str(len(run.steps))) for run in runs)
+    return Table("runs", ("run", "workflow", "version", "status", "steps"), rows, frozenset({2, 4}))

@@ -1,0 +1,125 @@
+"""The live view: an anywidget that gets one snapshot at a time and draws it (in `static/view.js`).
+
+Needs ipywidgets and anywidget; whoever imports this module does so only when a view is asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import anywidget
+import traitlets
+
+from raftoral_nb.model import NodeChanged
+
+from .coalescer import Coalescer
+from .display import Shown, cluster_picture
+from .snapshot import snapshot, unsettled
+
+if TYPE_CHECKING:
+    from raftoral_nb import Cluster
+    from raftoral_nb.model import ClusterEvent
+    from raftoral_nb.statistics import ClusterStatistics
+
+DEFAULT_RATE: Final = 15.0
+"""Snapshots a second, at most."""
+
+_STATIC: Final = Path(__file__).parent / "static"
+
+
+class ClusterView(anywidget.AnyWidget):
+    """A picture of one cluster that follows it, also while a cell blocks.
+
+    `refresh` is the largest number of snapshots a second. It lives until the cluster stops (the last picture then stays,
+    and says so) or until `close`. Several displays of one view show the same.
+    """
+
+    _esm = _STATIC / "view.js"
+    _css = _STATIC / "view.css"
+
+    snapshot = traitlets.Dict(help="what is drawn; see kernel_ext/snapshot.py").tag(sync=True)
+
+    def __init__(self, cluster: Cluster, refresh: float = DEFAULT_RATE) -> None:
+        # ipywidgets' own locks are not made for threads: whoever sets a trait or handles a message holds this one.
+        self._lock = threading.RLock()
+        self._cluster = cluster
+        self._number = 0
+        self._stopped = False
+        self._ended = False
+        self._latest: ClusterStatistics = cluster.statistics()
+        super().__init__(snapshot=self._next(self._latest))
+        self._coalescer = Coalescer(self._paint, refresh)
+        self._unsubscribe = cluster.subscribe(self._happened)
+        # Whatever happened between the first look and the subscription is seen by this second look.
+        self._coalescer.poke()
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster it shows."""
+        return self._cluster
+
+    @property
+    def closed(self) -> bool:
+        """True once it is closed: it cannot be shown again."""
+        return self.comm is None
+
+    def still(self) -> Shown:
+        """The picture as it is now, with the live view where widgets can be shown."""
+        return cluster_picture(self._look(), None if self.closed else self.model_id)
+
+    def end(self) -> None:
+        """Draws the last picture and follows the cluster no more; its displays stay, and say that it stopped. Idempotent."""
+        self._unsubscribe()
+        self._coalescer.close()
+        with self._lock:
+            if not self._ended:
+                self._ended = self._stopped = True
+                self._set(self._look())
+
+    def close(self) -> None:
+        """Ends it and removes its displays from the page. Idempotent."""
+        # ipywidgets calls this from __del__ too, also of a view whose construction failed half way.
+        if getattr(self, "_unsubscribe", None) is not None and not self.closed:
+            self.end()
+        super().close()
+
+    def __repr__(self) -> str:
+        return f"ClusterView({self._cluster.name})"
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.still()._repr_mimebundle_(), {}
+
+    def _handle_msg(self, msg: dict[str, Any]) -> None:
+        with self._lock:
+            super()._handle_msg(msg)
+
+    def _happened(self, event: ClusterEvent) -> None:
+        """Runs on the cluster's observer thread: only notes that there is something to draw."""
+        if isinstance(event, NodeChanged) and event.change == "stopped":
+            self._stopped = True  # only a cluster that stops says this of its nodes
+        self._coalescer.poke()
+
+    def _look(self) -> ClusterStatistics:
+        """The statistics now, or the last ones if a stopped cluster has none any more."""
+        try:
+            self._latest = self._cluster.statistics()
+        except Exception:
+            if self._cluster.running:
+                raise
+        return self._latest
+
+    def _paint(self) -> bool:
+        statistics = self._look()
+        self._set(statistics)
+        return unsettled(statistics) and not self._stopped
+
+    def _set(self, statistics: ClusterStatistics) -> None:
+        with self._lock:
+            if not self.closed:
+                self.snapshot = self._next(statistics)
+
+    def _next(self, statistics: ClusterStatistics) -> dict[str, Any]:
+        self._number += 1
+        return snapshot(statistics, self._number, stopped=self._stopped)

@@ -1,0 +1,93 @@
+"""Events, registrations and other happenings as sentences. Pure, and free of what differs between two equal notebooks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from raftoral_nb import model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from raftoral_nb import Registration
+    from raftoral_nb.model import ClusterEvent
+
+_BECAME: Final = {
+    "started": "started",
+    "stopped": "stopped",
+    "killed": "was killed",
+    "restarted": "was restarted",
+    "paused": "was paused",
+    "resumed": "was resumed",
+    "held": "is held: it executes no workflows",
+    "released": "was released",
+}
+
+DONE: Final = {
+    "kill": "killed",
+    "restart": "restarted",
+    "pause": "paused",
+    "resume": "resumed",
+    "hold": "held; its catch-up queues grow until it is released",
+    "release": "released; its catch-up queues drain",
+}
+"""What is said of a node after the subcommand of that name."""
+
+
+def event_words(event: ClusterEvent) -> str:
+    """One line about the event."""
+    match event:
+        case model.EpochChanged(node=node, term=term):
+            return f"node {node} took over in term {term}: it may act now"
+        case model.WorkflowRegistered(workflow=workflow, version=version, replaced=replaced):
+            return f"workflow {workflow}, version {version}, was {'replaced' if replaced else 'registered'}"
+        case model.WorkflowStarted(run_id=run_id, workflow=workflow, version=version):
+            return f"run {run_id} of {workflow}, version {version}, started"
+        case model.CheckpointSet(run_id=run_id, step=step):
+            result = "" if step.failure is None else f" as failed with {step.failure}"
+            return f"run {run_id}: step {step.step_id} was recorded by node {step.node}{result}"
+        case model.WorkflowCompleted(run_id=run_id):
+            return f"run {run_id} completed"
+        case model.WorkflowFailed(run_id=run_id, failure=failure):
+            return f"run {run_id} failed with {failure}"
+        case model.RunEvicted(run_id=run_id):
+            return f"run {run_id}: its records were dropped"
+        case model.CommandRefused(code=code, reason=reason):
+            return f"a command was refused ({code}): {reason}"
+        case model.NodeChanged(node=node, change=change):
+            return f"node {node} {_BECAME.get(change, change)}"
+        case model.RoleChanged(node=node, role=role, term=term):
+            return f"node {node} became {role} in term {term}"
+        case model.EffectStarted(node=node, run_id=run_id, step_id=step_id):
+            return f"run {run_id}: node {node} began to run step {step_id}"
+        case model.NodeBlocked(node=node, run_id=run_id, where=where):
+            return f"run {run_id} blocks the thread of node {node} at {where}; ctx.compute would run that beside it"
+        case model.ExecutionStopped(node=node, run_id=run_id, status=status, reason=reason):
+            return f"run {run_id}: node {node} stopped executing it ({status}): {reason}"
+    # An event that was added to the engine and not here is still shown.
+    return str(event)  # type: ignore[unreachable]
+
+
+def size_words(size: int) -> str:
+    """A size in bytes as whole kB or MB, rounded up: coarse on purpose, as pickles differ by a few bytes between Pythons."""
+    kilobytes = max(1, -(-size // 1000))
+    return f"{kilobytes} kB" if kilobytes < 1000 else f"{-(-kilobytes // 1000)} MB"
+
+
+def registration_words(registration: Registration) -> str:
+    """What became of a registration, and what the workflow took along."""
+    who = f"{registration.workflow}, version {registration.version}"
+    if not registration.changed:
+        return f"{who}: unchanged"
+    taken = [f"{one.name} ({one.kind}, {size_words(one.size)})" for one in registration.captured]
+    return f"{who}: registered; {'captured ' + ', '.join(taken) if taken else 'nothing captured'}"
+
+
+def counted(number: int, one: str) -> str:
+    """`1 step`, `2 steps`: a number with its noun."""
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"
+
+
+def node_list(nodes: Iterable[int]) -> str:
+    """`1, 2, 3`."""
+    return ", ".join(map(str, nodes))

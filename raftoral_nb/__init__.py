@@ -1,0 +1,195 @@
+"""Durable workflows replicated by Raft, inside a notebook's kernel.
+
+    from raftoral_nb import Cluster, workflow
+
+    @workflow
+    async def greet(ctx, name):
+        return await ctx.compute("greeting", str.upper, f"hello {name}")
+
+    with Cluster(nodes=3) as cluster:
+        print(cluster.start_workflow(greet, "world").wait_for_completion())
+
+In a notebook, `%load_ext raftoral_nb` brings the `%raftoral` magics.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .current import current_cluster, set_current_cluster
+from .errors import (
+    BlockingCallError,
+    ClusterError,
+    CodeNotShippableError,
+    CompletionTimeoutError,
+    InputTypeError,
+    InternalError,
+    NoSuchNodeError,
+    NodeStateError,
+    NonDeterminismError,
+    NotAcknowledgedError,
+    PortInUseError,
+    ProtocolError,
+    RaftoralError,
+    RunConflictError,
+    RunNotFoundError,
+    StepFailedError,
+    StepKeyError,
+    ValueNotShippableError,
+    WorkflowConflictError,
+    WorkflowDefinitionError,
+    WorkflowFailedError,
+    WorkflowNotFoundError,
+    WrongTaskError,
+)
+
+if TYPE_CHECKING:
+    from .cluster import Cluster, StopReport
+    from .model import (
+        CheckpointSet,
+        ClusterEvent,
+        EffectStarted,
+        EpochChanged,
+        ExecutionStopped,
+        Failure,
+        NodeBlocked,
+        NodeChanged,
+        OutputLine,
+        RoleChanged,
+        RunEvicted,
+        Step,
+        WorkflowCompleted,
+        WorkflowFailed,
+        WorkflowRegistered,
+        WorkflowStarted,
+    )
+    from .node import Node
+    from .registry import Registration
+    from .run import WorkflowRun
+    from .runtime import WorkflowRuntime
+    from .statistics import ClusterStatistics, ExecutionStatistics, NodeStatistics, RunStatistics
+    from .workflow.context import WorkflowContext
+    from .workflow.definitions import Captured, Workflow, workflow
+    from .workflow.variables import ReplicatedVar
+
+__version__ = "0.1.0"
+
+# `raftoral_nb.workflow` is the decorator to users, though a package of ours has that name as well. Importing the package
+# binds the name once; unbound again, it is looked up below like the others.
+importlib.import_module(".workflow", __name__)
+globals().pop("workflow", None)
+
+# Importing the package must be quick: most of it is loaded when it is first asked for.
+_HOMES = {
+    "cluster": ("Cluster", "StopReport"),
+    "model": (
+        "CheckpointSet",
+        "ClusterEvent",
+        "EffectStarted",
+        "EpochChanged",
+        "ExecutionStopped",
+        "Failure",
+        "NodeBlocked",
+        "NodeChanged",
+        "OutputLine",
+        "RoleChanged",
+        "RunEvicted",
+        "Step",
+        "WorkflowCompleted",
+        "WorkflowFailed",
+        "WorkflowRegistered",
+        "WorkflowStarted",
+    ),
+    "node": ("Node",),
+    "registry": ("Registration",),
+    "run": ("WorkflowRun",),
+    "runtime": ("WorkflowRuntime",),
+    "statistics": ("ClusterStatistics", "ExecutionStatistics", "NodeStatistics", "RunStatistics"),
+    "workflow.context": ("WorkflowContext",),
+    "workflow.definitions": ("Captured", "Workflow", "workflow"),
+    "workflow.variables": ("ReplicatedVar",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BlockingCallError",
+    "Captured",
+    "CheckpointSet",
+    "Cluster",
+    "ClusterError",
+    "ClusterEvent",
+    "ClusterStatistics",
+    "CodeNotShippableError",
+    "CompletionTimeoutError",
+    "EffectStarted",
+    "EpochChanged",
+    "ExecutionStatistics",
+    "ExecutionStopped",
+    "Failure",
+    "InputTypeError",
+    "InternalError",
+    "NoSuchNodeError",
+    "Node",
+    "NodeBlocked",
+    "NodeChanged",
+    "NodeStateError",
+    "NodeStatistics",
+    "NonDeterminismError",
+    "NotAcknowledgedError",
+    "OutputLine",
+    "PortInUseError",
+    "ProtocolError",
+    "RaftoralError",
+    "Registration",
+    "ReplicatedVar",
+    "RoleChanged",
+    "RunConflictError",
+    "RunEvicted",
+    "RunNotFoundError",
+    "RunStatistics",
+    "Step",
+    "StepFailedError",
+    "StepKeyError",
+    "StopReport",
+    "ValueNotShippableError",
+    "Workflow",
+    "WorkflowCompleted",
+    "WorkflowConflictError",
+    "WorkflowContext",
+    "WorkflowDefinitionError",
+    "WorkflowFailed",
+    "WorkflowFailedError",
+    "WorkflowNotFoundError",
+    "WorkflowRegistered",
+    "WorkflowRun",
+    "WorkflowRuntime",
+    "WorkflowStarted",
+    "WrongTaskError",
+    "current_cluster",
+    "set_current_cluster",
+    "workflow",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext raftoral_nb`: load the magics, which live in `kernel_ext`."""
+    importlib.import_module("kernel_ext").load_ipython_extension(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """`%unload_ext raftoral_nb`: take everything back and stop the cluster."""
+    importlib.import_module("kernel_ext").unload_ipython_extension(shell)

@@ -1,0 +1,168 @@
+"""Is a command well formed and within the limits? What is not is refused as `bad_command`, whatever the state.
+
+The annotations of `model` promise most of this and the decoder checks it. But what is in the log is there for ever, on
+every node, so the state believes neither. `bool` is no number here: it equals one, and is encoded differently.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from . import model
+from .model import (
+    Definition,
+    EndRun,
+    Failure,
+    Proposal,
+    ProposalId,
+    RegisterWorkflow,
+    SetCheckpoint,
+    StartRun,
+    Step,
+    Takeover,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The bounds that the state holds. All replicas of a cluster must have the same; tests use tiny ones."""
+
+    value_bytes: int = model.MAX_VALUE_BYTES
+    code_bytes: int = model.MAX_CODE_BYTES
+    session_answers: int = model.MAX_SESSION_ANSWERS
+    sessions: int = model.MAX_SESSIONS
+    runs_kept: int = model.MAX_RUNS_KEPT
+    evicted_run_ids: int = model.MAX_EVICTED_RUN_IDS
+
+
+_OPERATIONS: Final = frozenset({"compute", "var", "set", "update"})
+_TOO_HIGH: Final = 2**63
+"""Numbers from here on do not fit the frames that commands travel in."""
+_NAME: Final = f"must be text of 1 to {model.MAX_NAME_CHARS} characters"
+
+# Everything below takes `Any`: that a field holds what its annotation says is the question, not the premise.
+
+
+def command_problem(command: Any, limits: Limits) -> str | None:
+    """What is malformed or too large in `command`, for people; None if nothing is.
+
+    Looks at the command alone. May raise if a field holds an object that cannot even be looked at, which the caller
+    takes for malformed too.
+    """
+    check = _CHECKS.get(type(command))
+    return f"a {type(command).__name__} is not a command" if check is None else check(command, limits)
+
+
+def proposal_problem(proposal: Any) -> str | None:
+    """What is malformed in a proposal, its command aside; None if nothing is."""
+    if not isinstance(proposal, Proposal):
+        return f"a {type(proposal).__name__} is not a proposal"
+    id_: Any = proposal.id
+    if id_ is None:
+        return None if isinstance(proposal.command, Takeover) else "only a takeover may come without an id"
+    if isinstance(id_, ProposalId) and _is_name(id_.client) and _is_number(id_.number, 1):
+        return None
+    return f"a proposal's id is a client and a number from 1; the client {_NAME}"
+
+
+def birth_problem(id_: ProposalId, index: int) -> str | None:
+    """What is wrong with the birth that a client new at log index `index` claims; None if nothing is."""
+    try:
+        birth = id_.birth
+    except ValueError:
+        birth = -1
+    # A birth yet to come would, once its client is forgotten, shut out clients that are younger in truth.
+    return None if 0 <= birth <= index else f"client {id_.client!r} does not begin with the log index of its birth"
+
+
+def _takeover(command: Any, _limits: Limits) -> str | None:
+    good = _is_number(command.node, 1) and _is_number(command.term, 1)
+    return None if good else "a takeover's node and term must be numbers from 1"
+
+
+def _register(command: Any, limits: Limits) -> str | None:
+    definition = command.definition
+    if not isinstance(definition, Definition):
+        return "it carries no definition"
+    if not _is_name(definition.workflow):
+        return f"the workflow's name {_NAME}"
+    if not _is_number(definition.version, 0):
+        return "the workflow's version must be a number from 0"
+    texts = [definition.fingerprint, definition.digest, *definition.sources.keys(), *definition.sources.values()]
+    if not all(isinstance(text, str) for text in texts):
+        return "the definition's fingerprint, digest and sources must be text"
+    if not _is_bytes(definition.code, limits.code_bytes):
+        return f"the workflow's code must be at most {limits.code_bytes} bytes"
+    return None
+
+
+def _start(command: Any, limits: Limits) -> str | None:
+    if not (_is_name(command.run_id) and _is_name(command.workflow)):
+        return f"the run_id and the workflow's name {_NAME}"
+    if not _is_number(command.version, 0):
+        return "the workflow's version must be a number from 0"
+    if not _is_bytes(command.input, limits.value_bytes):
+        return f"the input must be at most {limits.value_bytes} bytes"
+    return None
+
+
+def _checkpoint(command: Any, limits: Limits) -> str | None:
+    step = command.step
+    if not (_is_name(command.run_id) and isinstance(step, Step)):
+        return f"a checkpoint carries a step, and its run_id {_NAME}"
+    step_id: Any = step.step_id
+    if not (isinstance(step_id, str) and 0 < len(step_id) <= model.MAX_STEP_ID_CHARS):
+        return f"a step_id must be text of 1 to {model.MAX_STEP_ID_CHARS} characters"
+    if step.operation not in _OPERATIONS:
+        return f"step {step_id!r} has no operation that is known"
+    return _author(step.node, step.epoch) or _one_of(step.value, step.failure, limits)
+
+
+def _end(command: Any, limits: Limits) -> str | None:
+    if not _is_name(command.run_id):
+        return f"the run_id {_NAME}"
+    return _author(command.node, command.epoch) or _one_of(command.result, command.failure, limits)
+
+
+def _author(node: Any, epoch: Any) -> str | None:
+    return None if _is_number(node, 1) and _is_number(epoch, 1) else "its node and epoch must be numbers from 1"
+
+
+def _one_of(value: Any, failure: Any, limits: Limits) -> str | None:
+    most = limits.value_bytes
+    if (value is None) == (failure is None):
+        return "exactly one of a value and a failure must be given"
+    if failure is None:
+        return None if _is_bytes(value, most) else f"the value must be at most {most} bytes"
+    if isinstance(failure, Failure):
+        texts: tuple[Any, ...] = (failure.type_name, failure.message, failure.traceback)
+        exception: Any = b"" if failure.exception is None else failure.exception
+        if all(isinstance(text, str) for text in texts) and isinstance(exception, bytes):
+            size = sum(map(len, texts)) + len(exception)
+            return None if size <= most else f"the failure must be at most {most} bytes"
+    return "the failure must have texts and an encoded exception or none"
+
+
+def _is_number(value: Any, least: int) -> bool:
+    return type(value) is int and least <= value < _TOO_HIGH
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= model.MAX_NAME_CHARS
+
+
+def _is_bytes(value: Any, most: int) -> bool:
+    return isinstance(value, bytes) and len(value) <= most
+
+
+_CHECKS: Final[dict[type[Any], Callable[[Any, Limits], str | None]]] = {
+    Takeover: _takeover,
+    RegisterWorkflow: _register,
+    StartRun: _start,
+    SetCheckpoint: _checkpoint,
+    EndRun: _end,
+}

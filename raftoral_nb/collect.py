@@ -1,0 +1,140 @@
+"""Makes the frozen snapshots of `statistics` from a cluster. Runs on the consensus loop, or after the cluster stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from .model import NodeId
+from .state import Run, State
+from .statistics import ClusterStatistics, ExecutionStatistics, NodeStatistics, RunStatistics
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+    from .incarnation import Incarnation
+
+
+class Counters:
+    """What no log says. Written on the cluster's threads, read from any."""
+
+    def __init__(self) -> None:
+        self.effects_run = 0
+        self.leader_changes = 0
+
+
+def deadline(seconds: float) -> Callable[[], float]:
+    """A function that says how many seconds are left, never less than a little."""
+    end = time.monotonic() + seconds
+    return lambda: max(0.05, end - time.monotonic())
+
+
+def workflows(state: State) -> Mapping[str, tuple[int, ...]]:
+    """The registered versions of each workflow, ascending."""
+    versions: dict[str, list[int]] = {}
+    for name, version in tuple(state.definitions):
+        versions.setdefault(name, []).append(version)
+    return MappingProxyType({name: tuple(sorted(found)) for name, found in versions.items()})
+
+
+def statistics(cluster: Cluster) -> ClusterStatistics:
+    """A snapshot of the whole cluster."""
+    head = cluster._head()
+    leader = cluster.leader
+    leading = cluster._incarnation(leader) if leader is not None else None
+    commit_index = leading.member.replica.raft.commit_index if leading is not None else 0
+    nodes = {number: _node(cluster, number, commit_index) for number in cluster.nodes}
+    return ClusterStatistics(
+        name=cluster.name,
+        running=cluster.running,
+        leader=leader,
+        term=max(node.term for node in nodes.values()),
+        epoch=head.epoch.term,
+        nodes=MappingProxyType(nodes),
+        runs=MappingProxyType({run_id: _run(run) for run_id, run in tuple(head.runs.items())}),
+        workflows=workflows(head),
+        commands=head.commands,
+        entries=head.entries,
+        checkpoints=head.checkpoints,
+        effects_run=cluster.counters.effects_run,
+        leader_changes=cluster.counters.leader_changes,
+        refused_frames=cluster._network.refused_frames if cluster._network is not None else 0,
+        events=cluster._observers.published,
+    )
+
+
+def _run(run: Run) -> RunStatistics:
+    return RunStatistics(
+        run_id=run.run_id,
+        workflow=run.definition.workflow,
+        version=run.definition.version,
+        status=run.status,
+        steps=len(run.steps),
+        failure=None if run.failure is None else str(run.failure),
+    )
+
+
+def _node(cluster: Cluster, number: NodeId, commit_index: int) -> NodeStatistics:
+    incarnation = cluster._incarnation(number)
+    journal = cluster._journals.of(number)
+    count = cluster._incarnation_numbers[number]
+    if incarnation is None:
+        return NodeStatistics(
+            node=number,
+            role="dead",
+            paused=False,
+            held=False,
+            acting=False,
+            term=journal.getCurrentTerm(),
+            epoch=0,
+            commit_index=0,
+            applied_index=0,
+            log_length=len(journal),
+            entries_behind=0,
+            blocked=None,
+            incarnation=count,
+            effects_run=0,
+            runs=MappingProxyType({}),
+        )
+    member, raft = incarnation.member, incarnation.member.replica.raft
+    return NodeStatistics(
+        node=number,
+        role=member.replica.role,
+        paused=member.paused,
+        held=incarnation.held,
+        acting=member.acting_term is not None and not member.paused,
+        term=raft.term,
+        epoch=member.state.epoch.term,
+        commit_index=raft.commit_index,
+        applied_index=raft.applied_index,
+        log_length=member.log_length,
+        entries_behind=max(0, commit_index - raft.applied_index),
+        blocked=incarnation.executor.blocked,
+        incarnation=count,
+        effects_run=incarnation.executor.effects_run,
+        runs=MappingProxyType(_executions(incarnation)),
+    )
+
+
+def _executions(incarnation: Incarnation) -> dict[str, ExecutionStatistics]:
+    """Executions with their catch-up queues, counted against what this node has applied, handed over or not."""
+    executions = dict(incarnation.executor.statistics())
+    found: dict[str, ExecutionStatistics] = {}
+    for run_id, run in incarnation.member.state.runs.items():
+        execution = executions.get(run_id)
+        if execution is None:  # on its way to the node's thread
+            execution = ExecutionStatistics(
+                status="running", step=0, last_step_id=None, catch_up_queue=len(run.steps), effects_run=0
+            )
+        else:
+            behind = max(0, len(run.steps) - execution.step)
+            execution = ExecutionStatistics(
+                status=execution.status,
+                step=execution.step,
+                last_step_id=execution.last_step_id,
+                catch_up_queue=behind,
+                effects_run=execution.effects_run,
+            )
+        found[run_id] = execution
+    return found

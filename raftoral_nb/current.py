@@ -1,0 +1,49 @@
+"""Which cluster is meant when none is named."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+
+_lock = threading.Lock()
+_running: list[Cluster] = []
+_chosen: Cluster | None = None
+
+
+def current_cluster() -> Cluster | None:
+    """The running cluster that the magics drive; else the one that was started last in this process; else None."""
+    with _lock:
+        if _chosen is not None and _chosen in _running:
+            return _chosen
+        return _running[-1] if _running else None
+
+
+def set_current_cluster(cluster: Cluster | None) -> None:
+    """Let this cluster be the current one for as long as it runs, whichever others are started; None ends that."""
+    global _chosen
+    with _lock:
+        _chosen = cluster
+
+
+def started(cluster: Cluster) -> None:
+    """A cluster runs."""
+    with _lock:
+        _running.append(cluster)
+
+
+def stopped(cluster: Cluster) -> None:
+    """A cluster stops."""
+    with _lock:
+        if cluster in _running:
+            _running.remove(cluster)
+
+
+@atexit.register
+def stop_all() -> None:
+    """Stop what still runs when the interpreter ends."""
+    while (cluster := current_cluster()) is not None:
+        cluster.stop()

@@ -1,0 +1,170 @@
+"""The exceptions. Every one derives from `RaftoralError`, and its message says what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import linecache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .model import Failure
+
+
+def _asking_line(traceback: TracebackType | None) -> str:
+    """The innermost line of `__main__` in a traceback, or "" if a magic asked (then the cell says it all)."""
+    found = ""
+    while traceback is not None:
+        frame = traceback.tb_frame
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] == "kernel_ext":
+            return ""
+        if module == "__main__":
+            line = linecache.getline(frame.f_code.co_filename, traceback.tb_lineno).strip()
+            place = "" if frame.f_code.co_name == "<module>" else f" in {frame.f_code.co_name}"
+            found = f"line {traceback.tb_lineno}{place}: {line}" if line else f"line {traceback.tb_lineno}{place}"
+        traceback = traceback.tb_next
+    return found
+
+
+class RaftoralError(Exception):
+    """Base of everything this package raises on purpose."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: what was wrong, and the line of the notebook that asked for it.
+
+        IPython looks this method up on any exception, so nothing of it is imported here; outside IPython it has no effect.
+        """
+        lines = [f"{type(self).__name__}: {self}"]
+        asked = _asking_line(self.__traceback__)
+        if asked:
+            lines.append(f"  raised by {asked}")
+        return lines
+
+
+class InternalError(RaftoralError):
+    """A bug of ours: something that must never happen did. Please report it with the message."""
+
+
+# --- the cluster and its nodes
+
+
+class ClusterError(RaftoralError):
+    """The cluster is not in a state in which this can be done (not started, stopped, already started)."""
+
+
+class NoSuchNodeError(RaftoralError, KeyError):
+    """There is no node of that number."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class NodeStateError(RaftoralError):
+    """The node is not in a state in which this can be done (killing a dead node, resuming one that runs)."""
+
+
+class PortInUseError(RaftoralError):
+    """A port that was asked for is taken."""
+
+
+class BlockingCallError(RaftoralError):
+    """A call that blocks was made on one of the cluster's own threads, which would wait for itself."""
+
+
+class NotAcknowledgedError(RaftoralError):
+    """A majority did not acknowledge a command by its deadline; `may_commit` says whether it may still happen."""
+
+    def __init__(self, message: str, *, may_commit: bool) -> None:
+        super().__init__(message)
+        self.may_commit = may_commit
+
+
+# --- workflows
+
+
+class WorkflowNotFoundError(RaftoralError):
+    """No workflow of that name (and version) is registered."""
+
+
+class WorkflowConflictError(RaftoralError):
+    """A changed workflow was registered under a version that unfinished runs use."""
+
+
+class WorkflowDefinitionError(RaftoralError):
+    """What was given is not a workflow: `async def name(ctx, input)`."""
+
+
+class CodeNotShippableError(RaftoralError):
+    """A workflow's code, or something that it captured, cannot be pickled or is too large."""
+
+
+class RunConflictError(RaftoralError):
+    """The `run_id` was already used, with another workflow, version or input, or for a run that was evicted."""
+
+
+class RunNotFoundError(RaftoralError):
+    """No run of that id is known (never started, or evicted)."""
+
+
+class InputTypeError(RaftoralError, TypeError):
+    """The input is not what the workflow's annotation asks for; the message names the field."""
+
+
+class ValueNotShippableError(RaftoralError):
+    """An input, step value or result does not survive being pickled and unpickled, or is too large."""
+
+
+class CompletionTimeoutError(RaftoralError, TimeoutError):
+    """The run did not end within the given time; it goes on."""
+
+
+class WorkflowFailedError(RaftoralError):
+    """A run failed. `failure` holds the workflow's own exception as data, `run_id` names the run."""
+
+    def __init__(self, run_id: str, failure: Failure) -> None:
+        super().__init__(f"run {run_id!r} failed with {failure}")
+        self.run_id = run_id
+        self.failure = failure
+
+    def _render_traceback_(self) -> list[str]:
+        # The workflow's own traceback is what helps; where the notebook waited for it does not.
+        traceback = self.failure.traceback.rstrip()
+        return [f"{type(self).__name__}: {self}", *(traceback.splitlines() if traceback else ())]
+
+    def __reduce__(self) -> tuple[type[WorkflowFailedError], tuple[str, Failure]]:
+        return (type(self), (self.run_id, self.failure))
+
+
+# --- inside a workflow
+
+
+class StepFailedError(RaftoralError):
+    """A step's recorded failure whose own exception could not be rebuilt here; type and message are in `failure`."""
+
+    def __init__(self, step_id: str, failure: Failure) -> None:
+        super().__init__(f"step {step_id!r} failed with {failure}")
+        self.step_id = step_id
+        self.failure = failure
+
+    def __reduce__(self) -> tuple[type[StepFailedError], tuple[str, Failure]]:
+        return (type(self), (self.step_id, self.failure))
+
+
+class StepKeyError(RaftoralError, ValueError):
+    """The key given to a step is not usable as a name: empty, too long, or with control characters."""
+
+
+class WrongTaskError(RaftoralError):
+    """An operation of a context was called from a task that is not the workflow's own (say, under asyncio.gather)."""
+
+
+class NonDeterminismError(RaftoralError):
+    """This node's execution asked for another step than the one recorded."""
+
+
+# --- the network
+
+
+class ProtocolError(RaftoralError):
+    """A peer sent bytes that are not a frame of this cluster: too long, not authentic, or malformed."""

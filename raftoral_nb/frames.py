@@ -1,0 +1,61 @@
+"""Where a thread is now: the place in user code, for people to read."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import sysconfig
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+_ENGINE: Final = f"{Path(__file__).resolve().parent}{os.sep}"
+_SITE: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+_STDLIB: Final = tuple({f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib")})
+_MACHINERY: Final = tuple(f"{site}{name}{os.sep}" for site in _SITE for name in ("anyio", "pysyncobj", "uvloop"))
+_KERNEL_CELL: Final = re.compile(r"[/\\](ipykernel|xpython)_\d+[/\\][^/\\]+\.py$")
+_TERMINAL_CELL: Final = re.compile(r"^<ipython-input-(\d+)-")
+
+
+@lru_cache(maxsize=1024)
+def _rank(filename: str) -> int:
+    """0: code of the user; 1: a library of theirs; 2: standard library, event loop, engine."""
+    if filename.startswith((_ENGINE, "<frozen ")) or any(part in filename for part in _MACHINERY):
+        return 2
+    if any(part in filename for part in _SITE):
+        return 1
+    return 2 if filename.startswith(_STDLIB) else 0
+
+
+def short_file_name(filename: str) -> str:
+    """A code object's file as people know it: `cell` or `cell [3]` for notebook cells, otherwise the file's name."""
+    if _KERNEL_CELL.search(filename):
+        return "cell"
+    if match := _TERMINAL_CELL.match(filename):
+        return f"cell [{match[1]}]"
+    return filename if filename.startswith("<") else re.split(r"[/\\]", filename)[-1]
+
+
+def where_is(thread_ident: int | None, *, prefer: str | None = None, below: CodeType | None = None) -> str | None:
+    """Where user code on a thread is now, as "file:line in function"; None if the thread runs none, or ended.
+
+    That is the innermost frame of the user's code; if there is none, of a library. Frames of the engine, the event loop and
+    the standard library do not count. `prefer` is a file whose frames count as user code wherever it lies; frames outside
+    of the innermost frame of `below` are not looked at. Any thread may ask; the answer may be outdated when it is read.
+    """
+    frame: FrameType | None = sys._current_frames().get(thread_ident) if thread_ident is not None else None  # noqa: SLF001
+    library: str | None = None
+    while frame is not None and frame.f_code is not below:
+        code = frame.f_code
+        rank = 0 if code.co_filename == prefer else _rank(code.co_filename)
+        if rank < 2:
+            place = f"{short_file_name(code.co_filename)}:{frame.f_lineno} in {code.co_name}"
+            if rank == 0:
+                return place
+            library = library or place
+        frame = frame.f_back
+    return library

@@ -1,0 +1,191 @@
+"""One incarnation of a node: a member on the consensus loop and an executor on the node's own thread, joined here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from .model import (
+    CheckpointSet,
+    ClusterEvent,
+    Command,
+    NodeId,
+    Outcome,
+    OutputLine,
+    RoleChanged,
+    RunEvicted,
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowStarted,
+)
+from .raft.journal import MemoryJournal
+from .raft.library import Dice
+from .raft.member import Member
+from .raft.network import Network
+from .raft.replica import RoleName, Timing
+from .state import Applied
+from .step_threads import StepThreads
+from .threads import LoopThread
+from .workflow.executor import Executor
+from .workflow.handover import ActingChanged, HandedOver, RunDropped, RunEnded, RunStarted, StepRecorded
+
+
+class IncarnationHost(Protocol):
+    """What an incarnation needs of its cluster."""
+
+    def entry_applied(self, node: NodeId, index: int, applied: Sequence[Applied]) -> None:
+        """A node applied an entry (consensus loop)."""
+        ...
+
+    def acting_changed(self, node: NodeId, term: int | None) -> None:
+        """A node may act from here on, or may not any more (consensus loop)."""
+        ...
+
+    def node_failed(self, node: NodeId, error: BaseException) -> None:
+        """A node's replica broke and was stopped (consensus loop)."""
+        ...
+
+    def tell(self, event: ClusterEvent) -> None:
+        """Publish an event (any thread)."""
+        ...
+
+    def write(self, line: OutputLine) -> None:
+        """Keep a line of output (any thread)."""
+        ...
+
+
+class Incarnation:
+    """From a node's start to its kill or the cluster's stop. Made and called on the consensus loop unless said otherwise."""
+
+    def __init__(
+        self,
+        node: NodeId,
+        nodes: Sequence[NodeId],
+        number: int,
+        *,
+        host: IncarnationHost,
+        consensus: LoopThread,
+        loop: asyncio.AbstractEventLoop,
+        journal: MemoryJournal,
+        dice: Dice,
+        timing: Timing,
+        name: str,
+    ) -> None:
+        self.node = node
+        self.number = number
+        self.held = False
+        self._host = host
+        self._consensus = consensus
+        self._loop = loop
+        self.thread = LoopThread(f"{name}-node-{node}")
+        self.steps = StepThreads(f"{name}-node-{node}-step")
+        self.executor = Executor(node, self, self.steps, time.monotonic)
+        self.member = Member(
+            node, nodes, journal=journal, loop=loop, dice=dice, timing=timing, listener=self, guarded=True
+        )
+
+    async def start(self, network: Network) -> None:
+        """Start the node's thread and join the network."""
+        self.thread.start()
+        self.thread.post(self._start_executor)
+        await self.member.join(network)
+
+    def _start_executor(self) -> None:
+        self._main = asyncio.get_running_loop().create_task(self.executor.main(), name="executor")
+
+    def close(self) -> None:
+        """End the consensus side at once and tell the execution side to end; `join` waits for that."""
+        self.member.close()
+        self.steps.close()
+
+    def join(self, timeout: float) -> tuple[str, ...]:
+        """Wait up to `timeout` seconds for the node's thread; names the user code that still runs. From any thread."""
+        ended = self.thread.stop(timeout)
+        stuck = list(self.steps.stuck())
+        if not ended:
+            stuck.insert(0, f"workflow on node {self.node}: {self.thread.where() or 'between two steps'}")
+        return tuple(stuck)
+
+    # --- faults
+
+    def pause(self) -> None:
+        """Freeze, as a hung process would; a synchronous step that is running goes on."""
+        self.member.pause()
+        self.thread.post(self.executor.close_gate, "pause")
+
+    def resume(self) -> None:
+        """End `pause`."""
+        self.thread.post(self.executor.open_gate, "pause")
+        self.member.resume()
+
+    def hold(self) -> None:
+        """Stop executing workflows, while the log goes on and the catch-up queues grow."""
+        self.held = True
+        self.thread.post(self.executor.close_gate, "hold")
+
+    def release(self) -> None:
+        """End `hold`."""
+        self.held = False
+        self.thread.post(self.executor.open_gate, "hold")
+
+    # --- from the member (raft.member.MemberListener), on the consensus loop
+
+    def applied(self, index: int, applied: Sequence[Applied]) -> None:
+        """Hand over what was applied, then let the cluster know."""
+        items: list[HandedOver] = []
+        for one in applied:
+            for event in one.events:
+                match event:
+                    case CheckpointSet(run_id=run_id, step=step):
+                        items.append(StepRecorded(run_id, step))
+                    case WorkflowStarted(run_id=run_id):
+                        run = self.member.state.runs[run_id]
+                        items.append(RunStarted(run_id, run.definition, run.input))
+                    case WorkflowCompleted(run_id=run_id, result=result):
+                        items.append(RunEnded(run_id, result, None))
+                    case WorkflowFailed(run_id=run_id, failure=failure):
+                        items.append(RunEnded(run_id, None, failure))
+                    case RunEvicted(run_id=run_id):
+                        items.append(RunDropped(run_id))
+                    case _:
+                        pass
+        if items:
+            self.thread.post(self.executor.hand_over, items)
+        self._host.entry_applied(self.node, index, applied)
+
+    def acting_changed(self, term: int | None) -> None:
+        """Hand over the right to act, behind every record that precedes it."""
+        self.thread.post(self.executor.hand_over, [ActingChanged(term)])
+        self._host.acting_changed(self.node, term)
+
+    def role_changed(self, role: RoleName, term: int) -> None:
+        """Tell the cluster."""
+        self._host.tell(RoleChanged(self.node, role, term))
+
+    def failed(self, error: BaseException) -> None:
+        """Tell the cluster."""
+        self._host.node_failed(self.node, error)
+
+    # --- from the executor (workflow.executor.ExecutorHost), on the node's thread
+
+    def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> None:
+        """Propose a command on the consensus loop."""
+        self._consensus.post(self.member.propose, command, timeout, done)
+
+    def post(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call something on the node's own loop."""
+        self.thread.post(fn, *args)
+
+    def arm(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call something later, on the consensus loop."""
+        self._consensus.post(self._loop.call_later, seconds, callback)
+
+    def tell(self, event: ClusterEvent) -> None:
+        """Publish an event."""
+        self._host.tell(event)
+
+    def write(self, line: OutputLine) -> None:
+        """Keep a line of output."""
+        self._host.write(line)

@@ -1,0 +1,360 @@
+"""The words everything else is written in: identifiers, limits, commands, records and events.
+
+All of it is frozen data (`msgspec.Struct`), without behaviour, I/O, clocks or threads. Commands are what a node
+proposes; records are what the replicated state keeps; events are what applying a command says happened.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+# --- Limits. Each is named here and nowhere else; passing one is a clear error. -------------------------------------
+
+MAX_NODES: Final = 9
+"""Nodes of one cluster. Raft clusters are small: every node acknowledges every entry."""
+
+MAX_VALUE_BYTES: Final = 4 * 1024 * 1024
+"""Encoded size of one input, step value or result, in bytes."""
+
+MAX_CODE_BYTES: Final = 4 * 1024 * 1024
+"""Encoded size of one workflow definition (code with all that it captured), in bytes."""
+
+MAX_NAME_CHARS: Final = 256
+"""Length of one workflow name, `run_id` or step key, in characters."""
+
+MAX_STEP_ID_CHARS: Final = 1024
+"""Length of one step_id (branch path, ordinal and key), in characters."""
+
+MAX_FAILURE_TEXT: Final = 32 * 1024
+"""Length of a recorded failure's message, and of its traceback, in characters; the middle of longer ones is left out."""
+
+MAX_FAILURE_EXCEPTION_BYTES: Final = 256 * 1024
+"""Encoded size of an exception kept in a failure, in bytes; a larger one is recorded as text only."""
+
+MAX_ENTRY_BYTES: Final = 8 * 1024 * 1024
+"""Encoded size of one Raft entry (a batch of proposals), in bytes. Larger than any single command."""
+
+MAX_FRAME_BYTES: Final = 2 * MAX_ENTRY_BYTES + 64 * 1024
+"""Size of one authenticated network frame, in bytes."""
+
+MAX_MESSAGE_ENTRIES: Final = 1024
+"""Raft entries in one AppendEntries message."""
+
+MAX_ENTRIES_IN_FLIGHT: Final = 8
+"""Entries a leader appends before the first of them is committed; proposals beyond wait and share the next entry."""
+
+MAX_OUTSTANDING_PROPOSALS: Final = 512
+"""Proposals of one client (a node's incarnation) that are not yet answered; more wait their turn."""
+
+MAX_SESSION_ANSWERS: Final = 4 * MAX_OUTSTANDING_PROPOSALS
+"""Answers the state machine keeps per client, to answer repeated proposals. Invariant: > MAX_OUTSTANDING_PROPOSALS."""
+
+MAX_SESSIONS: Final = 256
+"""Clients whose answers are kept; the least recently used is forgotten first."""
+
+MAX_RUNS_KEPT: Final = 1000
+"""Finished runs whose records are kept; the oldest are evicted first."""
+
+MAX_EVICTED_RUN_IDS: Final = 100_000
+"""Evicted runs whose `run_id` stays refused."""
+
+MAX_EVENTS_KEPT: Final = 10_000
+"""Cluster events kept for `%raftoral events`."""
+
+MAX_OUTPUT_LINES_KEPT: Final = 10_000
+"""Captured output lines kept per cluster for `%raftoral log`."""
+
+MAX_OUTPUT_LINE_CHARS: Final = 10_000
+"""Characters of a printed or logged line that are kept."""
+
+MAX_PAUSED_MESSAGES: Final = 10_000
+"""Messages buffered for a paused node; past it the sender's link is reset, as a hung process' full socket would be."""
+
+# --- Identifiers ---------------------------------------------------------------------------------------------------
+
+NodeId = int
+"""Nodes are numbered 1, 2, 3 ..."""
+
+RunId = str
+StepId = str
+"""Branch path, ordinal within the branch, and key: `0/charge`, or `2.1.0/fit` inside branch 1 of operation 2."""
+
+
+class ProposalId(msgspec.Struct, frozen=True, array_like=True):
+    """Names one proposal for ever: retries carry the same id, so that it is applied at most once.
+
+    `client` names one incarnation of one node and starts with the log index it was born at (`"{birth}.{node}.{nonce}"`);
+    `number` counts that client's proposals from 1.
+    """
+
+    client: str
+    number: int
+
+    @property
+    def birth(self) -> int:
+        """The applied index at which the client was made (entries)."""
+        return int(self.client.partition(".")[0])
+
+
+# --- Records -------------------------------------------------------------------------------------------------------
+
+Operation = Literal["compute", "var", "set", "update"]
+"""What kind of step was recorded. A replay that asks for another kind than the recorded one has diverged."""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An exception as data: readable everywhere, even where the exception itself does not unpickle.
+
+    `exception` holds the encoded exception when it survived a round trip on the node that raised it, else None.
+    `traceback` is text, engine frames left out.
+    """
+
+    type_name: str
+    message: str
+    traceback: str = ""
+    exception: bytes | None = None
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}" if self.message else self.type_name
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One recorded step (a checkpoint). Exactly one of `value` and `failure` is set."""
+
+    step_id: StepId
+    operation: Operation
+    value: bytes | None
+    failure: Failure | None
+    node: NodeId
+    epoch: int
+
+    @property
+    def key(self) -> str:
+        """The name the workflow gave the step."""
+        return self.step_id.partition("/")[2]
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """A registered workflow: its code, and the text of its source for tracebacks after a restart.
+
+    `fingerprint` decides whether a re-run cell changed anything (normalised source and captured values); `digest` is
+    the digest of `code` and guards its transport. `sources` maps a code file name (a notebook cell) to its text.
+    """
+
+    workflow: str
+    version: int
+    fingerprint: str
+    digest: str
+    code: bytes
+    sources: dict[str, str]
+
+
+# --- Commands ------------------------------------------------------------------------------------------------------
+
+
+class Takeover(msgspec.Struct, frozen=True, tag="takeover", array_like=True):
+    """A new leader's claim to act in `term`; accepted if the term is greater than the current epoch's."""
+
+    node: NodeId
+    term: int
+
+
+class RegisterWorkflow(msgspec.Struct, frozen=True, tag="register", array_like=True):
+    """Adds or replaces a workflow definition."""
+
+    definition: Definition
+
+
+class StartRun(msgspec.Struct, frozen=True, tag="start", array_like=True):
+    """Starts a run, once per `run_id`."""
+
+    run_id: RunId
+    workflow: str
+    version: int
+    input: bytes
+
+
+class SetCheckpoint(msgspec.Struct, frozen=True, tag="checkpoint", array_like=True):
+    """Records a step's result; the first record of a step wins, and only the current epoch may record."""
+
+    run_id: RunId
+    step: Step
+
+
+class EndRun(msgspec.Struct, frozen=True, tag="end", array_like=True):
+    """Records a run's result or failure; the first wins, and only the current epoch may record."""
+
+    run_id: RunId
+    epoch: int
+    node: NodeId
+    result: bytes | None
+    failure: Failure | None
+
+
+Command = Takeover | RegisterWorkflow | StartRun | SetCheckpoint | EndRun
+
+
+class Proposal(msgspec.Struct, frozen=True, array_like=True):
+    """A command with the id under which it is retried and answered. `id` is None only for a `Takeover`."""
+
+    id: ProposalId | None
+    command: Command
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """What one Raft entry carries: proposals that waited together, applied in order."""
+
+    proposals: tuple[Proposal, ...]
+
+
+# --- Answers to a proposal -----------------------------------------------------------------------------------------
+
+
+class Committed(msgspec.Struct, frozen=True, tag="committed"):
+    """The command was applied. `index` is the log index of its entry."""
+
+    index: int
+
+
+class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
+    """The command was certainly not carried out, and `reason` says why."""
+
+    reason: str
+    code: str = "refused"
+
+
+class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
+    """The deadline came first: the command may still commit later. Retrying under the same id is safe."""
+
+    reason: str
+
+
+Outcome = Committed | Rejected | Unknown
+
+# --- Events of apply -----------------------------------------------------------------------------------------------
+
+
+class EpochChanged(msgspec.Struct, frozen=True):
+    """`node` may act from here on (until a later epoch), having taken over in `term`."""
+
+    node: NodeId
+    term: int
+
+
+class WorkflowRegistered(msgspec.Struct, frozen=True):
+    """A definition was added, or replaced under the same version."""
+
+    workflow: str
+    version: int
+    replaced: bool
+
+
+class WorkflowStarted(msgspec.Struct, frozen=True):
+    """A run was accepted; every node begins to execute it."""
+
+    run_id: RunId
+    workflow: str
+    version: int
+
+
+class CheckpointSet(msgspec.Struct, frozen=True):
+    """A step of a run was recorded."""
+
+    run_id: RunId
+    step: Step
+
+
+class WorkflowCompleted(msgspec.Struct, frozen=True):
+    """A run ended with a result (encoded)."""
+
+    run_id: RunId
+    result: bytes
+
+
+class WorkflowFailed(msgspec.Struct, frozen=True):
+    """A run ended with a failure."""
+
+    run_id: RunId
+    failure: Failure
+
+
+class RunEvicted(msgspec.Struct, frozen=True):
+    """A finished run's records were dropped, to keep memory bounded."""
+
+    run_id: RunId
+
+
+class CommandRefused(msgspec.Struct, frozen=True):
+    """A command changed nothing; `code` is stable, `reason` is for people."""
+
+    code: str
+    reason: str
+
+
+StateEvent = (
+    EpochChanged
+    | WorkflowRegistered
+    | WorkflowStarted
+    | CheckpointSet
+    | WorkflowCompleted
+    | WorkflowFailed
+    | RunEvicted
+    | CommandRefused
+)
+
+# --- Events of the cluster (what no log entry says) -----------------------------------------------------------------
+
+
+class NodeChanged(msgspec.Struct, frozen=True):
+    """Something was done to a node, or befell it."""
+
+    node: NodeId
+    change: Literal["started", "killed", "restarted", "paused", "resumed", "held", "released", "stopped"]
+
+
+class RoleChanged(msgspec.Struct, frozen=True):
+    """A node's Raft role changed."""
+
+    node: NodeId
+    role: Literal["leader", "follower", "candidate"]
+    term: int
+
+
+class EffectStarted(msgspec.Struct, frozen=True):
+    """The acting leader began to run a step's function."""
+
+    node: NodeId
+    run_id: RunId
+    step_id: StepId
+
+
+class NodeBlocked(msgspec.Struct, frozen=True):
+    """A workflow has kept its node's thread busy for over a second without awaiting anything."""
+
+    node: NodeId
+    run_id: RunId
+    where: str
+
+
+class ExecutionStopped(msgspec.Struct, frozen=True):
+    """One node's execution of a run ended otherwise than the run itself did."""
+
+    node: NodeId
+    run_id: RunId
+    status: Literal["diverged", "superseded"]
+    reason: str
+
+
+ClusterEvent = StateEvent | NodeChanged | RoleChanged | EffectStarted | NodeBlocked | ExecutionStopped
+
+
+class OutputLine(msgspec.Struct, frozen=True):
+    """A line that a workflow printed or logged, or that the engine says about its execution. `time` is Unix seconds."""
+
+    time: float
+    node: NodeId
+    run_id: RunId
+    stream: Literal["stdout", "stderr", "log", "engine"]
+    text: str

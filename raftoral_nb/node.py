@@ -1,0 +1,80 @@
+"""A handle on one node of a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .model import NodeId, RunId
+from .statistics import NodeStatistics
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+
+
+class Node:
+    """`cluster.nodes[2]`: what it is, and what can be done to it. The same handle through kills and restarts."""
+
+    def __init__(self, cluster: Cluster, number: NodeId) -> None:
+        self._cluster = cluster
+        self._number = number
+
+    @property
+    def number(self) -> NodeId:
+        """The node's number, from 1."""
+        return self._number
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs (paused and held nodes do)."""
+        return self._cluster._incarnation(self._number) is not None
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is frozen."""
+        incarnation = self._cluster._incarnation(self._number)
+        return incarnation is not None and incarnation.member.paused
+
+    @property
+    def held(self) -> bool:
+        """Whether its execution of workflows is stopped."""
+        incarnation = self._cluster._incarnation(self._number)
+        return incarnation is not None and incarnation.held
+
+    def kill(self) -> NodeId:
+        """See `Cluster.kill`."""
+        return self._cluster.kill(self._number)
+
+    def restart(self) -> NodeId:
+        """See `Cluster.restart`."""
+        return self._cluster.restart(self._number)
+
+    def pause(self) -> NodeId:
+        """See `Cluster.pause`."""
+        return self._cluster.pause(self._number)
+
+    def resume(self) -> NodeId:
+        """See `Cluster.resume`."""
+        return self._cluster.resume(self._number)
+
+    def hold(self) -> NodeId:
+        """See `Cluster.hold`."""
+        return self._cluster.hold(self._number)
+
+    def release(self) -> NodeId:
+        """See `Cluster.release`."""
+        return self._cluster.release(self._number)
+
+    def statistics(self) -> NodeStatistics:
+        """This node's part of `Cluster.statistics()`."""
+        return self._cluster.statistics().nodes[self._number]
+
+    def result(self, run_id: RunId, timeout: float | None = 10.0) -> Any:
+        """What this node's own execution of a run came to: waits for its end, at most `timeout` seconds.
+
+        Raises `WorkflowFailedError`, `CompletionTimeoutError`, `NodeStateError` if the node is dead, `RunNotFoundError` if it
+        does not know the run, and `NonDeterminismError` if its execution differed from the recorded steps.
+        """
+        return self._cluster._node_result(self._number, run_id, timeout)
+
+    def __repr__(self) -> str:
+        return f"<Node {self._number} of cluster {self._cluster.name!r}>"

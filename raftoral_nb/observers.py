@@ -1,0 +1,148 @@
+"""Where a cluster's events and captured output go: a bounded history, and whoever asked to be told."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+import anyio
+
+from .bridge import current_poster
+from .errors import ClusterError
+from .model import MAX_EVENTS_KEPT, MAX_OUTPUT_LINES_KEPT, ClusterEvent, NodeId, OutputLine, RunId
+
+logger = logging.getLogger(__name__)
+
+Callback = Callable[[ClusterEvent], None]
+
+
+class Observers:
+    """Keeps the latest events and output lines, and tells subscribers of events.
+
+    Publishing never waits and may be done from any thread. Callbacks run one after another on a thread of their own,
+    started with the first subscription: a slow one delays other callbacks, never the cluster.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._history: deque[tuple[float, ClusterEvent]] = deque(maxlen=MAX_EVENTS_KEPT)
+        self._lines: deque[OutputLine] = deque(maxlen=MAX_OUTPUT_LINES_KEPT)
+        self._numbers = itertools.count()
+        self._callbacks: dict[int, Callback] = {}
+        self._direct: dict[int, Callback] = {}
+        self._queue: queue.SimpleQueue[ClusterEvent | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._when_closed: dict[int, Callable[[], None]] = {}
+        self.published = 0
+
+    def publish(self, event: ClusterEvent) -> None:
+        """Keep an event and tell everybody."""
+        with self._lock:
+            self.published += 1
+            self._history.append((time.time(), event))
+            if self._callbacks and not self._closed:
+                self._queue.put(event)
+            direct = tuple(self._direct.values()) if self._direct else ()
+        for callback in direct:
+            callback(event)
+
+    def write(self, line: OutputLine) -> None:
+        """Keep a line of captured output."""
+        self._lines.append(line)
+
+    def history(self) -> tuple[tuple[float, ClusterEvent], ...]:
+        """The latest events, oldest first, each with its time (Unix seconds)."""
+        with self._lock:
+            return tuple(self._history)
+
+    def lines(self, run_id: RunId | None, node: NodeId | None) -> tuple[OutputLine, ...]:
+        """The latest output lines, oldest first, of one run and node or of all."""
+        return tuple(
+            line
+            for line in tuple(self._lines)
+            if (run_id is None or line.run_id == run_id) and (node is None or line.node == node)
+        )
+
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
+        """Have `callback(event)` called for every event from now on; returns the function that ends it."""
+        with self._lock:
+            if self._closed:
+                raise ClusterError("the cluster has stopped: there will be no more events")
+            number = next(self._numbers)
+            self._callbacks[number] = callback
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._main, name=f"{self._name}-observer", daemon=True)
+                self._thread.start()
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._callbacks.pop(number, None)
+
+        return unsubscribe
+
+    async def stream(self) -> AsyncIterator[ClusterEvent]:
+        """Every event from the first `anext` on, until the cluster stops. Raises `ClusterError` if it falls far behind."""
+        post = current_poster()
+        send, receive = anyio.create_memory_object_stream[ClusterEvent](MAX_EVENTS_KEPT)
+        behind = False
+
+        def put(event: ClusterEvent) -> None:
+            nonlocal behind
+            try:
+                send.send_nowait(event)
+            except anyio.WouldBlock:
+                behind = True
+                send.close()
+            except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+                pass
+
+        with self._lock:
+            number = next(self._numbers)
+            if not self._closed:
+                self._direct[number] = lambda event: post(put, event)
+                self._when_closed[number] = lambda: post(send.close)
+        try:
+            if number not in self._direct:
+                send.close()
+            async with receive:
+                async for event in receive:
+                    yield event
+            if behind:
+                raise ClusterError(f"more than {MAX_EVENTS_KEPT} events were waiting: read them faster")
+        finally:
+            with self._lock:
+                self._direct.pop(number, None)
+                self._when_closed.pop(number, None)
+            send.close()
+
+    def close(self, timeout: float) -> bool:
+        """Tell the last events and end the thread; False if a callback keeps it for more than `timeout` seconds."""
+        with self._lock:
+            already, self._closed = self._closed, True
+            thread = self._thread
+            enders = tuple(self._when_closed.values())
+        if not already:
+            self._queue.put(None)
+            for end in enders:
+                end()
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def _main(self) -> None:
+        while (event := self._queue.get()) is not None:
+            with self._lock:
+                callbacks = tuple(self._callbacks.values())
+            for callback in callbacks:
+                try:
+                    callback(event)
+                except Exception:
+                    logger.exception("a callback failed on %r", event)

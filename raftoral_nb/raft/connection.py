@@ -1,0 +1,202 @@
+"""One TCP connection between two nodes, and what keeps dialing one. Used by `tcp` only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from typing import TYPE_CHECKING, Final, cast
+
+from ..errors import ProtocolError
+from ..model import MAX_FRAME_BYTES, NodeId
+from .network import FIRST_REDIAL
+from .wire import Session, decode_message
+
+if TYPE_CHECKING:
+    from .tcp import TcpEndpoint
+
+logger = logging.getLogger(__name__)
+
+HANDSHAKE_TIMEOUT: Final = 2.0
+"""Seconds in which a new connection must be authenticated."""
+
+MAX_REDIAL: Final = 1.0
+"""Seconds; the wait between attempts to dial doubles from FIRST_REDIAL up to this."""
+
+MAX_WRITE_BACKLOG: Final = 4 * MAX_FRAME_BYTES
+"""Bytes waiting for a peer that does not read; past it the link is reset."""
+
+
+class Dialer:
+    """Keeps one node connected to one lower node for as long as that one is attached."""
+
+    def __init__(self, endpoint: TcpEndpoint, peer: NodeId, address: tuple[str, int]) -> None:
+        self._endpoint = endpoint
+        self._peer = peer
+        self._address = address
+        self._wait = FIRST_REDIAL
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._connection: Connection | None = None
+        self._closed = False
+        self._dial()
+
+    def succeeded(self) -> None:
+        """The handshake is done."""
+        self._wait = FIRST_REDIAL
+
+    def lost(self, connection: Connection) -> None:
+        """The connection was lost, or never came to be: try again, later."""
+        if connection is not self._connection:
+            return
+        self._connection = None
+        self._redial()
+
+    def close(self) -> None:
+        """Stops dialing. An established connection stays as it is."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is not None:
+            self._task.cancel()
+        if self._connection is not None and not self._connection.session.established:
+            self._connection.abort()
+        self._connection = None
+
+    def _redial(self) -> None:
+        if not self._closed:
+            self._timer = self._endpoint.network.loop.call_later(self._wait, self._dial)
+            self._wait = min(2 * self._wait, MAX_REDIAL)
+
+    def _dial(self) -> None:
+        self._timer = None
+        self._task = self._endpoint.network.spawn(self._connect())
+
+    async def _connect(self) -> None:
+        endpoint = self._endpoint
+        session = Session(endpoint.network.key, endpoint.identity, dialer=True, expected=self._peer)
+        connection = Connection(endpoint, session, self)
+        try:
+            await endpoint.network.loop.create_connection(lambda: connection, *self._address)
+        except OSError as error:
+            logger.debug("node %d cannot reach node %d: %s", endpoint.node, self._peer, error)
+            self._redial()
+        finally:
+            self._task = None
+
+    def opened(self, connection: Connection) -> None:
+        """The TCP connection stands; the handshake begins."""
+        if self._closed:
+            connection.abort()
+        else:
+            self._connection = connection
+
+
+class Connection(asyncio.Protocol):
+    """One TCP connection: moves bytes between its transport and its session, and messages on to the endpoint."""
+
+    def __init__(self, endpoint: TcpEndpoint, session: Session, dialer: Dialer | None = None) -> None:
+        self.session = session
+        self.peer: NodeId | None = None
+        """The node at the other end, once it is proven and linked."""
+        self.dialed = dialer is not None
+        self._endpoint = endpoint
+        self._dialer = dialer
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._aborted = False
+
+    async def adopt(self, accepted: socket.socket) -> None:
+        """Takes over an accepted socket."""
+        try:
+            await self._endpoint.network.loop.connect_accepted_socket(lambda: self, accepted)
+        except OSError:
+            # The peer is gone already, or the system refused the socket; nobody else knows of it.
+            accepted.close()
+            self._endpoint.lost(self)
+
+    def send(self, payload: bytes) -> None:
+        """Writes one frame; resets the link if the peer has stopped reading."""
+        transport = self._transport
+        if transport is None or self._aborted:
+            return
+        if transport.get_write_buffer_size() > MAX_WRITE_BACKLOG:
+            node, peer = self._endpoint.node, self.peer
+            self._endpoint.network.warn(f"node {peer} does not read what node {node} sends; their link is reset")
+            self._endpoint.reset(cast(NodeId, peer))
+            return
+        transport.write(self.session.seal(payload))
+
+    def abort(self) -> None:
+        """Breaks the connection at once; `connection_lost` follows in the next turn of the loop."""
+        self._aborted = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The TCP connection stands: begin the handshake, and its clock."""
+        self._transport = cast(asyncio.Transport, transport)
+        network = self._endpoint.network
+        network.opened(self)
+        if self._aborted or self._endpoint.closed:
+            self.abort()
+            return
+        with contextlib.suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._timer = network.loop.call_later(HANDSHAKE_TIMEOUT, self._too_slow)
+        if self._dialer is not None:
+            self._dialer.opened(self)
+        if opening := self.session.opening():
+            self._transport.write(opening)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came: on with the handshake, or messages. Anything wrong closes the connection."""
+        transport = self._transport
+        if self._aborted or transport is None:
+            return
+        session = self.session
+        before = session.established
+        try:
+            payloads = session.feed(data)
+            if not before:
+                if outgoing := session.take_outgoing():
+                    transport.write(outgoing)
+                if session.established:
+                    self._cancel_timer()
+                    self._endpoint.established(self)
+            messages = [decode_message(payload) for payload in payloads]
+        except ProtocolError as error:
+            self._endpoint.network.refused(self._endpoint.node, self, error)
+            self.abort()
+            return
+        if messages:
+            self._endpoint.received(self, messages, sum(map(len, payloads)))
+
+    def eof_received(self) -> bool:
+        """The peer will send no more: break the connection."""
+        # Not `close`, which would wait for what is unsent to be read by a peer that may never read it.
+        self.abort()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """The socket is closed, for whatever reason."""
+        self._aborted = True
+        self._cancel_timer()
+        self._endpoint.lost(self)
+        if self._dialer is not None:
+            self._dialer.lost(self)
+        self._endpoint.network.lost(self)
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        self._endpoint.network.warn(f"node {self._endpoint.node}: a connection was not authenticated in time")
+        self.abort()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

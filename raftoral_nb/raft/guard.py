@@ -1,0 +1,228 @@
+"""The guard: every Raft message passes here, and here PySyncObj's hazards are mended.
+
+PySyncObj 0.3.17 departs from Raft (Ongaro and Ousterhout, 2014) in ways that lose committed entries. It is kept as it is;
+the messages are not. What is mended, by the names the tests use:
+
+`truncate_only_on_conflict`
+    A follower deletes everything behind a message's `prev_index`, conflict or not, acknowledged entries included
+    (`syncobj.py` 991-1004). Raft: delete only from the first entry that conflicts. The guard cuts from a message what the
+    follower already holds; when nothing is left it answers itself, for the verified prefix only.
+`commit_only_verified`
+    A commit index is applied to whatever the follower holds (1022-1035). Raft: only up to what this message verified.
+`answers_carry_terms`
+    Acknowledgements carry no term (1098-1106): one from an earlier leadership counts in a later one. Ours carry the term
+    they answer, and others are dropped. Nothing is answered to a message of an older term.
+`resets_go_back_only`
+    A refused message may *raise* what the leader sends next, so that a conflicting tail behind several batches is never
+    repaired. Ours only lower it, never below what is matched, and go to the start of the conflicting term at once.
+`one_vote_per_voter`
+    Votes are counted, not voters (1063-1068).
+`no_foreign_commands`
+    `apply_command`, snapshots and cut-up transmissions do not exist on our wire: commands travel in our own frames.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..model import NodeId
+from .journal import MemoryJournal
+from .library import LEADER, Raft
+from .wire import AppendEntries, Message, NextIndex, RequestVote, ResponseVote, TimeoutNow
+
+
+class Verdict(NamedTuple):
+    """What to do about a message: give `deliver` to PySyncObj, send `answer` back. Either may be missing."""
+
+    deliver: dict[str, Any] | None = None
+    answer: Message | None = None
+
+
+_NOTHING = Verdict()
+
+
+class Guard:
+    """Stands between one replica's PySyncObj and the network.
+
+    `enabled=False` only translates messages. It exists so that tests can show what each rule is for.
+    """
+
+    def __init__(self, journal: MemoryJournal, raft: Raft, *, enabled: bool = True) -> None:
+        self._journal = journal
+        self._raft = raft
+        self._enabled = enabled
+        self._answering_term = 0
+        self._voters: set[NodeId] = set()
+        self._voters_term = 0
+
+    # --- messages from a peer
+
+    def incoming(self, peer: NodeId, message: Message) -> Verdict:
+        """Judge a message of `peer` before PySyncObj sees it."""
+        match message:
+            case AppendEntries():
+                self._answering_term = message.term
+                return self._append_entries(message) if self._enabled else Verdict(_append_dict(message))
+            case NextIndex():
+                return self._next_index(peer, message) if self._enabled else Verdict(_next_dict(message))
+            case RequestVote():
+                return Verdict(
+                    {
+                        "type": "request_vote",
+                        "term": message.term,
+                        "last_log_index": message.last_log_index,
+                        "last_log_term": message.last_log_term,
+                    }
+                )
+            case ResponseVote():
+                return self._response_vote(peer, message)
+            case TimeoutNow():
+                return Verdict({"type": "timeout_now", "term": message.term})
+            case _:
+                return _NOTHING
+
+    def _append_entries(self, message: AppendEntries) -> Verdict:
+        if message.term < self._raft.term:
+            return _NOTHING
+        journal = self._journal
+        term_here = journal.term_at(message.prev_index)
+        if term_here is None:
+            # Not there yet: ask for what follows our last entry.
+            return self._ask_from(message, journal.last_index + 1)
+        if term_here != message.prev_term:
+            # Not the same entry: the whole run of that term is in doubt, down to what is committed.
+            floor = max(self._raft.commit_index, journal.first_index)
+            return self._ask_from(message, journal.first_index_of_term_at(message.prev_index, floor))
+
+        verified = message.prev_index
+        held = 0
+        for _, index, term in message.entries:
+            if journal.term_at(index) != term:
+                break
+            verified = index
+            held += 1
+        new = message.entries[held:]
+        if not new and verified < journal.last_index:
+            # All of it is here, and more: PySyncObj would delete the rest.
+            return Verdict(
+                _heartbeat_dict(message.term, min(message.commit_index, verified)),
+                NextIndex(term=message.term, next_index=verified + 1, success=True, reset=False),
+            )
+        last = new[-1][1] if new else verified
+        return Verdict(
+            {
+                "type": "append_entries",
+                "term": message.term,
+                "commit_index": min(message.commit_index, last),
+                "entries": new,
+                "prevLogIdx": verified,
+                "prevLogTerm": journal.term_at(verified),
+            }
+        )
+
+    def _ask_from(self, message: AppendEntries, index: int) -> Verdict:
+        # A heartbeat without a log position keeps PySyncObj from answering, and a commit index of 0 from committing.
+        return Verdict(
+            _heartbeat_dict(message.term, 0),
+            NextIndex(term=message.term, next_index=index, success=False, reset=True),
+        )
+
+    def _next_index(self, peer: NodeId, message: NextIndex) -> Verdict:
+        raft = self._raft
+        if raft.role != LEADER or message.term != raft.term or message.next_index > self._journal.last_index + 1:
+            return _NOTHING
+        if not message.reset:
+            return Verdict(_next_dict(message))
+        # Entry 1 is the same on every node, so nobody is ever asked to go below 2.
+        lowest = max(raft.match_index(peer) + 1, self._journal.first_index + 1)
+        asked = max(lowest, min(message.next_index, raft.next_index(peer)))
+        return Verdict({"type": "next_node_idx", "next_node_idx": asked, "reset": True, "success": False})
+
+    def _response_vote(self, peer: NodeId, message: ResponseVote) -> Verdict:
+        if self._enabled:
+            if message.term != self._voters_term:
+                self._voters_term = message.term
+                self._voters.clear()
+            if peer in self._voters:
+                return _NOTHING
+            self._voters.add(peer)
+        return Verdict({"type": "response_vote", "term": message.term})
+
+    def deliver(self, peer: NodeId, message: Message) -> Message | None:
+        """Let PySyncObj process a message of `peer`, as far as it may; returns what to answer, if PySyncObj does not."""
+        verdict = self.incoming(peer, message)
+        if verdict.deliver is not None:
+            if self._enabled and isinstance(message, NextIndex):
+                self._deliver_next_index(peer, verdict.deliver)
+            else:
+                self._raft.deliver(peer, verdict.deliver)
+        return verdict.answer
+
+    def _deliver_next_index(self, peer: NodeId, message: dict[str, Any]) -> None:
+        before = self._raft.next_index(peer)
+        self._raft.deliver(peer, message)
+        if message["reset"]:
+            # The follower waits for entries it lacks: send them in the next tick, not with the next heartbeat.
+            self._raft.heartbeat_deadline = 0.0
+        elif before > self._raft.next_index(peer):
+            # An acknowledgement says nothing about entries sent since; PySyncObj would send them all again.
+            self._raft.set_next_index(peer, before)
+
+    # --- messages of PySyncObj
+
+    def outgoing(self, peer: NodeId, message: dict[str, Any]) -> Message | None:
+        """Translate a message of PySyncObj for the wire; None for one that must not leave."""
+        match message["type"]:
+            case "append_entries":
+                if "prevLogIdx" not in message or "transmission" in message:
+                    return None
+                return AppendEntries(
+                    term=message["term"],
+                    prev_index=message["prevLogIdx"],
+                    prev_term=message["prevLogTerm"],
+                    entries=tuple(message["entries"]),
+                    commit_index=message["commit_index"],
+                )
+            case "next_node_idx":
+                return NextIndex(
+                    term=self._answering_term,
+                    next_index=message["next_node_idx"],
+                    success=message["success"],
+                    reset=message["reset"],
+                )
+            case "request_vote":
+                return RequestVote(
+                    term=message["term"],
+                    last_log_index=message["last_log_index"],
+                    last_log_term=message["last_log_term"],
+                )
+            case "response_vote":
+                return ResponseVote(term=message["term"])
+            case "timeout_now":
+                return TimeoutNow(term=message["term"])
+            case _:
+                return None
+
+
+def _heartbeat_dict(term: int, commit_index: int) -> dict[str, Any]:
+    return {"type": "append_entries", "term": term, "commit_index": commit_index}
+
+
+def _append_dict(message: AppendEntries) -> dict[str, Any]:
+    return {
+        "type": "append_entries",
+        "term": message.term,
+        "commit_index": message.commit_index,
+        "entries": list(message.entries),
+        "prevLogIdx": message.prev_index,
+        "prevLogTerm": message.prev_term,
+    }
+
+
+def _next_dict(message: NextIndex) -> dict[str, Any]:
+    return {
+        "type": "next_node_idx",
+        "next_node_idx": message.next_index,
+        "reset": message.reset,
+        "success": message.success,
+    }

@@ -1,0 +1,125 @@
+"""A node's log, term and vote, in the form PySyncObj asks for (`pysyncobj.journal.Journal`)."""
+
+from __future__ import annotations
+
+from typing import overload
+
+from ..errors import InternalError
+from ..model import MAX_MESSAGE_ENTRIES, NodeId
+
+LogEntry = tuple[bytes, int, int]
+"""What is stored per entry: data, index, term."""
+
+
+class MemoryJournal:
+    """A log, term and vote held in memory, by the cluster: it outlives its node's `kill` as a disk would.
+
+    Does not survive the process. Slices are cut to `MAX_MESSAGE_ENTRIES` entries: PySyncObj reads "the rest of the log"
+    for every message it sends and for every batch it applies, and this bounds both.
+    """
+
+    def __init__(self) -> None:
+        # Invariant: indexes are consecutive, and terms never decrease.
+        self._entries: list[LogEntry] = []
+        self._term = 0
+        self._vote: str | None = None
+        # Invariant: nothing at or below it is ever deleted, and it never goes back.
+        self._commit_index = 1
+
+    # --- what PySyncObj calls
+
+    def add(self, command: bytes, idx: int, term: int) -> None:
+        """Append an entry. Raises `InternalError` if it would leave a gap."""
+        if self._entries and idx != self._entries[-1][1] + 1:
+            raise InternalError(f"entry {idx} was appended behind entry {self._entries[-1][1]}")
+        self._entries.append((command, idx, term))
+
+    def clear(self) -> None:
+        """Refused: the log is only ever cut at a conflict."""
+        raise InternalError("the log must not be cleared")
+
+    def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - PySyncObj's names
+        """Drop the entries from position `entryFrom` on. Raises `InternalError` if one of them is committed."""
+        first = self._entries[0][1] + entryFrom
+        if first <= self._commit_index:
+            raise InternalError(f"entry {first} is committed (up to {self._commit_index}) and was to be deleted")
+        del self._entries[entryFrom:]
+
+    def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
+        """Refused while there are no snapshots that would stand for the dropped entries."""
+        raise InternalError(f"the log must not be compacted (to position {entryTo}): there is no snapshot")
+
+    @overload
+    def __getitem__(self, item: int) -> LogEntry: ...
+    @overload
+    def __getitem__(self, item: slice) -> list[LogEntry]: ...
+    def __getitem__(self, item: int | slice) -> LogEntry | list[LogEntry]:
+        if isinstance(item, slice):
+            start, stop, _ = item.indices(len(self._entries))
+            return self._entries[start : min(stop, start + MAX_MESSAGE_ENTRIES)]
+        return self._entries[item]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _destroy(self) -> None:
+        """A node went; its journal stays."""
+
+    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
+        """Remember how far the log is known to be committed (an index)."""
+        self._commit_index = max(self._commit_index, raftCommitIndex)
+
+    def getRaftCommitIndex(self) -> int:  # noqa: N802
+        """The commit index remembered last; 1 for a new log."""
+        return min(self._commit_index, self._entries[-1][1]) if self._entries else 1
+
+    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
+        """Remember the current term and who got this node's vote in it."""
+        self._term = term
+        self._vote = votedForNodeId
+
+    def getCurrentTerm(self) -> int:  # noqa: N802
+        """The current term."""
+        return self._term
+
+    def getVotedForNodeId(self) -> str | None:  # noqa: N802
+        """Who got this node's vote in the current term, if anybody."""
+        return self._vote
+
+    def onOneSecondTimer(self) -> None:  # noqa: N802
+        """Nothing to do once a second."""
+
+    # --- what the guard and the views read
+
+    @property
+    def first_index(self) -> int:
+        """Index of the first entry held (1 until there are snapshots)."""
+        return self._entries[0][1] if self._entries else 1
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry."""
+        return self._entries[-1][1] if self._entries else 0
+
+    def term_at(self, index: int) -> int | None:
+        """The term of the entry at `index`, or None if it is not held."""
+        position = index - self.first_index
+        return self._entries[position][2] if 0 <= position < len(self._entries) else None
+
+    def first_index_of_term_at(self, index: int, floor: int) -> int:
+        """The first index above `floor` whose entries up to `index` all carry the term of `index`."""
+        term = self.term_at(index)
+        while index - 1 > floor and self.term_at(index - 1) == term:
+            index -= 1
+        return index
+
+
+class Journals:
+    """The journals of a cluster's nodes, kept while their nodes come and go."""
+
+    def __init__(self) -> None:
+        self._journals: dict[NodeId, MemoryJournal] = {}
+
+    def of(self, node: NodeId) -> MemoryJournal:
+        """The journal of `node`, made when first asked for."""
+        return self._journals.setdefault(node, MemoryJournal())

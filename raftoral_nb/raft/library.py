@@ -1,0 +1,273 @@
+"""PySyncObj, loaded so that it can be driven: the one list of what is leaned on inside it.
+
+Every replica gets a private copy of the module `pysyncobj.syncobj`. The module's globals are then ours to set: the clock,
+the dice, the poller and the journal. Two clusters in one process do not race, no pipe is opened, and another user of
+PySyncObj in the same process sees nothing of it. Line numbers are those of PySyncObj 0.3.17, `syncobj.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from ..errors import InternalError
+from ..model import MAX_ENTRY_BYTES, NodeId
+from .journal import MemoryJournal
+
+FOLLOWER, CANDIDATE, LEADER = 0, 1, 2
+
+PRIVATE_STATE = (
+    "raftState",
+    "raftCurrentTerm",
+    "raftLeader",
+    "raftElectionDeadline",
+    "raftCommitIndex",
+    "raftLastApplied",
+    "raftNextIndex",
+    "raftMatchIndex",
+    "lastResponseTime",
+    "newAppendEntriesTime",
+    "connectedNodes",
+    "transferInProgress",
+)
+"""Private attributes of `SyncObj` that are read or set here. A test fails when an update changes one of them."""
+
+PRIVATE_METHODS = ("doApplyCommand", "generateRaftTimeout", "onMessageReceived")
+MODULE_GLOBALS = ("monotonicTime", "random", "createPoller", "createJournal", "PIPE_NOTIFIER_ENABLED", "SyncObj")
+
+
+class Dice(Protocol):
+    """What elections draw their timeouts from: `random.Random` or anything with its `random()`."""
+
+    def random(self) -> float:
+        """A float in [0, 1)."""
+        ...
+
+
+class Timing(Protocol):
+    """The durations of elections, in seconds."""
+
+    heartbeat: float
+    election_min: float
+    election_max: float
+
+
+class _NullPoller:
+    """PySyncObj polls sockets in every tick; ours are elsewhere."""
+
+    def subscribe(self, *args: object) -> None:
+        """Nothing to watch."""
+
+    def unsubscribe(self, *args: object) -> None:
+        """Nothing was watched."""
+
+    def poll(self, timeout: float) -> None:
+        """Nothing happened."""
+
+
+def _load_copy(name: str) -> Any:
+    logging.getLogger("pysyncobj").addHandler(logging.NullHandler())
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.loader is None:
+        raise InternalError(f"{name} is not installed")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Raft:
+    """One replica's PySyncObj, behind names and types of ours.
+
+    `send(peer, message)` is called with PySyncObj's own message dictionaries, `apply(index, command)` with every
+    committed regular command in order, `role_changed()` when leader, follower or candidate became another. None of them
+    may raise. Nothing here is thread-safe, and nothing happens unless a method is called.
+    """
+
+    def __init__(
+        self,
+        node: NodeId,
+        peers: Iterable[NodeId],
+        *,
+        journal: MemoryJournal,
+        clock: Callable[[], float],
+        dice: Dice,
+        timing: Timing,
+        send: Callable[[NodeId, dict[str, Any]], None],
+        apply: Callable[[int, bytes], None],
+        role_changed: Callable[[], None],
+    ) -> None:
+        module = _load_copy("pysyncobj.syncobj")
+        missing = [name for name in MODULE_GLOBALS if not hasattr(module, name)]
+        if missing:
+            raise InternalError(f"this PySyncObj has no {', '.join(missing)}: use pysyncobj>=0.3.17,<0.4")
+        module.monotonicTime = clock
+        module.random = dice
+        module.createPoller = lambda kind: _NullPoller()
+        module.createJournal = lambda file: journal
+        module.PIPE_NOTIFIER_ENABLED = False
+
+        class _PeerNode(module.Node):  # type: ignore[misc]
+            # Hashes alike in every process: peers live in sets, whose order must repeat with a seed.
+            def __init__(self, number: NodeId) -> None:
+                super().__init__(str(number))
+                self.number = number
+
+            def __hash__(self) -> int:
+                return self.number
+
+        self._peers = {number: _PeerNode(number) for number in peers}
+
+        class _Transport(module.Transport):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__(None, None, [])
+
+            def send(self, to: Any, message: dict[str, Any]) -> bool:
+                send(to.number, message)
+                return True
+
+        class _SyncObj(module.SyncObj):  # type: ignore[misc]
+            def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802 - replaces line 863
+                # A regular command is bytes of ours. The original unpickles it and calls a method by number.
+                if command[:1] == b"\x00":
+                    apply(self.raftLastApplied + 1, command[1:])
+                else:
+                    super()._SyncObj__doApplyCommand(command)
+
+        conf = module.SyncObjConf(
+            autoTick=False,
+            appendEntriesUseBatch=False,
+            commandsWaitLeader=False,
+            dynamicMembershipChange=False,
+            raftMinTimeout=timing.election_min,
+            raftMaxTimeout=timing.election_max,
+            appendEntriesPeriod=timing.heartbeat,
+            connectionTimeout=max(3.5, timing.election_max),
+            # A leader that hears from no majority for this long is none (30 s as it comes: two leaders for 29 s).
+            leaderFallbackTimeout=timing.election_max,
+            # Larger than any entry: an entry is never cut into transmissions, whose cutting is wrong (line 1281).
+            appendEntriesBatchSizeBytes=MAX_ENTRY_BYTES + 1,
+            # The log is not compacted.
+            logCompactionMinEntries=2**62,
+            logCompactionMinTime=2**62,
+            fullDumpFile=None,
+            useFork=False,
+            onStateChanged=lambda old, new: role_changed(),
+        )
+        self._transport = _Transport()
+        self._raft = _SyncObj(
+            _PeerNode(node), list(self._peers.values()), conf=conf, nodeClass=_PeerNode, transport=self._transport
+        )
+        absent = [name for name in PRIVATE_STATE if f"_SyncObj__{name}" not in vars(self._raft)]
+        if absent:
+            raise InternalError(f"this PySyncObj has no private {', '.join(absent)}: use pysyncobj>=0.3.17,<0.4")
+
+    def _get(self, name: str) -> Any:
+        return getattr(self._raft, f"_SyncObj__{name}")
+
+    def _set(self, name: str, value: object) -> None:
+        setattr(self._raft, f"_SyncObj__{name}", value)
+
+    # --- driving it
+
+    def tick(self) -> None:
+        """Let it look at its clock, commit, apply, send, and take commands (line 629)."""
+        self._raft.doTick(0.0)
+
+    def append(self, data: bytes) -> None:
+        """Hand over a command; a leader appends it in the next `tick`, anybody else drops it."""
+        self._raft._applyCommand(b"\x00" + data, None)
+
+    def deliver(self, peer: NodeId, message: dict[str, Any]) -> None:
+        """Process a message of `peer` (line 891)."""
+        self._transport._onMessageReceived(self._peers[peer], message)
+
+    def connected(self, peer: NodeId) -> None:
+        """Say that `peer` can be reached: messages for it are made from now on."""
+        self._transport._onNodeConnected(self._peers[peer])
+
+    def disconnected(self, peer: NodeId) -> None:
+        """Say that `peer` cannot be reached."""
+        self._transport._onNodeDisconnected(self._peers[peer])
+
+    def destroy(self) -> None:
+        """Take it out of use."""
+        self._raft.destroy()
+
+    # --- reading it
+
+    @property
+    def role(self) -> int:
+        """FOLLOWER, CANDIDATE or LEADER."""
+        return int(self._raft._SyncObj__raftState)
+
+    @property
+    def term(self) -> int:
+        """The current term."""
+        return int(self._raft._SyncObj__raftCurrentTerm)
+
+    @property
+    def leader(self) -> NodeId | None:
+        """The node last known to lead the current term; it may be gone."""
+        node = self._raft._SyncObj__raftLeader
+        return None if node is None else int(node.number)
+
+    @property
+    def commit_index(self) -> int:
+        """Index of the last entry known to be committed."""
+        return int(self._raft._SyncObj__raftCommitIndex)
+
+    @property
+    def applied_index(self) -> int:
+        """Index of the last applied entry."""
+        return int(self._raft._SyncObj__raftLastApplied)
+
+    @property
+    def reachable(self) -> int:
+        """How many peers are connected."""
+        return len(self._raft._SyncObj__connectedNodes)
+
+    # --- what the guard mends from outside
+
+    def next_index(self, peer: NodeId) -> int:
+        """Leader only: the index it will send `peer` next."""
+        return int(self._get("raftNextIndex")[self._peers[peer]])
+
+    def set_next_index(self, peer: NodeId, index: int) -> None:
+        """Leader only: change what `peer` is sent next."""
+        self._get("raftNextIndex")[self._peers[peer]] = index
+
+    def match_index(self, peer: NodeId) -> int:
+        """Leader only: the last index `peer` is known to hold."""
+        return int(self._get("raftMatchIndex")[self._peers[peer]])
+
+    # --- timers
+
+    @property
+    def election_deadline(self) -> float:
+        """When a follower or candidate will campaign (clock seconds); 0 means at once."""
+        return float(self._raft._SyncObj__raftElectionDeadline)
+
+    @election_deadline.setter
+    def election_deadline(self, at: float) -> None:
+        self._set("raftElectionDeadline", at)
+
+    def draw_timeout(self) -> float:
+        """A random election timeout (seconds)."""
+        return float(self._raft._SyncObj__generateRaftTimeout())
+
+    @property
+    def heartbeat_deadline(self) -> float:
+        """When a leader must send again (clock seconds)."""
+        return float(self._raft._SyncObj__newAppendEntriesTime)
+
+    @heartbeat_deadline.setter
+    def heartbeat_deadline(self, at: float) -> None:
+        self._set("newAppendEntriesTime", at)
+
+    def excuse_silence(self, now: float) -> None:
+        """Leader only: count every peer as heard from `now` (this process itself was asleep)."""
+        times = self._get("lastResponseTime")
+        for peer in times:
+            times[peer] = now

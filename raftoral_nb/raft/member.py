@@ -1,0 +1,254 @@
+"""A node's consensus side: its replica, its copy of the replicated state, and the proposer of its commands."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ..errors import ProtocolError
+from ..model import Command, NodeId, Outcome, Proposal
+from ..state import Applied, State, apply_entry
+from .journal import MemoryJournal
+from .library import LEADER, Dice
+from .network import Endpoint, Network
+from .proposer import Proposer, Ticket
+from .replica import Replica, RoleName, Timing
+from .wire import Forward, Message, Refuse, decode_entry
+
+logger = logging.getLogger(__name__)
+
+
+class MemberListener(Protocol):
+    """What a member tells its node, in this order and on the consensus loop. Must only hand over; must not raise."""
+
+    def applied(self, index: int, applied: Sequence[Applied]) -> None:
+        """An entry was applied to the state."""
+        ...
+
+    def acting_changed(self, term: int | None) -> None:
+        """This node may act in `term` from here on; None: it may not any more. Comes after the records before it."""
+        ...
+
+    def role_changed(self, role: RoleName, term: int) -> None:
+        """The Raft role or term became another."""
+        ...
+
+    def failed(self, error: BaseException) -> None:
+        """The replica broke (a bug, or an invariant that did not hold) and was taken out of use."""
+        ...
+
+
+class Member:
+    """One incarnation of one node on the consensus loop. Every method must be called there."""
+
+    def __init__(
+        self,
+        node: NodeId,
+        nodes: Sequence[NodeId],
+        *,
+        journal: MemoryJournal,
+        loop: asyncio.AbstractEventLoop,
+        dice: Dice,
+        timing: Timing,
+        listener: MemberListener,
+        guarded: bool = True,
+    ) -> None:
+        self.node = node
+        self.state = State()
+        self._listener = listener
+        self._dice = dice
+        self._endpoint: Endpoint | None = None
+        self._acting: int | None = None
+        self._told_role: tuple[RoleName, int] = ("follower", 0)
+        self._told_leader: NodeId | None = None
+        self._majority = len(nodes) // 2 + 1
+        # Somebody has to begin: in a new cluster the first node does, as soon as it reaches a majority.
+        self._eager = journal.getCurrentTerm() == 0 and node == min(nodes)
+        self._closed = False
+        self.paused = False
+        self.replica = Replica(
+            node,
+            [peer for peer in nodes if peer != node],
+            journal=journal,
+            loop=loop,
+            dice=dice,
+            timing=timing,
+            send=self._send,
+            listener=self,
+            guarded=guarded,
+        )
+        self._journal = journal
+        self._proposer = Proposer(
+            loop,
+            client=self._new_client(),
+            renew=self._new_client,
+            retry=timing.retry,
+            leader=self._known_leader,
+            hand_over=self._hand_over,
+        )
+
+    async def join(self, network: Network) -> None:
+        """Attach to the network; links to the other nodes come up from now on. Raises `PortInUseError`."""
+        self._endpoint = await network.attach(self.node, self)
+        self._begin()
+
+    # --- the network's side (Receiver)
+
+    def connected(self, peer: NodeId) -> None:
+        """A link to `peer` is up."""
+        self.replica.connected(peer)
+        self._begin()
+        if peer == self._known_leader():
+            self._proposer.leader_changed()
+
+    def disconnected(self, peer: NodeId) -> None:
+        """The link to `peer` is gone."""
+        self.replica.disconnected(peer)
+        self._proposer.lost(peer)
+
+    def received(self, peer: NodeId, messages: Sequence[Message]) -> None:
+        """Messages of `peer` came together, in order."""
+        raft_messages = []
+        for message in messages:
+            match message:
+                case Forward(proposals=proposals):
+                    if not self.replica.submit(proposals):
+                        ids = tuple(proposal.id for proposal in proposals if proposal.id is not None)
+                        self._send(peer, Refuse(ids, self.replica.raft.leader, self.replica.raft.term))
+                case Refuse():
+                    self._proposer.refused(message)
+                case _:
+                    raft_messages.append(message)
+        if raft_messages:
+            self.replica.received(peer, raft_messages)
+
+    # --- the replica's side (ReplicaListener)
+
+    def committed(self, index: int, data: bytes) -> None:
+        """An entry is committed: apply it and tell everybody."""
+        try:
+            entry = decode_entry(data)
+        except ProtocolError:
+            # The same bytes are skipped by every node alike.
+            logger.exception("entry %d is not one of ours and was skipped", index)
+            return
+        applied = apply_entry(self.state, index, entry)
+        self._listener.applied(index, applied)
+        self._proposer.applied(applied)
+
+    def broke(self, error: Exception) -> None:
+        """The replica must not go on: take this node out of use. The cluster has one node less, and every promise."""
+        logger.error("node %d: its replica broke and was stopped", self.node, exc_info=error)
+        self.close()
+        self._listener.failed(error)
+
+    def raft_changed(self) -> None:
+        """Look at what may have changed, and tell it: first the role, then the right to act, then the proposer."""
+        raft = self.replica.raft
+        role = (self.replica.role, raft.term)
+        if role != self._told_role:
+            self._told_role = role
+            self._listener.role_changed(*role)
+        acting = self.acting_term
+        if acting != self._acting:
+            self._acting = acting
+            self._listener.acting_changed(acting)
+        leader = self._known_leader()
+        if leader != self._told_leader:
+            self._told_leader = leader
+            self._proposer.leader_changed()
+
+    # --- the node's side
+
+    def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> Ticket:
+        """Propose a command; `done(outcome)` is called once on the loop, within `timeout` seconds."""
+        return self._proposer.propose(command, timeout, done)
+
+    async def ask(self, command: Command, timeout: float) -> Outcome:
+        """Propose a command and wait for its outcome, at most `timeout` seconds."""
+        return await self._proposer.ask(command, timeout)
+
+    def campaign(self) -> None:
+        """Try to become the leader now."""
+        self.replica.campaign()
+
+    def pause(self) -> None:
+        """Freeze: no timer runs, no message is processed, nothing is sent."""
+        if not self.paused:
+            self.paused = True
+            self.replica.freeze()
+            self._proposer.freeze()
+            if self._endpoint is not None:
+                self._endpoint.pause()
+
+    def resume(self) -> None:
+        """Go on: what waited is processed before overdue timers."""
+        if self.paused:
+            self.paused = False
+            self.replica.thaw()
+            if self._endpoint is not None:
+                self._endpoint.resume()
+            self._proposer.thaw()
+
+    def close(self) -> None:
+        """End this incarnation, as abruptly as a killed process: nothing is sent, links break. The journal stays."""
+        if self._closed:
+            return
+        self._closed = True
+        self.replica.close()
+        if self._endpoint is not None:
+            self._endpoint.close()
+        self._proposer.close()
+        if self._acting is not None:
+            self._acting = None
+            self._listener.acting_changed(None)
+
+    @property
+    def acting_term(self) -> int | None:
+        """The term in which this node may act: the applied epoch is its own, and Raft still reports it leader in it."""
+        raft = self.replica.raft
+        epoch = self.state.epoch
+        if not self._closed and raft.role == LEADER and epoch.node == self.node and epoch.term == raft.term:
+            return raft.term
+        return None
+
+    @property
+    def reachable(self) -> int:
+        """How many other nodes are connected."""
+        return self.replica.raft.reachable
+
+    @property
+    def log_length(self) -> int:
+        """Entries in the log."""
+        return len(self._journal)
+
+    # --- inside
+
+    def _begin(self) -> None:
+        if self._eager and self.reachable + 1 >= self._majority:
+            self._eager = False
+            if self.replica.raft.term == 0:
+                self.replica.campaign()
+
+    def _new_client(self) -> str:
+        # The birth lets the state refuse a client that it may have known and forgotten; see `state`.
+        return f"{self.state.index}.{self.node}.{int(self._dice.random() * 2**48):012x}"
+
+    def _known_leader(self) -> NodeId | None:
+        return self.replica.raft.leader
+
+    def _hand_over(self, leader: NodeId, proposals: Sequence[Proposal]) -> bool:
+        if self._closed or self.paused:
+            return False
+        if leader == self.node:
+            return self.replica.submit(proposals)
+        if self._endpoint is None or leader not in self._endpoint.connected_peers:
+            return False
+        self._send(leader, Forward(tuple(proposals)))
+        return True
+
+    def _send(self, peer: NodeId, message: Message) -> None:
+        if self._endpoint is not None and not self._closed:
+            self._endpoint.send(peer, message)

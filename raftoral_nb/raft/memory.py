@@ -1,0 +1,213 @@
+"""A network without sockets: messages pass as objects over the loop, for tests and for the simulation.
+
+It only uses the loop's `call_soon`, `call_later` and `time`, so it runs on a virtual clock as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from ..errors import ClusterError, NodeStateError
+from ..model import NodeId
+from .network import FIRST_REDIAL, Endpoint, Inbox, LinkFaults, Receiver
+from .wire import Message
+
+Latency = Callable[[NodeId, NodeId], float]
+"""Seconds that a message from the first node to the second takes; asked once per message. 0 or less: at once."""
+
+
+class MemoryNetwork(LinkFaults):
+    """Links in memory. Two attached nodes are connected at once; without `latency` a message takes one loop turn."""
+
+    refused_frames = 0
+    """Always 0: there are no frames here."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, latency: Latency | None = None) -> None:
+        """All calls must be made on `loop`. Latency may vary: order is kept all the same."""
+        super().__init__()
+        self.loop = loop
+        self.latency = latency
+        self._endpoints: dict[NodeId, MemoryEndpoint] = {}
+        self._closed = False
+
+    async def attach(self, node: NodeId, receiver: Receiver) -> Endpoint:
+        """As `join`."""
+        return self.join(node, receiver)
+
+    def join(self, node: NodeId, receiver: Receiver) -> MemoryEndpoint:
+        """Adds a node; links to the others come up in the next turn of the loop.
+
+        Raises NodeStateError while the node is attached, ClusterError after `close`.
+        """
+        if self._closed:
+            raise ClusterError("the network is closed")
+        if node in self._endpoints:
+            raise NodeStateError(f"node {node} is on the network already; close its endpoint first")
+        endpoint = MemoryEndpoint(self, node, receiver)
+        others = list(self._endpoints.values())
+        self._endpoints[node] = endpoint
+        for other in others:
+            _Link(self, other, endpoint).open_soon()
+        return endpoint
+
+    async def close(self) -> None:
+        """Closes every endpoint; nothing stays scheduled. Idempotent."""
+        self._closed = True
+        for endpoint in list(self._endpoints.values()):
+            endpoint.close()
+
+    def detach(self, node: NodeId) -> None:
+        """Called by an endpoint that closes."""
+        self._endpoints.pop(node, None)
+
+
+class MemoryEndpoint:
+    """One incarnation of a node on a `MemoryNetwork`; see `network.Endpoint`."""
+
+    def __init__(self, network: MemoryNetwork, node: NodeId, receiver: Receiver) -> None:
+        self.node = node
+        self._network = network
+        # `links` and `inbox` are for the network's own classes.
+        self.links: dict[NodeId, _Link] = {}
+        self.inbox = Inbox(network.loop, receiver, self.reset)
+        self._closed = False
+
+    def send(self, peer: NodeId, message: Message) -> None:
+        """Sends, or drops the message when there is no link or it is cut."""
+        link = self.links.get(peer)
+        if link is not None and link.up and not self._closed:
+            link.send(self.node, message)
+
+    @property
+    def connected_peers(self) -> frozenset[NodeId]:
+        """Peers to which a link is up."""
+        return frozenset(peer for peer, link in self.links.items() if link.up)
+
+    def reset(self, peer: NodeId) -> None:
+        """Breaks the link to `peer`; what is on its way is lost. It comes up again after `FIRST_REDIAL` seconds."""
+        link = self.links.get(peer)
+        if link is not None and link.up and not self._closed:
+            link.reset()
+
+    def pause(self) -> None:
+        """Holds back everything from the receiver."""
+        if not self._closed:
+            self.inbox.pause()
+
+    def resume(self) -> None:
+        """Delivers what was held back, in order."""
+        if not self._closed:
+            self.inbox.resume()
+
+    def close(self) -> None:
+        """Leaves the network; what is on its way from and to this node is lost."""
+        if self._closed:
+            return
+        self._closed = True
+        self.inbox.close()
+        self._network.detach(self.node)
+        for link in list(self.links.values()):
+            link.close()
+        self.links.clear()
+
+
+class _Link:
+    """The link between two endpoints for as long as both are attached; it may break and come up again."""
+
+    def __init__(self, network: MemoryNetwork, a: MemoryEndpoint, b: MemoryEndpoint) -> None:
+        self.up = False
+        self._network = network
+        self._ends = (a, b)
+        self._lanes = {a.node: _Lane(network, a, b), b.node: _Lane(network, b, a)}
+        self._opening: asyncio.Handle | None = None
+        a.links[b.node] = self
+        b.links[a.node] = self
+
+    def open_soon(self, delay: float = 0.0) -> None:
+        loop = self._network.loop
+        self._opening = loop.call_later(delay, self._open) if delay > 0 else loop.call_soon(self._open)
+
+    def _open(self) -> None:
+        self._opening = None
+        self.up = True
+        for end, other in (self._ends, self._ends[::-1]):
+            if self.up:  # the first one to hear of it may have closed or reset already
+                end.inbox.connected(other.node)
+
+    def send(self, source: NodeId, message: Message) -> None:
+        self._lanes[source].send(message)
+
+    def reset(self) -> None:
+        self._break()
+        self.open_soon(FIRST_REDIAL)
+
+    def close(self) -> None:
+        """One end left."""
+        self._break()
+        for end, other in (self._ends, self._ends[::-1]):
+            if end.links.get(other.node) is self:
+                del end.links[other.node]
+
+    def _break(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        self.up = False
+        for lane in self._lanes.values():
+            lane.clear()
+        for end, other in (self._ends, self._ends[::-1]):
+            # Later, as with sockets: nobody is called back from inside its own call. Before any new link's notice.
+            self._network.loop.call_soon(end.inbox.disconnected, other.node)
+
+
+class _Lane:
+    """One direction of a link: messages in order, each with the time when it is due."""
+
+    def __init__(self, network: MemoryNetwork, source: MemoryEndpoint, target: MemoryEndpoint) -> None:
+        self._network = network
+        self._source = source.node
+        self._target = target
+        self._queue: deque[tuple[float, Message]] = deque()
+        self._last_due = 0.0
+        self._handle: asyncio.Handle | None = None
+
+    def send(self, message: Message) -> None:
+        network = self._network
+        if network.is_cut(self._source, self._target.node):
+            return
+        due = 0.0
+        if network.latency is not None:
+            delay = network.latency(self._source, self._target.node)
+            # A quick message waits for the slow one before it.
+            due = max(self._last_due, network.loop.time() + delay) if delay > 0 else self._last_due
+            self._last_due = due
+        self._queue.append((due, message))
+        if self._handle is None:
+            self._arm()
+
+    def clear(self) -> None:
+        self._queue.clear()
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _arm(self) -> None:
+        loop = self._network.loop
+        due = self._queue[0][0]
+        delay = due - loop.time() if due else 0.0
+        self._handle = loop.call_later(delay, self._deliver) if delay > 0 else loop.call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        self._handle = None
+        queue = self._queue
+        # The first is due, whatever the clock says: a loop may fire a timer within its clock's resolution.
+        batch = [queue.popleft()[1]]
+        now = self._network.loop.time() if queue and queue[-1][0] else 0.0
+        while queue and queue[0][0] <= now:
+            batch.append(queue.popleft()[1])
+        if queue:
+            self._arm()
+        if not self._network.is_cut(self._source, self._target.node):
+            self._target.inbox.received(self._source, batch)

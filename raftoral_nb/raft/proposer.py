@@ -1,0 +1,257 @@
+"""Gives every command an outcome by its deadline: committed, rejected, or unknown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from ..model import (
+    MAX_OUTSTANDING_PROPOSALS,
+    Command,
+    NodeId,
+    Outcome,
+    Proposal,
+    ProposalId,
+    Rejected,
+    Unknown,
+)
+from ..state import Applied
+from .wire import Refuse
+
+
+class Ticket:
+    """One proposal on its way. `cancel()` forgets it: it is not retried, and its outcome is not reported."""
+
+    __slots__ = ("_proposer", "attempts", "command", "deadline", "done", "id")
+
+    def __init__(self, proposer: Proposer, command: Command, deadline: float, done: Callable[[Outcome], None]) -> None:
+        self._proposer = proposer
+        self.command = command
+        self.deadline = deadline
+        self.done = done
+        self.id: ProposalId | None = None
+        self.attempts = 0
+
+    def cancel(self) -> None:
+        """Forget the proposal. It may still commit."""
+        self._proposer.forget(self)
+
+
+class Proposer:
+    """Hands one node's commands to the leader, again under the same id until they are answered or their time is up.
+
+    The answer is read off this node's own log, so a committed command has been applied here when its outcome is told.
+    `hand_over(leader, proposals)` passes proposals to the leader (this node's own replica, or a frame to another) and
+    returns False if it certainly did not. Lives on the consensus loop; every method must be called there.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        client: str,
+        renew: Callable[[], str],
+        retry: float,
+        leader: Callable[[], NodeId | None],
+        hand_over: Callable[[NodeId, Sequence[Proposal]], bool],
+    ) -> None:
+        self._loop = loop
+        self._client = client
+        self._renew = renew
+        self._retry = retry
+        self._leader = leader
+        self._hand_over = hand_over
+        self._number = 0
+        # Invariant: at most MAX_OUTSTANDING_PROPOSALS, fewer than the answers kept: an answer is still there for a retry.
+        self._outstanding: dict[ProposalId, Ticket] = {}
+        self._queue: deque[Ticket] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._retry_at = float("inf")
+        self._told: NodeId | None = None
+        self._frozen = False
+        self._closed = False
+
+    # --- proposing
+
+    def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> Ticket:
+        """Propose `command`; `done(outcome)` is called once, on the loop, within `timeout` seconds."""
+        ticket = Ticket(self, command, self._loop.time() + timeout, done)
+        if self._closed:
+            self._loop.call_soon(done, Rejected("the node has stopped", "stopped"))
+            return ticket
+        if self._queue or len(self._outstanding) >= MAX_OUTSTANDING_PROPOSALS:
+            self._queue.append(ticket)
+        else:
+            self._admit(ticket)
+            self._send([ticket])
+        self._arm(ticket.deadline)
+        return ticket
+
+    async def ask(self, command: Command, timeout: float) -> Outcome:
+        """Propose `command` and wait for its outcome, at most `timeout` seconds."""
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+
+        def done(outcome: Outcome) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        ticket = self.propose(command, timeout, done)
+        try:
+            return await future
+        finally:
+            ticket.cancel()
+
+    def forget(self, ticket: Ticket) -> None:
+        """Stop caring about a proposal."""
+        if ticket.id is None:
+            if ticket in self._queue:
+                self._queue.remove(ticket)
+        elif self._outstanding.pop(ticket.id, None) is not None:
+            self._fill()
+
+    # --- what happens
+
+    def applied(self, applied: Sequence[Applied]) -> None:
+        """This node applied an entry: tell the outcomes of the proposals in it that are ours."""
+        for one in applied:
+            id = one.proposal.id
+            ticket = None if id is None else self._outstanding.pop(id, None)
+            if ticket is None:
+                continue
+            expired = isinstance(one.answer, Rejected) and one.answer.code in ("session_expired", "too_old")
+            if expired and ticket.attempts > 1:
+                # This arrival was refused; an earlier one may have been applied, before its answer was forgotten.
+                ticket.done(Unknown("its answer was forgotten while it was being retried"))
+            elif expired:
+                self._start_again(ticket)
+            else:
+                ticket.done(one.answer)
+        self._fill()
+
+    def leader_changed(self) -> None:
+        """Another leader is known, or reachable again: hand everything outstanding to it."""
+        leader = self._leader()
+        if leader is None or self._frozen:
+            self._told = None
+            return
+        if leader != self._told and self._outstanding:
+            self._send(list(self._outstanding.values()))
+        self._told = leader
+
+    def lost(self, peer: NodeId) -> None:
+        """The link to `peer` broke, and with it perhaps what was on its way to it."""
+        if peer == self._told:
+            self._told = None
+
+    def refused(self, message: Refuse) -> None:
+        """A node that was taken for the leader is not: try again when another is known, or at the retry time."""
+        self._told = None
+        if message.leader is not None and message.leader == self._leader():
+            self.leader_changed()
+
+    def freeze(self) -> None:
+        """Stop the clock: nothing is sent or given up while frozen."""
+        self._frozen = True
+        self._disarm()
+
+    def thaw(self) -> None:
+        """Undo `freeze`."""
+        self._frozen = False
+        self._told = None
+        self.leader_changed()
+        self._arm_all()
+
+    def close(self) -> None:
+        """End: everything outstanding becomes `Unknown` or, if it was never sent, `Rejected`."""
+        self._closed = True
+        self._disarm()
+        tickets = [*self._outstanding.values(), *self._queue]
+        self._outstanding.clear()
+        self._queue.clear()
+        for ticket in tickets:
+            ticket.done(_given_up(ticket, "the node has stopped"))
+
+    # --- inside
+
+    def _admit(self, ticket: Ticket) -> None:
+        self._number += 1
+        ticket.id = ProposalId(self._client, self._number)
+        self._outstanding[ticket.id] = ticket
+
+    def _fill(self) -> None:
+        admitted = []
+        while self._queue and len(self._outstanding) < MAX_OUTSTANDING_PROPOSALS:
+            ticket = self._queue.popleft()
+            self._admit(ticket)
+            admitted.append(ticket)
+        if admitted:
+            self._send(admitted)
+
+    def _start_again(self, ticket: Ticket) -> None:
+        """The session is gone, and nothing was applied: go on under a new one."""
+        if ticket.id is not None and ticket.id.client == self._client:
+            self._client = self._renew()
+            self._number = 0
+        ticket.attempts = 0
+        self._admit(ticket)
+        self._send([ticket])
+
+    def _send(self, tickets: list[Ticket]) -> None:
+        if self._frozen:
+            return
+        leader = self._leader()
+        if self._retry_at == float("inf"):
+            self._retry_at = self._loop.time() + self._retry
+            self._arm(self._retry_at)
+        if leader is None:
+            return
+        proposals = [Proposal(ticket.id, ticket.command) for ticket in tickets]
+        # Counted before: handing over to the own replica may apply, and so answer, before it returns.
+        for ticket in tickets:
+            ticket.attempts += 1
+        if self._hand_over(leader, proposals):
+            self._told = leader
+        else:
+            for ticket in tickets:
+                ticket.attempts -= 1
+
+    # --- the timer: the next deadline or retry, whichever comes first
+
+    def _arm(self, at: float) -> None:
+        if at < self._timer_at and not self._closed and not self._frozen:
+            self._disarm()
+            self._timer_at = at
+            self._timer = self._loop.call_at(at, self._on_timer)
+
+    def _arm_all(self) -> None:
+        deadlines = [ticket.deadline for ticket in (*self._outstanding.values(), *self._queue)]
+        if deadlines:
+            self._arm(min(*deadlines, self._retry_at))
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        self._timer_at = float("inf")
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._timer_at = float("inf")
+        now = self._loop.time()
+        late = [ticket for ticket in [*self._outstanding.values(), *self._queue] if ticket.deadline <= now]
+        for ticket in late:
+            self.forget(ticket)
+            ticket.done(_given_up(ticket, "no majority acknowledged it in time"))
+        if self._retry_at <= now:
+            self._retry_at = float("inf")
+            if self._outstanding:
+                self._send(list(self._outstanding.values()))
+        self._arm_all()
+
+
+def _given_up(ticket: Ticket, why: str) -> Outcome:
+    if ticket.attempts == 0:
+        return Rejected(f"{why}: no leader was there to take it", "no_leader")
+    return Unknown(why)

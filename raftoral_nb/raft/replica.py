@@ -1,0 +1,330 @@
+"""One node's Raft, driven by events: a message came, a command came, a timer is due. Nothing else makes it move."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from ..model import (
+    MAX_ENTRIES_IN_FLIGHT,
+    MAX_ENTRY_BYTES,
+    Command,
+    Entry,
+    NodeId,
+    Proposal,
+    RegisterWorkflow,
+    SetCheckpoint,
+    StartRun,
+    Takeover,
+)
+from .guard import Guard
+from .journal import MemoryJournal
+from .library import LEADER, Dice, Raft
+from .wire import Message, encode_entry
+
+logger = logging.getLogger(__name__)
+
+RoleName = Literal["follower", "candidate", "leader"]
+ROLE_NAMES: tuple[RoleName, RoleName, RoleName] = ("follower", "candidate", "leader")
+
+_TIMER_SLACK = 0.0005
+"""PySyncObj compares deadlines with `<`: a timer set to the very deadline would fire just before it (seconds)."""
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """How long things may take, in seconds.
+
+    A follower that hears nothing for a random time between `election_min` and `election_max` campaigns; a leader that
+    hears from no majority for `election_max` steps down. Invariant: `election_min` > 3 x `heartbeat`.
+    """
+
+    heartbeat: float = 0.05
+    election_min: float = 0.25
+    election_max: float = 0.5
+    retry: float = 1.0
+    """A proposal without an answer is handed to the leader again after this long."""
+
+
+class ReplicaListener(Protocol):
+    """What a replica tells the node it belongs to. Called on the consensus loop; must not raise or call back."""
+
+    def committed(self, index: int, data: bytes) -> None:
+        """An entry is committed: apply it. Called once per entry and incarnation, in order."""
+        ...
+
+    def raft_changed(self) -> None:
+        """Role, term, leader or applied index may have changed."""
+        ...
+
+    def broke(self, error: Exception) -> None:
+        """Something was raised that never should be: this replica must not go on."""
+        ...
+
+
+class Replica:
+    """Drives one `Raft` behind its `Guard` on an asyncio loop (a real one or one on a virtual clock).
+
+    Only a leader's replica hands commands to PySyncObj, so none is queued behind our back. Proposals that wait together
+    go into one entry. Every method must be called on the loop; nothing blocks.
+    """
+
+    def __init__(
+        self,
+        node: NodeId,
+        peers: Iterable[NodeId],
+        *,
+        journal: MemoryJournal,
+        loop: asyncio.AbstractEventLoop,
+        dice: Dice,
+        timing: Timing,
+        send: Callable[[NodeId, Message], None],
+        listener: ReplicaListener,
+        guarded: bool = True,
+    ) -> None:
+        self.node = node
+        self._peers = tuple(peers)
+        self._journal = journal
+        self._loop = loop
+        self._timing = timing
+        self._send = send
+        self._listener = listener
+        self._role_changed = False
+        self._waiting: deque[Proposal] = deque()
+        self._flush_scheduled = False
+        self._claimed_term = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._frozen = False
+        self._closed = False
+        self._in_tick = False
+        self.raft = Raft(
+            node,
+            self._peers,
+            journal=journal,
+            clock=loop.time,
+            dice=dice,
+            timing=timing,
+            send=self._outgoing,
+            apply=listener.committed,
+            role_changed=self._on_role_changed,
+        )
+        self._guard = Guard(journal, self.raft, enabled=guarded)
+        self._arm()
+
+    # --- what happens to it
+
+    def connected(self, peer: NodeId) -> None:
+        """A link to `peer` is up."""
+        self.raft.connected(peer)
+        self.advance()
+
+    def disconnected(self, peer: NodeId) -> None:
+        """The link to `peer` is gone."""
+        self.raft.disconnected(peer)
+
+    def received(self, peer: NodeId, messages: Iterable[Message]) -> None:
+        """Raft messages of `peer` came, in order."""
+        if self._closed:
+            return
+        self._excuse_own_sleep()
+        try:
+            for message in messages:
+                answer = self._guard.deliver(peer, message)
+                if answer is not None:
+                    self._send(peer, answer)
+        except Exception as error:  # noqa: BLE001 - whatever it is, going on could break a promise
+            self._listener.broke(error)
+        self.advance()
+
+    def submit(self, proposals: Iterable[Proposal]) -> bool:
+        """Take proposals for the next entry. False, and nothing taken, unless this replica leads."""
+        if self.raft.role != LEADER or self._frozen or self._closed:
+            return False
+        self._waiting.extend(proposals)
+        self._schedule_flush()
+        return True
+
+    def campaign(self) -> None:
+        """Try to become the leader now instead of at the election timeout."""
+        if self.raft.role != LEADER:
+            self.raft.election_deadline = 0.0
+            self.advance()
+
+    def freeze(self) -> None:
+        """Stop all timers, as a hung process would. Whoever feeds it messages must stop as well."""
+        self._frozen = True
+        self._disarm()
+
+    def thaw(self) -> None:
+        """Undo `freeze`. The time slept is nobody's fault: messages that waited come first, then timers."""
+        self._frozen = False
+        self._excuse_own_sleep()
+        self._arm()
+        if self._waiting:
+            self._schedule_flush()
+
+    def close(self) -> None:
+        """Take it out of use for good; the journal stays."""
+        if not self._closed:
+            self._closed = True
+            self._disarm()
+            self._waiting.clear()
+            self.raft.destroy()
+
+    # --- what it is
+
+    @property
+    def role(self) -> RoleName:
+        """Its Raft role. More than one replica may believe to be leader; see `Member.acting_term`."""
+        return ROLE_NAMES[self.raft.role]
+
+    # --- inside
+
+    def advance(self) -> None:
+        """Do everything that can be done now, then set the timer for what comes next."""
+        if self._closed or self._frozen or self._in_tick:
+            return
+        self._in_tick = True
+        try:
+            self._tick()
+        except Exception as error:  # noqa: BLE001 - whatever it is, going on could break a promise
+            self._listener.broke(error)
+            return
+        finally:
+            self._in_tick = False
+        self._listener.raft_changed()
+        self._arm()
+
+    def _tick(self) -> None:
+        raft = self.raft
+        while True:
+            raft.tick()
+            if self._role_changed:
+                self._role_changed = False
+                self._after_role_change()
+            leads = raft.role == LEADER
+            if leads and self._claimed_term != raft.term:
+                # Never forwarded and never repeated: a claim is worth something in its own term only.
+                self._claimed_term = raft.term
+                claim = Takeover(node=self.node, term=raft.term)
+                raft.append(encode_entry(Entry((Proposal(None, claim),))))
+                continue
+            if leads and self._waiting and self._in_flight() < MAX_ENTRIES_IN_FLIGHT and not self._flush_scheduled:
+                self._append_waiting()
+                continue
+            # A single node commits what it appended in the tick after; long backlogs are applied in pieces.
+            if raft.commit_index > raft.applied_index or (leads and not self._peers and self._in_flight()):
+                continue
+            return
+
+    def _after_role_change(self) -> None:
+        raft = self.raft
+        if raft.role == LEADER:
+            return
+        self._waiting.clear()
+        # PySyncObj leaves a deposed leader with a deadline long past: it would campaign at once against its successor.
+        if raft.election_deadline < self._loop.time():
+            raft.election_deadline = self._loop.time() + raft.draw_timeout()
+
+    def _on_role_changed(self) -> None:
+        self._role_changed = True
+
+    def _in_flight(self) -> int:
+        return self._journal.last_index - self.raft.commit_index
+
+    def _schedule_flush(self) -> None:
+        # Everything else that arrives in this turn of the loop joins the same entry.
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        if self._waiting and not self._closed and not self._frozen:
+            self.advance()
+
+    def _append_waiting(self) -> None:
+        proposals: list[Proposal] = []
+        size = 0
+        while self._waiting:
+            size += weight(self._waiting[0].command)
+            if proposals and size > MAX_ENTRY_BYTES:
+                break
+            proposals.append(self._waiting.popleft())
+        self.raft.append(encode_entry(Entry(tuple(proposals))))
+
+    def _outgoing(self, peer: NodeId, message: dict[str, Any]) -> None:
+        translated = self._guard.outgoing(peer, message)
+        if translated is not None:
+            self._send(peer, translated)
+
+    def _excuse_own_sleep(self) -> None:
+        """After a stall of this process, do not blame the peers for the silence.
+
+        A deadline that was missed by more than a heartbeat says that this replica was late, not that a leader is gone.
+        """
+        now = self._loop.time()
+        raft = self.raft
+        late = now - self._timing.heartbeat
+        if raft.role == LEADER:
+            if 0.0 < raft.heartbeat_deadline < late:
+                raft.excuse_silence(now)
+        elif 0.0 < raft.election_deadline < late:
+            raft.election_deadline = now + raft.draw_timeout()
+
+    # --- the timer
+
+    def _next_deadline(self) -> float:
+        raft = self.raft
+        if raft.role == LEADER:
+            return raft.heartbeat_deadline
+        if self._peers and not raft.reachable:
+            return float("inf")
+        return raft.election_deadline
+
+    def _arm(self) -> None:
+        # A timer that is early looks again and is set anew: cheaper than moving it with every message.
+        deadline = self._next_deadline() + _TIMER_SLACK
+        if self._closed or self._frozen or deadline >= self._timer_at:
+            return
+        self._disarm()
+        if deadline != float("inf"):
+            self._timer_at = deadline
+            self._timer = self._loop.call_at(deadline, self._on_timer)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        self._timer_at = float("inf")
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._timer_at = float("inf")
+        self._excuse_own_sleep()
+        if self._next_deadline() <= self._loop.time():
+            self.advance()
+        else:
+            self._arm()
+
+
+def weight(command: Command) -> int:
+    """Roughly how many bytes a command takes in an entry; never less than its payload."""
+    match command:
+        case SetCheckpoint(step=step):
+            size = len(step.value or b"")
+            if step.failure is not None:
+                size += 4 * len(step.failure.message) + 4 * len(step.failure.traceback)
+                size += len(step.failure.exception or b"")
+        case RegisterWorkflow(definition=definition):
+            size = len(definition.code) + 4 * sum(map(len, definition.sources.values()))
+        case StartRun():
+            size = len(command.input)
+        case _:
+            size = len(getattr(command, "result", None) or b"")
+    return size + 512

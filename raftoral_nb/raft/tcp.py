@@ -1,0 +1,310 @@
+"""The network between nodes over TCP on 127.0.0.1: one authenticated connection per pair of nodes.
+
+The node with the higher number dials the lower one, when it learns that the other is attached and after a connection was
+lost; nobody dials a node that is not there. Every byte goes through a `wire.Session`. All of it runs on one asyncio loop,
+on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and `close` leaves none behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
+
+from ..errors import ClusterError, NodeStateError, PortInUseError, ProtocolError
+from ..model import NodeId
+from .connection import Connection, Dialer
+from .network import Endpoint, Inbox, LinkFaults, Receiver
+from .wire import Identity, Message, Session, check_key, encode_message
+
+logger = logging.getLogger(__name__)
+
+HOST: Final = "127.0.0.1"
+MAX_STRANGERS: Final = 16
+"""Accepted connections of a node that are not authenticated yet; past it the oldest is closed."""
+
+ACCEPT_PAUSE: Final = 1.0
+"""Seconds without accepting after the system refused to (no file descriptors left, say)."""
+
+WARNING_INTERVAL: Final = 10.0
+"""Seconds between two warnings about refused or broken connections; the ones between are counted."""
+
+
+class TcpNetwork(LinkFaults):
+    """Links over TCP between the nodes of one process. Must be made and used on one running asyncio loop."""
+
+    def __init__(self, key: bytes, ports: Mapping[NodeId, int] | None = None) -> None:
+        """`key` is the cluster's secret (`wire.new_key`); `ports` are fixed ports by node, all others are free ones."""
+        super().__init__()
+        self.key = check_key(key)
+        self.loop = asyncio.get_running_loop()
+        self.refused_frames = 0
+        """Connections refused so far for bytes that were not authentic, too long, or malformed."""
+        self._ports = dict(ports or {})
+        self._endpoints: dict[NodeId, TcpEndpoint] = {}
+        self._incarnations: dict[NodeId, int] = {}
+        self._connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._idle: asyncio.Future[None] | None = None
+        self._last_warning = -WARNING_INTERVAL
+        self._warnings_withheld = 0
+
+    async def attach(self, node: NodeId, receiver: Receiver) -> Endpoint:
+        """Adds a node and listens for it; links to the others come up afterwards.
+
+        Raises NodeStateError while the node is attached, ClusterError after `close`, PortInUseError for a fixed port that
+        is taken.
+        """
+        if self._closed:
+            raise ClusterError("the network is closed")
+        if node in self._endpoints:
+            raise NodeStateError(f"node {node} is on the network already; close its endpoint first")
+        listener = self._listen(node)
+        self._incarnations[node] = self._incarnations.get(node, 0) + 1
+        endpoint = TcpEndpoint(self, Identity(node, self._incarnations[node]), listener, receiver)
+        others = list(self._endpoints.values())
+        self._endpoints[node] = endpoint
+        endpoint.start()
+        for other in others:
+            higher, lower = (endpoint, other) if node > other.node else (other, endpoint)
+            higher.peer_attached(lower.node, lower.address)
+        return endpoint
+
+    async def close(self) -> None:
+        """Closes every endpoint and waits until all sockets are closed and all tasks are done. Idempotent."""
+        self._closed = True
+        for endpoint in list(self._endpoints.values()):
+            endpoint.close()
+        while self._tasks or self._connections:
+            if self._idle is None:
+                self._idle = self.loop.create_future()
+            await asyncio.shield(self._idle)  # others may wait for it too
+
+    # --- for the classes below
+
+    def detach(self, node: NodeId) -> None:
+        """An endpoint closes: nobody is to dial it any more."""
+        self._endpoints.pop(node, None)
+        for other in self._endpoints.values():
+            other.peer_detached(node)
+
+    def opened(self, connection: Connection) -> None:
+        """A connection exists from here until `lost`."""
+        self._connections.add(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """The connection's socket is closed."""
+        self._connections.discard(connection)
+        self._check_idle()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs a coroutine as a task that `close` waits for."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def refused(self, node: NodeId, connection: Connection, error: ProtocolError) -> None:
+        """Counts bytes that were refused."""
+        self.refused_frames += 1
+        who = "a stranger" if connection.peer is None else f"node {connection.peer}"
+        self.warn(f"node {node} refused a connection from {who}: {error}")
+
+    def warn(self, text: str) -> None:
+        """Logs a warning, unless there was one just now: nobody can fill a log from outside."""
+        now = self.loop.time()
+        if now - self._last_warning < WARNING_INTERVAL:
+            self._warnings_withheld += 1
+            return
+        more = f" ({self._warnings_withheld} more like this since)" if self._warnings_withheld else ""
+        self._last_warning, self._warnings_withheld = now, 0
+        logger.warning("%s%s", text, more)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.loop.call_exception_handler({"message": "a task of the network failed", "exception": error})
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        if self._idle is not None and not self._tasks and not self._connections:
+            self._idle.set_result(None)
+            self._idle = None
+
+    def _listen(self, node: NodeId) -> socket.socket:
+        port = self._ports.get(node, 0)
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            # A restarted node gets its port back although old connections linger (TIME_WAIT). Two listeners cannot share it.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setblocking(False)
+            listener.bind((HOST, port))
+            listener.listen(64)
+        except BaseException as error:
+            listener.close()
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE and port:
+                raise PortInUseError(
+                    f"port {port}, wanted for node {node}, is taken on {HOST}: stop the program that listens there (perhaps "
+                    "another cluster), or choose another port, or give no ports and let the system pick free ones"
+                ) from error
+            raise
+        return listener
+
+
+class TcpEndpoint:
+    """One incarnation of a node on a `TcpNetwork`; see `network.Endpoint`."""
+
+    def __init__(self, network: TcpNetwork, identity: Identity, listener: socket.socket, receiver: Receiver) -> None:
+        self.network = network
+        self.identity = identity
+        self.node = identity.node
+        self.address: tuple[str, int] = listener.getsockname()
+        self.closed = False
+        self._listener = listener
+        self._inbox = Inbox(network.loop, receiver, self.reset)
+        self._links: dict[NodeId, Connection] = {}
+        self._dialers: dict[NodeId, Dialer] = {}
+        self._strangers: dict[Connection, None] = {}  # in order of arrival
+        self._accept_timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begins to accept."""
+        self.network.loop.add_reader(self._listener, self._accept)
+
+    # --- network.Endpoint
+
+    def send(self, peer: NodeId, message: Message) -> None:
+        """Sends, or drops the message when the link is missing, cut or too slow."""
+        connection = self._links.get(peer)
+        if connection is None or self.network.is_cut(self.node, peer):
+            return
+        try:
+            connection.send(encode_message(message))
+        except ProtocolError as error:
+            # The sender's limits were wrong. Raising would break its consensus over one message that cannot be sent.
+            self.network.warn(f"node {self.node} cannot send a message to node {peer}: {error}")
+
+    @property
+    def connected_peers(self) -> frozenset[NodeId]:
+        """Peers to which a link is up."""
+        return frozenset(self._links)
+
+    def reset(self, peer: NodeId) -> None:
+        """Breaks the link to `peer`; it is dialed again after `FIRST_REDIAL` seconds."""
+        connection = self._links.pop(peer, None)
+        if connection is not None:
+            connection.abort()
+
+    def pause(self) -> None:
+        """Holds back everything from the receiver."""
+        if not self.closed:
+            self._inbox.pause()
+
+    def resume(self) -> None:
+        """Delivers what was held back, in order."""
+        if not self.closed:
+            self._inbox.resume()
+
+    def close(self) -> None:
+        """Leaves the network as a killed process would: nothing is flushed. Sockets close in the next turn of the loop."""
+        if self.closed:
+            return
+        self.closed = True
+        self._inbox.close()
+        self.network.loop.remove_reader(self._listener)
+        self._listener.close()
+        if self._accept_timer is not None:
+            self._accept_timer.cancel()
+        for dialer in self._dialers.values():
+            dialer.close()
+        self._dialers.clear()
+        for connection in (*self._links.values(), *self._strangers):
+            connection.abort()
+        self._links.clear()
+        self._strangers.clear()
+        self.network.detach(self.node)
+
+    # --- the directory
+
+    def peer_attached(self, peer: NodeId, address: tuple[str, int]) -> None:
+        """A lower node is there: dial it."""
+        self.peer_detached(peer)
+        self._dialers[peer] = Dialer(self, peer, address)
+
+    def peer_detached(self, peer: NodeId) -> None:
+        """The node left: stop dialing it. Its connection, if there is one, ends by itself."""
+        dialer = self._dialers.pop(peer, None)
+        if dialer is not None:
+            dialer.close()
+
+    # --- connections
+
+    def _accept(self) -> None:
+        """The listener is readable: take what waits, but not for ever."""
+        for _ in range(MAX_STRANGERS):
+            try:
+                accepted, _address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # No descriptors or memory. The listener would stay readable and spin: look away for a while.
+                self.network.warn(f"node {self.node} cannot accept connections now: {error}")
+                self.network.loop.remove_reader(self._listener)
+                self._accept_timer = self.network.loop.call_later(ACCEPT_PAUSE, self.start)
+                return
+            accepted.setblocking(False)
+            if len(self._strangers) >= MAX_STRANGERS:
+                # A true peer is through in a millisecond, so the oldest is the one that does not belong here.
+                oldest = next(iter(self._strangers))
+                del self._strangers[oldest]
+                oldest.abort()
+            connection = Connection(self, Session(self.network.key, self.identity, dialer=False))
+            self._strangers[connection] = None
+            self.network.spawn(connection.adopt(accepted))
+
+    def established(self, connection: Connection) -> None:
+        """The connection's peer is proven. Raises ProtocolError if it may not be connected this way."""
+        peer = connection.session.peer
+        assert peer is not None
+        if not connection.dialed and peer.node < self.node:
+            raise ProtocolError(f"node {peer.node} dialed node {self.node}, which is the one to dial")
+        self._strangers.pop(connection, None)
+        old = self._links.get(peer.node)
+        if old is not None:
+            if old.session.peer is not None and old.session.peer.incarnation > peer.incarnation:
+                connection.abort()
+                return
+            # The peer was restarted, or gave the old connection up before we noticed.
+            del self._links[peer.node]
+            old.abort()
+        self._inbox.disconnected(peer.node)
+        if self.closed:  # by the receiver, just now
+            connection.abort()
+            return
+        self._links[peer.node] = connection
+        connection.peer = peer.node
+        dialer = self._dialers.get(peer.node)
+        if dialer is not None and connection.dialed:
+            dialer.succeeded()
+        self._inbox.connected(peer.node)
+
+    def received(self, connection: Connection, messages: list[Message], size: int) -> None:
+        """Messages of one read, `size` bytes encoded."""
+        peer = connection.peer
+        if peer is not None and self._links.get(peer) is connection and not self.network.is_cut(peer, self.node):
+            self._inbox.received(peer, messages, size)
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is gone, for whatever reason."""
+        self._strangers.pop(connection, None)
+        peer = connection.peer
+        if peer is None or self.closed:
+            return
+        if self._links.get(peer) is connection:
+            del self._links[peer]
+        if peer not in self._links:
+            self._inbox.disconnected(peer)

@@ -1,0 +1,180 @@
+"""Registering workflows and starting runs: what is checked and encoded before a command is proposed."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .errors import (
+    InternalError,
+    RaftoralError,
+    RunConflictError,
+    WorkflowConflictError,
+    WorkflowDefinitionError,
+    WorkflowNotFoundError,
+)
+from .model import Definition, RegisterWorkflow, Rejected, StartRun
+from .run import WorkflowRun
+from .state import State
+from .workflow import definitions, inputs, values
+from .workflow.definitions import Captured, Workflow
+from .workflow.fingerprints import fingerprint
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """What came of registering a workflow. `changed` is False if this very code was registered before."""
+
+    workflow: str
+    version: int
+    changed: bool
+    captured: tuple[Captured, ...]
+
+
+class Registry:
+    """Of one cluster; may be called from any thread but the cluster's own, and waits for a majority."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._local: dict[tuple[str, int], tuple[Callable[..., Any], Registration]] = {}
+        self._numbers: dict[str, int] = {}
+
+    # --- registering
+
+    def register(self, name: Any, version: Any, fn: Any) -> Registration:
+        """See `Cluster.register_workflow`."""
+        name, version, fn = _arguments(name, version, fn)
+        definitions.validate(fn)
+        found = self._unchanged(name, version, fn)
+        if found is not None:
+            return found
+        head = self._cluster._head()
+        if version is None:
+            version = (head.latest_version(name) or 0) + 1
+        definition, captured = definitions.build(name, version, fn)
+        answer = self._cluster._propose(RegisterWorkflow(definition), f"registering {name!r} version {version}")
+        if isinstance(answer, Rejected):
+            raise _conflict(head, name, version) if answer.code == "version_in_use" else RaftoralError(answer.reason)
+        registration = Registration(name, version, True, captured)
+        self._local[name, version] = (fn, registration)
+        return registration
+
+    def _unchanged(self, name: str, version: int | None, fn: Callable[..., Any]) -> Registration | None:
+        head = self._cluster._head()
+        asked = version if version is not None else head.latest_version(name)
+        known = head.definitions.get((name, asked)) if asked is not None else None
+        if known is None or known.fingerprint != fingerprint(fn):
+            return None
+        _, registered = self._local.get((name, known.version), (None, None))
+        captured = registered.captured if registered is not None else ()
+        # The cell may have run again: checks of inputs compare with the classes of the code that is registered.
+        self._local.setdefault((name, known.version), (fn, Registration(name, known.version, True, captured)))
+        return Registration(name, known.version, False, captured)
+
+    # --- starting
+
+    def start(
+        self, workflow: Any, args: tuple[Any, ...], *, version: int | None, run_id: str | None, named: dict[str, Any]
+    ) -> WorkflowRun[Any]:
+        """See `Cluster.start_workflow`."""
+        if "input" in named and len(args) < 2:
+            args = (*args, named.pop("input"))
+        if named:
+            raise RaftoralError(f"start_workflow has no argument {next(iter(named))!r}; it takes version, input and run_id")
+        if len(args) == 2:
+            version, args = args[0], args[1:]
+        if len(args) > 1:
+            raise RaftoralError("start_workflow takes a workflow and its input, or a workflow, a version and its input")
+        input_ = args[0] if args else None
+        name, version = self._resolve(workflow, version)
+        definition = self._definition(name, version)
+        fn, _ = self._local.get((name, definition.version), (None, None))
+        if fn is not None:
+            inputs.check(fn, input_, workflow=name)
+        data = values.encode(input_, what=f"the input of workflow {name!r}")
+        if run_id is not None and (not isinstance(run_id, str) or not run_id.strip() or len(run_id) > 200):
+            raise RaftoralError(f"a run_id is text of 1 to 200 characters, got {run_id!r}")
+        chosen = run_id if run_id is not None else self._new_id(name)
+        command = StartRun(chosen, name, definition.version, data)
+        answer = self._cluster._propose(command, f"starting {name!r} as run {chosen!r}")
+        if isinstance(answer, Rejected):
+            raise _not_started(answer, chosen)
+        return WorkflowRun(self._cluster, chosen, name, definition.version)
+
+    def _resolve(self, workflow: Any, version: int | None) -> tuple[str, int | None]:
+        if isinstance(workflow, str):
+            return workflow, version
+        if not isinstance(workflow, Workflow) and not inspect.isfunction(workflow):
+            raise WorkflowNotFoundError(
+                f"a workflow is given by its name, as a Workflow or as an async function, not as {type(workflow).__name__}"
+            )
+        registration = self.register(workflow, version, None)
+        return registration.workflow, registration.version
+
+    def _definition(self, name: str, version: int | None) -> Definition:
+        head = self._cluster._head()
+        asked = version if version is not None else head.latest_version(name)
+        definition = head.definitions.get((name, asked)) if asked is not None else None
+        if definition is None:
+            known = ", ".join(f"{one} v{number}" for one, number in sorted(head.definitions)) or "none yet"
+            wanted = f"{name!r}" if version is None else f"{name!r} version {version!r}"
+            raise WorkflowNotFoundError(f"no workflow {wanted} is registered; registered: {known}")
+        return definition
+
+    def _new_id(self, name: str) -> str:
+        with self._lock:
+            runs = self._cluster._head().runs
+            number = self._numbers.get(name, 0) + 1
+            while f"{name}-{number}" in runs:
+                number += 1
+            self._numbers[name] = number
+            return f"{name}-{number}"
+
+
+def _arguments(name: Any, version: Any, fn: Any) -> tuple[str, int | None, Callable[..., Any]]:
+    """The three ways to say it: ("order", 1, fn), ("order", fn), (workflow[, version])."""
+    if fn is None and version is not None and not isinstance(version, int):
+        version, fn = None, version
+    if fn is None:
+        if isinstance(name, str):
+            raise WorkflowDefinitionError(f"register_workflow({name!r}, ...) needs the workflow's async function")
+        fn = name
+        name = name.name if isinstance(name, Workflow) else getattr(name, "__name__", None)
+    if isinstance(fn, Workflow):
+        version = version if version is not None else fn.version
+        fn = fn.fn
+    if not isinstance(name, str) or not name.strip() or len(name) > 200:
+        raise WorkflowDefinitionError(f"a workflow's name is text of 1 to 200 characters, got {name!r}")
+    if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 1):
+        raise WorkflowDefinitionError(f"a workflow's version is a number from 1, got {version!r}")
+    return name, version, fn
+
+
+def _conflict(head: State, name: str, version: int) -> WorkflowConflictError:
+    using = [
+        run.run_id
+        for run in head.runs.values()
+        if run.status == "running" and (run.definition.workflow, run.definition.version) == (name, version)
+    ]
+    shown = ", ".join(using[:5]) + (" ..." if len(using) > 5 else "")
+    return WorkflowConflictError(
+        f"workflow {name!r} version {version} has other code already, and unfinished runs use it ({shown or 'just ended'}): "
+        "their steps were recorded by that code. Register the change under the next version, or let them end first."
+    )
+
+
+def _not_started(answer: Rejected, run_id: str) -> RaftoralError:
+    match answer.code:
+        case "run_conflict" | "run_evicted":
+            return RunConflictError(f"run {run_id!r} cannot be started: {answer.reason}")
+        case "unknown_workflow":
+            return WorkflowNotFoundError(answer.reason)
+        case _:
+            return InternalError(f"run {run_id!r} was refused: {answer.reason}")

@@ -1,0 +1,133 @@
+"""A handle on one run: its status, its steps, and waiting for its result."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import anyio
+
+from .bridge import current_poster, wait_for
+from .errors import CompletionTimeoutError, RaftoralError, RunNotFoundError, WorkflowFailedError
+from .model import Failure, RunId, Step
+from .statistics import RunStatus
+from .threads import refuse_on_own_thread
+from .workflow import failures, values
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+
+O = TypeVar("O")  # noqa: E741 - input and output are I and O everywhere
+
+Ending = bytes | Failure | RaftoralError
+"""How waiting for a run ends: the encoded result, the run's failure, or why there will be neither."""
+
+
+class WorkflowRun(Generic[O]):
+    """One run of a workflow. `await run` or `run.wait_for_completion()` give its result, as often as asked.
+
+    Handles are cheap and hold no resources. One whose cluster has stopped still knows what was known then.
+    """
+
+    def __init__(self, cluster: Cluster, run_id: RunId, workflow: str, version: int) -> None:
+        self._cluster = cluster
+        self._run_id = run_id
+        self._workflow = workflow
+        self._version = version
+
+    @property
+    def run_id(self) -> RunId:
+        """The run's id, unique in its cluster."""
+        return self._run_id
+
+    @property
+    def workflow(self) -> str:
+        """The name of the workflow."""
+        return self._workflow
+
+    @property
+    def version(self) -> int:
+        """The version of the workflow that this run started with."""
+        return self._version
+
+    @property
+    def status(self) -> RunStatus:
+        """`running`, `completed` or `failed`, as the most advanced living node knows it."""
+        return self._cluster._run_record(self._run_id).status
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The recorded steps so far, in the order they were recorded."""
+        return tuple(self._cluster._run_record(self._run_id).steps)
+
+    def value(self, step: Step | str) -> Any:
+        """The decoded value of a recorded step, given as such, by its step_id, or by its key if that is unique.
+
+        Raises `RunNotFoundError` if no such step is recorded, and the step's own failure if it failed.
+        """
+        if isinstance(step, str):
+            found = [one for one in self.steps if step in (one.step_id, one.key)]
+            exact = [one for one in found if one.step_id == step] or found
+            if len(exact) != 1:
+                known = ", ".join(one.step_id for one in self.steps[:20]) or "none"
+                problem = "has no step" if not exact else "has several steps"
+                raise RunNotFoundError(f"run {self._run_id!r} {problem} {step!r}; recorded steps: {known}")
+            step = exact[0]
+        if step.failure is not None:
+            raise failures.rebuild(step.failure, step_id=step.step_id)
+        return values.decode(step.value or b"", what=f"step {step.step_id!r} of run {self._run_id!r}")
+
+    def wait_for_completion(self, timeout: float | None = None) -> O:
+        """Block until the run ends, at most `timeout` seconds, and return its result.
+
+        Raises `WorkflowFailedError` if the run failed, `CompletionTimeoutError` if it has not ended in time (it goes on),
+        `ClusterError` if the cluster stops first, and `BlockingCallError` on one of the cluster's own threads.
+        """
+        refuse_on_own_thread("run.wait_for_completion()")
+        ended = threading.Event()
+        endings: list[Ending] = []
+
+        def end(ending: Ending) -> None:
+            endings.append(ending)
+            ended.set()
+
+        forget = self._cluster._when_ended(self._run_id, end)
+        try:
+            if not ended.wait(timeout):
+                raise CompletionTimeoutError(f"run {self._run_id!r} has not ended within {timeout} s; it goes on")
+        finally:
+            forget()
+        return self._result(endings[0])
+
+    def __await__(self) -> Generator[Any, Any, O]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> O:
+        ended = anyio.Event()
+        endings: list[Ending] = []
+        post = current_poster()
+
+        def end(ending: Ending) -> None:
+            endings.append(ending)
+            post(ended.set)
+
+        forget = self._cluster._when_ended(self._run_id, end)
+        try:
+            await wait_for(ended)
+        finally:
+            forget()
+        return self._result(endings[0])
+
+    def _result(self, ending: Ending) -> O:
+        if isinstance(ending, RaftoralError):
+            raise ending
+        if isinstance(ending, Failure):
+            error = WorkflowFailedError(self._run_id, ending)
+            cause = failures.rebuild(ending, step_id="")
+            raise error from (cause if ending.exception is not None else None)
+        result: O = values.decode(ending, what=f"result of run {self._run_id!r}")
+        return result
+
+    def __repr__(self) -> str:
+        return f"<WorkflowRun {self._run_id!r} of {self._workflow} v{self._version}>"

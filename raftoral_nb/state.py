@@ -1,0 +1,393 @@
+"""The replicated state and the one function that changes it: `apply(state, command, index) -> events`.
+
+Every node applies the same entries in the same order and must arrive at the same state, so nothing here looks at a
+clock, a random number, another thread, or the order of a hash table. Read it from the bottom up: `apply_entry` decides
+whether a proposal is new, `apply` carries one command out, and the five handlers above it are the rules.
+
+**Why no proposal is ever applied twice.** A proposal may reach the log several times (its sender retries under the same
+id when it does not know what happened). The answer to each is kept in its client's session, and a repeat gets that
+answer. Memory is bounded, so answers are forgotten in two ways, and each leaves behind a mark that refuses whatever might
+have been forgotten:
+
+* a session forgets its lowest number, which becomes its `horizon`: that number and all below it are refused (`too_old`);
+* a whole session is forgotten, and `evicted_birth` rises to at least its client's birth: an unknown client born at or
+  before that index is refused (`session_expired`). A forgotten client keeps its birth for ever, so it never comes back.
+
+Both marks only rise. They may refuse a proposal that never was applied (a slow client; one born early that first speaks
+late), never the reverse. A client refused as expired goes on under a new id, born at a newer index. `too_old` and
+`session_expired` say that this *arrival* was not applied: a proposer that had sent the same id before must take it for
+"unknown", because the earlier copy may have been carried out and forgotten.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from .checks import Limits, birth_problem, command_problem, proposal_problem
+from .model import (
+    CheckpointSet,
+    Command,
+    CommandRefused,
+    Committed,
+    Definition,
+    EndRun,
+    Entry,
+    EpochChanged,
+    Failure,
+    NodeId,
+    Proposal,
+    ProposalId,
+    RegisterWorkflow,
+    Rejected,
+    RunEvicted,
+    RunId,
+    SetCheckpoint,
+    StartRun,
+    StateEvent,
+    Step,
+    StepId,
+    Takeover,
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowRegistered,
+    WorkflowStarted,
+)
+from .statistics import RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "NO_EPOCH",
+    "Applied",
+    "Epoch",
+    "Limits",
+    "Run",
+    "Session",
+    "State",
+    "apply",
+    "apply_entry",
+    "recorded_answer",
+    "summary",
+]
+
+# --- The state ------------------------------------------------------------------------------------------------------
+
+
+class Epoch(msgspec.Struct, frozen=True):
+    """One leader's right to act: `node` acts, since its `Takeover` of `term` was applied."""
+
+    node: NodeId
+    term: int
+
+
+NO_EPOCH: Final = Epoch(0, 0)
+"""Before the first `Takeover`: nobody acts."""
+
+
+class Run(msgspec.Struct):
+    """One execution of a workflow, and all that was recorded of it."""
+
+    run_id: RunId
+    # Invariant: set when the run starts and never replaced, also when its version is registered anew.
+    definition: Definition
+    input: bytes
+    started_at: int
+    """The log index of the entry that started it."""
+    # Invariant: only appended to, in the order of the log, and only while `status` is "running".
+    steps: list[Step] = msgspec.field(default_factory=list)
+    # Invariant: the same steps as in `steps`, by their step_id, each once.
+    by_id: dict[StepId, Step] = msgspec.field(default_factory=dict)
+    # Invariant: leaves "running" once. Then exactly one of `result` and `failure` is set; before, neither.
+    status: RunStatus = "running"
+    result: bytes | None = None
+    failure: Failure | None = None
+
+
+class Session(msgspec.Struct):
+    """What is remembered of one client, so that its retried proposals are answered and not applied again."""
+
+    last_used: int
+    """The log index of its last proposal."""
+    # Invariant: only rises; every number in `answers` is greater, and no number up to it is ever applied again.
+    horizon: int = 0
+    # Invariant: at most `Limits.session_answers`.
+    answers: dict[int, Committed | Rejected] = msgspec.field(default_factory=dict)
+    # Invariant: a heap of the numbers in `answers`, to find the lowest without a search.
+    lowest: list[int] = msgspec.field(default_factory=list)
+
+
+class State(msgspec.Struct):
+    """All that is replicated. Only `apply` and `apply_entry` change it; everyone else reads."""
+
+    limits: Limits = Limits()
+    # Invariant: the index of the last applied entry.
+    index: int = 0
+    # Invariant: its term only rises; steps and ends are recorded only by its node, in its term.
+    epoch: Epoch = NO_EPOCH
+    # Invariant: a (workflow, version) that an unfinished run uses keeps its fingerprint.
+    definitions: dict[tuple[str, int], Definition] = msgspec.field(default_factory=dict)
+    # Invariant: in start order; every running run, and the latest `Limits.runs_kept` finished ones.
+    runs: dict[RunId, Run] = msgspec.field(default_factory=dict)
+    # Invariant: the finished runs in `runs`, in the order in which they finished.
+    finished: deque[RunId] = msgspec.field(default_factory=deque)
+    # Invariant: none of them is in `runs`; oldest eviction first; at most `Limits.evicted_run_ids`.
+    evicted: OrderedDict[RunId, None] = msgspec.field(default_factory=OrderedDict)
+    # Invariant: at most `Limits.sessions` (at least 1).
+    sessions: dict[str, Session] = msgspec.field(default_factory=dict)
+    # Invariant: only rises; no client born at or before it gets a session again once it has none.
+    evicted_birth: int = -1
+    commands: int = 0
+    """Commands carried out (refused and repeated ones are not counted)."""
+    entries: int = 0
+    """Entries applied that carried proposals."""
+    checkpoints: int = 0
+    """Steps recorded."""
+
+    def latest_version(self, workflow: str) -> int | None:
+        """The highest registered version of `workflow`, or None. Looks at every definition."""
+        return max((version for name, version in self.definitions if name == workflow), default=None)
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What became of one proposal of an entry. `events` is empty if a repeated proposal was only answered."""
+
+    proposal: Proposal
+    answer: Committed | Rejected
+    events: tuple[StateEvent, ...]
+
+
+Events = tuple[StateEvent, ...]
+
+
+def _refused(code: str, reason: str) -> Events:
+    return (CommandRefused(code, reason),)
+
+
+# --- The rules. A handler gets a well-formed command; it decides first and changes the state last. -------------------
+
+
+def _take_over(state: State, command: Takeover, _index: int) -> Events:
+    node, term = command.node, command.term
+    if term <= state.epoch.term:
+        holder = f"node {state.epoch.node} did in term {state.epoch.term}"
+        return _refused("stale_takeover", f"node {node} may not take over in term {term}: {holder}")
+    state.epoch = Epoch(node, term)
+    return (EpochChanged(node, term),)
+
+
+def _register(state: State, command: RegisterWorkflow, _index: int) -> Events:
+    definition = command.definition
+    name = (definition.workflow, definition.version)
+    known = state.definitions.get(name)
+    if known is not None:
+        if known.fingerprint == definition.fingerprint:
+            return ()
+        for run in state.runs.values():
+            if run.status == "running" and (run.definition.workflow, run.definition.version) == name:
+                reason = f"{name[0]!r} version {name[1]} has changed, and the unfinished run {run.run_id!r} uses it"
+                return _refused("version_in_use", reason)
+    state.definitions[name] = definition
+    return (WorkflowRegistered(*name, replaced=known is not None),)
+
+
+def _start(state: State, command: StartRun, index: int) -> Events:
+    run_id, workflow, version = command.run_id, command.workflow, command.version
+    definition = state.definitions.get((workflow, version))
+    if definition is None:
+        return _refused("unknown_workflow", f"no workflow {workflow!r} version {version} is registered")
+    run = state.runs.get(run_id)
+    if run is not None:
+        # Not about the code, which may have been replaced since: to start a run again is to ask for the same run.
+        if (run.definition.workflow, run.definition.version, run.input) == (workflow, version, command.input):
+            return ()
+        return _refused("run_conflict", f"run {run_id!r} was started with another workflow, version or input")
+    if run_id in state.evicted:
+        return _refused("run_evicted", f"run {run_id!r} finished long ago and its records were dropped")
+    state.runs[run_id] = Run(run_id, definition, command.input, index)
+    return (WorkflowStarted(run_id, workflow, version),)
+
+
+def _set_checkpoint(state: State, command: SetCheckpoint, _index: int) -> Events:
+    step = command.step
+    run = _find_running(state, command.run_id, step.node, step.epoch)
+    if isinstance(run, CommandRefused):
+        return (run,)
+    if step.step_id in run.by_id:
+        return _refused("already_recorded", f"step {step.step_id!r} of run {run.run_id!r} is recorded already")
+    run.by_id[step.step_id] = step
+    run.steps.append(step)
+    state.checkpoints += 1
+    return (CheckpointSet(run.run_id, step),)
+
+
+def _end(state: State, command: EndRun, _index: int) -> Events:
+    run = _find_running(state, command.run_id, command.node, command.epoch)
+    if isinstance(run, CommandRefused):
+        return (run,)
+    ended: StateEvent
+    if command.failure is not None:
+        run.status, run.failure = "failed", command.failure
+        ended = WorkflowFailed(run.run_id, command.failure)
+    else:
+        assert command.result is not None  # it is well formed: exactly one is set
+        run.status, run.result = "completed", command.result
+        ended = WorkflowCompleted(run.run_id, command.result)
+    state.finished.append(run.run_id)
+    return (ended, *_evict_runs(state))
+
+
+def _find_running(state: State, run_id: RunId, node: NodeId, term: int) -> Run | CommandRefused:
+    """The run, if it is unfinished and `node` may record for it in `term`."""
+    run = state.runs.get(run_id)
+    if run is None:
+        return CommandRefused("unknown_run", f"no run {run_id!r} is known")
+    if run.status != "running":
+        return CommandRefused("run_ended", f"run {run_id!r} has {run.status}")
+    epoch = state.epoch
+    if term != epoch.term or node != epoch.node:
+        holder = f"node {epoch.node} does, since term {epoch.term}"
+        return CommandRefused("stale_epoch", f"node {node} does not act in term {term}: {holder}")
+    return run
+
+
+def _evict_runs(state: State) -> list[StateEvent]:
+    events: list[StateEvent] = []
+    while len(state.finished) > state.limits.runs_kept:
+        run_id = state.finished.popleft()
+        del state.runs[run_id]
+        state.evicted[run_id] = None
+        events.append(RunEvicted(run_id))
+    while len(state.evicted) > state.limits.evicted_run_ids:
+        state.evicted.popitem(last=False)
+    return events
+
+
+_HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {
+    Takeover: _take_over,
+    RegisterWorkflow: _register,
+    StartRun: _start,
+    SetCheckpoint: _set_checkpoint,
+    EndRun: _end,
+}
+
+
+def apply(state: State, command: Command, index: int) -> tuple[StateEvent, ...]:
+    """Carry `command`, of the entry at log index `index`, out on `state`, and say what happened.
+
+    A command that may not be carried out changes nothing and yields one `CommandRefused`; one that asks for what is
+    already so yields no event. Never raises, whatever the command holds (`MemoryError` aside: a replica that cannot
+    hold the state must stop, not differ). Does not look at who proposed it, nor whether it was applied before: see
+    `apply_entry`. Leaves `index`, `commands` and `entries` of the state alone.
+    """
+    try:
+        problem = command_problem(command, state.limits)
+        return _HANDLERS[type(command)](state, command, index) if problem is None else _refused("bad_command", problem)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the log cannot be unwritten: every node must get past this entry
+        return _refused("bad_command", f"malformed {type(command).__name__} ({type(error).__name__})")
+
+
+# --- Proposals: applied at most once ----------------------------------------------------------------------------------
+
+
+def apply_entry(state: State, index: int, entry: Entry) -> list[Applied]:
+    """Apply the entry at log index `index`: every proposal of it in order, each at most once in the log's life.
+
+    Returns one `Applied` per proposal. Never raises (`MemoryError` aside).
+    """
+    state.index = index
+    if entry.proposals:
+        state.entries += 1
+    committed = Committed(index)
+    return [_apply_proposal(state, index, proposal, committed) for proposal in entry.proposals]
+
+
+def recorded_answer(state: State, id: ProposalId) -> Committed | Rejected | None:  # noqa: A002 - the model's word
+    """What was answered to the proposal `id`, or None if it was not applied or its answer is forgotten.
+
+    For a proposer that may have missed the answer, because its node's state was replaced.
+    """
+    session = state.sessions.get(id.client)
+    return None if session is None else session.answers.get(id.number)
+
+
+def _apply_proposal(state: State, index: int, proposal: Proposal, committed: Committed) -> Applied:
+    problem = proposal_problem(proposal)
+    if problem is not None:
+        return Applied(proposal, Rejected(problem, "bad_command"), ())
+    id_ = proposal.id
+    if id_ is None:
+        # A takeover is sent once and refuses itself if it came again: its term is not greater any more.
+        return _carry_out(state, index, proposal, committed)
+    found = _session(state, index, id_)
+    if isinstance(found, Rejected):
+        return Applied(proposal, found, ())
+    answer = found.answers.get(id_.number)
+    if answer is not None:
+        return Applied(proposal, answer, ())
+    if id_.number <= found.horizon:
+        reason = f"proposal {id_.number} is older than what is remembered of its client (from {found.horizon + 1})"
+        return Applied(proposal, Rejected(reason, "too_old"), ())
+    applied = _carry_out(state, index, proposal, committed)
+    found.answers[id_.number] = applied.answer
+    heapq.heappush(found.lowest, id_.number)
+    if len(found.lowest) > state.limits.session_answers:
+        found.horizon = heapq.heappop(found.lowest)
+        del found.answers[found.horizon]
+    return applied
+
+
+def _carry_out(state: State, index: int, proposal: Proposal, committed: Committed) -> Applied:
+    events = apply(state, proposal.command, index)
+    if events and isinstance(refused := events[0], CommandRefused):
+        return Applied(proposal, Rejected(refused.reason, refused.code), events)
+    state.commands += 1
+    return Applied(proposal, committed, events)
+
+
+def _session(state: State, index: int, id_: ProposalId) -> Session | Rejected:
+    """The session of the proposal's client, made if the client is new; or why it gets none."""
+    session = state.sessions.get(id_.client)
+    if session is not None:
+        session.last_used = index
+        return session
+    problem = birth_problem(id_, index)
+    if problem is not None:
+        return Rejected(problem, "bad_command")
+    if id_.birth <= state.evicted_birth:
+        reason = (
+            f"client {id_.client!r} is not known, and clients born up to index {state.evicted_birth} were forgotten"
+        )
+        return Rejected(reason, "session_expired")
+    if len(state.sessions) >= state.limits.sessions:
+        # Done before the new client is added, so that it cannot be the victim of its own arrival.
+        victim = min(state.sessions, key=lambda client: (state.sessions[client].last_used, client))
+        del state.sessions[victim]
+        state.evicted_birth = max(state.evicted_birth, ProposalId(victim, 0).birth)
+    session = state.sessions[id_.client] = Session(index)
+    return session
+
+
+# --- For tests and comparisons ----------------------------------------------------------------------------------------
+
+
+def summary(state: State) -> dict[str, object]:
+    """The whole state as plain data: equal on two replicas exactly if they agree, the order of runs and more included.
+
+    Costs as much as the state is large; meant for tests and for the checks of a simulation.
+    """
+    return {name: _plain(getattr(state, name)) for name in state.__struct_fields__}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Run | Session):
+        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, dict):
+        return [(key, _plain(item)) for key, item in value.items()]
+    return list(value) if isinstance(value, deque | list) else value

@@ -1,0 +1,93 @@
+"""Frozen snapshots of a running cluster: what `Cluster.statistics()` returns, and what every view is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from .model import NodeId, RunId, StepId
+
+Role = Literal["leader", "follower", "candidate", "dead"]
+RunStatus = Literal["running", "completed", "failed"]
+ExecutionStatus = Literal["running", "completed", "failed", "diverged", "superseded"]
+
+
+class ExecutionStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one node's execution of one run has come."""
+
+    status: ExecutionStatus
+    step: int
+    """Recorded steps this node has consumed."""
+    last_step_id: StepId | None
+    """The step consumed last."""
+    catch_up_queue: int
+    """Recorded steps this node has not consumed yet."""
+    effects_run: int
+    """Step functions this node itself ran in this run (its present incarnation)."""
+
+
+class NodeStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """One node. A dead node keeps its last term and log length (they are in its journal); the rest is zero."""
+
+    node: NodeId
+    role: Role
+    paused: bool
+    held: bool
+    acting: bool
+    """True if this node holds the epoch and Raft still reports it leader in that term."""
+    term: int
+    epoch: int
+    """The term of the last `Takeover` this node applied; 0 before the first."""
+    commit_index: int
+    applied_index: int
+    log_length: int
+    """Entries in the log."""
+    entries_behind: int
+    """The leader's commit index minus this node's applied index (entries); 0 when there is no leader."""
+    blocked: str | None
+    """Where a workflow blocks this node's thread now (`cell:line in function`), else None."""
+    incarnation: int
+    """Counts the node's starts, from 1."""
+    effects_run: int
+    runs: Mapping[RunId, ExecutionStatistics]
+
+
+class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """One run, as the most advanced living node knows it."""
+
+    run_id: RunId
+    workflow: str
+    version: int
+    status: RunStatus
+    steps: int
+    """Steps recorded."""
+    failure: str | None
+
+
+class ClusterStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """One consistent look at the whole cluster. Counters count since the cluster was started."""
+
+    name: str
+    running: bool
+    leader: NodeId | None
+    """The acting node, or None."""
+    term: int
+    epoch: int
+    nodes: Mapping[NodeId, NodeStatistics]
+    runs: Mapping[RunId, RunStatistics]
+    workflows: Mapping[str, tuple[int, ...]]
+    """Registered versions by workflow name, ascending."""
+    commands: int
+    """Commands applied (by the most advanced node)."""
+    entries: int
+    """Log entries applied that carried commands."""
+    checkpoints: int
+    effects_run: int
+    leader_changes: int
+    """Epochs granted to another node than the one before."""
+    refused_frames: int
+    """Network frames that were not authentic, too long, or malformed."""
+    events: int
+    """Events published so far: grows whenever anything here changed through an event."""

@@ -1,0 +1,262 @@
+"""Canonical digests of values and of code: equal in every process, whatever the hash seed and the order of a set.
+
+A digest is made from a value's structure, never from its pickle's bytes (which differ between equal values). Values are taken
+apart as pickle would do it, by `__reduce_ex__`. What cannot be taken apart has no digest, and is not compared.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import dataclasses
+import enum
+import inspect
+import math
+import struct
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from typing import Any, Final
+
+from . import sources
+
+MAX_DIGEST_PARTS: Final = 200_000
+"""Parts (elements, attributes) of one value; larger values have no digest, as making one would take too long."""
+
+MAX_DIGEST_DEPTH: Final = 120
+"""Parts within parts; deeper values have no digest. A fixed number: Python's own limit depends on who calls."""
+
+_SIZE: Final = 16
+
+
+def digest(value: object) -> str | None:
+    """A hex digest of `value`: the same wherever and however an equal value was made; None if there is none.
+
+    Sets and dicts count without order, all NaN are alike, `1`, `1.0` and `True` differ. Dataclasses count by their compared
+    fields, instances by what pickle would take from them, classes by name, functions by their source and what they captured.
+    Never raises.
+    """
+    try:
+        return _Walker(code=False).of(value).hex()
+    except Exception:  # noqa: BLE001  # a user's __reduce__ may raise anything; the answer is then "not compared"
+        return None
+
+
+def code_digest(function: Callable[..., Any]) -> str:
+    """A hex digest of a function with all by-value code and values that it reaches; never raises for odd values.
+
+    Unlike in `digest`, classes count by their structure, and a value without a digest by the name of its type.
+    """
+    walker = _Walker(code=True)
+    parts = [walker.of(function)]
+    for reached in walker.reached:  # grows meanwhile
+        parts.append(walker.definition(reached))  # noqa: PERF401  # a loop over a growing list should look like one
+    return _hash(b"code", *parts).hex()
+
+
+class _NoDigestError(Exception):
+    """The value cannot be taken apart."""
+
+
+class _Walker:
+    """One walk over a value's parts. `code` chooses how classes and undigestible parts count (see above)."""
+
+    def __init__(self, *, code: bool) -> None:
+        self._code = code
+        self._depths: dict[int, int] = {}  # id of what is being walked -> its depth
+        self._done: dict[int, bytes] = {}
+        self._kept: list[object] = []  # so that no id of a temporary part is used again
+        self._lowest = sys.maxsize  # the lowest depth that a cycle reached back to, within the part being walked
+        self._parts = 0
+        # By-value functions and classes of a code walk, each walked once, on its own: notebook code may refer to itself in
+        # more ways than could be followed along every path. They are referred to by their place here.
+        self.reached: list[types.FunctionType | type] = []
+        self._places: dict[int, int] = {}
+
+    def of(self, value: Any) -> bytes:
+        """The digest of one part."""
+        scalar = _scalar(value)
+        if scalar is not None:
+            return scalar
+        key = id(value)
+        known = self._done.get(key)
+        if known is not None:
+            return known
+        depth = self._depths.get(key)
+        if depth is not None:
+            # A cycle: what counts is how far up it leads, which does not depend on the order of walking.
+            self._lowest = min(self._lowest, depth)
+            return _hash(b"cycle", str(len(self._depths) - depth).encode())
+        self._parts += 1
+        if self._parts > MAX_DIGEST_PARTS or len(self._depths) >= MAX_DIGEST_DEPTH:
+            raise _NoDigestError
+        depth = self._depths[key] = len(self._depths)
+        outer, self._lowest = self._lowest, sys.maxsize
+        try:
+            found = self._compound(value)
+        finally:
+            del self._depths[key]
+        if self._lowest >= depth:  # nothing inside leads out of it: the digest holds wherever the part appears again
+            self._done[key] = found
+            self._kept.append(value)
+            self._lowest = sys.maxsize
+        self._lowest = min(outer, self._lowest)
+        return found
+
+    def _compound(self, value: Any) -> bytes:
+        if not self._code:
+            return self._part(value)
+        try:
+            return self._part(value)
+        except Exception:  # noqa: BLE001  # see `code_digest`
+            return _hash(b"opaque", _name(type(value)))
+
+    def _part(self, value: Any) -> bytes:
+        kind = type(value)
+        if kind is list or kind is tuple:
+            return _hash(kind.__name__.encode(), *map(self.of, value))
+        if kind is dict:
+            return self._mapping(b"dict", value.items())
+        if isinstance(value, (set, frozenset)):
+            attributes = getattr(value, "__dict__", None)
+            # In the order of names where there are any: a code walk numbers what it reaches.
+            parts = sorted(value, key=lambda part: str(getattr(part, "__qualname__", "")))
+            return _hash(b"set", _name(kind), *sorted(map(self.of, parts)), self.of(attributes))
+        if isinstance(value, (types.FunctionType, type)):
+            return self._reference(value)
+        if isinstance(value, types.CodeType):
+            return self._bytecode(value)
+        if isinstance(value, types.ModuleType):
+            return _hash(b"module", value.__name__.encode())
+        if isinstance(value, enum.Enum):
+            return _hash(b"enum", self.of(kind), value.name.encode())
+        if isinstance(value, types.MappingProxyType):
+            return self._mapping(b"proxy", value.items())
+        if isinstance(value, (classmethod, staticmethod)):
+            return _hash(_name(kind), self.of(value.__func__))
+        if isinstance(value, property):
+            return _hash(b"property", self.of((value.fget, value.fset, value.fdel)))
+        if isinstance(value, (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple)):
+            return _hash(b"typevar", value.__name__.encode())
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and kind is numpy.ndarray and not value.dtype.hasobject:
+            # Not by __reduce_ex__: equal arrays may differ in their memory layout.
+            return _hash(b"ndarray", str(value.dtype.descr).encode(), str(value.shape).encode(), value.tobytes())
+        if _is_plain_dataclass(kind):
+            return self._fields(value)
+        return self._reduced(value)
+
+    def _mapping(self, tag: bytes, items: Iterable[tuple[Any, Any]]) -> bytes:
+        return _hash(tag, *sorted(self.of(key) + self.of(item) for key, item in items))
+
+    def _fields(self, value: Any) -> bytes:
+        parts = [
+            part
+            for field in dataclasses.fields(value)
+            if field.compare
+            for part in (field.name.encode(), self.of(getattr(value, field.name)))
+        ]
+        return _hash(b"dataclass", self.of(type(value)), *parts)
+
+    def _reduced(self, value: Any) -> bytes:
+        reducer = copyreg.dispatch_table.get(type(value))
+        reduced: Any = reducer(value) if reducer is not None else value.__reduce_ex__(4)
+        self._kept.append(reduced)
+        if isinstance(reduced, str):
+            return _hash(b"global", str(getattr(value, "__module__", "")).encode(), reduced.encode())
+        make, arguments, *rest = reduced
+        state, items, pairs = (*rest, None, None, None)[:3]
+        return _hash(
+            b"object",
+            self.of(make),
+            self.of(arguments),
+            self.of(state),
+            *(map(self.of, items) if items is not None else ()),
+            self._mapping(b"items", pairs if pairs is not None else ()),
+        )
+
+    def _reference(self, value: types.FunctionType | type) -> bytes:
+        name = sources.importable_name(value)
+        if name is not None:
+            return _hash(b"global", name.encode())
+        if not self._code:
+            return _hash(b"global", _name(value)) if isinstance(value, type) else bytes.fromhex(code_digest(value))
+        place = self._places.get(id(value))
+        if place is None:
+            place = self._places[id(value)] = len(self.reached)
+            self.reached.append(value)
+        return _hash(b"reached", str(place).encode())
+
+    def definition(self, value: types.FunctionType | type) -> bytes:
+        """The digest of a by-value function or class itself, with references to others."""
+        return self._class(value) if isinstance(value, type) else self._function(value)
+
+    def _function(self, function: types.FunctionType) -> bytes:
+        source = sources.normalised(function)
+        code = _hash(b"source", source.encode()) if source is not None else self._bytecode(function.__code__)
+        return _hash(b"function", code, self.of(sources.captured(function)))
+
+    def _bytecode(self, code: types.CodeType) -> bytes:
+        """Without file names and line numbers."""
+        names = [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
+        numbers = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
+        return _hash(
+            b"code",
+            code.co_name.encode(),
+            code.co_code,
+            repr(names).encode(),
+            repr(numbers).encode(),
+            self.of(code.co_consts),
+        )
+
+    def _class(self, cls: type) -> bytes:
+        try:
+            annotations = inspect.get_annotations(cls)
+        except Exception:  # noqa: BLE001  # evaluated lazily from Python 3.14 on: a name may be missing
+            annotations = {}
+        values = {member.name: member.value for member in cls} if issubclass(cls, enum.Enum) else {}
+        found = {key: value for key, value in sources.members(cls).items() if key.rpartition(".")[2] not in values}
+        return _hash(
+            b"class", _name(cls), self.of(cls.__bases__), self.of(annotations), self.of(values), self.of(found)
+        )
+
+
+def _scalar(value: Any) -> bytes | None:
+    kind = type(value)
+    if kind is str:
+        return _hash(b"str", value.encode("utf-8", "surrogatepass"))
+    if kind is int:
+        return _hash(b"int", b"%x" % value)
+    if kind is float:
+        return _hash(b"float", b"nan" if math.isnan(value) else struct.pack(">d", value))
+    if kind is complex:
+        return _hash(b"complex", _scalar(value.real) or b"", _scalar(value.imag) or b"")
+    if kind is bytes or kind is bytearray:
+        return _hash(kind.__name__.encode(), value)
+    if value is None or kind is bool or value is Ellipsis or value is NotImplemented:
+        return _hash(b"constant", repr(value).encode())
+    return None
+
+
+def _is_plain_dataclass(cls: type) -> bool:
+    """A dataclass that pickle would not treat specially: its fields say it all."""
+    return (
+        dataclasses.is_dataclass(cls)
+        and cls.__reduce_ex__ is object.__reduce_ex__
+        and cls.__reduce__ is object.__reduce__
+        and not issubclass(cls, (dict, list, tuple, str, bytes, int, float))
+    )
+
+
+def _name(cls: type) -> bytes:
+    return f"{cls.__module__}.{cls.__qualname__}".encode()
+
+
+def _hash(tag: bytes, *parts: bytes | bytearray) -> bytes:
+    """Every part goes in with its length, so that no two lists of parts look alike."""
+    hasher = blake2b(tag, digest_size=_SIZE)
+    for part in parts:
+        hasher.update(b"|%d|" % len(part))
+        hasher.update(part)
+    return hasher.digest()

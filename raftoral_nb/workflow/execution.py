@@ -1,0 +1,322 @@
+"""One node's execution of one run: asks the replay cursor for each step, and acts only where nothing is recorded."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+import anyio.lowlevel
+
+from ..errors import InternalError, WrongTaskError
+from ..model import (
+    Command,
+    EndRun,
+    Failure,
+    NodeId,
+    Operation,
+    Outcome,
+    Rejected,
+    RunId,
+    SetCheckpoint,
+    Step,
+    StepId,
+)
+from ..replay import Branch, Diverged, Missing, Recorded, Replay
+from ..statistics import ExecutionStatistics, ExecutionStatus
+from . import failures, values
+from .handover import RunEnded, RunStarted
+
+if TYPE_CHECKING:
+    from ..step_threads import Steps
+
+Product = tuple[bytes | None, Failure | None]
+"""What a step made: an encoded value or a failure."""
+
+_END = "end of the run"
+"""Where an execution waits when its workflow has returned. No step id: those contain a slash."""
+
+_FINAL_REFUSALS = frozenset({"stale_epoch", "already_recorded", "run_ended"})
+"""Refusals after which a record, an epoch or the run's end is on its way to us."""
+
+
+class Surroundings(Protocol):
+    """What an execution needs of the executor it runs in."""
+
+    node: NodeId
+    acting: int | None
+    steps: Steps
+
+    async def pass_gate(self) -> None:
+        """Wait while the node is held or paused."""
+        ...
+
+    def fenced(self, scope: anyio.CancelScope) -> AbstractContextManager[None]:
+        """Cancel `scope` when this node loses the epoch."""
+        ...
+
+    def propose(self, command: Command, refused: Callable[[Outcome], None]) -> None:
+        """Propose a command; `refused` is called on this loop unless it was committed."""
+        ...
+
+    def effect_started(self, run_id: RunId, step_id: StepId) -> None:
+        """Count and tell that a step's function begins to run here."""
+        ...
+
+    def execution_stopped(self, execution: Execution, reason: str) -> None:
+        """Tell that an execution ended otherwise than its run did."""
+        ...
+
+
+class BranchState:
+    """A branch of an execution and the one task that may use it."""
+
+    def __init__(self, branch: Branch) -> None:
+        self.branch = branch
+        self.task_id = anyio.get_current_task().id
+        self.inside: StepId | None = None
+        """The step whose function is running now."""
+
+
+class Execution:
+    """Runs on its node's loop; every method must be called there, except `statistics`."""
+
+    def __init__(self, started: RunStarted, around: Surroundings) -> None:
+        self.run_id = started.run_id
+        self.definition = started.definition
+        self.input = started.input
+        self.status: ExecutionStatus = "running"
+        self.reason = ""
+        self.result: bytes | None = None
+        self.failure: Failure | None = None
+        self.effects_run = 0
+        self.replay = Replay()
+        self.scope = anyio.CancelScope()
+        self.done = anyio.Event()
+        """Set when this node's execution has ended, however it did."""
+        self._around = around
+        self._recorded_end: RunEnded | None = None
+        self._waiting: dict[str, anyio.Event] = {}
+        self._refused: dict[str, Outcome] = {}
+
+    # --- what is handed over
+
+    def record(self, step: Step) -> None:
+        """A step of this run was recorded."""
+        self.replay.record(step)
+        self._wake(step.step_id)
+
+    def end(self, ended: RunEnded) -> None:
+        """The run's end was recorded; this execution goes on to its own."""
+        self._recorded_end = ended
+        self.replay.end()
+        self.wake_all()
+
+    def wake_all(self) -> None:
+        """Something that concerns every waiting operation changed: look again."""
+        for event in self._waiting.values():
+            event.set()
+
+    def stop(self, status: ExecutionStatus, reason: str) -> None:
+        """End this execution, though not the run."""
+        if self.status == "running":
+            self.status = status
+            self.reason = reason
+            self._around.execution_stopped(self, reason)
+            self.scope.cancel()
+
+    # --- steps
+
+    async def step(
+        self,
+        state: BranchState,
+        key: str,
+        operation: Operation,
+        produce: Callable[[StepId], Awaitable[Product]],
+    ) -> Step:
+        """The record of the branch's next step: the one that exists, or else, on the acting node, a new one.
+
+        `produce(step_id)` makes the value; it runs only where and when this node acts, is cancelled when it loses the
+        epoch, and may therefore run again, here or elsewhere (see the promises in the README).
+        """
+        check_task(state, f"{operation} {key!r}")
+        step_id = state.branch.next_id(key)
+        while True:
+            await self._around.pass_gate()
+            match self.replay.ask(step_id, operation):
+                case Recorded(step=step):
+                    self.replay.consume(step_id)
+                    return step
+                case Diverged(reason=reason):
+                    await self._diverge(reason)
+                case Missing(ended=True):
+                    await self._diverge(f"it asks for step {step_id!r}, but the run ended without such a step")
+                case Missing():
+                    term = self._around.acting
+                    if term is None:
+                        await self._wait(step_id)
+                    else:
+                        await self._act(state, step_id, operation, produce, term)
+
+    async def _act(
+        self,
+        state: BranchState,
+        step_id: StepId,
+        operation: Operation,
+        produce: Callable[[StepId], Awaitable[Product]],
+        term: int,
+    ) -> None:
+        """Make and record the step. Returns when it is recorded (by whomever) or the epoch is gone."""
+        with anyio.CancelScope() as scope, self._around.fenced(scope):
+            state.inside = step_id
+            try:
+                value, failure = await produce(step_id)
+            finally:
+                state.inside = None
+            step = Step(step_id, operation, value, failure, self._around.node, term)
+            await self._until_recorded(step_id, SetCheckpoint(self.run_id, step), lambda: self._has(step_id), term)
+
+    def _has(self, step_id: StepId) -> bool:
+        return not isinstance(self.replay.ask(step_id, "compute"), Missing) or self.replay.ended
+
+    async def _until_recorded(self, place: str, command: Command, recorded: Callable[[], bool], term: int) -> None:
+        def refused(outcome: Outcome) -> None:
+            self._refused[place] = outcome
+            self._wake(place)
+
+        self._around.propose(command, refused)
+        while not recorded() and self._around.acting == term:
+            match self._refused.pop(place, None):
+                case Rejected(code=code, reason=reason) if code in ("bad_command", "unknown_run"):
+                    raise InternalError(f"the record of {place!r} was refused: {reason}")
+                case Rejected(code=code) if code in _FINAL_REFUSALS:
+                    await self._wait(place)
+                case None:
+                    await self._wait(place)
+                case _:
+                    # No answer yet: the first record wins, so saying it again does no harm.
+                    self._around.propose(command, refused)
+        self._refused.pop(place, None)
+
+    async def _wait(self, place: str) -> None:
+        event = anyio.Event()
+        self._waiting[place] = event
+        try:
+            await event.wait()
+        finally:
+            if self._waiting.get(place) is event:
+                del self._waiting[place]
+
+    def _wake(self, place: str) -> None:
+        event = self._waiting.get(place)
+        if event is not None:
+            event.set()
+
+    async def _diverge(self, reason: str) -> None:
+        self.stop("diverged", reason)
+        await anyio.lowlevel.checkpoint()  # raises the cancellation
+        raise InternalError("a stopped execution went on")
+
+    # --- the end
+
+    async def finish(self, result: bytes | None, failure: Failure | None) -> None:
+        """Record the end where this node acts, wait for the record, and compare with it."""
+        self.result, self.failure = result, failure
+        while self._recorded_end is None:
+            await self._around.pass_gate()
+            if self.replay.queue_length:
+                left = self.replay.queue[0]
+                await self._diverge(f"it ended without asking for the recorded step {left!r}")
+            term = self._around.acting
+            if term is None:
+                await self._wait(_END)
+                continue
+            command = EndRun(self.run_id, term, self._around.node, result, failure)
+            with anyio.CancelScope() as scope, self._around.fenced(scope):
+                await self._until_recorded(_END, command, lambda: self._recorded_end is not None, term)
+        difference = self._difference(self._recorded_end)
+        if difference:
+            self.stop("diverged", difference)
+        else:
+            self.status = "completed" if failure is None else "failed"
+
+    def _difference(self, recorded: RunEnded) -> str | None:
+        if self.replay.queue_length:
+            return f"it ended without asking for the recorded step {self.replay.queue[0]!r}"
+        if (self.failure is None) != (recorded.failure is None):
+            here = "a result" if self.failure is None else f"the failure {self.failure}"
+            there = "a result" if recorded.failure is None else f"the failure {recorded.failure}"
+            return f"it ended with {here}, the run with {there}"
+        if self.failure is not None and recorded.failure is not None:
+            if self.failure.type_name != recorded.failure.type_name:
+                return f"it ended with the failure {self.failure}, the run with {recorded.failure}"
+            return None
+        if self.result is None or recorded.result is None or self.result == recorded.result:
+            return None
+        what = f"result of run {self.run_id!r}"
+        here, there = (values.digest(values.decode(data, what=what)) for data in (self.result, recorded.result))
+        return "its result differs from the recorded one" if here and there and here != there else None
+
+    def fail_without_record(self, error: BaseException) -> Failure:
+        """An exception of the workflow as data, its traceback pointing at the workflow's own lines."""
+        return failures.capture(error, definition_sources=self.definition.sources)
+
+    def statistics(self) -> ExecutionStatistics:
+        """How far this execution has come. May be called from any thread."""
+        return ExecutionStatistics(
+            status=self.status,
+            step=self.replay.consumed,
+            last_step_id=self.replay.last_consumed,
+            catch_up_queue=self.replay.queue_length,
+            effects_run=self.effects_run,
+        )
+
+    # --- used by the operations
+
+    async def call(self, step_id: StepId, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Product:
+        """Run a step's function, on a worker thread if it is synchronous, and encode what came of it."""
+        self._around.effect_started(self.run_id, step_id)
+        self.effects_run += 1
+        try:
+            if inspect.iscoroutinefunction(fn):
+                value = await fn(*args, **kwargs)
+            else:
+                value = await self._around.steps.run(fn, *args, name=f"{self.run_id}/{step_id}", **kwargs)
+                if isinstance(value, Awaitable):
+                    value = await value
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            return None, self.fail_without_record(error)
+        return self.product(step_id, value)
+
+    def product(self, step_id: StepId, value: object) -> Product:
+        """A value as what is recorded: encoded, or the failure of encoding it."""
+        try:
+            data, _ = values.round_trip(value, what=f"step {step_id!r} of run {self.run_id!r}")
+        except Exception as error:  # noqa: BLE001 - whatever its pickling does is the step's failure
+            return None, self.fail_without_record(error)
+        return data, None
+
+    def decode(self, step: Step) -> Any:
+        """The value of a recorded step, or raise its failure."""
+        if step.failure is not None:
+            raise failures.rebuild(step.failure, step_id=step.step_id)
+        if step.value is None:
+            raise InternalError(f"step {step.step_id!r} has neither value nor failure")
+        return values.decode(step.value, what=f"step {step.step_id!r} of run {self.run_id!r}")
+
+
+def check_task(state: BranchState, what: str) -> None:
+    """Refuse an operation from a task that is not the branch's own, or from within a step."""
+    if anyio.get_current_task().id != state.task_id:
+        raise WrongTaskError(
+            f"ctx: {what} was called from another task than the workflow's own (asyncio.gather, create_task, a task "
+            "group). The order of such calls is not the same on every node. Await operations one after another, run "
+            "branches with `await ctx.gather(branch_a, branch_b)`, or do the parallel work inside one ctx.compute step."
+        )
+    if state.inside is not None:
+        raise WrongTaskError(
+            f"ctx: {what} was called inside the step {state.inside!r}. A step is recorded as a whole: return its value, "
+            "and call the next operation after it."
+        )

@@ -1,0 +1,236 @@
+"""A node's execution side: executes every run, on the node's own loop, from what the consensus side hands over."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol
+
+import anyio
+
+from ..model import (
+    Command,
+    Committed,
+    EffectStarted,
+    ExecutionStopped,
+    NodeBlocked,
+    NodeId,
+    Outcome,
+    OutputLine,
+    RunId,
+    StepId,
+)
+from ..statistics import ExecutionStatistics
+from ..step_threads import Steps
+from . import definitions, values
+from .context import WorkflowContext
+from .execution import Execution
+from .handover import ActingChanged, HandedOver, RunDropped, RunEnded, RunStarted, StepRecorded
+from .output import Stream, capturing
+from .watchdog import Watchdog
+
+PROPOSAL_SECONDS = 30.0
+"""How long one proposal of a record may take before it is proposed again."""
+
+
+class ExecutorHost(Protocol):
+    """What an executor needs of its node. `propose` and `arm` reach the consensus loop; all may be called from anywhere."""
+
+    def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> None:
+        """Propose a command; `done(outcome)` is called on the consensus loop."""
+        ...
+
+    def post(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call `fn(*args)` on the executor's own loop, soon."""
+        ...
+
+    def arm(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call `callback` after `seconds`, on a loop that workflows cannot block."""
+        ...
+
+    def tell(self, event: EffectStarted | NodeBlocked | ExecutionStopped) -> None:
+        """Publish an event."""
+        ...
+
+    def write(self, line: OutputLine) -> None:
+        """Keep a line of captured output."""
+        ...
+
+
+class Executor:
+    """Executes runs. `main` must run on the node's loop; every other method must be called there unless it says otherwise."""
+
+    def __init__(self, node: NodeId, host: ExecutorHost, steps: Steps, clock: Callable[[], float]) -> None:
+        self.node = node
+        self.steps = steps
+        self.acting: int | None = None
+        self.effects_run = 0
+        self._host = host
+        self._executions: dict[RunId, Execution] = {}
+        self._fenced: set[anyio.CancelScope] = set()
+        self._functions: dict[str, Callable[..., Any]] = {}
+        self._closed_gates: set[str] = set()
+        self._gate: anyio.Event | None = None
+        # Invariant: what is in it comes before whatever is handed over next.
+        self._inbox: deque[HandedOver] = deque()
+        self._mail: anyio.Event | None = None
+        self._watchdog = Watchdog(host.arm, clock, self._blocked, lambda run_id: None)
+
+    @property
+    def blocked(self) -> str | None:
+        """Where a workflow blocks this node's thread now. May be read from any thread."""
+        blocked = self._watchdog.blocked
+        return None if blocked is None else blocked.where
+
+    async def main(self) -> None:
+        """Execute what is handed over, until cancelled."""
+        async with anyio.create_task_group() as group:
+            while True:
+                while self._inbox:
+                    self._take(self._inbox.popleft(), group)
+                self._mail = anyio.Event()
+                await self._mail.wait()
+
+    def hand_over(self, items: Sequence[HandedOver]) -> None:
+        """Take, in order, what happened. May be called outside of a task."""
+        for item in items:
+            # A record only wakes who waits for it: it need not pass through the task, unless something before it does.
+            if isinstance(item, StepRecorded) and not self._inbox:
+                self._executions[item.run_id].record(item.step)
+            else:
+                self._inbox.append(item)
+        if self._inbox and self._mail is not None:
+            self._mail.set()
+
+    def _take(self, item: HandedOver, group: anyio.abc.TaskGroup) -> None:
+        match item:
+            case StepRecorded(run_id=run_id, step=step):
+                self._executions[run_id].record(step)
+            case RunStarted(run_id=run_id):
+                execution = Execution(item, self)
+                self._executions[run_id] = execution
+                group.start_soon(self._execute, execution, name=f"run {run_id}")
+            case RunEnded(run_id=run_id):
+                self._executions[run_id].end(item)
+            case RunDropped(run_id=run_id):
+                self._executions.pop(run_id).stop("superseded", "its records were evicted")
+            case ActingChanged(term=term):
+                self._act(term)
+
+    # --- what an execution needs (execution.Surroundings)
+
+    async def pass_gate(self) -> None:
+        """Wait while the node is held or paused."""
+        while self._closed_gates:
+            if self._gate is None:
+                self._gate = anyio.Event()
+            await self._gate.wait()
+
+    @contextmanager
+    def fenced(self, scope: anyio.CancelScope) -> Iterator[None]:
+        """Cancel `scope` when this node loses the epoch."""
+        self._fenced.add(scope)
+        try:
+            yield
+        finally:
+            self._fenced.discard(scope)
+
+    def propose(self, command: Command, refused: Callable[[Outcome], None]) -> None:
+        """Propose a command; `refused` is called on this loop unless it was committed."""
+
+        def done(outcome: Outcome) -> None:
+            # A committed record comes back through the hand-over, in its place among the others.
+            if not isinstance(outcome, Committed):
+                self._host.post(refused, outcome)
+
+        self._host.propose(command, PROPOSAL_SECONDS, done)
+
+    def effect_started(self, run_id: RunId, step_id: StepId) -> None:
+        """Count and tell that a step's function begins to run here."""
+        self.effects_run += 1
+        self._host.tell(EffectStarted(self.node, run_id, step_id))
+
+    def execution_stopped(self, execution: Execution, reason: str) -> None:
+        """Tell that an execution ended otherwise than its run did."""
+        status = execution.status
+        if status in ("diverged", "superseded"):
+            self._say(execution.run_id, f"node {self.node} stopped executing this run ({status}): {reason}")
+            self._host.tell(ExecutionStopped(self.node, execution.run_id, status, reason))
+
+    # --- gates
+
+    def close_gate(self, name: str) -> None:
+        """Let no operation of any context begin or end here, until `open_gate(name)`."""
+        self._closed_gates.add(name)
+
+    def open_gate(self, name: str) -> None:
+        """Undo `close_gate`."""
+        self._closed_gates.discard(name)
+        if not self._closed_gates and self._gate is not None:
+            self._gate.set()
+            self._gate = None
+
+    # --- looking at it
+
+    def statistics(self) -> Mapping[RunId, ExecutionStatistics]:
+        """Every execution, in the order they started. May be called from any thread."""
+        return {run_id: execution.statistics() for run_id, execution in tuple(self._executions.items())}
+
+    def execution(self, run_id: RunId) -> Execution | None:
+        """This node's execution of a run. May be called from any thread."""
+        return self._executions.get(run_id)
+
+    # --- inside
+
+    def _act(self, term: int | None) -> None:
+        self.acting = term
+        for scope in tuple(self._fenced):
+            scope.cancel()
+        for execution in self._executions.values():
+            execution.wake_all()
+
+    async def _execute(self, execution: Execution) -> None:
+        def write(stream: Stream, text: str) -> None:
+            self._write(execution.run_id, stream, text)
+
+        try:
+            with execution.scope, capturing(write):
+                await self.pass_gate()
+                result, failure = None, None
+                try:
+                    result = await self._run(execution)
+                except (Exception, SystemExit, KeyboardInterrupt) as error:
+                    failure = execution.fail_without_record(error)
+                await execution.finish(result, failure)
+        finally:
+            execution.done.set()
+
+    async def _run(self, execution: Execution) -> bytes:
+        definition = execution.definition
+        fn = self._functions.get(definition.digest)
+        if fn is None:
+            fn = self._functions[definition.digest] = definitions.load(definition)
+        what = f"run {execution.run_id!r}"
+        value = values.decode(execution.input, what=f"input of {what}")
+        ctx: WorkflowContext = WorkflowContext(execution, self.node)
+        returned = await self._watchdog.watched(fn(ctx, value), execution.run_id)
+        data, _ = values.round_trip(returned, what=f"result of {what}")
+        return data
+
+    def _blocked(self, run_id: RunId, where: str) -> None:
+        self._say(
+            run_id,
+            f"node {self.node} is blocked at {where}: the workflow has kept its thread for over a second; "
+            "move the work into `await ctx.compute(key, fn)`, which runs a synchronous fn on a thread of its own",
+        )
+        self._host.tell(NodeBlocked(self.node, run_id, where))
+
+    def _say(self, run_id: RunId, text: str) -> None:
+        self._write(run_id, "engine", text)
+
+    def _write(self, run_id: RunId, stream: Stream | Literal["engine"], text: str) -> None:
+        self._host.write(OutputLine(time.time(), self.node, run_id, stream, text))
+
+

@@ -1,0 +1,125 @@
+"""Exceptions as data: recorded so that every node and view can read them, and rebuilt where they can be."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import anyio
+
+from .. import errors, model
+from . import pickling, sources
+from .values import type_name
+
+_OURS: Final = Path(__file__).parent.parent
+_ENGINE_FOLDERS: Final = tuple(
+    f"{folder}{os.sep}"
+    for folder in (_OURS, *(Path(module.__path__[0]) for module in (anyio, asyncio, concurrent.futures)))
+)
+_NOT_ENGINE: Final = frozenset({str(_OURS / "demo.py")})  # a workflow's own code, though within the package
+
+_NO_SOURCES: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class StepTraceback(Exception):  # noqa: N818  # no error of its own, but how one is shown
+    """Carries the text of a recorded traceback, as the cause of the rebuilt exception: where the step itself failed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
+
+
+def capture(exc: BaseException, *, definition_sources: Mapping[str, str] = _NO_SOURCES) -> model.Failure:
+    """The record of an exception; never raises, whatever the exception's own methods do.
+
+    The traceback is text with source lines (those of `definition_sources` where the file is not there, as after a restart),
+    without the engine's own frames, with causes, notes and the members of groups. Message and traceback are each cut to
+    `model.MAX_FAILURE_TEXT`. The exception itself is kept only if it is an `Exception` that comes back from its pickle
+    with the same type and message, within `model.MAX_FAILURE_EXCEPTION_BYTES`.
+    """
+    sources.show(definition_sources)
+    message = _message(exc)
+    return model.Failure(
+        type_name=type_name(type(exc)),
+        message=_cut(message),
+        traceback=_cut(_traceback(exc, message)),
+        exception=_encoded(exc, message),
+    )
+
+
+def rebuild(failure: model.Failure, *, step_id: str) -> BaseException:
+    """The recorded exception, to be raised where the step was awaited; its cause shows the recorded traceback.
+
+    An exception that was not kept, or does not unpickle here, becomes a `StepFailedError` with the failure in it.
+    """
+    rebuilt: BaseException | None = None
+    if failure.exception is not None:
+        try:
+            decoded = pickling.loads(failure.exception)
+        except Exception:  # noqa: BLE001  # unpickling may raise anything; the failure itself still says what happened
+            decoded = None
+        rebuilt = decoded if isinstance(decoded, Exception) else None
+    if rebuilt is None:
+        rebuilt = errors.StepFailedError(step_id, failure)
+    if failure.traceback:
+        rebuilt.__cause__ = StepTraceback(failure.traceback)
+    return rebuilt
+
+
+def _message(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception as error:  # noqa: BLE001  # the user's __str__
+        return f"<its __str__ raised {type_name(type(error))}>"
+
+
+def _encoded(exc: BaseException, message: str) -> bytes | None:
+    # Only Exceptions: a SystemExit, KeyboardInterrupt or cancellation must not come back to life on other threads.
+    if not isinstance(exc, Exception):
+        return None
+    try:
+        data = pickling.dumps(exc, model.MAX_FAILURE_EXCEPTION_BYTES)
+        decoded = pickling.loads(data)
+        return data if type(decoded) is type(exc) and str(decoded) == message else None
+    except Exception:  # noqa: BLE001  # it does not round-trip; the text is recorded all the same
+        return None
+
+
+def _traceback(exc: BaseException, message: str) -> str:
+    try:
+        rendered = traceback.TracebackException.from_exception(exc, compact=True)
+        _leave_out_engine(rendered, set())
+        return "".join(rendered.format())
+    except Exception:  # noqa: BLE001  # rendering calls the exception's own methods
+        return f"{type_name(type(exc))}: {message}\n"
+
+
+def _leave_out_engine(rendered: traceback.TracebackException, seen: set[int]) -> None:
+    if id(rendered) in seen:
+        return
+    seen.add(id(rendered))
+    rendered.stack = traceback.StackSummary.from_list([f for f in rendered.stack if not _is_engine(f.filename)])
+    for related in (rendered.__cause__, rendered.__context__, *(rendered.exceptions or ())):
+        if related is not None:
+            _leave_out_engine(related, seen)
+
+
+def _is_engine(filename: str) -> bool:
+    return filename.startswith(_ENGINE_FOLDERS) and filename not in _NOT_ENGINE
+
+
+def _cut(text: str) -> str:
+    """Both ends of a text that is too long: a traceback's first frames and its last line matter most."""
+    if len(text) <= model.MAX_FAILURE_TEXT:
+        return text
+    half = model.MAX_FAILURE_TEXT // 2 - 50
+    return f"{text[:half]}\n... ({len(text) - 2 * half:,} characters left out) ...\n{text[-half:]}"

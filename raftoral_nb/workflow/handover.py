@@ -1,0 +1,49 @@
+"""What a node's consensus side hands over to its execution side: one ordered stream, and nothing else.
+
+Because records and epoch changes travel in one stream, an executor cannot learn that it may act before it has every
+record that precedes its epoch: a new leader finishes its queue before it does anything new.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..model import Definition, Failure, RunId, Step
+
+
+class RunStarted(msgspec.Struct, frozen=True):
+    """Begin to execute a run."""
+
+    run_id: RunId
+    definition: Definition
+    input: bytes
+
+
+class StepRecorded(msgspec.Struct, frozen=True):
+    """A step of a run was recorded."""
+
+    run_id: RunId
+    step: Step
+
+
+class RunEnded(msgspec.Struct, frozen=True):
+    """A run's result or failure was recorded."""
+
+    run_id: RunId
+    result: bytes | None
+    failure: Failure | None
+
+
+class RunDropped(msgspec.Struct, frozen=True):
+    """A run's records are gone; whoever still executes it cannot finish."""
+
+    run_id: RunId
+
+
+class ActingChanged(msgspec.Struct, frozen=True):
+    """This node may act in `term` from here on; None: it may not any more."""
+
+    term: int | None
+
+
+HandedOver = RunStarted | StepRecorded | RunEnded | RunDropped | ActingChanged

@@ -1,0 +1,159 @@
+"""The value codec: how inputs, step values and results become bytes, and values again.
+
+A value is pickled by value, and what goes on is what came back from the pickle, so that the node which made a value sees what
+the others will see. This is on the way of every checkpoint: plain scalars and small flat containers take a short cut.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import reprlib
+from typing import Any, Final
+
+from .. import errors, model
+from . import pickling
+from .digests import digest
+
+__all__ = ["decode", "digest", "encode", "round_trip", "shorten"]
+
+_SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
+_MAX_FLAT_LENGTH: Final = 64
+
+_ADVICE: Final = (
+    "Use plain data (numbers, text, lists, dicts, dataclasses, arrays); open files, connections, locks and generators "
+    "belong inside the step that uses them."
+)
+
+
+def encode(value: object, *, what: str) -> bytes:
+    """The bytes under which `value` is recorded.
+
+    Args:
+        value: anything that pickles; classes and functions of the notebook travel by value.
+        what: names the value in errors, for example `step 0/charge of run r1`.
+
+    Raises:
+        ValueNotShippableError: it does not pickle, or takes more than `model.MAX_VALUE_BYTES`.
+
+    The bytes of equal values may differ: compare `digest`.
+    """
+    if _is_plain(value):
+        data = pickle.dumps(value, pickling.PROTOCOL)
+        if len(data) > model.MAX_VALUE_BYTES:
+            raise _too_large(value, len(data), what)
+        return data
+    try:
+        return pickling.dumps(value, model.MAX_VALUE_BYTES)
+    except pickling.TooLargeError as error:
+        raise _too_large(value, error.size, what) from None
+    except Exception as error:
+        raise errors.ValueNotShippableError(
+            f"{what}: a value of type {type_name(type(value))} cannot be recorded, as it does not pickle "
+            f"({describe(error)}). {_ADVICE}"
+        ) from error
+
+
+def decode(data: bytes, *, what: str) -> Any:
+    """The value that `data` holds; a new object each time, but classes that this process has are shared, never altered.
+
+    Raises:
+        ValueNotShippableError: it does not unpickle here.
+    """
+    try:
+        return pickling.loads(data)
+    except Exception as error:
+        raise errors.ValueNotShippableError(
+            f"{what}: the recorded value does not unpickle ({describe(error)}). If a class defines __reduce__, "
+            f"__getstate__ or its own __init__ arguments (as some exceptions do), make sure that pickle.loads(pickle.dumps(x)) "
+            f"works; if a module is missing, install it where the nodes run."
+        ) from error
+
+
+def round_trip(value: object, *, what: str) -> tuple[bytes, Any]:
+    """Encodes `value`, and returns the bytes with what they decode to.
+
+    Whoever makes a value goes on with the decoded one. A class may change a value on the way (by `__getstate__`, say): then
+    the changed value counts, everywhere. Containers come back as copies; immutable scalars as they are.
+
+    Raises:
+        ValueNotShippableError: it does not pickle, does not unpickle, or is too large.
+    """
+    data = encode(value, what=what)
+    if type(value) in _SCALARS:
+        return data, value
+    return data, decode(data, what=what)
+
+
+def shorten(value: object, width: int = 60) -> str:
+    """A one-line `repr` of at most `width` characters for views; the same in every process, without addresses.
+
+    Never raises: a `repr` that does is replaced by the type's name.
+    """
+    try:
+        text = " ".join(_Repr(width).repr(value).split())
+    except Exception:  # noqa: BLE001  # a view must not fail because of a user's __repr__
+        text = f"<{type_name(type(value))}>"
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+
+
+def type_name(cls: type) -> str:
+    """How messages name a class: with its module, unless that is `builtins` or the notebook (`__main__`)."""
+    if cls.__module__ in {"builtins", "__main__"}:
+        return cls.__qualname__
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def describe(error: BaseException) -> str:
+    """One line about an exception, whatever its `__str__` does."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001  # the user's own exception class may be at fault
+        message = ""
+    name = type_name(type(error))
+    return f"{name}: {message}" if message else name
+
+
+def _is_plain(value: object) -> bool:
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
+    if kind is list or kind is tuple:
+        return len(value) <= _MAX_FLAT_LENGTH and _SCALARS.issuperset(map(type, value))  # type: ignore[arg-type,call-overload]
+    if kind is dict:
+        return (
+            len(value) <= _MAX_FLAT_LENGTH  # type: ignore[arg-type]
+            and _SCALARS.issuperset(map(type, value))  # type: ignore[call-overload]
+            and _SCALARS.issuperset(map(type, value.values()))  # type: ignore[attr-defined]
+        )
+    return False
+
+
+def _too_large(value: object, size: int, what: str) -> errors.ValueNotShippableError:
+    return errors.ValueNotShippableError(
+        f"{what}: a value of type {type_name(type(value))} takes {size:,} bytes, more than MAX_VALUE_BYTES "
+        f"({model.MAX_VALUE_BYTES:,}). Write large data to a file or a store inside the step, and return its name."
+    )
+
+
+class _Repr(reprlib.Repr):
+    """Limits the work for long containers, and leaves out addresses."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.maxlevel = 4
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = self.maxdeque = max(
+            width // 3, 1
+        )
+        self.maxarray = self.maxlist
+        self.maxstring = self.maxlong = self.maxother = max(width, 4)
+
+    def repr_instance(self, x: Any, level: int) -> str:  # noqa: ARG002
+        try:
+            return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(x))
+        except Exception:  # noqa: BLE001  # see `shorten`
+            return f"<{type_name(type(x))}>"
+
+    def repr_str(self, x: str, level: int) -> str:  # noqa: ARG002
+        # The base class cuts out the middle; a view cuts off the end, which `shorten` does.
+        return repr(x[: self.maxstring])

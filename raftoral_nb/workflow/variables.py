@@ -1,0 +1,75 @@
+"""Replicated variables: a value that every node sees alike, changed only by recorded steps."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from .execution import Product
+
+if TYPE_CHECKING:
+    from ..model import Operation, StepId
+    from .context import WorkflowContext
+
+T = TypeVar("T")
+
+
+class ReplicatedVar(Generic[T]):
+    """A variable of a workflow whose every value is a recorded step.
+
+    Made with `await ctx.var(key, value)`, or with `with_value` or `with_computation`. `value` is read locally and costs
+    nothing; mutating it in place changes nothing for the other nodes: use `set` or `update`.
+    """
+
+    def __init__(self, key: str, ctx: WorkflowContext, value: T) -> None:
+        self._key = key
+        self._ctx = ctx
+        self._value = value
+
+    @classmethod
+    async def with_value(cls, key: str, ctx: WorkflowContext, value: T) -> ReplicatedVar[T]:
+        """Make a variable that starts with `value`. Raises `ValueNotShippableError` if it does not pickle."""
+        return cls(key, ctx, await _record(ctx, key, "var", lambda: value))
+
+    @classmethod
+    async def with_computation(
+        cls, key: str, ctx: WorkflowContext, fn: Callable[[], Awaitable[T]] | Callable[[], T]
+    ) -> ReplicatedVar[T]:
+        """Make a variable from what `fn()` returns on the acting node (a step, as in `ctx.compute`)."""
+        return cls(key, ctx, cast("T", await ctx.compute(key, fn)))
+
+    @property
+    def key(self) -> str:
+        """The variable's name."""
+        return self._key
+
+    @property
+    def value(self) -> T:
+        """The present value."""
+        return self._value
+
+    async def set(self, value: T) -> T:
+        """Record a new value, and return it. Raises `ValueNotShippableError` if it does not pickle."""
+        self._value = await _record(self._ctx, self._key, "set", lambda: value)
+        return self._value
+
+    async def update(self, fn: Callable[[T], T]) -> T:
+        """Record `fn(value)`, and return it. `fn` is called on the acting node only, on its loop: keep it short."""
+        self._value = await _record(self._ctx, self._key, "update", lambda: fn(self._value))
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"ReplicatedVar({self._key!r}, value={self._value!r})"
+
+
+async def _record(ctx: WorkflowContext, key: str, operation: Operation, make: Callable[[], Any]) -> Any:
+    execution = ctx._execution
+
+    async def produce(step_id: StepId) -> Product:
+        try:
+            value = make()
+        except Exception as error:  # noqa: BLE001 - recorded as the step's failure
+            return None, execution.fail_without_record(error)
+        return execution.product(step_id, value)
+
+    return execution.decode(await execution.step(ctx._state, key, operation, produce))

@@ -1,0 +1,421 @@
+"""What holds of the state and of the replay for every history, checked over generated ones."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import hypothesis.strategies as st
+import msgspec
+from hypothesis import given, settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from raftoral_nb.model import (
+    CheckpointSet,
+    Command,
+    CommandRefused,
+    Committed,
+    Definition,
+    EndRun,
+    Entry,
+    EpochChanged,
+    Failure,
+    Proposal,
+    ProposalId,
+    RegisterWorkflow,
+    Rejected,
+    RunEvicted,
+    SetCheckpoint,
+    StartRun,
+    Step,
+    Takeover,
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowStarted,
+)
+from raftoral_nb.replay import Branch, Diverged, Missing, Recorded, Replay
+from raftoral_nb.state import Applied, Limits, Run, State, apply, apply_entry, recorded_answer, summary
+
+TINY = Limits(value_bytes=16, code_bytes=16, session_answers=3, sessions=2, runs_kept=2, evicted_run_ids=2)
+ROOMY = Limits(value_bytes=16, code_bytes=16, runs_kept=2, evicted_run_ids=2)
+
+# Few names, so that commands meet each other.
+nodes = st.integers(1, 2)
+terms = st.integers(1, 3)
+run_ids = st.sampled_from(["r1", "r2", "r3", "r4", "r5"])
+values = st.binary(max_size=17)
+failures = st.builds(Failure, st.just("E"), st.text(max_size=17), st.just(""), st.none() | values)
+outcomes = (
+    st.tuples(values, st.none()) | st.tuples(st.none(), failures) | st.tuples(st.none() | values, st.none() | failures)
+)
+definitions = st.builds(
+    Definition, st.just("w"), st.integers(1, 2), st.sampled_from("fg"), st.just("d"), st.binary(max_size=4), st.just({})
+)
+
+
+def steps(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[Step]:
+    ids = st.sampled_from(["0/a", "0/b", "1/a", "2.0.0/a"])
+    return st.tuples(ids, st.sampled_from(["compute", "set"]), outcomes, node, epoch).map(
+        lambda it: Step(it[0], it[1], it[2][0], it[2][1], it[3], it[4])  # type: ignore[arg-type]
+    )
+
+
+takeovers = st.builds(Takeover, nodes, terms)
+registers = st.builds(RegisterWorkflow, definitions)
+starts = st.builds(StartRun, run_ids, st.just("w"), st.integers(1, 2), st.sampled_from([b"", b"i"]))
+checkpoints = st.builds(SetCheckpoint, run_ids, steps(nodes, terms))
+ends = st.tuples(run_ids, terms, nodes, outcomes).map(lambda it: EndRun(it[0], it[1], it[2], *it[3]))
+commands: st.SearchStrategy[Command] = takeovers | registers | starts | checkpoints | ends
+ids = st.builds(ProposalId, st.sampled_from(["0.1.a", "0.2.b", "1.1.c", "2.2.d"]), st.integers(1, 6))
+proposals = st.builds(Proposal, ids, commands) | st.builds(Proposal, st.none(), takeovers)
+entries = st.lists(proposals, max_size=4).map(lambda it: Entry(tuple(it)))
+
+# A beginning after which most kinds of commands can be accepted.
+OPENING_COMMANDS: list[Command] = [RegisterWorkflow(Definition("w", 1, "f", "d", b"", {})), StartRun("r1", "w", 1, b"")]
+OPENING = Entry(
+    (
+        Proposal(None, Takeover(1, 1)),
+        *(Proposal(ProposalId("2.9.opening", number), command) for number, command in enumerate(OPENING_COMMANDS, 1)),
+    )
+)
+
+
+def replica(history: list[Entry], limits: Limits) -> tuple[State, list[Applied]]:
+    """A state that applied the history, entries at indexes from 2, and what it said."""
+    state = State(limits)
+    applied = [one for index, entry in enumerate([OPENING, *history], 2) for one in apply_entry(state, index, entry)]
+    return state, applied
+
+
+def over_the_wire(entry: Entry) -> Entry:
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(entry), type=Entry)
+
+
+def verdict(applied: Applied) -> str:
+    return "committed" if isinstance(applied.answer, Committed) else applied.answer.code
+
+
+# --- determinism
+
+
+@given(st.lists(entries, max_size=12))
+def test_replicas_that_apply_the_same_entries_agree_in_state_answers_and_events(history: list[Entry]) -> None:
+    one, one_said = replica(history, TINY)
+    other, other_said = replica([over_the_wire(entry) for entry in history], TINY)
+    assert summary(one) == summary(other)
+    assert one_said == other_said
+
+
+@given(st.lists(entries, max_size=12), st.data())
+def test_how_proposals_are_put_into_entries_changes_no_run_and_no_verdict(history: list[Entry], data: Any) -> None:
+    waiting = [proposal for entry in history for proposal in entry.proposals]
+    batches = []
+    while waiting:
+        size = data.draw(st.integers(1, len(waiting)))
+        batches.append(Entry(tuple(waiting[:size])))
+        waiting = waiting[size:]
+    one, one_said = replica(history, ROOMY)
+    other, other_said = replica(batches, ROOMY)
+
+    def content(state: State) -> list[Any]:
+        runs = [(r.run_id, r.definition, r.input, r.steps, r.status, r.result, r.failure) for r in state.runs.values()]
+        return [runs, list(state.finished), list(state.evicted), state.definitions, state.epoch, state.commands]
+
+    assert content(one) == content(other)
+    assert [(verdict(it), it.events) for it in one_said] == [(verdict(it), it.events) for it in other_said]
+
+
+# --- every history, step by step, beside a model that knows only the promises
+
+
+class Histories(RuleBasedStateMachine):
+    """Feeds one state and keeps, apart from it, what must never change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = State(TINY)
+        self.twin = State(TINY)
+        self.index = 1
+        self.sent: list[Proposal] = []
+        self.carried_out: set[ProposalId] = set()
+        self.answers: dict[ProposalId, Committed | Rejected] = {}
+        self.records: dict[tuple[str, int, str], Step] = {}
+        self.ended: dict[tuple[str, int], tuple[Any, ...]] = {}
+        self.pinned: dict[tuple[str, int], Definition] = {}
+        self.epoch = (0, 0)
+        self.finished: list[str] = []
+        self.evicted: list[str] = []
+        self.mark = -1
+        self.apply(OPENING)
+
+    def apply(self, entry: Entry) -> None:
+        self.index += 1
+        self.check(entry, apply_entry(self.state, self.index, entry))
+        apply_entry(self.twin, self.index, over_the_wire(entry))
+
+    def check(self, entry: Entry, said: list[Applied]) -> None:
+        assert [one.proposal for one in said] == list(entry.proposals)
+        for one in said:
+            id_ = one.proposal.id
+            refused = [event for event in one.events if isinstance(event, CommandRefused)]
+            assert not refused or (len(one.events) == 1 and isinstance(one.answer, Rejected))
+            if id_ is not None:
+                if id_ in self.answers and verdict(one) not in {"too_old", "session_expired"}:
+                    assert one.answer == self.answers[id_], "a repeat gets its first answer"
+                if one.events:
+                    assert id_ not in self.carried_out, "an id is applied at most once"
+                if one.events or id_ not in self.answers:
+                    self.answers[id_] = one.answer
+                # What got an answer of its own kind was decided; it must never be decided again.
+                self.carried_out.add(id_)
+            for event in one.events:
+                self.believe(event)
+
+    def believe(self, event: Any) -> None:
+        match event:
+            case EpochChanged(node, term):
+                assert term > self.epoch[1], "terms of epochs only grow"
+                self.epoch = (node, term)
+            case CheckpointSet(_, step):
+                assert (step.node, step.epoch) == self.epoch, "only the acting node records"
+            case WorkflowStarted(run_id):
+                assert run_id not in self.evicted[-TINY.evicted_run_ids :], "an evicted run stays refused"
+            case WorkflowCompleted(run_id) | WorkflowFailed(run_id):
+                self.finished.append(run_id)
+            case RunEvicted(run_id):
+                assert self.finished.pop(0) == run_id, "the oldest finished run goes first"
+                self.evicted.append(run_id)
+
+    @rule(entry=entries)
+    def some_entry(self, entry: Entry) -> None:
+        self.sent += entry.proposals
+        self.apply(entry)
+
+    @rule(data=st.data())
+    def what_the_acting_node_records(self, data: Any) -> None:
+        """The likely command: without this most checkpoints would be stale."""
+        node, now = self.epoch
+        term = data.draw(st.sampled_from([now, now, max(1, now - 1), now + 1]))
+        step = data.draw(steps(st.just(node), st.just(term)))
+        run_id = data.draw(run_ids)
+        end = EndRun(run_id, term, node, b"", None)
+        command = data.draw(st.sampled_from([SetCheckpoint(run_id, step), SetCheckpoint(run_id, step), end]))
+        self.some_entry(Entry((Proposal(self.fresh(), command),)))
+
+    @rule(run_id=run_ids)
+    def a_start(self, run_id: str) -> None:
+        self.some_entry(Entry((Proposal(self.fresh(), StartRun(run_id, "w", 1, b"")),)))
+
+    @rule(run_id=run_ids)
+    def a_run_that_comes_and_goes(self, run_id: str) -> None:
+        self.a_start(run_id)
+        self.some_entry(Entry((Proposal(self.fresh(), EndRun(run_id, self.epoch[1], self.epoch[0], b"", None)),)))
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def what_was_sent_before(self, data: Any) -> None:
+        again = data.draw(st.lists(st.sampled_from(self.sent), min_size=1, max_size=3))
+        before = self.state.commands, self.state.checkpoints, list(self.state.runs)
+        takeovers_apart = [proposal for proposal in again if proposal.id is not None]
+        self.apply(Entry(tuple(takeovers_apart)))
+        assert (self.state.commands, self.state.checkpoints, list(self.state.runs)) == before
+
+    def fresh(self) -> ProposalId:
+        """An id of a client born just now, so that it is never expired."""
+        return ProposalId(f"{self.index}.1.fresh", 1)
+
+    @invariant()
+    def replicas_agree(self) -> None:
+        assert summary(self.state) == summary(self.twin)
+
+    @invariant()
+    def what_is_recorded_stays_as_it_is(self) -> None:
+        for run in self.state.runs.values():
+            life = (run.run_id, run.started_at)
+            assert self.pinned.setdefault(life, run.definition) == run.definition
+            assert [step.step_id for step in run.steps] == list(run.by_id)
+            assert list(run.by_id.values()) == run.steps
+            for step in run.steps:
+                assert self.records.setdefault((*life, step.step_id), step) == step, "the first record wins"
+                assert (step.value is None) != (step.failure is None)
+                assert len(step.value or b"") <= TINY.value_bytes
+            known = [step_id for *owner, step_id in self.records if tuple(owner) == life]
+            assert len(known) == len(run.steps), "no record is lost"
+            ended = (run.status, run.result, run.failure, len(run.steps))
+            if run.status == "running":
+                assert life not in self.ended
+                assert self.state.definitions["w", run.definition.version].fingerprint == run.definition.fingerprint
+                assert run.result is None
+                assert run.failure is None
+            else:
+                assert self.ended.setdefault(life, ended) == ended, "the first end wins, and is the end"
+                assert (run.result is None) != (run.failure is None)
+
+    @invariant()
+    def the_epoch_is_what_the_events_said(self) -> None:
+        assert (self.state.epoch.node, self.state.epoch.term) == self.epoch
+
+    @invariant()
+    def limits_hold(self) -> None:
+        state = self.state
+        assert len(state.finished) <= TINY.runs_kept
+        assert list(state.finished) == self.finished
+        assert list(state.finished) == [run_id for run_id in state.finished if state.runs[run_id].status != "running"]
+        assert {r.run_id for r in state.runs.values() if r.status != "running"} == set(state.finished)
+        assert len(state.evicted) <= TINY.evicted_run_ids
+        assert not set(state.evicted) & set(state.runs)
+        assert len(state.sessions) <= TINY.sessions
+        for session in state.sessions.values():
+            assert len(session.answers) <= TINY.session_answers
+            assert sorted(session.lowest) == sorted(session.answers)
+            assert all(number > session.horizon for number in session.answers)
+
+    @invariant()
+    def an_answer_that_is_remembered_is_the_one_that_was_given(self) -> None:
+        for id_, answer in self.answers.items():
+            assert recorded_answer(self.state, id_) in {None, answer}
+
+    @invariant()
+    def the_mark_of_forgotten_clients_only_rises(self) -> None:
+        assert self.state.evicted_birth >= self.mark
+        self.mark = self.state.evicted_birth
+
+
+Histories.TestCase.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+test_in_every_history_the_promises_hold = Histories.TestCase
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 6)), max_size=40))
+def test_no_proposal_is_carried_out_twice_however_often_it_comes_and_whatever_is_forgotten(
+    arrivals: list[tuple[int, int]],
+) -> None:
+    """Every arrival of an id starts a run; runs and their ids are forgotten at once, so only the session protects."""
+    state = State(Limits(session_answers=2, sessions=2, runs_kept=0, evicted_run_ids=0))
+    apply_entry(state, 2, OPENING)
+    apply(state, EndRun("r1", 1, 1, b"", None), 2)
+    started: list[ProposalId] = []
+    for index, (client, number) in enumerate(arrivals, 3):
+        id_ = ProposalId(f"{client}.1.c", number)
+        (applied,) = apply_entry(state, index, Entry((Proposal(id_, StartRun("r", "w", 1, b"")),)))
+        if applied.events:
+            started.append(id_)
+            apply(state, EndRun("r", 1, 1, b"", None), index)
+    assert len(started) == len(set(started))
+
+
+# --- garbage
+
+garbage: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.binary(max_size=20)
+    | st.just(2**63),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner, max_size=2) | st.just({1}),
+    max_leaves=3,
+)
+
+
+def spoilt(good: Any, data: Any) -> Any:
+    """The struct with some of its fields, or of its fields' fields, replaced by garbage: built without validation."""
+    fields = {}
+    for name in good.__struct_fields__:
+        value = getattr(good, name)
+        if isinstance(value, msgspec.Struct) and data.draw(st.booleans()):
+            fields[name] = spoilt(value, data)
+        else:
+            fields[name] = data.draw(garbage) if data.draw(st.integers(0, 3)) == 0 else value
+    return type(good)(**fields)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_apply_never_raises_and_what_it_refuses_leaves_no_trace(data: Any) -> None:
+    state, _ = replica([], TINY)
+    for index in range(3, 8):
+        good = data.draw(commands | st.builds(SetCheckpoint, st.just("r1"), steps(st.just(1), st.just(1))))
+        command = data.draw(garbage) if data.draw(st.integers(0, 9)) == 0 else spoilt(good, data)
+        before = copy.deepcopy(summary(state))
+        events = apply(state, command, index)
+        if any(isinstance(event, CommandRefused) for event in events):
+            assert len(events) == 1
+            assert repr(summary(state)) == repr(before)
+        else:
+            # What is accepted is what it claims to be: it travels, and arrives equal.
+            encoded = msgspec.msgpack.encode(command)
+            assert msgspec.msgpack.decode(encoded, type=Command) == command
+
+
+@given(st.data())
+def test_entries_with_garbage_in_them_are_answered_one_by_one(data: Any) -> None:
+    state = State(TINY)
+    for index in range(2, 6):
+        good = data.draw(st.lists(proposals, max_size=3))
+        spoiled = tuple(data.draw(garbage) if data.draw(st.integers(0, 9)) == 0 else spoilt(one, data) for one in good)
+        said = apply_entry(state, index, Entry(spoiled))
+        assert len(said) == len(spoiled)
+        assert all(isinstance(one.answer, Committed | Rejected) for one in said)
+        assert state.evicted_birth <= index
+
+
+# --- replay
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=12), st.data())
+def test_the_queue_empties_exactly_when_everything_recorded_is_consumed(keys: list[str], data: Any) -> None:
+    branch = Branch()
+    coming = [Step(branch.next_id(key), "compute", b"", None, 1, 1) for key in keys]
+    replay = Replay()
+    recorded: list[Step] = []
+    consumed: list[str] = []
+    while len(consumed) < len(keys):
+        waiting = [step.step_id for step in recorded if step.step_id not in consumed]
+        if coming and (not waiting or data.draw(st.booleans())):
+            recorded.append(coming.pop(0))
+            replay.record(recorded[-1])
+        else:
+            step_id = data.draw(st.sampled_from(waiting))
+            assert replay.ask(step_id, "compute") == Recorded(replay.consume(step_id))
+            consumed.append(step_id)
+            assert replay.last_consumed == step_id
+        expected = tuple(step.step_id for step in recorded if step.step_id not in consumed)
+        assert replay.queue == expected
+        assert replay.queue_length == len(expected) == replay.recorded - replay.consumed
+        assert (replay.recorded, replay.consumed) == (len(recorded), len(consumed))
+        assert (replay.queue_length == 0) == (len(recorded) == len(consumed))
+    assert replay.queue == ()
+
+
+@given(st.lists(st.sampled_from("ab"), max_size=6), st.lists(st.sampled_from("ab"), max_size=6), st.booleans())
+def test_an_execution_diverges_at_the_first_step_that_differs_and_at_no_other(
+    recorded: list[str], executed: list[str], ended: bool
+) -> None:
+    naming = Branch()
+    replay = Replay([Step(naming.next_id(key), "compute", b"", None, 1, 1) for key in recorded], ended=ended)
+    branch = Branch()
+    for ordinal, key in enumerate(executed):
+        answer = replay.ask(branch.next_id(key), "compute")
+        if ordinal >= len(recorded):
+            assert answer == Missing(ended)
+            break
+        if key != recorded[ordinal]:
+            assert isinstance(answer, Diverged)
+            break
+        assert isinstance(answer, Recorded)
+        assert replay.consume(answer.step.step_id) is answer.step
+
+
+@given(st.lists(entries, max_size=12))
+def test_a_replay_made_from_the_state_equals_one_that_was_handed_every_record(history: list[Entry]) -> None:
+    state, said = replica(history, TINY)
+    runs: dict[str, list[Step]] = {}
+    for event in (event for one in said for event in one.events):
+        if isinstance(event, WorkflowStarted):
+            runs[event.run_id] = []
+        elif isinstance(event, CheckpointSet):
+            runs[event.run_id].append(event.step)
+    for run_id, run in state.runs.items():
+        assert isinstance(run, Run)
+        assert Replay(run.steps).queue == Replay(runs[run_id]).queue == tuple(run.by_id)

@@ -1,0 +1,465 @@
+"""Messages, and the authenticated frames that carry them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raftoral_nb import model
+from raftoral_nb.errors import ProtocolError
+from raftoral_nb.raft import wire
+from raftoral_nb.raft.wire import (
+    AppendEntries,
+    Forward,
+    Identity,
+    Message,
+    NextIndex,
+    Refuse,
+    RequestVote,
+    ResponseVote,
+    Session,
+    TimeoutNow,
+    decode_entry,
+    decode_message,
+    encode_entry,
+    encode_message,
+)
+
+KEY = bytes(range(32))
+OTHER_KEY = bytes(range(1, 33))
+
+naturals = st.integers(0, 2**63 - 1)
+texts = st.text(max_size=20)
+blobs = st.binary(max_size=200)
+proposal_ids = st.builds(model.ProposalId, texts, naturals)
+failures = st.builds(model.Failure, texts, texts, texts, st.none() | blobs)
+steps = st.builds(
+    model.Step,
+    texts,
+    st.sampled_from(["compute", "var", "set", "update"]),
+    st.none() | blobs,
+    st.none() | failures,
+    naturals,
+    naturals,
+)
+definitions = st.builds(
+    model.Definition, texts, naturals, texts, texts, blobs, st.dictionaries(texts, texts, max_size=3)
+)
+commands = st.one_of(
+    st.builds(model.Takeover, naturals, naturals),
+    st.builds(model.RegisterWorkflow, definitions),
+    st.builds(model.StartRun, texts, texts, naturals, blobs),
+    st.builds(model.SetCheckpoint, texts, steps),
+    st.builds(model.EndRun, texts, naturals, naturals, st.none() | blobs, st.none() | failures),
+)
+proposals = st.builds(model.Proposal, st.none() | proposal_ids, commands)
+log_entries = st.tuples(blobs, naturals, naturals)
+messages: st.SearchStrategy[Message] = st.one_of(
+    st.builds(RequestVote, naturals, naturals, naturals),
+    st.builds(ResponseVote, naturals),
+    st.builds(TimeoutNow, naturals),
+    st.builds(AppendEntries, naturals, naturals, naturals, st.lists(log_entries, max_size=5).map(tuple), naturals),
+    st.builds(NextIndex, naturals, naturals, st.booleans(), st.booleans()),
+    st.builds(Forward, st.lists(proposals, max_size=3).map(tuple)),
+    st.builds(Refuse, st.lists(proposal_ids, max_size=3).map(tuple), st.none() | naturals, naturals),
+)
+
+
+# --- messages and entries
+
+
+@given(messages)
+def test_a_message_comes_back_as_it_was(message: Message) -> None:
+    assert decode_message(encode_message(message)) == message
+
+
+@given(st.lists(proposals, max_size=4))
+def test_an_entry_comes_back_as_it_was(some: list[model.Proposal]) -> None:
+    entry = model.Entry(tuple(some))
+    assert decode_entry(encode_entry(entry)) == entry
+
+
+@settings(max_examples=500)
+@given(st.binary(max_size=300))
+def test_random_bytes_raise_a_protocol_error_or_are_a_message(data: bytes) -> None:
+    for decode in (decode_message, decode_entry):
+        with contextlib.suppress(ProtocolError):
+            decode(data)
+
+
+@given(messages, st.data())
+def test_a_damaged_message_raises_a_protocol_error_or_is_a_message(message: Message, data: st.DataObject) -> None:
+    encoded = bytearray(encode_message(message))
+    encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    del encoded[data.draw(st.integers(0, len(encoded))) :]
+    with contextlib.suppress(ProtocolError):
+        decode_message(bytes(encoded))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1, -1, 0, 0],
+        [1, "1", 0, 0],
+        [1, 1.0, 0, 0],
+        [1, 1, 0],
+        [1, 1, 0, 0, 0],
+        [99, 1],
+        ["RequestVote", 1, 0, 0],
+        [5, 1, 1, 1, 0],
+        [4, 1, 0, 0, [["text", 1, 1]], 0],
+        [4, 1, 0, 0, [[b"", 1]], 0],
+        {"term": 1},
+        None,
+        [],
+    ],
+)
+def test_a_message_with_a_wrong_type_or_field_is_refused(value: object) -> None:
+    with pytest.raises(ProtocolError):
+        decode_message(msgspec.msgpack.encode(value))
+
+
+def test_lists_without_end_and_deep_nesting_are_refused_without_using_memory() -> None:
+    for data in (
+        b"\x92\x06\xdd\xff\xff\xff\xff",
+        b"\x92\x06\x91" + b"\x93\xc0" + b"\x91" * 100_000,
+        b"\xdd\xff\xff\xff\xff",
+    ):
+        with pytest.raises(ProtocolError):
+            decode_message(data)
+        with pytest.raises(ProtocolError):
+            decode_entry(data)
+
+
+def test_too_many_entries_are_neither_encoded_nor_decoded() -> None:
+    message = AppendEntries(1, 0, 0, ((b"", 1, 1),) * (model.MAX_MESSAGE_ENTRIES + 1), 0)
+    with pytest.raises(ProtocolError, match="1025 entries"):
+        encode_message(message)
+    with pytest.raises(ProtocolError):
+        decode_message(msgspec.msgpack.encode(message))
+
+
+def test_a_message_that_cannot_be_encoded_raises_a_protocol_error() -> None:
+    with pytest.raises(ProtocolError, match="cannot be encoded"):
+        encode_message(ResponseVote(2**70))
+
+
+# --- sessions
+
+
+def shake(dialer: Session, acceptor: Session) -> None:
+    """Carry the handshake between two sessions, one byte at a time."""
+    to_acceptor, to_dialer = dialer.opening(), acceptor.opening()
+    while to_acceptor or to_dialer:
+        for byte in to_acceptor:
+            assert acceptor.feed(bytes([byte])) == []
+        to_dialer += acceptor.take_outgoing()
+        for byte in to_dialer:
+            assert dialer.feed(bytes([byte])) == []
+        to_acceptor, to_dialer = dialer.take_outgoing(), b""
+
+
+def pair() -> tuple[Session, Session]:
+    """Two ends of an established connection: node 2 dialed node 1."""
+    dialer = Session(KEY, Identity(2, 7), dialer=True, expected=1)
+    acceptor = Session(KEY, Identity(1, 3), dialer=False)
+    shake(dialer, acceptor)
+    return dialer, acceptor
+
+
+def test_after_the_handshake_both_ends_know_who_the_other_is() -> None:
+    dialer, acceptor = pair()
+    assert dialer.established
+    assert acceptor.established
+    assert dialer.peer == Identity(1, 3)
+    assert acceptor.peer == Identity(2, 7)
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=400), max_size=8), st.lists(st.integers(1, 300), min_size=1, max_size=20)
+)
+def test_payloads_arrive_in_order_however_the_bytes_are_cut(payloads: list[bytes], sizes: list[int]) -> None:
+    for sender, receiver in (pair(), pair()[::-1]):
+        stream = b"".join(sender.seal(payload) for payload in payloads)
+        arrived: list[bytes] = []
+        position = turn = 0
+        while position < len(stream):
+            size = sizes[turn % len(sizes)]
+            arrived += receiver.feed(stream[position : position + size])
+            position += size
+            turn += 1
+        assert arrived == payloads
+
+
+def test_a_frame_of_the_greatest_size_passes_in_pieces() -> None:
+    sender, receiver = pair()
+    payload = os.urandom(wire.MAX_PAYLOAD_BYTES)
+    frame = sender.seal(payload)
+    assert len(frame) == model.MAX_FRAME_BYTES
+    arrived: list[bytes] = []
+    for start in range(0, len(frame), 256 * 1024):
+        arrived += receiver.feed(frame[start : start + 256 * 1024])
+    assert arrived == [payload]
+    assert receiver.feed(sender.seal(b"next")) == [b"next"]
+
+
+def refused(receiver: Session, data: bytes) -> bool:
+    """Whether the data is refused, and everything after it too."""
+    with pytest.raises(ProtocolError):
+        receiver.feed(data)
+    with pytest.raises(ProtocolError):
+        receiver.feed(b"")
+    return True
+
+
+def test_every_single_bit_flip_of_a_frame_is_refused() -> None:
+    payload = encode_message(AppendEntries(3, 10, 3, ((b"data", 11, 3),), 10))
+    size = len(payload) + 20
+    for bit in range(8 * size):
+        sender, receiver = pair()
+        frame = bytearray(sender.seal(payload))
+        frame[bit // 8] ^= 1 << bit % 8
+        try:
+            assert receiver.feed(bytes(frame)) == []
+        except ProtocolError:
+            continue
+        # A flipped bit made the length greater: it is found out as soon as that many bytes are there.
+        assert bit < 32
+        assert refused(receiver, bytes(int.from_bytes(frame[:4], "big")))
+
+
+def test_a_replayed_frame_is_refused() -> None:
+    sender, receiver = pair()
+    frame = sender.seal(b"pay 5")
+    assert receiver.feed(frame) == [b"pay 5"]
+    assert refused(receiver, frame)
+
+
+def test_a_frame_of_another_connection_with_the_same_key_is_refused() -> None:
+    sender, _ = pair()
+    _, receiver = pair()
+    assert refused(receiver, sender.seal(b"pay 5"))
+
+
+def test_a_frame_sent_back_to_its_sender_is_refused() -> None:
+    sender, _ = pair()
+    assert refused(sender, sender.seal(b"pay 5"))
+
+
+def test_frames_in_another_order_are_refused() -> None:
+    sender, receiver = pair()
+    first, second = sender.seal(b"one"), sender.seal(b"two")
+    assert refused(receiver, second + first)
+
+
+def test_a_missing_frame_is_noticed() -> None:
+    sender, receiver = pair()
+    first, _, third = (sender.seal(b"payload") for _ in range(3))
+    assert receiver.feed(first) == [b"payload"]
+    assert refused(receiver, third)
+
+
+def test_a_shortened_frame_is_refused_when_the_next_one_comes() -> None:
+    for cut in range(1, 40):
+        sender, receiver = pair()
+        frame = sender.seal(b"x" * 20)
+        assert receiver.feed(frame[:-cut]) == []
+        assert refused(receiver, sender.seal(b"y" * 100))
+
+
+@pytest.mark.parametrize("size", [0, wire.MAX_PAYLOAD_BYTES + 1, 2**32 - 1])
+def test_a_frame_of_impossible_size_is_refused_by_its_length_alone(size: int) -> None:
+    _, receiver = pair()
+    assert refused(receiver, size.to_bytes(4, "big"))
+    sender, receiver = pair()
+    assert receiver.feed(sender.seal(b"first") + b"\0" if size == 0 else sender.seal(b"first") + b"\xff") == [b"first"]
+    assert refused(receiver, size.to_bytes(4, "big")[1:])
+
+
+def test_payloads_of_impossible_size_are_not_sealed() -> None:
+    sender, _ = pair()
+    for payload in (b"", bytes(wire.MAX_PAYLOAD_BYTES + 1)):
+        with pytest.raises(ProtocolError, match="are allowed"):
+            sender.seal(payload)
+
+
+def test_nothing_is_sealed_before_the_handshake_is_done() -> None:
+    with pytest.raises(ProtocolError, match="handshake"):
+        Session(KEY, Identity(2, 1), dialer=True).seal(b"early")
+
+
+# --- strangers
+
+
+def test_the_accepting_end_says_nothing_before_it_is_spoken_to() -> None:
+    assert Session(KEY, Identity(1, 1), dialer=False).opening() == b""
+
+
+@given(st.binary(min_size=1, max_size=1000))
+def test_garbage_instead_of_a_hello_is_refused_and_not_kept(garbage: bytes) -> None:
+    for dialer in (False, True):
+        session = Session(KEY, Identity(1, 1), dialer=dialer)
+        try:
+            assert session.feed(garbage) == []
+        except ProtocolError:
+            assert len(session._buffer) == 0
+        assert len(session._buffer) <= wire.HELLO_BYTES
+        assert not session.established
+
+
+def test_a_byte_that_cannot_begin_a_hello_is_refused_at_once() -> None:
+    for first in range(256):
+        if first != wire.MAGIC[0]:
+            assert refused(Session(KEY, Identity(1, 1), dialer=False), bytes([first]))
+
+
+def test_a_pickle_that_would_run_code_runs_nothing(tmp_path: Path) -> None:
+    trace = tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.mkdir, (str(trace),))
+
+    pickled = pickle.dumps(Bomb())
+    assert refused(Session(KEY, Identity(1, 1), dialer=False), pickled)
+    for decode in (decode_message, decode_entry):
+        with pytest.raises(ProtocolError):
+            decode(pickled)
+    sender, receiver = pair()
+    (payload,) = receiver.feed(sender.seal(pickled))  # not even from one who has the key
+    with pytest.raises(ProtocolError):
+        decode_message(payload)
+    assert not trace.exists()
+    pickle.loads(pickled)
+    assert trace.exists()  # the pickle does what it is meant to
+
+
+def test_an_end_with_another_key_is_refused_by_both() -> None:
+    dialer = Session(OTHER_KEY, Identity(2, 1), dialer=True)
+    acceptor = Session(KEY, Identity(1, 1), dialer=False)
+    assert refused(acceptor, dialer.opening())
+    acceptor = Session(KEY, Identity(1, 1), dialer=False)
+    acceptor.feed(Session(KEY, Identity(3, 1), dialer=True).opening())
+    assert refused(dialer, acceptor.take_outgoing())
+
+
+def forged(node: int = 2, *, nonce: bytes = b"n" * 16, version: int = wire.PROTOCOL_VERSION) -> bytes:
+    """A hello of the right cluster by someone who does not know the key (cluster ids are no secret)."""
+    return wire._HELLO.pack(wire.MAGIC, version, node, wire.cluster_id(KEY), 1, nonce)
+
+
+def test_knowing_the_cluster_but_not_the_key_is_refused_at_the_proof() -> None:
+    acceptor = Session(KEY, Identity(1, 1), dialer=False)
+    acceptor.feed(forged())
+    assert len(acceptor.take_outgoing()) == wire.HELLO_BYTES  # no proof for a stranger
+    assert refused(acceptor, bytes(16))
+    dialer = Session(KEY, Identity(3, 1), dialer=True, expected=2)
+    dialer.feed(forged())
+    proof = dialer.take_outgoing()
+    assert refused(dialer, proof)  # one's own proof, sent back
+    assert not dialer.established
+
+
+def shake_with_a_flip(dialer: Session, acceptor: Session, step: int, bit: int) -> None:
+    """The four steps of a handshake, with one bit of one of them changed on the way."""
+    data = dialer.opening()
+    for turn in range(4):
+        if turn == step:
+            changed = bytearray(data)
+            changed[bit // 8] ^= 1 << bit % 8
+            data = bytes(changed)
+        end = acceptor if turn % 2 == 0 else dialer
+        end.feed(data)
+        data = end.take_outgoing()
+
+
+def test_every_single_bit_flip_of_the_handshake_is_refused_by_one_end() -> None:
+    for step, size in enumerate((wire.HELLO_BYTES, wire.HELLO_BYTES, 16, 16)):
+        for bit in range(8 * size):
+            dialer = Session(KEY, Identity(2, 7), dialer=True, expected=1)
+            acceptor = Session(KEY, Identity(1, 3), dialer=False)
+            with pytest.raises(ProtocolError):
+                shake_with_a_flip(dialer, acceptor, step, bit)
+            assert not dialer.established
+
+
+def test_a_recorded_connection_cannot_be_played_again() -> None:
+    dialer = Session(KEY, Identity(2, 7), dialer=True, expected=1)
+    acceptor = Session(KEY, Identity(1, 3), dialer=False)
+    hello = dialer.opening()
+    acceptor.feed(hello)
+    dialer.feed(acceptor.take_outgoing())
+    proof = dialer.take_outgoing()
+    acceptor.feed(proof)
+    again = Session(KEY, Identity(1, 3), dialer=False)
+    again.feed(hello)
+    assert refused(again, proof)
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [forged(version=2), forged(node=1), forged(node=0), forged(node=3), b"X" + forged()[1:]],
+    ids=["another version", "our own number", "no node", "not the one dialed", "another protocol"],
+)
+def test_a_hello_that_does_not_fit_is_refused(hello: bytes) -> None:
+    assert refused(Session(KEY, Identity(1, 1), dialer=True, expected=2), hello)
+
+
+def test_bytes_before_their_time_are_refused() -> None:
+    dialer = Session(KEY, Identity(2, 7), dialer=True)
+    acceptor = Session(KEY, Identity(1, 3), dialer=False)
+    assert refused(acceptor, dialer.opening() + b"\0")
+    acceptor = Session(KEY, Identity(1, 3), dialer=False)
+    acceptor.feed(dialer.opening())
+    dialer.feed(acceptor.take_outgoing())
+    assert refused(acceptor, dialer.take_outgoing() + b"\0")
+
+
+def test_frames_right_behind_the_last_proof_are_read() -> None:
+    dialer = Session(KEY, Identity(2, 7), dialer=True)
+    acceptor = Session(KEY, Identity(1, 3), dialer=False)
+    acceptor.feed(dialer.opening())
+    dialer.feed(acceptor.take_outgoing())
+    acceptor.feed(dialer.take_outgoing())
+    assert dialer.feed(acceptor.take_outgoing() + acceptor.seal(b"one") + acceptor.seal(b"two")) == [b"one", b"two"]
+
+
+def test_a_key_of_another_length_is_not_taken() -> None:
+    assert len(wire.check_key(wire.new_key())) == wire.KEY_BYTES
+    for key in (b"", b"short", bytes(33)):
+        with pytest.raises(ValueError, match="32 bytes"):
+            Session(key, Identity(1, 1), dialer=False)
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 2**32 - 1))
+def test_a_stream_with_one_random_change_delivers_only_a_true_beginning(seed: int) -> None:
+    dice = random.Random(seed)
+    sender, receiver = pair()
+    payloads = [dice.randbytes(dice.randint(1, 200)) for _ in range(5)]
+    frames = [sender.seal(payload) for payload in payloads]
+    match dice.randrange(4):
+        case 0:
+            frames.insert(dice.randrange(6), dice.choice(frames))
+        case 1:
+            del frames[dice.randrange(4)]
+        case 2:
+            position = dice.randrange(4)
+            frames[position], frames[position + 1] = frames[position + 1], frames[position]
+        case _:
+            frames.insert(dice.randrange(5), dice.randbytes(dice.randint(1, 50)))
+    arrived: list[bytes] = []
+    try:
+        for frame in frames:
+            arrived += receiver.feed(frame)
+    except ProtocolError:
+        pass
+    assert arrived == payloads[: len(arrived)]

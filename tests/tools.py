@@ -1,0 +1,23 @@
+"""Outside programs that some tests need, and what happens where one is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def require_tool(*names: str, get_it: str) -> str:
+    """The path of the first of these programs that is there; else the test is skipped, saying how to get it.
+
+    With RAFTORAL_REQUIRE_ALL_TOOLS=1 a missing tool fails the test instead.
+    """
+    for name in names:
+        path = shutil.which(name)
+        if path is not None:
+            return path
+    message = f"{' or '.join(names)} is not installed; to get it: {get_it}"
+    if os.environ.get("RAFTORAL_REQUIRE_ALL_TOOLS") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
