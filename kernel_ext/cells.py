@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import traceback
 from typing import Any
 
 from raftoral_nb import Workflow
@@ -38,8 +39,16 @@ def run_cell(shell: Any, cell: str) -> str:
     if shell.should_run_async(cell, transformed_cell=source):
         raise MagicError("a %%workflow cell cannot `await` at its top level: do that in a cell of its own.")
     # The compiler's cache gives the cell a file name of its own: tracebacks and `inspect.getsource` find its text.
-    filename = shell.compile.cache(source, shell.execution_count, raw_code=cell)
-    tree = shell.transform_ast(shell.compile.ast_parse(source, filename=filename))
+    number = len(shell.history_manager.input_hist_parsed) - 1
+    filename = shell.compile.cache(source, number, raw_code=cell)
+    try:
+        parsed = shell.compile.ast_parse(source, filename=filename)
+    except SyntaxError as problem:
+        # IPython would show every frame of ours above it. The cell's first line is the magic's.
+        shown = "".join(traceback.format_exception_only(problem)).partition("\n")[2].rstrip()
+        line = "" if problem.lineno is None else f"line {problem.lineno + 1} of the cell:\n"
+        raise MagicError(f"{line}{shown}") from None
+    tree = shell.transform_ast(parsed)
     body = list(tree.body)
     last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
     steps: list[tuple[ast.Module | ast.Interactive, str]] = [(ast.Module(body=body, type_ignores=[]), "exec")]

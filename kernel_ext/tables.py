@@ -25,9 +25,9 @@ class Table:
 
 
 def node_state(node: NodeStatistics) -> str:
-    """In words what keeps a node from working: dead, paused, held, blocked; `running` if nothing does."""
+    """In words what keeps a node from working: paused, held, blocked; `running` if nothing does, `-` if it is dead."""
     if node.role == "dead":
-        return "dead"
+        return "-"
     parts = []
     if node.paused:
         parts.append("paused")

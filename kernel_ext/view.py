@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
 import traitlets
+from msgspec import structs
 
 from raftoral_nb.model import NodeChanged
 
@@ -48,8 +49,8 @@ class ClusterView(anywidget.AnyWidget):
         self._number = 0
         self._stopped = False
         self._ended = False
-        self._latest: ClusterStatistics = cluster.statistics()
-        super().__init__(snapshot=self._next(self._latest))
+        self._alive = cluster.statistics()
+        super().__init__(snapshot=self._next(self._alive))
         self._coalescer = Coalescer(self._paint, refresh)
         self._unsubscribe = cluster.subscribe(self._happened)
         # Whatever happened between the first look and the subscription is seen by this second look.
@@ -102,13 +103,13 @@ class ClusterView(anywidget.AnyWidget):
         self._coalescer.poke()
 
     def _look(self) -> ClusterStatistics:
-        """The statistics now, or the last ones if a stopped cluster has none any more."""
-        try:
-            self._latest = self._cluster.statistics()
-        except Exception:
-            if self._cluster.running:
-                raise
-        return self._latest
+        """The statistics now; of a stopped cluster, with its nodes as they were last seen alive."""
+        latest = self._cluster.statistics()
+        if latest.running:
+            self._alive = latest
+        else:
+            latest = structs.replace(latest, nodes=self._alive.nodes)
+        return latest
 
     def _paint(self) -> bool:
         statistics = self._look()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Callable
@@ -21,17 +22,15 @@ def current_poster() -> Callable[..., None]:
     """
     native: Any = anyio.lowlevel.current_token().native_token
     schedule = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
-    gone = (RuntimeError,)
+    gone: tuple[type[Exception], ...] = (RuntimeError,)
     if "trio" in sys.modules:
-        import trio  # noqa: PLC0415 - only where it runs already
+        import trio
 
         gone = (RuntimeError, trio.RunFinishedError)
 
     def post(fn: Callable[..., object], *args: Any) -> None:
-        try:
+        with contextlib.suppress(*gone):
             schedule(fn, *args)
-        except gone:
-            pass
 
     return post
 

@@ -55,7 +55,7 @@ from .registry import Registration, Registry
 from .run import Ending, WorkflowRun
 from .state import Applied, Run, State
 from .statistics import ClusterStatistics
-from .threads import LoopThread
+from .threads import LoopThread, refuse_on_own_thread
 from .workflow import values
 from .workflow.definitions import Workflow
 from .workflow.execution import Execution
@@ -95,7 +95,8 @@ class Cluster:
         timing: Timing | None = None,
         log_level: str | int | None = None,
     ) -> None:
-        if isinstance(nodes, bool) or not isinstance(nodes, int) or not 1 <= nodes <= MAX_NODES:
+        given: object = nodes  # a notebook's code is not type-checked
+        if isinstance(given, bool) or not isinstance(given, int) or not 1 <= nodes <= MAX_NODES:
             raise ClusterError(f"a cluster has 1 to {MAX_NODES} nodes, got {nodes!r}")
         if ports is not None and len(ports) != nodes:
             raise ClusterError(f"{nodes} nodes need {nodes} ports, got {len(ports)}")
@@ -113,7 +114,7 @@ class Cluster:
         self._status: Literal["new", "running", "stopped"] = "new"
         self._change = threading.Lock()
         self._journals = Journals()
-        self._dice = random.Random()  # noqa: S311 - elections need no secrets
+        self._dice = random.Random()
         self._incarnations: dict[NodeId, Incarnation] = {}
         self._incarnation_numbers = dict.fromkeys(self._numbers, 0)
         self._gone: list[Incarnation] = []
@@ -137,6 +138,7 @@ class Cluster:
 
         Raises `ClusterError` if the cluster was started before, `PortInUseError` if a port that was asked for is taken.
         """
+        refuse_on_own_thread("cluster.start()")
         with self._change:
             if self._status != "new":
                 word = "runs already: use it, or end it with stop()" if self._status == "running" else "has stopped"
@@ -164,7 +166,9 @@ class Cluster:
             await self._boot(number)
 
     async def _boot(self, number: NodeId) -> None:
-        assert self._network is not None  # noqa: S101 - set by _open
+        assert self._network is not None
+        if number in self._incarnations:  # another thread was quicker
+            raise NodeStateError(f"node {number} is alive; kill it first, then restart it")
         self._incarnation_numbers[number] += 1
         count = self._incarnation_numbers[number]
         incarnation = Incarnation(
@@ -180,7 +184,11 @@ class Cluster:
             name=self.name,
         )
         self._incarnations[number] = incarnation
-        await incarnation.start(self._network)
+        try:
+            await incarnation.start(self._network)
+        except BaseException:
+            self._retire(number)
+            raise
         self.tell(NodeChanged(number, "started" if count == 1 else "restarted"))
 
     def stop(self) -> StopReport:
@@ -188,6 +196,7 @@ class Cluster:
 
         Runs that have not ended are gone: this cluster's memory is all there was of them. Stopping twice does nothing.
         """
+        refuse_on_own_thread("cluster.stop()")
         with self._change:
             if self._status != "running":
                 self._status = "stopped"
@@ -286,7 +295,8 @@ class Cluster:
         """
         number = self._number(node)
         incarnation = self._alive(number, "killed")
-        self._consensus.call(self._retire, number)
+        if not self._consensus.call(self._retire, number):
+            raise NodeStateError(f"node {number} is dead and cannot be killed; restart it first")
         self.tell(NodeChanged(number, "killed"))
         incarnation.join(STOP_SECONDS / 4)
         return number
@@ -444,7 +454,7 @@ class Cluster:
 
     # --- from the incarnations (incarnation.IncarnationHost)
 
-    def entry_applied(self, node: NodeId, index: int, applied: Sequence[Applied]) -> None:
+    def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
         """The first node to apply an entry makes its events known."""
         if index <= self._told_index:
             return
@@ -474,7 +484,7 @@ class Cluster:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def node_failed(self, node: NodeId, error: BaseException) -> None:
+    def node_failed(self, node: NodeId) -> None:
         """A broken node counts as killed."""
         if node in self._incarnations:
             self._retire(node)
@@ -514,12 +524,14 @@ class Cluster:
     def _incarnation(self, number: NodeId) -> Incarnation | None:
         return self._incarnations.get(number)
 
-    def _retire(self, number: NodeId) -> None:
+    def _retire(self, number: NodeId) -> bool:
+        """End a node; False if it had ended already."""
         incarnation = self._incarnations.pop(number, None)
         if incarnation is not None:
             self._last_state = max(self._last_state, incarnation.member.state, key=lambda state: state.index)
             incarnation.close()
             self._gone.append(incarnation)
+        return incarnation is not None
 
     def _head(self) -> State:
         """The state of the most advanced living node; when none lives, the last one that was."""
@@ -615,9 +627,9 @@ class Cluster:
             incarnation = self._spokesman()
             left = deadline - loop.time()
             if incarnation is None or left <= 0:
-                reason = "no node runs" if incarnation is None else "the time is up"
+                reason = "no node runs, or all are paused" if incarnation is None else "the time is up"
                 return Unknown(reason) if sent else Rejected(reason, "no_leader")
-            outcome = await incarnation.member.ask(command, left)
+            outcome = await incarnation.ask(command, left)
             if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN):
                 return outcome
             sent = sent or isinstance(outcome, Unknown)
@@ -627,7 +639,7 @@ class Cluster:
         if leader is not None:
             return self._incarnations[leader]
         awake = [one for one in self._incarnations.values() if not one.member.paused]
-        return awake[0] if awake else next(iter(self._incarnations.values()), None)
+        return awake[0] if awake else None
 
 
 _NOT_TAKEN = frozenset({"stopped", "no_leader"})

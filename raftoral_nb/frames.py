@@ -47,7 +47,7 @@ def where_is(thread_ident: int | None, *, prefer: str | None = None, below: Code
     the standard library do not count. `prefer` is a file whose frames count as user code wherever it lies; frames outside
     of the innermost frame of `below` are not looked at. Any thread may ask; the answer may be outdated when it is read.
     """
-    frame: FrameType | None = sys._current_frames().get(thread_ident) if thread_ident is not None else None  # noqa: SLF001
+    frame: FrameType | None = sys._current_frames().get(thread_ident) if thread_ident is not None else None
     library: str | None = None
     while frame is not None and frame.f_code is not below:
         code = frame.f_code

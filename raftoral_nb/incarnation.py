@@ -16,6 +16,7 @@ from .model import (
     OutputLine,
     RoleChanged,
     RunEvicted,
+    Unknown,
     WorkflowCompleted,
     WorkflowFailed,
     WorkflowStarted,
@@ -35,7 +36,7 @@ from .workflow.handover import ActingChanged, HandedOver, RunDropped, RunEnded, 
 class IncarnationHost(Protocol):
     """What an incarnation needs of its cluster."""
 
-    def entry_applied(self, node: NodeId, index: int, applied: Sequence[Applied]) -> None:
+    def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
         """A node applied an entry (consensus loop)."""
         ...
 
@@ -43,7 +44,7 @@ class IncarnationHost(Protocol):
         """A node may act from here on, or may not any more (consensus loop)."""
         ...
 
-    def node_failed(self, node: NodeId, error: BaseException) -> None:
+    def node_failed(self, node: NodeId) -> None:
         """A node's replica broke and was stopped (consensus loop)."""
         ...
 
@@ -77,6 +78,7 @@ class Incarnation:
         self.number = number
         self.held = False
         self._host = host
+        self._asking: set[asyncio.Task[Outcome]] = set()
         self._consensus = consensus
         self._loop = loop
         self.thread = LoopThread(f"{name}-node-{node}")
@@ -97,6 +99,7 @@ class Incarnation:
 
     def close(self) -> None:
         """End the consensus side at once and tell the execution side to end; `join` waits for that."""
+        self.executor.closed = True
         self.member.close()
         self.steps.close()
 
@@ -108,11 +111,25 @@ class Incarnation:
             stuck.insert(0, f"workflow on node {self.node}: {self.thread.where() or 'between two steps'}")
         return tuple(stuck)
 
+    async def ask(self, command: Command, timeout: float) -> Outcome:
+        """Propose a command; its outcome within `timeout` seconds, or `Unknown` as soon as this node is paused."""
+        asking = self._loop.create_task(self.member.ask(command, timeout))
+        self._asking.add(asking)
+        try:
+            await asyncio.wait([asking])
+            # A frozen node answers nobody, and its clock stands still.
+            return Unknown("the node was paused") if asking.cancelled() else asking.result()
+        finally:
+            self._asking.discard(asking)
+            asking.cancel()
+
     # --- faults
 
     def pause(self) -> None:
         """Freeze, as a hung process would; a synchronous step that is running goes on."""
         self.member.pause()
+        for asking in tuple(self._asking):
+            asking.cancel()
         self.thread.post(self.executor.close_gate, "pause")
 
     def resume(self) -> None:
@@ -153,7 +170,7 @@ class Incarnation:
                         pass
         if items:
             self.thread.post(self.executor.hand_over, items)
-        self._host.entry_applied(self.node, index, applied)
+        self._host.entry_applied(index, applied)
 
     def acting_changed(self, term: int | None) -> None:
         """Hand over the right to act, behind every record that precedes it."""
@@ -164,9 +181,9 @@ class Incarnation:
         """Tell the cluster."""
         self._host.tell(RoleChanged(self.node, role, term))
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self) -> None:
         """Tell the cluster."""
-        self._host.node_failed(self.node, error)
+        self._host.node_failed(self.node)
 
     # --- from the executor (workflow.executor.ExecutorHost), on the node's thread
 

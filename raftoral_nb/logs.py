@@ -17,7 +17,7 @@ def set_level(level: str | int) -> None:
 
     That is the original stream, which in a notebook is the server's terminal: threads must not write into cells.
     """
-    global _handler  # noqa: PLW0603 - one handler per process
+    global _handler
     value = logging.getLevelNamesMapping().get(level.upper()) if isinstance(level, str) else level
     if not isinstance(value, int):
         names = ", ".join(name.lower() for name in ("DEBUG", "INFO", "WARNING", "ERROR"))

@@ -11,6 +11,7 @@ import msgspec
 
 from .errors import (
     InternalError,
+    NotAcknowledgedError,
     RaftoralError,
     RunConflictError,
     WorkflowConflictError,
@@ -43,6 +44,7 @@ class Registry:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._lock = threading.Lock()
+        self._registering = threading.Lock()
         self._local: dict[tuple[str, int], tuple[Callable[..., Any], Registration]] = {}
         self._numbers: dict[str, int] = {}
 
@@ -52,6 +54,15 @@ class Registry:
         """See `Cluster.register_workflow`."""
         name, version, fn = _arguments(name, version, fn)
         definitions.validate(fn)
+        # One at a time: two threads that register different code under one name must not both take the same next version.
+        if not self._registering.acquire(timeout=self._cluster._proposal_timeout):
+            raise NotAcknowledgedError(f"registering {name!r} waited too long for another registration", may_commit=False)
+        try:
+            return self._register(name, version, fn)
+        finally:
+            self._registering.release()
+
+    def _register(self, name: str, version: int | None, fn: Callable[..., Any]) -> Registration:
         found = self._unchanged(name, version, fn)
         if found is not None:
             return found
@@ -87,7 +98,9 @@ class Registry:
         if "input" in named and len(args) < 2:
             args = (*args, named.pop("input"))
         if named:
-            raise RaftoralError(f"start_workflow has no argument {next(iter(named))!r}; it takes version, input and run_id")
+            raise RaftoralError(
+                f"start_workflow has no argument {next(iter(named))!r}; it takes version, input and run_id"
+            )
         if len(args) == 2:
             version, args = args[0], args[1:]
         if len(args) > 1:
@@ -99,7 +112,8 @@ class Registry:
         if fn is not None:
             inputs.check(fn, input_, workflow=name)
         data = values.encode(input_, what=f"the input of workflow {name!r}")
-        if run_id is not None and (not isinstance(run_id, str) or not run_id.strip() or len(run_id) > 200):
+        given: object = run_id
+        if given is not None and not (isinstance(given, str) and given.strip() and len(given) <= 200):
             raise RaftoralError(f"a run_id is text of 1 to 200 characters, got {run_id!r}")
         chosen = run_id if run_id is not None else self._new_id(name)
         command = StartRun(chosen, name, definition.version, data)
@@ -160,7 +174,7 @@ def _arguments(name: Any, version: Any, fn: Any) -> tuple[str, int | None, Calla
 def _conflict(head: State, name: str, version: int) -> WorkflowConflictError:
     using = [
         run.run_id
-        for run in head.runs.values()
+        for run in tuple(head.runs.values())
         if run.status == "running" and (run.definition.workflow, run.definition.version) == (name, version)
     ]
     shown = ", ".join(using[:5]) + (" ..." if len(using) > 5 else "")

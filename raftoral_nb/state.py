@@ -150,7 +150,7 @@ class State(msgspec.Struct):
 
     def latest_version(self, workflow: str) -> int | None:
         """The highest registered version of `workflow`, or None. Looks at every definition."""
-        return max((version for name, version in self.definitions if name == workflow), default=None)
+        return max((version for name, version in tuple(self.definitions) if name == workflow), default=None)
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -289,7 +289,7 @@ def apply(state: State, command: Command, index: int) -> tuple[StateEvent, ...]:
         return _HANDLERS[type(command)](state, command, index) if problem is None else _refused("bad_command", problem)
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - the log cannot be unwritten: every node must get past this entry
+    except Exception as error:  # the log cannot be unwritten: every node must get past this entry
         return _refused("bad_command", f"malformed {type(command).__name__} ({type(error).__name__})")
 
 

@@ -251,7 +251,7 @@ class StepThreads:
         job.ident = threading.get_ident()
         try:
             job.result = job.context.run(fn)
-        except BaseException as error:  # noqa: BLE001 - the awaiting task gets it, whatever it is
+        except BaseException as error:
             job.error = error
         del fn
         job.fn = None

@@ -135,6 +135,7 @@ class LoopThread:
         where it is. Tasks that refuse to be cancelled are dropped. May be called again, from any thread but the cluster's own
         (BlockingCallError).
         """
+        refuse_on_own_thread("stop()")
         until = time.monotonic() + timeout
         if not self._stopping:
             self._deadline = until
@@ -142,7 +143,6 @@ class LoopThread:
         thread, loop, halt = self._thread, self._loop, self._halt
         if thread is None or loop is None or halt is None or self._pid != os.getpid():
             return True  # never started, or left behind in the process that forked this one
-        refuse_on_own_thread("stop()")
         if thread.ident is None:  # an interrupt hit start()
             loop.close()
             return True
@@ -189,7 +189,7 @@ class LoopThread:
                 return
             try:
                 call.result = fn(*args)
-            except BaseException as error:  # noqa: BLE001 - the caller gets it, whatever it is
+            except BaseException as error:
                 call.error = error
             self._done(call)
 
@@ -209,7 +209,7 @@ class LoopThread:
                 call.result = await async_fn(*args)
             except asyncio.CancelledError as error:
                 call.error = self._stopped_error() if self._stopping else error
-            except BaseException as error:  # noqa: BLE001 - the caller gets it, whatever it is
+            except BaseException as error:
                 call.error = error
             self._done(call)
 
@@ -315,7 +315,7 @@ class LoopThread:
                 task.cancel()
             await asyncio.wait(tasks, timeout=max(MIN_CANCEL_SECONDS, left / 4))
         for task in asyncio.all_tasks() - {own}:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - dropped on purpose
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
         with contextlib.suppress(TimeoutError):
             left = max(MIN_CANCEL_SECONDS, deadline - time.monotonic())
             await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), left)

@@ -170,7 +170,7 @@ class Guard:
 
     # --- messages of PySyncObj
 
-    def outgoing(self, peer: NodeId, message: dict[str, Any]) -> Message | None:
+    def outgoing(self, message: dict[str, Any]) -> Message | None:
         """Translate a message of PySyncObj for the wire; None for one that must not leave."""
         match message["type"]:
             case "append_entries":

@@ -49,9 +49,20 @@ class Dice(Protocol):
 class Timing(Protocol):
     """The durations of elections, in seconds."""
 
-    heartbeat: float
-    election_min: float
-    election_max: float
+    @property
+    def heartbeat(self) -> float:
+        """Between two messages of a leader."""
+        ...
+
+    @property
+    def election_min(self) -> float:
+        """The shortest silence after which a follower campaigns."""
+        ...
+
+    @property
+    def election_max(self) -> float:
+        """The longest."""
+        ...
 
 
 class _NullPoller:
@@ -108,7 +119,7 @@ class Raft:
         module.createJournal = lambda file: journal
         module.PIPE_NOTIFIER_ENABLED = False
 
-        class _PeerNode(module.Node):  # type: ignore[misc]
+        class _PeerNode(module.Node):  # type: ignore[misc, name-defined]
             # Hashes alike in every process: peers live in sets, whose order must repeat with a seed.
             def __init__(self, number: NodeId) -> None:
                 super().__init__(str(number))
@@ -119,7 +130,7 @@ class Raft:
 
         self._peers = {number: _PeerNode(number) for number in peers}
 
-        class _Transport(module.Transport):  # type: ignore[misc]
+        class _Transport(module.Transport):  # type: ignore[misc, name-defined]
             def __init__(self) -> None:
                 super().__init__(None, None, [])
 
@@ -127,7 +138,7 @@ class Raft:
                 send(to.number, message)
                 return True
 
-        class _SyncObj(module.SyncObj):  # type: ignore[misc]
+        class _SyncObj(module.SyncObj):  # type: ignore[misc, name-defined]
             def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802 - replaces line 863
                 # A regular command is bytes of ours. The original unpickles it and calls a method by number.
                 if command[:1] == b"\x00":

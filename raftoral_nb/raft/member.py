@@ -35,7 +35,7 @@ class MemberListener(Protocol):
         """The Raft role or term became another."""
         ...
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self) -> None:
         """The replica broke (a bug, or an invariant that did not hold) and was taken out of use."""
         ...
 
@@ -113,7 +113,9 @@ class Member:
         raft_messages = []
         for message in messages:
             match message:
-                case Forward(proposals=proposals):
+                case Forward():
+                    # A claim to lead is made on one's own log only: whatever else travels has an id.
+                    proposals = [proposal for proposal in message.proposals if proposal.id is not None]
                     if not self.replica.submit(proposals):
                         ids = tuple(proposal.id for proposal in proposals if proposal.id is not None)
                         self._send(peer, Refuse(ids, self.replica.raft.leader, self.replica.raft.term))
@@ -134,6 +136,8 @@ class Member:
             # The same bytes are skipped by every node alike.
             logger.exception("entry %d is not one of ours and was skipped", index)
             return
+        if self.acting_term is None:
+            self._tell_acting()  # before records that somebody else made: whoever was deposed must not go on a moment longer
         applied = apply_entry(self.state, index, entry)
         self._listener.applied(index, applied)
         self._proposer.applied(applied)
@@ -142,7 +146,7 @@ class Member:
         """The replica must not go on: take this node out of use. The cluster has one node less, and every promise."""
         logger.error("node %d: its replica broke and was stopped", self.node, exc_info=error)
         self.close()
-        self._listener.failed(error)
+        self._listener.failed()
 
     def raft_changed(self) -> None:
         """Look at what may have changed, and tell it: first the role, then the right to act, then the proposer."""
@@ -151,10 +155,7 @@ class Member:
         if role != self._told_role:
             self._told_role = role
             self._listener.role_changed(*role)
-        acting = self.acting_term
-        if acting != self._acting:
-            self._acting = acting
-            self._listener.acting_changed(acting)
+        self._tell_acting()
         leader = self._known_leader()
         if leader != self._told_leader:
             self._told_leader = leader
@@ -225,6 +226,12 @@ class Member:
         return len(self._journal)
 
     # --- inside
+
+    def _tell_acting(self) -> None:
+        acting = self.acting_term
+        if acting != self._acting:
+            self._acting = acting
+            self._listener.acting_changed(acting)
 
     def _begin(self) -> None:
         if self._eager and self.reachable + 1 >= self._majority:

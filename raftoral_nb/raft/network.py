@@ -249,7 +249,7 @@ class Inbox:
             else:
                 self._told.discard(peer)
                 self._receiver.disconnected(peer)
-        except Exception as error:  # noqa: BLE001 - a broken receiver must not break links, nor the other nodes
+        except Exception as error:
             self._loop.call_exception_handler(
                 {"message": f"a receiver failed on what node {peer} sent", "exception": error}
             )

@@ -116,8 +116,8 @@ class Proposer:
     def applied(self, applied: Sequence[Applied]) -> None:
         """This node applied an entry: tell the outcomes of the proposals in it that are ours."""
         for one in applied:
-            id = one.proposal.id
-            ticket = None if id is None else self._outstanding.pop(id, None)
+            named = one.proposal.id
+            ticket = None if named is None else self._outstanding.pop(named, None)
             if ticket is None:
                 continue
             expired = isinstance(one.answer, Rejected) and one.answer.code in ("session_expired", "too_old")

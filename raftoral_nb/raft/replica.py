@@ -137,7 +137,7 @@ class Replica:
                 answer = self._guard.deliver(peer, message)
                 if answer is not None:
                     self._send(peer, answer)
-        except Exception as error:  # noqa: BLE001 - whatever it is, going on could break a promise
+        except Exception as error:
             self._listener.broke(error)
         self.advance()
 
@@ -192,7 +192,7 @@ class Replica:
         self._in_tick = True
         try:
             self._tick()
-        except Exception as error:  # noqa: BLE001 - whatever it is, going on could break a promise
+        except Exception as error:
             self._listener.broke(error)
             return
         finally:
@@ -259,7 +259,7 @@ class Replica:
         self.raft.append(encode_entry(Entry(tuple(proposals))))
 
     def _outgoing(self, peer: NodeId, message: dict[str, Any]) -> None:
-        translated = self._guard.outgoing(peer, message)
+        translated = self._guard.outgoing(message)
         if translated is not None:
             self._send(peer, translated)
 

@@ -80,7 +80,7 @@ class WorkflowContext:
 
     async def var(self, key: str, value: T) -> ReplicatedVar[T]:
         """Make a replicated variable that starts with `value` (recorded as a step)."""
-        from .variables import ReplicatedVar  # noqa: PLC0415 - the two know each other
+        from .variables import ReplicatedVar
 
         return await ReplicatedVar.with_value(key, self, value)
 
@@ -91,19 +91,27 @@ class WorkflowContext:
     async def gather(self, *branches: Callable[[WorkflowContext], Awaitable[T]]) -> list[T]:
         """Run `branch(ctx)` for every branch in parallel, each with a context of its own; results in the order given.
 
-        Step ids depend on a branch's place in the call, not on timing. If a branch raises, the others are cancelled, and
-        the exceptions are raised as an ExceptionGroup.
+        Step ids depend on a branch's place in the call, not on timing. If a branch raises, the others still run to their
+        ends (cancelled, they would be at another step on each node); then the exceptions are raised as an ExceptionGroup.
         """
         check_task(self._state, "gather")
         parent = self._state.branch
         parent.next_id("gather")  # takes an ordinal, records nothing
         paths = [parent.child(index) for index in range(len(branches))]
         results: list[Any] = [None] * len(branches)
+        errors: dict[int, BaseException] = {}
 
         async def run(index: int, branch: Callable[[WorkflowContext], Awaitable[T]]) -> None:
-            results[index] = await branch(WorkflowContext(self._execution, self._node, paths[index]))
+            try:
+                results[index] = await branch(WorkflowContext(self._execution, self._node, paths[index]))
+            except BaseException as error:
+                if not self._execution.is_outcome(error):
+                    raise
+                errors[index] = error
 
         async with anyio.create_task_group() as group:
             for index, branch in enumerate(branches):
                 group.start_soon(run, index, branch)
+        if errors:
+            raise BaseExceptionGroup("branches of ctx.gather failed", [errors[index] for index in sorted(errors)])
         return cast("list[T]", results)

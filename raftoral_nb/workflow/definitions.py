@@ -255,7 +255,7 @@ def _size(value: object) -> int:
         return len(pickling.dumps(value, model.MAX_CODE_BYTES))
     except pickling.TooLargeError as error:
         return error.size
-    except Exception:  # noqa: BLE001  # a size that cannot be told is no error
+    except Exception:  # a size that cannot be told is no error
         return 0
 
 
@@ -271,7 +271,7 @@ def _not_shippable(workflow_name: str, reached: _Reached, error: Exception) -> e
             pickling.loads(pickling.dumps(value, 16 * model.MAX_CODE_BYTES))
         except pickling.TooLargeError:
             continue
-        except Exception as cause:  # noqa: BLE001  # this is what is looked for
+        except Exception as cause:  # this is what is looked for
             return errors.CodeNotShippableError(
                 f"workflow {workflow_name!r} cannot be shipped: it captured {name!r} (used in {where}), of type "
                 f"{_kind(value)}, which does not survive pickling ({describe(cause)}). Create it inside the workflow or inside "

@@ -39,7 +39,7 @@ def digest(value: object) -> str | None:
     """
     try:
         return _Walker(code=False).of(value).hex()
-    except Exception:  # noqa: BLE001  # a user's __reduce__ may raise anything; the answer is then "not compared"
+    except Exception:  # a user's __reduce__ may raise anything; the answer is then "not compared"
         return None
 
 
@@ -109,7 +109,7 @@ class _Walker:
             return self._part(value)
         try:
             return self._part(value)
-        except Exception:  # noqa: BLE001  # see `code_digest`
+        except Exception:  # see `code_digest`
             return _hash(b"opaque", _name(type(value)))
 
     def _part(self, value: Any) -> bytes:
@@ -213,7 +213,7 @@ class _Walker:
     def _class(self, cls: type) -> bytes:
         try:
             annotations = inspect.get_annotations(cls)
-        except Exception:  # noqa: BLE001  # evaluated lazily from Python 3.14 on: a name may be missing
+        except Exception:  # evaluated lazily from Python 3.14 on: a name may be missing
             annotations = {}
         values = {member.name: member.value for member in cls} if issubclass(cls, enum.Enum) else {}
         found = {key: value for key, value in sources.members(cls).items() if key.rpartition(".")[2] not in values}

@@ -61,6 +61,10 @@ class Surroundings(Protocol):
         """Propose a command; `refused` is called on this loop unless it was committed."""
         ...
 
+    def is_outcome(self, error: BaseException) -> bool:
+        """Whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped."""
+        ...
+
     def effect_started(self, run_id: RunId, step_id: StepId) -> None:
         """Count and tell that a step's function begins to run here."""
         ...
@@ -256,8 +260,8 @@ class Execution:
         if self.result is None or recorded.result is None or self.result == recorded.result:
             return None
         what = f"result of run {self.run_id!r}"
-        here, there = (values.digest(values.decode(data, what=what)) for data in (self.result, recorded.result))
-        return "its result differs from the recorded one" if here and there and here != there else None
+        mine, theirs = (values.digest(values.decode(data, what=what)) for data in (self.result, recorded.result))
+        return "its result differs from the recorded one" if mine and theirs and mine != theirs else None
 
     def fail_without_record(self, error: BaseException) -> Failure:
         """An exception of the workflow as data, its traceback pointing at the workflow's own lines."""
@@ -275,7 +279,13 @@ class Execution:
 
     # --- used by the operations
 
-    async def call(self, step_id: StepId, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Product:
+    def is_outcome(self, error: BaseException) -> bool:
+        """See `Surroundings.is_outcome`."""
+        return self._around.is_outcome(error)
+
+    async def call(
+        self, step_id: StepId, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Product:
         """Run a step's function, on a worker thread if it is synchronous, and encode what came of it."""
         self._around.effect_started(self.run_id, step_id)
         self.effects_run += 1
@@ -286,7 +296,9 @@ class Execution:
                 value = await self._around.steps.run(fn, *args, name=f"{self.run_id}/{step_id}", **kwargs)
                 if isinstance(value, Awaitable):
                     value = await value
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except BaseException as error:
+            if not self._around.is_outcome(error):
+                raise
             return None, self.fail_without_record(error)
         return self.product(step_id, value)
 
@@ -294,7 +306,7 @@ class Execution:
         """A value as what is recorded: encoded, or the failure of encoding it."""
         try:
             data, _ = values.round_trip(value, what=f"step {step_id!r} of run {self.run_id!r}")
-        except Exception as error:  # noqa: BLE001 - whatever its pickling does is the step's failure
+        except BaseException as error:
             return None, self.fail_without_record(error)
         return data, None
 

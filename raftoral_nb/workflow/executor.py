@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,6 +68,8 @@ class Executor:
         self.steps = steps
         self.acting: int | None = None
         self.effects_run = 0
+        self.closed = False
+        """Set, from any thread, before the node's loop is told to end."""
         self._host = host
         self._executions: dict[RunId, Execution] = {}
         self._fenced: set[anyio.CancelScope] = set()
@@ -147,6 +150,15 @@ class Executor:
 
         self._host.propose(command, PROPOSAL_SECONDS, done)
 
+    def is_outcome(self, error: BaseException) -> bool:
+        """Whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped.
+
+        Nothing that user code raises may leave its task otherwise than as an outcome: it would end all the others with it.
+        """
+        if not isinstance(error, (anyio.get_cancelled_exc_class(), GeneratorExit)):
+            return True
+        return not self.closed and anyio.current_effective_deadline() > -math.inf
+
     def effect_started(self, run_id: RunId, step_id: StepId) -> None:
         """Count and tell that a step's function begins to run here."""
         self.effects_run += 1
@@ -201,7 +213,9 @@ class Executor:
                 result, failure = None, None
                 try:
                     result = await self._run(execution)
-                except (Exception, SystemExit, KeyboardInterrupt) as error:
+                except BaseException as error:
+                    if not self.is_outcome(error):
+                        raise
                     failure = execution.fail_without_record(error)
                 await execution.finish(result, failure)
         finally:
@@ -232,5 +246,3 @@ class Executor:
 
     def _write(self, run_id: RunId, stream: Stream | Literal["engine"], text: str) -> None:
         self._host.write(OutputLine(time.time(), self.node, run_id, stream, text))
-
-

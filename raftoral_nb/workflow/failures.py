@@ -65,7 +65,7 @@ def rebuild(failure: model.Failure, *, step_id: str) -> BaseException:
     if failure.exception is not None:
         try:
             decoded = pickling.loads(failure.exception)
-        except Exception:  # noqa: BLE001  # unpickling may raise anything; the failure itself still says what happened
+        except Exception:  # unpickling may raise anything; the failure itself still says what happened
             decoded = None
         rebuilt = decoded if isinstance(decoded, Exception) else None
     if rebuilt is None:
@@ -78,7 +78,7 @@ def rebuild(failure: model.Failure, *, step_id: str) -> BaseException:
 def _message(exc: BaseException) -> str:
     try:
         return str(exc)
-    except Exception as error:  # noqa: BLE001  # the user's __str__
+    except Exception as error:  # the user's __str__
         return f"<its __str__ raised {type_name(type(error))}>"
 
 
@@ -90,7 +90,7 @@ def _encoded(exc: BaseException, message: str) -> bytes | None:
         data = pickling.dumps(exc, model.MAX_FAILURE_EXCEPTION_BYTES)
         decoded = pickling.loads(data)
         return data if type(decoded) is type(exc) and str(decoded) == message else None
-    except Exception:  # noqa: BLE001  # it does not round-trip; the text is recorded all the same
+    except Exception:  # it does not round-trip; the text is recorded all the same
         return None
 
 
@@ -99,7 +99,7 @@ def _traceback(exc: BaseException, message: str) -> str:
         rendered = traceback.TracebackException.from_exception(exc, compact=True)
         _leave_out_engine(rendered, set())
         return "".join(rendered.format())
-    except Exception:  # noqa: BLE001  # rendering calls the exception's own methods
+    except Exception:  # rendering calls the exception's own methods
         return f"{type_name(type(exc))}: {message}\n"
 
 

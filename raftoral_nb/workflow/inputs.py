@@ -95,7 +95,7 @@ def _evaluate(annotation: Any, *namespaces: Mapping[str, Any]) -> Any:
     names = {name: value for namespace in namespaces for name, value in namespace.items()}
     try:
         return typing.get_type_hints(holder, globalns=names, include_extras=True)["it"]
-    except Exception:  # noqa: BLE001  # evaluating an annotation runs code; what cannot be evaluated is not checked
+    except Exception:  # evaluating an annotation runs code; what cannot be evaluated is not checked
         return _UNKNOWN
 
 
@@ -209,7 +209,7 @@ class _Checker:
             namespaces = (self._namespace, vars(module) if module is not None else {}, {base.__name__: base})
             try:
                 annotations = inspect.get_annotations(base)
-            except Exception:  # noqa: BLE001  # evaluated lazily, from Python 3.14 on
+            except Exception:  # evaluated lazily, from Python 3.14 on
                 annotations = {}
             for name, annotation in annotations.items():
                 if name not in seen:

@@ -25,11 +25,11 @@ current_execution: ContextVar[Sink | None] = ContextVar("raftoral_nb_current_exe
 
 _ENGINE_LOGGER: Final = __name__.partition(".")[0]
 _FORMATTER: Final = logging.Formatter("%(levelname)s %(name)s: %(message)s")
-_log: Final = logging.getLogger(__name__)
+_logger: Final = logging.getLogger(__name__)
 
 
 class LineBuffer:
-    """Joins pieces of text and splits them into lines, as a terminal would: what follows a bare "\\r" replaces the line.
+    """Joins pieces of text and splits them into lines, as a terminal would: a bare carriage return starts the line anew.
 
     Keeps at most `limit` characters of a line and says how many it left out. Not safe to use from two threads at once.
     """
@@ -114,7 +114,7 @@ class LineSink:
             for line in lines:
                 self._sink(stream, line)
         except Exception:
-            _log.exception("the sink of an execution's output failed")
+            _logger.exception("the sink of an execution's output failed")
         finally:
             current_execution.reset(token)
 
@@ -268,9 +268,9 @@ class Capture:
             for name in ("stdout", "stderr"):
                 stream = getattr(sys, name)
                 if self._owns(stream):
-                    setattr(sys, name, stream._raftoral_wrapped)  # noqa: SLF001
+                    setattr(sys, name, stream._raftoral_wrapped)
             if self._call_handlers is not None and logging.Logger.callHandlers is self._call_handlers:
-                logging.Logger.callHandlers = self._call_handlers.__wrapped__  # type: ignore[attr-defined, method-assign]
+                _set_call_handlers(self._call_handlers.__wrapped__)  # type: ignore[attr-defined]
                 self._call_handlers = None
 
     def ensure(self) -> None:
@@ -282,10 +282,10 @@ class Capture:
             self._wrap("stderr")
             if self._call_handlers is None:
                 self._call_handlers = self._routing(logging.Logger.callHandlers)
-                logging.Logger.callHandlers = self._call_handlers  # type: ignore[method-assign]
+                _set_call_handlers(self._call_handlers)
 
     def _owns(self, stream: object) -> bool:
-        return type(stream) is _Tee and stream._raftoral_capture is self  # noqa: SLF001
+        return type(stream) is _Tee and stream._raftoral_capture is self
 
     def _wrap(self, name: Literal["stdout", "stderr"]) -> None:
         stream = getattr(sys, name)
@@ -306,10 +306,14 @@ class Capture:
         return callHandlers
 
 
+def _set_call_handlers(function: Callable[[logging.Logger, logging.LogRecord], None]) -> None:
+    logging.Logger.callHandlers = function  # type: ignore[method-assign, assignment]
+
+
 def _formatted(record: logging.LogRecord) -> str:
     try:
         return _FORMATTER.format(record)
-    except Exception as error:  # noqa: BLE001 - as in logging, a wrong format string harms nobody
+    except Exception as error:
         return f"{record.levelname} {record.name}: {record.msg!r} % {record.args!r} ({type(error).__name__}: {error})"
 
 

@@ -7,6 +7,7 @@ import ast
 import dis
 import linecache
 import sys
+import threading
 import types
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from cloudpickle import cloudpickle as _cloudpickle
 _GLOBAL_OPS: Final = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
 # `from __future__ import annotations`, which IPython hands on to later cells; the same bit in co_flags and for compile().
 _FUTURE_ANNOTATIONS: Final = __future__.annotations.compiler_flag
+_PARSING: Final = threading.Lock()
 
 
 def importable_name(obj: Any) -> str | None:
@@ -127,7 +129,8 @@ def normalised(function: types.FunctionType) -> str | None:
     if not text or code.co_name == "<lambda>":
         return None
     try:
-        with warnings.catch_warnings():
+        # The parser's depth count and the list of warning filters are one for all threads (CPython before 3.13 and 3.14).
+        with _PARSING, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the notebook saw them when it ran the cell
             tree = ast.parse(text)
             flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | (code.co_flags & _FUTURE_ANNOTATIONS)

@@ -92,7 +92,7 @@ def shorten(value: object, width: int = 60) -> str:
     """
     try:
         text = " ".join(_Repr(width).repr(value).split())
-    except Exception:  # noqa: BLE001  # a view must not fail because of a user's __repr__
+    except Exception:  # a view must not fail because of a user's __repr__
         text = f"<{type_name(type(value))}>"
     return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
 
@@ -108,7 +108,7 @@ def describe(error: BaseException) -> str:
     """One line about an exception, whatever its `__str__` does."""
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001  # the user's own exception class may be at fault
+    except Exception:  # the user's own exception class may be at fault
         message = ""
     name = type_name(type(error))
     return f"{name}: {message}" if message else name
@@ -151,7 +151,7 @@ class _Repr(reprlib.Repr):
     def repr_instance(self, x: Any, level: int) -> str:  # noqa: ARG002
         try:
             return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(x))
-        except Exception:  # noqa: BLE001  # see `shorten`
+        except Exception:  # see `shorten`
             return f"<{type_name(type(x))}>"
 
     def repr_str(self, x: str, level: int) -> str:  # noqa: ARG002

@@ -68,7 +68,7 @@ async def _record(ctx: WorkflowContext, key: str, operation: Operation, make: Ca
     async def produce(step_id: StepId) -> Product:
         try:
             value = make()
-        except Exception as error:  # noqa: BLE001 - recorded as the step's failure
+        except BaseException as error:
             return None, execution.fail_without_record(error)
         return execution.product(step_id, value)
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 MAX_BUSY_SECONDS: Final = 1.0
 """How long a workflow may go without awaiting anything before it is reported."""
 
-_log: Final = logging.getLogger(__name__)
+_logger: Final = logging.getLogger(__name__)
 
 
 class Blocked(NamedTuple):
@@ -134,7 +134,7 @@ class Watchdog:
         try:
             callback(*args)
         except Exception:
-            _log.exception("telling about a blocked run failed")
+            _logger.exception("telling about a blocked run failed")
 
 
 class Watched(Generic[T]):
@@ -154,7 +154,7 @@ class Watched(Generic[T]):
     def __await__(self) -> Generator[Any, Any, T]:
         """Drive the coroutine as `await` does (PEP 380), noting when it is entered and left."""
         coro, run_id = self._coro, self._run_id
-        enter, leave = self._dog._enter, self._dog._leave  # noqa: SLF001 - they are one thing in two classes
+        enter, leave = self._dog._enter, self._dog._leave
         code = getattr(coro, "cr_code", None)
         file: str | None = code.co_filename if code is not None else None
         value: Any = None
@@ -177,7 +177,7 @@ class Watched(Generic[T]):
                 value = error = None  # an exception must not hold itself through this frame
             try:
                 value = yield awaited
-            except BaseException as thrown:  # noqa: BLE001 - the coroutine gets it, whatever it is
+            except BaseException as thrown:
                 error = thrown
 
 

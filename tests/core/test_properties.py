@@ -211,6 +211,16 @@ class Histories(RuleBasedStateMachine):
         self.a_start(run_id)
         self.some_entry(Entry((Proposal(self.fresh(), EndRun(run_id, self.epoch[1], self.epoch[0], b"", None)),)))
 
+    @rule(run_id=run_ids, definition=definitions)
+    def a_cell_that_is_run_again_while_its_workflow_runs(self, run_id: str, definition: Definition) -> None:
+        client = f"{self.index}.1.cell"
+        start = StartRun(run_id, definition.workflow, definition.version, b"")
+        self.some_entry(
+            Entry(
+                (Proposal(ProposalId(client, 1), start), Proposal(ProposalId(client, 2), RegisterWorkflow(definition)))
+            )
+        )
+
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def what_was_sent_before(self, data: Any) -> None:

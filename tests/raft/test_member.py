@@ -1,0 +1,220 @@
+"""Consensus of whole members on a virtual clock: leadership, outcomes, retries, batches, pauses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from raftoral_nb.model import MAX_ENTRIES_IN_FLIGHT, Committed, Outcome, Rejected, Takeover, Unknown
+from raftoral_nb.simulation.clock import run
+
+from .members import Members, committed, registration
+
+Test = Callable[[Members], Coroutine[Any, Any, None]]
+
+
+def on_members(count: int, test: Test, *, latency: float = 0.01, guarded: bool = True) -> None:
+    async def main() -> None:
+        members = Members(count, latency=latency, guarded=guarded)
+        await members.start()
+        try:
+            await test(members)
+            assert not any(watcher.broke for watcher in members.watchers.values())
+        finally:
+            await members.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_the_first_node_of_a_new_cluster_acts_and_its_commands_reach_every_node(count: int) -> None:
+    async def test(members: Members) -> None:
+        assert (await members.leader()).node == 1
+        for number in range(5):
+            assert committed(await members.commit(number))
+        await members.level()
+        assert {tuple(members.applied(number)) for number in members.numbers} == {
+            tuple(f"workflow-{number}" for number in range(5))
+        }
+
+    on_members(count, test)
+
+
+def test_a_command_proposed_on_a_follower_is_committed_and_applied_there_when_its_outcome_is_told() -> None:
+    async def test(members: Members) -> None:
+        await members.leader()
+        assert committed(await members.commit(1, by=members.members[3]))
+        assert members.applied(3) == ["workflow-1"]
+
+    on_members(3, test)
+
+
+def test_a_leader_applies_its_takeover_before_it_acts() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        acting = members.watchers[leader.node].facts.index(("acting", leader.replica.raft.term))
+        takeovers = [
+            index
+            for index, proposals in members.watchers[leader.node].entries
+            if any(isinstance(proposal.command, Takeover) for proposal in proposals)
+        ]
+        assert takeovers
+        assert members.watchers[leader.node].facts.index(takeovers[-1]) < acting
+
+    on_members(3, test)
+
+
+def test_when_the_leader_is_killed_another_acts_and_nothing_acknowledged_is_lost() -> None:
+    async def test(members: Members) -> None:
+        first = await members.leader()
+        assert committed(await members.commit(1))
+        members.kill(first.node)
+        second = await members.leader()
+        assert second.replica.raft.term > 1
+        assert committed(await members.commit(2))
+        await members.start(first.node)
+        await members.level()
+        assert members.applied(first.node) == ["workflow-1", "workflow-2"]
+
+    on_members(3, test)
+
+
+def test_proposals_that_wait_together_share_entries() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        before = len(members.watchers[leader.node].entries)
+        outcomes = await asyncio.gather(*(leader.ask(registration(number), 20) for number in range(300)))
+        assert all(committed(outcome) for outcome in outcomes)
+        entries = members.watchers[leader.node].entries[before:]
+        assert sum(len(proposals) for _, proposals in entries) == 300
+        assert len(entries) <= MAX_ENTRIES_IN_FLIGHT
+
+    on_members(3, test)
+
+
+def test_proposals_too_large_for_one_entry_go_into_several() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        outcomes = await asyncio.gather(*(leader.ask(registration(number, 3_000_000), 20) for number in range(6)))
+        assert all(committed(outcome) for outcome in outcomes)
+        await members.level()
+
+    on_members(3, test)
+
+
+def test_without_a_leader_a_proposal_is_rejected_at_its_deadline_as_certainly_not_applied() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        for number in members.numbers:
+            if number != leader.node:
+                members.kill(number)
+        await members.until(lambda: leader.acting_term is None)
+        before = members.loop.time()
+        outcome = await leader.ask(registration(1), 2.0)
+        assert isinstance(outcome, Rejected)
+        assert outcome.code == "no_leader"
+        assert members.loop.time() - before == pytest.approx(2.0, abs=0.01)
+
+    on_members(3, test)
+
+
+def test_a_leader_cut_off_from_the_majority_answers_unknown_and_stops_acting() -> None:
+    async def test(members: Members) -> None:
+        old = await members.leader()
+        for number in members.numbers:
+            if number != old.node:
+                members.network.cut(old.node, number)
+        outcome = await old.ask(registration(1), 3.0)
+        assert isinstance(outcome, Unknown)
+        assert old.acting_term is None
+        new = await members.leader(other_than=old.node)
+        assert committed(await members.commit(2, by=new))
+        members.network.heal_all()
+        await members.until(lambda: "workflow-2" in members.applied(old.node))
+
+    on_members(3, test)
+
+
+def test_a_proposal_whose_leader_dies_is_retried_under_the_same_id_and_applied_once() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        follower = next(members.members[number] for number in members.numbers if number != leader.node)
+        asking = asyncio.ensure_future(follower.ask(registration(1), 20.0))
+        await asyncio.sleep(0.015)  # the leader has it, and nobody else
+        assert members.journals.of(leader.node).last_index > leader.replica.raft.commit_index
+        members.kill(leader.node)
+        assert isinstance(await asking, Committed)
+        await members.level()
+        assert members.applied(follower.node).count("workflow-1") == 1
+
+    on_members(3, test)
+
+
+def test_a_deposed_leader_that_was_paused_finds_out_before_it_does_anything() -> None:
+    async def test(members: Members) -> None:
+        old = await members.leader()
+        old.pause()
+        new = await members.leader(other_than=old.node)
+        assert committed(await members.commit(1, by=new))
+        facts = len(members.watchers[old.node].facts)
+        old.resume()
+        await members.until(lambda: old.replica.raft.applied_index == new.replica.raft.applied_index)
+        assert members.watchers[old.node].facts[facts] == ("acting", None)
+        assert members.acting() == new.node
+
+    on_members(3, test)
+
+
+def test_a_pause_shorter_than_the_outage_of_the_process_does_not_cost_the_leadership() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        term = leader.replica.raft.term
+        for _ in range(5):
+            # The whole process sleeps: no timer and no message is processed for a second.
+            members.loop.jump(1.0)  # type: ignore[attr-defined]
+            await asyncio.sleep(0.3)
+        assert leader.acting_term == term
+
+    on_members(3, test)
+
+
+def test_an_idle_cluster_keeps_its_leader_and_its_log_does_not_grow() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        await members.level()
+        term, length = leader.replica.raft.term, leader.log_length
+        await asyncio.sleep(600)
+        assert (leader.replica.raft.term, leader.log_length) == (term, length)
+
+    on_members(3, test)
+
+
+def test_every_proposal_ends_by_its_deadline_however_often_leaders_die() -> None:
+    async def test(members: Members) -> None:
+        outcomes: list[Outcome] = []
+
+        async def client(number: int) -> None:
+            await asyncio.sleep(number * 0.05)
+            alive = list(members.members.values())
+            begun = members.loop.time()
+            outcomes.append(await alive[number % len(alive)].ask(registration(number), 2.0))
+            assert members.loop.time() - begun < 2.01
+
+        async def killer() -> None:
+            for _ in range(8):
+                leader = await members.leader()
+                members.kill(leader.node)
+                await asyncio.sleep(0.7)
+                await members.start(leader.node)
+
+        await asyncio.gather(killer(), *(client(number) for number in range(120)))
+        await members.leader()
+        await members.level()
+        applied = members.applied(1)
+        assert len(applied) == len(set(applied))
+        assert sum(committed(outcome) for outcome in outcomes) <= len(applied)
+
+    on_members(3, test)
