@@ -125,6 +125,7 @@ class Cluster:
         # The rest belongs to the consensus loop.
         self._acting: dict[NodeId, int] = {}
         self._leader_waiters: list[asyncio.Future[None]] = []
+        self._applied_waiters: list[tuple[NodeId, int, asyncio.Future[None]]] = []
         self._waiting: dict[RunId, list[Callable[[Ending], None]]] = {}
         self._last_state = State()
         self._told_index = 0
@@ -455,7 +456,10 @@ class Cluster:
     # --- from the incarnations (incarnation.IncarnationHost)
 
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
-        """The first node to apply an entry makes its events known."""
+        """Whoever waits for this node is told; the first node to apply an entry makes its events known."""
+        for who, wanted, waiter in self._applied_waiters:
+            if who == node and wanted <= index and not waiter.done():
+                waiter.set_result(None)
         if index <= self._told_index:
             return
         self._told_index = index
@@ -531,6 +535,9 @@ class Cluster:
             self._last_state = max(self._last_state, incarnation.member.state, key=lambda state: state.index)
             incarnation.close()
             self._gone.append(incarnation)
+        for who, _, waiter in self._applied_waiters:
+            if who == number and not waiter.done():
+                waiter.set_exception(NodeStateError(f"node {number} was stopped while it was waited for"))
         return incarnation is not None
 
     def _head(self) -> State:
@@ -580,6 +587,29 @@ class Cluster:
     def _end_waits(self, run_id: RunId, ending: Ending) -> None:
         for callback in self._waiting.pop(run_id, ()):
             callback(ending)
+
+    def _wait_until_applied(self, number: NodeId, timeout: float) -> int:
+        self._number(number)
+        incarnation = self._alive(number, "waited for")
+
+        async def wait() -> int:
+            target = self._head().index
+            if incarnation.member.state.index < target:
+                waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                entry = (number, target, waiter)
+                self._applied_waiters.append(entry)
+                try:
+                    await waiter
+                finally:
+                    self._applied_waiters.remove(entry)
+            return incarnation.member.state.index
+
+        try:
+            return self._consensus.run(wait, timeout=timeout)
+        except TimeoutError:
+            raise CompletionTimeoutError(
+                f"node {number} has not applied what the others have within {timeout} s; does it reach the leader?"
+            ) from None
 
     def _node_result(self, number: NodeId, run_id: RunId, timeout: float | None) -> Any:
         self._number(number)

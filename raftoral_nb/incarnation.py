@@ -134,8 +134,9 @@ class Incarnation:
 
     def resume(self) -> None:
         """End `pause`."""
-        self.thread.post(self.executor.open_gate, "pause")
+        # First what waited, which may say that another node leads: the executor must not act before it has heard that.
         self.member.resume()
+        self.thread.post(self.executor.open_gate, "pause")
 
     def hold(self) -> None:
         """Stop executing workflows, while the log goes on and the catch-up queues grow."""

@@ -68,6 +68,14 @@ class Node:
         """This node's part of `Cluster.statistics()`."""
         return self._cluster.statistics().nodes[self._number]
 
+    def wait_until_applied(self, timeout: float = 10.0) -> int:
+        """Wait until this node has applied all that any node has applied by now; returns its applied index.
+
+        Its catch-up queues then show every step recorded before the call, also while it is held. At most `timeout` seconds:
+        then `CompletionTimeoutError`. Raises `NodeStateError` if the node is dead, or dies meanwhile.
+        """
+        return self._cluster._wait_until_applied(self._number, timeout)
+
     def result(self, run_id: RunId, timeout: float | None = 10.0) -> Any:
         """What this node's own execution of a run came to: waits for its end, at most `timeout` seconds.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
@@ -106,7 +107,8 @@ class Replica:
             node,
             self._peers,
             journal=journal,
-            clock=loop.time,
+            # The same clock, without the way through the loop: it is read ten times per tick.
+            clock=time.monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time,
             dice=dice,
             timing=timing,
             send=self._outgoing,
@@ -139,7 +141,12 @@ class Replica:
                     self._send(peer, answer)
         except Exception as error:
             self._listener.broke(error)
-        self.advance()
+            return
+        if self._frozen or self._has_work(peer):
+            self.advance()
+        else:
+            self._listener.raft_changed()
+            self._arm()
 
     def submit(self, proposals: Iterable[Proposal]) -> bool:
         """Take proposals for the next entry. False, and nothing taken, unless this replica leads."""
@@ -203,6 +210,13 @@ class Replica:
     def _tick(self) -> None:
         raft = self.raft
         while True:
+            if (
+                self._waiting
+                and not self._flush_scheduled
+                and raft.role == LEADER
+                and self._in_flight() < MAX_ENTRIES_IN_FLIGHT
+            ):
+                self._append_waiting()
             raft.tick()
             if self._role_changed:
                 self._role_changed = False
@@ -214,13 +228,21 @@ class Replica:
                 claim = Takeover(node=self.node, term=raft.term)
                 raft.append(encode_entry(Entry((Proposal(None, claim),))))
                 continue
-            if leads and self._waiting and self._in_flight() < MAX_ENTRIES_IN_FLIGHT and not self._flush_scheduled:
-                self._append_waiting()
-                continue
             # A single node commits what it appended in the tick after; long backlogs are applied in pieces.
             if raft.commit_index > raft.applied_index or (leads and not self._peers and self._in_flight()):
                 continue
-            return
+            if not (leads and self._waiting and not self._flush_scheduled and self._in_flight() < MAX_ENTRIES_IN_FLIGHT):
+                return
+
+    def _has_work(self, peer: NodeId) -> bool:
+        """Whether what `peer` just sent gives a tick anything to do. Most acknowledgements and heartbeats do not."""
+        raft = self.raft
+        if self._role_changed or raft.commit_index > raft.applied_index:
+            return True
+        now = self._loop.time()
+        if raft.role == LEADER:
+            return raft.match_index(peer) > raft.commit_index or raft.heartbeat_deadline <= now
+        return raft.election_deadline <= now
 
     def _after_role_change(self) -> None:
         raft = self.raft

@@ -78,15 +78,14 @@ class LineBuffer:
 class LineSink:
     """A sink that passes whole lines on to another one, in order, whichever threads they come from.
 
-    `close` passes on unfinished lines; what still comes after it (from an abandoned step) is passed on at once. An exception
-    of the other sink is logged and goes no further; what the other sink itself prints is not caught.
+    `close` passes on unfinished lines. Whole lines that come later (from an abandoned step) are passed on too. An exception of
+    the other sink is logged and goes no further; what the other sink itself prints is not caught.
     """
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._lock = threading.RLock()  # reentrant: a finalizer may print while its thread is in here
         self._buffers: dict[Stream, LineBuffer] = {}
-        self._closed = False
 
     def __call__(self, stream: Stream, text: str) -> None:
         """Take a piece of text."""
@@ -94,15 +93,11 @@ class LineSink:
             buffer = self._buffers.get(stream)
             if buffer is None:
                 buffer = self._buffers[stream] = LineBuffer()
-            lines = buffer.feed(text)
-            if self._closed:
-                lines += buffer.flush()
-            self._pass_on(stream, lines)
+            self._pass_on(stream, buffer.feed(text))
 
     def close(self) -> None:
         """Pass on the unfinished lines."""
         with self._lock:
-            self._closed = True
             for stream, buffer in self._buffers.items():
                 self._pass_on(stream, buffer.flush())
 

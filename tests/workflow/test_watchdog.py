@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import time
@@ -26,7 +27,9 @@ class Bench:
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.most_timers = 0
         self.said: list[tuple[str, str]] = []
-        self.dog = Watchdog(self._arm, lambda: self.now, self._report, lambda run_id: self.said.append(("clear", run_id)))
+        self.dog = Watchdog(
+            self._arm, lambda: self.now, self._report, lambda run_id: self.said.append(("clear", run_id))
+        )
 
     def _arm(self, seconds: float, callback: Callable[[], None]) -> None:
         self.timers.append((self.now + seconds, callback))
@@ -67,10 +70,11 @@ def test_a_workflow_that_awaits_in_time_is_not_reported(bench: Bench) -> None:
         return "done"
 
     steps = bench.drive(good())
+    for _ in range(3):
+        next(steps)
+        bench.spend(5.0)
     with pytest.raises(StopIteration) as end:
-        while True:
-            next(steps)
-            bench.spend(5.0)
+        next(steps)
     assert end.value.value == "done"
     assert bench.said == []
     assert bench.most_timers == 1
@@ -85,10 +89,8 @@ def test_a_blocking_workflow_is_reported_once_with_its_line_and_cleared_when_it_
         await pause()
         seen.append(bench.dog.blocked)
 
-    line = blocking.__code__.co_firstlineno + 1
     steps = bench.drive(blocking())
     next(steps)
-    # the innermost frame of user code is the bench's own here: it is what keeps the thread busy
     (reported, where), clear = bench.said
     assert reported == "run-1"
     assert where.startswith("test_watchdog.py:")
@@ -98,7 +100,6 @@ def test_a_blocking_workflow_is_reported_once_with_its_line_and_cleared_when_it_
         next(steps)
     assert seen[1] is None
     assert len(bench.said) == 2
-    assert line
 
 
 def test_the_place_is_in_user_code_and_not_in_what_it_calls_of_the_standard_library(bench: Bench) -> None:
@@ -412,25 +413,22 @@ def test_a_thrown_generator_exit_closes_the_coroutine_and_goes_on(driver: Driver
 
 
 def test_a_failed_coroutine_leaves_no_cycle(bench: Bench) -> None:
-    class Local(Exception):
+    class LocalError(Exception):
         pass
 
     async def fail() -> None:
         await pause()
-        raise Local
+        raise LocalError
 
     gc.collect()
     gc.disable()
     try:
-        alive = threading.local()  # a weakly referencable thing in the frame of the coroutine's caller
         steps = bench.drive(fail())
         steps.send(None)
-        try:
-            steps.throw(Local())
-        except Local:
-            pass
-        del steps, alive
-        assert not [thing for thing in gc.get_objects() if isinstance(thing, Local)]
+        with contextlib.suppress(LocalError):
+            steps.throw(LocalError())
+        del steps
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, LocalError)]
     finally:
         gc.enable()
 
@@ -469,5 +467,3 @@ def test_one_that_is_never_awaited_can_be_closed(bench: Bench) -> None:
         bench.dog.watched(workflow(), "run-2")
         gc.collect()
     assert ["never awaited" in str(warning.message) for warning in caught] == [True]
-
-

@@ -1,0 +1,107 @@
+"""What may stand after `%raftoral`."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernel_ext.errors import MagicError
+from kernel_ext.help import RAFTORAL_HELP, short_help
+from kernel_ext.parsing import (
+    FLAGS,
+    SUBCOMMANDS,
+    USAGE,
+    Events,
+    Log,
+    OnNode,
+    Parsed,
+    Register,
+    Run,
+    Simple,
+    Start,
+    WorkflowCell,
+    parse,
+    parse_workflow_line,
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("start", Start(None, None)),
+        ("start --nodes 5", Start(5, None)),
+        ("start --nodes=5 --log-level INFO", Start(5, "info")),
+        ("stop", Simple("stop")),
+        ("  status  ", Simple("status")),
+        ("register order", Register("order", None)),
+        ("register order --version 2", Register("order", 2)),
+        ("log", Log(None, None, None, times=False)),
+        ("log order-1 --node 2 --last 5 --times", Log("order-1", 2, 5, times=True)),
+        ("events --last 3", Events(3, times=False)),
+        ("kill leader", OnNode("kill", "leader")),
+        ("release 3", OnNode("release", 3)),
+    ],
+)
+def test_a_line_is_understood(line: str, expected: Parsed) -> None:
+    assert parse(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ("order", Run("order", "", None, None)),
+        ('order {"item": "A1"}', Run("order", '{"item": "A1"}', None, None)),
+        ("order --version 2 --id a-1 x + 1", Run("order", "x + 1", 2, "a-1")),
+        ("order x + 1 --id a-1 --version 2", Run("order", "x + 1", 2, "a-1")),
+        ("order --version 2 x --id=a-1", Run("order", "x", 2, "a-1")),
+        ("order --id a-1", Run("order", "", None, "a-1")),
+        ("order x --y", Run("order", "x --y", None, None)),
+        ("order -x", Run("order", "-x", None, None)),
+        ('order "say --id 3"', Run("order", '"say --id 3"', None, None)),
+        ('order {"a": "$HOME {x} # no"}  ', Run("order", '{"a": "$HOME {x} # no"}', None, None)),
+        ("order (1,   2)", Run("order", "(1,   2)", None, None)),
+    ],
+)
+def test_run_takes_flags_first_or_last_and_leaves_the_expression_as_typed(rest: str, expected: Run) -> None:
+    assert parse(f"run {rest}") == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("strat", "Did you mean 'start'?"),
+        ("start 3", "Usage: %raftoral start [--nodes N]"),
+        ("start --nodes many", "--nodes: expected a whole number from 1, not 'many'"),
+        ("start --nodes 0", "from 1"),
+        ("start --log-level loud", "invalid choice"),
+        ("run", "run needs the name of a workflow"),
+        ("run order --version x", "--version: expected a whole number"),
+        ("run order --id", "--id needs a value"),
+        ("run order --verson 2", "Did you mean '--version'?"),
+        ("run order --id a --id b", "--id is given twice"),
+        ("kill", "Usage: %raftoral kill NODE|leader"),
+        ("kill two", "not 'two'"),
+        ("restart leader", "restart takes a node's number"),
+        ("log 'open", "no closing quotation"),
+        ("stop now", "unrecognized arguments: now"),
+    ],
+)
+def test_what_is_not_understood_is_answered_with_how_to_write_it(line: str, says: str) -> None:
+    with pytest.raises(MagicError) as raised:
+        parse(line)
+    assert says in str(raised.value)
+
+
+def test_the_workflow_line_has_a_name_and_a_version_both_optional() -> None:
+    assert parse_workflow_line("") == WorkflowCell(None, None)
+    assert parse_workflow_line("order --version 3") == WorkflowCell("order", 3)
+    with pytest.raises(MagicError, match="Usage: %%workflow"):
+        parse_workflow_line("one two")
+
+
+def test_every_subcommand_has_usage_flags_and_an_example_in_the_help() -> None:
+    assert set(USAGE) == set(SUBCOMMANDS) >= set(FLAGS)
+    for name in SUBCOMMANDS:
+        assert f"%raftoral {name}" in RAFTORAL_HELP or f"%raftoral {name} " in RAFTORAL_HELP
+        assert USAGE[name] in short_help()
+    for name, flags in FLAGS.items():
+        assert all(flag in USAGE[name] for flag in flags)
