@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import threading
@@ -299,7 +300,8 @@ class Cluster:
         if not self._consensus.call(self._retire, number):
             raise NodeStateError(f"node {number} is dead and cannot be killed; restart it first")
         self.tell(NodeChanged(number, "killed"))
-        incarnation.join(STOP_SECONDS / 4)
+        if not incarnation.join(STOP_SECONDS / 4):
+            self._gone.remove(incarnation)  # nothing is left of it that stop() would have to name
         return number
 
     def restart(self, node: NodeId) -> NodeId:
@@ -337,7 +339,8 @@ class Cluster:
         if incarnation.held:
             raise NodeStateError(f"node {number} is held already; release it")
         incarnation.hold()
-        incarnation.thread.call(_nothing)  # the gate is closed when this returns
+        with contextlib.suppress(TimeoutError, ClusterError):
+            incarnation.thread.call(_nothing, timeout=1.0)  # the gate is closed when this returns, unless a workflow blocks
         self.tell(NodeChanged(number, "held"))
         return number
 
@@ -456,9 +459,10 @@ class Cluster:
     # --- from the incarnations (incarnation.IncarnationHost)
 
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
-        """Whoever waits for this node is told; the first node to apply an entry makes its events known."""
+        """Whoever waits for a node to get here is told; the first node to apply an entry makes its events known."""
         for who, wanted, waiter in self._applied_waiters:
-            if who == node and wanted <= index and not waiter.done():
+            incarnation = self._incarnations.get(who)
+            if incarnation is not None and incarnation.member.state.index >= wanted and not waiter.done():
                 waiter.set_result(None)
         if index <= self._told_index:
             return
@@ -615,10 +619,11 @@ class Cluster:
         self._number(number)
         incarnation = self._alive(number, "asked")
 
-        async def wait() -> Execution | None:
-            execution = incarnation.executor.execution(run_id)
-            if execution is not None:
-                await execution.done.wait()
+        self._run_record(run_id)
+
+        async def wait() -> Execution:
+            execution = await incarnation.executor.await_execution(run_id)
+            await execution.done.wait()
             return execution
 
         try:
@@ -627,13 +632,11 @@ class Cluster:
             raise CompletionTimeoutError(
                 f"node {number} has not finished its execution of run {run_id!r} within {timeout} s"
             ) from None
-        if execution is None:
-            raise RunNotFoundError(f"node {number} does not know a run {run_id!r} (yet)")
         if execution.status in ("diverged", "superseded"):
             raise NonDeterminismError(f"node {number} stopped executing run {run_id!r}: {execution.reason}")
-        if execution.failure is not None:
+        if execution.status == "failed" and execution.failure is not None:
             raise WorkflowFailedError(run_id, execution.failure)
-        if execution.result is None:
+        if execution.status == "running" or execution.result is None:
             raise NodeStateError(f"node {number} was stopped before its execution of run {run_id!r} ended")
         return values.decode(execution.result, what=f"result of run {run_id!r} on node {number}")
 

@@ -27,7 +27,7 @@ from .raft.member import Member
 from .raft.network import Network
 from .raft.replica import RoleName, Timing
 from .state import Applied
-from .step_threads import StepThreads
+from .step_threads import Steps, StepThreads
 from .threads import LoopThread
 from .workflow.executor import Executor
 from .workflow.handover import ActingChanged, HandedOver, RunDropped, RunEnded, RunStarted, StepRecorded
@@ -57,6 +57,14 @@ class IncarnationHost(Protocol):
         ...
 
 
+class Poster(Protocol):
+    """Where calls can be left, to be made there in order: a thread with a loop, or what stands for one in a simulation."""
+
+    def post(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call `fn(*args)` there soon, in order; nothing happens before it was started and after it was stopped."""
+        ...
+
+
 class Incarnation:
     """From a node's start to its kill or the cluster's stop. Made and called on the consensus loop unless said otherwise."""
 
@@ -67,12 +75,17 @@ class Incarnation:
         number: int,
         *,
         host: IncarnationHost,
-        consensus: LoopThread,
+        consensus: Poster,
         loop: asyncio.AbstractEventLoop,
         journal: MemoryJournal,
         dice: Dice,
         timing: Timing,
         name: str,
+        guarded: bool = True,
+        thread: LoopThread | None = None,
+        steps: Steps | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.node = node
         self.number = number
@@ -81,11 +94,11 @@ class Incarnation:
         self._asking: set[asyncio.Task[Outcome]] = set()
         self._consensus = consensus
         self._loop = loop
-        self.thread = LoopThread(f"{name}-node-{node}")
-        self.steps = StepThreads(f"{name}-node-{node}-step")
-        self.executor = Executor(node, self, self.steps, time.monotonic)
+        self.thread = LoopThread(f"{name}-node-{node}") if thread is None else thread
+        self.steps: Steps = StepThreads(f"{name}-node-{node}-step") if steps is None else steps
+        self.executor = Executor(node, self, self.steps, clock, wall_clock)
         self.member = Member(
-            node, nodes, journal=journal, loop=loop, dice=dice, timing=timing, listener=self, guarded=True
+            node, nodes, journal=journal, loop=loop, dice=dice, timing=timing, listener=self, guarded=guarded
         )
 
     async def start(self, network: Network) -> None:
@@ -101,11 +114,11 @@ class Incarnation:
         """End the consensus side at once and tell the execution side to end; `join` waits for that."""
         self.executor.closed = True
         self.member.close()
-        self.steps.close()
 
     def join(self, timeout: float) -> tuple[str, ...]:
         """Wait up to `timeout` seconds for the node's thread; names the user code that still runs. From any thread."""
         ended = self.thread.stop(timeout)
+        self.steps.close()
         stuck = list(self.steps.stuck())
         if not ended:
             stuck.insert(0, f"workflow on node {self.node}: {self.thread.where() or 'between two steps'}")

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from ..model import NodeId
 from .journal import MemoryJournal
 from .library import LEADER, Raft
-from .wire import AppendEntries, Message, NextIndex, RequestVote, ResponseVote, TimeoutNow
+from .wire import AppendEntries, Message, NextIndex, Outdated, RequestVote, ResponseVote, TimeoutNow
 
 
 class Verdict(NamedTuple):
@@ -76,6 +76,10 @@ class Guard:
                 )
             case ResponseVote():
                 return self._response_vote(peer, message)
+            case Outdated():
+                # A request for a vote that cannot be granted: it makes PySyncObj adopt the term and step down, no more.
+                vote = {"type": "request_vote", "term": message.term, "last_log_index": 0, "last_log_term": 0}
+                return Verdict(vote) if message.term > self._raft.term else _NOTHING
             case TimeoutNow():
                 return Verdict({"type": "timeout_now", "term": message.term})
             case _:

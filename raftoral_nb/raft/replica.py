@@ -23,10 +23,11 @@ from ..model import (
     StartRun,
     Takeover,
 )
+from .elections import NOW, Elections
 from .guard import Guard
 from .journal import MemoryJournal
 from .library import LEADER, Dice, Raft
-from .wire import Message, encode_entry
+from .wire import AppendEntries, Message, PreVote, PreVoteGranted, encode_entry
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +117,14 @@ class Replica:
             role_changed=self._on_role_changed,
         )
         self._guard = Guard(journal, self.raft, enabled=guarded)
+        self._elections = Elections(
+            journal,
+            self.raft,
+            clock=loop.time,
+            peers=self._peers,
+            patience=timing.election_min,
+            send=send,
+        )
         self._arm()
 
     # --- what happens to it
@@ -136,9 +145,7 @@ class Replica:
         self._excuse_own_sleep()
         try:
             for message in messages:
-                answer = self._guard.deliver(peer, message)
-                if answer is not None:
-                    self._send(peer, answer)
+                self._receive(peer, message)
         except Exception as error:
             self._listener.broke(error)
             return
@@ -147,6 +154,23 @@ class Replica:
         else:
             self._listener.raft_changed()
             self._arm()
+
+    def _receive(self, peer: NodeId, message: Message) -> None:
+        answer: Message | None
+        match message:
+            case PreVote():
+                self._elections.asked(peer, message)
+                return
+            case PreVoteGranted():
+                self._elections.granted(peer, message)
+                return
+            case AppendEntries():
+                self._elections.heard(message)
+                answer = self._elections.outdated(message) or self._guard.deliver(peer, message)
+            case _:
+                answer = self._guard.deliver(peer, message)
+        if answer is not None:
+            self._send(peer, answer)
 
     def submit(self, proposals: Iterable[Proposal]) -> bool:
         """Take proposals for the next entry. False, and nothing taken, unless this replica leads."""
@@ -159,7 +183,7 @@ class Replica:
     def campaign(self) -> None:
         """Try to become the leader now instead of at the election timeout."""
         if self.raft.role != LEADER:
-            self.raft.election_deadline = 0.0
+            self.raft.election_deadline = NOW
             self.advance()
 
     def freeze(self) -> None:
@@ -217,6 +241,7 @@ class Replica:
                 and self._in_flight() < MAX_ENTRIES_IN_FLIGHT
             ):
                 self._append_waiting()
+            self._elections.before_tick()
             raft.tick()
             if self._role_changed:
                 self._role_changed = False
@@ -231,7 +256,9 @@ class Replica:
             # A single node commits what it appended in the tick after; long backlogs are applied in pieces.
             if raft.commit_index > raft.applied_index or (leads and not self._peers and self._in_flight()):
                 continue
-            if not (leads and self._waiting and not self._flush_scheduled and self._in_flight() < MAX_ENTRIES_IN_FLIGHT):
+            if not (
+                leads and self._waiting and not self._flush_scheduled and self._in_flight() < MAX_ENTRIES_IN_FLIGHT
+            ):
                 return
 
     def _has_work(self, peer: NodeId) -> bool:
@@ -239,10 +266,9 @@ class Replica:
         raft = self.raft
         if self._role_changed or raft.commit_index > raft.applied_index:
             return True
-        now = self._loop.time()
         if raft.role == LEADER:
-            return raft.match_index(peer) > raft.commit_index or raft.heartbeat_deadline <= now
-        return raft.election_deadline <= now
+            return raft.match_index(peer) > raft.commit_index or raft.heartbeat_deadline <= self._loop.time()
+        return self._elections.due()
 
     def _after_role_change(self) -> None:
         raft = self.raft

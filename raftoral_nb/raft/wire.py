@@ -92,7 +92,38 @@ class Refuse(msgspec.Struct, frozen=True, tag=7, array_like=True, forbid_unknown
     term: Natural
 
 
-Message = RequestVote | ResponseVote | TimeoutNow | AppendEntries | NextIndex | Forward | Refuse
+class PreVote(msgspec.Struct, frozen=True, tag=8, array_like=True, forbid_unknown_fields=True):
+    """A node asks whether it would get a vote in `term`, before it campaigns. Changes nothing at the receiver."""
+
+    term: Natural
+    last_log_index: Natural
+    last_log_term: Natural
+
+
+class PreVoteGranted(msgspec.Struct, frozen=True, tag=9, array_like=True, forbid_unknown_fields=True):
+    """The answer to a `PreVote` for `term`: yes. There is no message for no."""
+
+    term: Natural
+
+
+class Outdated(msgspec.Struct, frozen=True, tag=10, array_like=True, forbid_unknown_fields=True):
+    """The answer to a leader of an earlier term: the sender is at `term` already."""
+
+    term: Natural
+
+
+Message = (
+    RequestVote
+    | ResponseVote
+    | TimeoutNow
+    | AppendEntries
+    | NextIndex
+    | Forward
+    | Refuse
+    | PreVote
+    | PreVoteGranted
+    | Outdated
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _message_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message, strict=True)

@@ -60,10 +60,10 @@ class WorkflowContext:
         return f"{self.run_id}/{self._state.branch.peek_id(key)}"
 
     @overload
-    async def compute(self, key: str, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def compute(self, key: str, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
-    async def compute(self, key: str, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
-    async def compute(self, key: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def compute(self, key: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def compute(self, key: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run `fn(*args, **kwargs)` on the acting node and record what it returns or raises.
 
         An async `fn` runs on the node's loop, a synchronous one on a worker thread. The result must survive pickling and is

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
@@ -293,7 +294,7 @@ class Execution:
             if inspect.iscoroutinefunction(fn):
                 value = await fn(*args, **kwargs)
             else:
-                value = await self._around.steps.run(fn, *args, name=f"{self.run_id}/{step_id}", **kwargs)
+                value = await self._around.steps.run(partial(fn, *args, **kwargs), name=f"{self.run_id}/{step_id}")
                 if isinstance(value, Awaitable):
                     value = await value
         except BaseException as error:

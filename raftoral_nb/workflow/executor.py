@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -31,6 +32,8 @@ from .execution import Execution
 from .handover import ActingChanged, HandedOver, RunDropped, RunEnded, RunStarted, StepRecorded
 from .output import Stream, capturing
 from .watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
 
 PROPOSAL_SECONDS = 30.0
 """How long one proposal of a record may take before it is proposed again."""
@@ -63,8 +66,16 @@ class ExecutorHost(Protocol):
 class Executor:
     """Executes runs. `main` must run on the node's loop; every other method must be called there unless it says otherwise."""
 
-    def __init__(self, node: NodeId, host: ExecutorHost, steps: Steps, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        node: NodeId,
+        host: ExecutorHost,
+        steps: Steps,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self.node = node
+        self._wall_clock = wall_clock
         self.steps = steps
         self.acting: int | None = None
         self.effects_run = 0
@@ -72,13 +83,15 @@ class Executor:
         """Set, from any thread, before the node's loop is told to end."""
         self._host = host
         self._executions: dict[RunId, Execution] = {}
-        self._fenced: set[anyio.CancelScope] = set()
+        # A dict for its order: what is cancelled first must not depend on where objects lie in memory.
+        self._fenced: dict[anyio.CancelScope, None] = {}
         self._functions: dict[str, Callable[..., Any]] = {}
         self._closed_gates: set[str] = set()
         self._gate: anyio.Event | None = None
         # Invariant: what is in it comes before whatever is handed over next.
         self._inbox: deque[HandedOver] = deque()
         self._mail: anyio.Event | None = None
+        self._arrival = anyio.Event()
         self._watchdog = Watchdog(host.arm, clock, self._blocked, lambda run_id: None)
 
     @property
@@ -114,6 +127,8 @@ class Executor:
             case RunStarted(run_id=run_id):
                 execution = Execution(item, self)
                 self._executions[run_id] = execution
+                self._arrival.set()
+                self._arrival = anyio.Event()
                 group.start_soon(self._execute, execution, name=f"run {run_id}")
             case RunEnded(run_id=run_id):
                 self._executions[run_id].end(item)
@@ -134,11 +149,11 @@ class Executor:
     @contextmanager
     def fenced(self, scope: anyio.CancelScope) -> Iterator[None]:
         """Cancel `scope` when this node loses the epoch."""
-        self._fenced.add(scope)
+        self._fenced[scope] = None
         try:
             yield
         finally:
-            self._fenced.discard(scope)
+            del self._fenced[scope]
 
     def propose(self, command: Command, refused: Callable[[Outcome], None]) -> None:
         """Propose a command; `refused` is called on this loop unless it was committed."""
@@ -194,6 +209,12 @@ class Executor:
         """This node's execution of a run. May be called from any thread."""
         return self._executions.get(run_id)
 
+    async def await_execution(self, run_id: RunId) -> Execution:
+        """This node's execution of a run, as soon as it has heard of it."""
+        while (execution := self._executions.get(run_id)) is None:
+            await self._arrival.wait()
+        return execution
+
     # --- inside
 
     def _act(self, term: int | None) -> None:
@@ -218,6 +239,10 @@ class Executor:
                         raise
                     failure = execution.fail_without_record(error)
                 await execution.finish(result, failure)
+        except Exception as error:
+            # A bug of ours. It must not take the executions of other runs along.
+            logger.exception("node %d: its execution of run %r broke", self.node, execution.run_id)
+            execution.stop("diverged", f"internal error: {error}")
         finally:
             execution.done.set()
 
@@ -245,4 +270,4 @@ class Executor:
         self._write(run_id, "engine", text)
 
     def _write(self, run_id: RunId, stream: Stream | Literal["engine"], text: str) -> None:
-        self._host.write(OutputLine(time.time(), self.node, run_id, stream, text))
+        self._host.write(OutputLine(self._wall_clock(), self.node, run_id, stream, text))

@@ -13,7 +13,7 @@ from raftoral_nb.model import NodeId
 from raftoral_nb.raft import library
 from raftoral_nb.raft.journal import MemoryJournal
 from raftoral_nb.raft.replica import Replica, Timing
-from raftoral_nb.raft.wire import AppendEntries, LogEntry, Message, NextIndex, RequestVote, ResponseVote
+from raftoral_nb.raft.wire import AppendEntries, LogEntry, Message, NextIndex, Outdated, RequestVote, ResponseVote
 from raftoral_nb.simulation.clock import run
 
 NO_OP = b"\x01"
@@ -246,10 +246,10 @@ def test_a_mismatch_is_answered_with_the_start_of_the_conflicting_term() -> None
     on_bench(test)
 
 
-def test_nothing_is_answered_to_a_message_of_an_older_term() -> None:
+def test_a_message_of_an_older_term_is_answered_with_the_newer_term_and_never_acknowledged() -> None:
     def test(bench: Bench) -> None:
         bench.receive(2, append(5, 1, 0, entries(2, 5)))
-        assert bench.receive(3, append(4, 1, 0, entries(2, 4))) == []
+        assert bench.receive(3, append(4, 1, 0, entries(2, 4))) == [Outdated(term=5)]
         assert bench.terms() == [5]
 
     on_bench(test)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from raftoral_nb.model import MAX_ENTRIES_IN_FLIGHT, Committed, Outcome, Rejected, Takeover, Unknown
+from raftoral_nb.raft.replica import Timing
 from raftoral_nb.simulation.clock import run
 
 from .members import Members, committed, registration
@@ -216,5 +217,57 @@ def test_every_proposal_ends_by_its_deadline_however_often_leaders_die() -> None
         applied = members.applied(1)
         assert len(applied) == len(set(applied))
         assert sum(committed(outcome) for outcome in outcomes) <= len(applied)
+
+    on_members(3, test)
+
+
+def test_a_node_that_was_cut_off_does_not_unseat_a_healthy_leader_when_it_returns() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        term = leader.replica.raft.term
+        for number in (1, 2):
+            members.network.cut(3, number)
+        await asyncio.sleep(30)
+        assert members.members[3].replica.raft.term == term  # it asked, and nobody answered
+        members.network.heal_all()
+        assert committed(await members.commit(1))
+        await members.level()
+        assert leader.acting_term == term
+
+    on_members(3, test)
+
+
+def test_a_node_that_only_hears_nothing_does_not_unseat_the_leader_it_does_not_hear() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        term = leader.replica.raft.term
+        members.network.cut(leader.node, 3, both=False)  # what it says still arrives
+        await asyncio.sleep(30)
+        assert leader.acting_term == term
+
+    on_members(3, test)
+
+
+def test_a_node_at_a_higher_term_finds_its_way_back_into_the_cluster() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        members.kill(3)
+        members.journals.of(3).setCurrentTerm(leader.replica.raft.term + 7, None)
+        await members.start(3)
+        assert committed(await members.commit(1))
+        await members.until(lambda: "workflow-1" in members.applied(3))
+        assert (await members.leader()).replica.raft.term > 7
+
+    on_members(3, test)
+
+
+def test_a_leader_without_its_majority_steps_down_within_two_election_timeouts() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        for number in (2, 3):
+            members.network.cut(1, number)
+        begun = members.loop.time()
+        await members.until(lambda: leader.acting_term is None)
+        assert members.loop.time() - begun <= 2 * Timing().election_max
 
     on_members(3, test)

@@ -1,0 +1,92 @@
+"""Asking before campaigning, so that a node that was cut off does not unseat a healthy leader when it returns.
+
+PySyncObj has no pre-vote: whoever hears nothing raises the term, and everybody follows the higher term. Here its election
+deadline never comes due by itself. When it would, this node first asks whether the others would vote for it; only a
+majority of such promises lets PySyncObj campaign. (Raft dissertation, Ongaro 2014, section 9.6.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..model import NodeId
+from .journal import MemoryJournal
+from .library import LEADER, Raft
+from .wire import AppendEntries, Message, Outdated, PreVote, PreVoteGranted
+
+NOW = 0.0
+"""An election deadline that was set on purpose: campaign in the next tick, without asking."""
+
+MARGIN = 0.005
+"""Seconds before the deadline at which it counts as due: PySyncObj must not see it pass between our look and its own."""
+
+
+class Elections:
+    """Decides when one replica's PySyncObj may campaign. `patience` is the shortest election timeout (seconds)."""
+
+    def __init__(
+        self,
+        journal: MemoryJournal,
+        raft: Raft,
+        *,
+        clock: Callable[[], float],
+        peers: tuple[NodeId, ...],
+        patience: float,
+        send: Callable[[NodeId, Message], None],
+    ) -> None:
+        self._journal = journal
+        self._raft = raft
+        self._clock = clock
+        self._peers = peers
+        self._patience = patience
+        self._send = send
+        self._heard_at = float("-inf")
+        # Invariant: the term that the promises in `_promised` are for; they are void in any other.
+        self._asked_term = 0
+        self._promised: set[NodeId] = set()
+
+    def due(self) -> bool:
+        """Whether the election deadline has come, or all but come."""
+        return self._raft.election_deadline <= self._clock() + MARGIN
+
+    def before_tick(self) -> None:
+        """If the deadline is due, ask instead of campaigning, and wait another timeout."""
+        raft = self._raft
+        if raft.role == LEADER or not self._peers or raft.election_deadline == NOW or not self.due():
+            return
+        raft.election_deadline = self._clock() + raft.draw_timeout()
+        if not raft.reachable:
+            return
+        self._asked_term = raft.term + 1
+        self._promised.clear()
+        journal = self._journal
+        question = PreVote(self._asked_term, journal.last_index, journal.term_at(journal.last_index) or 0)
+        for peer in self._peers:
+            self._send(peer, question)
+
+    def heard(self, message: AppendEntries) -> None:
+        """A leader's message came; one of the present term shows that the cluster needs no other."""
+        if message.term >= self._raft.term:
+            self._heard_at = self._clock()
+
+    def outdated(self, message: AppendEntries) -> Outdated | None:
+        """What to tell a leader of an earlier term. Without it, a node at a higher term would never find its way back."""
+        return Outdated(self._raft.term) if message.term < self._raft.term else None
+
+    def asked(self, peer: NodeId, message: PreVote) -> None:
+        """`peer` would campaign: promise it a vote if its log is as good as ours and we, too, hear from no leader."""
+        raft, journal = self._raft, self._journal
+        leader_lives = raft.role == LEADER or self._clock() - self._heard_at < self._patience
+        own = (journal.term_at(journal.last_index) or 0, journal.last_index)
+        if message.term > raft.term and not leader_lives and (message.last_log_term, message.last_log_index) >= own:
+            self._send(peer, PreVoteGranted(message.term))
+
+    def granted(self, peer: NodeId, message: PreVoteGranted) -> None:
+        """`peer` promises its vote; with a majority of promises, campaign."""
+        raft = self._raft
+        if raft.role == LEADER or message.term != self._asked_term or self._asked_term != raft.term + 1:
+            return
+        self._promised.add(peer)
+        if 2 * (len(self._promised) + 1) > len(self._peers) + 1:
+            self._asked_term = 0
+            raft.election_deadline = NOW
