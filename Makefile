@@ -57,6 +57,7 @@ notebooks: $(VENV)/.installed-test ## run the notebooks and write their outputs 
 		--ExecutePreprocessor.kernel_name=python3 \
 		--ExecutePreprocessor.store_widget_state=False \
 		--ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams $(NOTEBOOKS)
 
 bench: $(VENV)/.installed-demo ## measure checkpoints, beside bare PySyncObj
 	$(BIN)/python benchmarks/checkpoint_latency.py

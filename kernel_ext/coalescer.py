@@ -78,7 +78,7 @@ class Coalescer:
     def _painted(self) -> bool:
         try:
             return self._paint()
-        except Exception:  # noqa: BLE001 - a view must never break what it shows
+        except Exception:
             _log.exception("the live view could not be painted")
             return False
 

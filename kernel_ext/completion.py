@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from .parsing import FLAGS, LEADER, LEADER_COMMANDS, LOG_LEVELS, NODE_COMMANDS, SUBCOMMANDS
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
 _LINE: Final = re.compile(r"(?:^|=)\s*%raftoral\s+(?P<rest>.*)$")
+_DOTTED: Final = re.compile(r"[^\W\d]\w*(?:\.\w*)*$")
 _CELL: Final = re.compile(r"^\s*%%workflow\s+(?P<rest>.*)$")
 
 
@@ -25,6 +24,8 @@ class Known:
     workflows: tuple[str, ...] = ()
     run_ids: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
+    python: Callable[[str], Iterable[str]] = lambda _: ()
+    """What Python offers for a name or a dotted name of the notebook."""
 
 
 def offers(rest: str, known: Known) -> list[str] | None:
@@ -87,12 +88,21 @@ def make_matcher(known: Callable[[], Known]) -> Callable[[CompletionContext], Si
             rest = cell["rest"]
             found = workflow_offers(rest, known())
         if found is None:
-            return {"completions": [], "suppress": False}
+            return _python(rest, known())
         return _result(found, rest, context.token)
 
     match.__qualname__ = "raftoral_matcher"
     decorated: Any = context_matcher(identifier="raftoral_matcher")(match)
     return decorated  # type: ignore[no-any-return] # IPython's decorator is untyped
+
+
+def _python(rest: str, known: Known) -> SimpleMatcherResult:
+    """IPython itself completes no Python behind a magic's name."""
+    name = _DOTTED.search(rest)
+    word = name[0] if name else ""
+    matching = list(known.python(word)) if word else []
+    completions = [SimpleCompletion(text=one, type="raftoral") for one in matching]
+    return {"completions": completions, "matched_fragment": word, "suppress": bool(completions)}
 
 
 def _result(found: Iterable[str], rest: str, token: str) -> SimpleMatcherResult:

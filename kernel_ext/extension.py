@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -36,8 +35,7 @@ def load(shell: Any) -> None:
     if shell in _loaded:
         return
     magics = _make_magics(shell)
-    shell.register_magics(magics)
-    shell.configurables.append(magics)
+    shell.register_magics(magics)  # being made with the shell, it is in shell.configurables already
     matcher = make_matcher(magics.session.known)
     if shell.Completer is not None:
         shell.Completer.custom_matchers.append(matcher)
@@ -45,8 +43,6 @@ def load(shell: Any) -> None:
     for kind, bundle in formats.items():
         shell.display_formatter.mimebundle_formatter.for_type(kind, bundle)
     _loaded[shell] = _Loaded(magics, matcher, formats)
-    # The engine's threads end with the process; this is for the views and for a stop that is in order.
-    atexit.register(magics.session.close)
 
 
 def unload(shell: Any) -> None:
@@ -65,7 +61,6 @@ def unload(shell: Any) -> None:
         for name in names:
             manager.magics[place].pop(name, None)
     manager.registry.pop(type(loaded.magics).__name__, None)
-    atexit.unregister(loaded.magics.session.close)
     loaded.magics.session.close()
 
 

@@ -120,7 +120,8 @@ class RaftoralMagics(Magics):
         for registration in self.session.register_pending():
             shows.emit(registration)
         view = self.session.view(cluster, self.refresh_rate)
-        return shows.started(tuple(cluster.nodes), None if view is None else view.model_id, hint)
+        hints = "\n".join(filter(None, (hint, self.session.missing_widgets())))
+        return shows.started(tuple(cluster.nodes), None if view is None else view.model_id, hints)
 
     def _watch(self) -> Shown:
         cluster = self.session.cluster

@@ -26,6 +26,11 @@ NAME: Final = "cluster"
 """The variable of the notebook that holds the running cluster."""
 
 _NO_CLUSTER: Final = "no cluster is running. Start one: %raftoral start"
+_GET_WIDGETS: Final = "for the live view: pip install ipywidgets anywidget"
+
+
+def _have_widgets() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ("ipywidgets", "anywidget"))
 
 
 class Session:
@@ -121,9 +126,14 @@ class Session:
 
     def can_show_widgets(self) -> bool:
         """True in a Jupyter kernel that has the widget packages; a terminal could not show what they draw."""
-        return hasattr(self._shell, "kernel") and all(
-            importlib.util.find_spec(name) is not None for name in ("ipywidgets", "anywidget")
-        )
+        return self._in_kernel() and _have_widgets()
+
+    def missing_widgets(self) -> str:
+        """How to get the live view where only the packages for it are missing, else an empty string."""
+        return _GET_WIDGETS if self._in_kernel() and not _have_widgets() else ""
+
+    def _in_kernel(self) -> bool:
+        return hasattr(self._shell, "kernel")
 
     def view(self, cluster: Cluster, refresh: float) -> ClusterView | None:
         """The live view of this cluster, made if there is none; None where there are no widgets."""
@@ -176,6 +186,10 @@ class Session:
         try:
             cluster = self.cluster
         except MagicError:
-            return Known(workflows=self.pending.names, functions=functions)
+            return Known(workflows=self.pending.names, functions=functions, python=self._python_names)
         runs = tuple(run.run_id for run in cluster.runs())
-        return Known(tuple(cluster.nodes), tuple(cluster.workflows), runs, functions)
+        return Known(tuple(cluster.nodes), tuple(cluster.workflows), runs, functions, self._python_names)
+
+    def _python_names(self, text: str) -> list[str]:
+        completer = self._shell.Completer
+        return list(completer.attr_matches(text) if "." in text else completer.global_matches(text))

@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="raftoral-nb",
         description="Durable workflows replicated by Raft, inside a notebook's kernel.",
-        epilog="In a notebook: %%load_ext raftoral_nb, then %%raftoral? for help.",
+        epilog="In a notebook: %load_ext raftoral_nb, then %raftoral? for help.",
     )
     parser.add_argument("--version", action="version", version=f"raftoral-nb {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)

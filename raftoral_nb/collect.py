@@ -12,7 +12,7 @@ from .state import Run, State
 from .statistics import ClusterStatistics, ExecutionStatistics, NodeStatistics, RunStatistics
 
 if TYPE_CHECKING:
-    from .cluster import Cluster
+    from .host import Host
     from .incarnation import Incarnation
 
 
@@ -38,16 +38,16 @@ def workflows(state: State) -> Mapping[str, tuple[int, ...]]:
     return MappingProxyType({name: tuple(sorted(found)) for name, found in versions.items()})
 
 
-def statistics(cluster: Cluster) -> ClusterStatistics:
+def statistics(host: Host, *, running: bool) -> ClusterStatistics:
     """A snapshot of the whole cluster."""
-    head = cluster._head()
-    leader = cluster.leader
-    leading = cluster._incarnation(leader) if leader is not None else None
+    head = host.head()
+    leader = host.leader
+    leading = host.incarnation(leader) if leader is not None else None
     commit_index = leading.member.replica.raft.commit_index if leading is not None else 0
-    nodes = {number: _node(cluster, number, commit_index) for number in cluster.nodes}
+    nodes = {number: _node(host, number, commit_index) for number in host.numbers}
     return ClusterStatistics(
-        name=cluster.name,
-        running=cluster.running,
+        name=host.name,
+        running=running,
         leader=leader,
         term=max(node.term for node in nodes.values()),
         epoch=head.epoch.term,
@@ -57,10 +57,10 @@ def statistics(cluster: Cluster) -> ClusterStatistics:
         commands=head.commands,
         entries=head.entries,
         checkpoints=head.checkpoints,
-        effects_run=cluster.counters.effects_run,
-        leader_changes=cluster.counters.leader_changes,
-        refused_frames=cluster._network.refused_frames if cluster._network is not None else 0,
-        events=cluster._observers.published,
+        effects_run=host.counters.effects_run,
+        leader_changes=host.counters.leader_changes,
+        refused_frames=host.network.refused_frames if host.network is not None else 0,
+        events=host.observers.published,
     )
 
 
@@ -75,10 +75,10 @@ def _run(run: Run) -> RunStatistics:
     )
 
 
-def _node(cluster: Cluster, number: NodeId, commit_index: int) -> NodeStatistics:
-    incarnation = cluster._incarnation(number)
-    journal = cluster._journals.of(number)
-    count = cluster._incarnation_numbers[number]
+def _node(host: Host, number: NodeId, commit_index: int) -> NodeStatistics:
+    incarnation = host.incarnation(number)
+    journal = host.journals.of(number)
+    count = host.starts[number]
     if incarnation is None:
         return NodeStatistics(
             node=number,

@@ -14,13 +14,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from . import Cluster, ClusterStatistics, Step, WorkflowContext, WorkflowRun, __version__, workflow
 from .errors import RaftoralError
 
 MIN_NODES: Final = 3
 """Fewer cannot lose a node and go on: a majority must remain."""
+
+Output = TypeVar("Output")
 
 WAIT_SECONDS: Final = 30.0
 """How long anything here may take before the demonstration gives up. Normally all of it takes about a second."""
@@ -241,6 +243,8 @@ def _tell_kill(cluster: Cluster, checks: Checks) -> None:
     if not _world.bank_asked.wait(WAIT_SECONDS):
         raise DemoError(f"the bank was not asked within {WAIT_SECONDS:.0f} s")
     # The leader now waits for the bank, and does so until we let the bank answer: the step runs for certain.
+    print("The bank has taken the money and is slow to answer. While the leader waits for it, the leader is killed.")
+    print()
     before = run.steps
     killed = cluster.kill("leader")
     at_kill = run.steps
@@ -292,7 +296,7 @@ def _tell_late_follower(cluster: Cluster, checks: Checks) -> None:
     leader = cluster.wait_for_leader(WAIT_SECONDS)
     late = next(number for number in cluster.nodes if number != leader)
     cluster.hold(late)
-    print(f"node {late} is held: it receives every record, and executes nothing")
+    print(f"Node {late} is held: it receives every record, and executes nothing.")
     print()
     run = cluster.start_workflow(tally, steps)
     total = run.wait_for_completion(WAIT_SECONDS)
@@ -306,7 +310,7 @@ def _tell_late_follower(cluster: Cluster, checks: Checks) -> None:
     result = cluster.nodes[late].result(run.run_id, WAIT_SECONDS)
     released = cluster.statistics()
     print()
-    print(f"node {late} is released")
+    print(f"Node {late} is released.")
     print()
     _print_lanes(released, run)
     print()
@@ -319,7 +323,7 @@ def _tell_late_follower(cluster: Cluster, checks: Checks) -> None:
     checks.expect(f"each of the {steps} effects ran once", _world.effects["count"] == steps)
 
 
-def _expect_same_everywhere(cluster: Cluster, run: WorkflowRun[object], output: object, checks: Checks) -> None:
+def _expect_same_everywhere(cluster: Cluster, run: WorkflowRun[Output], output: Output, checks: Checks) -> None:
     results = [node.result(run.run_id, WAIT_SECONDS) for node in cluster.nodes.values() if node.alive]
     checks.expect(
         f"each of the {len(cluster.nodes)} nodes executed it and came to the same result",

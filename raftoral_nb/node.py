@@ -9,13 +9,15 @@ from .statistics import NodeStatistics
 
 if TYPE_CHECKING:
     from .cluster import Cluster
+    from .host import Host
 
 
 class Node:
     """`cluster.nodes[2]`: what it is, and what can be done to it. The same handle through kills and restarts."""
 
-    def __init__(self, cluster: Cluster, number: NodeId) -> None:
+    def __init__(self, cluster: Cluster, host: Host, number: NodeId) -> None:
         self._cluster = cluster
+        self._host = host
         self._number = number
 
     @property
@@ -26,18 +28,18 @@ class Node:
     @property
     def alive(self) -> bool:
         """Whether it runs (paused and held nodes do)."""
-        return self._cluster._incarnation(self._number) is not None
+        return self._host.incarnation(self._number) is not None
 
     @property
     def paused(self) -> bool:
         """Whether it is frozen."""
-        incarnation = self._cluster._incarnation(self._number)
+        incarnation = self._host.incarnation(self._number)
         return incarnation is not None and incarnation.member.paused
 
     @property
     def held(self) -> bool:
         """Whether its execution of workflows is stopped."""
-        incarnation = self._cluster._incarnation(self._number)
+        incarnation = self._host.incarnation(self._number)
         return incarnation is not None and incarnation.held
 
     def kill(self) -> NodeId:
@@ -74,7 +76,7 @@ class Node:
         Its catch-up queues then show every step recorded before the call, also while it is held. At most `timeout` seconds:
         then `CompletionTimeoutError`. Raises `NodeStateError` if the node is dead, or dies meanwhile.
         """
-        return self._cluster._wait_until_applied(self._number, timeout)
+        return self._host.wait_until_applied(self._number, timeout)
 
     def result(self, run_id: RunId, timeout: float | None = 10.0) -> Any:
         """What this node's own execution of a run came to: waits for its end, at most `timeout` seconds.
@@ -82,7 +84,7 @@ class Node:
         Raises `WorkflowFailedError`, `CompletionTimeoutError`, `NodeStateError` if the node is dead, `RunNotFoundError` if it
         does not know the run, and `NonDeterminismError` if its execution differed from the recorded steps.
         """
-        return self._cluster._node_result(self._number, run_id, timeout)
+        return self._host.node_result(self._number, run_id, timeout)
 
     def __repr__(self) -> str:
         return f"<Node {self._number} of cluster {self._cluster.name!r}>"

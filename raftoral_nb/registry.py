@@ -26,7 +26,7 @@ from .workflow.definitions import Captured, Workflow
 from .workflow.fingerprints import fingerprint
 
 if TYPE_CHECKING:
-    from .cluster import Cluster
+    from .host import Host
 
 
 class Registration(msgspec.Struct, frozen=True):
@@ -41,8 +41,8 @@ class Registration(msgspec.Struct, frozen=True):
 class Registry:
     """Of one cluster; may be called from any thread but the cluster's own, and waits for a majority."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self._lock = threading.Lock()
         self._registering = threading.Lock()
         self._local: dict[tuple[str, int], tuple[Callable[..., Any], Registration]] = {}
@@ -55,8 +55,10 @@ class Registry:
         name, version, fn = _arguments(name, version, fn)
         definitions.validate(fn)
         # One at a time: two threads that register different code under one name must not both take the same next version.
-        if not self._registering.acquire(timeout=self._cluster._proposal_timeout):
-            raise NotAcknowledgedError(f"registering {name!r} waited too long for another registration", may_commit=False)
+        if not self._registering.acquire(timeout=self._host.proposal_timeout):
+            raise NotAcknowledgedError(
+                f"registering {name!r} waited too long for another registration", may_commit=False
+            )
         try:
             return self._register(name, version, fn)
         finally:
@@ -66,11 +68,11 @@ class Registry:
         found = self._unchanged(name, version, fn)
         if found is not None:
             return found
-        head = self._cluster._head()
+        head = self._host.head()
         if version is None:
             version = (head.latest_version(name) or 0) + 1
         definition, captured = definitions.build(name, version, fn)
-        answer = self._cluster._propose(RegisterWorkflow(definition), f"registering {name!r} version {version}")
+        answer = self._host.propose(RegisterWorkflow(definition), f"registering {name!r} version {version}")
         if isinstance(answer, Rejected):
             raise _conflict(head, name, version) if answer.code == "version_in_use" else RaftoralError(answer.reason)
         registration = Registration(name, version, True, captured)
@@ -78,7 +80,7 @@ class Registry:
         return registration
 
     def _unchanged(self, name: str, version: int | None, fn: Callable[..., Any]) -> Registration | None:
-        head = self._cluster._head()
+        head = self._host.head()
         asked = version if version is not None else head.latest_version(name)
         known = head.definitions.get((name, asked)) if asked is not None else None
         if known is None or known.fingerprint != fingerprint(fn):
@@ -117,10 +119,10 @@ class Registry:
             raise RaftoralError(f"a run_id is text of 1 to 200 characters, got {run_id!r}")
         chosen = run_id if run_id is not None else self._new_id(name)
         command = StartRun(chosen, name, definition.version, data)
-        answer = self._cluster._propose(command, f"starting {name!r} as run {chosen!r}")
+        answer = self._host.propose(command, f"starting {name!r} as run {chosen!r}")
         if isinstance(answer, Rejected):
             raise _not_started(answer, chosen)
-        return WorkflowRun(self._cluster, chosen, name, definition.version)
+        return WorkflowRun(self._host, chosen, name, definition.version)
 
     def _resolve(self, workflow: Any, version: int | None) -> tuple[str, int | None]:
         if isinstance(workflow, str):
@@ -133,7 +135,7 @@ class Registry:
         return registration.workflow, registration.version
 
     def _definition(self, name: str, version: int | None) -> Definition:
-        head = self._cluster._head()
+        head = self._host.head()
         asked = version if version is not None else head.latest_version(name)
         definition = head.definitions.get((name, asked)) if asked is not None else None
         if definition is None:
@@ -144,7 +146,7 @@ class Registry:
 
     def _new_id(self, name: str) -> str:
         with self._lock:
-            runs = self._cluster._head().runs
+            runs = self._host.head().runs
             number = self._numbers.get(name, 0) + 1
             while f"{name}-{number}" in runs:
                 number += 1

@@ -16,7 +16,7 @@ from .threads import refuse_on_own_thread
 from .workflow import failures, values
 
 if TYPE_CHECKING:
-    from .cluster import Cluster
+    from .host import Host
 
 O = TypeVar("O")  # noqa: E741 - input and output are I and O everywhere
 
@@ -30,8 +30,8 @@ class WorkflowRun(Generic[O]):
     Handles are cheap and hold no resources. One whose cluster has stopped still knows what was known then.
     """
 
-    def __init__(self, cluster: Cluster, run_id: RunId, workflow: str, version: int) -> None:
-        self._cluster = cluster
+    def __init__(self, host: Host, run_id: RunId, workflow: str, version: int) -> None:
+        self._host = host
         self._run_id = run_id
         self._workflow = workflow
         self._version = version
@@ -54,12 +54,12 @@ class WorkflowRun(Generic[O]):
     @property
     def status(self) -> RunStatus:
         """`running`, `completed` or `failed`, as the most advanced living node knows it."""
-        return self._cluster._run_record(self._run_id).status
+        return self._host.run_record(self._run_id).status
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """The recorded steps so far, in the order they were recorded."""
-        return tuple(self._cluster._run_record(self._run_id).steps)
+        return tuple(self._host.run_record(self._run_id).steps)
 
     def value(self, step: Step | str) -> Any:
         """The decoded value of a recorded step, given as such, by its step_id, or by its key if that is unique.
@@ -92,7 +92,7 @@ class WorkflowRun(Generic[O]):
             endings.append(ending)
             ended.set()
 
-        forget = self._cluster._when_ended(self._run_id, end)
+        forget = self._host.when_ended(self._run_id, end)
         try:
             if not ended.wait(timeout):
                 raise CompletionTimeoutError(f"run {self._run_id!r} has not ended within {timeout} s; it goes on")
@@ -112,7 +112,7 @@ class WorkflowRun(Generic[O]):
             endings.append(ending)
             post(ended.set)
 
-        forget = self._cluster._when_ended(self._run_id, end)
+        forget = self._host.when_ended(self._run_id, end)
         try:
             await wait_for(ended)
         finally:

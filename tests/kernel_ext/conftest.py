@@ -68,7 +68,7 @@ def shell() -> Iterator[InteractiveShell]:
     InteractiveShell.clear_instance()
     config = Config()
     config.HistoryManager.enabled = False  # no file, no thread
-    made = InteractiveShell.instance(config=config)
+    made: Any = InteractiveShell.instance(config=config)
     yield made
     atexit.unregister(made.atexit_operations)
     made.atexit_operations()

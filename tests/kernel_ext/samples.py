@@ -46,7 +46,9 @@ def node(number: int, role: Any = "follower", **changes: Any) -> NodeStatistics:
     return NodeStatistics(**(fields | changes))
 
 
-def run(name: str, workflow: str, steps: int, status: RunStatus = "running", failure: str | None = None) -> RunStatistics:
+def run(
+    name: str, workflow: str, steps: int, status: RunStatus = "running", failure: str | None = None
+) -> RunStatistics:
     return RunStatistics(run_id=name, workflow=workflow, version=1, status=status, steps=steps, failure=failure)
 
 
@@ -85,14 +87,24 @@ def busy_cluster() -> ClusterStatistics:
         node(
             2,
             "leader",
-            runs={"order-1": done, "order-2": execution(12, effects=4), "sweep-1": execution(150), "bad-1": execution(1, status="failed")},
+            runs={
+                "order-1": done,
+                "order-2": execution(12, effects=4),
+                "sweep-1": execution(150),
+                "bad-1": execution(1, status="failed"),
+            },
         ),
         node(
             3,
             applied_index=37,
             entries_behind=5,
             paused=True,
-            runs={"order-1": done, "order-2": execution(9, 3), "sweep-1": execution(149, 1), "bad-1": execution(1, status="failed")},
+            runs={
+                "order-1": done,
+                "order-2": execution(9, 3),
+                "sweep-1": execution(149, 1),
+                "bad-1": execution(1, status="failed"),
+            },
         ),
         node(4, "dead", term=2, log_length=31),
         node(

@@ -20,8 +20,16 @@ from tests.kernel_ext.samples import busy_cluster, quiet_cluster
 STATIC: Final = Path(__file__).resolve().parents[2] / "kernel_ext" / "static"
 
 # As JupyterLab sets them in its two themes.
-LIGHT: Final = {"--jp-ui-font-color1": "rgba(0,0,0,.87)", "--jp-ui-font-color2": "rgba(0,0,0,.54)", "--jp-layout-color1": "#fff"}
-DARK: Final = {"--jp-ui-font-color1": "#fff", "--jp-ui-font-color2": "rgba(255,255,255,.7)", "--jp-layout-color1": "#111"}
+LIGHT: Final = {
+    "--jp-ui-font-color1": "rgba(0,0,0,.87)",
+    "--jp-ui-font-color2": "rgba(0,0,0,.54)",
+    "--jp-layout-color1": "#fff",
+}
+DARK: Final = {
+    "--jp-ui-font-color1": "#fff",
+    "--jp-ui-font-color2": "rgba(255,255,255,.7)",
+    "--jp-layout-color1": "#111",
+}
 
 PAGE: Final = """<!doctype html><meta charset="utf-8"><title>view</title>
 <style>:root {{ {theme} }} body {{ margin: 16px; background: var(--jp-layout-color1, {background}); }}
@@ -41,7 +49,9 @@ window.end = render({{ model: window.model, el: document.getElementById("view") 
 </script></body>"""
 
 
-def page(data: Mapping[str, Any], *, theme: Mapping[str, str] | None = None, dark: bool = False, script: str = "") -> str:
+def page(
+    data: Mapping[str, Any], *, theme: Mapping[str, str] | None = None, dark: bool = False, script: str = ""
+) -> str:
     """A page that draws this snapshot; `script` runs after the first paint, with `model` and `fire(event)` at hand."""
     js = re.sub(r"^export default .*$", "", (STATIC / "view.js").read_text("utf-8"), flags=re.MULTILINE)
     return PAGE.format(

@@ -1,0 +1,389 @@
+"""The engine room of a cluster: its nodes and whoever waits for them, on the consensus thread."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from .collect import Counters
+from .errors import (
+    ClusterError,
+    CompletionTimeoutError,
+    NodeStateError,
+    NonDeterminismError,
+    NotAcknowledgedError,
+    RunNotFoundError,
+    WorkflowFailedError,
+)
+from .incarnation import Incarnation
+from .model import (
+    ClusterEvent,
+    Command,
+    Committed,
+    EffectStarted,
+    EpochChanged,
+    NodeChanged,
+    NodeId,
+    Outcome,
+    OutputLine,
+    Rejected,
+    RunId,
+    Unknown,
+    WorkflowCompleted,
+    WorkflowFailed,
+)
+from .observers import Observers
+from .raft.journal import Journals
+from .raft.memory import MemoryNetwork
+from .raft.network import Network
+from .raft.replica import Timing
+from .raft.tcp import TcpNetwork
+from .raft.wire import new_key
+from .run import Ending
+from .state import Applied, Run, State
+from .threads import LoopThread
+from .workflow import values
+from .workflow.execution import Execution
+
+NetworkKind = Literal["tcp", "memory"]
+
+_NOT_TAKEN = frozenset({"stopped", "no_leader"})
+"""Rejections that say only that the node that was asked could not pass the command on."""
+
+
+class Host:
+    """Owns the consensus thread, the network, the journals and the incarnations of one cluster.
+
+    Methods whose names begin with `on_` are called on the consensus loop; the others may be called from any other thread,
+    and those that wait say so.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        numbers: Sequence[NodeId],
+        *,
+        network: NetworkKind,
+        ports: Mapping[NodeId, int] | None,
+        timing: Timing,
+        proposal_timeout: float,
+    ) -> None:
+        self.name = name
+        self.numbers = tuple(numbers)
+        self.thread = LoopThread(f"{name}-consensus")
+        self.observers = Observers(name)
+        self.counters = Counters()
+        self.journals = Journals()
+        self.network: Network | None = None
+        self.proposal_timeout = proposal_timeout
+        self.starts = dict.fromkeys(self.numbers, 0)
+        """How often each node was started."""
+        self.gone: list[Incarnation] = []
+        """Ended incarnations whose threads may still run user code."""
+        self._network_kind = network
+        self._ports = ports
+        self._timing = timing
+        self._dice = random.Random()
+        self._incarnations: dict[NodeId, Incarnation] = {}
+        # The rest belongs to the consensus loop.
+        self._acting: dict[NodeId, int] = {}
+        self._leader_waiters: list[asyncio.Future[None]] = []
+        self._applied_waiters: list[tuple[NodeId, int, asyncio.Future[None]]] = []
+        self._waiting: dict[RunId, list[Callable[[Ending], None]]] = {}
+        self._last_state = State()
+        self._told_index = 0
+        self._shut = False
+        self._last_actor: NodeId | None = None
+
+    # --- nodes, on the consensus loop
+
+    async def on_open(self) -> None:
+        """Make the network and start every node. Raises `PortInUseError`."""
+        loop = asyncio.get_running_loop()
+        if self._network_kind == "memory":
+            self.network = MemoryNetwork(loop)
+        else:
+            self.network = TcpNetwork(new_key(), self._ports)
+        for number in self.numbers:
+            await self.on_boot(number)
+
+    async def on_boot(self, number: NodeId) -> None:
+        """Start a node from its journal. Raises `NodeStateError` if it is alive."""
+        assert self.network is not None
+        if number in self._incarnations:  # another thread was quicker
+            raise NodeStateError(f"node {number} is alive; kill it first, then restart it")
+        self.starts[number] += 1
+        count = self.starts[number]
+        incarnation = Incarnation(
+            number,
+            self.numbers,
+            count,
+            host=self,
+            consensus=self.thread,
+            loop=asyncio.get_running_loop(),
+            journal=self.journals.of(number),
+            dice=self._dice,
+            timing=self._timing,
+            name=self.name,
+        )
+        self._incarnations[number] = incarnation
+        try:
+            await incarnation.start(self.network)
+        except BaseException:
+            self.on_retire(number)
+            raise
+        self.tell(NodeChanged(number, "started" if count == 1 else "restarted"))
+
+    async def on_shut(self) -> None:
+        """End every node and the network; whoever waits is told."""
+        self._shut = True
+        for number in tuple(self._incarnations):
+            self.on_retire(number)
+            self.tell(NodeChanged(number, "stopped"))
+        if self.network is not None:
+            await self.network.close()
+        for callbacks in tuple(self._waiting.values()):
+            for callback in tuple(callbacks):
+                callback(ClusterError(f"cluster {self.name!r} was stopped before the run ended"))
+        self._waiting.clear()
+        for waiter in self._leader_waiters:
+            if not waiter.done():
+                waiter.set_exception(ClusterError(f"cluster {self.name!r} was stopped"))
+
+    async def on_await_leader(self) -> NodeId:
+        """Wait until a node acts."""
+        while (leader := self.leader) is None:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._leader_waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._leader_waiters.remove(waiter)
+        return leader
+
+    @property
+    def leader(self) -> NodeId | None:
+        """The node that holds the latest epoch and may act now; None while there is no such node. From any thread."""
+        acting = [
+            (term, number)
+            for number, term in tuple(self._acting.items())
+            if (incarnation := self._incarnations.get(number)) is not None and not incarnation.member.paused
+        ]
+        return max(acting)[1] if acting else None
+
+    # --- from the incarnations (incarnation.IncarnationHost)
+
+    def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
+        """Whoever waits for a node to get here is told; the first node to apply an entry makes its events known."""
+        for who, wanted, waiter in self._applied_waiters:
+            incarnation = self._incarnations.get(who)
+            if incarnation is not None and incarnation.member.state.index >= wanted and not waiter.done():
+                waiter.set_result(None)
+        if index <= self._told_index:
+            return
+        self._told_index = index
+        for one in applied:
+            for event in one.events:
+                match event:
+                    case EpochChanged(node=actor):
+                        if self._last_actor not in (None, actor):
+                            self.counters.leader_changes += 1
+                        self._last_actor = actor
+                    case WorkflowCompleted(run_id=run_id, result=result):
+                        self._end_waits(run_id, result)
+                    case WorkflowFailed(run_id=run_id, failure=failure):
+                        self._end_waits(run_id, failure)
+                    case _:
+                        pass
+                self.tell(event)
+
+    def acting_changed(self, node: NodeId, term: int | None) -> None:
+        """Keep who acts."""
+        if term is None:
+            self._acting.pop(node, None)
+            return
+        self._acting[node] = term
+        for waiter in self._leader_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def node_failed(self, node: NodeId) -> None:
+        """A broken node counts as killed."""
+        if node in self._incarnations:
+            self.on_retire(node)
+            self.tell(NodeChanged(node, "killed"))
+
+    def tell(self, event: ClusterEvent) -> None:
+        """Publish an event."""
+        if isinstance(event, EffectStarted):
+            self.counters.effects_run += 1
+        self.observers.publish(event)
+
+    def write(self, line: OutputLine) -> None:
+        """Keep a line of output."""
+        self.observers.write(line)
+
+    # --- looking at nodes and runs
+
+    def incarnation(self, number: NodeId) -> Incarnation | None:
+        """The living incarnation of a node."""
+        return self._incarnations.get(number)
+
+    def alive(self, number: NodeId, done_to_it: str) -> Incarnation:
+        """The living incarnation of a node; raises `NodeStateError` if it is dead."""
+        incarnation = self._incarnations.get(number)
+        if incarnation is None:
+            raise NodeStateError(f"node {number} is dead and cannot be {done_to_it}; restart it first")
+        return incarnation
+
+    def on_retire(self, number: NodeId) -> bool:
+        """End a node; False if it had ended already."""
+        incarnation = self._incarnations.pop(number, None)
+        if incarnation is not None:
+            self._last_state = max(self._last_state, incarnation.member.state, key=lambda state: state.index)
+            incarnation.close()
+            self.gone.append(incarnation)
+        for who, _, waiter in self._applied_waiters:
+            if who == number and not waiter.done():
+                waiter.set_exception(NodeStateError(f"node {number} was stopped while it was waited for"))
+        return incarnation is not None
+
+    def head(self) -> State:
+        """The state of the most advanced living node; when none lives, the last one that was."""
+        states = [incarnation.member.state for incarnation in tuple(self._incarnations.values())]
+        return max([*states, self._last_state], key=lambda state: state.index)
+
+    def run_record(self, run_id: RunId) -> Run:
+        """What is recorded of a run; raises `RunNotFoundError`."""
+        record = self.head().runs.get(run_id)
+        if record is None:
+            raise RunNotFoundError(f"no run {run_id!r} is known: it was never started, or its records were evicted")
+        return record
+
+    def when_ended(self, run_id: RunId, callback: Callable[[Ending], None]) -> Callable[[], None]:
+        """Have `callback(ending)` called once, on the consensus loop or right now; returns what forgets it."""
+        if not self.thread.alive:
+            callback(self._ending_after_stop(run_id))
+            return _nothing
+
+        def watch() -> None:
+            record = self.head().runs.get(run_id)
+            if self._shut:
+                callback(self._ending_after_stop(run_id))
+            elif record is None:
+                callback(RunNotFoundError(f"no run {run_id!r} is known: its records were evicted"))
+            elif record.result is not None:
+                callback(record.result)
+            elif record.failure is not None:
+                callback(record.failure)
+            else:
+                self._waiting.setdefault(run_id, []).append(callback)
+
+        def forget() -> None:
+            callbacks = self._waiting.get(run_id, [])
+            if callback in callbacks:
+                callbacks.remove(callback)
+
+        try:
+            self.thread.call(watch)
+        except ClusterError:
+            callback(self._ending_after_stop(run_id))
+        return lambda: self.thread.post(forget)
+
+    def _ending_after_stop(self, run_id: RunId) -> Ending:
+        record = self.head().runs.get(run_id)
+        ending = None if record is None else record.result if record.result is not None else record.failure
+        return ClusterError(f"cluster {self.name!r} stopped before the run ended") if ending is None else ending
+
+    def _end_waits(self, run_id: RunId, ending: Ending) -> None:
+        for callback in self._waiting.pop(run_id, ()):
+            callback(ending)
+
+    def wait_until_applied(self, number: NodeId, timeout: float) -> int:
+        """Wait until a node has applied what the others have now; returns its index. Raises `CompletionTimeoutError`."""
+        incarnation = self.alive(number, "waited for")
+
+        async def wait() -> int:
+            target = self.head().index
+            if incarnation.member.state.index < target:
+                waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                entry = (number, target, waiter)
+                self._applied_waiters.append(entry)
+                try:
+                    await waiter
+                finally:
+                    self._applied_waiters.remove(entry)
+            return incarnation.member.state.index
+
+        try:
+            return self.thread.run(wait, timeout=timeout)
+        except TimeoutError:
+            raise CompletionTimeoutError(
+                f"node {number} has not applied what the others have within {timeout} s; does it reach the leader?"
+            ) from None
+
+    def node_result(self, number: NodeId, run_id: RunId, timeout: float | None) -> Any:
+        """Wait for what a node's own execution of a run comes to. See `Node.result`."""
+        incarnation = self.alive(number, "asked")
+
+        self.run_record(run_id)
+
+        async def wait() -> Execution:
+            execution = await incarnation.executor.await_execution(run_id)
+            await execution.done.wait()
+            return execution
+
+        try:
+            execution = incarnation.thread.run(wait, timeout=timeout)
+        except TimeoutError:
+            raise CompletionTimeoutError(
+                f"node {number} has not finished its execution of run {run_id!r} within {timeout} s"
+            ) from None
+        if execution.status in ("diverged", "superseded"):
+            raise NonDeterminismError(f"node {number} stopped executing run {run_id!r}: {execution.reason}")
+        if execution.status == "failed" and execution.failure is not None:
+            raise WorkflowFailedError(run_id, execution.failure)
+        if execution.status == "running" or execution.result is None:
+            raise NodeStateError(f"node {number} was stopped before its execution of run {run_id!r} ended")
+        return values.decode(execution.result, what=f"result of run {run_id!r} on node {number}")
+
+    def propose(self, command: Command, what: str) -> Committed | Rejected:
+        """Propose a command by way of whichever node can, and wait. Raises `NotAcknowledgedError` at the deadline."""
+        outcome = self.thread.run(self.on_ask, command)
+        if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN):
+            return outcome
+        raise NotAcknowledgedError(
+            f"{what} was not acknowledged within {self.proposal_timeout} s: {outcome.reason}; a majority of the "
+            f"{len(self.numbers)} nodes must run and reach each other",
+            may_commit=isinstance(outcome, Unknown),
+        )
+
+    async def on_ask(self, command: Command) -> Outcome:
+        """Propose a command by way of whichever node can; its outcome within `proposal_timeout`."""
+        # Every command that comes this way says the same thing when it is said twice, so another node may say it again.
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.proposal_timeout
+        sent = False
+        while True:
+            incarnation = self._spokesman()
+            left = deadline - loop.time()
+            if incarnation is None or left <= 0:
+                reason = "no node runs, or all are paused" if incarnation is None else "the time is up"
+                return Unknown(reason) if sent else Rejected(reason, "no_leader")
+            outcome = await incarnation.ask(command, left)
+            if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN):
+                return outcome
+            sent = sent or isinstance(outcome, Unknown)
+
+    def _spokesman(self) -> Incarnation | None:
+        leader = self.leader
+        if leader is not None:
+            return self._incarnations[leader]
+        awake = [one for one in self._incarnations.values() if not one.member.paused]
+        return awake[0] if awake else None
+
+
+def _nothing() -> None:
+    pass

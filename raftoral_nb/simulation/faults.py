@@ -1,0 +1,223 @@
+"""What goes wrong, when: a schedule is a list of faults with a beginning and an end, made from the seed alone.
+
+Because it is data, a schedule can be printed, run again, and shrunk: any fault may be left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from ..model import NodeId
+from .dice import SeededDice
+
+LEADER: Final = 0
+"""In place of a node's number: whichever node acts when the fault begins (node 1 if none does)."""
+
+KINDS: Final = (
+    "cut",
+    "asymmetric cut",
+    "isolation",
+    "partition",
+    "reset",
+    "slow link",
+    "kill",
+    "disk crash",
+    "pause",
+    "hold",
+    "stall",
+    "clock",
+)
+"""`stall`: a node's own thread, on which workflows run, does nothing for a while. `hold`: its executions wait.
+`disk crash`: a kill inside the disk operation that comes after `amount` more of them."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One fault: it begins at `at` and ends `seconds` later (virtual seconds since the beginning).
+
+    `nodes` are whom it befalls: the first end of a link and the second; one side of a partition; the node. `amount` is the
+    clock's rate, the seconds a slow link adds, or the disk operations until a crash.
+    """
+
+    at: float
+    kind: str
+    nodes: tuple[NodeId, ...]
+    seconds: float
+    amount: float = 0.0
+
+    def __str__(self) -> str:
+        names = ", ".join("the leader" if node == LEADER else f"node {node}" for node in self.nodes)
+        amount = f" {self.amount:g}" if self.amount else ""
+        return f"{self.at:8.3f} s  {self.kind}{amount}: {names}, for {self.seconds:.3f} s"
+
+
+class Conditions(msgspec.Struct, frozen=True):
+    """What is so during the whole simulation: message delays, clock rates, thread lags (all in seconds but the rates)."""
+
+    quickest: float = 0.001
+    slowest: float = 0.01
+    clock_spread: float = 0.0
+    """Clocks run between 1 - spread and 1 + spread."""
+    lag: float = 0.0
+    """The longest delay of a call from one of a node's threads to the other."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """All that a seed decides before it begins."""
+
+    schedule: str
+    nodes: int
+    conditions: Conditions
+    faults: tuple[Fault, ...]
+
+
+Weights = Mapping[str, float]
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """What a named schedule is made of: how often each kind of fault, and under which conditions."""
+
+    weights: dict[str, float]
+    gap: float
+    """Mean seconds between the beginnings of two faults."""
+    slowest: tuple[float, float] = (0.005, 0.03)
+    """The longest message delay is drawn from this range."""
+    clock_spread: float = 0.0
+    lag: float = 0.0
+
+
+ALL: Final[Weights] = {
+    "cut": 2,
+    "asymmetric cut": 3,
+    "isolation": 3,
+    "partition": 2,
+    "reset": 3,
+    "slow link": 2,
+    "kill": 3,
+    "disk crash": 3,
+    "pause": 3,
+    "hold": 1,
+    "stall": 1,
+    "clock": 1,
+}
+
+SCHEDULES: Final[dict[str, Recipe]] = {
+    "delays": Recipe({"slow link": 5, "reset": 1, "asymmetric cut": 1, "isolation": 1}, 2.0, slowest=(0.08, 0.25)),
+    "partitions": Recipe({"partition": 4, "isolation": 4, "cut": 2, "asymmetric cut": 4}, 2.2),
+    "crashes": Recipe({"kill": 5, "disk crash": 5, "reset": 1}, 2.0),
+    "pauses": Recipe({"pause": 6, "hold": 2, "stall": 3, "isolation": 1}, 2.0, lag=0.02),
+    "clocks": Recipe(
+        {"clock": 5, "pause": 1, "isolation": 2, "kill": 1, "asymmetric cut": 1}, 2.0, clock_spread=0.15
+    ),
+    "resets": Recipe({"reset": 8, "slow link": 2, "isolation": 1, "kill": 1}, 1.2, slowest=(0.02, 0.1)),
+    "leaders": Recipe({"kill": 3, "isolation": 3, "pause": 3, "disk crash": 2}, 2.2, slowest=(0.01, 0.08), lag=0.01),
+    "mixed": Recipe(dict(ALL), 1.8, slowest=(0.01, 0.15), clock_spread=0.1, lag=0.02),
+}
+"""The schedules by name. A seed without a name gets one of them by turns."""
+
+FAULT_SECONDS: Final = 52.0
+"""Faults begin within so many seconds; then everything is healed."""
+
+
+def plan(seed: int, *, nodes: int | None = None, schedule: str | None = None) -> Plan:
+    """What happens under a seed. Unless they are given, a seed has its own schedule and 3 nodes (two thirds) or 5."""
+    names = tuple(SCHEDULES)
+    name = schedule if schedule is not None else names[seed % len(names)]
+    dice = SeededDice(seed, "plan", name, nodes or 0)
+    count = nodes if nodes is not None else (5 if dice.happens(1 / 3) else 3)
+    recipe = SCHEDULES[name]
+    conditions = Conditions(
+        quickest=0.0005 + 0.002 * dice.random(),
+        slowest=dice.between(*recipe.slowest),
+        clock_spread=recipe.clock_spread * dice.random(),
+        lag=recipe.lag * dice.random(),
+    )
+    return Plan(name, count, conditions, tuple(_faults(dice, recipe, count)))
+
+
+def _faults(dice: SeededDice, recipe: Recipe, count: int) -> list[Fault]:
+    kinds = [kind for kind in KINDS if kind in recipe.weights]
+    total = sum(recipe.weights[kind] for kind in kinds)
+    faults: list[Fault] = []
+    at = 1.0 + dice.random()
+    # Some seeds have quick successions, some have quiet times in which logs grow apart.
+    gap = recipe.gap * dice.between(0.6, 1.3)
+    while at < FAULT_SECONDS:
+        drawn = dice.random() * total
+        for kind in kinds:
+            drawn -= recipe.weights[kind]
+            if drawn < 0:
+                break
+        faults.append(_MAKERS[kind](dice, round(at, 3), count))
+        at += gap * dice.between(0.1, 1.9)
+    return faults
+
+
+def _someone(dice: SeededDice, count: int) -> NodeId:
+    """A node, and the leader as often as not: that is where it hurts."""
+    return LEADER if dice.happens(0.5) else 1 + dice.below(count)
+
+
+def _pair(dice: SeededDice, count: int) -> tuple[NodeId, ...]:
+    if dice.happens(0.4):
+        return (LEADER, 1 + dice.below(count))
+    first, second = dice.some(range(1, count + 1), 2)
+    return (first, second) if dice.happens(0.5) else (second, first)
+
+
+def _link(kind: str, low: float, high: float) -> Callable[[SeededDice, float, int], Fault]:
+    def make(dice: SeededDice, at: float, count: int) -> Fault:
+        return Fault(at, kind, _pair(dice, count), round(dice.between(low, high), 3))
+
+    return make
+
+
+def _on_node(kind: str, low: float, high: float) -> Callable[[SeededDice, float, int], Fault]:
+    def make(dice: SeededDice, at: float, count: int) -> Fault:
+        # Short ones and long ones: squared, so that there are more short ones.
+        return Fault(at, kind, (_someone(dice, count),), round(low + (high - low) * dice.random() ** 2, 3))
+
+    return make
+
+
+def _slow(dice: SeededDice, at: float, count: int) -> Fault:
+    seconds = round(dice.between(1.0, 6.0), 3)
+    return Fault(at, "slow link", _pair(dice, count), seconds, round(dice.between(0.05, 0.6), 3))
+
+
+def _partition(dice: SeededDice, at: float, count: int) -> Fault:
+    side = dice.some(range(1, count + 1), 1 + dice.below(count - 1))
+    return Fault(at, "partition", side, round(dice.between(0.3, 4.0), 3))
+
+
+def _disk_crash(dice: SeededDice, at: float, count: int) -> Fault:
+    operations = 1 + dice.below(20)
+    return Fault(at, "disk crash", (_someone(dice, count),), round(dice.between(0.1, 3.0), 3), operations)
+
+
+def _clock(dice: SeededDice, at: float, count: int) -> Fault:
+    rate = round(dice.pick((0.7, 0.85, 0.95, 1.05, 1.2, 1.5)), 3)
+    return Fault(at, "clock", (_someone(dice, count),), round(dice.between(1.0, 8.0), 3), rate)
+
+
+_MAKERS: Final[dict[str, Callable[[SeededDice, float, int], Fault]]] = {
+    "cut": _link("cut", 0.2, 4.0),
+    "asymmetric cut": _link("asymmetric cut", 0.2, 4.0),
+    "isolation": _on_node("isolation", 0.2, 5.0),
+    "partition": _partition,
+    "reset": _link("reset", 0.0, 0.0),
+    "slow link": _slow,
+    "kill": _on_node("kill", 0.05, 5.0),
+    "disk crash": _disk_crash,
+    "pause": _on_node("pause", 0.1, 5.0),
+    "hold": _on_node("hold", 0.2, 5.0),
+    "stall": _on_node("stall", 0.05, 2.0),
+    "clock": _clock,
+}
+
+
+def described(faults: Sequence[Fault]) -> str:
+    """The faults, one a line."""
+    return "\n".join(map(str, faults))

@@ -1,0 +1,196 @@
+"""Brings a plan's faults about, ends them, and heals everything in the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..model import NodeId
+from .faults import KINDS, LEADER, Fault
+
+if TYPE_CHECKING:
+    from .run import Simulation
+
+End = Callable[[], None]
+
+
+class Faulty:
+    """The faults of one simulation. One that makes no sense when its time comes (the node is dead already) is left out."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.counts = dict.fromkeys(KINDS, 0)
+        self._simulation = simulation
+        self._network = simulation.network
+        self._ends: dict[int, tuple[asyncio.TimerHandle, End]] = {}
+        self._number = 0
+        self._restart_after: dict[NodeId, float] = {}
+        self._begin = {
+            "cut": self._cut,
+            "asymmetric cut": self._asymmetric_cut,
+            "isolation": self._isolation,
+            "partition": self._partition,
+            "reset": self._reset,
+            "slow link": self._slow_link,
+            "kill": self._kill,
+            "disk crash": self._disk_crash,
+            "pause": self._pause,
+            "hold": self._hold,
+            "stall": self._stall,
+            "clock": self._clock,
+        }
+        self._healed = False
+
+    def schedule(self, faults: Sequence[Fault]) -> None:
+        """Set the time of each."""
+        loop = self._simulation.loop
+        begin = loop.time()
+        for fault in faults:
+            loop.call_at(begin + fault.at, self._befall, fault)
+
+    def heal(self) -> None:
+        """End every fault now; there are no more."""
+        self._healed = True
+        self._restart_after.clear()
+        simulation = self._simulation
+        simulation.note(0, "healed", "")
+        for store in simulation.stores.values():
+            store.crash_after(0)
+        for timer, end in list(self._ends.values()):
+            timer.cancel()
+            end()
+        self._ends.clear()
+        self._network.heal_all()
+        for number in simulation.numbers:
+            simulation.start_node(number)
+            simulation.nodes[number].clock.set_rate(1.0)
+
+    def power_cut(self, number: NodeId) -> None:
+        """A node crashed inside a disk operation."""
+        self._simulation.end_node(number, "crashed in a disk operation")
+        seconds = self._restart_after.pop(number, 0.0)
+        self.counts["disk crash"] += 1
+        self._later(seconds, lambda: self._simulation.start_node(number))
+
+    def _befall(self, fault: Fault) -> None:
+        if self._healed:
+            return
+        nodes = tuple(self._simulation.acting or 1 if node == LEADER else node for node in fault.nodes)
+        if any(node not in self._simulation.numbers for node in nodes):
+            return
+        end = self._begin[fault.kind](fault, nodes)
+        if end is None:
+            return
+        if fault.kind != "disk crash":
+            self.counts[fault.kind] += 1
+            if fault.kind != "kill":
+                text = f"{', '.join(map(str, nodes))} for {fault.seconds:g} s"
+                self._simulation.note(0, fault.kind, text + (f" ({fault.amount:g})" if fault.amount else ""))
+        self._later(fault.seconds, end)
+
+    def _later(self, seconds: float, end: End) -> None:
+        self._number += 1
+        number = self._number
+
+        def finish() -> None:
+            self._ends.pop(number, None)
+            end()
+
+        loop = self._simulation.loop
+        self._ends[number] = (loop.call_later(seconds, finish), end)
+
+    # --- each returns how it ends, or None if it cannot begin
+
+    def _cut_lanes(self, lanes: Sequence[tuple[NodeId, NodeId]]) -> End | None:
+        if not lanes:
+            return None
+        for source, target in lanes:
+            self._network.cut_lane(source, target)
+
+        def end() -> None:
+            for source, target in lanes:
+                self._network.mend_lane(source, target)
+
+        return end
+
+    def _cut(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
+        a, b = nodes
+        return self._cut_lanes([(a, b), (b, a)]) if a != b else None
+
+    def _asymmetric_cut(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
+        a, b = nodes
+        return self._cut_lanes([(a, b)]) if a != b else None
+
+    def _isolation(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
+        return self._partition(fault, nodes)
+
+    def _partition(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
+        others = [number for number in self._simulation.numbers if number not in nodes]
+        return self._cut_lanes([lane for a in nodes for b in others for lane in ((a, b), (b, a))])
+
+    def _reset(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
+        a, b = nodes
+        if a == b or not {a, b} <= self._simulation.nodes.keys():
+            return None
+        self._network.reset(a, b)
+        return _nothing
+
+    def _slow_link(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
+        a, b = nodes
+        if a == b:
+            return None
+        self._network.slow_down(a, b, fault.amount)
+        return lambda: self._network.speed_up(a, b)
+
+    def _kill(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
+        (number,) = nodes
+        if number not in self._simulation.nodes:
+            return None
+        self._simulation.end_node(number, "killed")
+        return lambda: self._simulation.start_node(number)
+
+    def _disk_crash(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
+        (number,) = nodes
+        if number in self._simulation.nodes:
+            self._restart_after[number] = fault.seconds
+            self._simulation.stores[number].crash_after(int(fault.amount))
+        return None
+
+    def _pause(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
+        node = self._simulation.nodes.get(nodes[0])
+        if node is None or node.member.paused:
+            return None
+        node.incarnation.pause()
+
+        def end() -> None:
+            if not node.gone and node.member.paused:
+                self._simulation.note(node.number, "resumed", "")
+                node.incarnation.resume()
+
+        return end
+
+    def _hold(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
+        node = self._simulation.nodes.get(nodes[0])
+        if node is None or node.incarnation.held:
+            return None
+        node.incarnation.hold()
+        return lambda: None if node.gone else node.incarnation.release()
+
+    def _stall(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
+        node = self._simulation.nodes.get(nodes[0])
+        if node is None:
+            return None
+        node.thread.stall(fault.seconds)
+        return _nothing
+
+    def _clock(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
+        node = self._simulation.nodes.get(nodes[0])
+        if node is None:
+            return None
+        before = node.clock.rate
+        node.clock.set_rate(fault.amount)
+        return lambda: None if node.gone else node.clock.set_rate(before)
+
+
+def _nothing() -> None:
+    """It ended when it began."""

@@ -1,0 +1,302 @@
+"""What must hold at every step of a simulation, whatever goes wrong in it.
+
+The checker is told of every appended, deleted and applied entry, every change of role and of the right to act, every
+hand-over and every effect. It keeps its own small account of all that and does not ask the engine's rules whether the
+engine keeps them. A violation is noted once per kind and place; the simulation goes on, so that one seed may show several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..model import (
+    CheckpointSet,
+    CommandRefused,
+    Committed,
+    EffectStarted,
+    EndRun,
+    EpochChanged,
+    NodeId,
+    ProposalId,
+    RunId,
+    SetCheckpoint,
+    Step,
+    StepId,
+    Takeover,
+    WorkflowCompleted,
+    WorkflowFailed,
+)
+from ..raft.journal import MemoryJournal
+from ..state import Applied
+from ..workflow.handover import RunStarted, StepRecorded
+
+if TYPE_CHECKING:
+    from ..workflow.handover import HandedOver
+    from .node import SimulatedNode
+
+MAX_VIOLATIONS = 50
+"""Violations noted per simulation; one is enough to fail."""
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """Something that must never be. `time` is in virtual seconds since the beginning."""
+
+    time: float
+    invariant: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.text} (at {self.time:.3f} s)"
+
+
+class Checker:
+    """Watches one simulation. `now()` gives the virtual time."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.journals: dict[NodeId, MemoryJournal] = {}
+        self.violations: list[Violation] = []
+        self._seen: set[tuple[str, object]] = set()
+        # The log as the first node that applied an entry saw it: index -> (term, data).
+        self.committed: dict[int, tuple[int, bytes]] = {}
+        self.last_committed = 0
+        # Every entry that any journal ever held: (index, term) -> data and the term before it.
+        self._appended: dict[tuple[int, int], bytes] = {}
+        self._leaders: dict[int, NodeId] = {}
+        self._actors: dict[int, NodeId] = {}
+        self._carried_out: dict[ProposalId, int] = {}
+        # What the log says, told by its first applier.
+        self._epoch: tuple[NodeId, int] = (0, 0)
+        self._epochs_begin: dict[int, tuple[int, int]] = {}
+        self._positions: dict[tuple[RunId, StepId], int] = {}
+        self.records: dict[tuple[RunId, StepId], tuple[int, Step]] = {}
+        self.run_steps: dict[RunId, list[StepId]] = {}
+        self.ended: dict[RunId, int] = {}
+        self._handed_over: dict[tuple[NodeId, int], dict[RunId, int]] = {}
+
+    def violated(self, invariant: str, text: str, place: object = None) -> None:
+        """Note a violation, once per kind and place."""
+        key = (invariant, place if place is not None else text)
+        if key not in self._seen and len(self.violations) < MAX_VIOLATIONS:
+            self._seen.add(key)
+            self.violations.append(Violation(round(self._now(), 6), invariant, text))
+
+    # --- journals (disk.JournalWatch)
+
+    def added(self, node: NodeId, data: bytes, index: int, term: int) -> None:
+        """A journal got an entry: two entries of one index and term are the same one."""
+        known = self._appended.setdefault((index, term), data)
+        if known is not data and known != data:
+            self.violated("log matching", f"node {node} holds another entry {index} of term {term} than others")
+
+    def deleted(self, node: NodeId, index: int, last: int) -> None:
+        """A journal lost entries to a conflict: none of them may be committed."""
+        if index > self.last_committed:
+            return
+        journal = self.journals.get(node)
+        if journal is None:
+            return
+        for at in range(index, min(last, self.last_committed) + 1):
+            known = self.committed.get(at)
+            if known is not None and journal.term_at(at) == known[0]:
+                self.violated(
+                    "committed entries stay", f"node {node} deleted entry {at} of term {known[0]}, which is committed", at
+                )
+                return
+
+    # --- consensus
+
+    def role_changed(self, node: SimulatedNode, role: str, term: int) -> None:
+        """A node became a leader: the only one of its term, and with everything that was committed before."""
+        if role != "leader":
+            return
+        other = self._leaders.setdefault(term, node.number)
+        if other != node.number:
+            self.violated("one leader per term", f"nodes {other} and {node.number} both led term {term}", term)
+        last = self.last_committed
+        if last and node.journal.term_at(last) != self.committed[last][0]:
+            self.violated(
+                "what was committed stays",
+                f"node {node.number} leads term {term} without the committed entry {last} of term "
+                f"{self.committed[last][0]}",
+                term,
+            )
+
+    def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
+        """A node may act: alone in its term, and after its own takeover was applied to its own state."""
+        if term is None:
+            return
+        other = self._actors.setdefault(term, node.number)
+        if other != node.number:
+            self.violated("one acting epoch", f"nodes {other} and {node.number} both act in term {term}", term)
+        epoch = node.member.state.epoch
+        if (epoch.node, epoch.term) != (node.number, term):
+            self.violated(
+                "acting needs its takeover applied",
+                f"node {node.number} acts in term {term} while the epoch it applied is that of node {epoch.node} in "
+                f"term {epoch.term}",
+                (node.number, term),
+            )
+
+    def applied(self, node: SimulatedNode, index: int, applied: Sequence[Applied]) -> None:
+        """A node applied an entry: it is the one that others applied there."""
+        position = index - node.journal.first_index
+        data, _, term = node.journal[position]
+        known = self.committed.get(index)
+        if known is None:
+            self.committed[index] = (term, data)
+            if index > self.last_committed:
+                self.last_committed = index
+            self._account(index, applied)
+        elif known[0] != term or (known[1] is not data and known[1] != data):
+            self.violated(
+                "applied sequences are prefixes of one another",
+                f"node {node.number} applied at index {index} an entry of term {term}, others one of term {known[0]}",
+                index,
+            )
+            return
+        for one in applied:
+            self._check_answer(node, index, one)
+
+    def _check_answer(self, node: SimulatedNode, index: int, one: Applied) -> None:
+        """On every node: a proposal is carried out at one index only."""
+        id_ = one.proposal.id
+        if id_ is None:
+            return
+        answer = one.answer
+        if isinstance(answer, Committed):
+            carried_out = answer.index == index
+        else:
+            carried_out = bool(one.events)
+        if carried_out and self._carried_out.setdefault(id_, index) != index:
+            self.violated(
+                "nothing is applied twice",
+                f"node {node.number} carried proposal {id_.client}/{id_.number} out at index {index}, and it was carried "
+                f"out at {self._carried_out[id_]}",
+                id_,
+            )
+
+    def _account(self, index: int, applied: Sequence[Applied]) -> None:
+        """The first time an entry is applied anywhere: what it did is held against rules of our own."""
+        for one in applied:
+            if not one.events or isinstance(one.events[0], CommandRefused):
+                continue
+            command = one.proposal.command
+            match command:
+                case Takeover(node=node, term=term):
+                    self._took_over(index, node, term)
+                case SetCheckpoint(run_id=run_id, step=step):
+                    self._check_author(index, f"step {step.step_id!r} of run {run_id!r}", step.node, step.epoch)
+                case EndRun(run_id=run_id, node=node, epoch=epoch):
+                    self._check_author(index, f"the end of run {run_id!r}", node, epoch)
+                case _:
+                    pass
+            for event in one.events:
+                match event:
+                    case CheckpointSet(run_id=run_id, step=step):
+                        self._recorded(index, run_id, step)
+                    case WorkflowCompleted(run_id=run_id) | WorkflowFailed(run_id=run_id):
+                        if run_id in self.ended:
+                            self.violated("a run ends once", f"run {run_id!r} ended at {self.ended[run_id]} and {index}")
+                        self.ended[run_id] = index
+                    case EpochChanged(node=node, term=term) if (node, term) != self._epoch:
+                        self.violated("epochs come from takeovers", f"entry {index} made an epoch of node {node}")
+                    case _:
+                        pass
+
+    def _took_over(self, index: int, node: NodeId, term: int) -> None:
+        if term <= self._epoch[1]:
+            self.violated("epochs rise", f"entry {index} made term {term} an epoch after term {self._epoch[1]}", index)
+        leader = self._leaders.get(term)
+        if leader is not None and leader != node:
+            self.violated("one acting epoch", f"node {node} took over in term {term}, which node {leader} led", term)
+        self._epoch = (node, term)
+        self._epochs_begin[term] = (index, len(self.records))
+
+    def _check_author(self, index: int, what: str, node: NodeId, term: int) -> None:
+        if (node, term) != self._epoch:
+            self.violated(
+                "only the current epoch records",
+                f"entry {index} recorded {what} by node {node} in term {term}, while node {self._epoch[0]} acted since "
+                f"term {self._epoch[1]}",
+                index,
+            )
+
+    def _recorded(self, index: int, run_id: RunId, step: Step) -> None:
+        place = (run_id, step.step_id)
+        known = self.records.get(place)
+        if known is not None:
+            self.violated(
+                "a step has one record",
+                f"step {step.step_id!r} of run {run_id!r} was recorded at index {known[0]} and again at {index}",
+                place,
+            )
+            return
+        self.records[place] = (index, step)
+        self.run_steps.setdefault(run_id, []).append(step.step_id)
+        if run_id in self.ended:
+            self.violated("a run ends once", f"step {step.step_id!r} of run {run_id!r} was recorded after its end", place)
+
+    # --- execution
+
+    def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
+        """An executor was handed records: the run's records, in their order, none left out and none twice."""
+        counts = self._handed_over.setdefault((node.number, node.incarnation.number), {})
+        for item in items:
+            match item:
+                case RunStarted(run_id=run_id):
+                    if run_id in counts:
+                        self.violated("every node sees the same records", f"node {node.number} started {run_id!r} twice")
+                    counts[run_id] = 0
+                case StepRecorded(run_id=run_id, step=step):
+                    position = counts.get(run_id, 0)
+                    steps = self.run_steps.get(run_id, [])
+                    same = position < len(steps) and steps[position] == step.step_id
+                    if not same or self.records[run_id, step.step_id][1] != step:
+                        self.violated(
+                            "every node sees the same records",
+                            f"node {node.number} was handed step {step.step_id!r} as number {position} of run {run_id!r}",
+                            (node.number, run_id, position),
+                        )
+                    counts[run_id] = position + 1
+                    node.records_handed_over += 1
+                case _:
+                    pass
+
+    def effect_started(self, node: SimulatedNode, event: EffectStarted) -> None:
+        """A node began an effect: it acts, was handed all that precedes its epoch, and the step was not recorded by then."""
+        term = node.executor.acting
+        begin = None if term is None else self._epochs_begin.get(term)
+        what = f"step {event.step_id!r} of run {event.run_id!r}"
+        if term is None or begin is None:
+            self.violated("effects need an epoch", f"node {node.number} began {what} in term {term}", event)
+            return
+        index, records = begin
+        if node.records_handed_over < records:
+            self.violated(
+                "who acts has consumed what precedes its epoch",
+                f"node {node.number} began {what} in term {term} with {node.records_handed_over} of the {records} records "
+                f"that precede its epoch",
+                (node.number, term),
+            )
+        known = self.records.get((event.run_id, event.step_id))
+        if known is not None and known[0] < index:
+            self.violated(
+                "who acts has consumed what precedes its epoch",
+                f"node {node.number} began {what} in term {term} (from index {index}), and it is recorded since index "
+                f"{known[0]}",
+                (event.run_id, event.step_id),
+            )
+
+    @property
+    def leaders(self) -> int:
+        """How many terms had a leader."""
+        return len(self._leaders)
+
+    def acknowledged(self, node: SimulatedNode | None, what: str, index: int) -> None:
+        """A client was told that its command is committed at an index: it is, on that node and in the log of all."""
+        if index not in self.committed or (node is not None and node.member.state.index < index):
+            self.violated("what was acknowledged stays", f"{what} was acknowledged at {index}, which nobody applied")

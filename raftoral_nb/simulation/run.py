@@ -1,0 +1,406 @@
+"""One simulation: a cluster of real nodes on a virtual clock, clients, faults, and the checks, all decided by a seed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..model import (
+    ClusterEvent,
+    Committed,
+    EffectStarted,
+    ExecutionStopped,
+    NodeId,
+    Outcome,
+    RoleChanged,
+    WorkflowCompleted,
+    WorkflowFailed,
+)
+from ..raft.journal import MemoryJournal
+from ..raft.replica import Timing
+from ..state import Applied, summary
+from . import workload
+from .clock import VirtualClockLoop
+from .dice import SeededDice
+from .disk import PowerCut, Store, disk_store, whole_store
+from .faulty import Faulty
+from .faults import FAULT_SECONDS, Fault, Plan, plan
+from .invariants import Checker, Violation
+from .linearizability import list_problem, register_problem
+from .network import SimulatedNetwork
+from .node import SimulatedNode
+
+if TYPE_CHECKING:
+    from ..workflow.handover import HandedOver
+
+CLIENTS = 4
+CLIENT_SECONDS = FAULT_SECONDS + 3.0
+LIVE_SECONDS = 30.0
+"""After everything is healed: within so many virtual seconds all must be well."""
+LEAST_SECONDS = 60.0
+
+HistoryItem = tuple[float, NodeId, str, str]
+"""When (virtual seconds since the beginning), on which node (0: none), what, and details."""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What came of one seed."""
+
+    seed: int
+    plan: Plan
+    guarded: bool
+    seconds: float
+    """Virtual seconds that passed."""
+    faults: dict[str, int]
+    """Faults that took place, by kind."""
+    acknowledged: int
+    """Commands that clients were told to be committed, and records of steps and ends that nodes were."""
+    runs: int
+    leaders: int
+    """Terms that had a leader."""
+    recovery: float
+    """Virtual seconds from the healing until all was well."""
+    lost_records: int
+    torn_records: int
+    violations: tuple[Violation, ...]
+    history: tuple[HistoryItem, ...]
+    digest: str
+    """The same for the same history."""
+
+
+def simulate(
+    seed: int,
+    *,
+    nodes: int | None = None,
+    schedule: str | None = None,
+    guarded: bool = True,
+    faults: Sequence[Fault] | None = None,
+) -> Result:
+    """Run one seed. `faults` in place of those of its plan serve to run a shrunk schedule. Not reentrant."""
+    planned = plan(seed, nodes=nodes, schedule=schedule)
+    if faults is not None:
+        planned = msgspec.structs.replace(planned, faults=tuple(faults))
+    loop = VirtualClockLoop()
+    with _quiet():
+        try:
+            simulation = Simulation(loop, seed, planned, guarded=guarded)
+            workload.current.append(simulation)
+            try:
+                loop.run_until_complete(simulation.run())
+            finally:
+                workload.current.pop()
+            simulation.end()
+            loop.run_until_complete(asyncio.sleep(0.001))
+            return simulation.result()
+        finally:
+            for task in asyncio.all_tasks(loop):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+            loop.close()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What breaks in a simulation is in its report."""
+    loggers = [logging.getLogger(f"raftoral_nb.raft.{name}") for name in ("member", "replica")]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
+
+
+class Simulation:
+    """A cluster under a plan. Is all that its nodes, its clients and its checker need of their surroundings."""
+
+    def __init__(self, loop: VirtualClockLoop, seed: int, planned: Plan, *, guarded: bool) -> None:
+        self.loop = loop
+        self.seed = seed
+        self.plan = planned
+        self.guarded = guarded
+        self.numbers = tuple(range(1, planned.nodes + 1))
+        self.nodes: dict[NodeId, SimulatedNode] = {}
+        self.acknowledged = 0
+        self.history: list[HistoryItem] = []
+        self._began = loop.time()
+        conditions = planned.conditions
+        self.network = SimulatedNetwork(
+            loop, SeededDice(seed, "network"), quickest=conditions.quickest, slowest=conditions.slowest
+        )
+        self.checker = Checker(lambda: self.elapsed)
+        make_store = disk_store if SeededDice(seed, "store").happens(0.6) else whole_store
+        self.stores: dict[NodeId, Store] = {
+            number: make_store(number, self.checker, SeededDice(seed, "disk", number)) for number in self.numbers
+        }
+        dice = SeededDice(seed, "clocks")
+        self._rates = {number: 1.0 + conditions.clock_spread * dice.between(-1, 1) for number in self.numbers}
+        self._incarnations = dict.fromkeys(self.numbers, 0)
+        self._attempts: dict[str, int] = {}
+        self._values = 0
+        self._client_dice = {client: SeededDice(seed, "choice", client) for client in range(1, CLIENTS + 1)}
+        self._client_node: dict[int, NodeId] = {}
+        self._recovery = 0.0
+        self.clients = workload.Clients(self, CLIENTS, CLIENT_SECONDS)
+        self.faulty = Faulty(self)
+        loop.set_exception_handler(self._unhandled)
+
+    # --- the run of things
+
+    @property
+    def elapsed(self) -> float:
+        """Virtual seconds since the beginning."""
+        return self.loop.time() - self._began
+
+    async def run(self) -> None:
+        """From the start of the nodes to the end of the checks."""
+        for number in self.numbers:
+            self.start_node(number)
+        self.faulty.schedule(self.plan.faults)
+        self.loop.call_at(self._began + FAULT_SECONDS + 1.0, self.faulty.heal)
+        await self.clients.run()
+        healed = max(CLIENT_SECONDS, self.elapsed)
+        problem = self._unwell()
+        while problem is not None and self.elapsed < healed + LIVE_SECONDS:
+            await asyncio.sleep(0.25)
+            problem = self._unwell()
+        self._recovery = self.elapsed - healed
+        if problem is not None:
+            self.checker.violated("all is well after the healing", f"after {LIVE_SECONDS:g} s {problem}", "liveness")
+        else:
+            before = {number: node.member.acting_term for number, node in self.nodes.items()}
+            await asyncio.sleep(max(2.0, LEAST_SECONDS - self.elapsed))
+            after = {number: node.member.acting_term for number, node in self.nodes.items()}
+            if before != after:
+                self.checker.violated("a healthy leader stays", f"the acting terms were {before} and became {after}")
+        self._check_end()
+
+    def end(self) -> None:
+        """Stop every node."""
+        for node in list(self.nodes.values()):
+            node.end()
+
+    def start_node(self, number: NodeId) -> None:
+        """Start a node from what its disk holds."""
+        if number in self.nodes:
+            return
+        self._incarnations[number] += 1
+        node = SimulatedNode(
+            number,
+            self.numbers,
+            self._incarnations[number],
+            seed=self.seed,
+            loop=self.loop,
+            store=self.stores[number],
+            timing=Timing(),
+            rate=self._rates[number],
+            lag=self.plan.conditions.lag,
+            host=self,
+            guarded=self.guarded,
+            step_seconds=self._step_seconds,
+        )
+        self.nodes[number] = node
+        self.checker.journals[number] = node.journal
+        self.note(number, "started", f"incarnation {self._incarnations[number]}, {len(node.journal)} entries")
+        node.start(self.network)
+
+    def end_node(self, number: NodeId, why: str) -> None:
+        """The node's process is gone."""
+        node = self.nodes.pop(number, None)
+        if node is not None:
+            self.note(number, why, "")
+            node.end()
+
+    def note(self, node: NodeId, what: str, details: str) -> None:
+        """Add to the history."""
+        self.history.append((round(self.elapsed, 6), node, what, details))
+
+    @property
+    def acting(self) -> NodeId | None:
+        """The node that acts in the highest term."""
+        found = [(node.member.acting_term, number) for number, node in self.nodes.items() if node.member.acting_term]
+        return max(found)[1] if found else None  # type: ignore[type-var]
+
+    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # noqa: ARG002
+        error = context.get("exception")
+        if isinstance(error, PowerCut):
+            self.faulty.power_cut(error.node)
+            return
+        self.checker.violated("nothing is raised that nobody handles", f"{context.get('message')}: {error!r}")
+
+    # --- the end of it
+
+    def _unwell(self) -> str | None:
+        """What is not as it should be when all is healed; None if nothing."""
+        if len(self.nodes) < len(self.numbers):
+            return "a node is down"
+        acting = [number for number, node in self.nodes.items() if node.member.acting_term is not None]
+        if len(acting) != 1:
+            return f"nodes {acting} act"
+        leader = self.nodes[acting[0]]
+        index = leader.member.replica.raft.commit_index
+        if leader.journal.last_index != index:
+            return "the leader's log is not committed"
+        for number, node in self.nodes.items():
+            raft = node.member.replica.raft
+            if raft.applied_index != index or node.journal.last_index != index:
+                return f"node {number} applied {raft.applied_index} of {index} entries"
+            for run_id, run in node.member.state.runs.items():
+                if run.status == "running":
+                    return f"run {run_id!r} is not finished"
+                execution = node.executor.execution(run_id)
+                if execution is None or execution.status != run.status:
+                    status = "not begun" if execution is None else f"{execution.status} ({execution.reason})"
+                    return f"node {number}'s execution of run {run_id!r} is {status}, the run {run.status}"
+                if execution.replay.queue_length:
+                    return f"node {number}'s catch-up queue of run {run_id!r} holds {execution.replay.queue_length}"
+        return None
+
+    def _check_end(self) -> None:
+        checker = self.checker
+        for number, node in self.nodes.items():
+            if node.thread.main is not None and node.thread.main.done():
+                checker.violated("executors live", f"the executor of node {number} ended: {node.thread.main!r}")
+        summaries = {number: summary(node.member.state) for number, node in self.nodes.items()}
+        first = next(iter(summaries.values()), None)
+        if any(other != first for other in summaries.values()) and not checker.violations:
+            checker.violated("all nodes have the same state", f"those of nodes {list(summaries)} differ")
+        for number, node in self.nodes.items():
+            for run_id, run in node.member.state.runs.items():
+                execution = node.executor.execution(run_id)
+                if execution is not None and run.status == "completed" and execution.result != run.result:
+                    checker.violated("runs end alike on all nodes", f"run {run_id!r} on node {number}", run_id)
+        problem = list_problem(self.clients.appends)
+        if problem is not None:
+            checker.violated("client histories are linearizable", problem, "list")
+        for register, accesses in self.clients.accesses.items():
+            problem = register_problem(accesses)
+            if problem is not None:
+                checker.violated("client histories are linearizable", f"{register}: {problem}", register)
+
+    def result(self) -> Result:
+        """What came of it."""
+        digest = blake2b(digest_size=16)
+        for item in self.history:
+            digest.update(repr(item).encode())
+        checker = self.checker
+        damage = [store.damage for store in self.stores.values()]
+        return Result(
+            seed=self.seed,
+            plan=self.plan,
+            guarded=self.guarded,
+            seconds=self.elapsed,
+            faults=dict(self.faulty.counts),
+            acknowledged=self.acknowledged + len(checker.records) + len(checker.ended),
+            runs=len(checker.ended),
+            leaders=checker.leaders,
+            recovery=self._recovery,
+            lost_records=sum(lost for lost, _ in damage),
+            torn_records=sum(torn for _, torn in damage),
+            violations=tuple(checker.violations),
+            history=tuple(self.history),
+            digest=digest.hexdigest(),
+        )
+
+    # --- from the nodes (node.NodeHost)
+
+    def applied(self, node: SimulatedNode, index: int, applied: Sequence[Applied]) -> None:
+        """A node applied an entry."""
+        new = index not in self.checker.committed
+        self.checker.applied(node, index, applied)
+        if new:
+            for one in applied:
+                id_ = one.proposal.id
+                name = "" if id_ is None else f" {id_.client}/{id_.number}"
+                self.note(node.number, "committed", f"{index}: {_described(one)}{name}")
+
+    def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
+        """A node's executor was handed records."""
+        self.checker.handed_over(node, items)
+
+    def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
+        """A node may act, or not any more."""
+        self.note(node.number, "acts" if term is not None else "acts no more", "" if term is None else f"in term {term}")
+        self.checker.acting_changed(node, term)
+
+    def told(self, node: SimulatedNode, event: ClusterEvent) -> None:
+        """A node published an event."""
+        match event:
+            case RoleChanged(role=role, term=term):
+                self.note(node.number, role, f"term {term}")
+                self.checker.role_changed(node, role, term)
+            case EffectStarted(run_id=run_id, step_id=step_id):
+                self.note(node.number, "effect", f"{run_id} {step_id}")
+                self.checker.effect_started(node, event)
+            case ExecutionStopped(run_id=run_id, status=status, reason=reason):
+                self.note(node.number, status, f"{run_id}: {reason}")
+                self.checker.violated("no execution differs", f"{run_id!r} on node {node.number} {status}: {reason}", run_id)
+            case _:
+                pass
+
+    def broke(self, node: SimulatedNode, error: Exception | None) -> None:
+        """A node's replica broke."""
+        self.checker.violated("no replica breaks", f"node {node.number}: {error!r}", node.number)
+        self.loop.call_soon(self.end_node, node.number, "broke")
+
+    # --- from the clients (workload.World)
+
+    def node_for(self, client: int) -> SimulatedNode | None:
+        """Mostly the node that the client asked last."""
+        able = [number for number, node in self.nodes.items() if not node.member.paused]
+        if not able:
+            return None
+        dice = self._client_dice[client]
+        number = self._client_node.get(client)
+        if number not in able or dice.happens(0.2):
+            number = self._client_node[client] = dice.pick(sorted(able))
+        return self.nodes[number]  # type: ignore[index]
+
+    def answered(self, client: int, node: NodeId, what: str, outcome: Outcome, took: float, limit: float) -> None:
+        """A client was told what became of a command, `took` seconds (of the node's clock) after it asked."""
+        if isinstance(outcome, Committed):
+            self.acknowledged += 1
+            self.checker.acknowledged(self.nodes.get(node), what, outcome.index)
+            self.note(node, "answered", f"client {client}: {what}: committed at {outcome.index}")
+        else:
+            self.note(node, "answered", f"client {client}: {what}: {type(outcome).__name__} {outcome.reason}")
+        if took > limit + 0.01:
+            self.checker.violated("proposals end by their deadline", f"{what} took {took:.3f} s of {limit:g}")
+
+    # --- from the steps (workload.Effects)
+
+    def new_value(self, what: str) -> int:  # noqa: ARG002
+        """A number that no other effect got."""
+        self._values += 1
+        return self._values
+
+    def seconds(self, what: str) -> float:
+        """How long an asynchronous step takes at this attempt."""
+        attempt = self._attempts[what] = self._attempts.get(what, 0) + 1
+        return workload.effect_seconds(self.seed, what, attempt)
+
+    def _step_seconds(self, node: NodeId, name: str) -> float:  # noqa: ARG002
+        return self.seconds(name)
+
+
+def _described(one: Applied) -> str:
+    command = one.proposal.command
+    name = type(command).__name__
+    answer = "" if isinstance(one.answer, Committed) else f" ({one.answer.code})"
+    for field in ("term", "run_id"):
+        if hasattr(command, field):
+            name += f" {getattr(command, field)}"
+    step = getattr(command, "step", None)
+    if step is not None:
+        name += f" {step.step_id}"
+    found = getattr(command, "definition", None)
+    if found is not None:
+        name += f" {found.workflow}={found.fingerprint}"
+    return name + answer

@@ -1,0 +1,249 @@
+"""What clients do in a simulation: they register, start and wait; and the workflows that are started.
+
+Everything runs through the nodes' own way in (`Incarnation.ask`); the clients know nothing of leaders. Workflows use every
+operation that there is. What their steps do is noted in the simulation that is running (`current`): how long a step takes,
+whether it fails, and a value that no other effect has, so that two nodes which took different ones cannot look alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Final, Protocol
+
+import anyio
+import msgspec
+
+from ..model import Committed, Definition, NodeId, Outcome, RegisterWorkflow, Rejected, StartRun
+from ..workflow import definitions, values
+from ..workflow.context import WorkflowContext
+from ..workflow.variables import ReplicatedVar
+from .dice import SeededDice, chance_of
+from .linearizability import Access, Append
+from .node import SimulatedNode
+
+# --- workflows
+
+
+class Effects(Protocol):
+    """What a step's function meets when it has an effect."""
+
+    def new_value(self, what: str) -> int:
+        """Note an effect; a number that no other effect of this simulation got."""
+        ...
+
+    def seconds(self, what: str) -> float:
+        """How long an asynchronous step takes now."""
+        ...
+
+
+current: list[Effects] = []
+"""The effects of the simulation that is running, last. Workflows are shipped by name, so they find it here."""
+
+
+class Refusal(Exception):  # noqa: N818 - what a step raises on purpose
+    """A step failed, as planned."""
+
+
+def effect(what: str, failing: bool = False) -> int:
+    """A synchronous step."""
+    number = current[-1].new_value(what)
+    if failing:
+        raise Refusal(f"{what} was refused")
+    return number
+
+
+async def slow_effect(what: str) -> int:
+    """An asynchronous step."""
+    await anyio.sleep(current[-1].seconds(what))
+    return current[-1].new_value(what)
+
+
+def plus_one(number: int) -> int:
+    """What a variable is updated with."""
+    return number + 1
+
+
+async def everything(ctx: WorkflowContext, input: Mapping[str, Any]) -> list[object]:  # noqa: A002
+    """A workflow of every operation: its result says all that it has seen."""
+    seen: list[object] = []
+    counter = await ctx.var("counter", input["first"])
+    for number in range(input["rounds"]):
+        seen.append(await ctx.compute(f"sync {number}", effect, f"{ctx.run_id} sync {number}"))
+        seen.append(await ctx.compute(f"async {number}", slow_effect, f"{ctx.run_id} async {number}"))
+        seen.append(await counter.update(plus_one))
+    computed = await ReplicatedVar.with_computation("computed", ctx, lambda: effect("computed"))
+    seen.append(await computed.set(seen[0]))
+
+    async def branch(inner: WorkflowContext, number: int) -> list[object]:
+        first = await inner.compute("in a branch", effect, f"{ctx.run_id} branch {number}")
+        second = await inner.compute("then", slow_effect, f"{ctx.run_id} branch {number} then")
+        return [first, second]
+
+    branches: list[Callable[[WorkflowContext], Any]] = [
+        lambda inner, number=number: branch(inner, number)  # type: ignore[misc]
+        for number in range(input["branches"])
+    ]
+    seen += await ctx.gather(*branches)
+    try:
+        await ctx.compute("refused", effect, f"{ctx.run_id} refused", failing=True)
+    except Refusal as error:
+        seen.append(str(error))
+    if input["fails"]:
+        raise Refusal(f"{ctx.run_id} ends with a failure after {len(seen)}")
+    return seen
+
+
+async def nothing(ctx: WorkflowContext, input: object) -> object:  # noqa: A002, ARG001
+    """A workflow without steps: only its start matters."""
+    return input
+
+
+@cache
+def _built(fn: Callable[..., Any]) -> Definition:
+    return definitions.build(fn.__name__, 1, fn)[0]
+
+
+def definition(name: str, fingerprint: str, fn: Callable[..., Any]) -> Definition:
+    """The definition of a simulated workflow; its fingerprint is ours, as it would differ between Pythons."""
+    return msgspec.structs.replace(_built(fn), workflow=name, fingerprint=fingerprint, sources={})
+
+
+# --- clients
+
+EVERYTHING: Final = "everything"
+REGISTERS: Final = ("register-a", "register-b")
+ASK_SECONDS: Final = 6.0
+THINK_SECONDS: Final = 0.3
+
+
+class World(Protocol):
+    """What clients need of the simulation."""
+
+    seed: int
+    acknowledged: int
+
+    @property
+    def elapsed(self) -> float:
+        """Virtual seconds since the beginning."""
+        ...
+
+    def node_for(self, client: int) -> SimulatedNode | None:
+        """A node that this client may ask now; None if there is none."""
+        ...
+
+    def answered(self, client: int, node: NodeId, what: str, outcome: Outcome, began: float, limit: float) -> None:
+        """A client got an answer."""
+        ...
+
+
+class Clients:
+    """All clients of a simulation, and what they were told."""
+
+    def __init__(self, world: World, count: int, until: float) -> None:
+        self.appends: list[Append] = []
+        self.accesses: dict[str, list[Access]] = {name: [] for name in REGISTERS}
+        self._world = world
+        self._count = count
+        self._until = until
+        self._numbers = 0
+
+    async def run(self) -> None:
+        """Let all of them work until the time is over."""
+        await asyncio.gather(*(self._client(number) for number in range(1, self._count + 1)))
+
+    async def _client(self, client: int) -> None:
+        world = self._world
+        dice = SeededDice(world.seed, "client", client)
+        while world.elapsed < self._until:
+            await asyncio.sleep(THINK_SECONDS * 2 * dice.random())
+            drawn = dice.random()
+            if drawn < 0.05 or not self._numbers:
+                await self._register_workflow(client)
+            elif drawn < 0.14:
+                await self._append(client, dice, EVERYTHING)
+            elif drawn < 0.55:
+                await self._write(client, dice.pick(REGISTERS))
+            else:
+                await self._append(client, dice, dice.pick(REGISTERS))
+
+    async def _ask(self, client: int, what: str, command: RegisterWorkflow | StartRun) -> tuple[Outcome, SimulatedNode]:
+        world = self._world
+        while (node := world.node_for(client)) is None:
+            await asyncio.sleep(0.1)
+        began = node.clock.time()
+        outcome = await node.incarnation.ask(command, ASK_SECONDS)
+        world.answered(client, node.number, what, outcome, node.clock.time() - began, ASK_SECONDS)
+        return outcome, node
+
+    async def _register_workflow(self, client: int) -> None:
+        self._numbers += 1
+        await self._ask(client, "register", RegisterWorkflow(definition(EVERYTHING, "1", everything)))
+
+    async def _write(self, client: int, register: str) -> None:
+        """Write a register: register another definition under its name."""
+        self._numbers += 1
+        value = f"v{self._numbers}"
+        began = self._world.elapsed
+        outcome, _ = await self._ask(
+            client, f"write {register}={value}", RegisterWorkflow(definition(register, value, nothing))
+        )
+        if isinstance(outcome, Rejected):
+            # "version_in_use" and "no_leader" alike say that nothing was written: then it must never be read.
+            return
+        ended = self._world.elapsed if isinstance(outcome, Committed) else float("inf")
+        self.accesses[register].append(Access("write", value, began, ended))
+
+    async def _append(self, client: int, dice: SeededDice, workflow: str) -> None:
+        """Start a run: appends to the list of runs, and reads the register if the workflow is one.
+
+        What is not known to have happened is asked for again, of whichever node: the `run_id` makes it one start.
+        """
+        self._numbers += 1
+        run_id = f"run-{self._numbers}"
+        plan = (
+            {
+                "first": self._numbers,
+                "rounds": 1 + dice.below(3),
+                "branches": 1 + dice.below(3),
+                "fails": dice.happens(0.2),
+            }
+            if workflow == EVERYTHING
+            else self._numbers
+        )
+        command = StartRun(run_id, workflow, 1, values.encode(plan, what=run_id))
+        began = self._world.elapsed
+        maybe = False
+        for _ in range(3):
+            outcome, node = await self._ask(client, f"start {run_id} of {workflow}", command)
+            if isinstance(outcome, Committed):
+                self._started(run_id, workflow, began, node)
+                return
+            if isinstance(outcome, Rejected) and outcome.code == "unknown_workflow":
+                if workflow in REGISTERS and not maybe:
+                    self.accesses[workflow].append(Access("read", None, began, self._world.elapsed))
+                break
+            maybe = maybe or not isinstance(outcome, Rejected)
+        outcome_name = "unknown" if maybe else "refused"
+        self.appends.append(Append(run_id, began, float("inf"), outcome_name))  # type: ignore[arg-type]
+
+    def _started(self, run_id: str, workflow: str, began: float, node: SimulatedNode) -> None:
+        # Read in the same turn of the loop in which the answer was: the node applied it before it answered.
+        runs = node.member.state.runs
+        names = list(runs)
+        ended = self._world.elapsed
+        seen = tuple(names[: names.index(run_id) + 1]) if run_id in runs else ()
+        self.appends.append(Append(run_id, began, ended, "done", seen))
+        if workflow in REGISTERS and run_id in runs:
+            self.accesses[workflow].append(Access("read", runs[run_id].definition.fingerprint, began, ended))
+
+
+def effect_seconds(seed: int, what: str, attempt: int) -> float:
+    """How long a step takes at its nth attempt: mostly moments, sometimes long, rarely so long that it seems to hang."""
+    chance = chance_of(seed, "seconds", what, attempt)
+    if chance < 0.5:
+        return 0.002 + chance * 0.02
+    if chance < 0.93:
+        return (chance - 0.5) * 0.8
+    return 1.0 + (chance - 0.93) * 70.0

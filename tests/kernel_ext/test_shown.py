@@ -1,0 +1,174 @@
+"""The text and HTML forms, held word for word: nbval compares them in every notebook."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from kernel_ext import display, html, text
+from kernel_ext.words import event_words, size_words
+from raftoral_nb import model
+from tests.kernel_ext.samples import busy_cluster, cluster, node, quiet_cluster, run
+
+QUIET = """\
+cluster cluster-1: running, 3 nodes; node 2 leads, term 3, epoch 3
+
+node  role      state    term  epoch  commit  applied  behind  effects run
+   1  follower  running     3      3      42       42       0            0
+   2  leader    running     3      3      42       42       0           12
+   3  follower  running     3      3      42       42       0            0
+
+no workflows registered
+commands 40, entries 38, checkpoints 31, effects run 33, leader changes 1, refused frames 0"""
+
+BUSY = """\
+cluster cluster-1: running, 5 nodes; node 2 leads, term 3, epoch 3
+
+node  role       state                      term  epoch  commit  applied  behind  effects run
+   1  follower   held                          3      3      42       42       0            0
+   2  leader     running                       3      3      42       42       0           12
+   3  follower   paused                        3      3      42       37       5            0
+   4  dead       -                             2      0       0        0       0            0
+   5  candidate  blocked at In[4]:7 in fit     3      3      42       42       0            0
+
+run      workflow  version  status                                         steps  node 1         node 2  node 3          node 4  node 5
+order-1  order           1  completed                                          6  6              6       6               -       3 (diverged)
+bad-1    order           1  failed: ValueError: the card <1234> was refused      1  -              1       1               -       1
+order-2  order           1  running                                           12  2 (10 in queue)  12      9 (3 in queue)  -       12
+sweep-1  sweep           1  running                                          150  60 (90 in queue)  150     149 (1 in queue)  -       150
+
+workflows: order (versions 1, 2), sweep (version 1)
+commands 40, entries 38, checkpoints 31, effects run 33, leader changes 1, refused frames 0"""
+
+
+def squeezed(lines: str) -> list[list[str]]:
+    """The words of each line: for tables whose widths are tested elsewhere."""
+    return [line.split() for line in lines.splitlines()]
+
+
+def test_a_quiet_cluster_as_text() -> None:
+    assert text.cluster_text(quiet_cluster()) == QUIET
+
+
+def test_a_busy_cluster_as_text() -> None:
+    assert squeezed(text.cluster_text(busy_cluster())) == squeezed(BUSY)
+
+
+def test_columns_are_aligned() -> None:
+    table = text.cluster_text(busy_cluster()).split("\n\n")[2].splitlines()
+    assert len({line.index(word) for line, word in zip(table[1:3], ("completed", "failed"), strict=True)}) == 1
+
+
+def test_a_cluster_without_a_leader_and_a_stopped_one_say_so() -> None:
+    assert text.cluster_text(cluster([node(1), node(2, "dead")])).startswith(
+        "cluster cluster-1: running, 2 nodes; no leader"
+    )
+    assert text.cluster_text(cluster([node(1, "dead")], running=False)).startswith("cluster cluster-1: stopped")
+
+
+class Structure(HTMLParser):
+    """Checks that tags are closed in order, and collects the text and the tags."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(markup)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag != "br":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data.split()
+
+
+def test_the_html_says_what_the_text_says() -> None:
+    statistics = busy_cluster()
+    shown = Structure(html.cluster_html(statistics))
+    for word in text.cluster_text(statistics).split():
+        assert word in shown.words or word.rstrip(",;:") in " ".join(shown.words)
+    assert shown.tags <= {"div", "p", "b", "br", "table", "caption", "thead", "tbody", "tr", "th", "td"}
+
+
+def test_names_cannot_become_markup() -> None:
+    evil = "<script>alert(1)</script>"
+    statistics = cluster(
+        [node(1, "leader", blocked=evil)], [run(evil, evil, 1, "failed", evil)], name=evil, workflows={evil: (1,)}
+    )
+    assert "<script" not in html.cluster_html(statistics)
+    assert "<script" not in display.notice(evil).html
+    assert "<script" not in display.page(evil).html
+
+
+def test_all_forms_go_out_together() -> None:
+    shown: Any = display.Shown("plain", "<p>rich</p>", "0123")
+    assert shown._repr_mimebundle_() == {
+        "text/plain": "plain",
+        "text/html": "<p>rich</p>",
+        display.WIDGET_VIEW: {"version_major": 2, "version_minor": 0, "model_id": "0123"},
+    }
+    assert repr(shown) == "plain"
+    with pytest.raises(AttributeError):
+        shown.plain = "other"
+
+
+def test_sizes_are_coarse() -> None:
+    assert [size_words(size) for size in (0, 1, 999, 1000, 1001, 999_000, 999_001, 2_500_000)] == [
+        *("1 kB", "1 kB", "1 kB", "1 kB", "2 kB", "999 kB", "1 MB", "3 MB")
+    ]
+
+
+STEP = model.Step("0/charge", "compute", b"", None, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (model.EpochChanged(2, 3), "node 2 took over in term 3: it may act now"),
+        (model.WorkflowRegistered("order", 1, replaced=True), "workflow order, version 1, was replaced"),
+        (model.WorkflowStarted("r", "order", 1), "run r of order, version 1, started"),
+        (model.CheckpointSet("r", STEP), "run r: step 0/charge was recorded by node 2"),
+        (model.WorkflowCompleted("r", b""), "run r completed"),
+        (model.WorkflowFailed("r", model.Failure("ValueError", "no")), "run r failed with ValueError: no"),
+        (model.RunEvicted("r"), "run r: its records were dropped"),
+        (model.CommandRefused("old_epoch", "too late"), "a command was refused (old_epoch): too late"),
+        (model.NodeChanged(1, "killed"), "node 1 was killed"),
+        (model.RoleChanged(1, "candidate", 4), "node 1 became candidate in term 4"),
+        (model.EffectStarted(1, "r", "0/charge"), "run r: node 1 began to run step 0/charge"),
+        (
+            model.NodeBlocked(1, "r", "In[2]:3 in fit"),
+            "run r blocks the thread of node 1 at In[2]:3 in fit; ctx.compute would run that beside it",
+        ),
+        (
+            model.ExecutionStopped(1, "r", "diverged", "other step"),
+            "run r: node 1 stopped executing it (diverged): other step",
+        ),
+    ],
+)
+def test_every_event_has_its_sentence(event: model.ClusterEvent, words: str) -> None:
+    assert event_words(event) == words
+
+
+def test_every_kind_of_event_is_covered() -> None:
+    covered = {type(parameter[0]) for parameter in test_every_event_has_its_sentence.pytestmark[0].args[1]}  # type: ignore[attr-defined]
+    assert covered == set(model.ClusterEvent.__args__)
+
+
+def line(node_: int, words: str, time: float, stream: Any = "stdout") -> model.OutputLine:
+    return model.OutputLine(time, node_, "r", stream, words)
+
+
+def test_output_is_the_same_text_whichever_node_was_first() -> None:
+    first, second = [line(1, "a", 1.0), line(1, "b", 3.0)], [line(2, "a", 2.0), line(2, "b", 4.0, "log")]
+    expected = "r, node 1\n  a\n  b\nr, node 2\n  a\n  [log] b"
+    assert text.log_text([*first, *second]) == text.log_text([*second, *first]) == expected

@@ -1,0 +1,336 @@
+"""The live view's Python side, without a browser."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import comm
+import pytest
+
+from kernel_ext import session as session_module
+from kernel_ext.coalescer import MAX_LOOKS, Coalescer
+from kernel_ext.snapshot import MAX_RUNS_SHOWN, snapshot, unsettled
+from kernel_ext.view import ClusterView
+from raftoral_nb import Cluster, model
+from raftoral_nb.statistics import ClusterStatistics
+from tests.kernel_ext.conftest import Notebook
+from tests.kernel_ext.samples import busy_cluster, cluster, execution, node, quiet_cluster, run
+
+
+class Page:
+    """The other end of the widgets' comms: keeps every snapshot that arrives."""
+
+    def __init__(self) -> None:
+        self.snapshots: list[dict[str, Any]] = []
+        self.closed = 0
+        self._changed = threading.Condition()
+
+    def open(self, **opening: Any) -> Any:
+        page = self
+
+        class Comm(comm.base_comm.BaseComm):
+            def publish_msg(
+                self, msg_type: str, data: Any = None, metadata: Any = None, buffers: Any = None, **_: Any
+            ) -> None:
+                page.take(msg_type, data or {})
+
+        return Comm(**opening)
+
+    def take(self, kind: str, data: dict[str, Any]) -> None:
+        with self._changed:
+            self.closed += kind == "comm_close"
+            found = data.get("state", {}).get("snapshot")
+            if found:
+                self.snapshots.append(found)
+            self._changed.notify_all()
+
+    def wait(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first latest snapshot for which it holds."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.snapshots and condition(self.snapshots[-1]), timeout=20)
+            return self.snapshots[-1]
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> Page:
+    made = Page()
+    monkeypatch.setattr(comm, "create_comm", made.open)
+    return made
+
+
+@pytest.fixture
+def live() -> Iterator[Cluster]:
+    with Cluster(3, network="memory") as started:
+        yield started
+
+
+class Still:
+    """A cluster that only shows what it is given."""
+
+    def __init__(self, statistics: ClusterStatistics) -> None:
+        self.now = statistics
+        self.name = statistics.name
+        self.callbacks: list[Callable[[model.ClusterEvent], None]] = []
+
+    @property
+    def running(self) -> bool:
+        return self.now.running
+
+    def statistics(self) -> ClusterStatistics:
+        return self.now
+
+    def subscribe(self, callback: Callable[[model.ClusterEvent], None]) -> Callable[[], None]:
+        self.callbacks.append(callback)
+        return lambda: self.callbacks.remove(callback) if callback in self.callbacks else None
+
+    def tell(self, event: model.ClusterEvent) -> None:
+        for callback in tuple(self.callbacks):
+            callback(event)
+
+
+def still(statistics: ClusterStatistics) -> Any:
+    return Still(statistics)
+
+
+# --- the coalescer
+
+
+def test_pokes_at_once_are_painted_together_and_no_thread_is_left() -> None:
+    painted = threading.Semaphore(0)
+    hold = threading.Event()
+
+    def paint() -> bool:
+        painted.release()
+        hold.wait(10)
+        return False
+
+    before = set(threading.enumerate())
+    coalescer = Coalescer(paint, rate=1000)
+    coalescer.poke()
+    assert painted.acquire(timeout=10)
+    for _ in range(500):
+        coalescer.poke()
+    hold.set()
+    assert painted.acquire(timeout=10), "what was poked during a paint is painted after it"
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert not painted.acquire(blocking=False), "500 pokes were one paint"
+    assert set(threading.enumerate()) <= before, "with nothing to paint there is no thread"
+    coalescer.poke()
+    assert painted.acquire(timeout=10), "and it starts again"
+    coalescer.close()
+    coalescer.poke()
+    assert set(threading.enumerate()) <= before
+
+
+def test_what_is_not_settled_is_looked_at_again_but_not_for_ever() -> None:
+    paints = 0
+
+    def paint() -> bool:
+        nonlocal paints
+        paints += 1
+        return True
+
+    before = set(threading.enumerate())
+    coalescer = Coalescer(paint, rate=10_000)
+    coalescer.poke()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert paints == MAX_LOOKS + 1
+    coalescer.close()
+
+
+def test_a_paint_that_raises_is_logged_and_does_not_end_the_painting(caplog: pytest.LogCaptureFixture) -> None:
+    painted = threading.Semaphore(0)
+
+    def paint() -> bool:
+        painted.release()
+        raise ValueError("no")
+
+    coalescer = Coalescer(paint, rate=1000)
+    coalescer.poke()
+    assert painted.acquire(timeout=10)
+    coalescer.poke()
+    assert painted.acquire(timeout=10)
+    coalescer.close()
+    assert "could not be painted" in caplog.text
+
+
+# --- snapshots
+
+
+def test_a_snapshot_is_plain_json_with_a_lane_per_node() -> None:
+    import json
+
+    made = snapshot(busy_cluster(), 7)
+    assert json.loads(json.dumps(made)) == made
+    assert made["seq"] == 7
+    lanes = {(one["run"], lane["node"]): lane for one in made["runs"] for lane in one["lanes"]}
+    assert lanes["order-2", 1] == {
+        "node": 1,
+        "status": "running",
+        "step": 2,
+        "queue": 10,
+        "last": "1/step_1",
+        "effects": 0,
+    }
+    assert lanes["order-2", 4]["status"] == "none"
+
+
+def test_a_stopped_cluster_has_no_leader() -> None:
+    made = snapshot(quiet_cluster(), 1, stopped=True)
+    assert (made["state"], made["leader"]) == ("stopped", None)
+
+
+def test_runs_that_do_not_fit_are_counted_and_unfinished_ones_are_drawn_first() -> None:
+    runs = [run(f"r{number}", "order", 1, "running" if number < 3 else "completed") for number in range(40)]
+    made = snapshot(cluster([node(1, "leader")], runs), 1)
+    assert len(made["runs"]) == MAX_RUNS_SHOWN
+    assert [one["run"] for one in made["runs"]] == ["r0", "r1", "r2", *(f"r{number}" for number in range(31, 40))]
+    assert made["omitted"] == {"running": 0, "completed": 28, "failed": 0}
+
+
+@pytest.mark.parametrize(
+    ("expected", "changes"),
+    [
+        (False, {"runs": {"r": execution(5)}}),
+        (True, {"runs": {"r": execution(2, 3)}}),
+        (True, {"runs": {}}),
+        (False, {"runs": {"r": execution(2, 3)}, "held": True}),
+        (False, {"runs": {"r": execution(2, 3)}, "paused": True}),
+        (False, {"runs": {"r": execution(2, 3, "diverged")}}),
+        (True, {"runs": {"r": execution(5)}, "entries_behind": 2}),
+        (True, {"runs": {"r": execution(5)}, "blocked": "In[1]:2"}),
+    ],
+)
+def test_only_what_changes_by_itself_is_unsettled(expected: bool, changes: dict[str, Any]) -> None:
+    nodes = [node(1, "leader", runs={"r": execution(5)}), node(2, **changes)]
+    assert unsettled(cluster(nodes, [run("r", "order", 5)])) is expected
+
+
+# --- the widget
+
+
+def test_the_view_follows_events_while_nothing_else_runs(page: Page, live: Cluster) -> None:
+    view = ClusterView(live, refresh=100)
+    first = page.wait(lambda one: one["leader"] is not None)
+    killed = live.kill("leader")
+    new = live.wait_for_leader()
+    seen = page.wait(lambda one: one["leader"] == new)
+    assert seen["seq"] > first["seq"]
+    assert {one["node"]: one["role"] for one in seen["nodes"]}[killed] == "dead"
+    view.close()
+
+
+def test_a_held_nodes_queue_grows_in_the_view_and_drains_after_release(page: Page, live: Cluster) -> None:
+    async def steps(ctx: Any, count: int) -> int:
+        for number in range(count):
+            await ctx.compute(f"step_{number}", int, number)
+        return count
+
+    held = next(number for number in live.nodes if number != live.leader)
+    view = ClusterView(live, refresh=100)
+    live.hold(held)
+    live.start_workflow(steps, 20, run_id="late").wait_for_completion(10)
+
+    def queue(one: dict[str, Any]) -> int:
+        lanes = [lane for run_ in one["runs"] for lane in run_["lanes"] if lane["node"] == held]
+        return lanes[0]["queue"] if lanes else 0
+
+    page.wait(lambda one: queue(one) == 20)
+    live.release(held)
+    page.wait(lambda one: queue(one) == 0)
+    view.close()
+
+
+def test_the_last_picture_of_a_stopped_cluster_says_so_and_keeps_its_lanes(page: Page, live: Cluster) -> None:
+    async def one(ctx: Any, x: int) -> int:
+        return int(await ctx.compute("one", int, x))
+
+    view = ClusterView(live, refresh=100)
+    live.start_workflow(one, 1, run_id="r").wait_for_completion(10)
+    page.wait(lambda seen: bool(seen["runs"]) and all(lane["step"] == 1 for lane in seen["runs"][0]["lanes"]))
+    live.stop()
+    last = page.wait(lambda seen: seen["state"] == "stopped")
+    assert [lane["step"] for lane in last["runs"][0]["lanes"]] == [1, 1, 1]
+    view.close()
+
+
+def test_closing_ends_its_threads_and_its_subscription_and_twice_is_once(page: Page) -> None:
+    before = set(threading.enumerate())
+    one = still(quiet_cluster())
+    view = ClusterView(one)
+    assert len(one.callbacks) == 1
+    view.close()
+    view.close()
+    assert (one.callbacks, page.closed, view.closed) == ([], 1, True)
+    assert page.snapshots[-1]["state"] == "stopped"
+    assert set(threading.enumerate()) <= before
+
+
+def test_what_it_shows_has_no_address_in_it(page: Page) -> None:
+    view = ClusterView(still(quiet_cluster()))
+    data, metadata = view._repr_mimebundle_()
+    assert repr(view) == "ClusterView(cluster-1)"
+    assert data["text/plain"].startswith("cluster cluster-1: running")
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == view.model_id
+    assert not metadata
+    view.close()
+    assert view.still().model_id is None
+
+
+def test_snapshots_from_threads_and_messages_from_the_page_do_not_lose_each_other(page: Page) -> None:
+    one = still(quiet_cluster())
+    view = ClusterView(one, refresh=100)
+    ask = {"content": {"data": {"method": "request_state"}}, "buffers": []}
+
+    def press() -> None:
+        for _ in range(50):
+            view._handle_msg(ask)
+
+    asking = [threading.Thread(target=press) for _ in range(4)]
+    for thread in asking:
+        thread.start()
+    for _ in range(200):
+        one.tell(model.EpochChanged(1, 4))
+    for thread in asking:
+        thread.join()
+    view.end()
+    numbers = [seen["seq"] for seen in page.snapshots]
+    assert numbers == sorted(numbers)
+    assert page.snapshots[-1] == view.snapshot
+    view.close()
+
+
+# --- from the magics
+
+
+def test_start_and_watch_show_one_live_view(notebook: Notebook, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module.Session, "can_show_widgets", lambda self: True)
+    kind = "application/vnd.jupyter.widget-view+json"
+    first = notebook.ok("%raftoral start --nodes 3").bundles[-1]
+    second = notebook.ok("%raftoral watch").bundles[-1]
+    assert first[kind] == second[kind]
+    assert first["text/plain"] == "cluster of 3 nodes (1, 2, 3): running, with a leader"
+    assert "text/html" in second
+    notebook.ok("%raftoral stop")
+    assert page.wait(lambda one: one["state"] == "stopped")
+    assert page.closed == 0, "the last picture stays"
+    notebook.ok("%unload_ext raftoral_nb")
+    assert page.closed == 1
+
+
+def test_in_a_terminal_watch_is_text(started: Notebook) -> None:
+    assert set(started.ok("%raftoral watch").bundles[-1]) == {"text/plain", "text/html"}
+
+
+def test_without_the_widget_packages_everything_but_the_live_view_works(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebook.shell, "kernel", object(), raising=False)
+    monkeypatch.setattr(session_module, "_have_widgets", lambda: False)
+    said = notebook.ok("%raftoral start --nodes 1")
+    assert "pip install ipywidgets anywidget" in said.text
+    assert "running, 1 node" in notebook.ok("%raftoral watch").text
