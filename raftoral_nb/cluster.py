@@ -34,6 +34,7 @@ from .registry import Registration, Registry
 from .run import WorkflowRun
 from .statistics import ClusterStatistics
 from .threads import refuse_on_own_thread
+from .workflow.context import WorkflowContext
 from .workflow.definitions import Workflow
 from .workflow.output import capture
 
@@ -199,7 +200,7 @@ class Cluster:
         if not self._host.thread.call(self._host.on_retire, number):
             raise NodeStateError(f"node {number} is dead and cannot be killed; restart it first")
         self._host.tell(NodeChanged(number, "killed"))
-        if not incarnation.join(STOP_SECONDS / 4):
+        if not incarnation.join(STOP_SECONDS):
             self._host.gone.remove(incarnation)  # nothing is left of it that stop() would have to name
         return number
 
@@ -287,9 +288,22 @@ class Cluster:
     ) -> WorkflowRun[Any]: ...
     @overload
     def start_workflow(
+        self, workflow: str, input: Any = None, /, *, version: int | None = None, run_id: str | None = None
+    ) -> WorkflowRun[Any]: ...
+    @overload
+    def start_workflow(
         self,
-        workflow: str | Workflow[Any, O] | Callable[..., Awaitable[O]],
-        input: Any = None,
+        workflow: Callable[[WorkflowContext, I], Awaitable[O]],
+        input: I,
+        /,
+        *,
+        version: int | None = None,
+        run_id: str | None = None,
+    ) -> WorkflowRun[O]: ...
+    @overload
+    def start_workflow(
+        self,
+        workflow: Callable[[WorkflowContext, None], Awaitable[O]],
         /,
         *,
         version: int | None = None,

@@ -306,6 +306,8 @@ class Host:
         incarnation = self.alive(number, "waited for")
 
         async def wait() -> int:
+            if self._incarnations.get(number) is not incarnation:
+                raise NodeStateError(f"node {number} was stopped while it was waited for")
             target = self.head().index
             if incarnation.member.state.index < target:
                 waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()

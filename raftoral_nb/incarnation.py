@@ -29,7 +29,7 @@ from .raft.replica import RoleName, Timing
 from .state import Applied
 from .step_threads import Steps, StepThreads
 from .threads import LoopThread
-from .workflow.executor import Executor
+from .workflow.executor import PROPOSAL_SECONDS, Executor
 from .workflow.handover import ActingChanged, HandedOver, RunDropped, RunEnded, RunStarted, StepRecorded
 
 
@@ -86,6 +86,7 @@ class Incarnation:
         steps: Steps | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        proposal_seconds: float = PROPOSAL_SECONDS,
     ) -> None:
         self.node = node
         self.number = number
@@ -96,7 +97,7 @@ class Incarnation:
         self._loop = loop
         self.thread = LoopThread(f"{name}-node-{node}") if thread is None else thread
         self.steps: Steps = StepThreads(f"{name}-node-{node}-step") if steps is None else steps
-        self.executor = Executor(node, self, self.steps, clock, wall_clock)
+        self.executor = Executor(node, self, self.steps, clock, wall_clock, proposal_seconds)
         self.member = Member(
             node, nodes, journal=journal, loop=loop, dice=dice, timing=timing, listener=self, guarded=guarded
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import inspect
 import os
 import threading
 import time
@@ -311,11 +312,20 @@ class LoopThread:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
+            if any(map(_unstarted, tasks)):
+                # Cancelled before its first step, a task would never await what it wraps, and Python would complain of that.
+                await asyncio.sleep(0)
+                continue
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=max(MIN_CANCEL_SECONDS, left / 4))
         for task in asyncio.all_tasks() - {own}:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
+            coroutine = task.get_coro()
+            # Unwound here and quietly: later, the garbage collector would do it, and complain of what that raises.
+            with contextlib.suppress(BaseException):
+                if coroutine is not None:
+                    coroutine.close()
         with contextlib.suppress(TimeoutError):
             left = max(MIN_CANCEL_SECONDS, deadline - time.monotonic())
             await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), left)
@@ -336,6 +346,11 @@ def _nothing() -> None:
 def _finish(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _unstarted(task: asyncio.Task[Any]) -> bool:
+    coro = task.get_coro()
+    return inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED
 
 
 def _cancel(call: _Call[Any]) -> None:

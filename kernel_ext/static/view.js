@@ -3,7 +3,7 @@
 
 const CARD = { width: 196, height: 140, gap: 14, least: 168 };
 const ARC = 30; // room above a row of cards for the lines from the leader
-const STEP = { width: 9, gap: 2, height: 14 };
+const STEP = { width: 9, gap: 2, height: 14 }, NARROW = 360; // a lane's blocks; below this width in pixels lanes are shortened
 
 /** @param {unknown} value @returns {string} text that is safe in markup and in attributes */
 export function escape(value) {
@@ -233,7 +233,7 @@ function laneRow(lane, run, snapshot, width) {
 /** The runs with a lane per node, as markup for this width in pixels. */
 export function runsHtml(snapshot, width) {
   if (!snapshot.runs.length) return '<p class="rv-quiet">No runs yet: <code>%raftoral run NAME</code> starts one.</p>';
-  const room = Math.max(60, width - 264);
+  const room = Math.max(30, width - (width < NARROW ? 190 : 264)); // a narrow lane leaves its count to the reader of blocks
   const shown = snapshot.runs.map((run) => {
     const failure = run.failure ? `<span class="rv-failure" title="${escape(run.failure)}">${escape(shorten(run.failure, 80))}</span>` : "";
     return (
@@ -283,7 +283,7 @@ export function footHtml(snapshot) {
 export function viewHtml(snapshot, width, link) {
   return (
     `<header class="rv-head">${headHtml(snapshot, link)}</header>${bannerHtml(snapshot, link)}` +
-    `<div class="rv-body">${nodesSvg(snapshot, width)}<div class="rv-runs">${runsHtml(snapshot, width)}</div></div>` +
+    `<div class="rv-body">${nodesSvg(snapshot, width)}<div class="rv-runs" data-narrow="${width < NARROW}">${runsHtml(snapshot, width)}</div></div>` +
     `<footer class="rv-foot">${footHtml(snapshot)}</footer>`
   );
 }

@@ -148,7 +148,8 @@ class Raft:
 
         conf = module.SyncObjConf(
             autoTick=False,
-            appendEntriesUseBatch=False,
+            # When to send is the replica's decision; with False every applied entry costs each follower a message.
+            appendEntriesUseBatch=True,
             commandsWaitLeader=False,
             dynamicMembershipChange=False,
             raftMinTimeout=timing.election_min,

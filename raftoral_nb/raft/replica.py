@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 RoleName = Literal["follower", "candidate", "leader"]
 ROLE_NAMES: tuple[RoleName, RoleName, RoleName] = ("follower", "candidate", "leader")
 
+COMMIT_NOTICE = 0.001
+"""How long a commit waits for the next entries to tell the followers of it, before a message is sent for it alone (seconds)."""
+
 _TIMER_SLACK = 0.0005
 """PySyncObj compares deadlines with `<`: a timer set to the very deadline would fire just before it (seconds)."""
 
@@ -99,6 +102,9 @@ class Replica:
         self._waiting: deque[Proposal] = deque()
         self._flush_scheduled = False
         self._claimed_term = 0
+        self._sent_index = 0
+        self._sent_commit = 0
+        self._notice_at = float("inf")
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._frozen = False
@@ -228,6 +234,8 @@ class Replica:
             return
         finally:
             self._in_tick = False
+        if self.raft.role == LEADER and self.raft.commit_index > self._sent_commit and self._peers:
+            self._notice_at = min(self._notice_at, self._loop.time() + COMMIT_NOTICE)
         self._listener.raft_changed()
         self._arm()
 
@@ -243,6 +251,11 @@ class Replica:
                 self._append_waiting()
             self._elections.before_tick()
             raft.tick()
+            if raft.role == LEADER and self._journal.last_index > self._sent_index and self._peers:
+                # What was just appended leaves in the next tick (line 652), not with the next heartbeat.
+                self._sent_index = self._journal.last_index
+                raft.heartbeat_deadline = 0.0
+                continue
             if self._role_changed:
                 self._role_changed = False
                 self._after_role_change()
@@ -272,8 +285,10 @@ class Replica:
 
     def _after_role_change(self) -> None:
         raft = self.raft
+        self._sent_index = 0
         if raft.role == LEADER:
             return
+        self._notice_at = float("inf")
         self._waiting.clear()
         # PySyncObj leaves a deposed leader with a deadline long past: it would campaign at once against its successor.
         if raft.election_deadline < self._loop.time():
@@ -308,6 +323,9 @@ class Replica:
 
     def _outgoing(self, peer: NodeId, message: dict[str, Any]) -> None:
         translated = self._guard.outgoing(message)
+        if isinstance(translated, AppendEntries):
+            self._sent_commit = translated.commit_index
+            self._notice_at = float("inf")
         if translated is not None:
             self._send(peer, translated)
 
@@ -330,7 +348,7 @@ class Replica:
     def _next_deadline(self) -> float:
         raft = self.raft
         if raft.role == LEADER:
-            return raft.heartbeat_deadline
+            return min(raft.heartbeat_deadline, self._notice_at)
         if self._peers and not raft.reachable:
             return float("inf")
         return raft.election_deadline
@@ -355,6 +373,9 @@ class Replica:
         self._timer = None
         self._timer_at = float("inf")
         self._excuse_own_sleep()
+        if self._notice_at <= self._loop.time():
+            self._notice_at = float("inf")
+            self.raft.heartbeat_deadline = 0.0
         if self._next_deadline() <= self._loop.time():
             self.advance()
         else:

@@ -94,7 +94,9 @@ def test_a_held_follower_that_becomes_the_leader_finishes_its_queue_before_it_do
     cluster.release(successor)
     assert run.wait_for_completion(PATIENCE) in (True, False)  # the step was recorded before the kill, or is done again
     assert killed not in {step.node for step in run.steps if step.key == "after" and notes().count(1) == 2}
-    assert all(node.result(run.run_id, timeout=PATIENCE) == run.value("gate") for node in cluster.nodes.values() if node.alive)
+    assert all(
+        node.result(run.run_id, timeout=PATIENCE) == run.value("gate") for node in cluster.nodes.values() if node.alive
+    )
 
 
 def test_a_held_node_that_is_killed_is_not_held_after_its_restart(cluster: Cluster) -> None:

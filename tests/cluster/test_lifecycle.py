@@ -106,7 +106,6 @@ def test_a_handle_of_a_stopped_cluster_still_knows_what_was_known() -> None:
         waiting = cluster.start_workflow(stuck_in_a_step, "handle")
         gate("handle").await_arrival()
         waiter = in_thread(waiting.wait_for_completion)
-        gate("handle").open
         cluster.stop()
         with pytest.raises(ClusterError, match="stopped before the run ended"):
             waiter()
@@ -175,7 +174,7 @@ def test_what_cannot_be_done_to_a_node_is_refused(cluster: Cluster) -> None:
     for call in (cluster.kill, cluster.restart, cluster.pause, cluster.resume, cluster.hold, cluster.release):
         for unknown in (0, 4, "first", True, None):
             with pytest.raises(NoSuchNodeError, match="the nodes are 1, 2, 3"):
-                call(unknown)  # type: ignore[arg-type, operator]
+                call(unknown)  # type: ignore[arg-type]
     with pytest.raises(KeyError):
         cluster.nodes[4]
     with pytest.raises(NodeStateError, match="is alive; kill it first"):
@@ -192,12 +191,16 @@ def test_what_cannot_be_done_to_a_node_is_refused(cluster: Cluster) -> None:
         cluster.hold(number)
     cluster.nodes[number].kill()
     for refused in (cluster.kill, cluster.pause, cluster.resume, cluster.hold, cluster.release):
-        with pytest.raises(NodeStateError, match="is dead.*restart it first"):
-            refused(number)  # type: ignore[operator]
+        with pytest.raises(NodeStateError, match=r"is dead.*restart it first"):
+            refused(number)
     with pytest.raises(NodeStateError, match="is dead"):
         cluster.nodes[number].result("run")
     assert cluster.nodes[number].restart() == number
-    assert (cluster.nodes[number].alive, cluster.nodes[number].paused, cluster.nodes[number].held) == (True, False, False)
+    assert (cluster.nodes[number].alive, cluster.nodes[number].paused, cluster.nodes[number].held) == (
+        True,
+        False,
+        False,
+    )
 
 
 def test_of_threads_that_do_the_same_to_a_node_one_succeeds(cluster: Cluster) -> None:

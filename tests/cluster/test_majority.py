@@ -40,12 +40,12 @@ def leave_two(cluster: Cluster) -> list[int]:
 
 
 def test_a_start_that_a_leader_took_without_a_majority_may_commit_later_and_then_does() -> None:
-    with Cluster(3, proposal_timeout=0.3, timing=STEADFAST) as cluster:
+    with Cluster(3, proposal_timeout=1.0, timing=STEADFAST) as cluster:
         cluster.register_workflow(count)
         others = followers(cluster)
         for number in others:
             cluster.kill(number)
-        with pytest.raises(NotAcknowledgedError, match="starting 'count' as run 'mine'.*majority") as caught:
+        with pytest.raises(NotAcknowledgedError, match=r"starting 'count' as run 'mine'.*majority") as caught:
             cluster.start_workflow("count", -1, run_id="mine")
         assert caught.value.may_commit
         with pytest.raises(RunNotFoundError):
@@ -59,15 +59,16 @@ def test_a_start_that_a_leader_took_without_a_majority_may_commit_later_and_then
 
 
 def test_a_start_that_no_leader_took_will_not_commit() -> None:
-    with Cluster(5, proposal_timeout=0.3) as cluster:
+    with Cluster(5, proposal_timeout=1.0) as cluster:
         cluster.register_workflow(count)
         dead = leave_two(cluster)
         assert cluster.leader is None
-        with pytest.raises(NotAcknowledgedError, match="no leader|time is up") as caught:
+        with pytest.raises(NotAcknowledgedError, match=r"no leader|time is up") as caught:
             cluster.start_workflow("count", -1, run_id="mine")
         assert not caught.value.may_commit
         for number in dead:
             cluster.restart(number)
+        cluster.wait_for_leader()
         cluster.start_workflow("count", -1, run_id="other").wait_for_completion(PATIENCE)
         assert [run.run_id for run in cluster.runs()] == ["other"]
 
@@ -154,7 +155,7 @@ def test_a_start_does_not_wait_for_a_node_that_is_paused_meanwhile() -> None:
 
 
 def test_registering_is_not_acknowledged_either() -> None:
-    with Cluster(3, proposal_timeout=0.2, timing=STEADFAST) as cluster:
+    with Cluster(3, proposal_timeout=1.0, timing=STEADFAST) as cluster:
         for number in followers(cluster):
             cluster.kill(number)
         with pytest.raises(NotAcknowledgedError, match="registering 'count' version 1"):
@@ -172,7 +173,7 @@ def test_waiting_for_a_leader_says_which_nodes_run() -> None:
 
 
 def test_one_node_alone_still_answers_by_the_deadline() -> None:
-    with Cluster(3, proposal_timeout=0.2) as cluster:
+    with Cluster(3, proposal_timeout=1.0) as cluster:
         cluster.register_workflow(count)
         others = followers(cluster)
         cluster.kill("leader")
@@ -180,4 +181,5 @@ def test_one_node_alone_still_answers_by_the_deadline() -> None:
         with pytest.raises(NotAcknowledgedError):
             cluster.start_workflow("count", -1)
         cluster.restart(others[0])
+        cluster.wait_for_leader()
         assert cluster.start_workflow("count", -1).wait_for_completion(PATIENCE) == 10

@@ -35,7 +35,7 @@ logger = logging.getLogger("tests.of.a.workflow")
 
 
 async def three(ctx: WorkflowContext, _: Any) -> int:
-    return sum([await ctx.compute(f"step_{number}", lambda number=number: number) for number in range(3)])  # type: ignore[misc]
+    return sum([await ctx.compute(f"step_{number}", abs, number) for number in range(3)])
 
 
 async def fails(ctx: WorkflowContext, _: Any) -> None:
@@ -210,7 +210,7 @@ def test_a_stopped_cluster_takes_no_subscribers_and_keeps_its_history() -> None:
     with pytest.raises(ClusterError, match="stopped"):
         cluster.subscribe(print)
     kinds = [type(event) for _, event in cluster.history()]
-    assert kinds[0] is NodeChanged
+    assert NodeChanged in kinds
     assert [kind for kind in kinds if kind in (EpochChanged, WorkflowStarted, WorkflowCompleted)] == [
         EpochChanged,
         WorkflowStarted,
@@ -289,13 +289,13 @@ def test_every_node_is_described_dead_or_alive(cluster: Cluster) -> None:
     before = cluster.statistics()
     assert before.nodes[leader].acting
     assert [node.role for node in before.nodes.values()].count("leader") == 1
-    for node in before.nodes.values():
-        assert (node.epoch, node.term) == (before.epoch, before.term)
-        assert node.commit_index <= node.log_length
-        assert node.applied_index <= node.commit_index
-        assert node.runs[run.run_id].last_step_id == "2/step_2"
-        assert node.effects_run == (3 if node.node == leader else 0)
-        assert node.blocked is None
+    for described in before.nodes.values():
+        assert (described.epoch, described.term) == (before.epoch, before.term)
+        assert described.commit_index <= described.log_length
+        assert described.applied_index <= described.commit_index
+        assert described.runs[run.run_id].last_step_id == "2/step_2"
+        assert described.effects_run == (3 if described.node == leader else 0)
+        assert described.blocked is None
     cluster.kill(killed)
     dead = cluster.nodes[killed].statistics()
     assert (dead.role, dead.incarnation, dead.applied_index, dict(dead.runs)) == ("dead", 1, 0, {})

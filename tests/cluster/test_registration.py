@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -130,7 +131,7 @@ def test_a_run_id_that_is_no_usable_text_is_refused(cluster: Cluster, run_id: An
 
 def test_an_unknown_workflow_is_refused_naming_those_that_are_known(cluster: Cluster) -> None:
     cluster.register_workflow(doubled)
-    with pytest.raises(WorkflowNotFoundError, match="no workflow 'double'.*doubled v3"):
+    with pytest.raises(WorkflowNotFoundError, match=r"no workflow 'double'.*doubled v3"):
         cluster.start_workflow("double", 1)
     with pytest.raises(WorkflowNotFoundError, match="'doubled' version 4"):
         cluster.start_workflow("doubled", 4, 1)
@@ -195,7 +196,7 @@ def test_the_single_node_form_of_the_original_runs_its_example() -> None:
         progress = await ctx.create_replicated_var("progress", 0)
         value, values = given["base_value"], []
         for number in range(given["iterations"]):
-            value = await ctx.compute(f"step_{number}", lambda value=value: value * given["multiplier"])  # type: ignore[misc]
+            value = await ctx.compute(f"step_{number}", operator.mul, value, given["multiplier"])
             values.append(value)
             await progress.set(number + 1)
         return {"final_result": value, "intermediate_values": values, "progress": progress.value}

@@ -172,13 +172,13 @@ def test_nodes_share_no_object_although_they_share_a_process(cluster: Cluster) -
 # --- exceptions
 
 
-class Custom(Exception):
+class Custom(Exception):  # noqa: N818
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
         self.code = code
 
 
-class DoesNotUnpickle(Exception):
+class DoesNotUnpickle(Exception):  # noqa: N818
     """As many do: its arguments are not those of its constructor."""
 
     def __init__(self, first: str, second: str) -> None:
@@ -352,7 +352,7 @@ async def gathers(ctx: WorkflowContext, _: Any) -> None:
 
 
 async def creates_a_task(ctx: WorkflowContext, _: Any) -> Any:
-    return await asyncio.create_task(ctx.compute("a", lambda: 1))  # type: ignore[arg-type]
+    return await asyncio.create_task(ctx.compute("a", lambda: 1))
 
 
 async def uses_ctx_in_a_step(ctx: WorkflowContext, _: Any) -> None:
@@ -468,7 +468,9 @@ async def ordering(ctx: WorkflowContext, order: Order) -> str:
 
 
 @pytest.mark.parametrize(("given", "named"), [(Order("tea", "two"), "count"), ("tea", "Order")])  # type: ignore[arg-type]
-def test_an_input_of_the_wrong_type_is_refused_by_the_name_of_its_field(cluster: Cluster, given: Any, named: str) -> None:
+def test_an_input_of_the_wrong_type_is_refused_by_the_name_of_its_field(
+    cluster: Cluster, given: Any, named: str
+) -> None:
     cluster.register_workflow(ordering)
     commands = cluster.statistics().commands
     with pytest.raises(InputTypeError, match=named):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,7 +68,7 @@ async def update_raises(ctx: WorkflowContext, _: Any) -> list[Any]:
 async def not_shippable(ctx: WorkflowContext, _: Any) -> list[Any]:
     variable: ReplicatedVar[Any] = await ctx.var("variable", 1)
     try:
-        await variable.set(iter([]).__iter__ and (x for x in ()))
+        await variable.set(threading.Lock())
     except ValueNotShippableError:
         return ["refused", variable.value]
     return []

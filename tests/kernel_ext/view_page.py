@@ -43,6 +43,7 @@ window.model = {{
   on(name, callback) {{ (listeners[name] ??= []).push(callback); }},
   off(name, callback) {{ listeners[name] = (listeners[name] ?? []).filter((one) => one !== callback); }},
 }};
+window.listeners = () => listeners;
 window.fire = (name) => (listeners[name] ?? []).forEach((callback) => callback());
 window.end = render({{ model: window.model, el: document.getElementById("view") }});
 {script}
