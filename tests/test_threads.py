@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -435,3 +435,36 @@ def test_the_interpreter_exits_although_a_loop_runs_and_a_step_and_a_loop_are_st
             print("leaving")
     """
     assert in_new_interpreter(code) == "leaving"
+
+
+def test_a_task_that_was_made_just_before_the_stop_begins_and_then_is_cancelled() -> None:
+    """Else what it wraps is never awaited, and Python warns of that somewhere in the notebook."""
+    thread = LoopThread("just-before")
+    thread.start()
+    go = threading.Event()
+    seen: list[str] = []
+
+    async def inner() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    async def outer(coro: Coroutine[Any, Any, None]) -> None:
+        await coro
+
+    tasks: list[asyncio.Task[None]] = []
+
+    def make() -> None:
+        tasks.append(asyncio.get_running_loop().create_task(outer(inner())))
+
+    # Both in one turn of the loop: the order to stop is followed in the next, right after the task was made there.
+    thread.post(go.wait)
+    thread.post(lambda: asyncio.get_running_loop().call_soon(make))
+    halt = thread._halt
+    assert halt is not None
+    thread.post(lambda: halt.set_result(None))
+    go.set()
+    assert thread.stop(10.0)
+    assert seen == ["cancelled"]

@@ -47,8 +47,14 @@ class VirtualClockLoop(asyncio.base_events.BaseEventLoop):
         return self._now
 
     def jump(self, seconds: float) -> None:
-        """Move the clock forward."""
+        """Move the clock forward; to the very time of the next timer if that is what `seconds` mean, whatever rounding says.
+
+        A timer that fires a hair before its time would find nothing due, and be set anew for ever on a clock that stands.
+        """
         self._now += seconds
+        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        if scheduled and 0 < (at := scheduled[0].when()) - self._now < 1e-6:
+            self._now = at
 
     def _process_events(self, event_list: list[object]) -> None:
         """There are no events: nothing is waited for."""

@@ -36,7 +36,7 @@ class ViewTimer:
 
     def fire(self) -> None:
         """Called by the loop when the time has come."""
-        self.view.forget(self)
+        self.view.reached(self)
         self.callback(*self.args)
 
 
@@ -52,6 +52,7 @@ class ClockView:
         self._rate = rate
         self._base = loop.time()
         self._start = self._base if start is None else start
+        self._floor = self._start
         # In the order in which they were set, which is the order they are set anew in.
         self._timers: dict[ViewTimer, None] = {}
 
@@ -72,6 +73,11 @@ class ClockView:
                 timer.inner.cancel()
             self._set(timer)
 
+    def reached(self, timer: ViewTimer) -> None:
+        """A timer fires: whatever rounding says, its time has come on this clock."""
+        self._floor = max(self._floor, timer.when)
+        self.forget(timer)
+
     def forget(self, timer: ViewTimer) -> None:
         """Take a timer off."""
         if timer.inner is not None:
@@ -87,7 +93,8 @@ class ClockView:
 
     def time(self) -> float:
         """The time on this clock, in seconds."""
-        return self._start + (self._loop.time() - self._base) * self._rate
+        now = self._start + (self._loop.time() - self._base) * self._rate
+        return now if now > self._floor else self._floor
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None

@@ -40,13 +40,19 @@ class JournalWatch(Protocol):
         ...
 
 
-Record = tuple[str, tuple[object, ...], int]
-"""Operation, its arguments, and a checksum."""
+Record = tuple[str, tuple[object, ...], tuple[object, ...]]
+"""Operation, its arguments as they are on the disk, and what stands for their checksum: the arguments that were written."""
 
 
-def _checksum(operation: str, args: tuple[object, ...]) -> int:
-    # What stands for a checksum here: cheap, and wrong for a torn record.
-    return len(operation) + len(args)
+def torn(operation: str, args: tuple[object, ...]) -> tuple[object, ...]:
+    """What a torn record holds: the front of an entry's data, a vote that is missing."""
+    match operation, args:
+        case "add", (bytes() as data, index, term):
+            return (data[: len(data) // 2], index, term)
+        case "setCurrentTerm", (term, _):
+            return (term, None)
+        case _:
+            return (0,)
 
 
 class SimulatedDisk:
@@ -75,7 +81,7 @@ class SimulatedDisk:
     def write(self, operation: str, *args: object) -> None:
         """Write a record. It is not safe before `sync`."""
         self._operation()
-        self._unsynced.append((operation, args, _checksum(operation, args)))
+        self._unsynced.append((operation, args, args))
 
     def sync(self) -> None:
         """Make everything that was written safe."""
@@ -92,14 +98,14 @@ class SimulatedDisk:
         self._unsynced.clear()
         if rest and self._dice.happens(0.5):
             operation, args, checksum = rest[0]
-            self._synced.append((operation, args[:-1], checksum))
+            self._synced.append((operation, torn(operation, args), checksum))
             self.torn += 1
         self.lost += len(rest)
 
     def read(self) -> list[Record]:
         """The records up to the first damaged one; what comes from there on is cut off."""
-        for position, (operation, args, checksum) in enumerate(self._synced):
-            if _checksum(operation, args) != checksum:
+        for position, (_, args, checksum) in enumerate(self._synced):
+            if args != checksum:
                 del self._synced[position:]
                 break
         return self._synced

@@ -29,9 +29,11 @@ KINDS: Final = (
     "hold",
     "stall",
     "clock",
+    "burst",
 )
 """`stall`: a node's own thread, on which workflows run, does nothing for a while. `hold`: its executions wait.
-`disk crash`: a kill inside the disk operation that comes after `amount` more of them."""
+`disk crash`: a kill inside the disk operation that comes after `amount` more of them. `burst`: a client sends `amount`
+commands to the node without waiting for answers (no fault, and not counted as one)."""
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -62,6 +64,8 @@ class Conditions(msgspec.Struct, frozen=True):
     """Clocks run between 1 - spread and 1 + spread."""
     lag: float = 0.0
     """The longest delay of a call from one of a node's threads to the other."""
+    patience: float = 30.0
+    """After how long a node proposes a record again that was neither committed nor refused."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -86,6 +90,8 @@ class Recipe(msgspec.Struct, frozen=True):
     """The longest message delay is drawn from this range."""
     clock_spread: float = 0.0
     lag: float = 0.0
+    nodes: int | None = None
+    """How many nodes it needs; most do with any number."""
 
 
 ALL: Final[Weights] = {
@@ -113,6 +119,7 @@ SCHEDULES: Final[dict[str, Recipe]] = {
     ),
     "resets": Recipe({"reset": 8, "slow link": 2, "isolation": 1, "kill": 1}, 1.2, slowest=(0.02, 0.1)),
     "leaders": Recipe({"kill": 3, "isolation": 3, "pause": 3, "disk crash": 2}, 2.2, slowest=(0.01, 0.08), lag=0.01),
+    "stale answers": Recipe({"slow link": 1, "partition": 1, "isolation": 1}, 1.6, slowest=(0.005, 0.02), nodes=5),
     "mixed": Recipe(dict(ALL), 1.8, slowest=(0.01, 0.15), clock_spread=0.1, lag=0.02),
 }
 """The schedules by name. A seed without a name gets one of them by turns."""
@@ -126,15 +133,18 @@ def plan(seed: int, *, nodes: int | None = None, schedule: str | None = None) ->
     names = tuple(SCHEDULES)
     name = schedule if schedule is not None else names[seed % len(names)]
     dice = SeededDice(seed, "plan", name, nodes or 0)
-    count = nodes if nodes is not None else (5 if dice.happens(1 / 3) else 3)
     recipe = SCHEDULES[name]
+    drawn = 5 if dice.happens(1 / 3) else 3
+    count = nodes if nodes is not None else recipe.nodes or drawn
     conditions = Conditions(
         quickest=0.0005 + 0.002 * dice.random(),
         slowest=dice.between(*recipe.slowest),
         clock_spread=recipe.clock_spread * dice.random(),
         lag=recipe.lag * dice.random(),
+        patience=30.0 if dice.happens(0.5) else dice.between(0.05, 0.6),
     )
-    return Plan(name, count, conditions, tuple(_faults(dice, recipe, count)))
+    faults = _stale_answers(dice, count) if name == "stale answers" else _faults(dice, recipe, count)
+    return Plan(name, count, conditions, tuple(faults))
 
 
 def _faults(dice: SeededDice, recipe: Recipe, count: int) -> list[Fault]:
@@ -152,6 +162,29 @@ def _faults(dice: SeededDice, recipe: Recipe, count: int) -> list[Fault]:
                 break
         faults.append(_MAKERS[kind](dice, round(at, 3), count))
         at += gap * dice.between(0.1, 1.9)
+    return faults
+
+
+def _stale_answers(dice: SeededDice, count: int) -> list[Fault]:
+    """Answers to a leader that arrive when it leads again, in a later term, its log and that of the answerer cut meanwhile.
+
+    A leader and one follower are cut off, the answers of that follower are slow, another leader cuts the tails of both,
+    is cut off itself, and the first one may be elected again, all before the answers arrive.
+    """
+    faults: list[Fault] = []
+    at = 2.0
+    while at < FAULT_SECONDS - 4:
+        follower = 1 + dice.below(count)
+        alone = dice.between(0.5, 1.0)
+        back = alone + dice.between(0.1, 0.4)
+        slow = back + dice.between(0.4, 1.5)
+        faults += [
+            Fault(round(at, 3), "slow link", (follower, LEADER), round(alone, 3), round(slow, 3)),
+            Fault(round(at + 0.05, 3), "partition", (LEADER, follower), round(alone - 0.05, 3)),
+            Fault(round(at + 0.06, 3), "burst", (LEADER,), 0.0, 8),
+            Fault(round(at + back, 3), "isolation", (LEADER,), round(dice.between(0.5, 1.5), 3)),
+        ]
+        at += dice.between(3.5, 5.0)
     return faults
 
 
@@ -177,7 +210,7 @@ def _link(kind: str, low: float, high: float) -> Callable[[SeededDice, float, in
 def _on_node(kind: str, low: float, high: float) -> Callable[[SeededDice, float, int], Fault]:
     def make(dice: SeededDice, at: float, count: int) -> Fault:
         # Short ones and long ones: squared, so that there are more short ones.
-        return Fault(at, kind, (_someone(dice, count),), round(low + (high - low) * dice.random() ** 2, 3))
+        return Fault(at, kind, (_someone(dice, count),), round(low + (high - low) * dice.random() ** 3, 3))
 
     return make
 
@@ -194,7 +227,7 @@ def _partition(dice: SeededDice, at: float, count: int) -> Fault:
 
 def _disk_crash(dice: SeededDice, at: float, count: int) -> Fault:
     operations = 1 + dice.below(20)
-    return Fault(at, "disk crash", (_someone(dice, count),), round(dice.between(0.1, 3.0), 3), operations)
+    return Fault(at, "disk crash", (_someone(dice, count),), round(0.01 + 3 * dice.random() ** 3, 3), operations)
 
 
 def _clock(dice: SeededDice, at: float, count: int) -> Fault:
@@ -209,7 +242,7 @@ _MAKERS: Final[dict[str, Callable[[SeededDice, float, int], Fault]]] = {
     "partition": _partition,
     "reset": _link("reset", 0.0, 0.0),
     "slow link": _slow,
-    "kill": _on_node("kill", 0.05, 5.0),
+    "kill": _on_node("kill", 0.01, 5.0),
     "disk crash": _disk_crash,
     "pause": _on_node("pause", 0.1, 5.0),
     "hold": _on_node("hold", 0.2, 5.0),

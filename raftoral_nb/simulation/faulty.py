@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..model import NodeId
 from .faults import KINDS, LEADER, Fault
@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
 End = Callable[[], None]
 
+BURST_SECONDS: Final = 0.015
+"""Between two commands of a burst: far enough apart for each to become an entry of its own."""
+
 
 class Faulty:
     """The faults of one simulation. One that makes no sense when its time comes (the node is dead already) is left out."""
 
     def __init__(self, simulation: Simulation) -> None:
-        self.counts = dict.fromkeys(KINDS, 0)
+        self.counts = dict.fromkeys((kind for kind in KINDS if kind != "burst"), 0)
         self._simulation = simulation
         self._network = simulation.network
         self._ends: dict[int, tuple[asyncio.TimerHandle, End]] = {}
@@ -38,6 +41,7 @@ class Faulty:
             "hold": self._hold,
             "stall": self._stall,
             "clock": self._clock,
+            "burst": self._burst,
         }
         self._healed = False
 
@@ -81,7 +85,7 @@ class Faulty:
         end = self._begin[fault.kind](fault, nodes)
         if end is None:
             return
-        if fault.kind != "disk crash":
+        if fault.kind not in ("disk crash", "burst"):
             self.counts[fault.kind] += 1
             if fault.kind != "kill":
                 text = f"{', '.join(map(str, nodes))} for {fault.seconds:g} s"
@@ -190,6 +194,12 @@ class Faulty:
         before = node.clock.rate
         node.clock.set_rate(fault.amount)
         return lambda: None if node.gone else node.clock.set_rate(before)
+
+    def _burst(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
+        clients = self._simulation.clients
+        for number in range(int(fault.amount)):
+            self._simulation.loop.call_later(BURST_SECONDS * number, clients.send, nodes[0])
+        return None
 
 
 def _nothing() -> None:

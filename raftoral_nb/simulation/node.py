@@ -189,6 +189,7 @@ class SimulatedNode:
         host: NodeHost,
         guarded: bool,
         step_seconds: Callable[[NodeId, str], float],
+        proposal_seconds: float,
     ) -> None:
         self.number = number
         self.gone = False
@@ -220,6 +221,7 @@ class SimulatedNode:
             steps=SimulatedSteps(loop, partial(step_seconds, number)),
             clock=loop.time,
             wall_clock=lambda: START_OF_TIME + loop.time(),
+            proposal_seconds=proposal_seconds,
         )
         self.member = self.incarnation.member
         self.executor = self.incarnation.executor

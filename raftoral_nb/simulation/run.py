@@ -205,6 +205,7 @@ class Simulation:
             host=self,
             guarded=self.guarded,
             step_seconds=self._step_seconds,
+            proposal_seconds=self.plan.conditions.patience,
         )
         self.nodes[number] = node
         self.checker.journals[number] = node.journal

@@ -115,7 +115,8 @@ def definition(name: str, fingerprint: str, fn: Callable[..., Any]) -> Definitio
 EVERYTHING: Final = "everything"
 REGISTERS: Final = ("register-a", "register-b")
 ASK_SECONDS: Final = 6.0
-THINK_SECONDS: Final = 0.3
+THINK_SECONDS: Final = 1.6
+"""Mean time between an answer and the next request of a client; mostly it is much shorter, sometimes much longer."""
 
 
 class World(Protocol):
@@ -123,6 +124,7 @@ class World(Protocol):
 
     seed: int
     acknowledged: int
+    nodes: dict[NodeId, SimulatedNode]
 
     @property
     def elapsed(self) -> float:
@@ -157,11 +159,11 @@ class Clients:
         world = self._world
         dice = SeededDice(world.seed, "client", client)
         while world.elapsed < self._until:
-            await asyncio.sleep(THINK_SECONDS * 2 * dice.random())
+            await asyncio.sleep(THINK_SECONDS * 5 * dice.random() ** 4)
             drawn = dice.random()
-            if drawn < 0.05 or not self._numbers:
+            if drawn < 0.05 or self._numbers < 1:
                 await self._register_workflow(client)
-            elif drawn < 0.14:
+            elif drawn < 0.15:
                 await self._append(client, dice, EVERYTHING)
             elif drawn < 0.55:
                 await self._write(client, dice.pick(REGISTERS))
@@ -176,6 +178,20 @@ class Clients:
         outcome = await node.incarnation.ask(command, ASK_SECONDS)
         world.answered(client, node.number, what, outcome, node.clock.time() - began, ASK_SECONDS)
         return outcome, node
+
+    def send(self, node: NodeId) -> None:
+        """Send a command to a node, and do not wait for the answer: a write that nobody ever reads."""
+        asked = self._world.nodes.get(node)
+        if asked is None or asked.member.paused:
+            return
+        self._numbers += 1
+        value = f"v{self._numbers}"
+        command = RegisterWorkflow(definition("burst", value, nothing))
+
+        def answered(outcome: Outcome) -> None:
+            self._world.answered(0, node, f"send {value}", outcome, 0.0, ASK_SECONDS)
+
+        asked.member.propose(command, ASK_SECONDS, answered)
 
     async def _register_workflow(self, client: int) -> None:
         self._numbers += 1

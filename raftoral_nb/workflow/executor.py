@@ -73,8 +73,10 @@ class Executor:
         steps: Steps,
         clock: Callable[[], float],
         wall_clock: Callable[[], float] = time.time,
+        proposal_seconds: float = PROPOSAL_SECONDS,
     ) -> None:
         self.node = node
+        self._proposal_seconds = proposal_seconds
         self._wall_clock = wall_clock
         self.steps = steps
         self.acting: int | None = None
@@ -163,7 +165,7 @@ class Executor:
             if not isinstance(outcome, Committed):
                 self._host.post(refused, outcome)
 
-        self._host.propose(command, PROPOSAL_SECONDS, done)
+        self._host.propose(command, self._proposal_seconds, done)
 
     def is_outcome(self, error: BaseException) -> bool:
         """Whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped.

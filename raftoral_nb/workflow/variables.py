@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from .execution import Product
 
@@ -31,10 +31,16 @@ class ReplicatedVar(Generic[T]):
         """Make a variable that starts with `value`. Raises `ValueNotShippableError` if it does not pickle."""
         return cls(key, ctx, await _record(ctx, key, "var", lambda: value))
 
+    @overload
     @classmethod
     async def with_computation(
-        cls, key: str, ctx: WorkflowContext, fn: Callable[[], Awaitable[T]] | Callable[[], T]
-    ) -> ReplicatedVar[T]:
+        cls, key: str, ctx: WorkflowContext, fn: Callable[[], Awaitable[T]]
+    ) -> ReplicatedVar[T]: ...
+    @overload
+    @classmethod
+    async def with_computation(cls, key: str, ctx: WorkflowContext, fn: Callable[[], T]) -> ReplicatedVar[T]: ...
+    @classmethod
+    async def with_computation(cls, key: str, ctx: WorkflowContext, fn: Callable[[], Any]) -> ReplicatedVar[T]:
         """Make a variable from what `fn()` returns on the acting node (a step, as in `ctx.compute`)."""
         return cls(key, ctx, cast("T", await ctx.compute(key, fn)))
 

@@ -1,0 +1,226 @@
+"""The engine with one of its safeguards taken out, to see whether the simulation would notice.
+
+Each mutant replaces one piece of the engine for as long as the context lasts, in this process: not to be used beside a
+cluster that matters. Hazards are numbered as in the project's list of what PySyncObj does wrong (see ARCHITECTURE.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgspec
+
+from .. import state
+from ..errors import InternalError
+from ..incarnation import Incarnation
+from ..model import CheckpointSet, CommandRefused, NodeId, SetCheckpoint
+from ..raft import guard
+from ..raft.guard import Guard, Verdict
+from ..raft.library import LEADER
+from ..raft.member import Member
+from ..raft.wire import AppendEntries, NextIndex, ResponseVote
+from ..workflow.executor import Executor
+from ..workflow.handover import ActingChanged
+from . import disk
+
+Patch = tuple[Any, str, Any]
+"""An object, the name of its attribute, and what to put there."""
+
+
+class Mutant(msgspec.Struct, frozen=True):
+    """One safeguard that is missing. `schedule` is where its absence shows soonest."""
+
+    name: str
+    missing: str
+    patches: Callable[[], list[Patch]]
+    schedule: str | None = None
+
+
+def _no_epoch_check() -> list[Patch]:
+    original = state._find_running
+
+    def find(replicated: state.State, run_id: str, node: int, term: int) -> state.Run | CommandRefused:
+        del node, term
+        return original(replicated, run_id, replicated.epoch.node, replicated.epoch.term)
+
+    return [(state, "_find_running", find)]
+
+
+def _last_record_wins() -> list[Patch]:
+    def set_checkpoint(replicated: state.State, command: SetCheckpoint, _index: int) -> tuple[Any, ...]:
+        step = command.step
+        run = state._find_running(replicated, command.run_id, step.node, step.epoch)
+        if isinstance(run, CommandRefused):
+            return (run,)
+        run.by_id[step.step_id] = step
+        run.steps.append(step)
+        replicated.checkpoints += 1
+        return (CheckpointSet(run.run_id, step),)
+
+    return [(state, "_HANDLERS", {**state._HANDLERS, SetCheckpoint: set_checkpoint})]
+
+
+def _no_session_answers() -> list[Patch]:
+    def apply_proposal(replicated: state.State, index: int, proposal: Any, committed: Any) -> state.Applied:
+        return state._carry_out(replicated, index, proposal, committed)
+
+    return [(state, "_apply_proposal", apply_proposal)]
+
+
+def _epoch_overtakes_records() -> list[Patch]:
+    original = Executor.hand_over
+
+    def hand_over(self: Executor, items: Any) -> None:
+        for item in items:
+            if isinstance(item, ActingChanged):
+                self._act(item.term)
+        original(self, [item for item in items if not isinstance(item, ActingChanged)])
+
+    def acting_changed(self: Incarnation, term: int | None) -> None:
+        self.executor.hand_over([ActingChanged(term)])
+        self._host.acting_changed(self.node, term)
+
+    return [(Executor, "hand_over", hand_over), (Incarnation, "acting_changed", acting_changed)]
+
+
+def _acts_when_elected() -> list[Patch]:
+    def acting_term(self: Member) -> int | None:
+        raft = self.replica.raft
+        return raft.term if not self._closed and raft.role == LEADER else None
+
+    return [(Member, "acting_term", property(acting_term))]
+
+
+_append_entries = Guard._append_entries
+_next_index = Guard._next_index
+
+
+def _truncates_always() -> list[Patch]:
+    def append_entries(self: Guard, message: AppendEntries) -> Verdict:
+        verdict = _append_entries(self, message)
+        refused = verdict.answer is not None and isinstance(verdict.answer, NextIndex) and verdict.answer.reset
+        if refused or verdict.deliver is None:
+            return verdict
+        last = message.entries[-1][1] if message.entries else message.prev_index
+        return Verdict(guard._append_dict(message) | {"commit_index": min(message.commit_index, last)})
+
+    return [(Guard, "_append_entries", append_entries)]
+
+
+def _commits_unverified() -> list[Patch]:
+    def append_entries(self: Guard, message: AppendEntries) -> Verdict:
+        verdict = _append_entries(self, message)
+        if verdict.deliver is not None:
+            verdict.deliver["commit_index"] = message.commit_index
+        return verdict
+
+    return [(Guard, "_append_entries", append_entries)]
+
+
+def _answers_without_terms() -> list[Patch]:
+    def next_index(self: Guard, peer: NodeId, message: NextIndex) -> Verdict:
+        if message.reset or self._raft.role != LEADER:
+            return _next_index(self, peer, message)
+        return Verdict(guard._next_dict(message))
+
+    return [(Guard, "_next_index", next_index)]
+
+
+def _resets_anywhere() -> list[Patch]:
+    def next_index(self: Guard, peer: NodeId, message: NextIndex) -> Verdict:
+        if message.reset and self._raft.role == LEADER and message.term == self._raft.term:
+            return Verdict(guard._next_dict(message))
+        return _next_index(self, peer, message)
+
+    def append_entries(self: Guard, message: AppendEntries) -> Verdict:
+        verdict = _append_entries(self, message)
+        if isinstance(verdict.answer, NextIndex) and verdict.answer.reset:
+            # As PySyncObj asks: for the entry that did not match, or for what follows the last one.
+            here = self._journal.term_at(message.prev_index)
+            asked = message.prev_index if here is not None else self._journal.last_index + 1
+            return Verdict(verdict.deliver, msgspec.structs.replace(verdict.answer, next_index=asked))
+        return verdict
+
+    return [(Guard, "_next_index", next_index), (Guard, "_append_entries", append_entries)]
+
+
+def _votes_counted() -> list[Patch]:
+    def response_vote(self: Guard, peer: NodeId, message: ResponseVote) -> Verdict:  # noqa: ARG001
+        return Verdict({"type": "response_vote", "term": message.term})
+
+    return [(Guard, "_response_vote", response_vote)]
+
+
+def _vote_forgotten() -> list[Patch]:
+    def forgetful(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def open_store(self: Any) -> Any:
+            journal = original(self)
+            journal._vote = None
+            return journal
+
+        return open_store
+
+    return [
+        (disk.DiskStore, "open", forgetful(disk.DiskStore.open)),
+        (disk.WholeStore, "open", forgetful(disk.WholeStore.open)),
+    ]
+
+
+def _torn_records_taken() -> list[Patch]:
+    def read(self: disk.SimulatedDisk) -> list[disk.Record]:
+        return self._synced
+
+    return [(disk.SimulatedDisk, "read", read)]
+
+
+def _synced_later() -> list[Patch]:
+    def sync(self: disk.SimulatedDisk) -> None:
+        self._operation()
+        if self.operations % 16 == 0:
+            self._synced += self._unsynced
+            self._unsynced.clear()
+
+    return [(disk.SimulatedDisk, "sync", sync)]
+
+
+MUTANTS: Final[dict[str, Mutant]] = {
+    mutant.name: mutant
+    for mutant in (
+        Mutant("epoch check", "records of a deposed leader are taken", _no_epoch_check),
+        Mutant("first record wins", "a step may be recorded again", _last_record_wins),
+        Mutant("session answers", "a repeated proposal is carried out again", _no_session_answers),
+        Mutant("queue before acting", "the right to act overtakes records on their way", _epoch_overtakes_records),
+        Mutant("takeover before acting", "a node acts as soon as it is elected", _acts_when_elected),
+        Mutant("truncate only on conflict", "hazard 1: a follower deletes what follows a message", _truncates_always),
+        Mutant("answers carry terms", "hazard 2: answers of an earlier leadership count", _answers_without_terms),
+        Mutant("commit only verified", "hazard 3: a commit index is applied to whatever is held", _commits_unverified),
+        Mutant("resets go back only", "hazard 4: a conflicting tail is never repaired", _resets_anywhere),
+        Mutant("one vote per voter", "hazard 4: votes are counted, not voters", _votes_counted),
+        Mutant("vote kept", "hazard 5: a node that restarts has forgotten its vote", _vote_forgotten),
+        Mutant("checksum of a stored record", "hazard 6: a torn record is taken for whole", _torn_records_taken),
+        Mutant("synced before acknowledged", "hazard 6: what was acknowledged is not yet on the disk", _synced_later),
+    )
+}
+"""By the name of the safeguard that is missing."""
+
+
+@contextmanager
+def without(name: str) -> Iterator[Mutant]:
+    """Take the safeguard `name` out of the engine. Raises `InternalError` if there is none of that name."""
+    mutant = MUTANTS.get(name)
+    if mutant is None:
+        raise InternalError(f"there is no safeguard {name!r}; there are {', '.join(MUTANTS)}")
+    patches = mutant.patches()
+    # `vars`, as a class attribute must be put back as it was (a property as a property).
+    before = [(target, attribute, vars(target)[attribute]) for target, attribute, _ in patches]
+    for target, attribute, value in patches:
+        setattr(target, attribute, value)
+    try:
+        yield mutant
+    finally:
+        for target, attribute, value in before:
+            setattr(target, attribute, value)
+
+

@@ -1,0 +1,110 @@
+"""What a type checker must find out about the public names. Checked by mypy, never run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, assert_type
+
+from raftoral_nb import (
+    Cluster,
+    ClusterEvent,
+    ClusterStatistics,
+    NodeStatistics,
+    Registration,
+    ReplicatedVar,
+    Step,
+    StopReport,
+    Workflow,
+    WorkflowContext,
+    WorkflowRun,
+    WorkflowRuntime,
+    workflow,
+)
+
+
+@dataclass
+class Order:
+    item: str
+
+
+@dataclass
+class Receipt:
+    number: int
+
+
+def charge(order: Order, *, cents: int = 0) -> int:
+    return cents
+
+
+async def pack(order: Order) -> str:
+    return order.item
+
+
+async def later() -> int:
+    return 1
+
+
+@workflow(version=1)
+async def order(ctx: WorkflowContext, given: Order) -> Receipt:
+    assert_type(await ctx.compute("charge", charge, given, cents=5), int)
+    assert_type(await ctx.compute("pack", pack, given), str)
+    status = await ctx.var("status", "pending")
+    assert_type(status, ReplicatedVar[str])
+    assert_type(await status.update(lambda value: value + "!"), str)
+    assert_type(await ctx.create_replicated_var("count", 1), ReplicatedVar[int])
+    assert_type(await ReplicatedVar.with_value("other", ctx, 1.5), ReplicatedVar[float])
+    assert_type(await ReplicatedVar.with_computation("sync", ctx, lambda: 1), ReplicatedVar[int])
+    assert_type(await ReplicatedVar.with_computation("async", ctx, later), ReplicatedVar[int])
+    assert_type(ctx.idempotency_key("charge"), str)
+    return Receipt(1)
+
+
+@workflow
+async def plain(ctx: WorkflowContext, given: int) -> str:
+    return str(given)
+
+
+async def function(ctx: WorkflowContext, given: int) -> float:
+    return given / 2
+
+
+async def without(ctx: WorkflowContext, _: None) -> bytes:
+    return b""
+
+
+def starting(cluster: Cluster) -> None:
+    assert_type(order, Workflow[Order, Receipt])
+    assert_type(plain, Workflow[int, str])
+    run = cluster.start_workflow(order, Order("tea"))
+    assert_type(run, WorkflowRun[Receipt])
+    assert_type(run.wait_for_completion(timeout=10), Receipt)
+    assert_type(run.steps, tuple[Step, ...])
+    assert_type(cluster.start_workflow(order, Order("tea"), run_id="mine", version=1), WorkflowRun[Receipt])
+    assert_type(cluster.start_workflow(plain, 5), WorkflowRun[str])
+    assert_type(cluster.start_workflow(function, 5), WorkflowRun[float])
+    assert_type(cluster.start_workflow("order", 1, Order("tea")), WorkflowRun[Any])
+    assert_type(cluster.start_workflow("order", Order("tea"), run_id="mine"), WorkflowRun[Any])
+    assert_type(cluster.start_workflow(without), WorkflowRun[bytes])
+    untyped = cluster.start_workflow("order")
+    assert_type(untyped, WorkflowRun[Any])
+    assert_type(cluster.register_workflow(order), Registration)
+    assert_type(cluster.register_workflow("order", 1, function), Registration)
+    assert_type(cluster.register_workflow("order", function), Registration)
+
+
+async def awaiting(cluster: Cluster) -> None:
+    assert_type(await cluster.start_workflow(order, Order("tea")), Receipt)
+    assert_type(cluster.events(), AsyncIterator[ClusterEvent])
+    async with Cluster(3) as entered:
+        assert_type(entered, Cluster)
+
+
+def looking(cluster: Cluster) -> None:
+    assert_type(cluster.statistics(), ClusterStatistics)
+    assert_type(cluster.nodes[1].statistics(), NodeStatistics)
+    assert_type(cluster.leader, int | None)
+    assert_type(cluster.kill("leader"), int)
+    assert_type(cluster.stop(), StopReport)
+    with WorkflowRuntime.new_single_node(1) as runtime:
+        assert_type(runtime, WorkflowRuntime)
