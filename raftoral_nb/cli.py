@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 
 from . import __version__
 from .model import MAX_NODES
+from .simulation import command as simulation
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -33,9 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
     except SystemExit as end:  # argparse has printed help, the version, or an error
         return end.code if isinstance(end.code, int) else 0
-    from . import demo  # loads the engine, which --help and --version do without
-
     try:
+        if arguments.command == "simulate":
+            return simulation.run(arguments)
+        from . import demo  # loads the engine, which --help and --version do without
+
         return demo.run_demo(arguments.nodes, arguments.log_level)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -69,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LEVEL",
         help=f"what the engine logs to standard error: {', '.join(LOG_LEVELS)} (default: nothing)",
     )
+    simulation.add_parser(commands)
     return parser
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
@@ -19,6 +19,7 @@ from .errors import (
     NoSuchNodeError,
     NotAcknowledgedError,
 )
+from .event_stream import EventStream
 from .host import Host
 from .model import (
     MAX_NODES,
@@ -352,8 +353,8 @@ class Cluster:
     def _statistics(self) -> ClusterStatistics:
         return collect.statistics(self._host, running=self.running)
 
-    def events(self) -> AsyncIterator[ClusterEvent]:
-        """Typed events from now on, as an async iterator (any anyio backend) that ends when the cluster stops."""
+    def events(self) -> EventStream:
+        """Typed events from this call on, as an async iterator (any anyio backend) that ends when the cluster stops."""
         return self._host.observers.stream()
 
     def subscribe(self, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:

@@ -221,3 +221,7 @@ class Incarnation:
     def write(self, line: OutputLine) -> None:
         """Keep a line of output."""
         self._host.write(line)
+
+    def yield_leadership(self) -> None:
+        """Have another node lead."""
+        self._consensus.post(self.member.yield_leadership)

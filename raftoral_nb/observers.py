@@ -8,12 +8,10 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
-import anyio
-
-from .bridge import current_poster
 from .errors import ClusterError
+from .event_stream import EventStream
 from .model import MAX_EVENTS_KEPT, MAX_OUTPUT_LINES_KEPT, ClusterEvent, NodeId, OutputLine, RunId
 
 logger = logging.getLogger(__name__)
@@ -87,40 +85,30 @@ class Observers:
 
         return unsubscribe
 
-    async def stream(self) -> AsyncIterator[ClusterEvent]:
-        """Every event from the first `anext` on, until the cluster stops. Raises `ClusterError` if it falls far behind."""
-        post = current_poster()
-        send, receive = anyio.create_memory_object_stream[ClusterEvent](MAX_EVENTS_KEPT)
-        behind = False
+    def stream(self) -> EventStream:
+        """Every event from this call on, until the cluster stops, as an async iterator."""
+        return EventStream(self)
 
-        def put(event: ClusterEvent) -> None:
-            nonlocal behind
-            try:
-                send.send_nowait(event)
-            except anyio.WouldBlock:
-                behind = True
-                send.close()
-            except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                pass
+    def attach(self, callback: Callback, ended: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback(event)` called wherever an event is published, and `ended()` at the end; returns what undoes it.
 
+        Neither may wait or raise.
+        """
         with self._lock:
             number = next(self._numbers)
-            if not self._closed:
-                self._direct[number] = lambda event: post(put, event)
-                self._when_closed[number] = lambda: post(send.close)
-        try:
-            if number not in self._direct:
-                send.close()
-            async with receive:
-                async for event in receive:
-                    yield event
-            if behind:
-                raise ClusterError(f"more than {MAX_EVENTS_KEPT} events were waiting: read them faster")
-        finally:
+            closed = self._closed
+            if not closed:
+                self._direct[number] = callback
+                self._when_closed[number] = ended
+        if closed:
+            ended()
+
+        def detach() -> None:
             with self._lock:
                 self._direct.pop(number, None)
                 self._when_closed.pop(number, None)
-            send.close()
+
+        return detach
 
     def close(self, timeout: float) -> bool:
         """Tell the last events and end the thread; False if a callback keeps it for more than `timeout` seconds."""

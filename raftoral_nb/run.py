@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 
 from .bridge import current_poster, wait_for
-from .errors import CompletionTimeoutError, RaftoralError, RunNotFoundError, WorkflowFailedError
+from .errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, WorkflowFailedError
 from .model import Failure, RunId, Step
 from .statistics import RunStatus
-from .threads import refuse_on_own_thread
+from .threads import on_own_thread, refuse_on_own_thread
 from .workflow import failures, values
 
 if TYPE_CHECKING:
@@ -104,6 +104,11 @@ class WorkflowRun(Generic[O]):
         return self._wait().__await__()
 
     async def _wait(self) -> O:
+        if on_own_thread():
+            raise BlockingCallError(
+                f"run {self._run_id!r} was awaited inside a workflow, whose steps must not depend on how fast another run is. "
+                "Wait for it outside, and give its result to this workflow as input."
+            )
         ended = anyio.Event()
         endings: list[Ending] = []
         post = current_poster()

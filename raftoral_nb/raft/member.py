@@ -15,7 +15,7 @@ from .library import LEADER, Dice
 from .network import Endpoint, Network
 from .proposer import Proposer, Ticket
 from .replica import Replica, RoleName, Timing
-from .wire import Forward, Message, Refuse, decode_entry
+from .wire import Forward, Message, Refuse, TimeoutNow, decode_entry
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class Member:
         self._dice = dice
         self._endpoint: Endpoint | None = None
         self._acting: int | None = None
+        self._yielding_term = 0
         self._told_role: tuple[RoleName, int] = ("follower", 0)
         self._told_leader: NodeId | None = None
         self._majority = len(nodes) // 2 + 1
@@ -156,6 +157,8 @@ class Member:
             self._told_role = role
             self._listener.role_changed(*role)
         self._tell_acting()
+        if self._yielding_term:
+            self._yield()
         leader = self._known_leader()
         if leader != self._told_leader:
             self._told_leader = leader
@@ -174,6 +177,15 @@ class Member:
     def campaign(self) -> None:
         """Try to become the leader now."""
         self.replica.campaign()
+
+    def yield_leadership(self) -> None:
+        """Hand leadership to a follower, as soon as one has everything. Does nothing on a node that does not lead.
+
+        Not promised: that the follower wins, or that it is not this node again.
+        """
+        if self.replica.raft.role == LEADER:
+            self._yielding_term = self.replica.raft.term
+            self._yield()
 
     def pause(self) -> None:
         """Freeze: no timer runs, no message is processed, nothing is sent."""
@@ -232,6 +244,21 @@ class Member:
         if acting != self._acting:
             self._acting = acting
             self._listener.acting_changed(acting)
+
+    def _yield(self) -> None:
+        raft = self.replica.raft
+        if raft.role != LEADER or raft.term != self._yielding_term:
+            self._yielding_term = 0
+            return
+        assert self._endpoint is not None
+        level = [
+            peer
+            for peer in sorted(self._endpoint.connected_peers)
+            if raft.match_index(peer) == self._journal.last_index
+        ]
+        if level:
+            self._yielding_term = 0
+            self._send(level[int(self._dice.random() * len(level))], TimeoutNow(raft.term))
 
     def _begin(self) -> None:
         if self._eager and self.reachable + 1 >= self._majority:

@@ -94,7 +94,7 @@ class ClockView:
     def time(self) -> float:
         """The time on this clock, in seconds."""
         now = self._start + (self._loop.time() - self._base) * self._rate
-        return now if now > self._floor else self._floor
+        return max(self._floor, now)
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None

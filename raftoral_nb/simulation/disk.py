@@ -139,7 +139,7 @@ class DiskJournal(MemoryJournal):
         self._disk.sync()
 
     def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
-        """Remember term and vote; they are safe when this returns. (The commit index is not kept: it is learned again.)"""
+        """Remember term and vote; they are safe when this returns. The commit index is not kept: it is learned again."""
         super().setCurrentTerm(term, votedForNodeId)
         self._disk.write("setCurrentTerm", term, votedForNodeId)
         self._disk.sync()

@@ -114,9 +114,7 @@ SCHEDULES: Final[dict[str, Recipe]] = {
     "partitions": Recipe({"partition": 4, "isolation": 4, "cut": 2, "asymmetric cut": 4}, 2.2),
     "crashes": Recipe({"kill": 5, "disk crash": 5, "reset": 1}, 2.0),
     "pauses": Recipe({"pause": 6, "hold": 2, "stall": 3, "isolation": 1}, 2.0, lag=0.02),
-    "clocks": Recipe(
-        {"clock": 5, "pause": 1, "isolation": 2, "kill": 1, "asymmetric cut": 1}, 2.0, clock_spread=0.15
-    ),
+    "clocks": Recipe({"clock": 5, "pause": 1, "isolation": 2, "kill": 1, "asymmetric cut": 1}, 2.0, clock_spread=0.15),
     "resets": Recipe({"reset": 8, "slow link": 2, "isolation": 1, "kill": 1}, 1.2, slowest=(0.02, 0.1)),
     "leaders": Recipe({"kill": 3, "isolation": 3, "pause": 3, "disk crash": 2}, 2.2, slowest=(0.01, 0.08), lag=0.01),
     "stale answers": Recipe({"slow link": 1, "partition": 1, "isolation": 1}, 1.6, slowest=(0.005, 0.02), nodes=5),

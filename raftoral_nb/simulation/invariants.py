@@ -87,7 +87,7 @@ class Checker:
             self._seen.add(key)
             self.violations.append(Violation(round(self._now(), 6), invariant, text))
 
-    # --- journals (disk.JournalWatch)
+    # --- what journals do; see JournalWatch in disk
 
     def added(self, node: NodeId, data: bytes, index: int, term: int) -> None:
         """A journal got an entry: two entries of one index and term are the same one."""
@@ -153,8 +153,7 @@ class Checker:
         known = self.committed.get(index)
         if known is None:
             self.committed[index] = (term, data)
-            if index > self.last_committed:
-                self.last_committed = index
+            self.last_committed = max(self.last_committed, index)
             holders = [number for number, journal in self.journals.items() if journal.term_at(index) == term]
             if 2 * len(holders) <= len(self.journals):
                 self.violated(
@@ -212,7 +211,9 @@ class Checker:
                         self._recorded(index, run_id, step)
                     case WorkflowCompleted(run_id=run_id) | WorkflowFailed(run_id=run_id):
                         if run_id in self.ended:
-                            self.violated("a run ends once", f"run {run_id!r} ended at {self.ended[run_id]} and {index}")
+                            self.violated(
+                                "a run ends once", f"run {run_id!r} ended at {self.ended[run_id]} and {index}"
+                            )
                         self.ended[run_id] = index
                     case EpochChanged(node=node, term=term) if (node, term) != self._epoch:
                         self.violated("epochs come from takeovers", f"entry {index} made an epoch of node {node}")
@@ -250,7 +251,9 @@ class Checker:
         self.records[place] = (index, step)
         self.run_steps.setdefault(run_id, []).append(step.step_id)
         if run_id in self.ended:
-            self.violated("a run ends once", f"step {step.step_id!r} of run {run_id!r} was recorded after its end", place)
+            self.violated(
+                "a run ends once", f"step {step.step_id!r} of run {run_id!r} was recorded after its end", place
+            )
 
     # --- execution
 
@@ -261,7 +264,9 @@ class Checker:
             match item:
                 case RunStarted(run_id=run_id):
                     if run_id in counts:
-                        self.violated("every node sees the same records", f"node {node.number} started {run_id!r} twice")
+                        self.violated(
+                            "every node sees the same records", f"node {node.number} started {run_id!r} twice"
+                        )
                     counts[run_id] = 0
                 case StepRecorded(run_id=run_id, step=step):
                     position = counts.get(run_id, 0)

@@ -80,11 +80,7 @@ def register_problem(history: Sequence[Access]) -> str | None:
     """
     read = {access.value for access in history if access.kind == "read" and access.ended < math.inf}
     accesses = sorted(
-        (
-            access
-            for access in history
-            if access.ended < math.inf or (access.kind == "write" and access.value in read)
-        ),
+        (access for access in history if access.ended < math.inf or (access.kind == "write" and access.value in read)),
         key=lambda access: access.began,
     )
     written = {access.value for access in accesses if access.kind == "write"}

@@ -222,5 +222,3 @@ def without(name: str) -> Iterator[Mutant]:
     finally:
         for target, attribute, value in before:
             setattr(target, attribute, value)
-
-

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..workflow.handover import HandedOver
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 START_OF_TIME = 1_700_000_000.0
 """What the wall clock shows when a simulation begins (Unix seconds)."""
@@ -95,7 +97,7 @@ class SimulatedThread(LoopThread):
         """Call nothing for so long."""
         self._stalled_until = self._on.time() + seconds
 
-    def post(self, fn: Callable[..., object], *args: Any) -> None:
+    def post(self, fn: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """Call `fn(*args)` after the thread's lag, behind everything posted before."""
         if self._gone:
             return
@@ -157,10 +159,8 @@ class SimulatedSteps:
 
     def _abandoned(self, call: Callable[[], object]) -> None:
         if not self._closed:
-            try:
+            with contextlib.suppress(Exception):  # nobody is there to be told
                 call()
-            except Exception:  # noqa: S110 - nobody is there to be told
-                pass
 
     def stuck(self) -> tuple[str, ...]:
         """None that anybody would wait for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -19,20 +19,16 @@ from ..model import (
     NodeId,
     Outcome,
     RoleChanged,
-    WorkflowCompleted,
-    WorkflowFailed,
 )
-from ..raft.journal import MemoryJournal
 from ..raft.replica import Timing
-from ..state import Applied, summary
-from . import workload
+from ..state import Applied
+from . import final_checks, workload
 from .clock import VirtualClockLoop
 from .dice import SeededDice
 from .disk import PowerCut, Store, disk_store, whole_store
-from .faulty import Faulty
 from .faults import FAULT_SECONDS, Fault, Plan, plan
+from .faulty import Faulty
 from .invariants import Checker, Violation
-from .linearizability import list_problem, register_problem
 from .network import SimulatedNetwork
 from .node import SimulatedNode
 
@@ -167,10 +163,10 @@ class Simulation:
         self.loop.call_at(self._began + FAULT_SECONDS + 1.0, self.faulty.heal)
         await self.clients.run()
         healed = max(CLIENT_SECONDS, self.elapsed)
-        problem = self._unwell()
+        problem = final_checks.unwell(self.nodes, len(self.numbers))
         while problem is not None and self.elapsed < healed + LIVE_SECONDS:
             await asyncio.sleep(0.25)
-            problem = self._unwell()
+            problem = final_checks.unwell(self.nodes, len(self.numbers))
         self._recovery = self.elapsed - healed
         if problem is not None:
             self.checker.violated("all is well after the healing", f"after {LIVE_SECONDS:g} s {problem}", "liveness")
@@ -180,7 +176,7 @@ class Simulation:
             after = {number: node.member.acting_term for number, node in self.nodes.items()}
             if before != after:
                 self.checker.violated("a healthy leader stays", f"the acting terms were {before} and became {after}")
-        self._check_end()
+        final_checks.check(self.nodes, self.checker, self.clients)
 
     def end(self) -> None:
         """Stop every node."""
@@ -227,7 +223,7 @@ class Simulation:
     def acting(self) -> NodeId | None:
         """The node that acts in the highest term."""
         found = [(node.member.acting_term, number) for number, node in self.nodes.items() if node.member.acting_term]
-        return max(found)[1] if found else None  # type: ignore[type-var]
+        return max(found)[1] if found else None
 
     def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # noqa: ARG002
         error = context.get("exception")
@@ -235,56 +231,6 @@ class Simulation:
             self.faulty.power_cut(error.node)
             return
         self.checker.violated("nothing is raised that nobody handles", f"{context.get('message')}: {error!r}")
-
-    # --- the end of it
-
-    def _unwell(self) -> str | None:
-        """What is not as it should be when all is healed; None if nothing."""
-        if len(self.nodes) < len(self.numbers):
-            return "a node is down"
-        acting = [number for number, node in self.nodes.items() if node.member.acting_term is not None]
-        if len(acting) != 1:
-            return f"nodes {acting} act"
-        leader = self.nodes[acting[0]]
-        index = leader.member.replica.raft.commit_index
-        if leader.journal.last_index != index:
-            return "the leader's log is not committed"
-        for number, node in self.nodes.items():
-            raft = node.member.replica.raft
-            if raft.applied_index != index or node.journal.last_index != index:
-                return f"node {number} applied {raft.applied_index} of {index} entries"
-            for run_id, run in node.member.state.runs.items():
-                if run.status == "running":
-                    return f"run {run_id!r} is not finished"
-                execution = node.executor.execution(run_id)
-                if execution is None or execution.status != run.status:
-                    status = "not begun" if execution is None else f"{execution.status} ({execution.reason})"
-                    return f"node {number}'s execution of run {run_id!r} is {status}, the run {run.status}"
-                if execution.replay.queue_length:
-                    return f"node {number}'s catch-up queue of run {run_id!r} holds {execution.replay.queue_length}"
-        return None
-
-    def _check_end(self) -> None:
-        checker = self.checker
-        for number, node in self.nodes.items():
-            if node.thread.main is not None and node.thread.main.done():
-                checker.violated("executors live", f"the executor of node {number} ended: {node.thread.main!r}")
-        summaries = {number: summary(node.member.state) for number, node in self.nodes.items()}
-        first = next(iter(summaries.values()), None)
-        if any(other != first for other in summaries.values()) and not checker.violations:
-            checker.violated("all nodes have the same state", f"those of nodes {list(summaries)} differ")
-        for number, node in self.nodes.items():
-            for run_id, run in node.member.state.runs.items():
-                execution = node.executor.execution(run_id)
-                if execution is not None and run.status == "completed" and execution.result != run.result:
-                    checker.violated("runs end alike on all nodes", f"run {run_id!r} on node {number}", run_id)
-        problem = list_problem(self.clients.appends)
-        if problem is not None:
-            checker.violated("client histories are linearizable", problem, "list")
-        for register, accesses in self.clients.accesses.items():
-            problem = register_problem(accesses)
-            if problem is not None:
-                checker.violated("client histories are linearizable", f"{register}: {problem}", register)
 
     def result(self) -> Result:
         """What came of it."""
@@ -328,7 +274,9 @@ class Simulation:
 
     def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
         """A node may act, or not any more."""
-        self.note(node.number, "acts" if term is not None else "acts no more", "" if term is None else f"in term {term}")
+        self.note(
+            node.number, "acts" if term is not None else "acts no more", "" if term is None else f"in term {term}"
+        )
         self.checker.acting_changed(node, term)
 
     def told(self, node: SimulatedNode, event: ClusterEvent) -> None:
@@ -342,7 +290,9 @@ class Simulation:
                 self.checker.effect_started(node, event)
             case ExecutionStopped(run_id=run_id, status=status, reason=reason):
                 self.note(node.number, status, f"{run_id}: {reason}")
-                self.checker.violated("no execution differs", f"{run_id!r} on node {node.number} {status}: {reason}", run_id)
+                self.checker.violated(
+                    "no execution differs", f"{run_id!r} on node {node.number} {status}: {reason}", run_id
+                )
             case _:
                 pass
 
@@ -362,7 +312,7 @@ class Simulation:
         number = self._client_node.get(client)
         if number not in able or dice.happens(0.2):
             number = self._client_node[client] = dice.pick(sorted(able))
-        return self.nodes[number]  # type: ignore[index]
+        return self.nodes[number]
 
     def answered(self, client: int, node: NodeId, what: str, outcome: Outcome, took: float, limit: float) -> None:
         """A client was told what became of a command, `took` seconds (of the node's clock) after it asked."""

@@ -67,7 +67,7 @@ def plus_one(number: int) -> int:
 
 async def everything(ctx: WorkflowContext, input: Mapping[str, Any]) -> list[object]:  # noqa: A002
     """A workflow of every operation: its result says all that it has seen."""
-    seen: list[object] = []
+    seen: list[Any] = []
     counter = await ctx.var("counter", input["first"])
     for number in range(input["rounds"]):
         seen.append(await ctx.compute(f"sync {number}", effect, f"{ctx.run_id} sync {number}"))
@@ -172,7 +172,7 @@ class Clients:
 
     async def _ask(self, client: int, what: str, command: RegisterWorkflow | StartRun) -> tuple[Outcome, SimulatedNode]:
         world = self._world
-        while (node := world.node_for(client)) is None:
+        while (node := world.node_for(client)) is None:  # noqa: ASYNC110 - as a client would
             await asyncio.sleep(0.1)
         began = node.clock.time()
         outcome = await node.incarnation.ask(command, ASK_SECONDS)

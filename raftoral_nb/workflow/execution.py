@@ -206,16 +206,18 @@ class Execution:
         self._refused.pop(place, None)
 
     async def _wait(self, place: str) -> None:
+        # By position, not by name: the record of another step at this place is what shows that this node has diverged.
+        position = place.partition("/")[0]
         event = anyio.Event()
-        self._waiting[place] = event
+        self._waiting[position] = event
         try:
             await event.wait()
         finally:
-            if self._waiting.get(place) is event:
-                del self._waiting[place]
+            if self._waiting.get(position) is event:
+                del self._waiting[position]
 
     def _wake(self, place: str) -> None:
-        event = self._waiting.get(place)
+        event = self._waiting.get(place.partition("/")[0])
         if event is not None:
             event.set()
 

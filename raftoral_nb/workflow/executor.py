@@ -62,6 +62,10 @@ class ExecutorHost(Protocol):
         """Keep a line of captured output."""
         ...
 
+    def yield_leadership(self) -> None:
+        """Have another node lead."""
+        ...
+
 
 class Executor:
     """Executes runs. `main` must run on the node's loop; every other method must be called there unless it says otherwise."""
@@ -89,6 +93,7 @@ class Executor:
         self._fenced: dict[anyio.CancelScope, None] = {}
         self._functions: dict[str, Callable[..., Any]] = {}
         self._closed_gates: set[str] = set()
+        self._stepped_aside: set[RunId] = set()
         self._gate: anyio.Event | None = None
         # Invariant: what is in it comes before whatever is handed over next.
         self._inbox: deque[HandedOver] = deque()
@@ -136,6 +141,7 @@ class Executor:
                 self._executions[run_id].end(item)
             case RunDropped(run_id=run_id):
                 self._executions.pop(run_id).stop("superseded", "its records were evicted")
+                self._stepped_aside.discard(run_id)
             case ActingChanged(term=term):
                 self._act(term)
 
@@ -187,6 +193,7 @@ class Executor:
         if status in ("diverged", "superseded"):
             self._say(execution.run_id, f"node {self.node} stopped executing this run ({status}): {reason}")
             self._host.tell(ExecutionStopped(self.node, execution.run_id, status, reason))
+            self._step_aside()
 
     # --- gates
 
@@ -225,6 +232,25 @@ class Executor:
             scope.cancel()
         for execution in self._executions.values():
             execution.wake_all()
+        self._step_aside()
+
+    def _step_aside(self) -> None:
+        """Let another node lead if an execution has diverged here: here its run would stand still.
+
+        At most once per run: should every node have diverged from it, leadership must come to rest somewhere.
+        """
+        if self.acting is None:
+            return
+        stuck = [
+            run_id
+            for run_id, execution in self._executions.items()
+            if execution.status == "diverged" and not execution.replay.ended and run_id not in self._stepped_aside
+        ]
+        for run_id in stuck:
+            self._stepped_aside.add(run_id)
+            self._say(run_id, f"node {self.node} diverged from this run and cannot lead it: it lets another node lead")
+        if stuck:
+            self._host.yield_leadership()
 
     async def _execute(self, execution: Execution) -> None:
         def write(stream: Stream, text: str) -> None:

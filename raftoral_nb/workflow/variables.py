@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
+from ..errors import WorkflowDefinitionError
 from .execution import Product
 
 if TYPE_CHECKING:
@@ -61,11 +63,23 @@ class ReplicatedVar(Generic[T]):
 
     async def update(self, fn: Callable[[T], T]) -> T:
         """Record `fn(value)`, and return it. `fn` is called on the acting node only, on its loop: keep it short."""
-        self._value = await _record(self._ctx, self._key, "update", lambda: fn(self._value))
+        self._value = await _record(self._ctx, self._key, "update", lambda: _called(fn, self._value))
         return self._value
 
     def __repr__(self) -> str:
         return f"ReplicatedVar({self._key!r}, value={self._value!r})"
+
+
+def _called(fn: Callable[[T], T], value: T) -> T:
+    result = fn(value)
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise WorkflowDefinitionError(
+            "update() takes a synchronous function. For an asynchronous one: "
+            "`await variable.set(await ctx.compute(key, fn, variable.value))`"
+        )
+    return result
 
 
 async def _record(ctx: WorkflowContext, key: str, operation: Operation, make: Callable[[], Any]) -> Any:

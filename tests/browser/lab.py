@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 START_SECONDS: Final = 90.0
 """How long the server, the page or a kernel may take to come up on a slow machine."""
 CELL_SECONDS: Final = 120.0
 """How long one cell may run."""
+
+# What a page is expected to show may take as long: Playwright's own five seconds are short for a busy machine.
+expect.set_options(timeout=START_SECONDS * 1000)
 
 LIGHT: Final = "JupyterLab Light"
 DARK: Final = "JupyterLab Dark"
@@ -174,8 +177,9 @@ class LabServer:
 class Lab:
     """One notebook at a time, open in the page.
 
-    Cells are counted from 0, Markdown cells among them. What went wrong in the page is kept in `errors`, and requests to
-    any host but the server's own, all of which are refused, in `foreign_requests`.
+    Cells are counted from 0, Markdown cells among them. What went wrong in the page is kept in `errors` (exceptions that
+    nothing caught, and what was written to the console as an error), and requests to any host but the server's own, all
+    of which are refused, in `foreign_requests`.
     """
 
     def __init__(self, page: Page, server: LabServer) -> None:
@@ -185,7 +189,12 @@ class Lab:
         self.foreign_requests: list[str] = []
         page.set_default_timeout(START_SECONDS * 1000)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._on_console)
         page.route(self._is_foreign, lambda route: route.abort())
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
     def _do(self, script: str, argument: object = None) -> None:
         """Calls an async function in the page and waits for its end; Playwright itself would wait for ever."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb import Cluster, ExecutionStopped, NonDeterminismError, WorkflowContext
-from tests.cluster.helpers import PATIENCE, Watch, followers
+from raftoral_nb import Cluster, EpochChanged, ExecutionStopped, NonDeterminismError, WorkflowContext
+from tests.cluster.helpers import PATIENCE, Watch, followers, gate
 
 
 async def differs(ctx: WorkflowContext, given: tuple[int, str]) -> int:
@@ -71,3 +71,30 @@ def test_a_node_that_differed_in_one_run_takes_part_in_the_next(cluster: Cluster
     expected = {"a", "b", "c", "sum_of_set"}
     assert run.wait_for_completion(PATIENCE) == expected
     assert [node.result(run.run_id, timeout=PATIENCE) for node in cluster.nodes.values()] == [expected] * 3
+
+
+async def differs_before_it_waits(ctx: WorkflowContext, given: tuple[int, str]) -> int:
+    """Diverges on one node while the run still has a step to do."""
+    number, name = given
+    await ctx.compute("first", lambda: 1)
+    if ctx.node == number:
+        await ctx.compute("another", lambda: 5)
+    await ctx.compute("second", lambda: 2)
+    await ctx.compute("wait", gate(name).enter)
+    return 3
+
+
+def test_a_node_that_diverged_does_not_keep_the_run_from_going_on_when_it_becomes_the_leader(cluster: Cluster) -> None:
+    odd = followers(cluster)[0]
+    with Watch(cluster) as watch:
+        run = cluster.start_workflow(differs_before_it_waits, (odd, "diverged-leader"))
+        watch.until(ExecutionStopped)
+        gate("diverged-leader").await_arrival()
+        incarnation = cluster._host.incarnation(odd)
+        assert incarnation is not None
+        cluster._host.thread.call(incarnation.member.campaign)
+        while watch.until(EpochChanged).node != odd:
+            pass
+        gate("diverged-leader").open()
+        assert run.wait_for_completion(PATIENCE) == 3
+    assert any("lets another node lead" in line.text for line in cluster.log(run.run_id, odd))

@@ -1,128 +1,22 @@
-"""The network over TCP: real sockets on 127.0.0.1."""
+"""The network over TCP, real sockets on 127.0.0.1: what peers hear of each other, and when."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import logging
 import os
 import pickle
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from raftoral_nb.errors import ClusterError, NodeStateError, PortInUseError
 from raftoral_nb.model import MAX_PAUSED_MESSAGES, NodeId
-from raftoral_nb.raft import connection, tcp, wire
+from raftoral_nb.raft import wire
 from raftoral_nb.raft.network import Network
-from raftoral_nb.raft.tcp import TcpEndpoint, TcpNetwork
+from raftoral_nb.raft.tcp import TcpNetwork
 from raftoral_nb.raft.wire import AppendEntries, Identity, Session, encode_message
-from tests.raft.network_helpers import PATIENCE, Recorder, numbered, turns
-
-KEY = bytes(range(32))
-
-
-def open_sockets() -> list[str]:
-    """The sockets this process has open."""
-    links = []
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):
-            links.append(str(descriptor.readlink()))
-    return sorted(link for link in links if link.startswith("socket:"))
-
-
-def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs a test and looks for what it left behind: tasks, timers, sockets, reports of unhandled errors."""
-    reports: list[dict[str, Any]] = []
-
-    async def watched() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _loop, context: reports.append(context))
-        before = open_sockets()
-        await test()
-        assert len(asyncio.all_tasks()) == 1
-        assert [handle for handle in loop._scheduled if not handle.cancelled()] == []  # type: ignore[attr-defined]
-        assert open_sockets() == before
-
-    asyncio.run(watched())
-    assert reports == []
-
-
-class Nodes:
-    """A network with nodes on it."""
-
-    def __init__(self, network: TcpNetwork) -> None:
-        self.network = network
-        self.recorders: dict[NodeId, Recorder] = {}
-        self.endpoints: dict[NodeId, TcpEndpoint] = {}
-
-    async def add(self, node: NodeId) -> None:
-        recorder = Recorder()
-        endpoint = await self.network.attach(node, recorder)
-        assert isinstance(endpoint, TcpEndpoint)
-        self.recorders[node], self.endpoints[node] = recorder, endpoint
-
-    async def deliver(self, source: NodeId, target: NodeId, number: int) -> None:
-        """Sends a message and waits until it is there."""
-        self.endpoints[source].send(target, numbered(number))
-        await self.recorders[target].until_fact(("got", source, number))
-
-
-@contextlib.asynccontextmanager
-async def nodes(count: int = 2) -> AsyncIterator[Nodes]:
-    """Connected nodes."""
-    network = TcpNetwork(KEY)
-    made = Nodes(network)
-    try:
-        for node in range(1, count + 1):
-            await made.add(node)
-        for node, recorder in made.recorders.items():
-            for peer in made.recorders:
-                if peer != node:
-                    await recorder.until_fact(("up", peer, 0))
-        yield made
-    finally:
-        await network.close()
-
-
-def arrivals(endpoint: TcpEndpoint) -> Recorder:
-    """What reaches an endpoint's inbox from now on, whether or not it is handed over."""
-    arrived = Recorder()
-    put = endpoint._inbox._put
-
-    def note(item: Any) -> None:
-        if item.messages is not None:
-            arrived.received(item.peer, item.messages)
-        elif item.up:
-            arrived.connected(item.peer)
-        else:
-            arrived.disconnected(item.peer)
-        put(item)
-
-    endpoint._inbox._put = note  # type: ignore[method-assign]
-    return arrived
-
-
-async def knock(endpoint: TcpEndpoint) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A stranger's connection to a node."""
-    return await asyncio.open_connection(*endpoint.address)
-
-
-async def until_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    """Reads until the other end closes; what was read."""
-    read = b""
-    async with asyncio.timeout(PATIENCE):
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65536):
-                read += data
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-    return read
+from tests.raft.network_helpers import Recorder, numbered, turns
+from tests.raft.tcp_helpers import KEY, Nodes, arrivals, knock, nodes, run, until_closed
 
 
 def test_every_pair_is_connected_once_and_messages_arrive_in_order() -> None:
@@ -378,146 +272,6 @@ def test_a_message_on_its_way_when_the_link_is_cut_is_lost() -> None:
     run(test)
 
 
-def test_garbage_is_refused_and_counted_while_the_cluster_goes_on(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    trace = tmp_path / "ran"
-
-    class Bomb:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return (os.mkdir, (str(trace),))
-
-    async def test() -> None:
-        async with nodes() as made:
-            attacks = [
-                b"GET / HTTP/1.1\r\n\r\n",
-                pickle.dumps(Bomb()),
-                len(pickle.dumps(Bomb())).to_bytes(4, "big") + pickle.dumps(Bomb()),
-                os.urandom(200_000),
-                b"\0",
-                Session(bytes(32), Identity(2, 1), dialer=True).opening(),
-                wire._HELLO.pack(wire.MAGIC, 1, 2, wire.cluster_id(KEY), 99, b"n" * 16) + bytes(16),
-            ]
-            for attack in attacks:
-                for endpoint in made.endpoints.values():
-                    reader, writer = await knock(endpoint)
-                    writer.write(attack)
-                    assert await until_closed(reader, writer) == b""
-            assert made.network.refused_frames == 2 * len(attacks)
-            reader, writer = await knock(made.endpoints[1])
-            writer.write(wire._HELLO.pack(wire.MAGIC, 1, 2, wire.cluster_id(KEY), 99, b"n" * 16))
-            assert len(await reader.readexactly(wire.HELLO_BYTES)) == wire.HELLO_BYTES
-            writer.write(bytes(16))  # no proof
-            assert await until_closed(reader, writer) == b""
-            assert made.network.refused_frames == 2 * len(attacks) + 1
-            await made.deliver(1, 2, 1)
-            await made.deliver(2, 1, 1)
-            assert [fact for recorder in made.recorders.values() for fact in recorder.facts if fact[0] == "down"] == []
-
-    with caplog.at_level(logging.DEBUG):
-        run(test)
-    assert not trace.exists()
-    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(warnings) == 1  # the rest is held back, so that nobody can fill a log
-    assert warnings[0].levelno == logging.WARNING
-    assert "refused a connection from a stranger" in warnings[0].getMessage()
-
-
-def test_a_changed_bit_in_an_established_connection_breaks_only_that_connection() -> None:
-    async def test() -> None:
-        async with nodes(3) as made:
-            link = made.endpoints[3]._links[1]
-            assert link._transport is not None
-            frame = bytearray(link.session.seal(encode_message(numbered(1))))
-            frame[6] ^= 1
-            link._transport.write(bytes(frame))
-            await made.recorders[1].until_fact(("up", 3, 0), times=2)
-            await made.recorders[3].until_fact(("up", 1, 0), times=2)
-            await made.deliver(3, 1, 2)
-            assert made.network.refused_frames == 1
-            assert made.recorders[1].numbers(3) == [2]
-            assert sorted(made.recorders[2].facts) == [("up", 1, 0), ("up", 3, 0)]
-
-    run(test)
-
-
-def test_silent_strangers_are_few_and_true_peers_get_in_beside_them() -> None:
-    async def test() -> None:
-        async with nodes(1) as made:
-            strangers = [await knock(made.endpoints[1]) for _ in range(3 * tcp.MAX_STRANGERS)]
-            await made.add(2)
-            await made.recorders[2].until_fact(("up", 1, 0))
-            assert len(made.endpoints[1]._strangers) <= tcp.MAX_STRANGERS
-            await made.deliver(2, 1, 1)
-            for reader, writer in strangers[: 2 * tcp.MAX_STRANGERS]:
-                assert await until_closed(reader, writer) == b""
-            await made.network.close()
-            for reader, writer in strangers[2 * tcp.MAX_STRANGERS :]:
-                assert await until_closed(reader, writer) == b""
-
-    run(test)
-
-
-def test_a_silent_or_slow_stranger_is_dropped_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HANDSHAKE_TIMEOUT", 0.05)
-
-    async def test() -> None:
-        async with nodes(1) as made:
-            silent, slow = await knock(made.endpoints[1]), await knock(made.endpoints[1])
-            slow[1].write(wire.MAGIC)
-            assert await until_closed(*silent) == b""
-            assert await until_closed(*slow) == b""
-            assert made.network.refused_frames == 0
-
-    run(test)
-
-
-def test_a_peer_that_does_not_read_loses_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "MAX_WRITE_BACKLOG", 1_000_000)
-
-    async def test() -> None:
-        async with nodes() as made:
-            reading_end = made.endpoints[1]._links[2]._transport
-            assert reading_end is not None
-            reading_end.pause_reading()
-            message = AppendEntries(1, 0, 0, ((bytes(500_000), 1, 1),), 0)
-            for _ in range(100):
-                made.endpoints[2].send(1, message)
-                await asyncio.sleep(0)
-            assert made.endpoints[2].connected_peers == frozenset()
-            await made.recorders[2].until_fact(("down", 1, 0))
-            reading_end.resume_reading()
-            await made.recorders[2].until_fact(("up", 1, 0), times=2)
-            await made.deliver(2, 1, 1)
-
-    run(test)
-
-
-def test_nodes_with_other_keys_do_not_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test() -> None:
-        async with nodes(1) as made:
-            other = TcpNetwork(bytes(32))
-            recorder = Recorder()
-            stranger = await other.attach(2, recorder)
-            assert isinstance(stranger, TcpEndpoint)
-            twice = asyncio.Event()
-            count = made.network.refused
-
-            def refused(*what: Any) -> None:
-                count(*what)
-                if made.network.refused_frames == 2:
-                    twice.set()
-
-            monkeypatch.setattr(made.network, "refused", refused)
-            stranger.peer_attached(1, made.endpoints[1].address)
-            async with asyncio.timeout(PATIENCE):
-                await twice.wait()  # it dials again, in vain
-            assert recorder.facts == made.recorders[1].facts == []
-            await other.close()
-
-    run(test)
-
-
 def test_a_taken_port_is_named_with_what_to_do() -> None:
     async def test() -> None:
         with socket.socket() as taken:
@@ -550,36 +304,6 @@ def test_a_given_port_is_used_again_by_a_restarted_node() -> None:
             made.endpoints[1].close()
             await made.add(1)
         await network.close()
-
-    run(test)
-
-
-def test_a_node_without_file_descriptors_waits_before_it_accepts_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "ACCEPT_PAUSE", 0.01)
-
-    class Exhausted:
-        """A listener whose first accepts fail."""
-
-        def __init__(self, listener: socket.socket) -> None:
-            self.listener = listener
-            self.failures = 3
-
-        def accept(self) -> Any:
-            if self.failures:
-                self.failures -= 1
-                raise OSError(errno.EMFILE, "Too many open files")
-            return self.listener.accept()
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.listener, name)
-
-    async def test() -> None:
-        async with nodes(1) as made:
-            exhausted = Exhausted(made.endpoints[1]._listener)
-            made.endpoints[1]._listener = exhausted  # type: ignore[assignment]
-            await made.add(2)
-            await made.recorders[1].until_fact(("up", 2, 0))
-            assert exhausted.failures == 0
 
     run(test)
 

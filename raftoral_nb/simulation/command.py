@@ -1,0 +1,132 @@
+"""The subcommand `raftoral-nb simulate`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+DEFAULT_SEEDS: Final = 100
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `simulate` to the subcommands (those of `ArgumentParser.add_subparsers`); `run` is its default function."""
+    parser = subparsers.add_parser(
+        "simulate",
+        help="run the engine on a virtual clock with simulated networks, disks and faults, and check what it promises",
+        description="Runs the real engine on a virtual clock, with faults and clients that a seed decides, and checks at "
+        "every step what it promises. The same seed gives the same history everywhere. Exits with 1 if anything was violated.",
+    )
+    _add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seeds", type=_count, default=None, metavar="N", help=f"how many seeds (default: {DEFAULT_SEEDS})"
+    )
+    parser.add_argument("--start", type=int, default=0, metavar="S", help="the first seed (default: 0)")
+    parser.add_argument("--seed", type=int, default=None, metavar="S", help="this one seed")
+    parser.add_argument("--nodes", type=int, choices=(3, 5), default=None, help="how many nodes (default: both, mixed)")
+    parser.add_argument(
+        "--schedule", default=None, metavar="NAME", help="one kind of faults (default: all by turns); `list` shows them"
+    )
+    parser.add_argument(
+        "--without-guard", action="store_true", help="let PySyncObj's hazards through, to see that they would be found"
+    )
+    parser.add_argument(
+        "--mutant", default=None, metavar="NAME", help="take one safeguard out of the engine; `list` shows them"
+    )
+    parser.add_argument("--trace", action="store_true", help="print the history of the one seed given with --seed")
+    parser.add_argument("--shrink", action="store_true", help="leave out faults of a failing seed while it still fails")
+
+
+def _count(text: str) -> int:
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seeds; try {DEFAULT_SEEDS}")
+    return count
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what the arguments say; the exit code."""
+    from . import faults, mutants
+
+    for chosen, known, what in (
+        (arguments.schedule, faults.SCHEDULES, "schedule"),
+        (arguments.mutant, mutants.MUTANTS, "mutant"),
+    ):
+        if chosen is not None and chosen not in known:
+            if chosen != "list":
+                print(f"there is no {what} {chosen!r}; there are: {', '.join(known)}", file=sys.stderr)
+                return 2
+            print("\n".join(known))
+            return 0
+    if arguments.trace and arguments.seed is None:
+        print("--trace shows one seed: give it with --seed", file=sys.stderr)
+        return 2
+    with contextlib.nullcontext() if arguments.mutant is None else mutants.without(arguments.mutant):
+        return _one(arguments) if arguments.seed is not None else _many(arguments)
+
+
+def _one(arguments: argparse.Namespace) -> int:
+    from . import report
+    from .run import simulate
+    from .shrink import shrink
+
+    result = simulate(
+        arguments.seed, nodes=arguments.nodes, schedule=arguments.schedule, guarded=not arguments.without_guard
+    )
+    if arguments.shrink and result.violations:
+        result = shrink(result)
+    if arguments.trace:
+        print(report.trace(result))
+    else:
+        tally = report.Tally()
+        tally.add(result)
+        print(tally)
+    if result.violations:
+        print(report.violations(result))
+    return 1 if result.violations else 0
+
+
+def _many(arguments: argparse.Namespace) -> int:
+    from . import faults, report
+    from .run import simulate
+    from .shrink import shrink
+
+    tally = report.Tally()
+    began = time.monotonic()
+    count = arguments.seeds or DEFAULT_SEEDS
+    with rarely_collecting(), contextlib.suppress(KeyboardInterrupt):
+        for seed in range(arguments.start, arguments.start + count):
+            result = simulate(
+                seed, nodes=arguments.nodes, schedule=arguments.schedule, guarded=not arguments.without_guard
+            )
+            tally.add(result)
+            if result.violations:
+                print(report.violations(result), flush=True)
+                if arguments.shrink:
+                    print(faults.described(shrink(result).plan.faults))
+    took = time.monotonic() - began
+    print(tally)
+    print(f"{took:.0f} s of real time, {tally.seeds / max(took, 0.001):.1f} seeds a second")
+    return 1 if tally.failed else 0
+
+
+@contextlib.contextmanager
+def rarely_collecting() -> Iterator[None]:
+    """Look for cyclic garbage less often: a simulation makes many objects that live until its end."""
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)

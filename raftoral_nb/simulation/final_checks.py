@@ -1,0 +1,62 @@
+"""What must be so when everything is healed and the simulation ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..model import NodeId
+from ..state import summary
+from .invariants import Checker
+from .linearizability import list_problem, register_problem
+from .node import SimulatedNode
+from .workload import Clients
+
+
+def unwell(nodes: Mapping[NodeId, SimulatedNode], count: int) -> str | None:
+    """What is not as it should be when all is healed; None if nothing."""
+    if len(nodes) < count:
+        return "a node is down"
+    acting = [number for number, node in nodes.items() if node.member.acting_term is not None]
+    if len(acting) != 1:
+        return f"nodes {acting} act"
+    leader = nodes[acting[0]]
+    index = leader.member.replica.raft.commit_index
+    if leader.journal.last_index != index:
+        return "the leader's log is not committed"
+    for number, node in nodes.items():
+        raft = node.member.replica.raft
+        if raft.applied_index != index or node.journal.last_index != index:
+            return f"node {number} applied {raft.applied_index} of {index} entries"
+        for run_id, run in node.member.state.runs.items():
+            if run.status == "running":
+                return f"run {run_id!r} is not finished"
+            execution = node.executor.execution(run_id)
+            if execution is None or execution.status != run.status:
+                status = "not begun" if execution is None else f"{execution.status} ({execution.reason})"
+                return f"node {number}'s execution of run {run_id!r} is {status}, the run {run.status}"
+            if execution.replay.queue_length:
+                return f"node {number}'s catch-up queue of run {run_id!r} holds {execution.replay.queue_length}"
+    return None
+
+
+def check(nodes: Mapping[NodeId, SimulatedNode], checker: Checker, clients: Clients) -> None:
+    """What can be told only when all is over: equal states, equal results, histories that make sense."""
+    for number, node in nodes.items():
+        if node.thread.main is not None and node.thread.main.done():
+            checker.violated("executors live", f"the executor of node {number} ended: {node.thread.main!r}")
+    summaries = {number: summary(node.member.state) for number, node in nodes.items()}
+    first = next(iter(summaries.values()), None)
+    if any(other != first for other in summaries.values()) and not checker.violations:
+        checker.violated("all nodes have the same state", f"those of nodes {list(summaries)} differ")
+    for number, node in nodes.items():
+        for run_id, run in node.member.state.runs.items():
+            execution = node.executor.execution(run_id)
+            if execution is not None and run.status == "completed" and execution.result != run.result:
+                checker.violated("runs end alike on all nodes", f"run {run_id!r} on node {number}", run_id)
+    problem = list_problem(clients.appends)
+    if problem is not None:
+        checker.violated("client histories are linearizable", problem, "list")
+    for register, accesses in clients.accesses.items():
+        problem = register_problem(accesses)
+        if problem is not None:
+            checker.violated("client histories are linearizable", f"{register}: {problem}", register)

@@ -1,0 +1,123 @@
+"""What simulations came to, for people: the table of many seeds, and the readable history of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .faults import KINDS, described
+from .invariants import DELETED
+from .run import Result
+
+
+class Tally:
+    """Adds up the results of many seeds."""
+
+    def __init__(self) -> None:
+        self.seeds = 0
+        self.seconds = 0.0
+        self.acknowledged = 0
+        self.runs = 0
+        self.leaders = 0
+        self.lost_records = 0
+        self.torn_records = 0
+        self.slowest_recovery = 0.0
+        self.faults = dict.fromkeys((kind for kind in KINDS if kind != "burst"), 0)
+        self.by_schedule: dict[tuple[str, int], int] = {}
+        self.failed: list[Result] = []
+
+    def add(self, result: Result) -> None:
+        """Count one more."""
+        self.seeds += 1
+        self.seconds += result.seconds
+        self.acknowledged += result.acknowledged
+        self.runs += result.runs
+        self.leaders += result.leaders
+        self.lost_records += result.lost_records
+        self.torn_records += result.torn_records
+        self.slowest_recovery = max(self.slowest_recovery, result.recovery)
+        for kind, count in result.faults.items():
+            self.faults[kind] += count
+        key = (result.plan.schedule, result.plan.nodes)
+        self.by_schedule[key] = self.by_schedule.get(key, 0) + 1
+        if result.violations:
+            # Of a failure the histories are not kept: its seed gives them again.
+            self.failed.append(result)
+
+    @property
+    def noticed(self) -> int:
+        """Seeds in which more went wrong than a deletion that was made good in time."""
+        return sum(any(violation.invariant != DELETED for violation in result.violations) for result in self.failed)
+
+    def __str__(self) -> str:
+        count = max(1, self.seeds)
+        total = sum(self.faults.values())
+        schedules = sorted({schedule for schedule, _ in self.by_schedule})
+        rows = [
+            ("seeds", f"{self.seeds:,}", ""),
+            ("simulated time", f"{self.seconds / 3600:,.1f} h", f"{self.seconds / count:.0f} s a seed"),
+            ("commands acknowledged", f"{self.acknowledged:,}", f"{self.acknowledged / count:.0f} a seed"),
+            ("runs finished", f"{self.runs:,}", f"{self.runs / count:.0f} a seed"),
+            ("terms with a leader", f"{self.leaders:,}", f"{self.leaders / count:.0f} a seed"),
+            ("longest recovery", f"{self.slowest_recovery:.1f} s", "after everything was healed"),
+            ("faults", f"{total:,}", f"{total / count:.0f} a seed"),
+            *((f"  {kind}", f"{number:,}", "") for kind, number in self.faults.items()),
+            ("unsynced records lost, torn", f"{self.lost_records:,}, {self.torn_records:,}", ""),
+            *(
+                (
+                    f"schedule {schedule}",
+                    f"{sum(n for (name, _), n in self.by_schedule.items() if name == schedule):,}",
+                    ", ".join(
+                        f"{number:,} with {nodes} nodes"
+                        for (name, nodes), number in sorted(self.by_schedule.items())
+                        if name == schedule
+                    ),
+                )
+                for schedule in schedules
+            ),
+            ("seeds with violations", f"{len(self.failed):,}", f"{100 * len(self.failed) / count:.1f} %"),
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c}".rstrip() for a, b, c in rows)
+
+
+def violations(result: Result) -> str:
+    """What a seed violated, one a line, and how to see it again."""
+    planned = result.plan
+    again = f"raftoral-nb simulate --seed {result.seed} --nodes {planned.nodes} --schedule {planned.schedule!r} --trace"
+    lines = [f"seed {result.seed} ({planned.schedule}, {planned.nodes} nodes): {again}"]
+    lines += [f"    {violation}" for violation in result.violations[:5]]
+    if len(result.violations) > 5:
+        lines.append(f"    and {len(result.violations) - 5} more")
+    return "\n".join(lines)
+
+
+def trace(result: Result) -> str:
+    """The readable history of one seed: what was planned, what happened, what came of it."""
+    return "\n".join(_trace(result))
+
+
+def _trace(result: Result) -> Iterable[str]:
+    planned = result.plan
+    conditions = planned.conditions
+    yield f"seed {result.seed}: schedule {planned.schedule!r}, {planned.nodes} nodes, digest {result.digest}"
+    yield (
+        f"messages take {1000 * conditions.quickest:.1f} to {1000 * conditions.slowest:.1f} ms, clocks are up to "
+        f"{100 * conditions.clock_spread:.1f} % off, calls between threads take up to {1000 * conditions.lag:.1f} ms"
+    )
+    yield f"{len(planned.faults)} faults planned:"
+    yield described(planned.faults)
+    yield "what happened (virtual seconds, node, what):"
+    lines = [
+        (time, f"{time:10.4f}  {f'node {node}' if node else '      '}  {what:<12} {details}".rstrip())
+        for time, node, what, details in result.history
+    ]
+    lines += [
+        (violation.time, f"{violation.time:10.4f}  VIOLATION     {violation.invariant}: {violation.text}")
+        for violation in result.violations
+    ]
+    yield from (line for _, line in sorted(lines, key=lambda line: line[0]))
+    yield (
+        f"{result.seconds:.1f} virtual seconds, {sum(result.faults.values())} faults, {result.acknowledged} commands "
+        f"acknowledged, {result.runs} runs finished, all well {result.recovery:.1f} s after the healing: "
+        f"{len(result.violations) or 'no'} violations"
+    )

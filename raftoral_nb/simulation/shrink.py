@@ -1,0 +1,61 @@
+"""Makes a failing schedule small: leaves faults out, and shortens what is left, for as long as it still fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .faults import Fault
+from .run import Result, simulate
+
+Fails = Callable[[Sequence[Fault]], bool]
+
+
+def shrunk(faults: Sequence[Fault], fails: Fails, *, tries: int = 200) -> tuple[Fault, ...]:
+    """The smallest schedule that was found, by leaving out ever smaller pieces; at most `tries` simulations.
+
+    `fails` says whether a schedule still fails, and must do so for `faults`.
+    """
+    left = list(faults)
+    piece = max(1, len(left) // 2)
+    while tries > 0:
+        position = 0
+        smaller = False
+        while position < len(left) and tries > 0:
+            candidate = left[:position] + left[position + piece :]
+            tries -= 1
+            if fails(candidate):
+                left = candidate
+                smaller = True
+            else:
+                position += piece
+        if piece > 1:
+            piece = max(1, piece // 2)
+        elif not smaller:
+            break
+    return tuple(left)
+
+
+def shrink(result: Result, *, tries: int = 200) -> Result:
+    """The same seed with the fewest faults that were found to violate one of the same invariants."""
+    invariants = {violation.invariant for violation in result.violations}
+    found = result
+
+    def again(faults: Sequence[Fault]) -> Result:
+        return simulate(
+            result.seed,
+            nodes=result.plan.nodes,
+            schedule=result.plan.schedule,
+            guarded=result.guarded,
+            faults=faults,
+        )
+
+    def fails(faults: Sequence[Fault]) -> bool:
+        nonlocal found
+        candidate = again(faults)
+        failed = any(violation.invariant in invariants for violation in candidate.violations)
+        if failed:
+            found = candidate
+        return failed
+
+    shrunk(result.plan.faults, fails, tries=tries)
+    return found

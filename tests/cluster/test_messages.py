@@ -1,0 +1,78 @@
+"""Mistakes that are easily made, and what they are answered with."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from raftoral_nb import Cluster, CompletionTimeoutError, WorkflowContext, WorkflowFailedError, WorkflowStarted
+from raftoral_nb.current import current_cluster
+from tests.cluster.helpers import PATIENCE
+
+
+async def updates_with_a_coroutine(ctx: WorkflowContext, input: int) -> int:
+    async def add(value: int) -> int:
+        return value + 1
+
+    counter = await ctx.var("counter", input)
+    await counter.update(add)  # type: ignore[arg-type]
+    return counter.value
+
+
+async def awaits_a_run(ctx: WorkflowContext, run_id: str) -> Any:
+    cluster = current_cluster()
+    assert cluster is not None
+    return await cluster.run(run_id)
+
+
+async def nothing(ctx: WorkflowContext, input: None) -> None:
+    """Ends at once."""
+
+
+def test_an_asynchronous_update_is_refused_with_the_form_to_use(cluster: Cluster) -> None:
+    with pytest.raises(WorkflowFailedError, match=r"update\(\) takes a synchronous function"):
+        cluster.start_workflow(updates_with_a_coroutine, 1).wait_for_completion(PATIENCE)
+
+
+def test_awaiting_a_run_inside_a_workflow_is_refused_with_the_way_around(cluster: Cluster) -> None:
+    other = cluster.start_workflow(nothing, None)
+    with pytest.raises(WorkflowFailedError, match="awaited inside a workflow"):
+        cluster.start_workflow(awaits_a_run, other.run_id).wait_for_completion(PATIENCE)
+
+
+def test_a_step_function_may_have_parameters_of_any_name(cluster: Cluster) -> None:
+    def greet(key: str, fn: str, name: str) -> str:
+        return f"{key} {fn} {name}"
+
+    async def greets(ctx: WorkflowContext, input: None) -> str:
+        return await ctx.compute("greet", greet, key="a", fn="b", name="c")
+
+    assert cluster.start_workflow(greets, None).wait_for_completion(PATIENCE) == "a b c"
+
+
+def test_events_are_kept_from_the_call_of_events_on(cluster: Cluster) -> None:
+    async def main() -> None:
+        events = cluster.events()
+        run = cluster.start_workflow(nothing, None)
+        await run
+        async with asyncio.timeout(PATIENCE):
+            async for event in events:
+                if isinstance(event, WorkflowStarted):
+                    assert event.run_id == run.run_id
+                    break
+        await events.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_timeout_of_waiting_leaves_the_run_alone(cluster: Cluster) -> None:
+    async def sleeps(ctx: WorkflowContext, seconds: float) -> str:
+        await ctx.compute("sleep", asyncio.sleep, seconds)
+        return "woke"
+
+    run = cluster.start_workflow(sleeps, 0.3)
+    with pytest.raises(CompletionTimeoutError, match="it goes on"):
+        run.wait_for_completion(0.001)
+    assert run.wait_for_completion(PATIENCE) == "woke"

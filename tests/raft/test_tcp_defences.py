@@ -1,0 +1,190 @@
+"""The network over TCP against strangers, broken frames, other keys and peers that do not read."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import pickle
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftoral_nb.raft import connection, tcp, wire
+from raftoral_nb.raft.tcp import TcpEndpoint, TcpNetwork
+from raftoral_nb.raft.wire import AppendEntries, Identity, Session, encode_message
+from tests.raft.network_helpers import PATIENCE, Recorder, numbered
+from tests.raft.tcp_helpers import KEY, knock, nodes, run, until_closed
+
+
+def test_garbage_is_refused_and_counted_while_the_cluster_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trace = tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.mkdir, (str(trace),))
+
+    async def test() -> None:
+        async with nodes() as made:
+            attacks = [
+                b"GET / HTTP/1.1\r\n\r\n",
+                pickle.dumps(Bomb()),
+                len(pickle.dumps(Bomb())).to_bytes(4, "big") + pickle.dumps(Bomb()),
+                os.urandom(200_000),
+                b"\0",
+                Session(bytes(32), Identity(2, 1), dialer=True).opening(),
+                wire._HELLO.pack(wire.MAGIC, 1, 2, wire.cluster_id(KEY), 99, b"n" * 16) + bytes(16),
+            ]
+            for attack in attacks:
+                for endpoint in made.endpoints.values():
+                    reader, writer = await knock(endpoint)
+                    writer.write(attack)
+                    assert await until_closed(reader, writer) == b""
+            assert made.network.refused_frames == 2 * len(attacks)
+            reader, writer = await knock(made.endpoints[1])
+            writer.write(wire._HELLO.pack(wire.MAGIC, 1, 2, wire.cluster_id(KEY), 99, b"n" * 16))
+            assert len(await reader.readexactly(wire.HELLO_BYTES)) == wire.HELLO_BYTES
+            writer.write(bytes(16))  # no proof
+            assert await until_closed(reader, writer) == b""
+            assert made.network.refused_frames == 2 * len(attacks) + 1
+            await made.deliver(1, 2, 1)
+            await made.deliver(2, 1, 1)
+            assert [fact for recorder in made.recorders.values() for fact in recorder.facts if fact[0] == "down"] == []
+
+    with caplog.at_level(logging.DEBUG):
+        run(test)
+    assert not trace.exists()
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1  # the rest is held back, so that nobody can fill a log
+    assert warnings[0].levelno == logging.WARNING
+    assert "refused a connection from a stranger" in warnings[0].getMessage()
+
+
+def test_a_changed_bit_in_an_established_connection_breaks_only_that_connection() -> None:
+    async def test() -> None:
+        async with nodes(3) as made:
+            link = made.endpoints[3]._links[1]
+            assert link._transport is not None
+            frame = bytearray(link.session.seal(encode_message(numbered(1))))
+            frame[6] ^= 1
+            link._transport.write(bytes(frame))
+            await made.recorders[1].until_fact(("up", 3, 0), times=2)
+            await made.recorders[3].until_fact(("up", 1, 0), times=2)
+            await made.deliver(3, 1, 2)
+            assert made.network.refused_frames == 1
+            assert made.recorders[1].numbers(3) == [2]
+            assert sorted(made.recorders[2].facts) == [("up", 1, 0), ("up", 3, 0)]
+
+    run(test)
+
+
+def test_silent_strangers_are_few_and_true_peers_get_in_beside_them() -> None:
+    async def test() -> None:
+        async with nodes(1) as made:
+            strangers = [await knock(made.endpoints[1]) for _ in range(3 * tcp.MAX_STRANGERS)]
+            await made.add(2)
+            await made.recorders[2].until_fact(("up", 1, 0))
+            assert len(made.endpoints[1]._strangers) <= tcp.MAX_STRANGERS
+            await made.deliver(2, 1, 1)
+            for reader, writer in strangers[: 2 * tcp.MAX_STRANGERS]:
+                assert await until_closed(reader, writer) == b""
+            await made.network.close()
+            for reader, writer in strangers[2 * tcp.MAX_STRANGERS :]:
+                assert await until_closed(reader, writer) == b""
+
+    run(test)
+
+
+def test_a_silent_or_slow_stranger_is_dropped_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HANDSHAKE_TIMEOUT", 0.05)
+
+    async def test() -> None:
+        async with nodes(1) as made:
+            silent, slow = await knock(made.endpoints[1]), await knock(made.endpoints[1])
+            slow[1].write(wire.MAGIC)
+            assert await until_closed(*silent) == b""
+            assert await until_closed(*slow) == b""
+            assert made.network.refused_frames == 0
+
+    run(test)
+
+
+def test_a_peer_that_does_not_read_loses_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MAX_WRITE_BACKLOG", 1_000_000)
+
+    async def test() -> None:
+        async with nodes() as made:
+            reading_end = made.endpoints[1]._links[2]._transport
+            assert reading_end is not None
+            reading_end.pause_reading()
+            message = AppendEntries(1, 0, 0, ((bytes(500_000), 1, 1),), 0)
+            for _ in range(100):
+                made.endpoints[2].send(1, message)
+                await asyncio.sleep(0)
+            assert made.endpoints[2].connected_peers == frozenset()
+            await made.recorders[2].until_fact(("down", 1, 0))
+            reading_end.resume_reading()
+            await made.recorders[2].until_fact(("up", 1, 0), times=2)
+            await made.deliver(2, 1, 1)
+
+    run(test)
+
+
+def test_nodes_with_other_keys_do_not_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with nodes(1) as made:
+            other = TcpNetwork(bytes(32))
+            recorder = Recorder()
+            stranger = await other.attach(2, recorder)
+            assert isinstance(stranger, TcpEndpoint)
+            twice = asyncio.Event()
+            count = made.network.refused
+
+            def refused(*what: Any) -> None:
+                count(*what)
+                if made.network.refused_frames == 2:
+                    twice.set()
+
+            monkeypatch.setattr(made.network, "refused", refused)
+            stranger.peer_attached(1, made.endpoints[1].address)
+            async with asyncio.timeout(PATIENCE):
+                await twice.wait()  # it dials again, in vain
+            assert recorder.facts == made.recorders[1].facts == []
+            await other.close()
+
+    run(test)
+
+
+def test_a_node_without_file_descriptors_waits_before_it_accepts_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "ACCEPT_PAUSE", 0.01)
+
+    class Exhausted:
+        """A listener whose first accepts fail."""
+
+        def __init__(self, listener: socket.socket) -> None:
+            self.listener = listener
+            self.failures = 3
+
+        def accept(self) -> Any:
+            if self.failures:
+                self.failures -= 1
+                raise OSError(errno.EMFILE, "Too many open files")
+            return self.listener.accept()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.listener, name)
+
+    async def test() -> None:
+        async with nodes(1) as made:
+            exhausted = Exhausted(made.endpoints[1]._listener)
+            made.endpoints[1]._listener = exhausted  # type: ignore[assignment]
+            await made.add(2)
+            await made.recorders[1].until_fact(("up", 2, 0))
+            assert exhausted.failures == 0
+
+    run(test)

@@ -1,0 +1,54 @@
+"""A seed is worth something only if it gives the same history again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from raftoral_nb.simulation.faults import SCHEDULES, plan
+from raftoral_nb.simulation.run import simulate
+
+DIGEST = "import sys; from raftoral_nb.simulation.run import simulate; print(simulate(int(sys.argv[1])).digest)"
+
+
+@pytest.mark.parametrize("seed", [1, 7])
+def test_the_same_seed_gives_the_same_history_in_one_process(seed: int) -> None:
+    first, second = simulate(seed), simulate(seed)
+    assert first.history == second.history
+    assert first == second
+
+
+@pytest.mark.parametrize("seed", [2, 8])
+def test_the_same_seed_gives_the_same_history_in_processes_with_other_hash_seeds(seed: int) -> None:
+    here = simulate(seed).digest
+    for hash_seed in ("1", "4242"):
+        there = subprocess.run(
+            [sys.executable, "-c", DIGEST, str(seed)],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        assert there.stdout.strip() == here
+
+
+def test_another_seed_gives_another_history() -> None:
+    assert simulate(0, schedule="mixed").digest != simulate(1, schedule="mixed").digest
+
+
+def test_a_plan_is_data_and_running_its_faults_is_running_the_seed() -> None:
+    planned = plan(5)
+    assert planned == plan(5)
+    assert simulate(5, faults=planned.faults).digest == simulate(5).digest
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_plans_faults_one_a_line(schedule: str) -> None:
+    planned = plan(3, schedule=schedule, nodes=5)
+    assert planned.nodes == 5
+    assert len(planned.faults) >= 15
+    assert all("\n" not in str(fault) and fault.kind in str(fault) for fault in planned.faults)

@@ -1,0 +1,153 @@
+"""The simulation's own parts: clocks, disks, threads, shrinking, the command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from raftoral_nb.cli import main
+from raftoral_nb.raft.journal import MemoryJournal
+from raftoral_nb.simulation.clock import run
+from raftoral_nb.simulation.clock_view import ClockView
+from raftoral_nb.simulation.dice import SeededDice
+from raftoral_nb.simulation.disk import DiskStore, PowerCut
+from raftoral_nb.simulation.faults import Fault, plan
+from raftoral_nb.simulation.node import SimulatedThread
+from raftoral_nb.simulation.shrink import shrunk
+
+
+def test_a_clock_that_runs_fast_reaches_its_timers_sooner_and_never_goes_back() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        clock = ClockView(loop, rate=2.0, start=50.0)
+        fired: list[tuple[float, float]] = []
+        begin = loop.time()
+        clock.call_at(60.0, lambda: fired.append((loop.time() - begin, clock.time())))
+        clock.call_later(20.0, lambda: fired.append((loop.time() - begin, clock.time())))
+        await asyncio.sleep(6.0)
+        clock.set_rate(0.5)
+        assert clock.time() == pytest.approx(62.0)
+        await asyncio.sleep(16.5)
+        assert fired == [pytest.approx((5.0, 60.0)), pytest.approx((22.0, 70.0))]
+
+    run(main)
+
+
+def test_a_timer_of_a_clock_view_that_is_cancelled_does_not_fire() -> None:
+    async def main() -> None:
+        clock = ClockView(asyncio.get_running_loop())
+        timer = clock.call_later(1.0, pytest.fail)
+        clock.set_rate(3.0)
+        timer.cancel()
+        await asyncio.sleep(5.0)
+
+    run(main)
+
+
+class Unwatched:
+    def added(self, node: int, data: bytes, index: int, term: int) -> None:
+        pass
+
+    def deleted(self, node: int, index: int, last: int) -> None:
+        pass
+
+
+def crashed(after: int, seed: int) -> MemoryJournal:
+    """What a journal holds after the power was cut in the disk operation `after` of five appends and a vote."""
+    store = DiskStore(1, Unwatched(), SeededDice(seed))
+    journal = store.open()
+    store.crash_after(after)
+    try:
+        journal.setCurrentTerm(1, "2")
+        for index in range(1, 6):
+            journal.add(b"entry %d" % index, index, 1)
+    except PowerCut:
+        pass
+    store.crashed()
+    return store.open()
+
+
+def test_what_a_journal_acknowledged_survives_a_crash_at_any_disk_operation() -> None:
+    for after in range(1, 13):
+        for seed in range(8):
+            journal = crashed(after, seed)
+            done = (after - 1) // 2  # every operation is a write and a sync
+            assert journal.getCurrentTerm() == 1 or done == 0
+            assert len(journal) in {max(0, done - 1), done} & set(range(6))
+            assert [entry[0] for entry in journal[0:]] == [b"entry %d" % (n + 1) for n in range(len(journal))]
+
+
+def test_unsynced_records_are_sometimes_kept_sometimes_lost_and_sometimes_torn() -> None:
+    damage = set()
+    for seed in range(20):
+        store = DiskStore(1, Unwatched(), SeededDice(seed))
+        journal = store.open()
+        store.crash_after(4)
+        with pytest.raises(PowerCut):
+            for index in range(1, 6):
+                journal.add(b"entry", index, 1)
+        store.crashed()
+        damage.add(store.damage)
+    assert damage == {(0, 0), (1, 0), (1, 1)}
+
+
+def test_calls_to_a_simulated_thread_keep_their_order_whatever_their_lags() -> None:
+    async def main() -> None:
+        lags = iter([0.5, 0.0, 0.3, 0.0, 0.0])
+        thread = SimulatedThread("t", asyncio.get_running_loop(), lambda: next(lags))
+        called: list[int] = []
+        for number in range(4):
+            thread.post(called.append, number)
+        thread.stall(2.0)
+        await asyncio.sleep(1.0)
+        assert not called
+        await asyncio.sleep(1.1)
+        assert called == [0, 1, 2, 3]
+        thread.post(called.append, 4)
+        thread.stop(0)
+        await asyncio.sleep(1.0)
+        assert called == [0, 1, 2, 3]
+
+    run(main)
+
+
+def test_a_failing_schedule_is_shrunk_to_the_faults_that_matter() -> None:
+    faults = [Fault(float(number), "pause", (1,), 1.0) for number in range(40)]
+    matter = {faults[7], faults[30]}
+
+    def fails(left: Sequence[Fault]) -> bool:
+        return matter <= set(left)
+
+    assert set(shrunk(faults, fails)) == matter
+
+
+def test_the_command_prints_a_table_and_succeeds_when_nothing_is_violated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--seeds", "2", "--nodes", "3", "--schedule", "mixed"]) == 0
+    out = capsys.readouterr().out
+    assert "seeds with violations" in out
+    assert "commands acknowledged" in out
+    assert "disk crash" in out
+
+
+def test_the_command_traces_one_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--seed", "3", "--trace"]) == 0
+    out = capsys.readouterr().out
+    for fault in plan(3).faults:
+        assert str(fault) in out
+    assert "acts" in out
+    assert "committed" in out
+    assert "no violations" in out
+
+
+def test_the_command_fails_and_names_the_seed_when_something_is_violated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--seeds", "2", "--start", "7", "--schedule", "delays", "--without-guard"]) == 1
+    assert "--seed 7 --nodes" in capsys.readouterr().out
+
+
+def test_the_command_says_which_names_it_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--schedule", "nonsense"]) == 2
+    assert "partitions" in capsys.readouterr().err
+    assert main(["simulate", "--mutant", "list"]) == 0
+    assert "epoch check" in capsys.readouterr().out
