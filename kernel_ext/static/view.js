@@ -305,6 +305,7 @@ function morph(old, fresh) {
   olds.slice(freshes.length).forEach((child) => child.remove());
 }
 
+const MOST_SAID = 8; // announcements kept for screen readers
 const ENDED = new Set(["dead", "restarting", "autorestarting", "terminating"]);
 
 /** Draws one model into one element and follows it; returns what ends that. */
@@ -320,6 +321,13 @@ function render({ model, el }) {
   live.setAttribute("aria-live", "polite");
   root.append(picture, live);
   el.append(root);
+  // Each announcement is added below the ones before: replaced at once by the next, it might never be read out.
+  const say = (words) => {
+    const said = document.createElement("p");
+    said.textContent = words;
+    live.append(said);
+    while (live.childElementCount > MOST_SAID) live.firstElementChild.remove();
+  };
 
   let last = null;
   let link = "live";
@@ -344,7 +352,7 @@ function render({ model, el }) {
     });
     if (last !== snapshot) {
       const words = changes(last, snapshot);
-      if (words.length) live.textContent = words.join(" ");
+      if (words.length) say(words.join(" "));
       last = snapshot;
     }
   };
@@ -354,7 +362,7 @@ function render({ model, el }) {
   const lose = (how) => () => {
     if (link === how) return;
     link = how;
-    live.textContent = how === "stale" ? "The kernel is gone: the picture is stale." : "The view was closed.";
+    say(how === "stale" ? "The kernel is gone: the picture is stale." : "The view was closed.");
     ask();
   };
   const stale = lose("stale");

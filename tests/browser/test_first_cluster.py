@@ -91,7 +91,8 @@ def test_the_view_of_the_first_notebook_follows_the_leader_also_while_a_cell_blo
         new = leader()
         assert new != old
         expect(view().locator(f"[data-role][data-node='{new}']")).to_have_attribute("data-role", "leader")
-        expect(view().locator("[aria-live=polite]")).to_contain_text(f"Node {new} leads in term")
+        term = view().get_attribute("data-term")
+        expect(view().locator("[aria-live=polite]")).to_contain_text(f"Node {new} leads in term {term}.")
         return new
 
     # The leader is killed in the middle of an order, by a cell of the notebook.

@@ -12,11 +12,11 @@ from raftoral_nb.current import current_cluster
 from tests.cluster.helpers import PATIENCE
 
 
-async def updates_with_a_coroutine(ctx: WorkflowContext, input: int) -> int:
+async def updates_with_a_coroutine(ctx: WorkflowContext, start: int) -> int:
     async def add(value: int) -> int:
         return value + 1
 
-    counter = await ctx.var("counter", input)
+    counter = await ctx.var("counter", start)
     await counter.update(add)  # type: ignore[arg-type]
     return counter.value
 
@@ -27,7 +27,7 @@ async def awaits_a_run(ctx: WorkflowContext, run_id: str) -> Any:
     return await cluster.run(run_id)
 
 
-async def nothing(ctx: WorkflowContext, input: None) -> None:
+async def nothing(ctx: WorkflowContext, given: None) -> None:
     """Ends at once."""
 
 
@@ -46,7 +46,7 @@ def test_a_step_function_may_have_parameters_of_any_name(cluster: Cluster) -> No
     def greet(key: str, fn: str, name: str) -> str:
         return f"{key} {fn} {name}"
 
-    async def greets(ctx: WorkflowContext, input: None) -> str:
+    async def greets(ctx: WorkflowContext, given: None) -> str:
         return await ctx.compute("greet", greet, key="a", fn="b", name="c")
 
     assert cluster.start_workflow(greets, None).wait_for_completion(PATIENCE) == "a b c"

@@ -149,7 +149,7 @@ def test_reading_events_can_be_broken_off(cluster: Cluster, backend: str) -> Non
         events = cluster.events()
         with anyio.move_on_after(0.05):
             await anext(events)
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
 
     anyio.run(main, backend=backend)
     assert cluster.start_workflow(three).wait_for_completion(PATIENCE) == 3
