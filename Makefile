@@ -17,7 +17,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=60 --nbval-sanitize-wi
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo lab test lint format types unit notebooks bench wheel clean distclean
+.PHONY: help demo lab test lint format types unit notebooks pictures bench wheel clean distclean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ notebooks: $(VENV)/.installed-test ## run the notebooks and write their outputs 
 		--ExecutePreprocessor.store_widget_state=False \
 		--ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
 	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams $(NOTEBOOKS)
+
+pictures: $(VENV)/.installed-test ## take README's pictures of the live view anew (needs a Chromium)
+	$(BIN)/python -m tests.browser.pictures docs
 
 bench: $(VENV)/.installed-demo ## measure checkpoints, beside bare PySyncObj
 	$(BIN)/python benchmarks/checkpoint_latency.py

@@ -63,6 +63,9 @@ MAX_EVICTED_RUN_IDS: Final = 100_000
 MAX_EVENTS_KEPT: Final = 10_000
 """Cluster events kept for `%raftoral events`."""
 
+MAX_EVENT_VALUE_BYTES_KEPT: Final = 4 * 1024
+"""Encoded size of a step value or result that is kept with an event; larger ones are left out of the kept event."""
+
 MAX_OUTPUT_LINES_KEPT: Final = 10_000
 """Captured output lines kept per cluster for `%raftoral log`."""
 

@@ -10,9 +10,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from .errors import ClusterError
 from .event_stream import EventStream
-from .model import MAX_EVENTS_KEPT, MAX_OUTPUT_LINES_KEPT, ClusterEvent, NodeId, OutputLine, RunId
+from .model import (
+    MAX_EVENT_VALUE_BYTES_KEPT,
+    MAX_EVENTS_KEPT,
+    MAX_OUTPUT_LINES_KEPT,
+    CheckpointSet,
+    ClusterEvent,
+    NodeId,
+    OutputLine,
+    RunId,
+    WorkflowCompleted,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +56,7 @@ class Observers:
         """Keep an event and tell everybody."""
         with self._lock:
             self.published += 1
-            self._history.append((time.time(), event))
+            self._history.append((time.time(), _slim(event)))
             if self._callbacks and not self._closed:
                 self._queue.put(event)
             direct = tuple(self._direct.values()) if self._direct else ()
@@ -56,7 +68,10 @@ class Observers:
         self._lines.append(line)
 
     def history(self) -> tuple[tuple[float, ClusterEvent], ...]:
-        """The latest events, oldest first, each with its time (Unix seconds)."""
+        """The latest events, oldest first, each with its time (Unix seconds).
+
+        Values over `MAX_EVENT_VALUE_BYTES_KEPT` are left out: a step's value is then None, a result is empty.
+        """
         with self._lock:
             return tuple(self._history)
 
@@ -134,3 +149,14 @@ class Observers:
                     callback(event)
                 except Exception:
                     logger.exception("a callback failed on %r", event)
+
+
+def _slim(event: ClusterEvent) -> ClusterEvent:
+    """The event without a large value: thousands of events are kept, and must not keep gigabytes."""
+    match event:
+        case CheckpointSet(step=step) if step.value is not None and len(step.value) > MAX_EVENT_VALUE_BYTES_KEPT:
+            return CheckpointSet(event.run_id, msgspec.structs.replace(step, value=None))
+        case WorkflowCompleted(result=result) if len(result) > MAX_EVENT_VALUE_BYTES_KEPT:
+            return WorkflowCompleted(event.run_id, b"")
+        case _:
+            return event

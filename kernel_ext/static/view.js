@@ -1,7 +1,7 @@
 // The live view: a snapshot in, markup out. Everything above `render` is pure and tested without a browser.
 // What a snapshot holds is said in kernel_ext/snapshot.py. No other file and no other host is needed.
 
-const CARD = { width: 196, height: 140, gap: 14, least: 168 };
+const CARD = { most: 320, height: 140, gap: 14, least: 168 };
 const ARC = 30; // room above a row of cards for the lines from the leader
 const STEP = { width: 9, gap: 2, height: 14 }, NARROW = 360; // a lane's blocks; below this width in pixels lanes are shortened
 
@@ -78,7 +78,7 @@ export function changes(before, after) {
 /** Where the cards stand for this width in pixels: columns, their size, the height of it all. */
 export function layout(count, width) {
   const columns = Math.max(1, Math.min(count, Math.floor((width + CARD.gap) / (CARD.least + CARD.gap))));
-  const wide = Math.min(CARD.width + 44, (width - CARD.gap * (columns - 1)) / columns);
+  const wide = Math.min(CARD.most, (width - CARD.gap * (columns - 1)) / columns);
   const rows = Math.ceil(count / columns);
   const top = rows === 1 && count > 1 ? ARC : 4; // wrapped cards get no lines: they would cross the cards
   const left = Math.max(0, (width - (columns * wide + CARD.gap * (columns - 1))) / 2);
@@ -189,11 +189,14 @@ export function nodesSvg(snapshot, width) {
   );
 }
 
-/** A lane's track: one block per recorded step while they fit, else a bar; what waits in the queue is outlined. */
+/**
+ * A lane's track: one block per recorded step while they fit, else a bar; what waits in the queue is outlined.
+ * The track ends where the records end: how many more steps will come is known to nobody.
+ */
 export function trackSvg(steps, consumed, queue, width) {
   const height = STEP.height;
   const each = STEP.width + STEP.gap;
-  const base = `<rect class="rv-track" width="${width}" height="${height}" rx="3"/>`;
+  const base = `<rect class="rv-track" width="${Math.min(width, Math.max(1, steps) * each + 1)}" height="${height}" rx="3"/>`;
   let inside;
   if (steps * each <= width) {
     const block = (index) =>
@@ -223,10 +226,10 @@ function laneRow(lane, run, snapshot, width) {
     `<div class="rv-row" role="listitem" data-run="${escape(run.run)}" data-node="${lane.node}" data-step="${lane.step}" ` +
     `data-queue="${lane.queue}" data-status="${lane.status}" aria-label="node ${lane.node}: ${words}" title="${escape(lane.last ?? words)}">` +
     `<span class="rv-who${leads ? " rv-leads" : ""}">node ${lane.node}${leads ? ' <b class="rv-star" title="leader">♛</b>' : ""}</span>` +
-    trackSvg(run.steps, lane.step, lane.queue, width) +
+    `<span class="rv-mark rv-is-${lane.status}">${MARK[lane.status] ?? ""}</span>` +
     `<span class="rv-count">${gone ? "–" : `${lane.step}/${run.steps}`}</span>` +
     `<span class="rv-queue rv-is-${lane.status}" data-empty="${ended || lane.queue === 0}">${gone ? "" : ended ? lane.status : `queue ${lane.queue}`}</span>` +
-    `<span class="rv-mark rv-is-${lane.status}">${MARK[lane.status] ?? ""}</span></div>`
+    `${trackSvg(run.steps, lane.step, lane.queue, width)}</div>`
   );
 }
 

@@ -188,19 +188,49 @@ def _synced_later() -> list[Patch]:
 MUTANTS: Final[dict[str, Mutant]] = {
     mutant.name: mutant
     for mutant in (
-        Mutant("epoch check", "records of a deposed leader are taken", _no_epoch_check),
-        Mutant("first record wins", "a step may be recorded again", _last_record_wins),
-        Mutant("session answers", "a repeated proposal is carried out again", _no_session_answers),
-        Mutant("queue before acting", "the right to act overtakes records on their way", _epoch_overtakes_records),
-        Mutant("takeover before acting", "a node acts as soon as it is elected", _acts_when_elected),
-        Mutant("truncate only on conflict", "hazard 1: a follower deletes what follows a message", _truncates_always),
-        Mutant("answers carry terms", "hazard 2: answers of an earlier leadership count", _answers_without_terms),
-        Mutant("commit only verified", "hazard 3: a commit index is applied to whatever is held", _commits_unverified),
+        Mutant("epoch check", "records of a deposed leader are taken", _no_epoch_check, schedule="leaders"),
+        Mutant("first record wins", "a step may be recorded again", _last_record_wins, schedule="delays"),
+        Mutant("session answers", "a repeated proposal is carried out again", _no_session_answers, schedule="delays"),
+        Mutant(
+            "queue before acting",
+            "the right to act overtakes records on their way",
+            _epoch_overtakes_records,
+            schedule="leaders",
+        ),
+        Mutant("takeover before acting", "a node acts as soon as it is elected", _acts_when_elected, schedule="delays"),
+        Mutant(
+            "truncate only on conflict",
+            "hazard 1: a follower deletes what follows a message",
+            _truncates_always,
+            schedule="delays",
+        ),
+        Mutant(
+            "answers carry terms",
+            "hazard 2: answers of an earlier leadership count",
+            _answers_without_terms,
+            schedule="stale answers",
+        ),
+        Mutant(
+            "commit only verified",
+            "hazard 3: a commit index is applied to whatever is held",
+            _commits_unverified,
+            schedule="partitions",
+        ),
         Mutant("resets go back only", "hazard 4: a conflicting tail is never repaired", _resets_anywhere),
         Mutant("one vote per voter", "hazard 4: votes are counted, not voters", _votes_counted),
         Mutant("vote kept", "hazard 5: a node that restarts has forgotten its vote", _vote_forgotten),
-        Mutant("checksum of a stored record", "hazard 6: a torn record is taken for whole", _torn_records_taken),
-        Mutant("synced before acknowledged", "hazard 6: what was acknowledged is not yet on the disk", _synced_later),
+        Mutant(
+            "checksum of a stored record",
+            "hazard 6: a torn record is taken for whole",
+            _torn_records_taken,
+            schedule="crashes",
+        ),
+        Mutant(
+            "synced before acknowledged",
+            "hazard 6: what was acknowledged is not yet on the disk",
+            _synced_later,
+            schedule="crashes",
+        ),
     )
 }
 """By the name of the safeguard that is missing."""

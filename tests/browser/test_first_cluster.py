@@ -100,14 +100,14 @@ def test_the_view_of_the_first_notebook_follows_the_leader_also_while_a_cell_blo
     first = leader()
     expect(view().locator("[data-role=dead]")).to_have_count(0)
     lab.run_cell(kill)
-    second = expect_new_leader(first)
+    expect_new_leader(first)
 
     # The order completes, the dead node comes back ...
     lab.run_cells(kill + 1, blocking)
     expect(view().locator("[data-role=dead]")).to_have_count(0)
-    expect(view()).to_have_attribute("data-raftoral-leader", second)
 
-    # ... and while a cell blocks, the new leader is killed too.
+    # ... and while a cell blocks, whoever leads now is killed too.
+    second = leader()
     lab.start_cell(blocking)
     expect_new_leader(second)
     assert lab.is_running(blocking)

@@ -54,7 +54,21 @@ def test_a_new_snapshot_replaces_the_picture_and_is_said_aloud(draw: Draw) -> No
         "dead",
         "leader",
     ]
-    expect(view.locator("[aria-live=polite]")).to_contain_text("Node 3 leads in term 4.")
+    said = view.locator("[aria-live=polite] p")
+    expect(said).to_have_count(2)  # added, not replaced: what came before may not have been read out yet
+    expect(said.last).to_contain_text("Node 3 leads in term 4.")
+
+
+def test_of_what_was_said_aloud_only_the_latest_is_kept(draw: Draw) -> None:
+    view = draw(snapshot(busy_cluster(), 7))
+    for number in range(8, 28):
+        leads = number % 2
+        new = cluster([node(1, "leader" if leads else "follower"), node(2, "follower" if leads else "leader")])
+        view.page.evaluate(f"model.state.snapshot = {json.dumps(snapshot(new, number))}; fire('change:snapshot')")
+        expect(view).to_have_attribute("data-seq", str(number))
+    said = view.locator("[aria-live=polite] p")
+    expect(said).to_have_count(8)
+    expect(said.last).to_contain_text("Node 1 leads")
 
 
 def test_the_view_of_a_kernel_that_is_gone_says_so_until_a_snapshot_arrives(draw: Draw) -> None:

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb import Cluster, CompletionTimeoutError, WorkflowContext, WorkflowFailedError, WorkflowStarted
+from raftoral_nb import (
+    CheckpointSet,
+    Cluster,
+    CompletionTimeoutError,
+    WorkflowCompleted,
+    WorkflowContext,
+    WorkflowFailedError,
+    WorkflowStarted,
+)
 from raftoral_nb.current import current_cluster
 from tests.cluster.helpers import PATIENCE
 
@@ -76,3 +84,15 @@ def test_a_timeout_of_waiting_leaves_the_run_alone(cluster: Cluster) -> None:
     with pytest.raises(CompletionTimeoutError, match="it goes on"):
         run.wait_for_completion(0.001)
     assert run.wait_for_completion(PATIENCE) == "woke"
+
+
+def test_the_history_does_not_keep_large_values(cluster: Cluster) -> None:
+    async def big(ctx: WorkflowContext, size: int) -> bytes:
+        return await ctx.compute("big", bytes, size)
+
+    assert len(cluster.start_workflow(big, 100_000).wait_for_completion(PATIENCE)) == 100_000
+    kept = [event for _, event in cluster.history()]
+    (checkpoint,) = [event for event in kept if isinstance(event, CheckpointSet)]
+    (completed,) = [event for event in kept if isinstance(event, WorkflowCompleted)]
+    assert checkpoint.step.value is None
+    assert completed.result == b""

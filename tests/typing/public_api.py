@@ -95,7 +95,8 @@ def starting(cluster: Cluster) -> None:
 
 async def awaiting(cluster: Cluster) -> None:
     assert_type(await cluster.start_workflow(order, Order("tea")), Receipt)
-    assert_type(cluster.events(), AsyncIterator[ClusterEvent])
+    events: AsyncIterator[ClusterEvent] = cluster.events()
+    assert_type(await anext(events), ClusterEvent)
     async with Cluster(3) as entered:
         assert_type(entered, Cluster)
 

@@ -1,0 +1,64 @@
+"""The simulation can fail: with PySyncObj's hazards let through, and with each safeguard of our own taken out."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftoral_nb.errors import InternalError
+from raftoral_nb.simulation import report
+from raftoral_nb.simulation.mutants import MUTANTS, without
+from raftoral_nb.simulation.run import Result, simulate
+
+MOST_SEEDS = 500
+"""Within so many seeds a missing safeguard must be found; the test stops at the first that finds it."""
+
+FOUND_BY = {
+    "epoch check": {"only the current epoch records"},
+    "first record wins": {"a step has one record"},
+    "session answers": {"nothing is applied twice"},
+    "queue before acting": {"who acts has consumed what precedes its epoch"},
+    "takeover before acting": {"acting needs its takeover applied"},
+    "truncate only on conflict": {"committed entries are not deleted", "no replica breaks"},
+    "answers carry terms": {"no replica breaks", "what is committed is held by a majority"},
+    "commit only verified": {
+        "what is committed is held by a majority",
+        "committed entries are not deleted",
+        "applied sequences are prefixes of one another",
+    },
+    "checksum of a stored record": {"all nodes have the same state", "applied sequences are prefixes of one another"},
+    "synced before acknowledged": {"what was committed stays", "what is committed is held by a majority"},
+}
+"""The invariants of which one must be violated: a mutant that fails for another reason proves nothing."""
+
+
+def first_failure(name: str) -> Result | None:
+    with without(name) as mutant:
+        for seed in range(MOST_SEEDS):
+            result = simulate(seed, schedule=mutant.schedule)
+            if FOUND_BY[name] & {violation.invariant for violation in result.violations}:
+                return result
+    return None
+
+
+@pytest.mark.parametrize("name", FOUND_BY)
+def test_a_safeguard_that_is_missing_is_found(name: str) -> None:
+    found = first_failure(name)
+    assert found is not None, f"{MOST_SEEDS} seeds without {name!r} violated nothing"
+    print(f"\nwithout {name!r}: seed {found.seed} of {found.plan.schedule!r}")
+
+
+def test_the_engine_is_whole_again_after_a_mutant() -> None:
+    whole = simulate(0, schedule="leaders")
+    for name in MUTANTS:
+        with without(name):
+            pass
+    assert simulate(0, schedule="leaders") == whole
+    with pytest.raises(InternalError, match="there is no safeguard"), without("nonsense"):
+        pass
+
+
+def test_without_the_guard_at_least_a_tenth_of_the_default_mix_fails() -> None:
+    tally = report.Tally()
+    for seed in range(27):  # three of every schedule
+        tally.add(simulate(seed, guarded=False))
+    assert tally.noticed >= tally.seeds / 10
