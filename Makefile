@@ -25,8 +25,9 @@ help: ## list what make can do
 demo: $(VENV)/.installed-demo ## set up .venv (package, console script, Jupyter kernel) and run the demonstration
 	@$(BIN)/raftoral-nb demo
 
-lab: $(VENV)/.installed-demo ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab --ServerApp.root_dir='$(CURDIR)/notebooks'
+lab: $(VENV)/.installed-demo ## open JupyterLab on the first notebook (as root: LAB_FLAGS=--allow-root)
+	$(BIN)/jupyter lab --ServerApp.root_dir='$(CURDIR)/notebooks' \
+		--LabApp.default_url=/lab/tree/01_first_cluster.ipynb $(LAB_FLAGS)
 
 # The checks go on after a failure, so that one call shows everything there is to mend; pytest's summary comes last.
 test: $(VENV)/.installed-test ## run every check and test: ruff, mypy, pytest, the notebooks, the browser

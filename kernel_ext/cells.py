@@ -35,7 +35,8 @@ def run_cell(shell: Any, cell: str) -> str:
     """
     # IPython hides all frames of a traceback down to the one that has this name.
     __tracebackhide__ = "__ipython_bottom__"
-    source = str(shell.transform_cell(cell))
+    # One line down, where the notebook shows it: the cell's first line is the magic's.
+    source = "\n" + str(shell.transform_cell(cell))
     if shell.should_run_async(cell, transformed_cell=source):
         raise MagicError("a %%workflow cell cannot `await` at its top level: do that in a cell of its own.")
     # The compiler's cache gives the cell a file name of its own: tracebacks and `inspect.getsource` find its text.
@@ -44,9 +45,10 @@ def run_cell(shell: Any, cell: str) -> str:
     try:
         parsed = shell.compile.ast_parse(source, filename=filename)
     except SyntaxError as problem:
-        # IPython would show every frame of ours above it. The cell's first line is the magic's.
-        shown = "".join(traceback.format_exception_only(problem)).partition("\n")[2].rstrip()
-        line = "" if problem.lineno is None else f"line {problem.lineno + 1} of the cell:\n"
+        # IPython would show every frame of ours above it.
+        error = _for_the_whole_cell(problem, source)
+        shown = "".join(traceback.format_exception_only(error)).partition("\n")[2].rstrip()
+        line = "" if error.lineno is None else f"line {error.lineno} of the cell:\n"
         raise MagicError(f"{line}{shown}") from None
     tree = shell.transform_ast(parsed)
     body = list(tree.body)
@@ -57,6 +59,15 @@ def run_cell(shell: Any, cell: str) -> str:
     for step, mode in steps:
         exec(shell.compile(step, filename, mode), shell.user_global_ns, shell.user_ns)  # noqa: S102 - it is the user's cell
     return source
+
+
+def _for_the_whole_cell(problem: SyntaxError, source: str) -> SyntaxError:
+    """The error as Python words it for a file: IPython's compiler expects more input, and says only `incomplete input`."""
+    try:
+        ast.parse(source)
+    except SyntaxError as plain:
+        return plain
+    return problem
 
 
 def resolve(name: str, namespace: dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
 from traitlets import Enum, Float, Int
 
-from raftoral_nb.errors import WorkflowNotFoundError
+from raftoral_nb.errors import NoSuchNodeError, WorkflowNotFoundError
 from raftoral_nb.model import MAX_NODES
 
 from . import display as shows
@@ -17,7 +17,7 @@ from .help import RAFTORAL_HELP, WORKFLOW_HELP, short_help
 from .parsing import LOG_LEVELS, Events, Log, OnNode, Register, Run, Simple, Start, parse, parse_workflow_line
 from .pending import Definition
 from .session import Session
-from .words import DONE
+from .words import DONE, node_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,6 +153,8 @@ class RaftoralMagics(Magics):
         cluster = self.session.latest
         if asked.run_id is not None:
             cluster.run(asked.run_id)  # says so if there is no such run
+        if asked.node is not None and asked.node not in cluster.nodes:
+            raise NoSuchNodeError(f"there is no node {asked.node}: the nodes are {node_list(cluster.nodes)}")
         lines = cluster.log(run_id=asked.run_id, node=asked.node)
         last = lines[-(asked.last or LOG_LINES_SHOWN) :]
         return shows.log(last, times=asked.times, omitted=len(lines) - len(last))

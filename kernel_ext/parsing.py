@@ -12,6 +12,7 @@ from .errors import MagicError, did_you_mean
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LEADER: Final = "leader"
+HELP: Final = ("help", "--help", "-h")
 
 NodeName = int | Literal["leader"]
 
@@ -162,10 +163,10 @@ def _words(text: str, usage: str) -> list[str]:
 
 
 def parse(line: str) -> Parsed | None:
-    """Takes apart what follows `%raftoral`; None for an empty line. Raises `MagicError`."""
+    """Takes apart what follows `%raftoral`; None for an empty line or a plea for help. Raises `MagicError`."""
     name, _, rest = line.strip().partition(" ")
     rest = rest.strip()
-    if not name:
+    if not name or name in HELP or rest in HELP[1:]:
         return None
     if name not in SUBCOMMANDS:
         raise MagicError(

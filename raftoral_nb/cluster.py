@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
@@ -54,6 +54,15 @@ class StopReport(msgspec.Struct, frozen=True):
     stuck: tuple[str, ...] = ()
 
 
+class _Nodes(dict[NodeId, Node]):
+    def __missing__(self, number: object) -> Node:
+        raise _no_such_node(number, self)
+
+
+def _no_such_node(number: object, numbers: Iterable[NodeId]) -> NoSuchNodeError:
+    return NoSuchNodeError(f"there is no node {number!r}: the nodes are {', '.join(map(str, numbers))}")
+
+
 class Cluster:
     """A cluster of nodes in this process, over TCP on 127.0.0.1 (or in memory), each with a thread of its own.
 
@@ -80,6 +89,7 @@ class Cluster:
             raise ClusterError(f"{nodes} nodes need {nodes} ports, got {len(ports)}")
         if network not in ("tcp", "memory"):
             raise ClusterError(f"network is 'tcp' or 'memory', got {network!r}")
+        self._logs = log_level is not None
         if log_level is not None:
             logs.set_level(log_level)
         self.name = name or f"cluster-{next(_names)}"
@@ -96,7 +106,7 @@ class Cluster:
         self._status: Literal["new", "running", "stopped"] = "new"
         self._change = threading.Lock()
         self.nodes: Mapping[NodeId, Node] = MappingProxyType(
-            {number: Node(self, self._host, number) for number in self._numbers}
+            _Nodes({number: Node(self, self._host, number) for number in self._numbers})
         )
 
     # --- life
@@ -149,6 +159,8 @@ class Cluster:
             if not self._host.observers.close(deadline()):
                 stuck.append("a callback given to subscribe()")
             capture.uninstall()
+            if self._logs:
+                logs.reset()
         return StopReport(tuple(stuck))
 
     def __enter__(self) -> Self:
@@ -201,8 +213,8 @@ class Cluster:
         if not self._host.thread.call(self._host.on_retire, number):
             raise NodeStateError(f"node {number} is dead and cannot be killed; restart it first")
         self._host.tell(NodeChanged(number, "killed"))
-        if not incarnation.join(STOP_SECONDS):
-            self._host.gone.remove(incarnation)  # nothing is left of it that stop() would have to name
+        incarnation.join(STOP_SECONDS)
+        self._host.forget_ended()
         return number
 
     def restart(self, node: NodeId) -> NodeId:
@@ -387,7 +399,7 @@ class Cluster:
         if node == "leader":
             return self.wait_for_leader(self._host.proposal_timeout)
         if node not in self.nodes or isinstance(node, bool):
-            raise NoSuchNodeError(f"there is no node {node!r}: the nodes are {', '.join(map(str, self._numbers))}")
+            raise _no_such_node(node, self._numbers)
         return int(node)
 
 

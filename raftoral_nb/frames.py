@@ -31,12 +31,19 @@ def _rank(filename: str) -> int:
     return 2 if filename.startswith(_STDLIB) else 0
 
 
-def short_file_name(filename: str) -> str:
-    """A code object's file as people know it: `cell` or `cell [3]` for notebook cells, otherwise the file's name."""
+def cell_name(filename: str) -> str | None:
+    """`cell` or `cell [3]` for the file name of a notebook cell, None for any other."""
     if _KERNEL_CELL.search(filename):
         return "cell"
     if match := _TERMINAL_CELL.match(filename):
         return f"cell [{match[1]}]"
+    return None
+
+
+def short_file_name(filename: str) -> str:
+    """A code object's file as people know it: `cell` or `cell [3]` for notebook cells, otherwise the file's name."""
+    if (cell := cell_name(filename)) is not None:
+        return cell
     return filename if filename.startswith("<") else re.split(r"[/\\]", filename)[-1]
 
 

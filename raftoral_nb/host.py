@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -249,6 +250,13 @@ class Host:
             if who == number and not waiter.done():
                 waiter.set_exception(NodeStateError(f"node {number} was stopped while it was waited for"))
         return incarnation is not None
+
+    def forget_ended(self) -> None:
+        """Let go of ended incarnations of which nothing runs any more: `stop` need not name them, and they hold a state."""
+        for incarnation in tuple(self.gone):
+            if not incarnation.join(0.0):
+                with contextlib.suppress(ValueError):  # another thread was quicker
+                    self.gone.remove(incarnation)
 
     def head(self) -> State:
         """The state of the most advanced living node; when none lives, the last one that was."""

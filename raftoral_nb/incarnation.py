@@ -112,7 +112,7 @@ class Incarnation:
         self._main = asyncio.get_running_loop().create_task(self.executor.main(), name="executor")
 
     def close(self) -> None:
-        """End the consensus side at once and tell the execution side to end; `join` waits for that."""
+        """End the consensus side at once, and let the execution side act no more; `join` ends that."""
         self.executor.closed = True
         self.member.close()
 

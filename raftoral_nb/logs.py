@@ -27,3 +27,12 @@ def set_level(level: str | int) -> None:
         _handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         _LOGGER.addHandler(_handler)
     _LOGGER.setLevel(value)
+
+
+def reset() -> None:
+    """Be quiet again: undo `set_level`."""
+    global _handler
+    if _handler is not None:
+        _LOGGER.removeHandler(_handler)
+        _handler = None
+    _LOGGER.setLevel(logging.NOTSET)

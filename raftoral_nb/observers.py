@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -46,6 +47,8 @@ class Observers:
         self._numbers = itertools.count()
         self._callbacks: dict[int, Callback] = {}
         self._direct: dict[int, Callback] = {}
+        self._detached: deque[int] = deque()
+        """Of `_direct`, to be dropped. Whoever detaches may be a finalizer, run where this very thread holds the lock."""
         self._queue: queue.SimpleQueue[ClusterEvent | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -54,11 +57,14 @@ class Observers:
 
     def publish(self, event: ClusterEvent) -> None:
         """Keep an event and tell everybody."""
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%s: %s", self._name, _slim(event))
         with self._lock:
             self.published += 1
             self._history.append((time.time(), _slim(event)))
             if self._callbacks and not self._closed:
                 self._queue.put(event)
+            self._drop_detached()
             direct = tuple(self._direct.values()) if self._direct else ()
         for callback in direct:
             callback(event)
@@ -110,6 +116,7 @@ class Observers:
         Neither may wait or raise.
         """
         with self._lock:
+            self._drop_detached()
             number = next(self._numbers)
             closed = self._closed
             if not closed:
@@ -118,18 +125,21 @@ class Observers:
         if closed:
             ended()
 
-        def detach() -> None:
-            with self._lock:
-                self._direct.pop(number, None)
-                self._when_closed.pop(number, None)
+        return partial(self._detached.append, number)
 
-        return detach
+    def _drop_detached(self) -> None:
+        """Called with the lock held."""
+        while self._detached:
+            number = self._detached.popleft()
+            self._direct.pop(number, None)
+            self._when_closed.pop(number, None)
 
     def close(self, timeout: float) -> bool:
         """Tell the last events and end the thread; False if a callback keeps it for more than `timeout` seconds."""
         with self._lock:
             already, self._closed = self._closed, True
             thread = self._thread
+            self._drop_detached()
             enders = tuple(self._when_closed.values())
         if not already:
             self._queue.put(None)

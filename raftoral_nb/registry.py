@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from .host import Host
 
 
+MAX_VERSION = 1_000_000_000
+"""The highest version a workflow may have."""
+
+
 class Registration(msgspec.Struct, frozen=True):
     """What came of registering a workflow. `changed` is False if this very code was registered before."""
 
@@ -115,8 +119,8 @@ class Registry:
             inputs.check(fn, input_, workflow=name)
         data = values.encode(input_, what=f"the input of workflow {name!r}")
         given: object = run_id
-        if given is not None and not (isinstance(given, str) and given.strip() and len(given) <= 200):
-            raise RaftoralError(f"a run_id is text of 1 to 200 characters, got {run_id!r}")
+        if given is not None and not _is_name(given):
+            raise RaftoralError(f"a run_id is printable text of 1 to 200 characters, got {run_id!r}")
         chosen = run_id if run_id is not None else self._new_id(name)
         command = StartRun(chosen, name, definition.version, data)
         answer = self._host.propose(command, f"starting {name!r} as run {chosen!r}")
@@ -146,9 +150,10 @@ class Registry:
 
     def _new_id(self, name: str) -> str:
         with self._lock:
-            runs = self._host.head().runs
+            head = self._host.head()
+            runs, evicted = head.runs, head.evicted
             number = self._numbers.get(name, 0) + 1
-            while f"{name}-{number}" in runs:
+            while f"{name}-{number}" in runs or f"{name}-{number}" in evicted:
                 number += 1
             self._numbers[name] = number
             return f"{name}-{number}"
@@ -166,11 +171,17 @@ def _arguments(name: Any, version: Any, fn: Any) -> tuple[str, int | None, Calla
     if isinstance(fn, Workflow):
         version = version if version is not None else fn.version
         fn = fn.fn
-    if not isinstance(name, str) or not name.strip() or len(name) > 200:
-        raise WorkflowDefinitionError(f"a workflow's name is text of 1 to 200 characters, got {name!r}")
-    if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 1):
-        raise WorkflowDefinitionError(f"a workflow's version is a number from 1, got {version!r}")
+    if not _is_name(name):
+        raise WorkflowDefinitionError(f"a workflow's name is printable text of 1 to 200 characters, got {name!r}")
+    if version is not None and (
+        isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= MAX_VERSION
+    ):
+        raise WorkflowDefinitionError(f"a workflow's version is a number from 1 to {MAX_VERSION:,}, got {version!r}")
     return name, version, fn
+
+
+def _is_name(given: object) -> bool:
+    return isinstance(given, str) and bool(given.strip()) and given.isprintable() and len(given) <= 200
 
 
 def _conflict(head: State, name: str, version: int) -> WorkflowConflictError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -22,6 +23,24 @@ O = TypeVar("O")  # noqa: E741 - input and output are I and O everywhere
 
 Ending = bytes | Failure | RaftoralError
 """How waiting for a run ends: the encoded result, the run's failure, or why there will be neither."""
+
+
+class WaitInterruptedError(KeyboardInterrupt):
+    """An interrupt while waiting for a run; a notebook shows it in one line. The run goes on."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"KeyboardInterrupt: {self}"]
+
+
+class AwaitCancelledError(asyncio.CancelledError):
+    """A cancellation (in a kernel: an interrupt) while awaiting a run; a notebook shows it in one line. The run goes on."""
+
+    def __init__(self, run_id: RunId, original: asyncio.CancelledError) -> None:
+        super().__init__(*original.args)
+        self._run_id = run_id
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"CancelledError: waiting for run {self._run_id!r} was interrupted; the run goes on"]
 
 
 class WorkflowRun(Generic[O]):
@@ -94,7 +113,7 @@ class WorkflowRun(Generic[O]):
 
         forget = self._host.when_ended(self._run_id, end)
         try:
-            if not ended.wait(timeout):
+            if not _waited(ended, timeout, self._run_id):
                 raise CompletionTimeoutError(f"run {self._run_id!r} has not ended within {timeout} s; it goes on")
         finally:
             forget()
@@ -120,6 +139,9 @@ class WorkflowRun(Generic[O]):
         forget = self._host.when_ended(self._run_id, end)
         try:
             await wait_for(ended)
+        except asyncio.CancelledError as error:
+            # The same cancellation, its arguments kept: anyio knows its own by them. Only its looks are ours.
+            raise AwaitCancelledError(self._run_id, error) from None
         finally:
             forget()
         return self._result(endings[0])
@@ -136,3 +158,10 @@ class WorkflowRun(Generic[O]):
 
     def __repr__(self) -> str:
         return f"<WorkflowRun {self._run_id!r} of {self._workflow} v{self._version}>"
+
+
+def _waited(ended: threading.Event, timeout: float | None, run_id: RunId) -> bool:
+    try:
+        return ended.wait(timeout)
+    except KeyboardInterrupt:
+        raise WaitInterruptedError(f"waiting for run {run_id!r} was interrupted; the run goes on") from None

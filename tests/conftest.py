@@ -25,3 +25,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=DEFAULT_SIMULATION_SEEDS,
         help="seeds that the simulation runs over all schedules (default: %(default)s)",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Playwright's loop counts as running in the main thread until the session ends: no asyncio.run() works after it started.
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)

@@ -3,7 +3,7 @@
 
 const CARD = { most: 320, height: 140, gap: 14, least: 168 };
 const ARC = 30; // room above a row of cards for the lines from the leader
-const STEP = { width: 9, gap: 2, height: 14 }, NARROW = 360; // a lane's blocks; below this width in pixels lanes are shortened
+const STEP = { least: 9, most: 18, gap: 2, height: 14 }, NARROW = 360; // a lane's blocks; below this width in pixels lanes are shortened
 
 /** @param {unknown} value @returns {string} text that is safe in markup and in attributes */
 export function escape(value) {
@@ -195,12 +195,12 @@ export function nodesSvg(snapshot, width) {
  */
 export function trackSvg(steps, consumed, queue, width) {
   const height = STEP.height;
-  const each = STEP.width + STEP.gap;
+  const each = Math.min(STEP.most, Math.max(STEP.least, Math.floor(width / Math.max(1, steps)) - STEP.gap)) + STEP.gap;
   const base = `<rect class="rv-track" width="${Math.min(width, Math.max(1, steps) * each + 1)}" height="${height}" rx="3"/>`;
   let inside;
   if (steps * each <= width) {
     const block = (index) =>
-      `<rect class="${index < consumed ? "rv-done" : "rv-waits"}" x="${index * each + 1.5}" y="2.5" width="${STEP.width - 1}" height="${height - 5}" rx="2"/>`;
+      `<rect class="${index < consumed ? "rv-done" : "rv-waits"}" x="${index * each + 1.5}" y="2.5" width="${each - STEP.gap - 1}" height="${height - 5}" rx="2"/>`;
     inside = Array.from({ length: Math.min(steps, consumed + queue) }, (_, index) => block(index)).join("");
   } else {
     const scale = (width - 3) / steps;
@@ -226,9 +226,9 @@ function laneRow(lane, run, snapshot, width) {
     `<div class="rv-row" role="listitem" data-run="${escape(run.run)}" data-node="${lane.node}" data-step="${lane.step}" ` +
     `data-queue="${lane.queue}" data-status="${lane.status}" aria-label="node ${lane.node}: ${words}" title="${escape(lane.last ?? words)}">` +
     `<span class="rv-who${leads ? " rv-leads" : ""}">node ${lane.node}${leads ? ' <b class="rv-star" title="leader">♛</b>' : ""}</span>` +
-    `<span class="rv-mark rv-is-${lane.status}">${MARK[lane.status] ?? ""}</span>` +
     `<span class="rv-count">${gone ? "–" : `${lane.step}/${run.steps}`}</span>` +
     `<span class="rv-queue rv-is-${lane.status}" data-empty="${ended || lane.queue === 0}">${gone ? "" : ended ? lane.status : `queue ${lane.queue}`}</span>` +
+    `<span class="rv-mark rv-is-${lane.status}">${MARK[lane.status] ?? ""}</span>` +
     `${trackSvg(run.steps, lane.step, lane.queue, width)}</div>`
   );
 }

@@ -74,11 +74,17 @@ class Elections:
         return Outdated(self._raft.term) if message.term < self._raft.term else None
 
     def asked(self, peer: NodeId, message: PreVote) -> None:
-        """`peer` would campaign: promise it a vote if its log is as good as ours and we, too, hear from no leader."""
+        """`peer` would campaign: promise it a vote if its log is as good as ours and we, too, hear from no leader.
+
+        One that asks for a term that is past is told ours: it may be the only one whose log can win, and nobody else would.
+        """
         raft, journal = self._raft, self._journal
+        if message.term <= raft.term:
+            self._send(peer, Outdated(raft.term))
+            return
         leader_lives = raft.role == LEADER or self._clock() - self._heard_at < self._patience
         own = (journal.term_at(journal.last_index) or 0, journal.last_index)
-        if message.term > raft.term and not leader_lives and (message.last_log_term, message.last_log_index) >= own:
+        if not leader_lives and (message.last_log_term, message.last_log_index) >= own:
             self._send(peer, PreVoteGranted(message.term))
 
     def granted(self, peer: NodeId, message: PreVoteGranted) -> None:

@@ -144,6 +144,8 @@ class Guard:
 
     def _response_vote(self, peer: NodeId, message: ResponseVote) -> Verdict:
         if self._enabled:
+            if message.term != self._raft.term:
+                return _NOTHING  # PySyncObj would not count it either; the voters of the present term stay known
             if message.term != self._voters_term:
                 self._voters_term = message.term
                 self._voters.clear()

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import socket
 from collections.abc import Callable, Iterable
+from functools import cache
+from importlib.abc import InspectLoader
+from importlib.machinery import ModuleSpec
+from types import CodeType
 from typing import Any, Protocol
 
 from ..errors import InternalError
@@ -78,13 +83,27 @@ class _NullPoller:
         """Nothing happened."""
 
 
-def _load_copy(name: str) -> Any:
+@cache
+def _found(name: str) -> tuple[ModuleSpec, CodeType]:
+    """Where a module is, and its code; looked up once, as every replica of a process runs it anew."""
     logging.getLogger("pysyncobj").addHandler(logging.NullHandler())
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.loader is None:
+    # PySyncObj replaces these two for the whole process when it is imported, by ones that are for Windows only.
+    kept = {one: getattr(socket, one) for one in ("inet_pton", "inet_ntop") if hasattr(socket, one)}
+    try:
+        spec = importlib.util.find_spec(name)
+    finally:
+        for one, original in kept.items():
+            setattr(socket, one, original)
+    code = spec.loader.get_code(name) if spec is not None and isinstance(spec.loader, InspectLoader) else None
+    if spec is None or code is None:
         raise InternalError(f"{name} is not installed")
+    return spec, code
+
+
+def _load_copy(name: str) -> Any:
+    spec, code = _found(name)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    exec(code, vars(module))  # noqa: S102 - what the module's loader would do, without reading the file again
     return module
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -15,9 +16,12 @@ from .library import LEADER, Dice
 from .network import Endpoint, Network
 from .proposer import Proposer, Ticket
 from .replica import Replica, RoleName, Timing
-from .wire import Forward, Message, Refuse, TimeoutNow, decode_entry
+from .wire import Forward, Message, Refuse, TimeoutNow, batches, decode_entry
 
 logger = logging.getLogger(__name__)
+
+MAX_FORWARDS_AT_ONCE = 4
+"""Frames of proposals that a node sends a leader in one go; a link whose peer does not keep up would be reset."""
 
 
 class MemberListener(Protocol):
@@ -280,7 +284,9 @@ class Member:
             return self.replica.submit(proposals)
         if self._endpoint is None or leader not in self._endpoint.connected_peers:
             return False
-        self._send(leader, Forward(tuple(proposals)))
+        # What is beyond is handed over again, with all that is still unanswered then.
+        for batch in itertools.islice(batches(proposals), MAX_FORWARDS_AT_ONCE):
+            self._send(leader, Forward(batch))
         return True
 
     def _send(self, peer: NodeId, message: Message) -> None:

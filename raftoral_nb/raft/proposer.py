@@ -6,7 +6,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from ..errors import ProtocolError
 from ..model import (
+    MAX_ENTRY_BYTES,
     MAX_OUTSTANDING_PROPOSALS,
     Command,
     NodeId,
@@ -17,7 +19,7 @@ from ..model import (
     Unknown,
 )
 from ..state import Applied
-from .wire import Refuse
+from .wire import Refuse, size_of
 
 
 class Ticket:
@@ -80,6 +82,11 @@ class Proposer:
         ticket = Ticket(self, command, self._loop.time() + timeout, done)
         if self._closed:
             self._loop.call_soon(done, Rejected("the node has stopped", "stopped"))
+            return ticket
+        problem = _problem(command)
+        if problem is not None:
+            # In the log it would break every leader: it could be neither written nor sent.
+            self._loop.call_soon(done, Rejected(problem, "bad_command"))
             return ticket
         if self._queue or len(self._outstanding) >= MAX_OUTSTANDING_PROPOSALS:
             self._queue.append(ticket)
@@ -249,6 +256,16 @@ class Proposer:
             if self._outstanding:
                 self._send(list(self._outstanding.values()))
         self._arm_all()
+
+
+def _problem(command: Command) -> str | None:
+    try:
+        size = size_of(command)
+    except ProtocolError as error:
+        return str(error)
+    if size > MAX_ENTRY_BYTES:
+        return f"a {type(command).__name__} of {size:,} bytes; at most MAX_ENTRY_BYTES ({MAX_ENTRY_BYTES:,}) may be"
+    return None
 
 
 def _given_up(ticket: Ticket, why: str) -> Outcome:

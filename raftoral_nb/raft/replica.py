@@ -13,21 +13,16 @@ import msgspec
 
 from ..model import (
     MAX_ENTRIES_IN_FLIGHT,
-    MAX_ENTRY_BYTES,
-    Command,
     Entry,
     NodeId,
     Proposal,
-    RegisterWorkflow,
-    SetCheckpoint,
-    StartRun,
     Takeover,
 )
 from .elections import NOW, Elections
 from .guard import Guard
 from .journal import MemoryJournal
 from .library import LEADER, Dice, Raft
-from .wire import AppendEntries, Message, PreVote, PreVoteGranted, encode_entry
+from .wire import AppendEntries, Message, PreVote, PreVoteGranted, batches, encode_entry
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +96,7 @@ class Replica:
         self._role_changed = False
         self._waiting: deque[Proposal] = deque()
         self._flush_scheduled = False
+        self._advance_scheduled = False
         self._claimed_term = 0
         self._sent_index = 0
         self._sent_commit = 0
@@ -204,6 +200,7 @@ class Replica:
         self._arm()
         if self._waiting:
             self._schedule_flush()
+        self._schedule_advance()
 
     def close(self) -> None:
         """Take it out of use for good; the journal stays."""
@@ -234,7 +231,7 @@ class Replica:
             return
         finally:
             self._in_tick = False
-        if self.raft.role == LEADER and self.raft.commit_index > self._sent_commit and self._peers:
+        if self.raft.role == LEADER and self.raft.commit_index > self._sent_commit and self.raft.reachable:
             self._notice_at = min(self._notice_at, self._loop.time() + COMMIT_NOTICE)
         self._listener.raft_changed()
         self._arm()
@@ -266,9 +263,12 @@ class Replica:
                 claim = Takeover(node=self.node, term=raft.term)
                 raft.append(encode_entry(Entry((Proposal(None, claim),))))
                 continue
-            # A single node commits what it appended in the tick after; long backlogs are applied in pieces.
-            if raft.commit_index > raft.applied_index or (leads and not self._peers and self._in_flight()):
-                continue
+            if raft.commit_index > raft.applied_index:
+                # A long backlog (after a restart) is applied in pieces, and between them it is the turn of everybody else.
+                self._schedule_advance()
+                return
+            if leads and not self._peers and self._in_flight():
+                continue  # a single node commits in the tick after the one that appended
             if not (
                 leads and self._waiting and not self._flush_scheduled and self._in_flight() < MAX_ENTRIES_IN_FLIGHT
             ):
@@ -311,15 +311,20 @@ class Replica:
         if self._waiting and not self._closed and not self._frozen:
             self.advance()
 
+    def _schedule_advance(self) -> None:
+        if not self._advance_scheduled:
+            self._advance_scheduled = True
+            self._loop.call_soon(self._scheduled_advance)
+
+    def _scheduled_advance(self) -> None:
+        self._advance_scheduled = False
+        self.advance()
+
     def _append_waiting(self) -> None:
-        proposals: list[Proposal] = []
-        size = 0
-        while self._waiting:
-            size += weight(self._waiting[0].command)
-            if proposals and size > MAX_ENTRY_BYTES:
-                break
-            proposals.append(self._waiting.popleft())
-        self.raft.append(encode_entry(Entry(tuple(proposals))))
+        batch = next(batches(self._waiting))
+        for _ in batch:
+            self._waiting.popleft()
+        self.raft.append(encode_entry(Entry(batch)))
 
     def _outgoing(self, peer: NodeId, message: dict[str, Any]) -> None:
         translated = self._guard.outgoing(message)
@@ -380,20 +385,3 @@ class Replica:
             self.advance()
         else:
             self._arm()
-
-
-def weight(command: Command) -> int:
-    """Roughly how many bytes a command takes in an entry; never less than its payload."""
-    match command:
-        case SetCheckpoint(step=step):
-            size = len(step.value or b"")
-            if step.failure is not None:
-                size += 4 * len(step.failure.message) + 4 * len(step.failure.traceback)
-                size += len(step.failure.exception or b"")
-        case RegisterWorkflow(definition=definition):
-            size = len(definition.code) + 4 * sum(map(len, definition.sources.values()))
-        case StartRun():
-            size = len(command.input)
-        case _:
-            size = len(getattr(command, "result", None) or b"")
-    return size + 512

@@ -13,14 +13,17 @@ import hashlib
 import hmac
 import secrets
 import struct
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from ..errors import ProtocolError
 from ..model import (
+    MAX_ENTRY_BYTES,
     MAX_FRAME_BYTES,
     MAX_MESSAGE_ENTRIES,
+    Command,
     Entry,
     NodeId,
     Proposal,
@@ -37,6 +40,9 @@ LogEntry = tuple[bytes, Natural, Natural]
 
 MAX_MESSAGE_PROPOSALS: Final = 65_536
 """Proposals in one `Forward` (ids in one `Refuse`); far more than a node has outstanding."""
+
+PROPOSAL_OVERHEAD: Final = 512
+"""Counted for a proposal's id and framing; more than they take (bytes)."""
 
 
 class RequestVote(msgspec.Struct, frozen=True, tag=1, array_like=True, forbid_unknown_fields=True):
@@ -107,7 +113,7 @@ class PreVoteGranted(msgspec.Struct, frozen=True, tag=9, array_like=True, forbid
 
 
 class Outdated(msgspec.Struct, frozen=True, tag=10, array_like=True, forbid_unknown_fields=True):
-    """The answer to a leader of an earlier term: the sender is at `term` already."""
+    """The answer to a leader, or to a `PreVote`, of an earlier term: the sender is at `term` already."""
 
     term: Natural
 
@@ -151,6 +157,32 @@ def decode_message(data: bytes) -> Message:
         return _message_decoder.decode(data)
     except _DECODE_ERRORS as error:
         raise ProtocolError(f"not a message of this protocol: {error}") from error
+
+
+def size_of(command: Command) -> int:
+    """How many bytes a command takes as part of an entry or a `Forward`, its id included.
+
+    Raises ProtocolError for one that cannot be encoded.
+    """
+    try:
+        return len(_encoder.encode(command)) + PROPOSAL_OVERHEAD
+    except _ENCODE_ERRORS as error:
+        raise ProtocolError(f"a {type(command).__name__} cannot be encoded: {error}") from error
+
+
+def batches(proposals: Iterable[Proposal]) -> Iterator[tuple[Proposal, ...]]:
+    """The proposals in order, in groups that each fit one entry or one `Forward` (`MAX_ENTRY_BYTES`)."""
+    batch: list[Proposal] = []
+    total = 0
+    for proposal in proposals:
+        size = size_of(proposal.command)
+        if batch and total + size > MAX_ENTRY_BYTES:
+            yield tuple(batch)
+            batch, total = [], 0
+        batch.append(proposal)
+        total += size
+    if batch:
+        yield tuple(batch)
 
 
 def encode_entry(entry: Entry) -> bytes:

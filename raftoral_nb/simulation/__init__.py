@@ -1,1 +1,16 @@
-"""The engine on a virtual clock, with a network of its own: everything happens in one thread and takes no time."""
+"""The engine on a virtual clock, under faults and clients that a seed decides, checked at every step for what it promises.
+
+Everything runs in one thread and takes no real time: the nodes are the engine's own (`Incarnation` with its member, guard,
+state and executor); only clocks, threads, networks, disks and the time that steps take are simulated. The same seed gives
+the same history on every Python and under every PYTHONHASHSEED.
+
+* `run` runs one seed, `report` tells what came of it, `shrink` makes a failing schedule small, `command` is the command line;
+* `faults` makes the schedules, `faulty` brings them about; `workload` is what clients and workflows do meanwhile;
+* `invariants` is checked at every step, `final_checks` when all is healed, with the models in `linearizability`;
+* `node`, `network`, `disk`, `clock`, `clock_view` and `dice` are the simulated world;
+* `mutants` takes one safeguard at a time out of the engine, to show that its absence would be noticed.
+
+What is not simulated yet, because the engine does not have it: membership changes (so no node comes back without its disk:
+it would have to be a new member) and snapshots (so nothing of what PySyncObj does wrong with them). A journal that is stored
+plugs in as a `disk.Store`; until then `disk.DiskStore` models one that syncs every operation before it returns.
+"""

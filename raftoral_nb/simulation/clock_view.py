@@ -49,6 +49,7 @@ class ClockView:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, rate: float = 1.0, start: float | None = None) -> None:
         self._loop = loop
+        self._loop_time = loop.time
         self._rate = rate
         self._base = loop.time()
         self._start = self._base if start is None else start
@@ -93,7 +94,7 @@ class ClockView:
 
     def time(self) -> float:
         """The time on this clock, in seconds."""
-        now = self._start + (self._loop.time() - self._base) * self._rate
+        now = self._start + (self._loop_time() - self._base) * self._rate
         return max(self._floor, now)
 
     def call_at(

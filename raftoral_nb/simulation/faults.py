@@ -64,6 +64,8 @@ class Conditions(msgspec.Struct, frozen=True):
     """Clocks run between 1 - spread and 1 + spread."""
     lag: float = 0.0
     """The longest delay of a call from one of a node's threads to the other."""
+    pace: float = 1.0
+    """How many times longer than by default heartbeats and elections take."""
     patience: float = 30.0
     """After how long a node proposes a record again that was neither committed nor refused."""
 
@@ -139,6 +141,7 @@ def plan(seed: int, *, nodes: int | None = None, schedule: str | None = None) ->
         slowest=dice.between(*recipe.slowest),
         clock_spread=recipe.clock_spread * dice.random(),
         lag=recipe.lag * dice.random(),
+        pace=1.0 if recipe.nodes is not None or dice.happens(0.4) else 2.0,
         patience=30.0 if dice.happens(0.5) else dice.between(0.05, 0.6),
     )
     faults = _stale_answers(dice, count) if name == "stale answers" else _faults(dice, recipe, count)

@@ -63,8 +63,10 @@ class Checker:
         self.journals: dict[NodeId, MemoryJournal] = {}
         self.violations: list[Violation] = []
         self._seen: set[tuple[str, object]] = set()
-        # The log as the first node that applied an entry saw it: index -> (term, data).
+        # The log as the first node that applied an entry saw it: index -> (term, data). PySyncObj's own entries are not in it.
         self.committed: dict[int, tuple[int, bytes]] = {}
+        # In which term the node was that applied an entry first: that in which it was committed, or a later one.
+        self._committed_in: dict[int, int] = {}
         self.last_committed = 0
         # Every entry that any journal ever held: (index, term) -> data and the term before it.
         self._appended: dict[tuple[int, int], bytes] = {}
@@ -121,7 +123,11 @@ class Checker:
         other = self._leaders.setdefault(term, node.number)
         if other != node.number:
             self.violated("one leader per term", f"nodes {other} and {node.number} both led term {term}", term)
+        # Votes may come late: then a leader of an older term begins beside a younger one, and need not have what was
+        # committed in that one's term, old entries included.
         last = self.last_committed
+        while last and self._committed_in.get(last, term) >= term:
+            last -= 1
         if last and node.journal.term_at(last) != self.committed[last][0]:
             self.violated(
                 "what was committed stays",
@@ -153,6 +159,7 @@ class Checker:
         known = self.committed.get(index)
         if known is None:
             self.committed[index] = (term, data)
+            self._committed_in[index] = node.member.replica.raft.term
             self.last_committed = max(self.last_committed, index)
             holders = [number for number, journal in self.journals.items() if journal.term_at(index) == term]
             if 2 * len(holders) <= len(self.journals):

@@ -1,7 +1,7 @@
 """The engine with one of its safeguards taken out, to see whether the simulation would notice.
 
 Each mutant replaces one piece of the engine for as long as the context lasts, in this process: not to be used beside a
-cluster that matters. Hazards are numbered as in the project's list of what PySyncObj does wrong (see ARCHITECTURE.md).
+cluster that matters. Some safeguards mend what PySyncObj does wrong (see `raft.guard`), the others are the engine's own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .. import state
 from ..errors import InternalError
 from ..incarnation import Incarnation
 from ..model import CheckpointSet, CommandRefused, NodeId, SetCheckpoint
-from ..raft import guard
+from ..raft import guard, library
 from ..raft.guard import Guard, Verdict
 from ..raft.library import LEADER
 from ..raft.member import Member
@@ -175,6 +175,10 @@ def _torn_records_taken() -> list[Patch]:
     return [(disk.SimulatedDisk, "read", read)]
 
 
+def _entries_cut() -> list[Patch]:
+    return [(library, "MAX_ENTRY_BYTES", 200)]
+
+
 def _synced_later() -> list[Patch]:
     def sync(self: disk.SimulatedDisk) -> None:
         self._operation()
@@ -200,34 +204,40 @@ MUTANTS: Final[dict[str, Mutant]] = {
         Mutant("takeover before acting", "a node acts as soon as it is elected", _acts_when_elected, schedule="delays"),
         Mutant(
             "truncate only on conflict",
-            "hazard 1: a follower deletes what follows a message",
+            "a follower deletes what follows a message",
             _truncates_always,
             schedule="delays",
         ),
         Mutant(
             "answers carry terms",
-            "hazard 2: answers of an earlier leadership count",
+            "answers of an earlier leadership count",
             _answers_without_terms,
             schedule="stale answers",
         ),
         Mutant(
             "commit only verified",
-            "hazard 3: a commit index is applied to whatever is held",
+            "a commit index is applied to whatever is held",
             _commits_unverified,
             schedule="partitions",
         ),
-        Mutant("resets go back only", "hazard 4: a conflicting tail is never repaired", _resets_anywhere),
-        Mutant("one vote per voter", "hazard 4: votes are counted, not voters", _votes_counted),
-        Mutant("vote kept", "hazard 5: a node that restarts has forgotten its vote", _vote_forgotten),
+        Mutant("resets go back only", "a conflicting tail is never repaired", _resets_anywhere),
+        Mutant("one vote per voter", "votes are counted, not voters", _votes_counted),
+        Mutant("vote kept", "a node that restarts has forgotten its vote", _vote_forgotten),
         Mutant(
             "checksum of a stored record",
-            "hazard 6: a torn record is taken for whole",
+            "a torn record is taken for whole",
             _torn_records_taken,
             schedule="crashes",
         ),
         Mutant(
+            "entries sent whole",
+            "entries over the batch limit are cut up; our wire refuses the pieces, so they never arrive",
+            _entries_cut,
+            schedule="resets",
+        ),
+        Mutant(
             "synced before acknowledged",
-            "hazard 6: what was acknowledged is not yet on the disk",
+            "what was acknowledged is not yet on the disk",
             _synced_later,
             schedule="crashes",
         ),

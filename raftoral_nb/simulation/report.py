@@ -84,6 +84,8 @@ def violations(result: Result) -> str:
     """What a seed violated, one a line, and how to see it again."""
     planned = result.plan
     again = f"raftoral-nb simulate --seed {result.seed} --nodes {planned.nodes} --schedule {planned.schedule!r} --trace"
+    if not result.guarded:
+        again += " --without-guard"
     lines = [f"seed {result.seed} ({planned.schedule}, {planned.nodes} nodes): {again}"]
     lines += [f"    {violation}" for violation in result.violations[:5]]
     if len(result.violations) > 5:
@@ -102,7 +104,9 @@ def _trace(result: Result) -> Iterable[str]:
     yield f"seed {result.seed}: schedule {planned.schedule!r}, {planned.nodes} nodes, digest {result.digest}"
     yield (
         f"messages take {1000 * conditions.quickest:.1f} to {1000 * conditions.slowest:.1f} ms, clocks are up to "
-        f"{100 * conditions.clock_spread:.1f} % off, calls between threads take up to {1000 * conditions.lag:.1f} ms"
+        f"{100 * conditions.clock_spread:.1f} % off, calls between threads take up to {1000 * conditions.lag:.1f} ms, "
+        f"heartbeats and elections take {conditions.pace:g} times the default, records are proposed again after "
+        f"{conditions.patience:.3g} s"
     )
     yield f"{len(planned.faults)} faults planned:"
     yield described(planned.faults)

@@ -138,6 +138,12 @@ class Simulation:
         }
         dice = SeededDice(seed, "clocks")
         self._rates = {number: 1.0 + conditions.clock_spread * dice.between(-1, 1) for number in self.numbers}
+        default = Timing()
+        self._timing = Timing(
+            heartbeat=conditions.pace * default.heartbeat,
+            election_min=conditions.pace * default.election_min,
+            election_max=conditions.pace * default.election_max,
+        )
         self._incarnations = dict.fromkeys(self.numbers, 0)
         self._attempts: dict[str, int] = {}
         self._values = 0
@@ -195,7 +201,7 @@ class Simulation:
             seed=self.seed,
             loop=self.loop,
             store=self.stores[number],
-            timing=Timing(),
+            timing=self._timing,
             rate=self._rates[number],
             lag=self.plan.conditions.lag,
             host=self,

@@ -115,7 +115,8 @@ def definition(name: str, fingerprint: str, fn: Callable[..., Any]) -> Definitio
 EVERYTHING: Final = "everything"
 REGISTERS: Final = ("register-a", "register-b")
 ASK_SECONDS: Final = 6.0
-THINK_SECONDS: Final = 1.6
+"""The longest that a client waits for an answer; mostly it is much less patient."""
+THINK_SECONDS: Final = 2.0
 """Mean time between an answer and the next request of a client; mostly it is much shorter, sometimes much longer."""
 
 
@@ -162,21 +163,24 @@ class Clients:
             await asyncio.sleep(THINK_SECONDS * 5 * dice.random() ** 4)
             drawn = dice.random()
             if drawn < 0.05 or self._numbers < 1:
-                await self._register_workflow(client)
+                await self._register_workflow(client, dice)
             elif drawn < 0.15:
                 await self._append(client, dice, EVERYTHING)
             elif drawn < 0.55:
-                await self._write(client, dice.pick(REGISTERS))
+                await self._write(client, dice, dice.pick(REGISTERS))
             else:
                 await self._append(client, dice, dice.pick(REGISTERS))
 
-    async def _ask(self, client: int, what: str, command: RegisterWorkflow | StartRun) -> tuple[Outcome, SimulatedNode]:
+    async def _ask(
+        self, client: int, dice: SeededDice, what: str, command: RegisterWorkflow | StartRun
+    ) -> tuple[Outcome, SimulatedNode]:
         world = self._world
         while (node := world.node_for(client)) is None:  # noqa: ASYNC110 - as a client would
             await asyncio.sleep(0.1)
         began = node.clock.time()
-        outcome = await node.incarnation.ask(command, ASK_SECONDS)
-        world.answered(client, node.number, what, outcome, node.clock.time() - began, ASK_SECONDS)
+        limit = 0.2 + (ASK_SECONDS - 0.2) * dice.random() ** 2
+        outcome = await node.incarnation.ask(command, limit)
+        world.answered(client, node.number, what, outcome, node.clock.time() - began, limit)
         return outcome, node
 
     def send(self, node: NodeId) -> None:
@@ -193,17 +197,17 @@ class Clients:
 
         asked.member.propose(command, ASK_SECONDS, answered)
 
-    async def _register_workflow(self, client: int) -> None:
+    async def _register_workflow(self, client: int, dice: SeededDice) -> None:
         self._numbers += 1
-        await self._ask(client, "register", RegisterWorkflow(definition(EVERYTHING, "1", everything)))
+        await self._ask(client, dice, "register", RegisterWorkflow(definition(EVERYTHING, "1", everything)))
 
-    async def _write(self, client: int, register: str) -> None:
+    async def _write(self, client: int, dice: SeededDice, register: str) -> None:
         """Write a register: register another definition under its name."""
         self._numbers += 1
         value = f"v{self._numbers}"
         began = self._world.elapsed
         outcome, _ = await self._ask(
-            client, f"write {register}={value}", RegisterWorkflow(definition(register, value, nothing))
+            client, dice, f"write {register}={value}", RegisterWorkflow(definition(register, value, nothing))
         )
         if isinstance(outcome, Rejected):
             # "version_in_use" and "no_leader" alike say that nothing was written: then it must never be read.
@@ -232,7 +236,7 @@ class Clients:
         began = self._world.elapsed
         maybe = False
         for _ in range(3):
-            outcome, node = await self._ask(client, f"start {run_id} of {workflow}", command)
+            outcome, node = await self._ask(client, dice, f"start {run_id} of {workflow}", command)
             if isinstance(outcome, Committed):
                 self._started(run_id, workflow, began, node)
                 return

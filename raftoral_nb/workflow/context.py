@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 import anyio
 
+from ..errors import WorkflowDefinitionError
 from ..model import NodeId, RunId
 from ..replay import Branch
 from .execution import BranchState, Execution, Product, check_task
@@ -71,6 +73,14 @@ class WorkflowContext:
         raised here, on every node. Does *not* promise that `fn` runs once: if the leader dies or is deposed before the
         record is committed, the next one runs it again. `ValueNotShippableError` if the result does not pickle.
         """
+        given: object = fn  # a notebook's code is not type-checked
+        if not callable(given):
+            if inspect.iscoroutine(given):
+                given.close()
+            raise WorkflowDefinitionError(
+                f"ctx.compute({key!r}, ...) takes a function and its arguments, got {type(given).__name__}: write "
+                f"`await ctx.compute({key!r}, fn, argument)`, without calling fn yourself"
+            )
 
         async def produce(step_id: StepId) -> Product:
             return await self._execution.call(step_id, fn, args, kwargs)

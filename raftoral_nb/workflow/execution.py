@@ -155,9 +155,9 @@ class Execution:
                     self.replay.consume(step_id)
                     return step
                 case Diverged(reason=reason):
-                    await self._diverge(reason)
+                    await self.diverge(reason)
                 case Missing(ended=True):
-                    await self._diverge(f"it asks for step {step_id!r}, but the run ended without such a step")
+                    await self.diverge(f"it asks for step {step_id!r}, but the run ended without such a step")
                 case Missing():
                     term = self._around.acting
                     if term is None:
@@ -221,7 +221,8 @@ class Execution:
         if event is not None:
             event.set()
 
-    async def _diverge(self, reason: str) -> None:
+    async def diverge(self, reason: str) -> None:
+        """End this execution, and not the run: it does not do what was recorded. Does not return."""
         self.stop("diverged", reason)
         await anyio.lowlevel.checkpoint()  # raises the cancellation
         raise InternalError("a stopped execution went on")
@@ -235,7 +236,7 @@ class Execution:
             await self._around.pass_gate()
             if self.replay.queue_length:
                 left = self.replay.queue[0]
-                await self._diverge(f"it ended without asking for the recorded step {left!r}")
+                await self.diverge(f"it ended without asking for the recorded step {left!r}")
             term = self._around.acting
             if term is None:
                 await self._wait(_END)

@@ -13,7 +13,7 @@ from typing import Final
 
 import anyio
 
-from .. import errors, model
+from .. import errors, frames, model
 from . import pickling, sources
 from .values import type_name
 
@@ -49,7 +49,7 @@ def capture(exc: BaseException, *, definition_sources: Mapping[str, str] = _NO_S
     sources.show(definition_sources)
     message = _message(exc)
     return model.Failure(
-        type_name=type_name(type(exc)),
+        type_name=_cut(type_name(type(exc))),
         message=_cut(message),
         traceback=_cut(_traceback(exc, message)),
         exception=_encoded(exc, message),
@@ -70,7 +70,10 @@ def rebuild(failure: model.Failure, *, step_id: str) -> BaseException:
         rebuilt = decoded if isinstance(decoded, Exception) else None
     if rebuilt is None:
         rebuilt = errors.StepFailedError(step_id, failure)
-    if failure.traceback:
+    # What the engine itself says needs no second traceback: its message is about the step.
+    if failure.traceback and (
+        isinstance(rebuilt, errors.StepFailedError) or not isinstance(rebuilt, errors.RaftoralError)
+    ):
         rebuilt.__cause__ = StepTraceback(failure.traceback)
     return rebuilt
 
@@ -108,6 +111,9 @@ def _leave_out_engine(rendered: traceback.TracebackException, seen: set[int]) ->
         return
     seen.add(id(rendered))
     rendered.stack = traceback.StackSummary.from_list([f for f in rendered.stack if not _is_engine(f.filename)])
+    for frame in rendered.stack:
+        # Its line was read already; a cell's file name says nothing to people and differs in every kernel.
+        frame.filename = frames.cell_name(frame.filename) or frame.filename
     for related in (rendered.__cause__, rendered.__context__, *(rendered.exceptions or ())):
         if related is not None:
             _leave_out_engine(related, seen)
@@ -118,7 +124,11 @@ def _is_engine(filename: str) -> bool:
 
 
 def _cut(text: str) -> str:
-    """Both ends of a text that is too long: a traceback's first frames and its last line matter most."""
+    """Both ends of a text that is too long: a traceback's first frames and its last line matter most.
+
+    Half surrogates, which no frame can carry, are written out.
+    """
+    text = text.encode("utf-8", "backslashreplace").decode()
     if len(text) <= model.MAX_FAILURE_TEXT:
         return text
     half = model.MAX_FAILURE_TEXT // 2 - 50

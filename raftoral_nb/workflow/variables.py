@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from ..errors import WorkflowDefinitionError
+from . import values
 from .execution import Product
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class ReplicatedVar(Generic[T]):
     @classmethod
     async def with_value(cls, key: str, ctx: WorkflowContext, value: T) -> ReplicatedVar[T]:
         """Make a variable that starts with `value`. Raises `ValueNotShippableError` if it does not pickle."""
-        return cls(key, ctx, await _record(ctx, key, "var", lambda: value))
+        return cls(key, ctx, await _record_computed(ctx, key, "var", value))
 
     @overload
     @classmethod
@@ -58,11 +59,14 @@ class ReplicatedVar(Generic[T]):
 
     async def set(self, value: T) -> T:
         """Record a new value, and return it. Raises `ValueNotShippableError` if it does not pickle."""
-        self._value = await _record(self._ctx, self._key, "set", lambda: value)
+        self._value = await _record_computed(self._ctx, self._key, "set", value)
         return self._value
 
     async def update(self, fn: Callable[[T], T]) -> T:
-        """Record `fn(value)`, and return it. `fn` is called on the acting node only, on its loop: keep it short."""
+        """Record `fn(value)`, and return it. `fn` is called on the acting node only, on its loop: keep it short.
+
+        It gets a copy of the value, which it may change and return.
+        """
         self._value = await _record(self._ctx, self._key, "update", lambda: _called(fn, self._value))
         return self._value
 
@@ -70,8 +74,36 @@ class ReplicatedVar(Generic[T]):
         return f"ReplicatedVar({self._key!r}, value={self._value!r})"
 
 
+async def _record_computed(ctx: WorkflowContext, key: str, operation: Operation, value: Any) -> Any:
+    """Record a value that every node has computed for itself, and look whether this one computed the same.
+
+    Compared by canonical digest (sets and dicts without order), after the round trip that the record went through as well;
+    values of types without such a digest are not compared.
+    """
+    made_here = False
+
+    def make() -> Any:
+        nonlocal made_here
+        made_here = True
+        return value
+
+    recorded = await _record(ctx, key, operation, make)
+    if not made_here:
+        theirs = values.digest(recorded)
+        if theirs is not None and values.digest(value) != theirs:
+            _, mine = values.round_trip(value, what=f"the value of {key!r}")
+            if values.digest(mine) not in (None, theirs):
+                await ctx._execution.diverge(
+                    f"{operation} {key!r} is {values.shorten(mine)} here, and {values.shorten(recorded)} is recorded: a value "
+                    "that every node computes must not depend on time, randomness, I/O or the node; get it by ctx.compute"
+                )
+    return recorded
+
+
 def _called(fn: Callable[[T], T], value: T) -> T:
-    result = fn(value)
+    # A copy, as the function may change it and then fail, or be called again when its record was not committed.
+    _, copy = values.round_trip(value, what="the variable's value")
+    result = fn(copy)
     if inspect.isawaitable(result):
         if inspect.iscoroutine(result):
             result.close()

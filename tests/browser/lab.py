@@ -188,7 +188,7 @@ class Lab:
         self.errors: list[str] = []
         self.foreign_requests: list[str] = []
         page.set_default_timeout(START_SECONDS * 1000)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", lambda error: self.errors.append(error.stack or str(error)))
         page.on("console", self._on_console)
         page.route(self._is_foreign, lambda route: route.abort())
 
@@ -285,7 +285,12 @@ class Lab:
     def set_theme(self, theme: str) -> None:
         """Switches to LIGHT or DARK and waits until the page shows it."""
         self._do("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
-        self.page.wait_for_function("(theme) => document.body.dataset.jpThemeName === theme", arg=theme)
+        # JupyterLab trips over its own feet when the next theme is asked for while it still shows its splash for this one.
+        self.page.wait_for_function(
+            """(theme) => document.body.dataset.jpThemeName === theme
+                && !document.getElementById("jupyterlab-splash")""",
+            arg=theme,
+        )
 
     def restart_kernel(self) -> None:
         """Restarts the kernel without the question JupyterLab would ask, and waits until it answers."""

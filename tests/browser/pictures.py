@@ -53,7 +53,9 @@ from story import fit
 async def sweep(ctx, points):
     for number in range(points):
         await ctx.compute("fit", fit, number)""",
-    """import story
+    """import time
+
+import story
 
 first = cluster.wait_for_leader()
 cluster.start_workflow("order", "A1").wait_for_completion(30)
@@ -65,15 +67,13 @@ cluster.start_workflow("order", "B2").wait_for_completion(30)
 
 run = cluster.start_workflow("sweep", 30)
 assert story.paused.wait(30)
-for node in cluster.nodes.values():
-    node.wait_until_applied()
 late = next(number for number in cluster.nodes if number not in (first, second))
+while (lane := cluster.nodes[late].statistics().runs.get(run.run_id)) is None or lane.step < 9:
+    time.sleep(0.01)  # it follows a little later
 cluster.hold(late)
 story.paused.clear()
 story.go.set()
-assert story.paused.wait(30)
-for node in cluster.nodes.values():
-    node.wait_until_applied()""",
+assert story.paused.wait(30)""",
 ]
 
 
@@ -93,6 +93,7 @@ def take(lab: Lab, folder: Path) -> list[Path]:
     lab.run_cells()
     view = lab.output_area(0).locator(".raftoral-view")
     expect(view.locator("[data-run=sweep-1][data-queue='12']")).to_have_count(1)
+    expect(view.locator("[data-run=sweep-1][data-step='21']")).to_have_count(2)
     written = []
     for theme, name in ((LIGHT, "view-light.png"), (DARK, "view-dark.png")):
         lab.set_theme(theme)

@@ -98,3 +98,45 @@ def test_a_node_that_diverged_does_not_keep_the_run_from_going_on_when_it_become
         gate("diverged-leader").open()
         assert run.wait_for_completion(PATIENCE) == 3
     assert any("lets another node lead" in line.text for line in cluster.log(run.run_id, odd))
+
+
+@pytest.mark.parametrize("how", ["var", "set"])
+def test_a_value_that_every_node_computes_and_one_computes_otherwise_is_noticed(cluster: Cluster, how: str) -> None:
+    async def differs_in_a_value(ctx: WorkflowContext, given: tuple[int, str]) -> int:
+        number, how = given
+        odd = 1 if ctx.node == number else 0
+        variable = await ctx.var("value", {"same": {3, 1, 2}, "odd": odd if how == "var" else 0})
+        if how == "set":
+            await variable.set({"same": {2, 3, 1}, "odd": odd})
+        return 3
+
+    odd = followers(cluster)[0]
+    with Watch(cluster) as watch:
+        run = cluster.start_workflow(differs_in_a_value, (odd, how))
+        assert run.wait_for_completion(PATIENCE) == 3
+        stopped = watch.until(ExecutionStopped)
+    assert stopped.node == odd
+    assert "a value that every node computes must not depend on" in stopped.reason
+
+
+def test_values_that_only_look_different_are_no_divergence(cluster: Cluster) -> None:
+    async def looks_different(ctx: WorkflowContext, given: None) -> int:
+        await ctx.var("nan", float("nan"))
+        await ctx.var("set", {str(number) for number in range(50)})
+        await ctx.var("forgetful", Forgetful(ctx.node))  # its pickle leaves out what differs
+        return 3
+
+    run = cluster.start_workflow(looks_different, None)
+    for node in cluster.nodes.values():
+        run.wait_for_completion(PATIENCE)
+        assert node.result(run.run_id, timeout=PATIENCE) == 3
+
+
+class Forgetful:
+    """Keeps a value that its pickle leaves out."""
+
+    def __init__(self, value: int) -> None:
+        self.value: int | None = value
+
+    def __reduce__(self) -> tuple[type[Forgetful], tuple[int]]:
+        return (Forgetful, (0,))

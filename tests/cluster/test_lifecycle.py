@@ -245,6 +245,19 @@ def test_stop_names_a_step_that_cannot_be_interrupted() -> None:
         assert "helpers.py:" in stuck
 
 
+def test_a_killed_node_is_forgotten_once_its_step_has_returned() -> None:
+    with Cluster(3) as cluster:
+        run = cluster.start_workflow(stuck_in_a_step, "returns")
+        gate("returns").await_arrival()
+        killed = cluster.kill("leader")
+        gate("returns").open()
+        run.wait_for_completion(PATIENCE)
+        for _ in range(20):
+            cluster.restart(killed)
+            killed = cluster.kill(killed)
+        assert cluster._host.gone == []
+
+
 def test_stop_names_a_workflow_that_keeps_its_nodes_thread() -> None:
     with Cluster(3) as cluster:
         cluster.start_workflow(stuck_in_the_workflow, "busy")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
+import anyio
 import pytest
 
 from raftoral_nb import (
     CheckpointSet,
     Cluster,
     CompletionTimeoutError,
+    NoSuchNodeError,
     WorkflowCompleted,
     WorkflowContext,
     WorkflowFailedError,
@@ -96,3 +99,76 @@ def test_the_history_does_not_keep_large_values(cluster: Cluster) -> None:
     (completed,) = [event for event in kept if isinstance(event, WorkflowCompleted)]
     assert checkpoint.step.value is None
     assert completed.result == b""
+
+
+@pytest.mark.parametrize("given", [5, "coroutine"])
+def test_compute_without_a_function_is_refused_with_the_form_to_use(cluster: Cluster, given: object) -> None:
+    async def wrong(ctx: WorkflowContext, given: object) -> Any:
+        async def fn() -> int:
+            return 1
+
+        return await ctx.compute("wrong", fn() if given == "coroutine" else given)  # type: ignore[call-overload]
+
+    with pytest.raises(WorkflowFailedError, match="takes a function and its arguments"):
+        cluster.start_workflow(wrong, given).wait_for_completion(PATIENCE)
+
+
+def test_an_unknown_node_is_named_with_those_there_are(cluster: Cluster) -> None:
+    with pytest.raises(NoSuchNodeError, match="there is no node 7: the nodes are 1, 2, 3"):
+        cluster.nodes[7]
+    assert cluster.nodes.get(7) is None
+
+
+def test_with_a_log_level_events_are_logged_until_the_cluster_stops(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Cluster(1, network="memory", log_level="info") as cluster:
+        cluster.start_workflow(nothing, None).wait_for_completion(PATIENCE)
+    assert any("WorkflowCompleted" in record.message for record in caplog.records)
+    caplog.clear()
+    with Cluster(1, network="memory") as cluster:
+        cluster.start_workflow(nothing, None).wait_for_completion(PATIENCE)
+    assert not caplog.records
+    capfd.readouterr()
+
+
+def test_an_interrupt_while_waiting_is_said_in_one_line_and_the_run_goes_on(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = cluster.start_workflow(nothing, None)
+
+    def interrupted(event: threading.Event, timeout: float | None = None) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Event, "wait", interrupted)  # as when Ctrl-C comes while it waits
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run.wait_for_completion(PATIENCE)
+    render = caught.value._render_traceback_  # type: ignore[attr-defined]
+    assert render() == [f"KeyboardInterrupt: waiting for run {run.run_id!r} was interrupted; the run goes on"]
+    run.wait_for_completion(PATIENCE)
+
+
+def test_a_cancellation_while_awaiting_is_the_same_cancellation_said_in_one_line(cluster: Cluster) -> None:
+    async def sleeps(ctx: WorkflowContext, seconds: float) -> str:
+        await ctx.compute("sleep", asyncio.sleep, seconds)
+        return "woke"
+
+    async def main() -> None:
+        run = cluster.start_workflow(sleeps, 0.3)
+        with anyio.move_on_after(0.01) as scope:  # anyio must know its own cancellation
+            await run
+        assert scope.cancelled_caught
+
+        async def wait() -> str:
+            return await run
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert "the run goes on" in caught.value._render_traceback_()[0]  # type: ignore[attr-defined]
+        assert await run == "woke"
+
+    asyncio.run(main())

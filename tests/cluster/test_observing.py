@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import threading
@@ -27,6 +28,7 @@ from raftoral_nb import (
     WorkflowRegistered,
     WorkflowStarted,
 )
+from raftoral_nb.observers import Observers
 from tests.cluster.helpers import PATIENCE, Watch, followers, gate, notes
 from tests.cluster.helpers import note as write_down
 
@@ -413,3 +415,30 @@ def test_a_workflow_that_blocks_its_node_is_named_with_its_line_and_advice_while
             assert node.statistics().blocked is None
             (line,) = [line for line in cluster.log(run.run_id, number) if line.stream == "engine"]
             assert "ctx.compute" in line.text
+
+
+def test_a_stream_that_is_collected_while_an_event_is_published_blocks_nobody() -> None:
+    observers = Observers("test")
+
+    def publish_amid_collections() -> bool:
+        thresholds = gc.get_threshold()
+        try:
+            for number in range(200):
+                gc.disable()
+                # Only the collector finds a stream in a ring, at whatever moment its count of allocations is full.
+                ring: list[Any] = [observers.stream()]
+                ring.append(ring)
+                del ring
+                gc.set_threshold(gc.get_count()[0] + number % 40, 1000, 1000)
+                gc.enable()
+                observers.publish(NodeChanged(1, "started"))
+        finally:
+            gc.set_threshold(*thresholds)
+            gc.enable()
+        return True
+
+    done: list[bool] = []
+    thread = threading.Thread(target=lambda: done.append(publish_amid_collections()), daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert done == [True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import operator
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from raftoral_nb import (
     Cluster,
     ClusterError,
+    RaftoralError,
     RunConflictError,
     RunNotFoundError,
     WorkflowConflictError,
@@ -21,6 +23,7 @@ from raftoral_nb import (
     WorkflowRuntime,
     workflow,
 )
+from raftoral_nb.model import MAX_ENTRY_BYTES
 from tests.cluster.helpers import PATIENCE, gate, in_thread, repeats
 from tests.cluster.helpers import note as write_down
 
@@ -123,9 +126,9 @@ def test_a_generated_run_id_avoids_those_that_were_given(cluster: Cluster) -> No
     assert cluster.start_workflow(doubled, 3).wait_for_completion(PATIENCE) == 6
 
 
-@pytest.mark.parametrize("run_id", ["", "  ", "x" * 201, 5])
+@pytest.mark.parametrize("run_id", ["", "  ", "x" * 201, 5, "two\nlines", "half a surrogate \ud800"])
 def test_a_run_id_that_is_no_usable_text_is_refused(cluster: Cluster, run_id: Any) -> None:
-    with pytest.raises(Exception, match="run_id is text"):
+    with pytest.raises(Exception, match="run_id is printable text"):
         cluster.start_workflow(doubled, 1, run_id=run_id)
 
 
@@ -210,3 +213,22 @@ def test_the_single_node_form_of_the_original_runs_its_example() -> None:
     assert runtime.stop().stuck == ()
     with pytest.raises(ClusterError, match="number 1"):
         WorkflowRuntime.new_single_node(2)
+
+
+def test_a_version_that_no_number_on_the_wire_can_hold_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(WorkflowDefinitionError, match="version is a number from 1 to"):
+        cluster.register_workflow("doubled", 2**70, doubled)
+    assert cluster.start_workflow(doubled, 1).wait_for_completion(PATIENCE) == 2
+
+
+def test_a_workflow_whose_source_is_larger_than_an_entry_is_refused_and_harms_nobody(cluster: Cluster) -> None:
+    text = "async def bulky(ctx, _):\n    return 1\n#" + "x" * MAX_ENTRY_BYTES + "\n"
+    linecache.cache["<bulky>"] = (len(text), None, text.splitlines(keepends=True), "<bulky>")
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, "<bulky>", "exec"), namespace)
+    try:
+        with pytest.raises(RaftoralError, match="MAX_ENTRY_BYTES"):
+            cluster.register_workflow("bulky", 1, namespace["bulky"])
+    finally:
+        del linecache.cache["<bulky>"]
+    assert cluster.start_workflow(doubled, 1).wait_for_completion(PATIENCE) == 2

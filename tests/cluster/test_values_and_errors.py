@@ -477,3 +477,15 @@ def test_an_input_of_the_wrong_type_is_refused_by_the_name_of_its_field(
         cluster.start_workflow("ordering", given)
     assert cluster.statistics().commands == commands
     assert cluster.start_workflow("ordering", Order("tea", 2)).wait_for_completion(PATIENCE) == "2 tea"
+
+
+async def raises_half_a_surrogate(ctx: WorkflowContext, _: Any) -> Any:
+    def fail() -> None:
+        raise ValueError("half \ud800")
+
+    return await ctx.compute("fail", fail)
+
+
+def test_a_failure_whose_text_cannot_be_encoded_harms_no_node(cluster: Cluster) -> None:
+    assert failure_of(cluster, raises_half_a_surrogate).failure.message == "half \\ud800"
+    assert all(node.alive for node in cluster.nodes.values())

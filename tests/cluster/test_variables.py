@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -74,6 +75,17 @@ async def not_shippable(ctx: WorkflowContext, _: Any) -> list[Any]:
     return []
 
 
+async def update_changes_in_place_and_raises(ctx: WorkflowContext, _: Any) -> list[Any]:
+    def change(items: list[int]) -> list[int]:
+        items.append(1)
+        raise ZeroDivisionError
+
+    items = await ctx.var("items", [0])
+    with contextlib.suppress(ZeroDivisionError):
+        await items.update(change)
+    return items.value
+
+
 @pytest.mark.parametrize(
     ("workflow", "expected"),
     [
@@ -81,6 +93,7 @@ async def not_shippable(ctx: WorkflowContext, _: Any) -> list[Any]:
         (computed, [5, 6]),
         (short, ["done", "new"]),
         (update_raises, ["integer division or modulo by zero", 0]),
+        (update_changes_in_place_and_raises, [0]),
         (not_shippable, ["refused", 1]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

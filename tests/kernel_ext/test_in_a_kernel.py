@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -74,3 +77,81 @@ def test_nbval_passes_the_story_and_fails_an_error(tmp_path: Path, run_it: Any) 
             [*lax, f"{name}.ipynb"], cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False
         )
         assert done.returncode == expected, done.stdout + done.stderr
+
+
+# --- interrupts, and what is left
+
+COUNT = """
+import asyncio, os, stat, threading
+sockets = 0
+for fd in os.listdir("/dev/fd"):
+    try:
+        sockets += stat.S_ISSOCK(os.fstat(int(fd)).st_mode)
+    except OSError:
+        pass  # the one that listed the folder
+print(sorted(thread.name for thread in threading.enumerate()), sockets, len(asyncio.all_tasks()))
+"""
+STUCK = "import threading\ngo_on = threading.Event()\ndef wait():\n    import __main__\n    __main__.go_on.wait(60)"
+WAITING = "%%workflow\nasync def waiting(ctx, _):\n    await ctx.compute('wait', wait)"
+
+
+class Kernel:
+    """A kernel, and cells run in it one by one."""
+
+    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
+        self.manager = manager
+        self._client: Any = client  # partly untyped
+
+    def run(self, cell: str, on_output: Callable[[], object] | None = None) -> tuple[str, str]:
+        """What the cell printed, and the name of what it raised, or ""; `on_output` is called when it prints."""
+        printed: list[str] = []
+
+        def hook(message: dict[str, Any]) -> None:
+            if message["msg_type"] == "stream":
+                printed.append(message["content"]["text"])
+                if on_output is not None:
+                    on_output()
+
+        reply = self._client.execute_interactive(cell, timeout=60, allow_stdin=False, output_hook=hook)
+        return "".join(printed), reply["content"].get("ename", "")
+
+    def leave(self) -> int:
+        """Asks the kernel to end; returns the exit code of its process."""
+        self._client.shutdown()
+        code: int = self.manager.provisioner.process.wait(60)  # type: ignore[union-attr]
+        return code
+
+
+@pytest.fixture
+def kernel() -> Iterator[Kernel]:
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel()
+    client: Any = manager.blocking_client()
+    client.start_channels()
+    client.wait_for_ready(timeout=60)
+    yield Kernel(manager, client)
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+    manager.cleanup_resources()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning", "ignore::UserWarning")
+def test_a_cell_that_waits_is_interrupted_and_after_unloading_nothing_is_left(kernel: Kernel) -> None:
+    assert kernel.run(f"%load_ext raftoral_nb\n{STUCK}")[1] == ""
+    before = kernel.run(COUNT)
+    for cell in ("%raftoral start;", WAITING, "run = %raftoral run waiting"):
+        assert kernel.run(cell)[1] == ""
+    for wait in ("await run", "run.wait_for_completion(timeout=60)"):
+        raised = kernel.run(f"print('now')\n{wait}", on_output=kernel.manager.interrupt_kernel)[1]
+        assert raised in {"WaitInterruptedError", "AwaitCancelledError"}
+        assert kernel.run("print(run.status, go_on.is_set())")[0] == "running False\n"
+    assert kernel.run("go_on.set()\nawait run")[1] == ""
+    assert kernel.run("%unload_ext raftoral_nb")[1] == ""
+    assert kernel.run(COUNT) == before
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning", "ignore::UserWarning")
+def test_a_kernel_ends_by_itself_although_a_cluster_runs_and_a_step_is_stuck(kernel: Kernel) -> None:
+    for cell in (f"%load_ext raftoral_nb\n{STUCK}", "%raftoral start;", WAITING, "run = %raftoral run waiting"):
+        assert kernel.run(cell)[1] == ""
+    assert kernel.leave() == 0

@@ -158,6 +158,7 @@ def test_the_engines_own_errors_come_through_with_their_type(started: Notebook) 
     assert isinstance(started.run("%raftoral kill 7").error, NoSuchNodeError)
     assert "log" in started.ok("%raftoral log").text
     assert "no run 'x'" in started.fails("%raftoral log x")
+    assert "there is no node 9: the nodes are 1, 2, 3" in started.fails("%raftoral log --node 9")
 
 
 def test_the_log_is_by_run_and_node_in_an_order_that_does_not_vary(with_order: Notebook) -> None:

@@ -45,6 +45,11 @@ def test_a_line_is_understood(line: str, expected: Parsed) -> None:
     assert parse(line) == expected
 
 
+@pytest.mark.parametrize("line", ["", "  ", "help", "--help", "-h", "kill --help", "run -h"])
+def test_a_line_that_asks_for_help_gets_what_the_magic_alone_shows(line: str) -> None:
+    assert parse(line) is None
+
+
 @pytest.mark.parametrize(
     ("rest", "expected"),
     [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -345,3 +347,15 @@ def test_another_user_of_pysyncobj_in_the_process_sees_nothing_of_ours() -> None
         assert not [name for name in vars(shared) if "raftoral" in str(vars(shared)[name])]
 
     on_bench(test)
+
+
+def test_the_process_keeps_its_socket_functions_when_pysyncobj_is_imported() -> None:
+    # In a process of its own: here it was imported long ago, and by tests without us.
+    script = (
+        "import asyncio, socket\n"
+        "from raftoral_nb import Cluster\n"
+        "with Cluster(1): pass\n"
+        "print(socket.inet_ntop(socket.AF_INET, bytes(4)))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout.strip() == "0.0.0.0", ran.stderr

@@ -8,8 +8,21 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb.model import MAX_ENTRIES_IN_FLIGHT, Committed, Outcome, Rejected, Takeover, Unknown
+from raftoral_nb.model import (
+    MAX_ENTRIES_IN_FLIGHT,
+    MAX_ENTRY_BYTES,
+    MAX_MESSAGE_ENTRIES,
+    Command,
+    Committed,
+    NodeId,
+    Outcome,
+    Rejected,
+    StartRun,
+    Takeover,
+    Unknown,
+)
 from raftoral_nb.raft.replica import Timing
+from raftoral_nb.raft.wire import MAX_PAYLOAD_BYTES, Message, encode_message
 from raftoral_nb.simulation.clock import run
 
 from .members import Members, committed, registration
@@ -271,3 +284,89 @@ def test_a_leader_without_its_majority_steps_down_within_two_election_timeouts()
         assert members.loop.time() - begun <= 2 * Timing().election_max
 
     on_members(3, test)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_node_with_the_best_log_and_one_with_the_highest_term_find_a_leader(count: int) -> None:
+    async def test(members: Members) -> None:
+        first = await members.leader()
+        assert committed(await members.commit(0))
+        await members.level()
+        for number in members.numbers:
+            if number != first.node:
+                members.network.cut(first.node, number)
+        # In the first leader's log only. Then another node campaigns, and is heard by all but that leader.
+        asking = asyncio.ensure_future(first.ask(registration(1), 1.0))
+        candidate = next(number for number in members.numbers if number != first.node)
+        members.members[candidate].campaign()
+        await asyncio.sleep(0.011)
+        if count > 2:
+            members.kill(candidate)
+        await members.until(lambda: first.acting_term is None)
+        await asking
+        terms = {number: member.replica.raft.term for number, member in members.members.items()}
+        assert terms.pop(first.node) < min(terms.values())
+        members.network.heal_all()
+        await members.until(lambda: members.acting() is not None)
+
+    on_members(count, test)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [registration(1, MAX_ENTRY_BYTES), StartRun("half \ud800", "w", 1, b""), StartRun("r", "w", 2**70, b"")],
+    ids=["too large", "half a surrogate", "a number too high"],
+)
+def test_a_command_that_no_entry_can_hold_is_rejected_and_breaks_nobody(command: Command) -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        outcome = await leader.ask(command, 5.0)
+        assert isinstance(outcome, Rejected)
+        assert outcome.code == "bad_command"
+        assert committed(await members.commit(2, by=leader))
+
+    on_members(3, test)
+
+
+def test_proposals_that_are_forwarded_go_in_frames_that_can_be_sent() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        follower = next(members.members[number] for number in members.numbers if number != leader.node)
+        for number in members.numbers:
+            members.network.cut(follower.node, number)
+        sizes: list[int] = []
+        asking = [asyncio.ensure_future(follower.ask(registration(number, 3_000_000), 20.0)) for number in range(12)]
+        await asyncio.sleep(0.1)
+        send = follower._endpoint.send  # type: ignore[union-attr]
+
+        def measured(peer: NodeId, message: Message) -> None:
+            sizes.append(len(encode_message(message)))
+            send(peer, message)
+
+        follower._endpoint.send = measured  # type: ignore[union-attr, method-assign]
+        members.network.heal_all()
+        assert all(committed(outcome) for outcome in await asyncio.gather(*asking))
+        assert 3_000_000 < max(sizes) <= MAX_PAYLOAD_BYTES
+
+    on_members(3, test)
+
+
+def test_a_long_log_is_applied_in_pieces_between_which_others_get_their_turn() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        # One entry each: they are not proposed in the same turn of the loop.
+        for number in range(4 * MAX_MESSAGE_ENTRIES):
+            leader.propose(registration(number), 600.0, lambda outcome: None)
+            await asyncio.sleep(0)
+        await members.until(lambda: leader.replica.raft.applied_index == leader.log_length)
+        await members.level()
+        members.kill(3)
+        await members.start(3)
+        raft = members.members[3].replica.raft
+        turns = 0
+        while raft.applied_index < leader.log_length:
+            await asyncio.sleep(0)
+            turns += 1 < raft.applied_index < leader.log_length
+        assert turns > 0
+
+    on_members(3, test, latency=0.0)

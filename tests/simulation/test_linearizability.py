@@ -42,7 +42,10 @@ def read(value: str | None, began: float, ended: float) -> Access:
 
 
 def test_reads_that_some_order_explains_are_fine() -> None:
-    assert register_problem([read(None, 0, 1), write("a", 0, 5), read("a", 2, 3), write("b", 2, 6), read("b", 7, 8)]) is None
+    assert (
+        register_problem([read(None, 0, 1), write("a", 0, 5), read("a", 2, 3), write("b", 2, 6), read("b", 7, 8)])
+        is None
+    )
 
 
 def test_a_read_of_what_was_overwritten_before_it_began_is_found() -> None:

@@ -26,6 +26,7 @@ FOUND_BY = {
         "applied sequences are prefixes of one another",
     },
     "checksum of a stored record": {"all nodes have the same state", "applied sequences are prefixes of one another"},
+    "entries sent whole": {"all is well after the healing"},
     "synced before acknowledged": {"what was committed stays", "what is committed is held by a majority"},
 }
 """The invariants of which one must be violated: a mutant that fails for another reason proves nothing."""

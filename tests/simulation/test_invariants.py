@@ -1,0 +1,172 @@
+"""The checker finds what must never be, and nothing else: driven by hand, without a simulation."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from raftoral_nb.model import (
+    CheckpointSet,
+    Committed,
+    EffectStarted,
+    EpochChanged,
+    Proposal,
+    ProposalId,
+    SetCheckpoint,
+    Step,
+    Takeover,
+)
+from raftoral_nb.raft.journal import MemoryJournal
+from raftoral_nb.simulation.invariants import DELETED, Checker
+from raftoral_nb.state import Applied, Epoch
+from raftoral_nb.workflow.handover import RunStarted, StepRecorded
+
+
+class Table:
+    """Three nodes with journals and nothing else."""
+
+    def __init__(self) -> None:
+        self.checker = Checker(lambda: 0.0)
+        self.nodes: dict[int, Any] = {number: self._node(number) for number in (1, 2, 3)}
+
+    def _node(self, number: int) -> Any:
+        journal = MemoryJournal()
+        self.checker.journals[number] = journal
+        return SimpleNamespace(
+            number=number,
+            journal=journal,
+            records_handed_over=0,
+            incarnation=SimpleNamespace(number=1),
+            executor=SimpleNamespace(acting=None),
+            member=SimpleNamespace(
+                state=SimpleNamespace(index=0, epoch=Epoch(0, 0)),
+                replica=SimpleNamespace(raft=SimpleNamespace(term=0)),
+            ),
+        )
+
+    def add(self, index: int, term: int, *numbers: int, data: bytes = b"x") -> None:
+        for number in numbers:
+            self.nodes[number].journal.add(data, index, term)
+            self.checker.added(number, data, index, term)
+
+    def apply(self, number: int, index: int, *applied: Applied, in_term: int = 1) -> None:
+        self.nodes[number].member.replica.raft.term = in_term
+        self.checker.applied(self.nodes[number], index, applied)
+
+    @property
+    def violated(self) -> set[str]:
+        return {violation.invariant for violation in self.checker.violations}
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+def taken_over(node: int, term: int) -> Applied:
+    return Applied(Proposal(None, Takeover(node, term)), Committed(1), (EpochChanged(node, term),))
+
+
+def recorded(step_id: str, node: int, term: int, *, number: int = 1, index: int = 1) -> Applied:
+    step = Step(step_id, "compute", b"1", None, node, term)
+    proposal = Proposal(ProposalId("0.1.a", number), SetCheckpoint("r", step))
+    return Applied(proposal, Committed(index), (CheckpointSet("r", step),))
+
+
+def test_two_leaders_of_one_term_are_found_and_one_that_is_told_of_twice_is_not(table: Table) -> None:
+    table.checker.role_changed(table.nodes[1], "leader", 3)
+    table.checker.role_changed(table.nodes[1], "leader", 3)
+    assert not table.violated
+    table.checker.role_changed(table.nodes[2], "leader", 3)
+    assert table.violated == {"one leader per term"}
+
+
+def test_a_leader_must_have_what_earlier_terms_committed_but_not_what_a_younger_term_did(table: Table) -> None:
+    table.add(1, 1, 1, 2, 3)
+    table.add(2, 2, 1, 2)
+    table.apply(1, 1, in_term=1)
+    table.apply(1, 2, in_term=5)  # an old entry that a leader of term 5 committed
+    table.checker.role_changed(table.nodes[3], "leader", 4)
+    assert not table.violated
+    table.checker.role_changed(table.nodes[3], "leader", 6)
+    assert table.violated == {"what was committed stays"}
+
+
+def test_entries_that_differ_where_they_must_be_one_are_found(table: Table) -> None:
+    table.add(1, 1, 1, 2)
+    table.add(1, 1, 3, data=b"y")
+    assert table.violated == {"log matching"}
+    table.apply(1, 1)
+    table.apply(3, 1)
+    assert "applied sequences are prefixes of one another" in table.violated
+
+
+def test_an_entry_that_no_majority_holds_must_not_be_applied(table: Table) -> None:
+    table.add(1, 1, 1)
+    table.apply(1, 1)
+    assert table.violated == {"what is committed is held by a majority"}
+
+
+def test_a_committed_entry_must_not_be_deleted(table: Table) -> None:
+    table.add(1, 1, 1, 2)
+    table.checker.deleted(2, 1, 1)
+    assert not table.violated
+    table.apply(1, 1)
+    table.checker.deleted(2, 1, 1)
+    assert table.violated == {DELETED}
+
+
+def test_records_outside_of_their_epoch_or_made_twice_are_found(table: Table) -> None:
+    for index in (1, 2, 3, 4):
+        table.add(index, 2, 1, 2)
+    table.apply(1, 1, taken_over(1, 2))
+    table.apply(1, 2, recorded("0/a", 1, 2, index=2))
+    assert not table.violated
+    table.apply(1, 3, recorded("0/a", 1, 2, number=2, index=3))
+    assert table.violated == {"a step has one record"}
+    table.apply(1, 4, recorded("1/b", 3, 1, number=3, index=4))
+    assert "only the current epoch records" in table.violated
+
+
+def test_a_proposal_that_is_carried_out_at_two_indexes_is_found_and_one_that_is_only_answered_again_is_not(
+    table: Table,
+) -> None:
+    for index in (1, 2, 3):
+        table.add(index, 1, 1, 2)
+    first = recorded("0/a", 0, 0, index=1)
+    table.apply(1, 1, first)
+    table.apply(1, 2, Applied(first.proposal, Committed(1), ()))
+    assert "nothing is applied twice" not in table.violated
+    table.apply(1, 3, Applied(first.proposal, Committed(3), ()))
+    assert "nothing is applied twice" in table.violated
+
+
+def test_an_effect_before_everything_that_precedes_its_epoch_was_handed_over_is_found(table: Table) -> None:
+    for index, what in enumerate((taken_over(1, 1), recorded("0/a", 1, 1, index=2), taken_over(2, 2)), start=1):
+        table.add(index, 1, 1, 2)
+        table.apply(1, index, what)
+    node = table.nodes[2]
+    node.executor.acting = 2
+    table.checker.effect_started(node, EffectStarted(2, "r", "1/b"))
+    assert table.violated == {"who acts has consumed what precedes its epoch"}
+    table.checker.violations.clear()
+    record = table.checker.records["r", "0/a"][1]
+    definition: Any = None
+    table.checker.handed_over(node, [RunStarted("r", definition, b""), StepRecorded("r", record)])
+    table.checker.effect_started(node, EffectStarted(2, "r", "2/c"))
+    assert not table.violated
+
+
+def test_records_that_are_handed_over_in_another_order_than_they_were_made_are_found(table: Table) -> None:
+    table.add(1, 1, 1, 2)
+    table.apply(1, 1, taken_over(1, 1), recorded("0/a", 1, 1), recorded("1/b", 1, 1, number=2))
+    second = table.checker.records["r", "1/b"][1]
+    table.checker.handed_over(table.nodes[2], [StepRecorded("r", second)])
+    assert table.violated == {"every node sees the same records"}
+
+
+def test_acting_without_the_own_takeover_applied_is_found(table: Table) -> None:
+    table.checker.acting_changed(table.nodes[1], 2)
+    assert table.violated == {"acting needs its takeover applied"}
