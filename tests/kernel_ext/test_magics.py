@@ -162,9 +162,11 @@ def test_the_engines_own_errors_come_through_with_their_type(started: Notebook) 
 
 
 def test_the_log_is_by_run_and_node_in_an_order_that_does_not_vary(with_order: Notebook) -> None:
-    with_order.ok("run = %raftoral run order 3")
-    with_order.ok("run.wait_for_completion(timeout=10)")
-    with_order.ok("results = [node.result(run.run_id, timeout=10) for node in cluster.nodes.values()]")
+    # In one cell: this shell's output is captured cell by cell, and whoever swaps sys.stdout takes what is printed just then.
+    with_order.ok(
+        "run = %raftoral run order 3\n"
+        "results = [node.result(run.run_id, timeout=10) for node in cluster.nodes.values()]"
+    )
     expected = "\n".join(f"order-1, node {number}\n  taking 3" for number in (1, 2, 3))
     assert with_order.ok("%raftoral log order-1").text == expected
     assert with_order.ok("%raftoral log order-1 --node 2").text == "order-1, node 2\n  taking 3"
