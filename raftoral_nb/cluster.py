@@ -246,7 +246,10 @@ class Cluster:
         return number
 
     def hold(self, node: NodeId | Literal["leader"]) -> NodeId:
-        """Stop a node's execution of workflows while its log goes on: its catch-up queues grow."""
+        """Stop a node's execution of workflows while its log goes on: its catch-up queues grow.
+
+        A held leader goes on to lead, and does nothing: runs stand still until it is released, or another node leads.
+        """
         number = self._number(node)
         incarnation = self._host.alive(number, "held")
         if incarnation.held:

@@ -67,7 +67,10 @@ class Observers:
             self._drop_detached()
             direct = tuple(self._direct.values()) if self._direct else ()
         for callback in direct:
-            callback(event)
+            try:
+                callback(event)
+            except Exception:  # who publishes may be a replica, and would count as broken
+                logger.exception("a reader of events failed on %r", event)
 
     def write(self, line: OutputLine) -> None:
         """Keep a line of captured output."""

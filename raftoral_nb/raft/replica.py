@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from ..errors import ClusterError
 from ..model import (
     MAX_ENTRIES_IN_FLIGHT,
     Entry,
@@ -48,6 +49,13 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     election_max: float = 0.5
     retry: float = 1.0
     """A proposal without an answer is handed to the leader again after this long."""
+
+    def __post_init__(self) -> None:
+        if not 0 < 3 * self.heartbeat < self.election_min < self.election_max or self.retry <= 0:
+            raise ClusterError(
+                f"{self!r}: an election must take longer than three heartbeats, election_max longer than election_min, and "
+                "every time is more than 0 seconds"
+            )
 
 
 class ReplicaListener(Protocol):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from raftoral_nb.errors import ClusterError
 from raftoral_nb.model import (
     MAX_ENTRIES_IN_FLIGHT,
     MAX_ENTRY_BYTES,
@@ -370,3 +371,9 @@ def test_a_long_log_is_applied_in_pieces_between_which_others_get_their_turn() -
         assert turns > 0
 
     on_members(3, test, latency=0.0)
+
+
+@pytest.mark.parametrize("wrong", [{"heartbeat": 0.1}, {"election_max": 0.25}, {"retry": 0}, {"heartbeat": 0}])
+def test_timings_that_cannot_work_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ClusterError, match="three heartbeats"):
+        Timing(**wrong)
