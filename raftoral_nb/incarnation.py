@@ -32,6 +32,10 @@ from .threads import LoopThread
 from .workflow.executor import PROPOSAL_SECONDS, Executor
 from .workflow.handover import ActingChanged, HandedOver, RunDropped, RunEnded, RunStarted, StepRecorded
 
+FOLLOWER_HAND_OVER = 0.005
+"""How long a follower's records are gathered before its thread is woken for them (seconds): nobody waits for a follower, and
+each wake-up takes the interpreter's lock from whom the acting node waits for."""
+
 
 class IncarnationHost(Protocol):
     """What an incarnation needs of its cluster."""
@@ -93,6 +97,9 @@ class Incarnation:
         self.held = False
         self._host = host
         self._asking: set[asyncio.Task[Outcome]] = set()
+        # Invariant: what was applied and is not handed over yet, in order.
+        self._handing_over: list[HandedOver] = []
+        self._hand_over_timer: asyncio.TimerHandle | None = None
         self._consensus = consensus
         self._loop = loop
         self.thread = LoopThread(f"{name}-node-{node}") if thread is None else thread
@@ -115,6 +122,9 @@ class Incarnation:
         """End the consensus side at once, and let the execution side act no more; `join` ends that."""
         self.executor.closed = True
         self.member.close()
+        if self._hand_over_timer is not None:
+            self._hand_over_timer.cancel()
+            self._hand_over_timer = None
 
     def join(self, timeout: float) -> tuple[str, ...]:
         """Wait up to `timeout` seconds for the node's thread; names the user code that still runs. From any thread."""
@@ -184,13 +194,25 @@ class Incarnation:
                     case _:
                         pass
         if items:
-            self.thread.post(self.executor.hand_over, items)
+            self._handing_over.extend(items)
+            if self.member.acting_term is not None:
+                self._hand_over()
+            elif self._hand_over_timer is None:
+                self._hand_over_timer = self._loop.call_later(FOLLOWER_HAND_OVER, self._hand_over)
         self._host.entry_applied(index, applied)
 
     def acting_changed(self, term: int | None) -> None:
         """Hand over the right to act, behind every record that precedes it."""
-        self.thread.post(self.executor.hand_over, [ActingChanged(term)])
+        self._handing_over.append(ActingChanged(term))
+        self._hand_over()
         self._host.acting_changed(self.node, term)
+
+    def _hand_over(self) -> None:
+        if self._hand_over_timer is not None:
+            self._hand_over_timer.cancel()
+            self._hand_over_timer = None
+        items, self._handing_over = self._handing_over, []
+        self.thread.post(self.executor.hand_over, items)
 
     def role_changed(self, role: RoleName, term: int) -> None:
         """Tell the cluster."""
