@@ -35,7 +35,6 @@ PRIVATE_STATE = (
     "lastResponseTime",
     "newAppendEntriesTime",
     "connectedNodes",
-    "transferInProgress",
 )
 """Private attributes of `SyncObj` that are read or set here. A test fails when an update changes one of them."""
 

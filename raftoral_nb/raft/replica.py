@@ -247,12 +247,7 @@ class Replica:
     def _tick(self) -> None:
         raft = self.raft
         while True:
-            if (
-                self._waiting
-                and not self._flush_scheduled
-                and raft.role == LEADER
-                and self._in_flight() < MAX_ENTRIES_IN_FLIGHT
-            ):
+            if self._may_append():
                 self._append_waiting()
             self._elections.before_tick()
             raft.tick()
@@ -277,10 +272,17 @@ class Replica:
                 return
             if leads and not self._peers and self._in_flight():
                 continue  # a single node commits in the tick after the one that appended
-            if not (
-                leads and self._waiting and not self._flush_scheduled and self._in_flight() < MAX_ENTRIES_IN_FLIGHT
-            ):
+            if not self._may_append():
                 return
+
+    def _may_append(self) -> bool:
+        """Whether proposals wait, none that came in this turn of the loop is still to join them, and there is room."""
+        return bool(
+            self._waiting
+            and not self._flush_scheduled
+            and self.raft.role == LEADER
+            and self._in_flight() < MAX_ENTRIES_IN_FLIGHT
+        )
 
     def _has_work(self, peer: NodeId) -> bool:
         """Whether what `peer` just sent gives a tick anything to do. Most acknowledgements and heartbeats do not."""
