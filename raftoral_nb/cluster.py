@@ -30,6 +30,7 @@ from .model import (
     RunId,
 )
 from .node import Node
+from .raft.compaction import DEFAULT_COMPACTION, Compaction
 from .raft.replica import Timing
 from .registry import Registration, Registry
 from .run import WorkflowRun
@@ -80,6 +81,7 @@ class Cluster:
         ports: Sequence[int] | None = None,
         proposal_timeout: float = 10.0,
         timing: Timing | None = None,
+        compaction: Compaction = DEFAULT_COMPACTION,
         log_level: str | int | None = None,
     ) -> None:
         given: object = nodes  # a notebook's code is not type-checked
@@ -100,6 +102,7 @@ class Cluster:
             network=network,
             ports=None if ports is None else dict(zip(self._numbers, ports, strict=True)),
             timing=timing or Timing(),
+            compaction=compaction,
             proposal_timeout=proposal_timeout,
         )
         self._registry = Registry(self._host)

@@ -163,7 +163,11 @@ class NonDeterminismError(RaftoralError):
     """This node's execution asked for another step than the one recorded."""
 
 
-# --- the network
+# --- the log and the network
+
+
+class SnapshotError(RaftoralError):
+    """A snapshot is damaged, not complete, or of another version."""
 
 
 class ProtocolError(RaftoralError):

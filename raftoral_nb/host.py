@@ -36,6 +36,7 @@ from .model import (
     WorkflowFailed,
 )
 from .observers import Observers
+from .raft.compaction import Compaction
 from .raft.journal import Journals
 from .raft.memory import MemoryNetwork
 from .raft.network import Network
@@ -69,6 +70,7 @@ class Host:
         network: NetworkKind,
         ports: Mapping[NodeId, int] | None,
         timing: Timing,
+        compaction: Compaction,
         proposal_timeout: float,
     ) -> None:
         self.name = name
@@ -86,6 +88,7 @@ class Host:
         self._network_kind = network
         self._ports = ports
         self._timing = timing
+        self._compaction = compaction
         self._dice = random.Random()
         self._incarnations: dict[NodeId, Incarnation] = {}
         # The rest belongs to the consensus loop.
@@ -127,6 +130,7 @@ class Host:
             journal=self.journals.of(number),
             dice=self._dice,
             timing=self._timing,
+            compaction=self._compaction,
             name=self.name,
         )
         self._incarnations[number] = incarnation
@@ -178,10 +182,7 @@ class Host:
 
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
         """Whoever waits for a node to get here is told; the first node to apply an entry makes its events known."""
-        for who, wanted, waiter in self._applied_waiters:
-            incarnation = self._incarnations.get(who)
-            if incarnation is not None and incarnation.member.state.index >= wanted and not waiter.done():
-                waiter.set_result(None)
+        self._tell_applied_waiters()
         if index <= self._told_index:
             return
         self._told_index = index
@@ -199,6 +200,22 @@ class Host:
                     case _:
                         pass
                 self.tell(event)
+
+    def _tell_applied_waiters(self) -> None:
+        for who, wanted, waiter in self._applied_waiters:
+            incarnation = self._incarnations.get(who)
+            if incarnation is not None and incarnation.member.state.index >= wanted and not waiter.done():
+                waiter.set_result(None)
+
+    def state_replaced(self, node: NodeId) -> None:
+        """Whoever waits for a node to get here, or for a run that ended in what was skipped, is told."""
+        self._tell_applied_waiters()
+        runs = self._incarnations[node].member.state.runs
+        for run_id in tuple(self._waiting):
+            record = runs.get(run_id)
+            ending = None if record is None else record.result if record.result is not None else record.failure
+            if ending is not None:
+                self._end_waits(run_id, ending)
 
     def acting_changed(self, node: NodeId, term: int | None) -> None:
         """Keep who acts."""

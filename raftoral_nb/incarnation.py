@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from .catch_up import difference
 from .model import (
     CheckpointSet,
     ClusterEvent,
@@ -16,17 +17,19 @@ from .model import (
     OutputLine,
     RoleChanged,
     RunEvicted,
+    SnapshotInstalled,
     Unknown,
     WorkflowCompleted,
     WorkflowFailed,
     WorkflowStarted,
 )
+from .raft.compaction import DEFAULT_COMPACTION, Compaction
 from .raft.journal import MemoryJournal
 from .raft.library import Dice
 from .raft.member import Member
 from .raft.network import Network
 from .raft.replica import RoleName, Timing
-from .state import Applied
+from .state import Applied, State
 from .step_threads import Steps, StepThreads
 from .threads import LoopThread
 from .workflow.executor import PROPOSAL_SECONDS, Executor
@@ -42,6 +45,10 @@ class IncarnationHost(Protocol):
 
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
         """A node applied an entry (consensus loop)."""
+        ...
+
+    def state_replaced(self, node: NodeId) -> None:
+        """A node's state was replaced by one that is further on (consensus loop)."""
         ...
 
     def acting_changed(self, node: NodeId, term: int | None) -> None:
@@ -91,6 +98,7 @@ class Incarnation:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         proposal_seconds: float = PROPOSAL_SECONDS,
+        compaction: Compaction = DEFAULT_COMPACTION,
     ) -> None:
         self.node = node
         self.number = number
@@ -106,7 +114,15 @@ class Incarnation:
         self.steps: Steps = StepThreads(f"{name}-node-{node}-step") if steps is None else steps
         self.executor = Executor(node, self, self.steps, clock, wall_clock, proposal_seconds)
         self.member = Member(
-            node, nodes, journal=journal, loop=loop, dice=dice, timing=timing, listener=self, guarded=guarded
+            node,
+            nodes,
+            journal=journal,
+            loop=loop,
+            dice=dice,
+            timing=timing,
+            listener=self,
+            compaction=compaction,
+            guarded=guarded,
         )
 
     async def start(self, network: Network) -> None:
@@ -200,6 +216,15 @@ class Incarnation:
             elif self._hand_over_timer is None:
                 self._hand_over_timer = self._loop.call_later(FOLLOWER_HAND_OVER, self._hand_over)
         self._host.entry_applied(index, applied)
+
+    def state_replaced(self, old: State, new: State) -> None:
+        """Hand over what happened in between, then let the cluster know."""
+        self._handing_over.extend(difference(old, new))
+        if self._handing_over:
+            self._hand_over()
+        if old.index:
+            self._host.tell(SnapshotInstalled(self.node, new.index))
+        self._host.state_replaced(self.node)
 
     def acting_changed(self, term: int | None) -> None:
         """Hand over the right to act, behind every record that precedes it."""

@@ -39,6 +39,12 @@ MAX_ENTRY_BYTES: Final = 8 * 1024 * 1024
 MAX_FRAME_BYTES: Final = 2 * MAX_ENTRY_BYTES + 64 * 1024
 """Size of one authenticated network frame, in bytes."""
 
+SNAPSHOT_LOG_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of log that are applied before a node makes a snapshot of its state and drops what that stands for."""
+
+LOG_KEPT_BYTES: Final = 1024 * 1024
+"""Bytes of log that are kept behind a snapshot, for followers that are a little late."""
+
 MAX_MESSAGE_ENTRIES: Final = 1024
 """Raft entries in one AppendEntries message."""
 
@@ -325,6 +331,13 @@ class RoleChanged(msgspec.Struct, frozen=True):
     term: int
 
 
+class SnapshotInstalled(msgspec.Struct, frozen=True):
+    """A node that was too far behind for the log took over the state of the leader, as it was at `index`."""
+
+    node: NodeId
+    index: int
+
+
 class EffectStarted(msgspec.Struct, frozen=True):
     """The acting leader began to run a step's function."""
 
@@ -350,7 +363,9 @@ class ExecutionStopped(msgspec.Struct, frozen=True):
     reason: str
 
 
-ClusterEvent = StateEvent | NodeChanged | RoleChanged | EffectStarted | NodeBlocked | ExecutionStopped
+ClusterEvent = (
+    StateEvent | NodeChanged | RoleChanged | SnapshotInstalled | EffectStarted | NodeBlocked | ExecutionStopped
+)
 
 
 class OutputLine(msgspec.Struct, frozen=True):

@@ -43,7 +43,9 @@ class NodeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     commit_index: int
     applied_index: int
     log_length: int
-    """Entries in the log."""
+    """Entries of the log, with those that a snapshot stands for: the index of the last one."""
+    snapshot_index: int = 0
+    """The last entry that this node's snapshot stands for; 0 if it has none."""
     entries_behind: int
     """The leader's commit index minus this node's applied index (entries); 0 when there is no leader."""
     blocked: str | None

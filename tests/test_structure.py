@@ -25,6 +25,7 @@ FLOORS: Final = {
     "statistics": 0,
     "state": 1,
     "replay": 1,
+    "snapshot": 1,
     "raft": 2,
     "frames": 2,
     "step_threads": 2,

@@ -18,16 +18,24 @@ the messages are not. What is mended, by the names the tests use:
 `one_vote_per_voter`
     Votes are counted, not voters (1063-1068).
 `no_foreign_commands`
-    `apply_command`, snapshots and cut-up transmissions do not exist on our wire: commands travel in our own frames.
+    `apply_command`, PySyncObj's snapshots and cut-up transmissions do not exist on our wire: commands and snapshots travel
+    in our own frames.
+`snapshots_beside_the_log`
+    PySyncObj installs a snapshot over a log that is ahead of it, and commits whatever lies behind (1022-1035, 1485-1504). Ours
+    are sent and installed beside it (`transfer`, `replica`); here a follower that needs one is noticed, and gets nothing
+    but heartbeats until it has it. What a message says of entries below a follower's own snapshot is committed, and so held.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ..model import NodeId
 from .journal import MemoryJournal
 from .library import LEADER, Raft
+from .transfer import Transfers
 from .wire import AppendEntries, Message, NextIndex, Outdated, RequestVote, ResponseVote, TimeoutNow
 
 
@@ -47,9 +55,10 @@ class Guard:
     `enabled=False` only translates messages. It exists so that tests can show what each rule is for.
     """
 
-    def __init__(self, journal: MemoryJournal, raft: Raft, *, enabled: bool = True) -> None:
+    def __init__(self, journal: MemoryJournal, raft: Raft, transfers: Transfers, *, enabled: bool = True) -> None:
         self._journal = journal
         self._raft = raft
+        self._transfers = transfers
         self._enabled = enabled
         self._answering_term = 0
         self._voters: set[NodeId] = set()
@@ -89,6 +98,21 @@ class Guard:
         if message.term < self._raft.term:
             return _NOTHING
         journal = self._journal
+        first = journal.first_index
+        if message.prev_index < first:
+            # All up to there is committed here, so the leader of this term has the same.
+            last = message.prev_index + len(message.entries)
+            if last < first:
+                return Verdict(
+                    _heartbeat_dict(message.term, 0),
+                    NextIndex(term=message.term, next_index=last + 1, success=True, reset=False),
+                )
+            message = msgspec.structs.replace(
+                message,
+                prev_index=first,
+                prev_term=journal.term_at(first) or 0,
+                entries=message.entries[first - message.prev_index :],
+            )
         term_here = journal.term_at(message.prev_index)
         if term_here is None:
             # Not there yet: ask for what follows our last entry.
@@ -135,10 +159,21 @@ class Guard:
         raft = self._raft
         if raft.role != LEADER or message.term != raft.term or message.next_index > self._journal.last_index + 1:
             return _NOTHING
+        snapshot = self._transfers.to(peer)
+        if snapshot is not None and (message.reset or message.next_index <= snapshot.index):
+            # It answers heartbeats, and waits for the rest of the snapshot.
+            self._transfers.waits(peer, message.term)
+            return _HEARD
         if not message.reset:
             return Verdict(_next_dict(message))
+        first = self._journal.first_index
+        if first > 1 and raft.match_index(peer) < first and min(message.next_index, raft.next_index(peer)) <= first:
+            # What it needs next is in no log here any more.
+            self._transfers.begin(peer, message.term)
+            raft.set_next_index(peer, self._journal.last_index + 1)
+            return _HEARD
         # Entry 1 is the same on every node, so nobody is ever asked to go below 2.
-        lowest = max(raft.match_index(peer) + 1, self._journal.first_index + 1)
+        lowest = max(raft.match_index(peer), first) + 1
         asked = max(lowest, min(message.next_index, raft.next_index(peer)))
         return Verdict({"type": "next_node_idx", "next_node_idx": asked, "reset": True, "success": False})
 
@@ -167,7 +202,12 @@ class Guard:
     def _deliver_next_index(self, peer: NodeId, message: dict[str, Any]) -> None:
         before = self._raft.next_index(peer)
         self._raft.deliver(peer, message)
-        if message["reset"]:
+        if message["success"] and self._transfers.to(peer) is not None:
+            # It has the snapshot; the log goes on from there, or from where it begins by now.
+            self._transfers.end(peer)
+            self._raft.set_next_index(peer, max(self._raft.match_index(peer), self._journal.first_index) + 1)
+            self._raft.heartbeat_deadline = 0.0
+        elif message["reset"]:
             # The follower waits for entries it lacks: send them in the next tick, not with the next heartbeat.
             self._raft.heartbeat_deadline = 0.0
         elif before > self._raft.next_index(peer):
@@ -176,17 +216,19 @@ class Guard:
 
     # --- messages of PySyncObj
 
-    def outgoing(self, message: dict[str, Any]) -> Message | None:
+    def outgoing(self, peer: NodeId, message: dict[str, Any]) -> Message | None:
         """Translate a message of PySyncObj for the wire; None for one that must not leave."""
         match message["type"]:
             case "append_entries":
                 if "prevLogIdx" not in message or "transmission" in message:
                     return None
+                # Who waits for a snapshot has no use for entries behind it, only for a sign of life.
+                useless = self._transfers.to(peer) is not None
                 return AppendEntries(
                     term=message["term"],
                     prev_index=message["prevLogIdx"],
                     prev_term=message["prevLogTerm"],
-                    entries=tuple(message["entries"]),
+                    entries=() if useless else tuple(message["entries"]),
                     commit_index=message["commit_index"],
                 )
             case "next_node_idx":
@@ -208,6 +250,10 @@ class Guard:
                 return TimeoutNow(term=message["term"])
             case _:
                 return None
+
+
+# An answer that says no more than that its sender lives (1083).
+_HEARD = Verdict({"type": "next_node_idx", "next_node_idx": 0, "reset": False, "success": False})
 
 
 def _heartbeat_dict(term: int, commit_index: int) -> dict[str, Any]:

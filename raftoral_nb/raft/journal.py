@@ -1,8 +1,10 @@
-"""A node's log, term and vote, in the form PySyncObj asks for (`pysyncobj.journal.Journal`)."""
+"""A node's log, term, vote and snapshot. The log has the form PySyncObj asks for (`pysyncobj.journal.Journal`)."""
 
 from __future__ import annotations
 
 from typing import overload
+
+import msgspec
 
 from ..errors import InternalError
 from ..model import MAX_MESSAGE_ENTRIES, NodeId
@@ -11,20 +13,35 @@ LogEntry = tuple[bytes, int, int]
 """What is stored per entry: data, index, term."""
 
 
+class Snapshot(msgspec.Struct, frozen=True):
+    """The replicated state as it was after the entry at `index`, whose term is `term`; see `raftoral_nb.snapshot`."""
+
+    index: int
+    term: int
+    pieces: tuple[bytes, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(map(len, self.pieces))
+
+
 class MemoryJournal:
-    """A log, term and vote held in memory, by the cluster: it outlives its node's `kill` as a disk would.
+    """A log, term, vote and snapshot held in memory, by the cluster: it outlives its node's `kill` as a disk would.
 
     Does not survive the process. Slices are cut to `MAX_MESSAGE_ENTRIES` entries: PySyncObj reads "the rest of the log"
     for every message it sends and for every batch it applies, and this bounds both.
     """
 
     def __init__(self) -> None:
-        # Invariant: indexes are consecutive, and terms never decrease.
+        # Invariant: indexes are consecutive, and terms never decrease. Begins at 1, or at or below the snapshot's index.
         self._entries: list[LogEntry] = []
         self._term = 0
         self._vote: str | None = None
         # Invariant: nothing at or below it is ever deleted, and it never goes back.
         self._commit_index = 1
+        # Invariant: its index only rises, and is at most the commit index.
+        self.snapshot: Snapshot | None = None
 
     # --- what PySyncObj calls
 
@@ -46,8 +63,8 @@ class MemoryJournal:
         del self._entries[entryFrom:]
 
     def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
-        """Refused while there are no snapshots that would stand for the dropped entries."""
-        raise InternalError(f"the log must not be compacted (to position {entryTo}): there is no snapshot")
+        """Refused: what snapshots stand for is dropped by `compact`, and PySyncObj makes none."""
+        raise InternalError(f"the log must not be cut to position {entryTo} by PySyncObj")
 
     @overload
     def __getitem__(self, item: int) -> LogEntry: ...
@@ -93,7 +110,7 @@ class MemoryJournal:
 
     @property
     def first_index(self) -> int:
-        """Index of the first entry held (1 until there are snapshots)."""
+        """Index of the first entry held (1 until the log was compacted). All up to it is committed."""
         return self._entries[0][1] if self._entries else 1
 
     @property
@@ -112,6 +129,36 @@ class MemoryJournal:
         while index - 1 > floor and self.term_at(index - 1) == term:
             index -= 1
         return index
+
+    # --- snapshots
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot of this log in place of the last one. Raises `InternalError` if it is not one of this log."""
+        last = 0 if self.snapshot is None else self.snapshot.index
+        if snapshot.index < last or self.term_at(snapshot.index) != snapshot.term:
+            raise InternalError(f"a snapshot of entry {snapshot.index} does not belong to this log (the last: {last})")
+        self.setRaftCommitIndex(snapshot.index)
+        self.snapshot = snapshot
+
+    def compact(self, first: int) -> None:
+        """Drop the entries before `first`. Raises `InternalError` unless the snapshot stands for `first` and all before."""
+        if self.snapshot is None or first > self.snapshot.index:
+            raise InternalError(f"no snapshot stands for the entries up to {first}")
+        if first > self.first_index:
+            del self._entries[: first - self.first_index]
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Replace the whole log by a snapshot of another node's.
+
+        Raises `InternalError` if something committed would be lost by that: the snapshot must be ahead of what is known to
+        be committed here, and if this log holds the snapshot's last entry there is nothing to install.
+        """
+        if snapshot.index <= self._commit_index or self.term_at(snapshot.index) == snapshot.term:
+            raise InternalError(f"a snapshot of entry {snapshot.index} was to replace a log that has it")
+        # What stands for the snapshot's last entry. It is never applied; the next entries refer to its index and term.
+        self._entries = [(b"", snapshot.index, snapshot.term)]
+        self._commit_index = snapshot.index
+        self.snapshot = snapshot
 
 
 class Journals:

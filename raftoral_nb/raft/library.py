@@ -111,7 +111,8 @@ class Raft:
 
     `send(peer, message)` is called with PySyncObj's own message dictionaries, `apply(index, command)` with every
     committed regular command in order, `role_changed()` when leader, follower or candidate became another. None of them
-    may raise. Nothing here is thread-safe, and nothing happens unless a method is called.
+    may raise. Nothing here is thread-safe, and nothing happens unless a method is called. Entries up to `applied` (an index)
+    are taken for applied: a snapshot of the state stands for them.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Raft:
         peers: Iterable[NodeId],
         *,
         journal: MemoryJournal,
+        applied: int,
         clock: Callable[[], float],
         dice: Dice,
         timing: Timing,
@@ -178,7 +180,7 @@ class Raft:
             leaderFallbackTimeout=timing.election_max,
             # Larger than any entry: an entry is never cut into transmissions, whose cutting is wrong (line 1281).
             appendEntriesBatchSizeBytes=MAX_ENTRY_BYTES + 1,
-            # The log is not compacted.
+            # It makes no snapshots: they are made and installed beside it, and the log is compacted under it.
             logCompactionMinEntries=2**62,
             logCompactionMinTime=2**62,
             fullDumpFile=None,
@@ -192,6 +194,9 @@ class Raft:
         absent = [name for name in PRIVATE_STATE if f"_SyncObj__{name}" not in vars(self._raft)]
         if absent:
             raise InternalError(f"this PySyncObj has no private {', '.join(absent)}: use pysyncobj>=0.3.17,<0.4")
+
+        if applied:
+            self.skip_to(applied)
 
     def _get(self, name: str) -> Any:
         return getattr(self._raft, f"_SyncObj__{name}")
@@ -271,6 +276,11 @@ class Raft:
     def match_index(self, peer: NodeId) -> int:
         """Leader only: the last index `peer` is known to hold."""
         return int(self._get("raftMatchIndex")[self._peers[peer]])
+
+    def skip_to(self, index: int) -> None:
+        """Count the entries up to `index` as committed and applied: a snapshot stands for them."""
+        self._set("raftLastApplied", index)
+        self._set("raftCommitIndex", max(self.commit_index, index))
 
     # --- timers
 

@@ -10,8 +10,10 @@ from typing import Protocol
 
 from ..errors import ProtocolError
 from ..model import Command, NodeId, Outcome, Proposal
+from ..snapshot import Reader
 from ..state import Applied, State, apply_entry
-from .journal import MemoryJournal
+from .compaction import DEFAULT_COMPACTION, Compaction
+from .journal import MemoryJournal, Snapshot
 from .library import LEADER, Dice
 from .network import Endpoint, Network
 from .proposer import Proposer, Ticket
@@ -29,6 +31,10 @@ class MemberListener(Protocol):
 
     def applied(self, index: int, applied: Sequence[Applied]) -> None:
         """An entry was applied to the state."""
+        ...
+
+    def state_replaced(self, old: State, new: State) -> None:
+        """A snapshot took the place of the state; `new` is further in the same history."""
         ...
 
     def acting_changed(self, term: int | None) -> None:
@@ -57,6 +63,7 @@ class Member:
         dice: Dice,
         timing: Timing,
         listener: MemberListener,
+        compaction: Compaction = DEFAULT_COMPACTION,
         guarded: bool = True,
     ) -> None:
         self.node = node
@@ -72,6 +79,7 @@ class Member:
         # Somebody has to begin: in a new cluster the first node does, as soon as it reaches a majority.
         self._eager = journal.getCurrentTerm() == 0 and node == min(nodes)
         self._closed = False
+        self._loading = journal.snapshot is not None
         self.paused = False
         self.replica = Replica(
             node,
@@ -82,6 +90,7 @@ class Member:
             timing=timing,
             send=self._send,
             listener=self,
+            compaction=compaction,
             guarded=guarded,
         )
         self._journal = journal
@@ -95,9 +104,28 @@ class Member:
         )
 
     async def join(self, network: Network) -> None:
-        """Attach to the network; links to the other nodes come up from now on. Raises `PortInUseError`."""
+        """Read the snapshot, if there is one, and attach to the network; links to the other nodes come up from now on.
+
+        Raises `PortInUseError`, and `SnapshotError` for a snapshot that cannot be read.
+        """
+        if self._journal.snapshot is not None:
+            await self._load(self._journal.snapshot)
+            if self._closed:
+                return
         self._endpoint = await network.attach(self.node, self)
         self._begin()
+
+    async def _load(self, snapshot: Snapshot) -> None:
+        reader = Reader()
+        for piece in snapshot.pieces:
+            reader.feed(piece)
+            await asyncio.sleep(0)  # the other nodes' turn
+            if self._closed:
+                return
+        self.state_replaced(reader.state())
+        self._loading = False
+        if not self.paused:
+            self.replica.thaw()
 
     # --- the network's side (Receiver)
 
@@ -146,6 +174,13 @@ class Member:
         applied = apply_entry(self.state, index, entry)
         self._listener.applied(index, applied)
         self._proposer.applied(applied)
+        self.replica.compactor.applied(self.state, len(data))
+
+    def state_replaced(self, state: State) -> None:
+        """A snapshot was installed: tell everybody what is different now."""
+        old, self.state = self.state, state
+        self._listener.state_replaced(old, state)
+        self._proposer.state_replaced(state)
 
     def broke(self, error: Exception) -> None:
         """The replica must not go on: take this node out of use. The cluster has one node less, and every promise."""
@@ -204,7 +239,8 @@ class Member:
         """Go on: what waited is processed before overdue timers."""
         if self.paused:
             self.paused = False
-            self.replica.thaw()
+            if not self._loading:
+                self.replica.thaw()
             if self._endpoint is not None:
                 self._endpoint.resume()
             self._proposer.thaw()
@@ -238,8 +274,8 @@ class Member:
 
     @property
     def log_length(self) -> int:
-        """Entries in the log."""
-        return len(self._journal)
+        """Entries of the log, with those that a snapshot stands for."""
+        return self._journal.last_index
 
     # --- inside
 

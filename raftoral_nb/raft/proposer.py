@@ -11,6 +11,7 @@ from ..model import (
     MAX_ENTRY_BYTES,
     MAX_OUTSTANDING_PROPOSALS,
     Command,
+    Committed,
     NodeId,
     Outcome,
     Proposal,
@@ -18,7 +19,7 @@ from ..model import (
     Rejected,
     Unknown,
 )
-from ..state import Applied
+from ..state import Applied, State, recorded_answer
 from .wire import Refuse, size_of
 
 
@@ -125,16 +126,19 @@ class Proposer:
         for one in applied:
             named = one.proposal.id
             ticket = None if named is None else self._outstanding.pop(named, None)
-            if ticket is None:
-                continue
-            expired = isinstance(one.answer, Rejected) and one.answer.code in ("session_expired", "too_old")
-            if expired and ticket.attempts > 1:
-                # This arrival was refused; an earlier one may have been applied, before its answer was forgotten.
-                ticket.done(Unknown("its answer was forgotten while it was being retried"))
-            elif expired:
-                self._start_again(ticket)
-            else:
-                ticket.done(one.answer)
+            if ticket is not None:
+                self._answered(ticket, one.answer)
+        self._fill()
+
+    def state_replaced(self, state: State) -> None:
+        """Entries were applied that were not shown here: look up what became of the proposals that may have been in them."""
+        for id_, ticket in tuple(self._outstanding.items()):
+            answer = recorded_answer(state, id_)
+            if answer is not None:
+                del self._outstanding[id_]
+                self._answered(ticket, answer)
+        if not self._outstanding and not self._number:
+            self._client = self._renew()  # one that was born before the state was read is older than it need be
         self._fill()
 
     def leader_changed(self) -> None:
@@ -181,6 +185,16 @@ class Proposer:
             ticket.done(_given_up(ticket, "the node has stopped"))
 
     # --- inside
+
+    def _answered(self, ticket: Ticket, answer: Committed | Rejected) -> None:
+        expired = isinstance(answer, Rejected) and answer.code in ("session_expired", "too_old")
+        if expired and ticket.attempts > 1:
+            # This arrival was refused; an earlier one may have been applied, before its answer was forgotten.
+            ticket.done(Unknown("its answer was forgotten while it was being retried"))
+        elif expired:
+            self._start_again(ticket)
+        else:
+            ticket.done(answer)
 
     def _admit(self, ticket: Ticket) -> None:
         self._number += 1

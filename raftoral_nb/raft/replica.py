@@ -19,11 +19,24 @@ from ..model import (
     Proposal,
     Takeover,
 )
+from ..state import State
+from .compaction import Compaction, Compactor
 from .elections import NOW, Elections
 from .guard import Guard
 from .journal import MemoryJournal
-from .library import LEADER, Dice, Raft
-from .wire import AppendEntries, Message, PreVote, PreVoteGranted, batches, encode_entry
+from .library import FOLLOWER, LEADER, Dice, Raft
+from .transfer import Arrival, Transfers
+from .wire import (
+    AppendEntries,
+    Message,
+    NextIndex,
+    PreVote,
+    PreVoteGranted,
+    SnapshotPiece,
+    SnapshotProgress,
+    batches,
+    encode_entry,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +78,10 @@ class ReplicaListener(Protocol):
         """An entry is committed: apply it. Called once per entry and incarnation, in order."""
         ...
 
+    def state_replaced(self, state: State) -> None:
+        """A snapshot was installed: the entries up to its index are in `state`, and will not come through `committed`."""
+        ...
+
     def raft_changed(self) -> None:
         """Role, term, leader or applied index may have changed."""
         ...
@@ -78,7 +95,8 @@ class Replica:
     """Drives one `Raft` behind its `Guard` on an asyncio loop (a real one or one on a virtual clock).
 
     Only a leader's replica hands commands to PySyncObj, so none is queued behind our back. Proposals that wait together
-    go into one entry. Every method must be called on the loop; nothing blocks.
+    go into one entry. Every method must be called on the loop; nothing blocks. If the journal has a snapshot, the replica
+    begins frozen: whoever made it reads the snapshot first, and calls `thaw`.
     """
 
     def __init__(
@@ -92,6 +110,7 @@ class Replica:
         timing: Timing,
         send: Callable[[NodeId, Message], None],
         listener: ReplicaListener,
+        compaction: Compaction,
         guarded: bool = True,
     ) -> None:
         self.node = node
@@ -111,13 +130,24 @@ class Replica:
         self._notice_at = float("inf")
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
-        self._frozen = False
+        self._frozen = journal.snapshot is not None
         self._closed = False
         self._in_tick = False
+        self._arrival: Arrival | None = None
+        self._transfers = Transfers(journal, send)
+        self.compactor = Compactor(
+            journal,
+            compaction,
+            loop=loop,
+            needed_from=self._transfers.needed_from,
+            compacted=self._compacted,
+            broke=listener.broke,
+        )
         self.raft = Raft(
             node,
             self._peers,
             journal=journal,
+            applied=0 if journal.snapshot is None else journal.snapshot.index,
             # The same clock, without the way through the loop: it is read ten times per tick.
             clock=time.monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time,
             dice=dice,
@@ -126,7 +156,7 @@ class Replica:
             apply=listener.committed,
             role_changed=self._on_role_changed,
         )
-        self._guard = Guard(journal, self.raft, enabled=guarded)
+        self._guard = Guard(journal, self.raft, self._transfers, enabled=guarded)
         self._elections = Elections(
             journal,
             self.raft,
@@ -147,6 +177,7 @@ class Replica:
     def disconnected(self, peer: NodeId) -> None:
         """The link to `peer` is gone."""
         self.raft.disconnected(peer)
+        self._transfers.end(peer)
 
     def received(self, peer: NodeId, messages: Iterable[Message]) -> None:
         """Raft messages of `peer` came, in order."""
@@ -177,10 +208,42 @@ class Replica:
             case AppendEntries():
                 self._elections.heard(message)
                 answer = self._elections.outdated(message) or self._guard.deliver(peer, message)
+            case SnapshotPiece():
+                answer = self._take_piece(peer, message)
+            case SnapshotProgress():
+                if self.raft.role == LEADER and message.term == self.raft.term:
+                    self._transfers.progressed(peer, message)
+                return
             case _:
                 answer = self._guard.deliver(peer, message)
         if answer is not None:
             self._send(peer, answer)
+
+    def _take_piece(self, peer: NodeId, message: SnapshotPiece) -> Message | None:
+        raft, journal = self.raft, self._journal
+        if message.term != raft.term or raft.role != FOLLOWER:
+            return None
+        have = message.index <= raft.commit_index or journal.term_at(message.index) == message.last_term
+        if not have:
+            if self._arrival is None or not self._arrival.belongs(peer, message):
+                self._arrival = Arrival(peer, message)
+            self._arrival.take(message)
+            if not self._arrival.whole:
+                return SnapshotProgress(message.term, message.index, self._arrival.expected)
+            snapshot, state = self._arrival.taken()
+            self.compactor.cancel()
+            journal.install(snapshot)
+            raft.skip_to(snapshot.index)
+            self._listener.state_replaced(state)
+        self._arrival = None
+        return NextIndex(term=message.term, next_index=message.index + 1, success=True, reset=False)
+
+    def _compacted(self) -> None:
+        """The log begins further up: PySyncObj must not look for what lies below."""
+        if self.raft.role == LEADER:
+            for peer in self._peers:
+                if self.raft.next_index(peer) <= self._journal.first_index:
+                    self.raft.set_next_index(peer, self._journal.first_index + 1)
 
     def submit(self, proposals: Iterable[Proposal]) -> bool:
         """Take proposals for the next entry. False, and nothing taken, unless this replica leads."""
@@ -216,6 +279,9 @@ class Replica:
             self._closed = True
             self._disarm()
             self._waiting.clear()
+            self._arrival = None
+            self._transfers.clear()
+            self.compactor.cancel()
             self.raft.destroy()
 
     # --- what it is
@@ -300,6 +366,7 @@ class Replica:
             return
         self._notice_at = float("inf")
         self._waiting.clear()
+        self._transfers.clear()
         # PySyncObj leaves a deposed leader with a deadline long past: it would campaign at once against its successor.
         if raft.election_deadline < self._loop.time():
             raft.election_deadline = self._loop.time() + raft.draw_timeout()
@@ -337,7 +404,7 @@ class Replica:
         self.raft.append(encode_entry(Entry(batch)))
 
     def _outgoing(self, peer: NodeId, message: dict[str, Any]) -> None:
-        translated = self._guard.outgoing(message)
+        translated = self._guard.outgoing(peer, message)
         if isinstance(translated, AppendEntries):
             self._sent_commit = translated.commit_index
             self._notice_at = float("inf")

@@ -118,6 +118,25 @@ class Outdated(msgspec.Struct, frozen=True, tag=10, array_like=True, forbid_unkn
     term: Natural
 
 
+class SnapshotPiece(msgspec.Struct, frozen=True, tag=11, array_like=True, forbid_unknown_fields=True):
+    """Piece `number` (from 0) of the leader's snapshot of the log up to `index`, whose entry there has `last_term`."""
+
+    term: Natural
+    index: Natural
+    last_term: Natural
+    number: Natural
+    final: bool
+    data: bytes
+
+
+class SnapshotProgress(msgspec.Struct, frozen=True, tag=12, array_like=True, forbid_unknown_fields=True):
+    """The answer to a `SnapshotPiece`: the receiver waits for piece `expected`. The final one is answered by a `NextIndex`."""
+
+    term: Natural
+    index: Natural
+    expected: Natural
+
+
 Message = (
     RequestVote
     | ResponseVote
@@ -129,6 +148,8 @@ Message = (
     | PreVote
     | PreVoteGranted
     | Outdated
+    | SnapshotPiece
+    | SnapshotProgress
 )
 
 _encoder = msgspec.msgpack.Encoder()

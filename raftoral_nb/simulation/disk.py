@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..model import NodeId
-from ..raft.journal import MemoryJournal
+from ..raft.journal import MemoryJournal, Snapshot
 from .dice import SeededDice
 
 
@@ -144,6 +144,24 @@ class DiskJournal(MemoryJournal):
         self._disk.write("setCurrentTerm", term, votedForNodeId)
         self._disk.sync()
 
+    def keep(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot; it is safe when this returns."""
+        super().keep(snapshot)
+        self._disk.write("keep", snapshot)
+        self._disk.sync()
+
+    def compact(self, first: int) -> None:
+        """Drop entries that the snapshot stands for."""
+        super().compact(first)
+        self._disk.write("compact", first)
+        self._disk.sync()
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Replace the log by a snapshot, wholly or, when the node crashes in it, not at all."""
+        super().install(snapshot)
+        self._disk.write("install", snapshot)
+        self._disk.sync()
+
 
 class WholeJournal(MemoryJournal):
     """The memory journal as the cluster keeps it: an operation happens wholly or, when the node crashes in it, not at all."""
@@ -182,6 +200,24 @@ class WholeJournal(MemoryJournal):
         """Remember term and vote."""
         self._operation()
         super().setCurrentTerm(term, votedForNodeId)
+        self._operation()
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot."""
+        self._operation()
+        super().keep(snapshot)
+        self._operation()
+
+    def compact(self, first: int) -> None:
+        """Drop entries that the snapshot stands for."""
+        self._operation()
+        super().compact(first)
+        self._operation()
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Replace the log by a snapshot."""
+        self._operation()
+        super().install(snapshot)
         self._operation()
 
 

@@ -31,7 +31,7 @@ from ..model import (
 )
 from ..raft.journal import MemoryJournal
 from ..state import Applied
-from ..workflow.handover import RunStarted, StepRecorded
+from ..workflow.handover import RunStarted, StepRecorded, StepsRecorded
 
 if TYPE_CHECKING:
     from ..workflow.handover import HandedOver
@@ -161,7 +161,11 @@ class Checker:
             self.committed[index] = (term, data)
             self._committed_in[index] = node.member.replica.raft.term
             self.last_committed = max(self.last_committed, index)
-            holders = [number for number, journal in self.journals.items() if journal.term_at(index) == term]
+            holders = [
+                number
+                for number, journal in self.journals.items()
+                if journal.term_at(index) == term or index < journal.first_index
+            ]
             if 2 * len(holders) <= len(self.journals):
                 self.violated(
                     "what is committed is held by a majority",
@@ -262,6 +266,22 @@ class Checker:
                 "a run ends once", f"step {step.step_id!r} of run {run_id!r} was recorded after its end", place
             )
 
+    def installed(self, node: SimulatedNode) -> None:
+        """A node's state was replaced by what a snapshot held: of entries that are committed, and no other history."""
+        snapshot = node.journal.snapshot
+        index = node.member.state.index
+        if snapshot is None or snapshot.index != index:
+            self.violated("a snapshot is of its index", f"node {node.number} read a state of entry {index}")
+            return
+        known = self.committed.get(index)
+        if known is None or known[0] != snapshot.term:
+            self.violated(
+                "applied sequences are prefixes of one another",
+                f"node {node.number} read a snapshot of entry {index} of term {snapshot.term}, others applied there "
+                f"{'nothing' if known is None else f'one of term {known[0]}'}",
+                index,
+            )
+
     # --- execution
 
     def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
@@ -287,6 +307,8 @@ class Checker:
                         )
                     counts[run_id] = position + 1
                     node.records_handed_over += 1
+                case StepsRecorded(run_id=run_id, steps=steps):
+                    self.handed_over(node, [StepRecorded(run_id, step) for step in steps])
                 case _:
                     pass
 

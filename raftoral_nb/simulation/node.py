@@ -15,6 +15,7 @@ import anyio
 from ..errors import ClusterError
 from ..incarnation import Incarnation
 from ..model import ClusterEvent, NodeId, OutputLine
+from ..raft.compaction import Compaction
 from ..raft.network import Network
 from ..raft.replica import Timing
 from ..state import Applied
@@ -38,6 +39,10 @@ class NodeHost(Protocol):
 
     def applied(self, node: SimulatedNode, index: int, applied: Sequence[Applied]) -> None:
         """It applied an entry."""
+        ...
+
+    def state_replaced(self, node: SimulatedNode) -> None:
+        """It read a snapshot."""
         ...
 
     def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
@@ -190,6 +195,7 @@ class SimulatedNode:
         guarded: bool,
         step_seconds: Callable[[NodeId, str], float],
         proposal_seconds: float,
+        compaction: Compaction,
     ) -> None:
         self.number = number
         self.gone = False
@@ -222,6 +228,7 @@ class SimulatedNode:
             clock=loop.time,
             wall_clock=lambda: START_OF_TIME + loop.time(),
             proposal_seconds=proposal_seconds,
+            compaction=compaction,
         )
         self.member = self.incarnation.member
         self.executor = self.incarnation.executor
@@ -257,12 +264,11 @@ class SimulatedNode:
         """Begin: the thread, then the network."""
         self.thread.post(self.incarnation._start_executor)
         coroutine = self.member.join(network)
-        # Nothing in it waits, so it needs no task of its own.
-        try:
-            coroutine.send(None)
-        except StopIteration:
-            return
-        raise ClusterError("joining the simulated network had to wait")
+        # Nothing in it waits for anything but other nodes' turns, so it needs no task of its own.
+        with contextlib.suppress(StopIteration):
+            while coroutine.send(None) is None:
+                pass
+            raise ClusterError("joining the simulated network had to wait")
 
     def end(self) -> None:
         """The process is gone, wherever it was."""
@@ -277,6 +283,10 @@ class SimulatedNode:
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
         """Pass on."""
         self._host.applied(self, index, applied)
+
+    def state_replaced(self, node: NodeId) -> None:  # noqa: ARG002 - it is this node
+        """Pass on."""
+        self._host.state_replaced(self)
 
     def acting_changed(self, node: NodeId, term: int | None) -> None:  # noqa: ARG002 - it is this node
         """Pass on."""

@@ -20,6 +20,7 @@ from ..model import (
     Outcome,
     RoleChanged,
 )
+from ..raft.compaction import Compaction
 from ..raft.replica import Timing
 from ..state import Applied
 from . import final_checks, workload
@@ -144,6 +145,13 @@ class Simulation:
             election_min=conditions.pace * default.election_min,
             election_max=conditions.pace * default.election_max,
         )
+        dice = SeededDice(seed, "compaction")
+        # From a snapshot every few entries, in many pieces, to hardly any.
+        self._compaction = Compaction(
+            log_bytes=round(1000 * 2.0 ** dice.between(0, 7)),
+            kept_bytes=round(200 * 2.0 ** dice.between(0, 7)),
+            piece_bytes=round(100 * 2.0 ** dice.between(0, 7)),
+        )
         self._incarnations = dict.fromkeys(self.numbers, 0)
         self._attempts: dict[str, int] = {}
         self._values = 0
@@ -208,6 +216,7 @@ class Simulation:
             guarded=self.guarded,
             step_seconds=self._step_seconds,
             proposal_seconds=self.plan.conditions.patience,
+            compaction=self._compaction,
         )
         self.nodes[number] = node
         self.checker.journals[number] = node.journal
@@ -306,6 +315,11 @@ class Simulation:
         """A node's replica broke."""
         self.checker.violated("no replica breaks", f"node {node.number}: {error!r}", node.number)
         self.loop.call_soon(self.end_node, node.number, "broke")
+
+    def state_replaced(self, node: SimulatedNode) -> None:
+        """A node read a snapshot, its own or another's."""
+        self.note(node.number, "snapshot", f"read up to {node.member.state.index}")
+        self.checker.installed(node)
 
     # --- from the clients (workload.World)
 

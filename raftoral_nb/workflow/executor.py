@@ -29,7 +29,7 @@ from ..step_threads import Steps
 from . import definitions, values
 from .context import WorkflowContext
 from .execution import Execution
-from .handover import ActingChanged, HandedOver, RunDropped, RunEnded, RunStarted, StepRecorded
+from .handover import ActingChanged, HandedOver, RunDropped, RunEnded, RunStarted, StepRecorded, StepsRecorded
 from .output import Stream, capturing
 from .watchdog import Watchdog
 
@@ -131,6 +131,9 @@ class Executor:
         match item:
             case StepRecorded(run_id=run_id, step=step):
                 self._executions[run_id].record(step)
+            case StepsRecorded(run_id=run_id, steps=steps):
+                for step in steps:
+                    self._executions[run_id].record(step)
             case RunStarted(run_id=run_id):
                 execution = Execution(item, self)
                 self._executions[run_id] = execution

@@ -26,6 +26,13 @@ class StepRecorded(msgspec.Struct, frozen=True):
     step: Step
 
 
+class StepsRecorded(msgspec.Struct, frozen=True):
+    """Several steps of a run were recorded, in this order (told when a snapshot stands for their entries)."""
+
+    run_id: RunId
+    steps: tuple[Step, ...]
+
+
 class RunEnded(msgspec.Struct, frozen=True):
     """A run's result or failure was recorded."""
 
@@ -46,4 +53,4 @@ class ActingChanged(msgspec.Struct, frozen=True):
     term: int | None
 
 
-HandedOver = RunStarted | StepRecorded | RunEnded | RunDropped | ActingChanged
+HandedOver = RunStarted | StepRecorded | StepsRecorded | RunEnded | RunDropped | ActingChanged

@@ -7,11 +7,12 @@ import random
 from collections.abc import Callable, Sequence
 
 from raftoral_nb.model import Committed, Definition, NodeId, Outcome, Proposal, RegisterWorkflow
+from raftoral_nb.raft.compaction import DEFAULT_COMPACTION, Compaction
 from raftoral_nb.raft.journal import Journals
 from raftoral_nb.raft.member import Member
 from raftoral_nb.raft.memory import MemoryNetwork
 from raftoral_nb.raft.replica import Timing
-from raftoral_nb.state import Applied
+from raftoral_nb.state import Applied, State
 
 
 def registration(number: int, size: int = 10) -> RegisterWorkflow:
@@ -33,6 +34,10 @@ class Watcher:
         self.facts.append(index)
         self._wake()
 
+    def state_replaced(self, old: State, new: State) -> None:
+        self.facts.append(("replaced", old.index, new.index))
+        self._wake()
+
     def acting_changed(self, term: int | None) -> None:
         self.facts.append(("acting", term))
         self._wake()
@@ -48,7 +53,16 @@ class Watcher:
 class Members:
     """Nodes 1 to `count` on a memory network with `latency` seconds per message."""
 
-    def __init__(self, count: int, *, latency: float = 0.01, guarded: bool = True, seed: int = 1) -> None:
+    def __init__(
+        self,
+        count: int,
+        *,
+        latency: float = 0.01,
+        guarded: bool = True,
+        seed: int = 1,
+        compaction: Compaction = DEFAULT_COMPACTION,
+    ) -> None:
+        self._compaction = compaction
         self.loop = asyncio.get_running_loop()
         self.network = MemoryNetwork(self.loop, lambda source, target: latency)
         self.journals = Journals()
@@ -71,6 +85,7 @@ class Members:
                 timing=Timing(),
                 listener=self.watchers[number],
                 guarded=self._guarded,
+                compaction=self._compaction,
             )
             await self.members[number].join(self.network)
 

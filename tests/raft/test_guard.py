@@ -13,10 +13,12 @@ import pytest
 from raftoral_nb.errors import InternalError
 from raftoral_nb.model import NodeId
 from raftoral_nb.raft import library
-from raftoral_nb.raft.journal import MemoryJournal
+from raftoral_nb.raft.compaction import Compaction
+from raftoral_nb.raft.journal import MemoryJournal, Snapshot
 from raftoral_nb.raft.replica import Replica, Timing
 from raftoral_nb.raft.wire import AppendEntries, LogEntry, Message, NextIndex, Outdated, RequestVote, ResponseVote
 from raftoral_nb.simulation.clock import run
+from raftoral_nb.state import State
 
 NO_OP = b"\x01"
 
@@ -24,10 +26,12 @@ NO_OP = b"\x01"
 class Bench:
     """One replica (node 1 of 3) between two peers that this test plays."""
 
-    def __init__(self, *, guarded: bool) -> None:
+    def __init__(self, *, guarded: bool, snapshot: Snapshot | None = None) -> None:
         self.sent: list[tuple[NodeId, Message]] = []
         self.applied: list[int] = []
         self.journal = MemoryJournal()
+        if snapshot is not None:
+            self.journal.install(snapshot)
         self.replica = Replica(
             1,
             (2, 3),
@@ -37,14 +41,20 @@ class Bench:
             timing=Timing(),
             send=lambda peer, message: self.sent.append((peer, message)),
             listener=self,
+            compaction=Compaction(),
             guarded=guarded,
         )
         self.error: Exception | None = None
+        if snapshot is not None:
+            self.replica.thaw()  # as a member does when it has read the snapshot
         self.replica.connected(2)
         self.replica.connected(3)
 
     def committed(self, index: int, data: bytes) -> None:
         self.applied.append(index)
+
+    def state_replaced(self, state: State) -> None:
+        self.applied.append(-state.index)
 
     def raft_changed(self) -> None:
         pass
@@ -287,6 +297,7 @@ def test_a_vote_that_comes_twice_counts_once_with_the_guard_and_twice_without(gu
             timing=Timing(),
             send=lambda peer, message: None,
             listener=listener,
+            compaction=Compaction(),
             guarded=guarded,
         )
         for peer in (2, 3, 4, 5):
@@ -304,10 +315,10 @@ def test_a_vote_that_comes_twice_counts_once_with_the_guard_and_twice_without(gu
 def test_messages_of_pysyncobj_that_are_not_on_our_wire_do_not_leave() -> None:
     def test(bench: Bench) -> None:
         guard = bench.replica._guard
-        assert guard.outgoing({"type": "apply_command", "command": b""}) is None
-        assert guard.outgoing({"type": "apply_command_response", "request_id": 1}) is None
+        assert guard.outgoing(2, {"type": "apply_command", "command": b""}) is None
+        assert guard.outgoing(2, {"type": "apply_command_response", "request_id": 1}) is None
         snapshot = {"type": "append_entries", "term": 1, "commit_index": 1, "serialized": (b"", True, True)}
-        assert guard.outgoing(snapshot) is None
+        assert guard.outgoing(2, snapshot) is None
 
     on_bench(test)
 

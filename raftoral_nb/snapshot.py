@@ -1,0 +1,252 @@
+"""The replicated state as bytes, written and read in pieces, so that nobody's thread is kept for long.
+
+A snapshot stands for the log up to its index. It is a sequence of pieces (bytes), each of which is decoded by itself; a
+piece holds whole records, and each record is one definition, the head of one run, some steps of one run, one session, and
+so on. Fields that `state.State`, `state.Run` and `state.Session` gain are written and read without a change here, as long
+as they stay small; what can grow large has records of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
+
+import msgspec
+
+from .errors import SnapshotError
+from .model import Definition, RunId, Step
+from .state import Run, Session, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FORMAT: Final = 1
+"""Changes whenever what is written cannot be read by earlier versions."""
+
+PIECE_BYTES: Final = 128 * 1024
+"""About how many bytes a piece has. One that holds a single large record (a value, a workflow's code) has as many as that."""
+
+_RECORD_BYTES: Final = 64
+"""Counted for a record beside the values in it (bytes)."""
+
+
+def _written_as(kind: Any) -> Any:
+    # The encoder knows no deque.
+    return list.__class_getitem__(get_args(kind)) if get_origin(kind) is deque else kind
+
+
+def _head_of(struct: type[Any], name: str, without: frozenset[str], **others: Any) -> Any:
+    fields = [(one.name, _written_as(one.type)) for one in msgspec.structs.fields(struct) if one.name not in without]
+    options: dict[str, Any] = {"forbid_unknown_fields": True}
+    return msgspec.defstruct(name, [*others.items(), *fields], **options)
+
+
+_IN_RECORDS_OF_THEIR_OWN: Final = {
+    State: frozenset({"definitions", "runs", "evicted", "sessions"}),
+    Run: frozenset({"definition", "steps", "by_id"}),
+}
+_StateHead: Final = _head_of(State, "_StateHead", _IN_RECORDS_OF_THEIR_OWN[State])
+_RunHead: Final = _head_of(Run, "_RunHead", _IN_RECORDS_OF_THEIR_OWN[Run], code=int)
+
+
+class _Names(msgspec.Struct):
+    """Which entry of the definitions' table has which name now."""
+
+    registered: list[tuple[str, int, int]]
+
+
+_KINDS: Final[tuple[Any, ...]] = (
+    tuple[int, _StateHead],  # type: ignore[valid-type]  # 0: format, the state's head
+    Definition,  # 1: an entry of the table of definitions
+    _Names,  # 2
+    _RunHead,  # 3: a run begins
+    list[Step],  # 4: steps of the run that began last
+    list[RunId],  # 5: evicted runs
+    tuple[str, Session],  # 6
+    int,  # 7: how many records there were before this one: the end
+)
+_HEAD, _DEFINITION, _NAMES, _RUN, _STEPS, _EVICTED, _SESSION, _END = range(len(_KINDS))
+
+_encoder = msgspec.msgpack.Encoder()
+_piece_decoder: msgspec.msgpack.Decoder[list[tuple[int, msgspec.Raw]]] = msgspec.msgpack.Decoder(
+    list[tuple[int, msgspec.Raw]]
+)
+_decoders: Final = tuple(msgspec.msgpack.Decoder(kind) for kind in _KINDS)
+
+# --- Writing ----------------------------------------------------------------------------------------------------------
+
+
+class Frozen:
+    """A state as it is at one moment, while the state itself goes on: `pieces()` writes it later, bit by bit.
+
+    Taking it copies no values and no steps, only lists of what there is: about a millisecond for a thousand runs. That is
+    enough because steps, definitions and answers never change, and a run's steps are only added to.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.index = state.index
+        self._head = _StateHead(**_fields(state, _IN_RECORDS_OF_THEIR_OWN[State]))
+        self._registered = list(state.definitions.values())
+        self._runs = [
+            (_fields(run, _IN_RECORDS_OF_THEIR_OWN[Run]), run.definition, run.steps, len(run.steps))
+            for run in state.runs.values()
+        ]
+        self._evicted = list(state.evicted)
+        self._sessions = [
+            (client, Session(**_fields(session, frozenset()))) for client, session in state.sessions.items()
+        ]
+
+    def pieces(self, size: int = PIECE_BYTES) -> Iterator[bytes]:
+        """The snapshot in pieces of about `size` bytes (at least one). To be gone through once."""
+        piece: list[tuple[int, Any]] = []
+        total = count = 0
+        for kind, record, weight in self._records(size):
+            if piece and total + weight > size:
+                yield _encoder.encode(piece)
+                piece, total = [], 0
+            piece.append((kind, record))
+            total += weight
+            count += 1
+        piece.append((_END, count))
+        yield _encoder.encode(piece)
+
+    def _records(self, size: int) -> Iterator[tuple[int, Any, int]]:
+        """Every record with its kind and about how many bytes it takes."""
+        yield _HEAD, (FORMAT, self._head), _RECORD_BYTES + sum(map(len, self._head.finished))
+        # Runs hold definitions that were replaced since; each is written once, and known by its place.
+        table: dict[int, int] = {}
+        used = (definition for _, definition, _, _ in self._runs)
+        for definition in itertools.chain(self._registered, used):
+            if id(definition) not in table:
+                table[id(definition)] = len(table)
+                yield _DEFINITION, definition, _RECORD_BYTES + len(definition.code) + _texts(definition)
+        names = [(one.workflow, one.version, table[id(one)]) for one in self._registered]
+        yield _NAMES, _Names(names), _RECORD_BYTES * (len(names) + 1)
+        for head, definition, steps, count in self._runs:
+            yield _RUN, _RunHead(code=table[id(definition)], **head), _weight_of_head(head)
+            yield from _slices(_STEPS, itertools.islice(steps, count), _weight_of_step, size)
+        yield from _slices(_EVICTED, self._evicted, len, size)
+        for client, session in self._sessions:
+            yield _SESSION, (client, session), _RECORD_BYTES * (len(session.answers) + 1)
+
+
+def _fields(struct: Any, without: frozenset[str]) -> dict[str, Any]:
+    """A struct's fields, those that hold something that changes in place as copies."""
+    found = {}
+    for name in struct.__struct_fields__:
+        if name not in without:
+            value = getattr(struct, name)
+            if isinstance(value, deque):
+                value = list(value)
+            elif isinstance(value, dict | list):
+                value = value.copy()
+            found[name] = value
+    return found
+
+
+def _slices(kind: int, items: Any, weight: Any, size: int) -> Iterator[tuple[int, list[Any], int]]:
+    found: list[Any] = []
+    total = 0
+    for item in items:
+        one = weight(item) + _RECORD_BYTES
+        if found and total + one > size:
+            yield kind, found, total
+            found, total = [], 0
+        found.append(item)
+        total += one
+    if found:
+        yield kind, found, total
+
+
+def _weight_of_step(step: Step) -> int:
+    failure = step.failure
+    if failure is not None:
+        return len(failure.message) + len(failure.traceback) + len(failure.exception or b"")
+    return len(step.value or b"") + len(step.step_id)
+
+
+def _weight_of_head(head: dict[str, Any]) -> int:
+    return _RECORD_BYTES + sum(len(value) for value in head.values() if isinstance(value, bytes | str))
+
+
+def _texts(definition: Definition) -> int:
+    return sum(map(len, definition.sources.values()))
+
+
+# --- Reading ----------------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Builds a state from the pieces of a snapshot, one `feed` after another."""
+
+    def __init__(self) -> None:
+        self._state: State | None = None
+        self._definitions: list[Definition] = []
+        self._run: Run | None = None
+        self._records = 0
+        self._whole = False
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next piece. Raises `SnapshotError` for one that is damaged, out of place or of another version."""
+        try:
+            records = _piece_decoder.decode(piece)
+            for kind, record in records:
+                self._take(kind, record)
+        except (ValueError, TypeError, IndexError, OverflowError, RecursionError, AssertionError) as error:
+            raise SnapshotError(f"the snapshot cannot be read from record {self._records} on: {error}") from error
+
+    def state(self) -> State:
+        """What was read. Raises `SnapshotError` if pieces are missing."""
+        if self._state is None or not self._whole:
+            raise SnapshotError(f"the snapshot is not complete: it breaks off after record {self._records}")
+        return self._state
+
+    def _take(self, kind: int, record: msgspec.Raw) -> None:
+        if self._whole:
+            raise ValueError("there is more behind its end")
+        if self._state is None and kind != _HEAD:
+            raise ValueError("it does not begin with a head")
+        if kind == _HEAD:
+            self._begin(record)
+            return
+        state = self._state
+        assert state is not None
+        value: Any = _decoders[kind].decode(record) if 0 <= kind < len(_decoders) else None
+        match kind:
+            case 1:
+                self._definitions.append(value)
+            case 2:
+                for workflow, version, place in value.registered:
+                    state.definitions[workflow, version] = self._definitions[place]
+            case 3:
+                fields = {name: getattr(value, name) for name in value.__struct_fields__ if name != "code"}
+                self._run = Run(definition=self._definitions[value.code], **fields)
+                state.runs[self._run.run_id] = self._run
+            case 4:
+                assert self._run is not None
+                self._run.steps.extend(value)
+                self._run.by_id.update((step.step_id, step) for step in value)
+            case 5:
+                state.evicted.update(OrderedDict.fromkeys(value))
+            case 6:
+                state.sessions[value[0]] = value[1]
+            case 7:
+                if value != self._records:
+                    raise ValueError(f"it should have {value} records")
+                self._whole = True
+            case _:
+                raise ValueError(f"a record of kind {kind}")
+        self._records += 1
+
+    def _begin(self, record: msgspec.Raw) -> None:
+        if self._state is not None:
+            raise ValueError("a second head")
+        found = msgspec.msgpack.decode(record, type=tuple[int, msgspec.Raw])
+        if found[0] != FORMAT:
+            raise SnapshotError(f"the snapshot has format {found[0]}, this version reads format {FORMAT}")
+        _, head = _decoders[_HEAD].decode(record)
+        fields = {name: getattr(head, name) for name in head.__struct_fields__}
+        fields["finished"] = deque(head.finished)
+        self._state = State(**fields)
+        self._records += 1
