@@ -95,7 +95,8 @@ class ClockView:
     def time(self) -> float:
         """The time on this clock, in seconds."""
         now = self._start + (self._loop_time() - self._base) * self._rate
-        return max(self._floor, now)
+        floor = self._floor
+        return now if now > floor else floor  # noqa: FURB136 - `max` takes three times as long; this is asked very often
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any, Final
 
 DEFAULT_SEEDS: Final = 100
@@ -41,6 +39,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mutant", default=None, metavar="NAME", help="take one safeguard out of the engine; `list` shows them"
     )
+    parser.add_argument(
+        "--jobs",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="worker processes (default: 1); the seeds' results are the same, and come in the same order",
+    )
     parser.add_argument("--trace", action="store_true", help="print the history of the one seed given with --seed")
     parser.add_argument("--shrink", action="store_true", help="leave out faults of a failing seed while it still fails")
 
@@ -51,7 +56,7 @@ def _count(text: str) -> int:
     except ValueError:
         count = 0
     if count < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seeds; try {DEFAULT_SEEDS}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return count
 
 
@@ -72,8 +77,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.trace and arguments.seed is None:
         print("--trace shows one seed: give it with --seed", file=sys.stderr)
         return 2
+    if arguments.seed is None:
+        return _many(arguments)
     with contextlib.nullcontext() if arguments.mutant is None else mutants.without(arguments.mutant):
-        return _one(arguments) if arguments.seed is not None else _many(arguments)
+        return _one(arguments)
 
 
 def _one(arguments: argparse.Namespace) -> int:
@@ -98,35 +105,26 @@ def _one(arguments: argparse.Namespace) -> int:
 
 
 def _many(arguments: argparse.Namespace) -> int:
-    from . import faults, report
-    from .run import simulate
+    from . import faults, many, mutants, report
     from .shrink import shrink
 
     tally = report.Tally()
     began = time.monotonic()
     count = arguments.seeds or DEFAULT_SEEDS
-    with rarely_collecting(), contextlib.suppress(KeyboardInterrupt):
-        for seed in range(arguments.start, arguments.start + count):
-            result = simulate(
-                seed, nodes=arguments.nodes, schedule=arguments.schedule, guarded=not arguments.without_guard
-            )
-            tally.add(result)
-            if result.violations:
-                print(report.violations(result), flush=True)
-                if arguments.shrink:
-                    print(faults.described(shrink(result).plan.faults))
+    choice = many.Choice(arguments.nodes, arguments.schedule, not arguments.without_guard, arguments.mutant)
+    seeds = range(arguments.start, arguments.start + count)
+    with contextlib.closing(many.results(seeds, choice, jobs=arguments.jobs)) as found:
+        try:
+            for result in found:
+                tally.add(result)
+                if result.violations:
+                    print(report.violations(result), flush=True)
+                    if arguments.shrink:
+                        with contextlib.nullcontext() if choice.mutant is None else mutants.without(choice.mutant):
+                            print(faults.described(shrink(result).plan.faults))
+        except KeyboardInterrupt:
+            print(f"interrupted after {tally.seeds} of {count} seeds")
     took = time.monotonic() - began
     print(tally)
     print(f"{took:.0f} s of real time, {tally.seeds / max(took, 0.001):.1f} seeds a second")
     return 1 if tally.failed else 0
-
-
-@contextlib.contextmanager
-def rarely_collecting() -> Iterator[None]:
-    """Look for cyclic garbage less often: a simulation makes many objects that live until its end."""
-    before = gc.get_threshold()
-    gc.set_threshold(200_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)

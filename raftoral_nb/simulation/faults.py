@@ -66,6 +66,8 @@ class Conditions(msgspec.Struct, frozen=True):
     """The longest delay of a call from one of a node's threads to the other."""
     pace: float = 1.0
     """How many times longer than by default heartbeats and elections take."""
+    beat: float = 1.0
+    """How many times longer than that heartbeats take."""
     patience: float = 30.0
     """After how long a node proposes a record again that was neither committed nor refused."""
 
@@ -124,7 +126,10 @@ SCHEDULES: Final[dict[str, Recipe]] = {
 }
 """The schedules by name. A seed without a name gets one of them by turns."""
 
-FAULT_SECONDS: Final = 52.0
+SLOWEST_BEAT: Final = 1.6
+"""Any slower, and an election would take no longer than three heartbeats (see `raft.replica.Timing`)."""
+
+FAULT_SECONDS: Final = 49.0
 """Faults begin within so many seconds; then everything is healed."""
 
 
@@ -141,7 +146,8 @@ def plan(seed: int, *, nodes: int | None = None, schedule: str | None = None) ->
         slowest=dice.between(*recipe.slowest),
         clock_spread=recipe.clock_spread * dice.random(),
         lag=recipe.lag * dice.random(),
-        pace=1.0 if recipe.nodes is not None or dice.happens(0.4) else 2.0,
+        pace=1.0 if recipe.nodes is not None or dice.happens(0.35) else 2.0,
+        beat=1.0 if dice.happens(0.2) else SLOWEST_BEAT,
         patience=30.0 if dice.happens(0.5) else dice.between(0.05, 0.6),
     )
     faults = _stale_answers(dice, count) if name == "stale answers" else _faults(dice, recipe, count)

@@ -105,7 +105,7 @@ def _trace(result: Result) -> Iterable[str]:
     yield (
         f"messages take {1000 * conditions.quickest:.1f} to {1000 * conditions.slowest:.1f} ms, clocks are up to "
         f"{100 * conditions.clock_spread:.1f} % off, calls between threads take up to {1000 * conditions.lag:.1f} ms, "
-        f"heartbeats and elections take {conditions.pace:g} times the default, records are proposed again after "
+        f"elections take {conditions.pace:g} times the default, heartbeats {conditions.pace * conditions.beat:g} times, records are proposed again after "
         f"{conditions.patience:.3g} s"
     )
     yield f"{len(planned.faults)} faults planned:"

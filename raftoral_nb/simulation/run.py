@@ -141,7 +141,7 @@ class Simulation:
         self._rates = {number: 1.0 + conditions.clock_spread * dice.between(-1, 1) for number in self.numbers}
         default = Timing()
         self._timing = Timing(
-            heartbeat=conditions.pace * default.heartbeat,
+            heartbeat=conditions.pace * conditions.beat * default.heartbeat,
             election_min=conditions.pace * default.election_min,
             election_max=conditions.pace * default.election_max,
         )

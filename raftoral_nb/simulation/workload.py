@@ -116,7 +116,7 @@ EVERYTHING: Final = "everything"
 REGISTERS: Final = ("register-a", "register-b")
 ASK_SECONDS: Final = 6.0
 """The longest that a client waits for an answer; mostly it is much less patient."""
-THINK_SECONDS: Final = 2.0
+THINK_SECONDS: Final = 2.2
 """Mean time between an answer and the next request of a client; mostly it is much shorter, sometimes much longer."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from raftoral_nb.simulation.command import rarely_collecting
+from raftoral_nb.simulation.many import rarely_collecting
 
 
 @pytest.fixture(autouse=True)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import msgspec
 import pytest
 
 from raftoral_nb.cli import main
 from raftoral_nb.raft.journal import MemoryJournal
+from raftoral_nb.simulation import many
 from raftoral_nb.simulation.clock import run
 from raftoral_nb.simulation.clock_view import ClockView
 from raftoral_nb.simulation.dice import SeededDice
 from raftoral_nb.simulation.disk import DiskStore, PowerCut
 from raftoral_nb.simulation.faults import Fault, plan
 from raftoral_nb.simulation.node import SimulatedThread
+from raftoral_nb.simulation.run import Result
 from raftoral_nb.simulation.shrink import shrunk
 
 
@@ -129,6 +132,29 @@ def test_the_command_prints_a_table_and_succeeds_when_nothing_is_violated(capsys
     assert "seeds with violations" in out
     assert "commands acknowledged" in out
     assert "disk crash" in out
+
+
+def test_several_workers_give_the_same_results_in_the_same_order_as_one() -> None:
+    choice = many.Choice(nodes=3, schedule="resets", mutant="entries sent whole")
+    alone = list(many.results(range(3), choice))
+    together = list(many.results(range(3), choice, jobs=2))
+    assert [msgspec.structs.replace(result, history=()) for result in alone] == together
+    assert any(result.violations for result in together)
+
+
+def test_an_interrupt_prints_what_was_done_so_far(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(seeds: Sequence[int], choice: many.Choice, *, jobs: int) -> Iterator[Result]:
+        yield from original(seeds[:1], choice, jobs=jobs)
+        raise KeyboardInterrupt
+
+    original = many.results
+    monkeypatch.setattr(many, "results", interrupted)
+    assert main(["simulate", "--seeds", "1000"]) == 0
+    out = capsys.readouterr().out
+    assert "interrupted after 1 of 1000 seeds" in out
+    assert "commands acknowledged" in out
 
 
 def test_the_command_traces_one_seed(capsys: pytest.CaptureFixture[str]) -> None:
