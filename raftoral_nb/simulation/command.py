@@ -29,7 +29,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--start", type=int, default=0, metavar="S", help="the first seed (default: 0)")
     parser.add_argument("--seed", type=int, default=None, metavar="S", help="this one seed")
-    parser.add_argument("--nodes", type=int, choices=(3, 5), default=None, help="how many nodes (default: both, mixed)")
+    parser.add_argument(
+        "--nodes", type=int, choices=(2, 3, 4, 5), default=None, help="how many nodes (default: all, mixed)"
+    )
     parser.add_argument(
         "--schedule", default=None, metavar="NAME", help="one kind of faults (default: all by turns); `list` shows them"
     )

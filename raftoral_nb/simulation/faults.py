@@ -79,6 +79,8 @@ class Plan(msgspec.Struct, frozen=True):
     nodes: int
     conditions: Conditions
     faults: tuple[Fault, ...]
+    lost: tuple[NodeId, ...] = ()
+    """Who never comes back after the healing: whoever is down then, and if those are fewer, the first of these."""
 
 
 Weights = Mapping[str, float]
@@ -96,6 +98,8 @@ class Recipe(msgspec.Struct, frozen=True):
     lag: float = 0.0
     nodes: int | None = None
     """How many nodes it needs; most do with any number."""
+    loses: float = 0.35
+    """How often a minority stays down after the healing."""
 
 
 ALL: Final[Weights] = {
@@ -122,6 +126,7 @@ SCHEDULES: Final[dict[str, Recipe]] = {
     "resets": Recipe({"reset": 8, "slow link": 2, "isolation": 1, "kill": 1}, 1.2, slowest=(0.02, 0.1)),
     "leaders": Recipe({"kill": 3, "isolation": 3, "pause": 3, "disk crash": 2}, 2.2, slowest=(0.01, 0.08), lag=0.01),
     "stale answers": Recipe({"slow link": 1, "partition": 1, "isolation": 1}, 1.6, slowest=(0.005, 0.02), nodes=5),
+    "elections": Recipe({"isolation": 1, "disk crash": 1}, 1.6, slowest=(0.005, 0.03), loses=1.0),
     "mixed": Recipe(dict(ALL), 1.8, slowest=(0.01, 0.15), clock_spread=0.1, lag=0.02),
 }
 """The schedules by name. A seed without a name gets one of them by turns."""
@@ -133,14 +138,20 @@ FAULT_SECONDS: Final = 49.0
 """Faults begin within so many seconds; then everything is healed."""
 
 
+SIZES: Final = (3, 5, 3, 3, 5, 3, 4, 3, 2, 5, 3, 4)
+"""How many nodes a seed has, drawn with equal chances."""
+
+
 def plan(seed: int, *, nodes: int | None = None, schedule: str | None = None) -> Plan:
-    """What happens under a seed. Unless they are given, a seed has its own schedule and 3 nodes (two thirds) or 5."""
+    """What happens under a seed. Unless they are given, a seed has its own schedule and number of nodes (`SIZES`).
+
+    Giving a seed the schedule and the nodes that it has anyway changes nothing.
+    """
     names = tuple(SCHEDULES)
     name = schedule if schedule is not None else names[seed % len(names)]
-    dice = SeededDice(seed, "plan", name, nodes or 0)
     recipe = SCHEDULES[name]
-    drawn = 5 if dice.happens(1 / 3) else 3
-    count = nodes if nodes is not None else recipe.nodes or drawn
+    count = nodes or recipe.nodes or SeededDice(seed, "size", name).pick(SIZES)
+    dice = SeededDice(seed, "plan", name, count)
     conditions = Conditions(
         quickest=0.0005 + 0.002 * dice.random(),
         slowest=dice.between(*recipe.slowest),
@@ -150,8 +161,12 @@ def plan(seed: int, *, nodes: int | None = None, schedule: str | None = None) ->
         beat=1.0 if dice.happens(0.2) else SLOWEST_BEAT,
         patience=30.0 if dice.happens(0.5) else dice.between(0.05, 0.6),
     )
-    faults = _stale_answers(dice, count) if name == "stale answers" else _faults(dice, recipe, count)
-    return Plan(name, count, conditions, tuple(faults))
+    faults = _SPECIAL[name](dice, count) if name in _SPECIAL else _faults(dice, recipe, count)
+    lost: tuple[NodeId, ...] = ()
+    minority = (count - 1) // 2
+    if minority and dice.happens(recipe.loses):
+        lost = dice.some(range(1, count + 1), minority if dice.happens(0.8) else 1 + dice.below(minority))
+    return Plan(name, count, conditions, tuple(faults), lost)
 
 
 def _faults(dice: SeededDice, recipe: Recipe, count: int) -> list[Fault]:
@@ -193,6 +208,36 @@ def _stale_answers(dice: SeededDice, count: int) -> list[Fault]:
         ]
         at += dice.between(3.5, 5.0)
     return faults
+
+
+def _elections(dice: SeededDice, count: int) -> list[Fault]:
+    """Candidates that die as they are elected, while who led before is cut off with a tail that nobody else has.
+
+    The last one does not come back. Then one node has the best log and another the highest term, and neither can be
+    elected if each waits for the other.
+    """
+    faults: list[Fault] = []
+    at = 2.0
+    last = FAULT_SECONDS - 1.5
+    while at <= last:
+        final = at == last
+        alone = 3.0 if final else dice.between(1.0, 2.5)
+        down = 60.0 if final else dice.between(0.3, 2.5)
+        candidates = dice.some(range(1, count + 1), 1 + dice.below(max(1, (count - 1) // 2)))
+        faults += [
+            Fault(round(at, 3), "isolation", (LEADER,), round(alone, 3)),
+            Fault(round(at + 0.01, 3), "burst", (LEADER,), 0.0, 1 + dice.below(8)),
+            *(
+                Fault(round(at + 0.15, 3), "disk crash", (candidate,), round(down, 3), 1 + dice.below(6))
+                for candidate in candidates
+            ),
+        ]
+        at = last if not final and at > last - 5.0 else at + dice.between(2.5, 5.0)
+    return faults
+
+
+_SPECIAL: Final = {"stale answers": _stale_answers, "elections": _elections}
+"""Schedules that are more than faults drawn one by one."""
 
 
 def _someone(dice: SeededDice, count: int) -> NodeId:

@@ -53,11 +53,17 @@ class Faulty:
             loop.call_at(begin + fault.at, self._befall, fault)
 
     def heal(self) -> None:
-        """End every fault now; there are no more."""
+        """End every fault now; there are no more. Who is lost (`Plan.lost`) stays down."""
         self._healed = True
         self._restart_after.clear()
         simulation = self._simulation
         simulation.note(0, "healed", "")
+        lost = simulation.plan.lost
+        down = [number for number in simulation.numbers if number not in simulation.nodes]
+        # Whoever is down first: it may have died at a moment that is hard to hit.
+        simulation.lost = frozenset([*down, *(number for number in lost if number not in down)][: len(lost)])
+        for number in sorted(simulation.lost):
+            simulation.end_node(number, "lost for good")
         for store in simulation.stores.values():
             store.crash_after(0)
         for timer, end in list(self._ends.values()):
@@ -66,6 +72,8 @@ class Faulty:
         self._ends.clear()
         self._network.heal_all()
         for number in simulation.numbers:
+            if number in simulation.lost:
+                continue
             simulation.start_node(number)
             simulation.nodes[number].clock.set_rate(1.0)
 

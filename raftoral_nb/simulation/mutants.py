@@ -17,10 +17,11 @@ from ..errors import InternalError
 from ..incarnation import Incarnation
 from ..model import CheckpointSet, CommandRefused, NodeId, SetCheckpoint
 from ..raft import guard, library
+from ..raft.elections import Elections
 from ..raft.guard import Guard, Verdict
 from ..raft.library import LEADER
 from ..raft.member import Member
-from ..raft.wire import AppendEntries, NextIndex, ResponseVote
+from ..raft.wire import AppendEntries, NextIndex, PreVote, ResponseVote
 from ..workflow.executor import Executor
 from ..workflow.handover import ActingChanged
 from . import disk
@@ -153,6 +154,16 @@ def _votes_counted() -> list[Patch]:
     return [(Guard, "_response_vote", response_vote)]
 
 
+def _past_terms_unanswered() -> list[Patch]:
+    original = Elections.asked
+
+    def asked(self: Elections, peer: NodeId, message: PreVote) -> None:
+        if message.term > self._raft.term:
+            original(self, peer, message)
+
+    return [(Elections, "asked", asked)]
+
+
 def _vote_forgotten() -> list[Patch]:
     def forgetful(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def open_store(self: Any) -> Any:
@@ -222,6 +233,12 @@ MUTANTS: Final[dict[str, Mutant]] = {
         ),
         Mutant("resets go back only", "a conflicting tail is never repaired", _resets_anywhere),
         Mutant("one vote per voter", "votes are counted, not voters", _votes_counted),
+        Mutant(
+            "past terms answered",
+            "one node has the best log, another the highest term, and neither can be elected",
+            _past_terms_unanswered,
+            schedule="elections",
+        ),
         Mutant("vote kept", "a node that restarts has forgotten its vote", _vote_forgotten),
         Mutant(
             "checksum of a stored record",

@@ -18,6 +18,7 @@ class Tally:
         self.acknowledged = 0
         self.runs = 0
         self.leaders = 0
+        self.with_losses = 0
         self.lost_records = 0
         self.torn_records = 0
         self.slowest_recovery = 0.0
@@ -32,6 +33,7 @@ class Tally:
         self.acknowledged += result.acknowledged
         self.runs += result.runs
         self.leaders += result.leaders
+        self.with_losses += bool(result.plan.lost)
         self.lost_records += result.lost_records
         self.torn_records += result.torn_records
         self.slowest_recovery = max(self.slowest_recovery, result.recovery)
@@ -61,6 +63,7 @@ class Tally:
             ("longest recovery", f"{self.slowest_recovery:.1f} s", "after everything was healed"),
             ("faults", f"{total:,}", f"{total / count:.0f} a seed"),
             *((f"  {kind}", f"{number:,}", "") for kind, number in self.faults.items()),
+            ("seeds that lose a minority", f"{self.with_losses:,}", "for good"),
             ("unsynced records lost, torn", f"{self.lost_records:,}, {self.torn_records:,}", ""),
             *(
                 (
@@ -108,6 +111,8 @@ def _trace(result: Result) -> Iterable[str]:
         f"elections take {conditions.pace:g} times the default, heartbeats {conditions.pace * conditions.beat:g} times, records are proposed again after "
         f"{conditions.patience:.3g} s"
     )
+    if planned.lost:
+        yield f"{len(planned.lost)} of the nodes stay down after the healing"
     yield f"{len(planned.faults)} faults planned:"
     yield described(planned.faults)
     yield "what happened (virtual seconds, node, what):"

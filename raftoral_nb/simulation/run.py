@@ -125,6 +125,7 @@ class Simulation:
         self.guarded = guarded
         self.numbers = tuple(range(1, planned.nodes + 1))
         self.nodes: dict[NodeId, SimulatedNode] = {}
+        self.lost: frozenset[NodeId] = frozenset()
         self.acknowledged = 0
         self.history: list[HistoryItem] = []
         self._began = loop.time()
@@ -177,10 +178,11 @@ class Simulation:
         self.loop.call_at(self._began + FAULT_SECONDS + 1.0, self.faulty.heal)
         await self.clients.run()
         healed = max(CLIENT_SECONDS, self.elapsed)
-        problem = final_checks.unwell(self.nodes, len(self.numbers))
+        living = len(self.numbers) - len(self.lost)
+        problem = final_checks.unwell(self.nodes, living)
         while problem is not None and self.elapsed < healed + LIVE_SECONDS:
             await asyncio.sleep(0.25)
-            problem = final_checks.unwell(self.nodes, len(self.numbers))
+            problem = final_checks.unwell(self.nodes, living)
         self._recovery = self.elapsed - healed
         if problem is not None:
             self.checker.violated("all is well after the healing", f"after {LIVE_SECONDS:g} s {problem}", "liveness")
@@ -199,7 +201,7 @@ class Simulation:
 
     def start_node(self, number: NodeId) -> None:
         """Start a node from what its disk holds."""
-        if number in self.nodes:
+        if number in self.nodes or number in self.lost:
             return
         self._incarnations[number] += 1
         node = SimulatedNode(
