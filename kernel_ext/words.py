@@ -58,6 +58,8 @@ def event_words(event: ClusterEvent) -> str:
             return f"node {node} {_BECAME.get(change, change)}"
         case model.RoleChanged(node=node, role=role, term=term):
             return f"node {node} became {role} in term {term}"
+        case model.MembersChanged(members=members):
+            return f"the members are now the nodes {', '.join(map(str, members))}"
         case model.SnapshotInstalled(node=node, index=index):
             return f"node {node} was too far behind for the log and took over the state as of entry {index}"
         case model.EffectStarted(node=node, run_id=run_id, step_id=step_id):

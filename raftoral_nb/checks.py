@@ -12,6 +12,7 @@ import msgspec
 
 from . import model
 from .model import (
+    ChangeMembers,
     Definition,
     EndRun,
     Failure,
@@ -82,6 +83,11 @@ def birth_problem(id_: ProposalId, index: int) -> str | None:
 def _takeover(command: Any, _limits: Limits) -> str | None:
     good = _is_number(command.node, 1) and _is_number(command.term, 1)
     return None if good else "a takeover's node and term must be numbers from 1"
+
+
+def _change_members(command: Any, _limits: Limits) -> str | None:
+    good = _is_number(command.node, 1) and command.change in ("add", "remove")
+    return None if good else "a change of members names a node, from 1, to add or to remove"
 
 
 def _register(command: Any, limits: Limits) -> str | None:
@@ -161,6 +167,7 @@ def _is_bytes(value: Any, most: int) -> bool:
 
 _CHECKS: Final[dict[type[Any], Callable[[Any, Limits], str | None]]] = {
     Takeover: _takeover,
+    ChangeMembers: _change_members,
     RegisterWorkflow: _register,
     StartRun: _start,
     SetCheckpoint: _checkpoint,

@@ -170,6 +170,13 @@ class Takeover(msgspec.Struct, frozen=True, tag="takeover", array_like=True):
     term: int
 
 
+class ChangeMembers(msgspec.Struct, frozen=True, tag="members", array_like=True):
+    """Adds a node to the members that count for majorities, or takes one out; one node at a time."""
+
+    node: NodeId
+    change: Literal["add", "remove"]
+
+
 class RegisterWorkflow(msgspec.Struct, frozen=True, tag="register", array_like=True):
     """Adds or replaces a workflow definition."""
 
@@ -202,7 +209,7 @@ class EndRun(msgspec.Struct, frozen=True, tag="end", array_like=True):
     failure: Failure | None
 
 
-Command = Takeover | RegisterWorkflow | StartRun | SetCheckpoint | EndRun
+Command = Takeover | ChangeMembers | RegisterWorkflow | StartRun | SetCheckpoint | EndRun
 
 
 class Proposal(msgspec.Struct, frozen=True, array_like=True):
@@ -213,9 +220,14 @@ class Proposal(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """What one Raft entry carries: proposals that waited together, applied in order."""
+    """What one Raft entry carries: proposals that waited together, applied in order.
+
+    `members`, if given, are the nodes that count for majorities from this entry on: on every node as soon as the entry is in
+    its log, committed or not (Ongaro's dissertation, 2014, section 4.1). Only a leader decides that, when it appends it.
+    """
 
     proposals: tuple[Proposal, ...]
+    members: tuple[NodeId, ...] | None = None
 
 
 # --- Answers to a proposal -----------------------------------------------------------------------------------------
@@ -250,6 +262,12 @@ class EpochChanged(msgspec.Struct, frozen=True):
 
     node: NodeId
     term: int
+
+
+class MembersChanged(msgspec.Struct, frozen=True):
+    """The nodes that count for majorities became others."""
+
+    members: tuple[NodeId, ...]
 
 
 class WorkflowRegistered(msgspec.Struct, frozen=True):
@@ -304,6 +322,7 @@ class CommandRefused(msgspec.Struct, frozen=True):
 
 StateEvent = (
     EpochChanged
+    | MembersChanged
     | WorkflowRegistered
     | WorkflowStarted
     | CheckpointSet

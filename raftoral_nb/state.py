@@ -29,6 +29,7 @@ import msgspec
 
 from .checks import Limits, birth_problem, command_problem, proposal_problem
 from .model import (
+    ChangeMembers,
     CheckpointSet,
     Command,
     CommandRefused,
@@ -38,6 +39,7 @@ from .model import (
     Entry,
     EpochChanged,
     Failure,
+    MembersChanged,
     NodeId,
     Proposal,
     ProposalId,
@@ -129,6 +131,10 @@ class State(msgspec.Struct):
     index: int = 0
     # Invariant: its term only rises; steps and ends are recorded only by its node, in its term.
     epoch: Epoch = NO_EPOCH
+    # Invariant: those of the last applied entry that named members; ascending. Empty before the first such entry.
+    members: tuple[NodeId, ...] = ()
+    # Invariant: only rises; no node of a number up to it is ever added (again): without its log it would break its word.
+    highest_member: NodeId = 0
     # Invariant: a (workflow, version) that an unfinished run uses keeps its fingerprint.
     definitions: dict[tuple[str, int], Definition] = msgspec.field(default_factory=dict)
     # Invariant: in start order; every running run, and the latest `Limits.runs_kept` finished ones.
@@ -178,6 +184,17 @@ def _take_over(state: State, command: Takeover, _index: int) -> Events:
         return _refused("stale_takeover", f"node {node} may not take over in term {term}: {holder}")
     state.epoch = Epoch(node, term)
     return (EpochChanged(node, term),)
+
+
+def _change_members(state: State, command: ChangeMembers, _index: int) -> Events:
+    # Decided by the leader that appended the entry: `apply_entry` has taken the members over before this.
+    if (command.node in state.members) == (command.change == "add"):
+        return (MembersChanged(state.members),)
+    can_be = "a number that was used before comes back never; " if command.node <= state.highest_member else ""
+    reason = (
+        f"node {command.node} was not {command.change}ed: {can_be}another change was under way, or it leads; ask again"
+    )
+    return _refused("members_unchanged", reason)
 
 
 def _register(state: State, command: RegisterWorkflow, _index: int) -> Events:
@@ -269,6 +286,7 @@ def _evict_runs(state: State) -> list[StateEvent]:
 
 _HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {
     Takeover: _take_over,
+    ChangeMembers: _change_members,
     RegisterWorkflow: _register,
     StartRun: _start,
     SetCheckpoint: _set_checkpoint,
@@ -304,6 +322,9 @@ def apply_entry(state: State, index: int, entry: Entry) -> list[Applied]:
     state.index = index
     if entry.proposals:
         state.entries += 1
+    if entry.members is not None:
+        state.members = entry.members
+        state.highest_member = max(state.highest_member, *entry.members, 0)
     committed = Committed(index)
     return [_apply_proposal(state, index, proposal, committed) for proposal in entry.proposals]
 

@@ -65,7 +65,7 @@ class Compactor:
         self._broke = broke
         self._grown = 0
         self._size = 0 if journal.snapshot is None else journal.snapshot.size
-        self._making: tuple[int, int, Iterator[bytes], list[bytes]] | None = None
+        self._making: tuple[Snapshot, Iterator[bytes], list[bytes]] | None = None
         self._turn: asyncio.Handle | None = None
 
     def applied(self, state: State, size: int) -> None:
@@ -81,7 +81,8 @@ class Compactor:
         if self._making is not None or term is None or state.index <= known:
             return
         self._grown = 0
-        self._making = (state.index, term, Frozen(state).pieces(self._compaction.piece_bytes), [])
+        pieces = Frozen(state).pieces(self._compaction.piece_bytes)
+        self._making = (Snapshot(state.index, term, (), state.members), pieces, [])
         self._turn = self._loop.call_soon(self._go_on)
 
     def cancel(self) -> None:
@@ -95,7 +96,7 @@ class Compactor:
         self._turn = None
         if self._making is None:
             return
-        index, term, pieces, made = self._making
+        empty, pieces, made = self._making
         try:
             piece = next(pieces, None)
             if piece is not None:
@@ -103,10 +104,10 @@ class Compactor:
                 self._turn = self._loop.call_soon(self._go_on)
                 return
             self._making = None
-            snapshot = Snapshot(index, term, tuple(made))
+            snapshot = msgspec.structs.replace(empty, pieces=tuple(made))
             self._size = snapshot.size
             self._journal.keep(snapshot)
-            self._compact(index)
+            self._compact(snapshot.index)
         except Exception as error:
             self._making = None
             self._broke(error)

@@ -30,14 +30,15 @@ class Elections:
         raft: Raft,
         *,
         clock: Callable[[], float],
-        peers: tuple[NodeId, ...],
         patience: float,
         send: Callable[[NodeId, Message], None],
     ) -> None:
         self._journal = journal
         self._raft = raft
         self._clock = clock
-        self._peers = peers
+        # Invariant: the other members; `member` says whether this node is one.
+        self.peers: tuple[NodeId, ...] = ()
+        self.member = True
         self._patience = patience
         self._send = send
         self._heard_at = float("-inf")
@@ -52,7 +53,12 @@ class Elections:
     def before_tick(self) -> None:
         """If the deadline is due, ask instead of campaigning, and wait another timeout."""
         raft = self._raft
-        if raft.role == LEADER or not self._peers or raft.election_deadline == NOW or not self.due():
+        if raft.role == LEADER or not self.due():
+            return
+        if not self.member:
+            raft.election_deadline = float("inf")  # until a leader is heard again
+            return
+        if not self.peers or raft.election_deadline == NOW:
             return
         raft.election_deadline = self._clock() + raft.draw_timeout()
         if not raft.reachable:
@@ -61,7 +67,7 @@ class Elections:
         self._promised.clear()
         journal = self._journal
         question = PreVote(self._asked_term, journal.last_index, journal.term_at(journal.last_index) or 0)
-        for peer in self._peers:
+        for peer in self.peers:
             self._send(peer, question)
 
     def heard(self, message: AppendEntries) -> None:
@@ -93,6 +99,7 @@ class Elections:
         if raft.role == LEADER or message.term != self._asked_term or self._asked_term != raft.term + 1:
             return
         self._promised.add(peer)
-        if 2 * (len(self._promised) + 1) > len(self._peers) + 1:
+        # Counted now: who was a member when asked need not be one any more.
+        if self.member and 2 * (len(self._promised.intersection(self.peers)) + 1) > len(self.peers) + 1:
             self._asked_term = 0
             raft.election_deadline = NOW

@@ -16,7 +16,7 @@ the messages are not. What is mended, by the names the tests use:
     A refused message may *raise* what the leader sends next, so that a conflicting tail behind several batches is never
     repaired. Ours only lower it, never below what is matched, and go to the start of the conflicting term at once.
 `one_vote_per_voter`
-    Votes are counted, not voters (1063-1068).
+    Votes are counted, not voters (1063-1068); and those of nodes that are no members count too.
 `no_foreign_commands`
     `apply_command`, PySyncObj's snapshots and cut-up transmissions do not exist on our wire: commands and snapshots travel
     in our own frames.
@@ -157,7 +157,12 @@ class Guard:
 
     def _next_index(self, peer: NodeId, message: NextIndex) -> Verdict:
         raft = self._raft
-        if raft.role != LEADER or message.term != raft.term or message.next_index > self._journal.last_index + 1:
+        if (
+            peer not in raft.peers
+            or raft.role != LEADER
+            or message.term != raft.term
+            or message.next_index > self._journal.last_index + 1
+        ):
             return _NOTHING
         snapshot = self._transfers.to(peer)
         if snapshot is not None and (message.reset or message.next_index <= snapshot.index):
@@ -178,6 +183,8 @@ class Guard:
         return Verdict({"type": "next_node_idx", "next_node_idx": asked, "reset": True, "success": False})
 
     def _response_vote(self, peer: NodeId, message: ResponseVote) -> Verdict:
+        if peer not in self._raft.peers:
+            return _NOTHING
         if self._enabled:
             if message.term != self._raft.term:
                 return _NOTHING  # PySyncObj would not count it either; the voters of the present term stay known

@@ -8,17 +8,22 @@ import msgspec
 
 from ..errors import InternalError
 from ..model import MAX_MESSAGE_ENTRIES, NodeId
+from .wire import named_members
 
 LogEntry = tuple[bytes, int, int]
 """What is stored per entry: data, index, term."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The replicated state as it was after the entry at `index`, whose term is `term`; see `raftoral_nb.snapshot`."""
+    """The replicated state as it was after the entry at `index`, whose term is `term`; see `raftoral_nb.snapshot`.
+
+    `members` are those that the log up to there names; empty if it names none.
+    """
 
     index: int
     term: int
     pieces: tuple[bytes, ...]
+    members: tuple[NodeId, ...] = ()
 
     @property
     def size(self) -> int:
@@ -42,6 +47,8 @@ class MemoryJournal:
         self._commit_index = 1
         # Invariant: its index only rises, and is at most the commit index.
         self.snapshot: Snapshot | None = None
+        # Invariant: the entries of the log that name members, by index, ascending.
+        self._naming: list[tuple[int, tuple[NodeId, ...]]] = []
 
     # --- what PySyncObj calls
 
@@ -50,6 +57,8 @@ class MemoryJournal:
         if self._entries and idx != self._entries[-1][1] + 1:
             raise InternalError(f"entry {idx} was appended behind entry {self._entries[-1][1]}")
         self._entries.append((command, idx, term))
+        if (members := named_members(command[1:])) is not None:
+            self._naming.append((idx, members))
 
     def clear(self) -> None:
         """Refused: the log is only ever cut at a conflict."""
@@ -61,6 +70,8 @@ class MemoryJournal:
         if first <= self._commit_index:
             raise InternalError(f"entry {first} is committed (up to {self._commit_index}) and was to be deleted")
         del self._entries[entryFrom:]
+        while self._naming and self._naming[-1][0] >= first:
+            self._naming.pop()
 
     def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
         """Refused: what snapshots stand for is dropped by `compact`, and PySyncObj makes none."""
@@ -130,6 +141,18 @@ class MemoryJournal:
             index -= 1
         return index
 
+    @property
+    def members(self) -> tuple[NodeId, ...]:
+        """Who counts for majorities: the members that the log names last, committed or not. Empty if it names none."""
+        if self._naming:
+            return self._naming[-1][1]
+        return () if self.snapshot is None else self.snapshot.members
+
+    @property
+    def members_since(self) -> int:
+        """The index of the entry that names them; 0 if that is in a snapshot or there is none."""
+        return self._naming[-1][0] if self._naming else 0
+
     # --- snapshots
 
     def keep(self, snapshot: Snapshot) -> None:
@@ -146,6 +169,7 @@ class MemoryJournal:
             raise InternalError(f"no snapshot stands for the entries up to {first}")
         if first > self.first_index:
             del self._entries[: first - self.first_index]
+            self._naming = [(index, members) for index, members in self._naming if index > self.snapshot.index]
 
     def install(self, snapshot: Snapshot) -> None:
         """Replace the whole log by a snapshot of another node's.
@@ -158,6 +182,7 @@ class MemoryJournal:
         # What stands for the snapshot's last entry. It is never applied; the next entries refer to its index and term.
         self._entries = [(b"", snapshot.index, snapshot.term)]
         self._commit_index = snapshot.index
+        self._naming = []
         self.snapshot = snapshot
 
 

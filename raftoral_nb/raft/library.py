@@ -33,6 +33,7 @@ PRIVATE_STATE = (
     "raftNextIndex",
     "raftMatchIndex",
     "lastResponseTime",
+    "otherNodes",
     "newAppendEntriesTime",
     "connectedNodes",
 )
@@ -148,7 +149,8 @@ class Raft:
             def __hash__(self) -> int:
                 return self.number
 
-        self._peers = {number: _PeerNode(number) for number in peers}
+        self._make_node = _PeerNode
+        self._nodes: dict[NodeId, Any] = {}
 
         class _Transport(module.Transport):  # type: ignore[misc, name-defined]
             def __init__(self) -> None:
@@ -189,7 +191,11 @@ class Raft:
         )
         self._transport = _Transport()
         self._raft = _SyncObj(
-            _PeerNode(node), list(self._peers.values()), conf=conf, nodeClass=_PeerNode, transport=self._transport
+            _PeerNode(node),
+            [self._node(peer) for peer in peers],
+            conf=conf,
+            nodeClass=_PeerNode,
+            transport=self._transport,
         )
         absent = [name for name in PRIVATE_STATE if f"_SyncObj__{name}" not in vars(self._raft)]
         if absent:
@@ -204,6 +210,12 @@ class Raft:
     def _set(self, name: str, value: object) -> None:
         setattr(self._raft, f"_SyncObj__{name}", value)
 
+    def _node(self, number: NodeId) -> Any:
+        """What stands for another node, member or not."""
+        if number not in self._nodes:
+            self._nodes[number] = self._make_node(number)
+        return self._nodes[number]
+
     # --- driving it
 
     def tick(self) -> None:
@@ -216,15 +228,15 @@ class Raft:
 
     def deliver(self, peer: NodeId, message: dict[str, Any]) -> None:
         """Process a message of `peer` (line 891)."""
-        self._transport._onMessageReceived(self._peers[peer], message)
+        self._transport._onMessageReceived(self._node(peer), message)
 
     def connected(self, peer: NodeId) -> None:
         """Say that `peer` can be reached: messages for it are made from now on."""
-        self._transport._onNodeConnected(self._peers[peer])
+        self._transport._onNodeConnected(self._node(peer))
 
     def disconnected(self, peer: NodeId) -> None:
         """Say that `peer` cannot be reached."""
-        self._transport._onNodeDisconnected(self._peers[peer])
+        self._transport._onNodeDisconnected(self._node(peer))
 
     def destroy(self) -> None:
         """Take it out of use."""
@@ -261,26 +273,48 @@ class Raft:
     @property
     def reachable(self) -> int:
         """How many peers are connected."""
-        return len(self._raft._SyncObj__connectedNodes)
+        raft = self._raft
+        return len(raft._SyncObj__connectedNodes & raft._SyncObj__otherNodes)
 
     # --- what the guard mends from outside
 
     def next_index(self, peer: NodeId) -> int:
         """Leader only: the index it will send `peer` next."""
-        return int(self._get("raftNextIndex")[self._peers[peer]])
+        return int(self._get("raftNextIndex")[self._node(peer)])
 
     def set_next_index(self, peer: NodeId, index: int) -> None:
         """Leader only: change what `peer` is sent next."""
-        self._get("raftNextIndex")[self._peers[peer]] = index
+        self._get("raftNextIndex")[self._node(peer)] = index
 
     def match_index(self, peer: NodeId) -> int:
-        """Leader only: the last index `peer` is known to hold."""
-        return int(self._get("raftMatchIndex")[self._peers[peer]])
+        """Leader only: the last index `peer` is known to hold; 0 for one that is no member."""
+        return int(self._get("raftMatchIndex").get(self._node(peer), 0))
 
     def skip_to(self, index: int) -> None:
         """Count the entries up to `index` as committed and applied: a snapshot stands for them."""
         self._set("raftLastApplied", index)
         self._set("raftCommitIndex", max(self.commit_index, index))
+
+    @property
+    def peers(self) -> tuple[NodeId, ...]:
+        """The other nodes that count for majorities; nothing is sent to anybody else. Ascending."""
+        return tuple(sorted(node.number for node in self._get("otherNodes")))
+
+    def set_peers(self, peers: Iterable[NodeId], next_index: int, now: float) -> None:
+        """Change who the other members are; a new one is sent what comes from `next_index` on. Keeps what is known of the rest.
+
+        PySyncObj's own membership changes are not used (1356-1420): its guard against two at a time does nothing.
+        """
+        wanted = {self._node(peer) for peer in peers}
+        present = self._get("otherNodes")
+        following = self._get("raftNextIndex"), self._get("raftMatchIndex"), self._get("lastResponseTime")
+        for node in present - wanted:
+            for known in following:
+                known.pop(node, None)
+        for node in wanted - present:
+            for known, value in zip(following, (next_index, 0, now), strict=True):
+                known[node] = value
+        self._set("otherNodes", wanted)
 
     # --- timers
 

@@ -64,6 +64,7 @@ class Member:
         timing: Timing,
         listener: MemberListener,
         compaction: Compaction = DEFAULT_COMPACTION,
+        joins: bool = False,
         guarded: bool = True,
     ) -> None:
         self.node = node
@@ -77,7 +78,7 @@ class Member:
         self._told_leader: NodeId | None = None
         self._majority = len(nodes) // 2 + 1
         # Somebody has to begin: in a new cluster the first node does, as soon as it reaches a majority.
-        self._eager = journal.getCurrentTerm() == 0 and node == min(nodes)
+        self._eager = journal.getCurrentTerm() == 0 and node == min(nodes) and not joins
         self._closed = False
         self._loading = journal.snapshot is not None
         self.paused = False
@@ -91,6 +92,7 @@ class Member:
             send=self._send,
             listener=self,
             compaction=compaction,
+            joins=joins,
             guarded=guarded,
         )
         self._journal = journal
@@ -175,6 +177,10 @@ class Member:
         self._listener.applied(index, applied)
         self._proposer.applied(applied)
         self.replica.compactor.applied(self.state, len(data))
+
+    def was_member(self, node: NodeId) -> bool:
+        """Whether a node of that number, or of a higher one, has been a member before."""
+        return node <= self.state.highest_member
 
     def state_replaced(self, state: State) -> None:
         """A snapshot was installed: tell everybody what is different now."""
@@ -293,8 +299,8 @@ class Member:
         assert self._endpoint is not None
         level = [
             peer
-            for peer in sorted(self._endpoint.connected_peers)
-            if raft.match_index(peer) == self._journal.last_index
+            for peer in raft.peers
+            if peer in self._endpoint.connected_peers and raft.match_index(peer) == self._journal.last_index
         ]
         if level:
             self._yielding_term = 0

@@ -14,6 +14,8 @@ import msgspec
 from ..errors import ClusterError
 from ..model import (
     MAX_ENTRIES_IN_FLIGHT,
+    MAX_NODES,
+    ChangeMembers,
     Entry,
     NodeId,
     Proposal,
@@ -34,6 +36,7 @@ from .wire import (
     PreVoteGranted,
     SnapshotPiece,
     SnapshotProgress,
+    TimeoutNow,
     batches,
     encode_entry,
 )
@@ -78,6 +81,10 @@ class ReplicaListener(Protocol):
         """An entry is committed: apply it. Called once per entry and incarnation, in order."""
         ...
 
+    def was_member(self, node: NodeId) -> bool:
+        """Whether a node of that number, or of a higher one, has been a member before."""
+        ...
+
     def state_replaced(self, state: State) -> None:
         """A snapshot was installed: the entries up to its index are in `state`, and will not come through `committed`."""
         ...
@@ -97,6 +104,9 @@ class Replica:
     Only a leader's replica hands commands to PySyncObj, so none is queued behind our back. Proposals that wait together
     go into one entry. Every method must be called on the loop; nothing blocks. If the journal has a snapshot, the replica
     begins frozen: whoever made it reads the snapshot first, and calls `thaw`.
+
+    The members are those that the log names last. `peers` are the others of a new cluster, whose log names none yet; a node
+    that `joins` a cluster begins without any, and does nothing of its own accord until the log names it.
     """
 
     def __init__(
@@ -111,10 +121,14 @@ class Replica:
         send: Callable[[NodeId, Message], None],
         listener: ReplicaListener,
         compaction: Compaction,
+        joins: bool = False,
         guarded: bool = True,
     ) -> None:
         self.node = node
-        self._peers = tuple(peers)
+        founders = () if joins else tuple(sorted((node, *peers)))
+        # Invariant: those that the journal names, or, as long as it names none, the founders.
+        self.members: tuple[NodeId, ...] = journal.members or founders
+        self._peers = tuple(peer for peer in self.members if peer != node)
         self._journal = journal
         self._loop = loop
         self._timing = timing
@@ -161,10 +175,10 @@ class Replica:
             journal,
             self.raft,
             clock=loop.time,
-            peers=self._peers,
             patience=timing.election_min,
             send=send,
         )
+        self._tell_members()
         self._arm()
 
     # --- what happens to it
@@ -190,6 +204,7 @@ class Replica:
         except Exception as error:
             self._listener.broke(error)
             return
+        self._look_for_members()
         if self._frozen or self._has_work(peer):
             self.advance()
         else:
@@ -208,6 +223,8 @@ class Replica:
             case AppendEntries():
                 self._elections.heard(message)
                 answer = self._elections.outdated(message) or self._guard.deliver(peer, message)
+            case TimeoutNow() if self.node not in self.members:
+                return
             case SnapshotPiece():
                 answer = self._take_piece(peer, message)
             case SnapshotProgress():
@@ -255,7 +272,7 @@ class Replica:
 
     def campaign(self) -> None:
         """Try to become the leader now instead of at the election timeout."""
-        if self.raft.role != LEADER:
+        if self.raft.role != LEADER and self.node in self.members:
             self.raft.election_deadline = NOW
             self.advance()
 
@@ -317,6 +334,7 @@ class Replica:
                 self._append_waiting()
             self._elections.before_tick()
             raft.tick()
+            self._look_for_members()
             if raft.role == LEADER and self._journal.last_index > self._sent_index and self._peers:
                 # What was just appended leaves in the next tick (line 652), not with the next heartbeat.
                 self._sent_index = self._journal.last_index
@@ -330,7 +348,9 @@ class Replica:
                 # Never forwarded and never repeated: a claim is worth something in its own term only.
                 self._claimed_term = raft.term
                 claim = Takeover(node=self.node, term=raft.term)
-                raft.append(encode_entry(Entry((Proposal(None, claim),))))
+                # The log must name the members, for those who join later; the first leader's does.
+                naming = None if self._journal.members else self.members
+                raft.append(encode_entry(Entry((Proposal(None, claim),), naming)))
                 continue
             if raft.commit_index > raft.applied_index:
                 # A long backlog (after a restart) is applied in pieces, and between them it is the turn of everybody else.
@@ -399,9 +419,54 @@ class Replica:
 
     def _append_waiting(self) -> None:
         batch = next(batches(self._waiting))
+        members = None
+        for position, proposal in enumerate(batch):
+            if isinstance(proposal.command, ChangeMembers):
+                # In an entry of its own: from there on others count.
+                batch = batch[: max(1, position)]
+                members = self._members_after(proposal.command) if position == 0 else None
+                break
         for _ in batch:
             self._waiting.popleft()
-        self.raft.append(encode_entry(Entry(batch)))
+        self.raft.append(encode_entry(Entry(batch, members)))
+
+    # --- members
+
+    def _members_after(self, change: ChangeMembers) -> tuple[NodeId, ...] | None:
+        """Who the members are after a change; None if it may not be made now (the entry then changes nothing).
+
+        One change at a time, and none before an entry of the present term is committed: without that two majorities need
+        not meet (Ongaro, "bug in single-server membership changes", raft-dev, 2015).
+        """
+        raft, journal, node = self.raft, self._journal, change.node
+        settled = journal.members_since <= raft.applied_index and journal.term_at(raft.commit_index) == raft.term
+        if not settled:
+            return None
+        if change.change == "add":
+            new = node not in self.members and not self._listener.was_member(node) and len(self.members) < MAX_NODES
+            return tuple(sorted((*self.members, node))) if new else None
+        # A leader would have to lead without counting itself; whoever wants it out has another lead first.
+        known = node in self.members and node != self.node
+        return tuple(member for member in self.members if member != node) if known else None
+
+    def _look_for_members(self) -> None:
+        """The log may name other members than before: they count from now on, committed or not."""
+        named = self._journal.members
+        if named and named != self.members:
+            self.members = named
+            self._peers = tuple(peer for peer in named if peer != self.node)
+            for peer in self.raft.peers:
+                if peer not in named:
+                    self._transfers.end(peer)
+            self._tell_members()
+
+    def _tell_members(self) -> None:
+        now = self._loop.time()
+        self.raft.set_peers(self._peers, self._journal.last_index + 1, now)
+        elections = self._elections
+        elections.peers, elections.member = self._peers, self.node in self.members
+        if elections.member and self.raft.election_deadline == float("inf"):
+            self.raft.election_deadline = now + self.raft.draw_timeout()
 
     def _outgoing(self, peer: NodeId, message: dict[str, Any]) -> None:
         translated = self._guard.outgoing(peer, message)

@@ -126,4 +126,4 @@ class Arrival:
         state = self._reader.state()
         if state.index > index:
             raise SnapshotError(f"a snapshot of the log up to {index} holds a state of entry {state.index}")
-        return Snapshot(index, term, tuple(self._pieces)), state
+        return Snapshot(index, term, tuple(self._pieces), state.members), state

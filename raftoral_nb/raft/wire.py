@@ -206,17 +206,32 @@ def batches(proposals: Iterable[Proposal]) -> Iterator[tuple[Proposal, ...]]:
         yield tuple(batch)
 
 
+_NAMES_MEMBERS: Final = b"\xc1"
+"""Stands before entries that name members, so that they are told from all others without decoding. Never in msgpack."""
+
+
 def encode_entry(entry: Entry) -> bytes:
     """Encodes the payload of one Raft log entry (msgpack bytes)."""
-    return _encoder.encode(entry)
+    data = _encoder.encode(entry)
+    return data if entry.members is None else _NAMES_MEMBERS + data
 
 
 def decode_entry(data: bytes) -> Entry:
     """Decodes what `encode_entry` made. Raises ProtocolError, and nothing else, on anything malformed."""
     try:
-        return _entry_decoder.decode(data)
+        return _entry_decoder.decode(data[1:] if data[:1] == _NAMES_MEMBERS else data)
     except _DECODE_ERRORS as error:
         raise ProtocolError(f"not a log entry of this protocol: {error}") from error
+
+
+def named_members(data: bytes) -> tuple[NodeId, ...] | None:
+    """The members that an encoded entry names, None if it names none. Looks at one byte of most entries."""
+    if data[:1] != _NAMES_MEMBERS:
+        return None
+    try:
+        return decode_entry(data).members
+    except ProtocolError:
+        return None
 
 
 # --- Keys and identities -------------------------------------------------------------------------------------------

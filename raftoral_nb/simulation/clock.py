@@ -59,6 +59,10 @@ class VirtualClockLoop(asyncio.base_events.BaseEventLoop):
         """The virtual time in seconds."""
         return self._now
 
+    def jump(self, seconds: float) -> None:
+        """Move the clock forward at one go, as if the whole process had been asleep."""
+        self._now += seconds
+
     def call_soon(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.Handle:

@@ -63,6 +63,7 @@ class Members:
         compaction: Compaction = DEFAULT_COMPACTION,
     ) -> None:
         self._compaction = compaction
+        self._joining: set[NodeId] = set()
         self.loop = asyncio.get_running_loop()
         self.network = MemoryNetwork(self.loop, lambda source, target: latency)
         self.journals = Journals()
@@ -72,6 +73,11 @@ class Members:
         self._guarded = guarded
         self._dice = random.Random(seed)
         self._changed = asyncio.Event()
+
+    async def join(self, *numbers: NodeId) -> None:
+        """Start nodes that are no members yet."""
+        self._joining.update(numbers)
+        await self.start(*numbers)
 
     async def start(self, *numbers: NodeId) -> None:
         for number in numbers or self.numbers:
@@ -86,6 +92,7 @@ class Members:
                 listener=self.watchers[number],
                 guarded=self._guarded,
                 compaction=self._compaction,
+                joins=number in self._joining,
             )
             await self.members[number].join(self.network)
 

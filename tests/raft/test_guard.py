@@ -53,6 +53,9 @@ class Bench:
     def committed(self, index: int, data: bytes) -> None:
         self.applied.append(index)
 
+    def was_member(self, node: NodeId) -> bool:
+        return node <= 3
+
     def state_replaced(self, state: State) -> None:
         self.applied.append(-state.index)
 
