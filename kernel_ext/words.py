@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Final
 from raftoral_nb import model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from raftoral_nb import Registration
     from raftoral_nb.model import ClusterEvent
+    from raftoral_nb.statistics import NodeStatistics
+
+_SCENARIO: Final = {"acted": "did", "noted": "says", "completed": "is over", "stopped": "was stopped"}
 
 _BECAME: Final = {
     "started": "started",
@@ -56,6 +59,14 @@ def event_words(event: ClusterEvent) -> str:
             return f"a command was refused ({code}): {reason}"
         case model.NodeChanged(node=node, change=change):
             return f"node {node} {_BECAME.get(change, change)}"
+        case model.NetworkChanged():
+            return network_words(event)
+        case model.TransferAsked(source=source, target=target):
+            return f"node {source} was asked to hand leadership to node {target}"
+        case model.CampaignAsked(nodes=nodes):
+            return f"{node_words(nodes)} {'was' if len(nodes) == 1 else 'were'} told to campaign"
+        case model.ScenarioChanged(scenario=scenario, change=change, text=text):
+            return f"scenario {scenario} {_SCENARIO.get(change, change)}{f': {text}' if text else ''}"
         case model.RoleChanged(node=node, role=role, term=term):
             return f"node {node} became {role} in term {term}"
         case model.MembersChanged(members=members):
@@ -70,6 +81,69 @@ def event_words(event: ClusterEvent) -> str:
             return f"run {run_id}: node {node} stopped executing it ({status}): {reason}"
     # An event that was added to the engine and not here is still shown.
     return str(event)  # type: ignore[unreachable]
+
+
+def network_words(event: model.NetworkChanged) -> str:
+    """What was done to links, in one line."""
+    links = link_list(event.links)
+    match event.change:
+        case "partitioned":
+            return f"the network was partitioned: {group_words(event.groups)}"
+        case "isolated":
+            return f"node {event.node} was isolated: no message passes to or from it"
+        case "slowed":
+            return f"{links} slowed: {delay_words(event.delay)} each way"
+        case "cut one way":
+            source, target = event.links[0]
+            return f"link {source}-{target} was cut one way: nothing passes from node {source} to node {target}"
+        case "cut" | "healed":
+            return f"{links} {event.change}"
+    return str(event)  # type: ignore[unreachable]
+
+
+def link_list(links: Sequence[tuple[int, int]]) -> str:
+    """`link 1-2`, `links 1-2, 1-3`."""
+    named = ", ".join(f"{a}-{b}" for a, b in links)
+    return f"link{'' if len(links) == 1 else 's'} {named}"
+
+
+def group_words(groups: Sequence[Sequence[int]]) -> str:
+    """`1 / 2 3`, as it is typed."""
+    return " / ".join(" ".join(map(str, group)) for group in groups)
+
+
+def delay_words(delay: model.LinkDelay | None) -> str:
+    """`200 ms`, `200 ms ± 50 ms`."""
+    if delay is None:
+        return "as fast as ever"
+    jitter = f" ± {_milliseconds(delay.jitter)}" if delay.jitter else ""
+    return f"{_milliseconds(delay.seconds)}{jitter}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.4g} ms" if seconds < 10 else f"{seconds:.4g} s"
+
+
+def node_words(nodes: Sequence[int]) -> str:
+    """`node 1`, `nodes 1, 2`."""
+    return f"node{'' if len(nodes) == 1 else 's'} {node_list(nodes)}"
+
+
+def link_state(node: NodeStatistics) -> tuple[str, ...]:
+    """What is wrong with a node's links, in a few words: `isolated`, `cut from 2`, `cannot hear 3`, `slow to 1, 2`."""
+    links = node.links
+    if len(links) > 0 and all(link.cut and link.cut_back for link in links.values()):
+        return ("isolated",)
+    found = []
+    for words, peers in (
+        ("cut from", [peer for peer, link in links.items() if link.cut and link.cut_back]),
+        ("cannot reach", [peer for peer, link in links.items() if link.cut and not link.cut_back]),
+        ("cannot hear", [peer for peer, link in links.items() if link.cut_back and not link.cut]),
+        ("slow to", [peer for peer, link in links.items() if link.delay is not None]),
+    ):
+        if peers:
+            found.append(f"{words} {node_list(peers)}")
+    return tuple(found)
 
 
 def size_words(size: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .model import NodeId
 from .state import Run, State
-from .statistics import ClusterStatistics, ExecutionStatistics, NodeStatistics, RunStatistics
+from .statistics import ClusterStatistics, ExecutionStatistics, LinkStatistics, NodeStatistics, RunStatistics
 
 if TYPE_CHECKING:
     from .host import Host
@@ -97,6 +97,7 @@ def _node(host: Host, number: NodeId, commit_index: int) -> NodeStatistics:
             incarnation=count,
             effects_run=0,
             runs=MappingProxyType({}),
+            links=_links(host, number, frozenset()),
         )
     member, raft = incarnation.member, incarnation.member.replica.raft
     return NodeStatistics(
@@ -116,6 +117,25 @@ def _node(host: Host, number: NodeId, commit_index: int) -> NodeStatistics:
         incarnation=count,
         effects_run=incarnation.executor.effects_run,
         runs=MappingProxyType(_executions(incarnation)),
+        links=_links(host, number, member.connected_peers),
+    )
+
+
+def _links(host: Host, number: NodeId, connected: frozenset[NodeId]) -> Mapping[NodeId, LinkStatistics]:
+    network = host.network
+    if network is None:
+        return MappingProxyType({})
+    return MappingProxyType(
+        {
+            peer: LinkStatistics(
+                up=peer in connected,
+                cut=network.is_cut(number, peer),
+                cut_back=network.is_cut(peer, number),
+                delay=network.delay(number, peer),
+            )
+            for peer in host.numbers
+            if peer != number
+        }
     )
 
 

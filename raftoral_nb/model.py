@@ -81,6 +81,9 @@ MAX_OUTPUT_LINE_CHARS: Final = 10_000
 MAX_PAUSED_MESSAGES: Final = 10_000
 """Messages buffered for a paused node; past it the sender's link is reset, as a hung process' full socket would be."""
 
+MAX_LINK_DELAY: Final = 60.0
+"""Seconds by which the way over a link can be made longer, jitter included."""
+
 # --- Identifiers ---------------------------------------------------------------------------------------------------
 
 NodeId = int
@@ -335,11 +338,53 @@ StateEvent = (
 # --- Events of the cluster (what no log entry says) -----------------------------------------------------------------
 
 
+class LinkDelay(msgspec.Struct, frozen=True):
+    """How much longer the way over a link takes, each way: `seconds`, give or take up to `jitter` seconds."""
+
+    seconds: float
+    jitter: float = 0.0
+
+
 class NodeChanged(msgspec.Struct, frozen=True):
     """Something was done to a node, or befell it."""
 
     node: NodeId
     change: Literal["started", "killed", "restarted", "paused", "resumed", "held", "released", "stopped"]
+
+
+class NetworkChanged(msgspec.Struct, frozen=True):
+    """Something was done to links between nodes. `links` are those it was done to; one that is cut one way is (from, to).
+
+    `groups` is set when the network was partitioned, `node` when all links of one node were meant, `delay` when they were
+    slowed.
+    """
+
+    change: Literal["cut", "cut one way", "isolated", "partitioned", "slowed", "healed"]
+    links: tuple[tuple[NodeId, NodeId], ...]
+    groups: tuple[tuple[NodeId, ...], ...] = ()
+    node: NodeId | None = None
+    delay: LinkDelay | None = None
+
+
+class TransferAsked(msgspec.Struct, frozen=True):
+    """The leader `source` was asked to hand leadership to `target`. Whether it happened is told by `EpochChanged`."""
+
+    source: NodeId
+    target: NodeId
+
+
+class CampaignAsked(msgspec.Struct, frozen=True):
+    """Nodes were told to campaign in the same moment, without waiting for their election timeouts."""
+
+    nodes: tuple[NodeId, ...]
+
+
+class ScenarioChanged(msgspec.Struct, frozen=True):
+    """What a scenario comes to: it began, acted (`text` is what it did), said something, or ended (`text` says why)."""
+
+    scenario: str
+    change: Literal["started", "acted", "noted", "completed", "stopped", "failed"]
+    text: str = ""
 
 
 class RoleChanged(msgspec.Struct, frozen=True):
@@ -383,7 +428,17 @@ class ExecutionStopped(msgspec.Struct, frozen=True):
 
 
 ClusterEvent = (
-    StateEvent | NodeChanged | RoleChanged | SnapshotInstalled | EffectStarted | NodeBlocked | ExecutionStopped
+    StateEvent
+    | NodeChanged
+    | NetworkChanged
+    | TransferAsked
+    | CampaignAsked
+    | ScenarioChanged
+    | RoleChanged
+    | SnapshotInstalled
+    | EffectStarted
+    | NodeBlocked
+    | ExecutionStopped
 )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
 
-from .model import NodeId, RunId, StepId
+from .model import LinkDelay, NodeId, RunId, StepId
 
 Role = Literal["leader", "follower", "candidate", "dead"]
 RunStatus = Literal["running", "completed", "failed"]
@@ -26,6 +27,19 @@ class ExecutionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Recorded steps this node has not consumed yet."""
     effects_run: int
     """Step functions this node itself ran in this run (its present incarnation)."""
+
+
+class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """The link from a node to another, as it is made to be and as the node knows it."""
+
+    up: bool
+    """Whether a connection stands; a cut is noticed only after a while."""
+    cut: bool
+    """What the node sends there vanishes."""
+    cut_back: bool
+    """What the other sends to this node vanishes."""
+    delay: LinkDelay | None
+    """How much longer the way there is made to take; None: not at all."""
 
 
 class NodeStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +68,8 @@ class NodeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Counts the node's starts, from 1."""
     effects_run: int
     runs: Mapping[RunId, ExecutionStatistics]
+    links: Mapping[NodeId, LinkStatistics] = msgspec.field(default_factory=lambda: MappingProxyType({}))
+    """The links to every other node, also of and to dead ones."""
 
 
 class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):

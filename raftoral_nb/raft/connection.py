@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from ..errors import ProtocolError
 from ..model import MAX_FRAME_BYTES, NodeId
+from .link_faults import DelayLine
 from .network import FIRST_REDIAL
 from .wire import Session, decode_message
 
@@ -40,7 +41,7 @@ class Dialer:
         self._task: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
         self._closed = False
-        self._dial()
+        self._begin(0.0)
 
     def succeeded(self) -> None:
         """The handshake is done."""
@@ -65,13 +66,31 @@ class Dialer:
             self._connection.abort()
         self._connection = None
 
+    def mended(self) -> None:
+        """The link is not severed any more: dial now, unless that is under way or there is a connection."""
+        if self._task is None and self._connection is None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._wait = FIRST_REDIAL
+            self._begin(0.0)
+
     def _redial(self) -> None:
         if not self._closed:
-            self._timer = self._endpoint.network.loop.call_later(self._wait, self._dial)
+            self._begin(self._wait)
             self._wait = min(2 * self._wait, MAX_REDIAL)
+
+    def _begin(self, wait: float) -> None:
+        network = self._endpoint.network
+        if (wait := wait + network.round_trip(self._endpoint.node, self._peer)) > 0:
+            self._timer = network.loop.call_later(wait, self._dial)
+        else:
+            self._dial()
 
     def _dial(self) -> None:
         self._timer = None
+        if self._endpoint.network.is_severed(self._endpoint.node, self._peer):
+            return  # until `mended`
         self._task = self._endpoint.network.spawn(self._connect())
 
     async def _connect(self) -> None:
@@ -107,6 +126,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._aborted = False
+        self._on_its_way: DelayLine[bytes] = DelayLine(endpoint.network.loop, self._write_delayed)
 
     async def adopt(self, accepted: socket.socket) -> None:
         """Takes over an accepted socket."""
@@ -117,8 +137,28 @@ class Connection(asyncio.Protocol):
             accepted.close()
             self._endpoint.lost(self)
 
-    def send(self, payload: bytes) -> None:
-        """Writes one frame; resets the link if the peer has stopped reading."""
+    def send(self, payload: bytes, delay: float = 0.0) -> None:
+        """Writes one frame, `delay` seconds later; resets the link if the peer does not read, or too much is on its way."""
+        if (delay <= 0 and not self._on_its_way) or self._aborted:
+            self._write(payload)
+        elif not self._on_its_way.put(payload, delay, len(payload)):
+            node, peer = self._endpoint.node, self.peer
+            self._endpoint.network.warn(
+                f"too much is on its way over the slow link from node {node} to node {peer}; it is reset"
+            )
+            self._endpoint.reset(cast(NodeId, peer))
+
+    def _write_delayed(self, payloads: list[bytes]) -> None:
+        endpoint = self._endpoint
+        if self.peer is None or endpoint.network.is_cut(endpoint.node, self.peer):
+            return
+        for payload in payloads:
+            try:
+                self._write(payload)
+            except ProtocolError as error:
+                endpoint.network.warn(f"node {endpoint.node} cannot send a message to node {self.peer}: {error}")
+
+    def _write(self, payload: bytes) -> None:
         transport = self._transport
         if transport is None or self._aborted:
             return
@@ -132,6 +172,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Breaks the connection at once; `connection_lost` follows in the next turn of the loop."""
         self._aborted = True
+        self._on_its_way.clear()
         if self._transport is not None:
             self._transport.abort()
 
@@ -185,6 +226,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """The socket is closed, for whatever reason."""
         self._aborted = True
+        self._on_its_way.clear()
         self._cancel_timer()
         self._endpoint.lost(self)
         if self._dialer is not None:

@@ -74,6 +74,7 @@ class Member:
         self._endpoint: Endpoint | None = None
         self._acting: int | None = None
         self._yielding_term = 0
+        self._yielding_to: NodeId | None = None
         self._told_role: tuple[RoleName, int] = ("follower", 0)
         self._told_leader: NodeId | None = None
         self._majority = len(nodes) // 2 + 1
@@ -223,13 +224,14 @@ class Member:
         """Try to become the leader now."""
         self.replica.campaign()
 
-    def yield_leadership(self) -> None:
-        """Hand leadership to a follower, as soon as one has everything. Does nothing on a node that does not lead.
+    def yield_leadership(self, target: NodeId | None = None) -> None:
+        """Hand leadership to a follower (`target`, or any), as soon as it has everything. Nothing on one that does not lead.
 
         Not promised: that the follower wins, or that it is not this node again.
         """
         if self.replica.raft.role == LEADER:
             self._yielding_term = self.replica.raft.term
+            self._yielding_to = target
             self._yield()
 
     def pause(self) -> None:
@@ -279,6 +281,11 @@ class Member:
         return self.replica.raft.reachable
 
     @property
+    def connected_peers(self) -> frozenset[NodeId]:
+        """The nodes to which a connection stands."""
+        return frozenset() if self._endpoint is None else self._endpoint.connected_peers
+
+    @property
     def log_length(self) -> int:
         """Entries of the log, with those that a snapshot stands for."""
         return self._journal.last_index
@@ -300,7 +307,9 @@ class Member:
         level = [
             peer
             for peer in raft.peers
-            if peer in self._endpoint.connected_peers and raft.match_index(peer) == self._journal.last_index
+            if peer in self._endpoint.connected_peers
+            and raft.match_index(peer) == self._journal.last_index
+            and self._yielding_to in (None, peer)
         ]
         if level:
             self._yielding_term = 0

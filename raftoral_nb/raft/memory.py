@@ -6,12 +6,12 @@ It only uses the loop's `call_soon`, `call_later` and `time`, so it runs on a vi
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from ..errors import ClusterError, NodeStateError
 from ..model import NodeId
-from .network import FIRST_REDIAL, Endpoint, Inbox, LinkFaults, Receiver
+from .link_faults import DelayLine, LinkFaults
+from .network import FIRST_REDIAL, Endpoint, Inbox, Receiver
 from .wire import Message
 
 Latency = Callable[[NodeId, NodeId], float]
@@ -26,8 +26,7 @@ class MemoryNetwork(LinkFaults):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, latency: Latency | None = None) -> None:
         """All calls must be made on `loop`. Latency may vary: order is kept all the same."""
-        super().__init__()
-        self.loop = loop
+        super().__init__(loop)
         self.latency = latency
         self._endpoints: dict[NodeId, MemoryEndpoint] = {}
         self._closed = False
@@ -49,7 +48,7 @@ class MemoryNetwork(LinkFaults):
         others = list(self._endpoints.values())
         self._endpoints[node] = endpoint
         for other in others:
-            _Link(self, other, endpoint).open_soon()
+            _Link(self, other, endpoint).open_soon(self.round_trip(other.node, node))
         return endpoint
 
     async def close(self) -> None:
@@ -57,6 +56,21 @@ class MemoryNetwork(LinkFaults):
         self._closed = True
         for endpoint in list(self._endpoints.values()):
             endpoint.close()
+        self.forget_faults()
+
+    def link_severed(self, a: NodeId, b: NodeId) -> None:
+        """See `LinkFaults`."""
+        if (link := self._link(a, b)) is not None:
+            link.sever()
+
+    def link_mended(self, a: NodeId, b: NodeId) -> None:
+        """See `LinkFaults`."""
+        if (link := self._link(a, b)) is not None:
+            link.mend()
+
+    def _link(self, a: NodeId, b: NodeId) -> _Link | None:
+        endpoint = self._endpoints.get(a)
+        return None if endpoint is None else endpoint.links.get(b)
 
     def detach(self, node: NodeId) -> None:
         """Called by an endpoint that closes."""
@@ -120,7 +134,7 @@ class _Link:
         self.up = False
         self._network = network
         self._ends = (a, b)
-        self._lanes = {a.node: _Lane(network, a, b), b.node: _Lane(network, b, a)}
+        self._lanes = {a.node: _Lane(self, network, a, b), b.node: _Lane(self, network, b, a)}
         self._opening: asyncio.Handle | None = None
         a.links[b.node] = self
         b.links[a.node] = self
@@ -131,6 +145,8 @@ class _Link:
 
     def _open(self) -> None:
         self._opening = None
+        if self._network.is_severed(*(end.node for end in self._ends)):
+            return  # until it is mended
         self.up = True
         for end, other in (self._ends, self._ends[::-1]):
             if self.up:  # the first one to hear of it may have closed or reset already
@@ -141,7 +157,18 @@ class _Link:
 
     def reset(self) -> None:
         self._break()
-        self.open_soon(FIRST_REDIAL)
+        self.open_soon(FIRST_REDIAL + self._round_trip())
+
+    def sever(self) -> None:
+        if self.up:
+            self._break()
+
+    def mend(self) -> None:
+        if not self.up and self._opening is None:
+            self.open_soon(self._round_trip())
+
+    def _round_trip(self) -> float:
+        return self._network.round_trip(*(end.node for end in self._ends))
 
     def close(self) -> None:
         """One end left."""
@@ -165,49 +192,26 @@ class _Link:
 class _Lane:
     """One direction of a link: messages in order, each with the time when it is due."""
 
-    def __init__(self, network: MemoryNetwork, source: MemoryEndpoint, target: MemoryEndpoint) -> None:
+    def __init__(self, link: _Link, network: MemoryNetwork, source: MemoryEndpoint, target: MemoryEndpoint) -> None:
+        self._link = link
         self._network = network
         self._source = source.node
         self._target = target
-        self._queue: deque[tuple[float, Message]] = deque()
-        self._last_due = 0.0
-        self._handle: asyncio.Handle | None = None
+        self._line: DelayLine[Message] = DelayLine(network.loop, self._deliver)
 
     def send(self, message: Message) -> None:
-        network = self._network
-        if network.is_cut(self._source, self._target.node):
+        network, source, target = self._network, self._source, self._target.node
+        if network.is_cut(source, target):
             return
-        due = 0.0
+        delay = network.draw_delay(source, target)
         if network.latency is not None:
-            delay = network.latency(self._source, self._target.node)
-            # A quick message waits for the slow one before it.
-            due = max(self._last_due, network.loop.time() + delay) if delay > 0 else self._last_due
-            self._last_due = due
-        self._queue.append((due, message))
-        if self._handle is None:
-            self._arm()
+            delay += network.latency(source, target)
+        if not self._line.put(message, delay):
+            self._link.reset()
 
     def clear(self) -> None:
-        self._queue.clear()
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+        self._line.clear()
 
-    def _arm(self) -> None:
-        loop = self._network.loop
-        due = self._queue[0][0]
-        delay = due - loop.time() if due else 0.0
-        self._handle = loop.call_later(delay, self._deliver) if delay > 0 else loop.call_soon(self._deliver)
-
-    def _deliver(self) -> None:
-        self._handle = None
-        queue = self._queue
-        # The first is due, whatever the clock says: a loop may fire a timer within its clock's resolution.
-        batch = [queue.popleft()[1]]
-        now = self._network.loop.time() if queue and queue[-1][0] else 0.0
-        while queue and queue[0][0] <= now:
-            batch.append(queue.popleft()[1])
-        if queue:
-            self._arm()
+    def _deliver(self, batch: list[Message]) -> None:
         if not self._network.is_cut(self._source, self._target.node):
             self._target.inbox.received(self._source, batch)

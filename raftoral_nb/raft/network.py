@@ -1,4 +1,4 @@
-"""What a replica knows of a network, and what the two networks (`memory`, `tcp`) share: link faults and the inbox.
+"""What a replica knows of a network, and what the two networks (`memory`, `tcp`) share: the inbox (and `link_faults`).
 
 Everything here lives on one asyncio loop and is called there only. Between two nodes there is at most one link at a time;
 it keeps the order of messages, delivers none twice, and loses messages only when it breaks, is cut, or is too slow.
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from ..model import MAX_FRAME_BYTES, MAX_PAUSED_MESSAGES, NodeId
+from ..model import MAX_FRAME_BYTES, MAX_PAUSED_MESSAGES, LinkDelay, NodeId
 from .wire import Message
 
 MAX_PAUSED_BYTES: Final = 4 * MAX_FRAME_BYTES
@@ -79,47 +79,32 @@ class Network(Protocol):
         ...
 
     def cut(self, a: NodeId, b: NodeId, both: bool = True) -> None:
-        """From now on messages from `a` to `b` (and back, if `both`) vanish; the link itself stays up."""
+        """From now on messages from `a` to `b` (and back, if `both`) vanish. See `link_faults` for the rest of it."""
         ...
 
     def mend(self, a: NodeId, b: NodeId, both: bool = True) -> None:
         """Ends a `cut` from `a` to `b` (and back, if `both`). What vanished stays lost."""
         ...
 
+    def slow(self, a: NodeId, b: NodeId, delay: LinkDelay | None, both: bool = True) -> None:
+        """From now on messages from `a` to `b` (and back, if `both`) take that much longer, in order; None ends it."""
+        ...
+
     def heal_all(self) -> None:
-        """Ends every cut."""
+        """Ends every cut and every slowness."""
+        ...
+
+    def is_cut(self, source: NodeId, target: NodeId) -> bool:
+        """Whether messages from `source` to `target` vanish now."""
+        ...
+
+    def delay(self, source: NodeId, target: NodeId) -> LinkDelay | None:
+        """How slow the way from `source` to `target` is made; None: not at all."""
         ...
 
     async def close(self) -> None:
         """Closes every endpoint and returns when nothing is left open or scheduled. Idempotent."""
         ...
-
-
-class LinkFaults:
-    """The cut links of a network. Base class of both networks."""
-
-    def __init__(self) -> None:
-        self._cuts: set[tuple[NodeId, NodeId]] = set()
-
-    def cut(self, a: NodeId, b: NodeId, both: bool = True) -> None:
-        """From now on messages from `a` to `b` (and back, if `both`) vanish; the link itself stays up."""
-        self._cuts.add((a, b))
-        if both:
-            self._cuts.add((b, a))
-
-    def mend(self, a: NodeId, b: NodeId, both: bool = True) -> None:
-        """Ends a `cut` from `a` to `b` (and back, if `both`). What vanished stays lost."""
-        self._cuts.discard((a, b))
-        if both:
-            self._cuts.discard((b, a))
-
-    def heal_all(self) -> None:
-        """Ends every cut."""
-        self._cuts.clear()
-
-    def is_cut(self, source: NodeId, target: NodeId) -> bool:
-        """Whether messages from `source` to `target` vanish now."""
-        return (source, target) in self._cuts
 
 
 class _Notice:

@@ -17,7 +17,8 @@ from typing import Any, Final
 from ..errors import ClusterError, NodeStateError, PortInUseError, ProtocolError
 from ..model import NodeId
 from .connection import Connection, Dialer
-from .network import Endpoint, Inbox, LinkFaults, Receiver
+from .link_faults import LinkFaults
+from .network import Endpoint, Inbox, Receiver
 from .wire import Identity, Message, Session, check_key, encode_message
 
 logger = logging.getLogger(__name__)
@@ -38,9 +39,8 @@ class TcpNetwork(LinkFaults):
 
     def __init__(self, key: bytes, ports: Mapping[NodeId, int] | None = None) -> None:
         """`key` is the cluster's secret (`wire.new_key`); `ports` are fixed ports by node, all others are free ones."""
-        super().__init__()
+        super().__init__(asyncio.get_running_loop())
         self.key = check_key(key)
-        self.loop = asyncio.get_running_loop()
         self.refused_frames = 0
         """Connections refused so far for bytes that were not authentic, too long, or malformed."""
         self._ports = dict(ports or {})
@@ -77,12 +77,26 @@ class TcpNetwork(LinkFaults):
     async def close(self) -> None:
         """Closes every endpoint and waits until all sockets are closed and all tasks are done. Idempotent."""
         self._closed = True
+        self.forget_faults()
         for endpoint in list(self._endpoints.values()):
             endpoint.close()
         while self._tasks or self._connections:
             if self._idle is None:
                 self._idle = self.loop.create_future()
             await asyncio.shield(self._idle)  # others may wait for it too
+
+    # --- link_faults.LinkFaults
+
+    def link_severed(self, a: NodeId, b: NodeId) -> None:
+        """Both ends give up their connection; the dialer waits until the link is mended."""
+        for node, peer in ((a, b), (b, a)):
+            if (endpoint := self._endpoints.get(node)) is not None:
+                endpoint.reset(peer)
+
+    def link_mended(self, a: NodeId, b: NodeId) -> None:
+        """The dialer need not wait any longer."""
+        if (endpoint := self._endpoints.get(max(a, b))) is not None:
+            endpoint.redial(min(a, b))
 
     # --- for the classes below
 
@@ -180,10 +194,11 @@ class TcpEndpoint:
     def send(self, peer: NodeId, message: Message) -> None:
         """Sends, or drops the message when the link is missing, cut or too slow."""
         connection = self._links.get(peer)
-        if connection is None or self.network.is_cut(self.node, peer):
+        network = self.network
+        if connection is None or network.is_cut(self.node, peer):
             return
         try:
-            connection.send(encode_message(message))
+            connection.send(encode_message(message), network.draw_delay(self.node, peer))
         except ProtocolError as error:
             # The sender's limits were wrong. Raising would break its consensus over one message that cannot be sent.
             self.network.warn(f"node {self.node} cannot send a message to node {peer}: {error}")
@@ -241,6 +256,12 @@ class TcpEndpoint:
         if dialer is not None:
             dialer.close()
 
+    def redial(self, peer: NodeId) -> None:
+        """The link to a lower node was mended: dial it now, if it is not connected."""
+        dialer = self._dialers.get(peer)
+        if dialer is not None:
+            dialer.mended()
+
     # --- connections
 
     def _accept(self) -> None:
@@ -273,6 +294,9 @@ class TcpEndpoint:
         if not connection.dialed and peer.node < self.node:
             raise ProtocolError(f"node {peer.node} dialed node {self.node}, which is the one to dial")
         self._strangers.pop(connection, None)
+        if self.network.is_severed(self.node, peer.node):  # since it was begun
+            connection.abort()
+            return
         old = self._links.get(peer.node)
         if old is not None:
             if old.session.peer is not None and old.session.peer.incarnation > peer.incarnation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from ..model import NodeId
 from ..raft.memory import MemoryNetwork
@@ -15,6 +16,8 @@ class SimulatedNetwork(MemoryNetwork):
     Cuts are those of the engine's networks: messages in one direction vanish while the link stays up. A reset loses what
     is on its way in both directions. A slow link adds seconds to one direction.
     """
+
+    cut_noticed = math.inf
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, dice: SeededDice, *, quickest: float = 0.001, slowest: float = 0.01
