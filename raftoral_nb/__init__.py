@@ -23,6 +23,7 @@ from .errors import (
     ClusterError,
     CodeNotShippableError,
     CompletionTimeoutError,
+    FaultError,
     InputTypeError,
     InternalError,
     NodeStateError,
@@ -34,6 +35,7 @@ from .errors import (
     RaftoralError,
     RunConflictError,
     RunNotFoundError,
+    ScenarioError,
     SnapshotError,
     StepFailedError,
     StepKeyError,
@@ -47,30 +49,44 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .cluster import Cluster, StopReport
+    from .fault_lines import Fault, parse_fault
     from .model import (
+        CampaignAsked,
         CheckpointSet,
         ClusterEvent,
         EffectStarted,
         EpochChanged,
         ExecutionStopped,
         Failure,
+        LinkDelay,
+        NetworkChanged,
         NodeBlocked,
         NodeChanged,
         OutputLine,
         RoleChanged,
         RunEvicted,
+        ScenarioChanged,
         SnapshotInstalled,
         Step,
+        TransferAsked,
         WorkflowCompleted,
         WorkflowFailed,
         WorkflowRegistered,
         WorkflowStarted,
     )
     from .node import Node
+    from .play import ScenarioPlay
     from .registry import Registration
     from .run import WorkflowRun
     from .runtime import WorkflowRuntime
-    from .statistics import ClusterStatistics, ExecutionStatistics, NodeStatistics, RunStatistics
+    from .scenario import SCENARIOS, Scenario
+    from .statistics import (
+        ClusterStatistics,
+        ExecutionStatistics,
+        LinkStatistics,
+        NodeStatistics,
+        RunStatistics,
+    )
     from .workflow.context import WorkflowContext
     from .workflow.definitions import Captured, Workflow, workflow
     from .workflow.variables import ReplicatedVar
@@ -86,19 +102,24 @@ globals().pop("workflow", None)
 _HOMES = {
     "cluster": ("Cluster", "StopReport"),
     "model": (
+        "CampaignAsked",
         "CheckpointSet",
         "ClusterEvent",
         "EffectStarted",
         "EpochChanged",
         "ExecutionStopped",
         "Failure",
+        "LinkDelay",
+        "NetworkChanged",
         "NodeBlocked",
         "NodeChanged",
         "OutputLine",
         "RoleChanged",
         "RunEvicted",
+        "ScenarioChanged",
         "SnapshotInstalled",
         "Step",
+        "TransferAsked",
         "WorkflowCompleted",
         "WorkflowFailed",
         "WorkflowRegistered",
@@ -108,7 +129,16 @@ _HOMES = {
     "registry": ("Registration",),
     "run": ("WorkflowRun",),
     "runtime": ("WorkflowRuntime",),
-    "statistics": ("ClusterStatistics", "ExecutionStatistics", "NodeStatistics", "RunStatistics"),
+    "play": ("ScenarioPlay",),
+    "scenario": ("SCENARIOS", "Scenario"),
+    "fault_lines": ("Fault", "parse_fault"),
+    "statistics": (
+        "ClusterStatistics",
+        "ExecutionStatistics",
+        "LinkStatistics",
+        "NodeStatistics",
+        "RunStatistics",
+    ),
     "workflow.context": ("WorkflowContext",),
     "workflow.definitions": ("Captured", "Workflow", "workflow"),
     "workflow.variables": ("ReplicatedVar",),
@@ -116,7 +146,9 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "SCENARIOS",
     "BlockingCallError",
+    "CampaignAsked",
     "Captured",
     "CheckpointSet",
     "Cluster",
@@ -130,8 +162,13 @@ __all__ = [
     "ExecutionStatistics",
     "ExecutionStopped",
     "Failure",
+    "Fault",
+    "FaultError",
     "InputTypeError",
     "InternalError",
+    "LinkDelay",
+    "LinkStatistics",
+    "NetworkChanged",
     "NoSuchNodeError",
     "Node",
     "NodeBlocked",
@@ -151,12 +188,17 @@ __all__ = [
     "RunEvicted",
     "RunNotFoundError",
     "RunStatistics",
+    "Scenario",
+    "ScenarioChanged",
+    "ScenarioError",
+    "ScenarioPlay",
     "SnapshotError",
     "SnapshotInstalled",
     "Step",
     "StepFailedError",
     "StepKeyError",
     "StopReport",
+    "TransferAsked",
     "ValueNotShippableError",
     "Workflow",
     "WorkflowCompleted",
@@ -172,6 +214,7 @@ __all__ = [
     "WorkflowStarted",
     "WrongTaskError",
     "current_cluster",
+    "parse_fault",
     "set_current_cluster",
     "workflow",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
@@ -13,10 +13,10 @@ import anyio.to_thread
 import msgspec
 
 from . import collect, current, logs
+from .breaking import Breaking, NodeName, no_such_node
 from .errors import (
     ClusterError,
     NodeStateError,
-    NoSuchNodeError,
     NotAcknowledgedError,
 )
 from .event_stream import EventStream
@@ -30,10 +30,12 @@ from .model import (
     RunId,
 )
 from .node import Node
+from .play import ScenarioPlay
 from .raft.compaction import DEFAULT_COMPACTION, Compaction
 from .raft.replica import Timing
 from .registry import Registration, Registry
 from .run import WorkflowRun
+from .scenario import Scenario
 from .statistics import ClusterStatistics
 from .threads import refuse_on_own_thread
 from .workflow.context import WorkflowContext
@@ -57,14 +59,10 @@ class StopReport(msgspec.Struct, frozen=True):
 
 class _Nodes(dict[NodeId, Node]):
     def __missing__(self, number: object) -> Node:
-        raise _no_such_node(number, self)
+        raise no_such_node(number, self)
 
 
-def _no_such_node(number: object, numbers: Iterable[NodeId]) -> NoSuchNodeError:
-    return NoSuchNodeError(f"there is no node {number!r}: the nodes are {', '.join(map(str, numbers))}")
-
-
-class Cluster:
+class Cluster(Breaking):
     """A cluster of nodes in this process, over TCP on 127.0.0.1 (or in memory), each with a thread of its own.
 
     `nodes` is how many (1 to `MAX_NODES`); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds) starting
@@ -107,6 +105,7 @@ class Cluster:
         )
         self._registry = Registry(self._host)
         self._status: Literal["new", "running", "stopped"] = "new"
+        self._play: ScenarioPlay | None = None
         self._change = threading.Lock()
         self.nodes: Mapping[NodeId, Node] = MappingProxyType(
             _Nodes({number: Node(self, self._host, number) for number in self._numbers})
@@ -148,6 +147,9 @@ class Cluster:
                 return StopReport()
             self._status = "stopped"
         current.stopped(self)
+        play = self._play
+        if play is not None:
+            play.halt()
         try:
             if self._host.thread.alive:
                 self._host.thread.run(self._host.on_shut, timeout=STOP_SECONDS)
@@ -159,6 +161,8 @@ class Cluster:
             for incarnation in self._host.gone:
                 stuck.extend(incarnation.join(deadline()))
             self._host.thread.stop(STOP_SECONDS)
+            if play is not None and not play.stop(deadline()):
+                stuck.append(f"scenario {play.scenario.name}")
             if not self._host.observers.close(deadline()):
                 stuck.append("a callback given to subscribe()")
             capture.uninstall()
@@ -206,7 +210,7 @@ class Cluster:
                 may_commit=False,
             ) from None
 
-    def kill(self, node: NodeId | Literal["leader"]) -> NodeId:
+    def kill(self, node: NodeName) -> NodeId:
         """Drop everything of a node except its journal, at once; returns its number.
 
         Raises `NoSuchNodeError`, or `NodeStateError` if it is dead already.
@@ -220,7 +224,7 @@ class Cluster:
         self._host.forget_ended()
         return number
 
-    def restart(self, node: NodeId) -> NodeId:
+    def restart(self, node: NodeName) -> NodeId:
         """Start a dead node again from its journal; it catches up by itself. Raises `NodeStateError` if it is alive."""
         number = self._number(node)
         if self._host.incarnation(number) is not None:
@@ -228,7 +232,7 @@ class Cluster:
         self._host.thread.run(self._host.on_boot, number)
         return number
 
-    def pause(self, node: NodeId | Literal["leader"]) -> NodeId:
+    def pause(self, node: NodeName) -> NodeId:
         """Freeze a node as a hung process would be: messages wait, timers and operations stop; a running step goes on."""
         number = self._number(node)
         incarnation = self._host.alive(number, "paused")
@@ -238,7 +242,7 @@ class Cluster:
         self._host.tell(NodeChanged(number, "paused"))
         return number
 
-    def resume(self, node: NodeId) -> NodeId:
+    def resume(self, node: NodeName) -> NodeId:
         """End `pause`. What waited is processed before timers that came due. Raises `NodeStateError` if it is not paused."""
         number = self._number(node)
         incarnation = self._host.alive(number, "resumed")
@@ -248,7 +252,7 @@ class Cluster:
         self._host.tell(NodeChanged(number, "resumed"))
         return number
 
-    def hold(self, node: NodeId | Literal["leader"]) -> NodeId:
+    def hold(self, node: NodeName) -> NodeId:
         """Stop a node's execution of workflows while its log goes on: its catch-up queues grow.
 
         A held leader goes on to lead, and does nothing: runs stand still until it is released, or another node leads.
@@ -265,7 +269,7 @@ class Cluster:
         self._host.tell(NodeChanged(number, "held"))
         return number
 
-    def release(self, node: NodeId) -> NodeId:
+    def release(self, node: NodeName) -> NodeId:
         """End `hold`: the node drains its catch-up queues. Raises `NodeStateError` if it is not held."""
         number = self._number(node)
         incarnation = self._host.alive(number, "released")
@@ -274,6 +278,34 @@ class Cluster:
         incarnation.release()
         self._host.tell(NodeChanged(number, "released"))
         return number
+
+    def scenario(self, scenario: Scenario | str | Sequence[tuple[str | float, str]]) -> ScenarioPlay:
+        """Play a scenario (one of yours, a list of its steps, or the name of one in `SCENARIOS`) on a thread of its own.
+
+        Returns at once: `wait` waits for its end, `stop` ends it. Raises `ScenarioError` if it is not a scenario,
+        `NoSuchNodeError` for a node that is not there, and `ClusterError` while another one is played.
+        """
+        self._check_running()
+        given: Any = scenario
+        if isinstance(given, str):
+            given = Scenario.built_in(given, self._numbers)
+        elif not isinstance(given, Scenario):
+            given = Scenario("unnamed", given)
+        for number in sorted(given.node_numbers - set(self._numbers)):
+            raise no_such_node(number, self._numbers)
+        with self._change:
+            if self._play is not None and self._play.status == "running":
+                raise ClusterError(
+                    f"scenario {self._play.scenario.name} is being played: wait for its end, or stop it first"
+                )
+            self._check_running()
+            self._play = ScenarioPlay(self, self._host, given).start()
+            return self._play
+
+    @property
+    def play(self) -> ScenarioPlay | None:
+        """The scenario that is played, or was played last; None if there was none."""
+        return self._play
 
     # --- workflows and runs
 
@@ -399,14 +431,6 @@ class Cluster:
         if self._status != "running":
             word = "is not started: call start()" if self._status == "new" else "has stopped: make a new one"
             raise ClusterError(f"cluster {self.name!r} {word}")
-
-    def _number(self, node: NodeId | str) -> NodeId:
-        self._check_running()
-        if node == "leader":
-            return self.wait_for_leader(self._host.proposal_timeout)
-        if node not in self.nodes or isinstance(node, bool):
-            raise _no_such_node(node, self._numbers)
-        return int(node)
 
 
 def _nothing() -> None:

@@ -64,6 +64,14 @@ class NodeStateError(RaftoralError):
     """The node is not in a state in which this can be done (killing a dead node, resuming one that runs)."""
 
 
+class FaultError(RaftoralError, ValueError):
+    """A fault that makes no sense: a link of a node to itself, a node on two sides, a delay that is no delay."""
+
+
+class ScenarioError(RaftoralError, ValueError):
+    """A scenario that is not one, or whose play could not go on: what it waited for did not happen, or an act failed."""
+
+
 class PortInUseError(RaftoralError):
     """A port that was asked for is taken."""
 

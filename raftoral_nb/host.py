@@ -31,6 +31,7 @@ from .model import (
     OutputLine,
     Rejected,
     RunId,
+    TransferAsked,
     Unknown,
     WorkflowCompleted,
     WorkflowFailed,
@@ -160,13 +161,38 @@ class Host:
     async def on_await_leader(self) -> NodeId:
         """Wait until a node acts."""
         while (leader := self.leader) is None:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._leader_waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                self._leader_waiters.remove(waiter)
+            await self._leader_change()
         return leader
+
+    async def on_await_other_leader(self, former: NodeId | None) -> NodeId:
+        """Wait until a node other than `former` acts."""
+        while (leader := self.leader) is None or leader == former:
+            await self._leader_change()
+        return leader
+
+    async def on_transfer(self, number: NodeId) -> None:
+        """Have the leader hand over to a node, again and again if need be, until that one acts."""
+        asked: NodeId | None = None
+        while (leader := self.leader) != number:
+            leading = self._incarnations.get(leader) if leader is not None else None
+            if leading is not None:
+                if asked != leader:
+                    self.tell(TransferAsked(leading.node, number))
+                asked = leader
+                leading.member.yield_leadership(number)
+            # The request may be lost on its way, and the node may lose its election.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timing.retry):
+                    await self._leader_change()
+
+    async def _leader_change(self) -> None:
+        """Wait until a node begins to act."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._leader_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            self._leader_waiters.remove(waiter)
 
     @property
     def leader(self) -> NodeId | None:
@@ -333,16 +359,7 @@ class Host:
         async def wait() -> int:
             if self._incarnations.get(number) is not incarnation:
                 raise NodeStateError(f"node {number} was stopped while it was waited for")
-            target = self.head().index
-            if incarnation.member.state.index < target:
-                waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                entry = (number, target, waiter)
-                self._applied_waiters.append(entry)
-                try:
-                    await waiter
-                finally:
-                    self._applied_waiters.remove(entry)
-            return incarnation.member.state.index
+            return await self._on_await_applied(incarnation, self.head().index)
 
         try:
             return self.thread.run(wait, timeout=timeout)
@@ -350,6 +367,25 @@ class Host:
             raise CompletionTimeoutError(
                 f"node {number} has not applied what the others have within {timeout} s; does it reach the leader?"
             ) from None
+
+    async def on_await_level(self) -> None:
+        """Wait until every node that runs, and is not paused, has applied what any node has applied by now."""
+        target = self.head().index
+        for incarnation in tuple(self._incarnations.values()):
+            with contextlib.suppress(NodeStateError):  # one that dies meanwhile does not run
+                if self._incarnations.get(incarnation.node) is incarnation and not incarnation.member.paused:
+                    await self._on_await_applied(incarnation, target)
+
+    async def _on_await_applied(self, incarnation: Incarnation, target: int) -> int:
+        if incarnation.member.state.index < target:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            entry = (incarnation.node, target, waiter)
+            self._applied_waiters.append(entry)
+            try:
+                await waiter
+            finally:
+                self._applied_waiters.remove(entry)
+        return incarnation.member.state.index
 
     def node_result(self, number: NodeId, run_id: RunId, timeout: float | None) -> Any:
         """Wait for what a node's own execution of a run comes to. See `Node.result`."""

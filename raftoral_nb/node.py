@@ -66,6 +66,22 @@ class Node:
         """See `Cluster.release`."""
         return self._cluster.release(self._number)
 
+    def isolate(self) -> NodeId:
+        """See `Cluster.isolate`."""
+        return self._cluster.isolate(self._number)
+
+    def slow(self, delay: float, jitter: float = 0.0) -> tuple[tuple[NodeId, NodeId], ...]:
+        """See `Cluster.slow`."""
+        return self._cluster.slow(self._number, delay, jitter)
+
+    def heal(self) -> tuple[tuple[NodeId, NodeId], ...]:
+        """See `Cluster.heal`."""
+        return self._cluster.heal(self._number)
+
+    def transfer(self, timeout: float = 10.0) -> NodeId:
+        """See `Cluster.transfer`."""
+        return self._cluster.transfer(self._number, timeout)
+
     def statistics(self) -> NodeStatistics:
         """This node's part of `Cluster.statistics()`."""
         return self._cluster.statistics().nodes[self._number]

@@ -1,0 +1,212 @@
+"""Playing a scenario: a thread that waits for what each step waits for, and does it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from .errors import ClusterError, CompletionTimeoutError, RaftoralError, ScenarioError
+from .fault_lines import cause
+from .model import (
+    CheckpointSet,
+    ClusterEvent,
+    EffectStarted,
+    NodeId,
+    RoleChanged,
+    ScenarioChanged,
+    WorkflowCompleted,
+    WorkflowFailed,
+)
+from .scenario import Scenario, ScenarioStep, steps_awaited
+from .threads import refuse_on_own_thread
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+    from .host import Host
+
+CONDITION_SECONDS: Final = 60.0
+"""How long a step waits for its condition before the scenario fails."""
+
+PlayStatus = Literal["running", "completed", "stopped", "failed"]
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """The play was stopped."""
+
+
+class ScenarioPlay:
+    """A scenario being played, on a thread of its own. What it did is in `lines`, and each step is an event.
+
+    It ends by itself, by `stop`, or with the cluster. What it broke and did not mend stays broken: `cluster.heal()`.
+    """
+
+    def __init__(self, cluster: Cluster, host: Host, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self._cluster = cluster
+        self._host = host
+        self._lines: list[str] = []
+        self._status: PlayStatus = "running"
+        self._error: ScenarioError | None = None
+        self._done = threading.Event()
+        self._halted = False
+        self._former: NodeId | None = None
+        # Both belong to the consensus loop.
+        self._events: asyncio.Queue[ClusterEvent] = asyncio.Queue()
+        self._halt: asyncio.Event = asyncio.Event()
+        self._thread = threading.Thread(target=self._main, name=f"{host.name}-scenario", daemon=True)
+
+    def start(self) -> ScenarioPlay:
+        """Begin. Called once, by the cluster."""
+        self._thread.start()
+        return self
+
+    @property
+    def status(self) -> PlayStatus:
+        """How it stands with it."""
+        return self._status
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What was done so far: magic lines with the numbers of the nodes, and what was said, as comments."""
+        return tuple(self._lines)
+
+    def wait(self, timeout: float | None = None) -> tuple[str, ...]:
+        """Wait until it has ended, and return `lines`.
+
+        Raises `ScenarioError` if it failed, which says at which step and why, and `CompletionTimeoutError` if it has not ended
+        within `timeout` seconds (it goes on).
+        """
+        refuse_on_own_thread("play.wait()")
+        if not self._done.wait(timeout):
+            raise CompletionTimeoutError(
+                f"scenario {self.scenario.name} has not ended within {timeout:g} s; it goes on"
+            )
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        return self.lines
+
+    def halt(self) -> None:
+        """Have it end before its next step, without waiting for that. Idempotent."""
+        self._halted = True
+        self._host.thread.post(self._halt.set)
+
+    def stop(self, timeout: float = 15.0) -> bool:
+        """End it before its next step; False if the step it is at takes longer than `timeout` seconds. Idempotent."""
+        self.halt()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def __repr__(self) -> str:
+        return f"<ScenarioPlay {self.scenario.name}: {self._status}, {len(self._lines)} lines>"
+
+    # --- on its thread
+
+    def _main(self) -> None:
+        detach = self._host.observers.attach(
+            lambda event: self._host.thread.post(self._events.put_nowait, event), lambda: None
+        )
+        status: PlayStatus = "failed"
+        text = ""
+        self._tell("started", self.scenario.description)
+        try:
+            for number, step in enumerate(self.scenario.steps, 1):
+                self._play(number, step)
+            status = "completed"
+        except _Stopped:
+            status = "stopped"
+        except ScenarioError as error:
+            text, self._error = str(error), error
+        finally:
+            detach()
+            self._status = status
+            self._tell(status, text)
+            self._done.set()
+
+    def _play(self, number: int, step: ScenarioStep) -> None:
+        where = f"scenario {self.scenario.name}, step {number} ({step.what})"
+        try:
+            self._host.thread.run(self._on_await, step, timeout=_patience(step))
+        except TimeoutError:
+            hint = " Is a run unfinished? Start one." if self.scenario.needs_run else ""
+            raise ScenarioError(
+                f"{where} waited {CONDITION_SECONDS:g} s for {step.when!r}, which did not happen.{hint}"
+            ) from None
+        except ClusterError:
+            raise _Stopped from None  # the cluster has stopped
+        if self._halted:
+            raise _Stopped
+        fault = step.fault
+        if fault is None:
+            self._say(f"# {step.said}")
+            self._tell("noted", step.said)
+            return
+        try:
+            self._former = self._host.thread.call(self._on_begin)
+            done = cause(self._cluster, fault)
+        except RaftoralError as error:
+            if not self._cluster.running:
+                raise _Stopped from None
+            raise ScenarioError(f"{where} failed: {error}") from error
+        self._say(f"%raftoral {done}")
+        self._tell("acted", str(done))
+
+    def _say(self, line: str) -> None:
+        self._lines.append(line)
+
+    def _tell(self, change: Any, text: str) -> None:
+        self._host.tell(ScenarioChanged(self.scenario.name, change, text))
+
+    # --- on the consensus loop
+
+    def _on_begin(self) -> NodeId | None:
+        """An act begins: what happened before it counts for no condition. Returns who leads."""
+        while not self._events.empty():
+            self._events.get_nowait()
+        return self._host.leader
+
+    async def _on_await(self, step: ScenarioStep) -> None:
+        """Wait for what a step waits for, or until the play is stopped."""
+        waiting = asyncio.ensure_future(self._on_condition(step))
+        halting = asyncio.ensure_future(self._halt.wait())
+        try:
+            await asyncio.wait({waiting, halting}, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                waiting.result()
+        finally:
+            for task in (waiting, halting):
+                task.cancel()
+            with contextlib.suppress(BaseException):
+                await asyncio.gather(waiting, halting, return_exceptions=True)
+
+    async def _on_condition(self, step: ScenarioStep) -> None:
+        match step.when:
+            case float() as seconds:
+                await asyncio.sleep(seconds)
+            case "leader":
+                await self._host.on_await_leader()
+            case "leader changed":
+                await self._host.on_await_other_leader(self._former)
+            case "level":
+                await self._host.on_await_level()
+            case "candidate":
+                await self._on_event(lambda event: isinstance(event, RoleChanged) and event.role == "candidate")
+            case "step started":
+                await self._on_event(lambda event: isinstance(event, EffectStarted))
+            case "run ended":
+                await self._on_event(lambda event: isinstance(event, WorkflowCompleted | WorkflowFailed))
+            case when:
+                for _ in range(steps_awaited(when)):
+                    await self._on_event(lambda event: isinstance(event, CheckpointSet))
+
+    async def _on_event(self, wanted: Callable[[ClusterEvent], bool]) -> None:
+        while not wanted(await self._events.get()):
+            pass
+
+
+def _patience(step: ScenarioStep) -> float:
+    """How long a step may wait (seconds)."""
+    return CONDITION_SECONDS if isinstance(step.when, str) else step.when + CONDITION_SECONDS
