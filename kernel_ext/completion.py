@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Final
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from .parsing import FLAGS, LEADER, LEADER_COMMANDS, LOG_LEVELS, NODE_COMMANDS, SUBCOMMANDS
+from .parsing import FLAGS, LINK_ARGUMENTS, LINK_COMMANDS, LOG_LEVELS, NODE_COMMANDS, NODE_WORDS, SUBCOMMANDS
 
+_DELAYS: Final = ("50ms", "200ms", "1s")
+"""Times that are offered; any other may be typed."""
 _LINE: Final = re.compile(r"(?:^|=)\s*%raftoral\s+(?P<rest>.*)$")
 _DOTTED: Final = re.compile(r"[^\W\d]\w*(?:\.\w*)*$")
 _CELL: Final = re.compile(r"^\s*%%workflow\s+(?P<rest>.*)$")
@@ -24,6 +27,7 @@ class Known:
     workflows: tuple[str, ...] = ()
     run_ids: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
+    scenarios: tuple[str, ...] = ()
     python: Callable[[str], Iterable[str]] = lambda _: ()
     """What Python offers for a name or a dotted name of the notebook."""
 
@@ -41,7 +45,7 @@ def offers(rest: str, known: Known) -> list[str] | None:
     previous = before[-1] if before else ""
     numbers = [str(number) for number in known.nodes]
     if name in NODE_COMMANDS:
-        return [] if before else numbers + [LEADER] * (name in LEADER_COMMANDS)
+        return [] if before else [*numbers, *NODE_WORDS[name]]
     values = {
         "--log-level": list(LOG_LEVELS),
         "--node": numbers,
@@ -49,12 +53,18 @@ def offers(rest: str, known: Known) -> list[str] | None:
         "--last": [],
         "--version": [],
         "--id": [],
+        "--delay": list(_DELAYS),
+        "--jitter": list(_DELAYS),
     }
     if previous in values:
         return values[previous]
     flags = [flag for flag in FLAGS.get(name, ()) if flag not in before]
     if current.startswith("-"):
         return flags
+    if name in LINK_COMMANDS:
+        return _link_offers(name, before, known) + flags
+    if name == "scenario":
+        return flags if [word for word in before if not word.startswith("-")] else [*known.scenarios, *flags]
     if name == "run":
         # Behind the name, and any flags with their values, stands Python.
         return None if before else list(known.workflows)
@@ -63,6 +73,20 @@ def offers(rest: str, known: Known) -> list[str] | None:
     if name == "log" and not [word for word in before if not word.startswith("-")]:
         return list(known.run_ids) + flags
     return flags
+
+
+def _link_offers(name: str, before: list[str], known: Known) -> list[str]:
+    """The nodes and links that may stand behind a fault's name and these words."""
+    given = [word for word in before if not word.startswith("-") and word not in _DELAYS]
+    if given and name in ("isolate", "transfer", "cut", "slow"):
+        return []
+    nodes = [one for one in (*map(str, known.nodes), *NODE_WORDS[name]) if one not in given]
+    links = [f"{a}-{b}" for a, b in combinations(known.nodes, 2) if f"{a}-{b}" not in given]
+    if name == "cut":
+        return links
+    if name == "partition" and given and given[-1] != "/":
+        nodes.append("/")
+    return nodes + (links if name in LINK_ARGUMENTS else [])
 
 
 def workflow_offers(rest: str, known: Known) -> list[str]:

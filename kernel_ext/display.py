@@ -9,7 +9,7 @@ from . import html, tables, text
 from .words import registration_words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from raftoral_nb import Cluster, Registration, WorkflowRun
     from raftoral_nb.model import ClusterEvent, OutputLine
@@ -78,6 +78,12 @@ def runs(all_runs: Sequence[WorkflowRun[object]]) -> Shown:
     if not all_runs:
         return notice("no runs yet")
     table = tables.run_list(all_runs)
+    return Shown(text.table_text(table), html.table_html(table))
+
+
+def scenarios(descriptions: Mapping[str, str]) -> Shown:
+    """The scenarios, by name."""
+    table = tables.scenario_list(descriptions)
     return Shown(text.table_text(table), html.table_html(table))
 
 

@@ -46,6 +46,23 @@ Break it
   %raftoral resume 3                    ... and let it go on
   %raftoral hold 3                      stop only its execution of workflows: its catch-up queue grows (or: hold leader)
   %raftoral release 3                   ... and let it drain
+  %raftoral partition 1 / 2 3           cut every link between the groups; nodes in none of them form one more
+  %raftoral isolate leader              cut all links of a node (or: isolate 2)
+  %raftoral cut 1-2                     cut one link; --one-way loses only what node 1 says to node 2
+  %raftoral slow 2 --delay 200ms --jitter 50ms
+                                        every message of a node takes longer, each way; slow 1-2: over one link
+  %raftoral heal                        mend all links (or: heal 2, heal 1-2)
+  %raftoral transfer 3                  hand leadership to a node, and wait until it leads
+  %raftoral campaign 2 3                have nodes ask for votes in the same moment; without numbers: all followers
+
+  `follower` is the first follower, as in: cut leader-follower. What undoes something takes what it was done to:
+  restart dead, resume paused, release held.
+
+  %raftoral scenario                    sequences of faults that can be repeated, and what each shows
+  %raftoral scenario late-follower      play one beside the notebook; --wait waits and prints what it does, --show prints
+                                        the lines that do the same, and `scenario --stop` ends the one that is played
+  mine = raftoral_nb.Scenario("mine", [("step started", "isolate leader"), ("leader changed", "heal")])
+                                        one of your own; then: %raftoral scenario mine
 
 Defaults
   %config RaftoralMagics                nodes, log_level, refresh_rate (of the view, in Hz)

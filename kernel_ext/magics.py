@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
 from traitlets import Enum, Float, Int
 
+from raftoral_nb import SCENARIOS
 from raftoral_nb.errors import NoSuchNodeError, WorkflowNotFoundError
 from raftoral_nb.model import MAX_NODES
 
@@ -14,17 +15,30 @@ from . import display as shows
 from .cells import async_functions, choose, resolve, run_cell
 from .errors import MagicError, did_you_mean
 from .help import RAFTORAL_HELP, WORKFLOW_HELP, short_help
-from .parsing import LOG_LEVELS, Events, Log, OnNode, Register, Run, Simple, Start, parse, parse_workflow_line
+from .parsing import (
+    LOG_LEVELS,
+    Break,
+    Events,
+    Log,
+    OnNode,
+    Play,
+    Register,
+    Run,
+    Simple,
+    Start,
+    parse,
+    parse_workflow_line,
+)
 from .pending import Definition
 from .session import Session
-from .words import DONE, node_list
+from .words import DONE, fault_words, healed_words, node_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from raftoral_nb import WorkflowRun
+    from raftoral_nb import Fault, Scenario, WorkflowRun
 
     from .display import Shown
     from .parsing import NodeName
@@ -73,6 +87,10 @@ class RaftoralMagics(Magics):
                 return self._run(parsed, self._names(local_ns))
             case OnNode():
                 return shows.emit(self._on_node(parsed.name, parsed.node))
+            case Break():
+                return shows.emit(self._break(parsed.fault))
+            case Play():
+                result = self._scenario(parsed)
             case Log():
                 result = self._log(parsed)
             case Events():
@@ -146,8 +164,44 @@ class RaftoralMagics(Magics):
         cluster = self.session.cluster
         act: Callable[[NodeName], int] = getattr(cluster, command)
         number = act(node)
-        who = f"node {number}, the leader," if node == "leader" else f"node {number}"
+        who = f"node {number}, the {node}," if node in ("leader", "follower") else f"node {number}"
         return shows.notice(f"{who} {DONE[command]}")
+
+    def _break(self, fault: Fault) -> Shown:
+        cluster = self.session.cluster
+        if fault.name == "heal":
+            return shows.notice(healed_words(cluster.heal(*fault.places)))
+        return shows.notice(fault_words(cluster.cause(fault)))
+
+    def _scenario(self, asked: Play) -> Shown:
+        if asked.how == "stop":
+            play = self.session.cluster.play
+            if play is None or play.status != "running":
+                raise MagicError("no scenario is being played. All of them: %raftoral scenario")
+            play.stop()
+            return shows.notice(f"scenario {play.scenario.name}: {play.status}; what it broke stays so: %raftoral heal")
+        if asked.name is None:
+            return shows.scenarios({**SCENARIOS, **_described(self.session.own_scenarios())})
+        cluster = self.session.cluster
+        scenario = self.session.scenario(asked.name, tuple(cluster.nodes))
+        if asked.how == "show":
+            return shows.page(str(scenario))
+        play = cluster.scenario(scenario)
+        if asked.how == "play":
+            idle = scenario.needs_run and not any(run.status == "running" for run in cluster.runs())
+            hint = "\nit waits for a run: start one now" if idle else ""
+            return shows.notice(
+                f"scenario {scenario.name} is played beside the notebook; what it does: %raftoral events; "
+                f"to end it: %raftoral scenario --stop{hint}"
+            )
+        try:
+            for line in play:
+                print(line, flush=True)  # noqa: T201 - the lines are what was asked for
+        except KeyboardInterrupt:
+            play.stop()
+            raise
+        play.wait()
+        return shows.notice(f"scenario {scenario.name}: {play.status}")
 
     def _log(self, asked: Log) -> Shown:
         cluster = self.session.latest
@@ -158,6 +212,10 @@ class RaftoralMagics(Magics):
         lines = cluster.log(run_id=asked.run_id, node=asked.node)
         last = lines[-(asked.last or LOG_LINES_SHOWN) :]
         return shows.log(last, times=asked.times, omitted=len(lines) - len(last))
+
+
+def _described(scenarios: dict[str, Scenario]) -> dict[str, str]:
+    return {name: scenario.description or "(of this notebook)" for name, scenario in scenarios.items()}
 
 
 def _evaluate(expression: str, names: dict[str, Any]) -> Any:

@@ -8,13 +8,16 @@ import shlex
 from dataclasses import dataclass
 from typing import Final, Literal, NoReturn
 
+from raftoral_nb import Fault, FaultError, parse_fault
+
 from .errors import MagicError, did_you_mean
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LEADER: Final = "leader"
 HELP: Final = ("help", "--help", "-h")
 
-NodeName = int | Literal["leader"]
+NodeWord = Literal["leader", "follower", "dead", "paused", "held"]
+NodeName = int | NodeWord
 
 NODE_COMMANDS: Final = {
     "kill": "end a node; only its journal (log, term, vote) stays",
@@ -24,8 +27,34 @@ NODE_COMMANDS: Final = {
     "hold": "stop only a node's execution; its catch-up queue grows",
     "release": "end a hold; the queue drains",
 }
-LEADER_COMMANDS: Final = ("kill", "pause", "hold")
-"""Those that take `leader` in place of a number. The others undo something, and name what it was done to."""
+NODE_WORDS: Final[dict[str, tuple[NodeWord, ...]]] = {
+    "kill": (LEADER, "follower"),
+    "pause": (LEADER, "follower"),
+    "hold": (LEADER, "follower"),
+    "restart": ("dead",),
+    "resume": ("paused",),
+    "release": ("held",),
+    "partition": (LEADER, "follower"),
+    "isolate": (LEADER, "follower"),
+    "cut": (LEADER, "follower"),
+    "slow": (LEADER, "follower"),
+    "heal": (),
+    "transfer": ("follower",),
+    "campaign": ("follower",),
+}
+"""What each takes in place of a number (the first node that is so). Those that undo something name what it was done to."""
+
+LINK_COMMANDS: Final = {
+    "partition": "cut all links between groups of nodes",
+    "isolate": "cut all links of a node",
+    "cut": "cut the link between two nodes",
+    "slow": "have messages of a node, or over a link, take longer",
+    "heal": "end what was done to links: to all, or to some",
+    "transfer": "hand leadership to a node",
+    "campaign": "have nodes campaign in the same moment",
+}
+LINK_ARGUMENTS: Final = ("cut", "slow", "heal")
+"""Those that take a link, `A-B`."""
 
 SUBCOMMANDS: Final = {
     "start": "start a cluster",
@@ -38,6 +67,8 @@ SUBCOMMANDS: Final = {
     "events": "what happened, in order",
     "watch": "the live view",
     **NODE_COMMANDS,
+    **LINK_COMMANDS,
+    "scenario": "a sequence of faults, to be repeated; all of them, without a NAME",
 }
 
 USAGE: Final = {
@@ -50,7 +81,15 @@ USAGE: Final = {
     "log": "log [RUN] [--node N] [--last N] [--times]",
     "events": "events [--last N] [--times]",
     "watch": "watch",
-    **{name: f"{name} NODE{'|leader' if name in LEADER_COMMANDS else ''}" for name in NODE_COMMANDS},
+    **{name: "|".join((f"{name} NODE", *NODE_WORDS[name])) for name in NODE_COMMANDS},
+    "partition": "partition NODE ... [/ NODE ...]",
+    "isolate": "isolate NODE|leader|follower",
+    "cut": "cut A-B [--one-way]",
+    "slow": "slow NODE|A-B --delay TIME [--jitter TIME]",
+    "heal": "heal [NODE|A-B ...]",
+    "transfer": "transfer NODE",
+    "campaign": "campaign [NODE ...]",
+    "scenario": "scenario [NAME] [--wait|--show|--stop]",
 }
 
 FLAGS: Final = {
@@ -59,6 +98,9 @@ FLAGS: Final = {
     "run": ("--version", "--id"),
     "log": ("--node", "--last", "--times"),
     "events": ("--last", "--times"),
+    "cut": ("--one-way",),
+    "slow": ("--delay", "--jitter"),
+    "scenario": ("--wait", "--show", "--stop"),
 }
 
 _FLAG_FIRST: Final = re.compile(r"\s*--(?P<flag>version|id)(?:\s+|\s*=\s*)(?P<value>[\w.:/@+-]+)(?=\s|$)")
@@ -125,7 +167,22 @@ class OnNode:
     node: NodeName
 
 
-Parsed = Simple | Start | Register | Run | Log | Events | OnNode
+@dataclass(frozen=True)
+class Break:
+    """One of `LINK_COMMANDS`, taken apart by the engine."""
+
+    fault: Fault
+
+
+@dataclass(frozen=True)
+class Play:
+    """`scenario`; `name` None means: list them, or (with `stop`) the one that is played."""
+
+    name: str | None
+    how: Literal["play", "wait", "show", "stop"]
+
+
+Parsed = Simple | Start | Register | Run | Log | Events | OnNode | Break | Play
 
 
 @dataclass(frozen=True)
@@ -176,6 +233,11 @@ def parse(line: str) -> Parsed | None:
     usage = f"%raftoral {USAGE[name]}"
     if name == "run":
         return _parse_run(rest, usage)
+    if name in LINK_COMMANDS:
+        try:
+            return Break(parse_fault(f"{name} {rest}", "%raftoral "))
+        except FaultError as problem:
+            raise MagicError(str(problem)) from None
     parser = _Parser(usage)
     words = _words(rest, usage)
     match name:
@@ -201,6 +263,8 @@ def parse(line: str) -> Parsed | None:
             parser.add_argument("--times", action="store_true")
             found = parser.parse_args(words)
             return Events(found.last, found.times)
+        case "scenario":
+            return _scenario(parser, words, usage)
         case _ if name in NODE_COMMANDS:
             parser.add_argument("node", metavar="NODE")
             return OnNode(name, _node(name, parser.parse_args(words).node))
@@ -208,13 +272,27 @@ def parse(line: str) -> Parsed | None:
     return Simple(name)
 
 
+def _scenario(parser: _Parser, words: list[str], usage: str) -> Play:
+    parser.add_argument("name", metavar="NAME", nargs="?")
+    for flag in FLAGS["scenario"]:
+        parser.add_argument(flag, action="store_const", const=flag[2:], dest="how")
+    found = parser.parse_args(words)
+    if found.how == "stop" and found.name is not None:
+        raise MagicError(f"--stop ends the one that is played, and takes no name.\nUsage: {usage}")
+    if found.how in ("wait", "show") and found.name is None:
+        raise MagicError(f"--{found.how} needs the name of a scenario.\nUsage: {usage}")
+    return Play(found.name, found.how or "play")
+
+
 def _node(command: str, text: str) -> NodeName:
+    words = NODE_WORDS[command]
+    for word in words:
+        if text == word:
+            return word
+    either = f" or {' or '.join(map(repr, words))}"
     if text == LEADER:
-        if command not in LEADER_COMMANDS:
-            raise MagicError(f"{command} takes a node's number: %raftoral {command} 1. Which one: %raftoral status")
-        return LEADER
+        raise MagicError(f"{command} takes a node's number{either}: %raftoral {command} 1. Which one: %raftoral status")
     if not text.isascii() or not text.isdigit():
-        either = " or 'leader'" if command in LEADER_COMMANDS else ""
         raise MagicError(f"{command} takes a node's number{either}, not {text!r}. Example: %raftoral {command} 1")
     return int(text)
 

@@ -6,16 +6,19 @@ import importlib.util
 from typing import TYPE_CHECKING, Any, Final
 
 import raftoral_nb
-from raftoral_nb.errors import RaftoralError
+from raftoral_nb import Scenario
+from raftoral_nb.errors import RaftoralError, ScenarioError
 from raftoral_nb.model import MAX_NODES
 
 from .cells import is_workflow
 from .completion import Known
 from .display import Shown, notice, registered
-from .errors import MagicError
+from .errors import MagicError, did_you_mean
 from .pending import Definition, Pending
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from IPython.core.interactiveshell import InteractiveShell
 
     from raftoral_nb import Cluster
@@ -176,6 +179,30 @@ class Session:
             )
         return shown
 
+    # --- scenarios
+
+    def own_scenarios(self) -> dict[str, Scenario]:
+        """The scenarios of the notebook, by the names of their variables."""
+        space = self._shell.user_ns
+        return {
+            name: value for name, value in space.items() if isinstance(value, Scenario) and not name.startswith("_")
+        }
+
+    def scenario(self, name: str, nodes: Sequence[int]) -> Scenario:
+        """The scenario of that name: the notebook's own, else the built-in one. Raises `ScenarioError`."""
+        own = self.own_scenarios()
+        if name in own:
+            return own[name]
+        for one in own.values():
+            if one.name == name:
+                return one
+        if name not in raftoral_nb.SCENARIOS:
+            known = [*raftoral_nb.SCENARIOS, *own]
+            raise ScenarioError(
+                f"there is no scenario {name!r}; there are: {', '.join(known)}.{did_you_mean(name, known)}"
+            )
+        return Scenario.built_in(name, nodes)
+
     # --- completion
 
     def known(self) -> Known:
@@ -183,12 +210,17 @@ class Session:
         functions = tuple(
             name for name, value in self._shell.user_ns.items() if not name.startswith("_") and is_workflow(value)
         )
+        scenarios = (*raftoral_nb.SCENARIOS, *self.own_scenarios())
         try:
             cluster = self.cluster
         except MagicError:
-            return Known(workflows=self.pending.names, functions=functions, python=self._python_names)
+            return Known(
+                workflows=self.pending.names, functions=functions, scenarios=scenarios, python=self._python_names
+            )
         runs = tuple(run.run_id for run in cluster.runs())
-        return Known(tuple(cluster.nodes), tuple(cluster.workflows), runs, functions, self._python_names)
+        return Known(
+            tuple(cluster.nodes), tuple(cluster.workflows), runs, functions, scenarios, python=self._python_names
+        )
 
     def _python_names(self, text: str) -> list[str]:
         completer = self._shell.Completer

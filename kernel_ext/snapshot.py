@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from .words import link_state
+
 if TYPE_CHECKING:
     from raftoral_nb.statistics import ClusterStatistics, NodeStatistics, RunStatistics
 
@@ -50,7 +52,7 @@ def unsettled(statistics: ClusterStatistics) -> bool:
 
 
 def _unsettled_node(node: NodeStatistics, statistics: ClusterStatistics) -> bool:
-    if node.role == "dead" or node.paused:
+    if node.role == "dead" or node.paused or link_state(node) == ("isolated",):
         return False
     if node.entries_behind or node.blocked is not None:
         return True
@@ -89,6 +91,7 @@ def _node(node: NodeStatistics) -> dict[str, Any]:
         "length": node.log_length,
         "behind": node.entries_behind,
         "effects": node.effects_run,
+        "links": list(link_state(node)),
     }
 
 

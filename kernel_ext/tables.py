@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .words import counted
+from .words import counted, link_state
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from raftoral_nb import WorkflowRun
     from raftoral_nb.statistics import ClusterStatistics, ExecutionStatistics, NodeStatistics
@@ -25,9 +25,9 @@ class Table:
 
 
 def node_state(node: NodeStatistics) -> str:
-    """In words what keeps a node from working: paused, held, blocked; `running` if nothing does, `-` if it is dead."""
+    """In words what keeps a node from working: paused, held, blocked, its links; `running` if nothing does, `-` if it is dead."""
     if node.role == "dead":
-        return "-"
+        return ", ".join(("-", *link_state(node)))
     parts = []
     if node.paused:
         parts.append("paused")
@@ -35,6 +35,7 @@ def node_state(node: NodeStatistics) -> str:
         parts.append("held")
     if node.blocked is not None:
         parts.append(f"blocked at {node.blocked}")
+    parts += link_state(node)
     return ", ".join(parts) or "running"
 
 
@@ -127,3 +128,8 @@ def run_list(runs: Sequence[WorkflowRun[object]]) -> Table:
     """A row per run, without what differs between nodes."""
     rows = tuple((run.run_id, run.workflow, str(run.version), run.status, str(len(run.steps))) for run in runs)
     return Table("runs", ("run", "workflow", "version", "status", "steps"), rows, frozenset({2, 4}))
+
+
+def scenario_list(descriptions: Mapping[str, str]) -> Table:
+    """A row per scenario."""
+    return Table("scenarios: %raftoral scenario NAME", ("scenario", "what it shows"), tuple(descriptions.items()))

@@ -9,7 +9,7 @@ from raftoral_nb import model
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from raftoral_nb import Registration
+    from raftoral_nb import Fault, Registration
     from raftoral_nb.model import ClusterEvent
     from raftoral_nb.statistics import NodeStatistics
 
@@ -81,6 +81,37 @@ def event_words(event: ClusterEvent) -> str:
             return f"run {run_id}: node {node} stopped executing it ({status}): {reason}"
     # An event that was added to the engine and not here is still shown.
     return str(event)  # type: ignore[unreachable]
+
+
+def fault_words(done: Fault) -> str:
+    """What was done, said to whoever asked for it; `done` has numbers, not names."""
+    places = ", ".join(
+        "-".join(map(str, place)) if isinstance(place, tuple) else f"node {place}" for place in done.places
+    )
+    match done.name:
+        case "partition":
+            return f"partitioned: {group_words([[int(node) for node in group] for group in done.groups])}"
+        case "isolate":
+            return f"{places} isolated: nothing passes to or from it until it is healed"
+        case "cut" if done.one_way:
+            source, target = places.split("-")
+            return f"link {places} cut one way: what node {source} says does not reach node {target}"
+        case "cut":
+            return f"link {places} cut"
+        case "slow":
+            delay = delay_words(model.LinkDelay(done.delay, done.jitter))
+            what = f"link {places}" if "-" in places else f"links of {places}"
+            return f"{what} slowed: {delay} each way"
+        case "transfer":
+            return f"{places} leads"
+        case "campaign":
+            return f"told to campaign: {places}"
+    return str(done)
+
+
+def healed_words(links: Sequence[tuple[int, int]]) -> str:
+    """What was healed."""
+    return f"{link_list(links)} healed" if links else "nothing to heal: no link is cut or slow there"
 
 
 def network_words(event: model.NetworkChanged) -> str:

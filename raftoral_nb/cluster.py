@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 import anyio.to_thread
 import msgspec
 
-from . import collect, current, logs
+from . import collect, current, fault_lines, logs
 from .breaking import Breaking, NodeName, no_such_node
 from .errors import (
     ClusterError,
@@ -20,6 +20,7 @@ from .errors import (
     NotAcknowledgedError,
 )
 from .event_stream import EventStream
+from .fault_lines import Fault, parse_fault
 from .host import Host
 from .model import (
     MAX_NODES,
@@ -278,6 +279,13 @@ class Cluster(Breaking):
         incarnation.release()
         self._host.tell(NodeChanged(number, "released"))
         return number
+
+    def cause(self, fault: Fault | str) -> Fault:
+        """Bring about a fault that is given as data or as a line (`"slow 2 --delay 200ms"`); returns it with numbers for names.
+
+        Raises `FaultError` for what is no fault, and what the method of that name raises.
+        """
+        return fault_lines.cause(self, parse_fault(fault) if isinstance(fault, str) else fault)
 
     def scenario(self, scenario: Scenario | str | Sequence[tuple[str | float, str]]) -> ScenarioPlay:
         """Play a scenario (one of yours, a list of its steps, or the name of one in `SCENARIOS`) on a thread of its own.

@@ -47,7 +47,7 @@ _EXAMPLES: Final = {
     "heal": "heal 1-2",
     "campaign": "campaign 2 3",
 }
-_TIME: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)(?P<unit>ms|s)")
+_TIME: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)(?P<unit>ms|s)", re.ASCII)
 _UNITS: Final = {"ms": 0.001, "s": 1.0}
 
 Place = NodeName | tuple[NodeName, NodeName]
@@ -92,16 +92,17 @@ def parse_time(text: str) -> float:
     return float(found["number"]) * _UNITS[found["unit"]]
 
 
-def parse_fault(line: str) -> Fault:
-    """Takes a line apart. Raises `FaultError`, which says how the line should look."""
-    name, *words = line.split()
+def parse_fault(line: str, prefix: str = "") -> Fault:
+    """Takes a line apart. Raises `FaultError`, which says how the line should look, with `prefix` before it."""
+    name, *words = line.split() or [""]
     if name not in USAGE:
         raise FaultError(f"there is no fault {name!r}; there are: {', '.join(USAGE)}")
     try:
         return _parse(name, words)
     except FaultError as problem:
-        example = f" Example: {_EXAMPLES[name]}" if name in _EXAMPLES else ""
-        raise FaultError(f"{problem}. Usage: {USAGE[name]}.{example}") from None
+        example = f". Example: {prefix}{_EXAMPLES[name]}" if name in _EXAMPLES else ""
+        separator = "\n" if prefix else " "
+        raise FaultError(f"{problem}.{separator}Usage: {prefix}{USAGE[name]}{example}") from None
 
 
 def numbers_in(fault: Fault) -> frozenset[int]:

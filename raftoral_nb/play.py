@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .errors import ClusterError, CompletionTimeoutError, RaftoralError, ScenarioError
@@ -48,6 +48,7 @@ class ScenarioPlay:
         self._cluster = cluster
         self._host = host
         self._lines: list[str] = []
+        self._change = threading.Condition()
         self._status: PlayStatus = "running"
         self._error: ScenarioError | None = None
         self._done = threading.Event()
@@ -88,6 +89,19 @@ class ScenarioPlay:
             raise self._error.with_traceback(None)
         return self.lines
 
+    def __iter__(self) -> Iterator[str]:
+        """The lines from the first one on, each as soon as it is there, until the play has ended. Waits in between."""
+        refuse_on_own_thread("iterating over a play")
+        given = 0
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: len(self._lines) > given or self._done.is_set())  # noqa: B023
+                new = self._lines[given:]
+            if not new:
+                return
+            yield from new
+            given += len(new)
+
     def halt(self) -> None:
         """Have it end before its next step, without waiting for that. Idempotent."""
         self._halted = True
@@ -125,6 +139,8 @@ class ScenarioPlay:
             self._status = status
             self._tell(status, text)
             self._done.set()
+            with self._change:
+                self._change.notify_all()
 
     def _play(self, number: int, step: ScenarioStep) -> None:
         where = f"scenario {self.scenario.name}, step {number} ({step.what})"
@@ -155,7 +171,9 @@ class ScenarioPlay:
         self._tell("acted", str(done))
 
     def _say(self, line: str) -> None:
-        self._lines.append(line)
+        with self._change:
+            self._lines.append(line)
+            self._change.notify_all()
 
     def _tell(self, change: Any, text: str) -> None:
         self._host.tell(ScenarioChanged(self.scenario.name, change, text))

@@ -25,7 +25,7 @@ export function counted(number, noun) {
 /** What keeps a node from working, as short words. */
 export function conditions(node) {
   if (node.role === "dead") return [];
-  const found = [];
+  const found = [...(node.links ?? [])];
   if (node.paused) found.push("paused");
   if (node.held) found.push("held");
   if (node.blocked) found.push("blocked");
@@ -65,6 +65,8 @@ export function changes(before, after) {
     }
     if (was.paused !== node.paused) said.push(`Node ${node.node} ${node.paused ? "is paused" : "goes on"}.`);
     if (was.held !== node.held) said.push(`Node ${node.node} ${node.held ? "is held" : "was released"}.`);
+    const [cut, mended] = [node.links ?? [], was.links ?? []].map((links) => links.join(", "));
+    if (cut !== mended) said.push(`Node ${node.node} is ${cut || "well connected again"}.`);
     if (!was.blocked && node.blocked) said.push(`A workflow blocks node ${node.node}.`);
   }
   const runs = new Map(before.runs.map((run) => [run.run, run]));
@@ -166,13 +168,14 @@ function arcs(snapshot, plan) {
   const from = snapshot.nodes.findIndex((node) => node.node === snapshot.leader);
   if (from < 0 || plan.rows > 1) return "";
   const middle = (index) => plan.places[index].x + plan.wide / 2;
+  const away = (node) => node.paused || (node.links ?? []).includes("isolated");
   return snapshot.nodes
     .map((node, index) => {
       if (index === from || node.role === "dead") return "";
       const [start, end] = [middle(from), middle(index)];
       const rise = Math.min(plan.top - 4, 14 + 5 * Math.abs(index - from));
       return (
-        `<path class="rv-arc${node.paused ? " rv-off" : ""}" d="M${start} ${plan.top} C${start} ${plan.top - rise * 1.25}, ` +
+        `<path class="rv-arc${away(node) || away(snapshot.nodes[from]) ? " rv-off" : ""}" d="M${start} ${plan.top} C${start} ${plan.top - rise * 1.25}, ` +
         `${end} ${plan.top - rise * 1.25}, ${end} ${plan.top}"/>`
       );
     })

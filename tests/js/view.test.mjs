@@ -75,6 +75,7 @@ test("paused, held, blocked, lagging and not yet acting nodes each say so", () =
   const words = view.conditions(node(1, { role: "leader", paused: true, held: true, blocked: "In[3]:2", behind: 4 }));
   assert.deepEqual(words, ["paused", "held", "blocked", "not acting", "4 behind"]);
   assert.deepEqual(view.conditions(node(1, { role: "dead", held: true })), []);
+  assert.deepEqual(view.conditions(node(1, { links: ["cut from 2", "slow to 3"], paused: true })), ["cut from 2", "slow to 3", "paused"]);
 });
 
 test("a stale picture says that the kernel is gone", () => {
@@ -96,6 +97,10 @@ test("holding, releasing, and the end of a run are said in words", () => {
   const held = sample({ nodes: [node(1), node(2, { role: "leader", acting: true }), node(3, { held: true })] });
   assert.deepEqual(view.changes(sample(), held), ["Node 3 is held."]);
   assert.deepEqual(view.changes(held, sample()), ["Node 3 was released."]);
+  const alone = sample({ nodes: sample().nodes.map((one) => (one.node === 3 ? { ...one, links: ["isolated"] } : one)) });
+  assert.deepEqual(view.changes(sample(), alone), ["Node 3 is isolated."]);
+  assert.deepEqual(view.changes(alone, sample()), ["Node 3 is well connected again."]);
+  assert.equal((view.nodesSvg(alone, 900).match(/rv-off/g) ?? []).length, 1, "the line to it is dashed");
   const done = sample({ runs: [{ ...sample().runs[0], status: "completed" }] });
   assert.deepEqual(view.changes(sample(), done), ["Run order-1 completed."]);
 });

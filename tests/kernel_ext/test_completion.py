@@ -8,14 +8,34 @@ from kernel_ext.completion import Known, offers, workflow_offers
 from kernel_ext.parsing import SUBCOMMANDS
 from tests.kernel_ext.conftest import Complete, Notebook
 
-KNOWN = Known(nodes=(1, 2, 3), workflows=("order",), run_ids=("order-1", "order-2"), functions=("order", "other"))
+KNOWN = Known(
+    nodes=(1, 2, 3),
+    workflows=("order",),
+    run_ids=("order-1", "order-2"),
+    functions=("order", "other"),
+    scenarios=("late-follower", "mine"),
+)
 
 
 @pytest.mark.parametrize(
     ("rest", "expected"),
     [
-        ("kill ", ["1", "2", "3", "leader"]),
-        ("restart ", ["1", "2", "3"]),
+        ("kill ", ["1", "2", "3", "leader", "follower"]),
+        ("restart ", ["1", "2", "3", "dead"]),
+        ("partition ", ["1", "2", "3", "leader", "follower"]),
+        ("partition 1 ", ["2", "3", "leader", "follower", "/"]),
+        ("partition 1 / ", ["2", "3", "leader", "follower"]),
+        ("isolate 1 ", []),
+        ("cut ", ["1-2", "1-3", "2-3", "--one-way"]),
+        ("cut 1-2 ", ["--one-way"]),
+        ("slow ", ["1", "2", "3", "leader", "follower", "1-2", "1-3", "2-3", "--delay", "--jitter"]),
+        ("slow 1 --delay ", ["50ms", "200ms", "1s"]),
+        ("slow 1 --delay 200ms ", ["--jitter"]),
+        ("heal 1-2 ", ["1", "2", "3", "1-3", "2-3"]),
+        ("transfer ", ["1", "2", "3", "follower"]),
+        ("campaign 1 ", ["2", "3", "follower"]),
+        ("scenario ", ["late-follower", "mine", "--wait", "--show", "--stop"]),
+        ("scenario mine ", ["--wait", "--show", "--stop"]),
         ("kill 1 ", []),
         ("run ", ["order"]),
         ("run order ", None),
@@ -57,7 +77,7 @@ def test_the_shell_completes_flags_nodes_and_run_ids(with_order: Notebook, compl
     assert complete("%raftoral start --no") == ["%raftoral start --nodes"]
     assert complete("%raftoral start --log-l") == ["%raftoral start --log-level"]
     assert complete("%raftoral kill l") == ["%raftoral kill leader"]
-    assert complete("%raftoral kill ") == [f"%raftoral kill {name}" for name in ("1", "2", "3", "leader")]
+    assert complete("%raftoral kill ") == [f"%raftoral kill {name}" for name in ("1", "2", "3", "follower", "leader")]
     assert complete("%raftoral log first-r") == ["%raftoral log first-run"]
     assert complete("%raftoral run o") == ["%raftoral run order"]
     assert complete("%%workflow o") == ["%%workflow order"]

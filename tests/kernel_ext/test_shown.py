@@ -143,6 +143,18 @@ STEP = model.Step("0/charge", "compute", b"", None, 2, 3)
         (model.RunEvicted("r"), "run r: its records were dropped"),
         (model.CommandRefused("old_epoch", "too late"), "a command was refused (old_epoch): too late"),
         (model.NodeChanged(1, "killed"), "node 1 was killed"),
+        (
+            model.NetworkChanged("partitioned", ((1, 2), (1, 3)), groups=((1,), (2, 3))),
+            "the network was partitioned: 1 / 2 3",
+        ),
+        (
+            model.NetworkChanged("slowed", ((1, 2), (2, 3)), node=2, delay=model.LinkDelay(12.0)),
+            "links 1-2, 2-3 slowed: 12 s each way",
+        ),
+        (model.TransferAsked(1, 3), "node 1 was asked to hand leadership to node 3"),
+        (model.CampaignAsked((1, 2)), "nodes 1, 2 were told to campaign"),
+        (model.ScenarioChanged("mine", "acted", "kill 1"), "scenario mine did: kill 1"),
+        (model.ScenarioChanged("mine", "completed"), "scenario mine is over"),
         (model.RoleChanged(1, "candidate", 4), "node 1 became candidate in term 4"),
         (model.EffectStarted(1, "r", "0/charge"), "run r: node 1 began to run step 0/charge"),
         (
