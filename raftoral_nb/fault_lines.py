@@ -48,7 +48,7 @@ _EXAMPLES: Final = {
     "campaign": "campaign 2 3",
 }
 _TIME: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)(?P<unit>ms|s)", re.ASCII)
-_UNITS: Final = {"ms": 0.001, "s": 1.0}
+_PER_SECOND: Final = {"ms": 1000, "s": 1}
 
 Place = NodeName | tuple[NodeName, NodeName]
 """A node, or the link between two."""
@@ -80,16 +80,17 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def time_text(seconds: float) -> str:
-    """`200ms`, `1.5s`: what `parse_time` reads."""
-    return f"{seconds * 1000:.6g}ms" if seconds < 1 else f"{seconds:.6g}s"
+    """`200ms`, `1.5s`: what `parse_time` reads, to the nanosecond."""
+    number, unit = (f"{seconds * 1000:.6f}", "ms") if seconds < 1 else (f"{seconds:.9f}", "s")
+    return number.rstrip("0").rstrip(".") + unit
 
 
 def parse_time(text: str) -> float:
-    """Seconds, from `200ms` or `1.5s`. Raises `FaultError`."""
+    """Seconds, to the nanosecond, from `200ms` or `1.5s`. Raises `FaultError`."""
     found = _TIME.fullmatch(text)
     if found is None:
         raise FaultError(f"{text!r} is not a time: write it with its unit, as in 200ms or 1.5s")
-    return float(found["number"]) * _UNITS[found["unit"]]
+    return round(float(found["number"]) / _PER_SECOND[found["unit"]], 9)
 
 
 def parse_fault(line: str, prefix: str = "") -> Fault:
@@ -216,7 +217,7 @@ def _only(name: str, words: list[str]) -> str:
 
 
 def _node(word: str) -> NodeName:
-    if word.isascii() and word.isdigit():
+    if word.isascii() and word.isdigit() and len(word) < 10:
         return int(word)
     for name in NODE_NAMES:
         if word == name:

@@ -14,7 +14,7 @@ from raftoral_nb.fault_lines import ON_ONE_NODE, USAGE, numbers_in, parse_time, 
 
 nodes: st.SearchStrategy[Any] = st.integers(1, 9) | st.sampled_from(NODE_NAMES)
 links = st.tuples(nodes, nodes).filter(lambda link: link[0] != link[1])
-milliseconds = st.integers(1, 30_000).map(lambda number: number / 1000)
+delays = st.integers(1, 30_000_000_000).map(lambda nanoseconds: nanoseconds / 1_000_000_000)
 faults = st.one_of(
     st.builds(lambda name, node: Fault(name=name, places=(node,)), st.sampled_from(ON_ONE_NODE), nodes),
     st.builds(
@@ -23,9 +23,9 @@ faults = st.one_of(
     ),
     st.builds(lambda link, one_way: Fault(name="cut", places=(link,), one_way=one_way), links, st.booleans()),
     st.builds(
-        lambda where, delay, part: Fault(name="slow", places=(where,), delay=delay, jitter=round(delay * part / 10, 3)),
+        lambda where, delay, part: Fault(name="slow", places=(where,), delay=delay, jitter=round(delay * part / 10, 9)),
         nodes | links,
-        milliseconds,
+        delays,
         st.integers(0, 10),
     ),
     st.builds(lambda places: Fault(name="heal", places=tuple(places)), st.lists(nodes | links, max_size=3)),
@@ -52,10 +52,15 @@ def test_any_other_line_is_refused_with_one_of_our_errors(line: str) -> None:
     assert "there are: " in said or "Usage: " in said
 
 
-@given(st.integers(1, 60_000_000))
-def test_a_time_is_read_as_it_is_written(microseconds: int) -> None:
-    seconds = microseconds / 1_000_000
-    assert parse_time(time_text(seconds)) == pytest.approx(seconds, rel=1e-5)
+@given(delays)
+def test_a_time_is_read_as_it_is_written(seconds: float) -> None:
+    assert parse_time(time_text(seconds)) == seconds
+
+
+def test_a_time_is_written_as_people_do() -> None:
+    assert [time_text(seconds) for seconds in (0.009, 0.2, 0.0005, 1.0, 1.5, 60.0)] == [
+        *("9ms", "200ms", "0.5ms", "1s", "1.5s", "60s")
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "200", "ms", "-1s", "1 s", "1e3s", "infs", "1m", "0x1s", "٣s"])
