@@ -9,12 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
-import msgspec
-
-from ..errors import ClusterError
 from ..model import (
     MAX_ENTRIES_IN_FLIGHT,
-    MAX_NODES,
     ChangeMembers,
     Entry,
     NodeId,
@@ -27,6 +23,8 @@ from .elections import NOW, Elections
 from .guard import Guard
 from .journal import MemoryJournal
 from .library import FOLLOWER, LEADER, Dice, Raft
+from .membership import members_after
+from .timing import Timing as Timing
 from .transfer import Arrival, Transfers
 from .wire import (
     AppendEntries,
@@ -51,27 +49,6 @@ COMMIT_NOTICE = 0.001
 
 _TIMER_SLACK = 0.0005
 """PySyncObj compares deadlines with `<`: a timer set to the very deadline would fire just before it (seconds)."""
-
-
-class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """How long things may take, in seconds.
-
-    A follower that hears nothing for a random time between `election_min` and `election_max` campaigns; a leader that
-    hears from no majority for `election_max` steps down. Invariant: `election_min` > 3 x `heartbeat`.
-    """
-
-    heartbeat: float = 0.05
-    election_min: float = 0.25
-    election_max: float = 0.5
-    retry: float = 1.0
-    """A proposal without an answer is handed to the leader again after this long."""
-
-    def __post_init__(self) -> None:
-        if not 0 < 3 * self.heartbeat < self.election_min < self.election_max or self.retry <= 0:
-            raise ClusterError(
-                f"{self!r}: an election must take longer than three heartbeats, election_max longer than election_min, and "
-                "every time is more than 0 seconds"
-            )
 
 
 class ReplicaListener(Protocol):
@@ -433,21 +410,10 @@ class Replica:
     # --- members
 
     def _members_after(self, change: ChangeMembers) -> tuple[NodeId, ...] | None:
-        """Who the members are after a change; None if it may not be made now (the entry then changes nothing).
-
-        One change at a time, and none before an entry of the present term is committed: without that two majorities need
-        not meet (Ongaro, "bug in single-server membership changes", raft-dev, 2015).
-        """
-        raft, journal, node = self.raft, self._journal, change.node
+        raft, journal = self.raft, self._journal
         settled = journal.members_since <= raft.applied_index and journal.term_at(raft.commit_index) == raft.term
-        if not settled:
-            return None
-        if change.change == "add":
-            new = node not in self.members and not self._listener.was_member(node) and len(self.members) < MAX_NODES
-            return tuple(sorted((*self.members, node))) if new else None
-        # A leader would have to lead without counting itself; whoever wants it out has another lead first.
-        known = node in self.members and node != self.node
-        return tuple(member for member in self.members if member != node) if known else None
+        new = not self._listener.was_member(change.node)
+        return members_after(self.members, change, leader=self.node, settled=settled, new=new)
 
     def _look_for_members(self) -> None:
         """The log may name other members than before: they count from now on, committed or not."""

@@ -156,6 +156,11 @@ STEP = model.Step("0/charge", "compute", b"", None, 2, 3)
         (model.ScenarioChanged("mine", "acted", "kill 1"), "scenario mine did: kill 1"),
         (model.ScenarioChanged("mine", "completed"), "scenario mine is over"),
         (model.RoleChanged(1, "candidate", 4), "node 1 became candidate in term 4"),
+        (model.MembersChanged((1, 2, 4)), "the members are now the nodes 1, 2, 4"),
+        (
+            model.SnapshotInstalled(3, 512),
+            "node 3 was too far behind for the log and took over the state as of entry 512",
+        ),
         (model.EffectStarted(1, "r", "0/charge"), "run r: node 1 began to run step 0/charge"),
         (
             model.NodeBlocked(1, "r", "In[2]:3 in fit"),
