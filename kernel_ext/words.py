@@ -24,6 +24,7 @@ _BECAME: Final = {
     "resumed": "was resumed",
     "held": "is held: it executes no workflows",
     "released": "was released",
+    "removed": "was removed: it is no member any more",
 }
 
 DONE: Final = {

@@ -43,7 +43,10 @@ class Breaking:
     """
 
     _host: Host
-    _numbers: tuple[NodeId, ...]
+
+    @property
+    def _numbers(self) -> tuple[NodeId, ...]:
+        return self._host.numbers
 
     # --- links
 

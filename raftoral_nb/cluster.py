@@ -13,7 +13,7 @@ import anyio.to_thread
 import msgspec
 
 from . import collect, current, fault_lines, logs
-from .breaking import Breaking, NodeName, no_such_node
+from .breaking import NodeName, no_such_node
 from .errors import (
     ClusterError,
     NodeStateError,
@@ -22,6 +22,7 @@ from .errors import (
 from .event_stream import EventStream
 from .fault_lines import Fault, parse_fault
 from .host import Host
+from .joining import Joining
 from .model import (
     MAX_NODES,
     ClusterEvent,
@@ -63,7 +64,7 @@ class _Nodes(dict[NodeId, Node]):
         raise no_such_node(number, self)
 
 
-class Cluster(Breaking):
+class Cluster(Joining):
     """A cluster of nodes in this process, over TCP on 127.0.0.1 (or in memory), each with a thread of its own.
 
     `nodes` is how many (1 to `MAX_NODES`); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds) starting
@@ -94,12 +95,12 @@ class Cluster(Breaking):
         if log_level is not None:
             logs.set_level(log_level)
         self.name = name or f"cluster-{next(_names)}"
-        self._numbers = tuple(range(1, nodes + 1))
+        numbers = tuple(range(1, nodes + 1))
         self._host = Host(
             self.name,
-            self._numbers,
+            numbers,
             network=network,
-            ports=None if ports is None else dict(zip(self._numbers, ports, strict=True)),
+            ports=None if ports is None else dict(zip(numbers, ports, strict=True)),
             timing=timing or Timing(),
             compaction=compaction,
             proposal_timeout=proposal_timeout,
@@ -108,9 +109,9 @@ class Cluster(Breaking):
         self._status: Literal["new", "running", "stopped"] = "new"
         self._play: ScenarioPlay | None = None
         self._change = threading.Lock()
-        self.nodes: Mapping[NodeId, Node] = MappingProxyType(
-            _Nodes({number: Node(self, self._host, number) for number in self._numbers})
-        )
+        self._joining = threading.Lock()
+        self._nodes = _Nodes({number: Node(self, self._host, number) for number in numbers})
+        self.nodes: Mapping[NodeId, Node] = MappingProxyType(self._nodes)
 
     # --- life
 

@@ -75,7 +75,7 @@ class Host:
         proposal_timeout: float,
     ) -> None:
         self.name = name
-        self.numbers = tuple(numbers)
+        self.numbers = self._founders = tuple(numbers)
         self.thread = LoopThread(f"{name}-consensus")
         self.observers = Observers(name)
         self.counters = Counters()
@@ -123,8 +123,9 @@ class Host:
         count = self.starts[number]
         incarnation = Incarnation(
             number,
-            self.numbers,
+            self._founders,
             count,
+            joins=number not in self._founders,
             host=self,
             consensus=self.thread,
             loop=asyncio.get_running_loop(),
@@ -141,6 +142,20 @@ class Host:
             self.on_retire(number)
             raise
         self.tell(NodeChanged(number, "started" if count == 1 else "restarted"))
+
+    async def on_join(self) -> NodeId:
+        """Start a node that is no member yet, under a number that none had before; returns it."""
+        number = max(*self.starts, self.head().highest_member) + 1
+        self.starts[number] = 0
+        await self.on_boot(number)
+        self.numbers = (*self.numbers, number)
+        return number
+
+    def on_leave(self, number: NodeId) -> None:
+        """End a node that is no member any more, and drop its journal."""
+        self.on_retire(number)
+        self.journals.forget(number)
+        self.numbers = tuple(one for one in self.numbers if one != number)
 
     async def on_shut(self) -> None:
         """End every node and the network; whoever waits is told."""

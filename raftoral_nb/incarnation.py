@@ -99,6 +99,7 @@ class Incarnation:
         wall_clock: Callable[[], float] = time.time,
         proposal_seconds: float = PROPOSAL_SECONDS,
         compaction: Compaction = DEFAULT_COMPACTION,
+        joins: bool = False,
     ) -> None:
         self.node = node
         self.number = number
@@ -122,6 +123,7 @@ class Incarnation:
             timing=timing,
             listener=self,
             compaction=compaction,
+            joins=joins,
             guarded=guarded,
         )
 

@@ -349,7 +349,7 @@ class NodeChanged(msgspec.Struct, frozen=True):
     """Something was done to a node, or befell it."""
 
     node: NodeId
-    change: Literal["started", "killed", "restarted", "paused", "resumed", "held", "released", "stopped"]
+    change: Literal["started", "killed", "restarted", "paused", "resumed", "held", "released", "removed", "stopped"]
 
 
 class NetworkChanged(msgspec.Struct, frozen=True):

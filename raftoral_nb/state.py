@@ -190,10 +190,10 @@ def _change_members(state: State, command: ChangeMembers, _index: int) -> Events
     # Decided by the leader that appended the entry: `apply_entry` has taken the members over before this.
     if (command.node in state.members) == (command.change == "add"):
         return (MembersChanged(state.members),)
-    can_be = "a number that was used before comes back never; " if command.node <= state.highest_member else ""
-    reason = (
-        f"node {command.node} was not {command.change}ed: {can_be}another change was under way, or it leads; ask again"
-    )
+    why = "another change was under way, or it leads; ask again"
+    if command.change == "add" and command.node <= state.highest_member:
+        why = "its number, or a higher one, was a member's before, and such a number comes back never"
+    reason = f"cannot {command.change} node {command.node} now: {why}"
     return _refused("members_unchanged", reason)
 
 

@@ -195,3 +195,7 @@ class Journals:
     def of(self, node: NodeId) -> MemoryJournal:
         """The journal of `node`, made when first asked for."""
         return self._journals.setdefault(node, MemoryJournal())
+
+    def forget(self, node: NodeId) -> None:
+        """Drop the journal of a node that will never come back."""
+        self._journals.pop(node, None)

@@ -24,7 +24,7 @@ from .guard import Guard
 from .journal import MemoryJournal
 from .library import FOLLOWER, LEADER, Dice, Raft
 from .membership import members_after
-from .timing import Timing as Timing
+from .timing import Timing
 from .transfer import Arrival, Transfers
 from .wire import (
     AppendEntries,
@@ -38,6 +38,8 @@ from .wire import (
     batches,
     encode_entry,
 )
+
+__all__ = ["COMMIT_NOTICE", "ROLE_NAMES", "Replica", "ReplicaListener", "RoleName", "Timing"]
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,81 @@
+"""Nodes that join a cluster while it runs, and nodes that leave it for good. Base class of `Cluster`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, cast
+
+from .breaking import Breaking, NodeName
+from .errors import ClusterError, NotAcknowledgedError
+from .model import MAX_NODES, ChangeMembers, Committed, NodeChanged, NodeId
+from .node import Node
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+
+ATTEMPTS = 5
+"""How often a change of members is asked for while other changes are under way, or leadership moves."""
+
+
+class Joining(Breaking):
+    """One member more or less at a time, each agreed on by a majority before the call returns."""
+
+    nodes: Mapping[NodeId, Node]
+    _nodes: dict[NodeId, Node]
+    _joining: threading.Lock
+
+    def add(self) -> NodeId:
+        """Start a new node, wait until a majority has made it a member, and return its number.
+
+        It counts for majorities at once, and catches up by itself. It has a number that no node had before: a node that
+        lost its log would break promises made under its name. Raises `ClusterError` if there are `MAX_NODES` already,
+        and `NotAcknowledgedError` if no majority agrees within `proposal_timeout`; the node then runs, and may become
+        a member later.
+        """
+        self._check_running()
+        with self._joining:
+            if len(self._host.numbers) >= MAX_NODES:
+                raise ClusterError(f"a cluster has at most {MAX_NODES} nodes; remove one first")
+            number = self._host.thread.run(self._host.on_join)
+            self._nodes[number] = Node(cast("Cluster", self), self._host, number)
+            self._change_members(number, "add")
+        return number
+
+    def remove(self, node: NodeName) -> NodeId:
+        """Take a node out for good, alive or dead, and return its number: it counts no more, and its log is dropped.
+
+        A leader hands leadership over first. Raises `NoSuchNodeError`, `ClusterError` for the only node, and
+        `NotAcknowledgedError` if no majority agrees within `proposal_timeout`; the node then stays, and may yet lose
+        its membership.
+        """
+        number = self._number(node)
+        with self._joining:
+            others = [other for other in self._host.numbers if other != number]
+            if not others:
+                raise ClusterError(f"node {number} is the only one and cannot be removed; stop the cluster instead")
+            if self._host.leader == number:
+                able = [other for other in others if self.nodes[other].alive and not self.nodes[other].paused]
+                if not able:
+                    raise ClusterError(f"node {number} leads, and no other node runs that could lead in its place")
+                self.transfer(able[0])
+            self._change_members(number, "remove")
+            incarnation = self._host.incarnation(number)
+            self._host.thread.call(self._host.on_leave, number)
+            if incarnation is not None:
+                incarnation.join(1.0)
+            self._host.forget_ended()
+            self._nodes.pop(number, None)
+            self._host.tell(NodeChanged(number, "removed"))
+        return number
+
+    def _change_members(self, number: NodeId, change: Literal["add", "remove"]) -> None:
+        why = ""
+        for _ in range(ATTEMPTS):
+            # Who acts has applied all that came before it, changes of members included.
+            self.wait_for_leader(self._host.proposal_timeout)
+            answer = self._host.propose(ChangeMembers(number, change), f"to {change} node {number}")
+            if isinstance(answer, Committed):
+                return
+            why = answer.reason
+        raise NotAcknowledgedError(f"the change to {change} node {number} was not made: {why}", may_commit=False)
