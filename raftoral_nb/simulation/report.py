@@ -22,6 +22,7 @@ class Tally:
         self.lost_records = 0
         self.torn_records = 0
         self.slowest_recovery = 0.0
+        self.slowest_leader = 0.0
         self.faults = dict.fromkeys((kind for kind in KINDS if kind != "burst"), 0)
         self.by_schedule: dict[tuple[str, int], int] = {}
         self.failed: list[Result] = []
@@ -37,6 +38,7 @@ class Tally:
         self.lost_records += result.lost_records
         self.torn_records += result.torn_records
         self.slowest_recovery = max(self.slowest_recovery, result.recovery)
+        self.slowest_leader = max(self.slowest_leader, result.leader_recovery)
         for kind, count in result.faults.items():
             self.faults[kind] += count
         key = (result.plan.schedule, result.plan.nodes)
@@ -60,7 +62,8 @@ class Tally:
             ("commands acknowledged", f"{self.acknowledged:,}", f"{self.acknowledged / count:.0f} a seed"),
             ("runs finished", f"{self.runs:,}", f"{self.runs / count:.0f} a seed"),
             ("terms with a leader", f"{self.leaders:,}", f"{self.leaders / count:.0f} a seed"),
-            ("longest recovery", f"{self.slowest_recovery:.1f} s", "after everything was healed"),
+            ("longest wait for a leader", f"{self.slowest_leader:.1f} s", "after everything was healed"),
+            ("longest recovery", f"{self.slowest_recovery:.1f} s", "until all runs were finished and all queues empty"),
             ("faults", f"{total:,}", f"{total / count:.0f} a seed"),
             *((f"  {kind}", f"{number:,}", "") for kind, number in self.faults.items()),
             ("seeds that lose a minority", f"{self.with_losses:,}", "for good"),
