@@ -39,6 +39,10 @@ class JournalWatch(Protocol):
         """Entries `index` to `last` were deleted as conflicting."""
         ...
 
+    def voted(self, node: NodeId, term: int, vote: str) -> None:
+        """A vote is safe on the disk."""
+        ...
+
 
 Record = tuple[str, tuple[object, ...], tuple[object, ...]]
 """Operation, its arguments as they are on the disk, and what stands for their checksum: the arguments that were written."""
@@ -143,6 +147,8 @@ class DiskJournal(MemoryJournal):
         super().setCurrentTerm(term, votedForNodeId)
         self._disk.write("setCurrentTerm", term, votedForNodeId)
         self._disk.sync()
+        if votedForNodeId is not None:
+            self._watch.voted(self._node, term, votedForNodeId)
 
     def keep(self, snapshot: Snapshot) -> None:
         """Keep a snapshot; it is safe when this returns."""
@@ -200,6 +206,8 @@ class WholeJournal(MemoryJournal):
         """Remember term and vote."""
         self._operation()
         super().setCurrentTerm(term, votedForNodeId)
+        if votedForNodeId is not None:
+            self._watch.voted(self._node, term, votedForNodeId)
         self._operation()
 
     def keep(self, snapshot: Snapshot) -> None:

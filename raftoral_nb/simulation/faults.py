@@ -126,7 +126,7 @@ SCHEDULES: Final[dict[str, Recipe]] = {
     "resets": Recipe({"reset": 8, "slow link": 2, "isolation": 1, "kill": 1}, 1.2, slowest=(0.02, 0.1)),
     "leaders": Recipe({"kill": 3, "isolation": 3, "pause": 3, "disk crash": 2}, 2.2, slowest=(0.01, 0.08), lag=0.01),
     "stale answers": Recipe({"slow link": 1, "partition": 1, "isolation": 1}, 1.6, slowest=(0.005, 0.02), nodes=5),
-    "elections": Recipe({"isolation": 1, "disk crash": 1}, 1.6, slowest=(0.005, 0.03), loses=1.0),
+    "elections": Recipe({"isolation": 1, "disk crash": 1}, 1.6, slowest=(0.005, 0.25), loses=1.0),
     "mixed": Recipe(dict(ALL), 1.8, slowest=(0.01, 0.15), clock_spread=0.1, lag=0.02),
 }
 """The schedules by name. A seed without a name gets one of them by turns."""
@@ -213,7 +213,7 @@ def _stale_answers(dice: SeededDice, count: int) -> list[Fault]:
 def _elections(dice: SeededDice, count: int) -> list[Fault]:
     """Candidates that die as they are elected, while who led before is cut off with a tail that nobody else has.
 
-    The last one does not come back. Then one node has the best log and another the highest term, and neither can be
+    Some are back at once, and must remember whom they voted for. The last one does not come back. Then one node has the best log and another the highest term, and neither can be
     elected if each waits for the other.
     """
     faults: list[Fault] = []
@@ -222,7 +222,7 @@ def _elections(dice: SeededDice, count: int) -> list[Fault]:
     while at <= last:
         final = at == last
         alone = 3.0 if final else dice.between(1.0, 2.5)
-        down = 60.0 if final else dice.between(0.3, 2.5)
+        down = 60.0 if final else 0.01 if dice.happens(0.5) else dice.between(0.3, 2.5)
         candidates = dice.some(range(1, count + 1), 1 + dice.below(max(1, (count - 1) // 2)))
         faults += [
             Fault(round(at, 3), "isolation", (LEADER,), round(alone, 3)),

@@ -30,6 +30,7 @@ from ..model import (
     WorkflowFailed,
 )
 from ..raft.journal import MemoryJournal
+from ..raft.wire import Message, NextIndex, ResponseVote
 from ..state import Applied
 from ..workflow.handover import RunStarted, StepRecorded, StepsRecorded
 
@@ -70,6 +71,10 @@ class Checker:
         self.last_committed = 0
         # Every entry that any journal ever held: (index, term) -> data and the term before it.
         self._appended: dict[tuple[int, int], bytes] = {}
+        self._votes: dict[tuple[NodeId, int], str] = {}
+        self._votes_answered: dict[tuple[NodeId, int], NodeId] = {}
+        # Where a node's log was found not to match, by node, incarnation and term, and at how many places it may be.
+        self._mismatches: dict[tuple[NodeId, int, int], tuple[set[int], int]] = {}
         self._leaders: dict[int, NodeId] = {}
         self._actors: dict[int, NodeId] = {}
         self._carried_out: dict[ProposalId, int] = {}
@@ -113,6 +118,49 @@ class Checker:
                     node,
                 )
                 return
+
+    def voted(self, node: NodeId, term: int, vote: str) -> None:
+        """A vote was stored for good: there is no other in that term, whatever became of the node since."""
+        known = self._votes.setdefault((node, term), vote)
+        if known != vote:
+            self.violated(
+                "a node votes once in a term", f"node {node} voted for {known} and {vote} in term {term}", term
+            )
+
+    # --- what is sent; see SimulatedNetwork
+
+    def sent(self, source: NodeId, target: NodeId, message: Message, incarnation: int) -> None:
+        """A node sent a message."""
+        if isinstance(message, NextIndex):
+            if message.reset:
+                self._refused(source, message, incarnation)
+        elif isinstance(message, ResponseVote):
+            known = self._votes_answered.setdefault((source, message.term), target)
+            if known is not target and known != target:
+                self.violated(
+                    "a node votes once in a term",
+                    f"node {source} gave its vote to {known} and {target} in term {message.term}",
+                    message.term,
+                )
+
+    def _refused(self, node: NodeId, message: NextIndex, incarnation: int) -> None:
+        """A follower's log does not match the leader's: it takes a question for every term in its tail, not for every entry."""
+        journal = self.journals.get(node)
+        if journal is None or message.next_index > journal.last_index:
+            return
+        key = (node, incarnation, message.term)
+        if key not in self._mismatches:
+            committed = journal.getRaftCommitIndex()
+            terms = {journal.term_at(index) for index in range(committed + 1, journal.last_index + 1)}
+            self._mismatches[key] = (set(), len(terms) + 1)
+        asked, most = self._mismatches[key]
+        asked.add(message.next_index)
+        if len(asked) > most:
+            self.violated(
+                "a conflicting tail is repaired in a few round trips",
+                f"node {node} was asked about {len(asked)} entries in term {message.term}, and its tail has {most - 1} terms",
+                key,
+            )
 
     # --- consensus
 

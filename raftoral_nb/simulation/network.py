@@ -4,30 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 
 from ..model import NodeId
-from ..raft.memory import MemoryNetwork
+from ..raft.memory import MemoryEndpoint, MemoryNetwork
+from ..raft.network import Receiver
+from ..raft.wire import Message
 from .dice import SeededDice
+
+Sent = Callable[[NodeId, NodeId, Message], None]
+"""Told of every message that a node sends, with its sender and its receiver, before anything becomes of it."""
 
 
 class SimulatedNetwork(MemoryNetwork):
     """Messages take `quickest` to `slowest` seconds, each another time; order is kept per direction of a link.
 
     Cuts are those of the engine's networks: messages in one direction vanish while the link stays up. A reset loses what
-    is on its way in both directions. A slow link adds seconds to one direction.
+    is on its way in both directions. A slow link adds seconds to one direction. `sent` is told of every message.
     """
 
     cut_noticed = math.inf
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, dice: SeededDice, *, quickest: float = 0.001, slowest: float = 0.01
+        self,
+        loop: asyncio.AbstractEventLoop,
+        dice: SeededDice,
+        *,
+        quickest: float = 0.001,
+        slowest: float = 0.01,
+        sent: Sent,
     ) -> None:
         super().__init__(loop, self._draw)
+        self._sent = sent
         self._random = dice.random
         self._quickest = quickest
         self._spread = slowest - quickest
         self._slow: dict[tuple[NodeId, NodeId], float] = {}
         self._cut_counts: dict[tuple[NodeId, NodeId], int] = {}
+
+    def join(self, node: NodeId, receiver: Receiver) -> MemoryEndpoint:
+        """As of the engine's network."""
+        endpoint = super().join(node, receiver)
+        send, sent = endpoint.send, self._sent
+
+        def watched(peer: NodeId, message: Message) -> None:
+            sent(node, peer, message)
+            send(peer, message)
+
+        endpoint.send = watched  # type: ignore[method-assign]
+        return endpoint
 
     def _draw(self, source: NodeId, target: NodeId) -> float:
         seconds = self._quickest + self._spread * self._random()

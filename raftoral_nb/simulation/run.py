@@ -22,6 +22,7 @@ from ..model import (
 )
 from ..raft.compaction import Compaction
 from ..raft.replica import Timing
+from ..raft.wire import Message
 from ..state import Applied
 from . import final_checks, workload
 from .clock import VirtualClockLoop
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 CLIENTS = 4
 CLIENT_SECONDS = FAULT_SECONDS + 3.0
 LONGEST_HEALED_STEP = 0.4
-LIVE_SECONDS = 20.0
+LIVE_SECONDS = 15.0
 """After everything is healed: within so many virtual seconds all must be well."""
 LEAST_SECONDS = 60.0
 
@@ -133,10 +134,14 @@ class Simulation:
         self.history: list[HistoryItem] = []
         self._began = loop.time()
         conditions = planned.conditions
-        self.network = SimulatedNetwork(
-            loop, SeededDice(seed, "network"), quickest=conditions.quickest, slowest=conditions.slowest
-        )
         self.checker = Checker(lambda: self.elapsed)
+        self.network = SimulatedNetwork(
+            loop,
+            SeededDice(seed, "network"),
+            quickest=conditions.quickest,
+            slowest=conditions.slowest,
+            sent=self._sent,
+        )
         make_store = disk_store if SeededDice(seed, "store").happens(0.6) else whole_store
         self.stores: dict[NodeId, Store] = {
             number: make_store(number, self.checker, SeededDice(seed, "disk", number)) for number in self.numbers
@@ -282,6 +287,9 @@ class Simulation:
             history=tuple(self.history),
             digest=digest.hexdigest(),
         )
+
+    def _sent(self, source: NodeId, target: NodeId, message: Message) -> None:
+        self.checker.sent(source, target, message, self._incarnations[source])
 
     # --- from the nodes (node.NodeHost)
 

@@ -56,6 +56,9 @@ class Unwatched:
     def deleted(self, node: int, index: int, last: int) -> None:
         pass
 
+    def voted(self, node: int, term: int, vote: str) -> None:
+        pass
+
 
 def crashed(after: int, seed: int) -> MemoryJournal:
     """What a journal holds after the power was cut in the disk operation `after` of five appends and a vote."""
