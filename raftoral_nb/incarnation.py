@@ -105,7 +105,8 @@ class Incarnation:
         self.number = number
         self.held = False
         self._host = host
-        self._asking: set[asyncio.Task[Outcome]] = set()
+        # In the order in which they were asked, which is the order they are answered in when the node is paused.
+        self._asking: dict[asyncio.Task[Outcome], None] = {}
         # Invariant: what was applied and is not handed over yet, in order.
         self._handing_over: list[HandedOver] = []
         self._hand_over_timer: asyncio.TimerHandle | None = None
@@ -156,13 +157,13 @@ class Incarnation:
     async def ask(self, command: Command, timeout: float) -> Outcome:
         """Propose a command; its outcome within `timeout` seconds, or `Unknown` as soon as this node is paused."""
         asking = self._loop.create_task(self.member.ask(command, timeout))
-        self._asking.add(asking)
+        self._asking[asking] = None
         try:
             await asyncio.wait([asking])
             # A frozen node answers nobody, and its clock stands still.
             return Unknown("the node was paused") if asking.cancelled() else asking.result()
         finally:
-            self._asking.discard(asking)
+            self._asking.pop(asking, None)
             asking.cancel()
 
     # --- faults

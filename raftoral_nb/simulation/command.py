@@ -36,7 +36,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--schedule", default=None, metavar="NAME", help="one kind of faults (default: all by turns); `list` shows them"
     )
     parser.add_argument(
-        "--without-guard", action="store_true", help="let PySyncObj's hazards through, to see that they would be found"
+        "--without-guard",
+        nargs="?",
+        const="all",
+        default=None,
+        metavar="RULE",
+        help="let PySyncObj's hazards through, to see that they would be found: all of them, or what one rule of the guard "
+        "mends; `list` shows the rules",
     )
     parser.add_argument(
         "--mutant", default=None, metavar="NAME", help="take one safeguard out of the engine; `list` shows them"
@@ -64,11 +70,12 @@ def _count(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the arguments say; the exit code."""
-    from . import faults, mutants
+    from . import faults, hazards, mutants
 
     for chosen, known, what in (
         (arguments.schedule, faults.SCHEDULES, "schedule"),
         (arguments.mutant, mutants.MUTANTS, "mutant"),
+        (arguments.without_guard, (hazards.ALL, *hazards.RULES), "rule"),
     ):
         if chosen is not None and chosen not in known:
             if chosen != "list":
@@ -91,7 +98,7 @@ def _one(arguments: argparse.Namespace) -> int:
     from .shrink import shrink
 
     result = simulate(
-        arguments.seed, nodes=arguments.nodes, schedule=arguments.schedule, guarded=not arguments.without_guard
+        arguments.seed, nodes=arguments.nodes, schedule=arguments.schedule, without=arguments.without_guard
     )
     if arguments.shrink and result.violations:
         result = shrink(result)
@@ -113,7 +120,7 @@ def _many(arguments: argparse.Namespace) -> int:
     tally = report.Tally()
     began = time.monotonic()
     count = arguments.seeds or DEFAULT_SEEDS
-    choice = many.Choice(arguments.nodes, arguments.schedule, not arguments.without_guard, arguments.mutant)
+    choice = many.Choice(arguments.nodes, arguments.schedule, arguments.without_guard, arguments.mutant)
     seeds = range(arguments.start, arguments.start + count)
     with contextlib.closing(many.results(seeds, choice, jobs=arguments.jobs)) as found:
         try:

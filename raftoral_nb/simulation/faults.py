@@ -68,6 +68,8 @@ class Conditions(msgspec.Struct, frozen=True):
     """How many times longer than by default heartbeats and elections take."""
     beat: float = 1.0
     """How many times longer than that heartbeats take."""
+    large: float = 0.0
+    """How often the input of a run is about as large as a multiple of PySyncObj's batch size."""
     patience: float = 30.0
     """After how long a node proposes a record again that was neither committed nor refused."""
 
@@ -127,6 +129,7 @@ SCHEDULES: Final[dict[str, Recipe]] = {
     "leaders": Recipe({"kill": 3, "isolation": 3, "pause": 3, "disk crash": 2}, 2.2, slowest=(0.01, 0.08), lag=0.01),
     "stale answers": Recipe({"slow link": 1, "partition": 1, "isolation": 1}, 1.6, slowest=(0.005, 0.02), nodes=5),
     "elections": Recipe({"isolation": 1, "disk crash": 1}, 1.6, slowest=(0.005, 0.25), loses=1.0),
+    "sizes": Recipe({"reset": 3, "isolation": 2, "kill": 1, "slow link": 1}, 2.2, slowest=(0.01, 0.06)),
     "mixed": Recipe(dict(ALL), 1.8, slowest=(0.01, 0.15), clock_spread=0.1, lag=0.02),
 }
 """The schedules by name. A seed without a name gets one of them by turns."""
@@ -159,6 +162,7 @@ def plan(seed: int, *, nodes: int | None = None, schedule: str | None = None) ->
         lag=recipe.lag * dice.random(),
         pace=1.0 if recipe.nodes is not None or dice.happens(0.35) else 2.0,
         beat=1.0 if dice.happens(0.2) else SLOWEST_BEAT,
+        large=0.3 if name == "sizes" else 0.05 if dice.happens(0.15) else 0.0,
         patience=30.0 if dice.happens(0.5) else dice.between(0.05, 0.6),
     )
     faults = _SPECIAL[name](dice, count) if name in _SPECIAL else _faults(dice, recipe, count)

@@ -30,6 +30,7 @@ from ..model import (
     WorkflowFailed,
 )
 from ..raft.journal import MemoryJournal
+from ..raft.library import LEADER
 from ..raft.wire import Message, NextIndex, ResponseVote
 from ..state import Applied
 from ..workflow.handover import RunStarted, StepRecorded, StepsRecorded
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 
 DELETED: Final = "committed entries are not deleted"
 """The one invariant whose violation may go unnoticed: what was deleted is often sent again in time."""
+
+COMMITTED_BY_LEADER: Final = "a leader commits only what a majority holds"
+COMMITTED_BY_FOLLOWER: Final = "a follower commits only what its leader verified"
+UNREPAIRED: Final = "a conflicting tail is repaired in a few round trips"
+TORN_APART: Final = "entries arrive whole"
 
 MAX_VIOLATIONS: Final = 50
 """Violations noted per simulation; one is enough to fail."""
@@ -157,7 +163,7 @@ class Checker:
         asked.add(message.next_index)
         if len(asked) > most:
             self.violated(
-                "a conflicting tail is repaired in a few round trips",
+                UNREPAIRED,
                 f"node {node} was asked about {len(asked)} entries in term {message.term}, and its tail has {most - 1} terms",
                 key,
             )
@@ -215,8 +221,9 @@ class Checker:
                 if journal.term_at(index) == term or index < journal.first_index
             ]
             if 2 * len(holders) <= len(self.journals):
+                leads = node.member.replica.raft.role == LEADER
                 self.violated(
-                    "what is committed is held by a majority",
+                    COMMITTED_BY_LEADER if leads else COMMITTED_BY_FOLLOWER,
                     f"node {node.number} applied entry {index} of term {term}, which only nodes {holders} hold",
                     index,
                 )

@@ -24,7 +24,7 @@ class Choice(msgspec.Struct, frozen=True):
 
     nodes: int | None = None
     schedule: str | None = None
-    guarded: bool = True
+    without: str | None = None
     mutant: str | None = None
 
 
@@ -83,7 +83,7 @@ def _begin(choice: Choice) -> None:
 
 
 def _simulated(choice: Choice, seed: int) -> Result:
-    return simulate(seed, nodes=choice.nodes, schedule=choice.schedule, guarded=choice.guarded)
+    return simulate(seed, nodes=choice.nodes, schedule=choice.schedule, without=choice.without)
 
 
 def _worked(choice: Choice, seed: int) -> Result:

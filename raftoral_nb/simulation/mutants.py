@@ -98,7 +98,9 @@ _append_entries = Guard._append_entries
 _next_index = Guard._next_index
 
 
-def _truncates_always() -> list[Patch]:
+def truncates_always() -> list[Patch]:
+    """A follower is given every message whole."""
+
     def append_entries(self: Guard, message: AppendEntries) -> Verdict:
         verdict = _append_entries(self, message)
         refused = verdict.answer is not None and isinstance(verdict.answer, NextIndex) and verdict.answer.reset
@@ -110,7 +112,9 @@ def _truncates_always() -> list[Patch]:
     return [(Guard, "_append_entries", append_entries)]
 
 
-def _commits_unverified() -> list[Patch]:
+def commits_unverified() -> list[Patch]:
+    """A follower is told the leader's commit index, whatever the message verified."""
+
     def append_entries(self: Guard, message: AppendEntries) -> Verdict:
         verdict = _append_entries(self, message)
         if verdict.deliver is not None:
@@ -120,7 +124,9 @@ def _commits_unverified() -> list[Patch]:
     return [(Guard, "_append_entries", append_entries)]
 
 
-def _answers_without_terms() -> list[Patch]:
+def answers_without_terms() -> list[Patch]:
+    """A leader takes acknowledgements of every term."""
+
     def next_index(self: Guard, peer: NodeId, message: NextIndex) -> Verdict:
         if message.reset or self._raft.role != LEADER:
             return _next_index(self, peer, message)
@@ -129,7 +135,9 @@ def _answers_without_terms() -> list[Patch]:
     return [(Guard, "_next_index", next_index)]
 
 
-def _resets_anywhere() -> list[Patch]:
+def resets_anywhere() -> list[Patch]:
+    """Refusals ask as PySyncObj does, and a leader follows them up and down."""
+
     def next_index(self: Guard, peer: NodeId, message: NextIndex) -> Verdict:
         if message.reset and self._raft.role == LEADER and message.term == self._raft.term:
             return Verdict(guard._next_dict(message))
@@ -216,22 +224,28 @@ MUTANTS: Final[dict[str, Mutant]] = {
         Mutant(
             "truncate only on conflict",
             "a follower deletes what follows a message",
-            _truncates_always,
+            truncates_always,
             schedule="delays",
         ),
         Mutant(
             "answers carry terms",
             "answers of an earlier leadership count",
-            _answers_without_terms,
+            answers_without_terms,
             schedule="stale answers",
         ),
         Mutant(
             "commit only verified",
             "a commit index is applied to whatever is held",
-            _commits_unverified,
+            commits_unverified,
             schedule="partitions",
         ),
-        Mutant("resets go back only", "a conflicting tail is never repaired", _resets_anywhere),
+        Mutant(
+            "resets go back only",
+            "a conflicting tail is asked about entry by entry, and never repaired while there is traffic",
+            resets_anywhere,
+            schedule="elections",
+        ),
+        # Changes nothing, unless a node answers twice in a term (an invariant) or a link repeats a message (none can).
         Mutant("one vote per voter", "votes are counted, not voters", _votes_counted),
         Mutant(
             "past terms answered",
@@ -239,7 +253,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
             _past_terms_unanswered,
             schedule="elections",
         ),
-        Mutant("vote kept", "a node that restarts has forgotten its vote", _vote_forgotten),
+        Mutant("vote kept", "a node that restarts has forgotten its vote", _vote_forgotten, schedule="elections"),
         Mutant(
             "checksum of a stored record",
             "a torn record is taken for whole",
@@ -269,13 +283,19 @@ def without(name: str) -> Iterator[Mutant]:
     mutant = MUTANTS.get(name)
     if mutant is None:
         raise InternalError(f"there is no safeguard {name!r}; there are {', '.join(MUTANTS)}")
-    patches = mutant.patches()
+    with patched(mutant.patches()):
+        yield mutant
+
+
+@contextmanager
+def patched(patches: list[Patch]) -> Iterator[None]:
+    """Put these in place, and in the end back what was there."""
     # `vars`, as a class attribute must be put back as it was (a property as a property).
     before = [(target, attribute, vars(target)[attribute]) for target, attribute, _ in patches]
     for target, attribute, value in patches:
         setattr(target, attribute, value)
     try:
-        yield mutant
+        yield
     finally:
         for target, attribute, value in before:
             setattr(target, attribute, value)

@@ -90,8 +90,8 @@ def violations(result: Result) -> str:
     """What a seed violated, one a line, and how to see it again."""
     planned = result.plan
     again = f"raftoral-nb simulate --seed {result.seed} --nodes {planned.nodes} --schedule {planned.schedule!r} --trace"
-    if not result.guarded:
-        again += " --without-guard"
+    if result.without is not None:
+        again += f" --without-guard {result.without}"
     lines = [f"seed {result.seed} ({planned.schedule}, {planned.nodes} nodes): {again}"]
     lines += [f"    {violation}" for violation in result.violations[:5]]
     if len(result.violations) > 5:

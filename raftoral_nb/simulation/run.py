@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -24,13 +25,13 @@ from ..raft.compaction import Compaction
 from ..raft.replica import Timing
 from ..raft.wire import Message
 from ..state import Applied
-from . import final_checks, workload
+from . import final_checks, hazards, workload
 from .clock import VirtualClockLoop
 from .dice import SeededDice
 from .disk import PowerCut, Store, disk_store, whole_store
 from .faults import FAULT_SECONDS, Fault, Plan, plan
 from .faulty import Faulty
-from .invariants import Checker, Violation
+from .invariants import TORN_APART, Checker, Violation
 from .network import SimulatedNetwork
 from .node import SimulatedNode
 
@@ -53,7 +54,8 @@ class Result(msgspec.Struct, frozen=True):
 
     seed: int
     plan: Plan
-    guarded: bool
+    without: str | None
+    """The rule of the guard that was missing; `hazards.ALL`: all of it."""
     seconds: float
     """Virtual seconds that passed."""
     faults: dict[str, int]
@@ -80,17 +82,23 @@ def simulate(
     *,
     nodes: int | None = None,
     schedule: str | None = None,
-    guarded: bool = True,
+    without: str | None = None,
     faults: Sequence[Fault] | None = None,
+    planned: Plan | None = None,
 ) -> Result:
-    """Run one seed. `faults` in place of those of its plan serve to run a shrunk schedule. Not reentrant."""
-    planned = plan(seed, nodes=nodes, schedule=schedule)
+    """Run one seed. Not reentrant.
+
+    `without` names a rule of the guard to leave out (`hazards.ALL`: every one). `faults` in place of those of its plan serve to
+    run a shrunk schedule, `planned` in place of the whole plan to bring a situation about.
+    """
+    if planned is None:
+        planned = plan(seed, nodes=nodes, schedule=schedule)
     if faults is not None:
         planned = msgspec.structs.replace(planned, faults=tuple(faults))
     loop = VirtualClockLoop()
-    with _quiet():
+    with _quiet(), hazards.without(without):
         try:
-            simulation = Simulation(loop, seed, planned, guarded=guarded)
+            simulation = Simulation(loop, seed, planned, without=without)
             workload.current.append(simulation)
             try:
                 loop.run_until_complete(simulation.run())
@@ -122,14 +130,15 @@ def _quiet() -> Iterator[None]:
 class Simulation:
     """A cluster under a plan. Is all that its nodes, its clients and its checker need of their surroundings."""
 
-    def __init__(self, loop: VirtualClockLoop, seed: int, planned: Plan, *, guarded: bool) -> None:
+    def __init__(self, loop: VirtualClockLoop, seed: int, planned: Plan, *, without: str | None) -> None:
         self.loop = loop
         self.seed = seed
         self.plan = planned
-        self.guarded = guarded
+        self.without = without
         self.numbers = tuple(range(1, planned.nodes + 1))
         self.nodes: dict[NodeId, SimulatedNode] = {}
         self.lost: frozenset[NodeId] = frozenset()
+        self.large = planned.conditions.large
         self.acknowledged = 0
         self.history: list[HistoryItem] = []
         self._began = loop.time()
@@ -229,7 +238,7 @@ class Simulation:
             rate=self._rates[number],
             lag=self.plan.conditions.lag,
             host=self,
-            guarded=self.guarded,
+            guarded=self.without != hazards.ALL,
             step_seconds=self._step_seconds,
             proposal_seconds=self.plan.conditions.patience,
             compaction=self._compaction,
@@ -273,7 +282,7 @@ class Simulation:
         return Result(
             seed=self.seed,
             plan=self.plan,
-            guarded=self.guarded,
+            without=self.without,
             seconds=self.elapsed,
             faults=dict(self.faulty.counts),
             acknowledged=self.acknowledged + len(checker.records) + len(checker.ended),
@@ -335,7 +344,9 @@ class Simulation:
 
     def broke(self, node: SimulatedNode, error: Exception | None) -> None:
         """A node's replica broke."""
-        self.checker.violated("no replica breaks", f"node {node.number}: {error!r}", node.number)
+        torn_apart = isinstance(error, pickle.UnpicklingError | EOFError)
+        invariant = TORN_APART if torn_apart else "no replica breaks"
+        self.checker.violated(invariant, f"node {node.number}: {error!r}", node.number)
         self.loop.call_soon(self.end_node, node.number, "broke")
 
     def state_replaced(self, node: SimulatedNode) -> None:

@@ -45,7 +45,7 @@ def shrink(result: Result, *, tries: int = 200) -> Result:
             result.seed,
             nodes=result.plan.nodes,
             schedule=result.plan.schedule,
-            guarded=result.guarded,
+            without=result.without,
             faults=faults,
         )
 

@@ -15,7 +15,19 @@ from typing import Any, Final, Protocol
 import anyio
 import msgspec
 
-from ..model import Committed, Definition, NodeId, Outcome, RegisterWorkflow, Rejected, StartRun
+from ..model import (
+    Committed,
+    Definition,
+    Entry,
+    NodeId,
+    Outcome,
+    Proposal,
+    ProposalId,
+    RegisterWorkflow,
+    Rejected,
+    StartRun,
+)
+from ..raft.wire import encode_entry
 from ..workflow import definitions, values
 from ..workflow.context import WorkflowContext
 from ..workflow.variables import ReplicatedVar
@@ -114,6 +126,8 @@ def definition(name: str, fingerprint: str, fn: Callable[..., Any]) -> Definitio
 
 EVERYTHING: Final = "everything"
 REGISTERS: Final = ("register-a", "register-b")
+LIBRARY_BATCH_BYTES: Final = 65_536
+"""PySyncObj's own `appendEntriesBatchSizeBytes`: entries of about this size, or a multiple of it, are a hazard of its."""
 ASK_SECONDS: Final = 6.0
 """The longest that a client waits for an answer; mostly it is much less patient."""
 THINK_SECONDS: Final = 2.2
@@ -124,6 +138,7 @@ class World(Protocol):
     """What clients need of the simulation."""
 
     seed: int
+    large: float
     acknowledged: int
     nodes: dict[NodeId, SimulatedNode]
 
@@ -233,6 +248,8 @@ class Clients:
             else self._numbers
         )
         command = StartRun(run_id, workflow, 1, values.encode(plan, what=run_id))
+        if workflow in REGISTERS and dice.happens(self._world.large):
+            command = _near_a_multiple(command, dice)
         began = self._world.elapsed
         maybe = False
         for _ in range(3):
@@ -257,6 +274,19 @@ class Clients:
         self.appends.append(Append(run_id, began, ended, "done", seen))
         if workflow in REGISTERS and run_id in runs:
             self.accesses[workflow].append(Access("read", runs[run_id].definition.fingerprint, began, ended))
+
+
+def _near_a_multiple(command: StartRun, dice: SeededDice) -> StartRun:
+    """The same with an input that makes an entry of it just about a multiple of the library's batch size (bytes)."""
+    target = LIBRARY_BATCH_BYTES * (1 + dice.below(3)) - dice.below(45) + 5
+    # As long as most of those that nodes give.
+    id_ = ProposalId("100.1.0123456789ab", 50)
+
+    def sized(length: int) -> StartRun:
+        return msgspec.structs.replace(command, input=values.encode("x" * length, what=command.run_id))
+
+    over = len(encode_entry(Entry((Proposal(id_, sized(target)),)))) - target
+    return sized(target - over)
 
 
 def effect_seconds(seed: int, what: str, attempt: int) -> float:

@@ -19,6 +19,7 @@ from raftoral_nb.model import (
     Takeover,
 )
 from raftoral_nb.raft.journal import MemoryJournal
+from raftoral_nb.raft.library import LEADER
 from raftoral_nb.simulation.invariants import DELETED, Checker
 from raftoral_nb.state import Applied, Epoch
 from raftoral_nb.workflow.handover import RunStarted, StepRecorded
@@ -42,7 +43,7 @@ class Table:
             executor=SimpleNamespace(acting=None),
             member=SimpleNamespace(
                 state=SimpleNamespace(index=0, epoch=Epoch(0, 0)),
-                replica=SimpleNamespace(raft=SimpleNamespace(term=0)),
+                replica=SimpleNamespace(raft=SimpleNamespace(term=0, role=0)),
             ),
         )
 
@@ -106,7 +107,11 @@ def test_entries_that_differ_where_they_must_be_one_are_found(table: Table) -> N
 def test_an_entry_that_no_majority_holds_must_not_be_applied(table: Table) -> None:
     table.add(1, 1, 1)
     table.apply(1, 1)
-    assert table.violated == {"what is committed is held by a majority"}
+    assert table.violated == {"a follower commits only what its leader verified"}
+    table.add(2, 1, 1)
+    table.nodes[1].member.replica.raft.role = LEADER
+    table.apply(1, 2)
+    assert "a leader commits only what a majority holds" in table.violated
 
 
 def test_a_committed_entry_must_not_be_deleted(table: Table) -> None:

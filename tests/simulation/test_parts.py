@@ -180,3 +180,6 @@ def test_the_command_says_which_names_it_knows(capsys: pytest.CaptureFixture[str
     assert "partitions" in capsys.readouterr().err
     assert main(["simulate", "--mutant", "list"]) == 0
     assert "epoch check" in capsys.readouterr().out
+    assert main(["simulate", "--without-guard", "list"]) == 0
+    assert "answers_carry_terms" in capsys.readouterr().out
+    assert main(["simulate", "--without-guard", "nonsense"]) == 2
