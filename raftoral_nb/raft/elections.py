@@ -3,6 +3,10 @@
 PySyncObj has no pre-vote: whoever hears nothing raises the term, and everybody follows the higher term. Here its election
 deadline never comes due by itself. When it would, this node first asks whether the others would vote for it; only a
 majority of such promises lets PySyncObj campaign. (Raft dissertation, Ongaro 2014, section 9.6.)
+
+Asking is harmless, and so it need not wait for a whole election timeout when there is a sign that the leader is gone: the
+link to it broke. A leader that lives has its links again after `FIRST_REDIAL` seconds, so a follower waits a little longer
+than that. A leader that is paused or cut off keeps its links, and is found out by its silence as before.
 """
 
 from __future__ import annotations
@@ -11,18 +15,25 @@ from collections.abc import Callable
 
 from ..model import NodeId
 from .journal import MemoryJournal
-from .library import LEADER, Raft
+from .library import LEADER, Dice, Raft
+from .network import FIRST_REDIAL
 from .wire import AppendEntries, Message, Outdated, PreVote, PreVoteGranted
 
 NOW = 0.0
 """An election deadline that was set on purpose: campaign in the next tick, without asking."""
+
+SUSPICION_MIN, SUSPICION_MAX = 0.5, 2.0
+"""How much longer than `FIRST_REDIAL` a follower waits for a broken link to its leader before it asks (heartbeats)."""
 
 MARGIN = 0.005
 """Seconds before the deadline at which it counts as due: PySyncObj must not see it pass between our look and its own."""
 
 
 class Elections:
-    """Decides when one replica's PySyncObj may campaign. `patience` is the shortest election timeout (seconds)."""
+    """Decides when one replica's PySyncObj may campaign.
+
+    `patience` is the shortest election timeout, `heartbeat` the time between two messages of a leader (seconds).
+    """
 
     def __init__(
         self,
@@ -30,16 +41,22 @@ class Elections:
         raft: Raft,
         *,
         clock: Callable[[], float],
+        dice: Dice,
+        node: NodeId,
         patience: float,
+        heartbeat: float,
         send: Callable[[NodeId, Message], None],
     ) -> None:
         self._journal = journal
         self._raft = raft
         self._clock = clock
+        self._dice = dice
+        self._node = node
         # Invariant: the other members; `member` says whether this node is one.
         self.peers: tuple[NodeId, ...] = ()
         self.member = True
         self._patience = patience
+        self._heartbeat = heartbeat
         self._send = send
         self._heard_at = float("-inf")
         # Invariant: the term that the promises in `_promised` are for; they are void in any other.
@@ -70,6 +87,23 @@ class Elections:
         for peer in self.peers:
             self._send(peer, question)
 
+    def link_lost(self, peer: NodeId) -> None:
+        """The link to `peer` broke. If that was the leader, ask soon, and promise others what they ask for."""
+        raft = self._raft
+        if raft.role == LEADER or peer != raft.leader:
+            return
+        self._heard_at = float("-inf")
+        share = SUSPICION_MIN + (SUSPICION_MAX - SUSPICION_MIN) * self._dice.random()
+        wait = FIRST_REDIAL + self._heartbeat * share
+        raft.election_deadline = min(raft.election_deadline, self._clock() + wait)
+
+    def link_back(self, peer: NodeId) -> None:
+        """There is a link to `peer` again. If it leads and lives, it will be heard within a heartbeat or two."""
+        raft = self._raft
+        if raft.role != LEADER and peer == raft.leader and raft.election_deadline != NOW:
+            wait = self._heartbeat * (2.0 + self._dice.random())
+            raft.election_deadline = max(raft.election_deadline, self._clock() + wait)
+
     def heard(self, message: AppendEntries) -> None:
         """A leader's message came; one of the present term shows that the cluster needs no other."""
         if message.term >= self._raft.term:
@@ -90,8 +124,13 @@ class Elections:
             return
         leader_lives = raft.role == LEADER or self._clock() - self._heard_at < self._patience
         own = (journal.term_at(journal.last_index) or 0, journal.last_index)
-        if not leader_lives and (message.last_log_term, message.last_log_index) >= own:
-            self._send(peer, PreVoteGranted(message.term))
+        theirs = (message.last_log_term, message.last_log_index)
+        if leader_lives or theirs < own:
+            return
+        if theirs > own or peer < self._node:
+            # If both asked at once, both would campaign and share the votes. One gives way; it asks again if nobody wins.
+            self._asked_term = 0
+        self._send(peer, PreVoteGranted(message.term))
 
     def granted(self, peer: NodeId, message: PreVoteGranted) -> None:
         """`peer` promises its vote; with a majority of promises, campaign."""

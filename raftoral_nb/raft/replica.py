@@ -154,7 +154,10 @@ class Replica:
             journal,
             self.raft,
             clock=loop.time,
+            dice=dice,
+            node=node,
             patience=timing.election_min,
+            heartbeat=timing.heartbeat,
             send=send,
         )
         self._tell_members()
@@ -165,12 +168,15 @@ class Replica:
     def connected(self, peer: NodeId) -> None:
         """A link to `peer` is up."""
         self.raft.connected(peer)
+        self._elections.link_back(peer)
         self.advance()
 
     def disconnected(self, peer: NodeId) -> None:
         """The link to `peer` is gone."""
         self.raft.disconnected(peer)
         self._transfers.end(peer)
+        self._elections.link_lost(peer)
+        self._arm()
 
     def received(self, peer: NodeId, messages: Iterable[Message]) -> None:
         """Raft messages of `peer` came, in order."""

@@ -10,8 +10,9 @@ from ..errors import ClusterError
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """How long things may take, in seconds.
 
-    A follower that hears nothing for a random time between `election_min` and `election_max` campaigns; a leader that
-    hears from no majority for `election_max` steps down. Invariant: `election_min` > 3 x `heartbeat`.
+    A follower that hears nothing for a random time between `election_min` and `election_max` campaigns, and earlier if
+    its link to the leader broke and stays broken; a leader that hears from no majority for `election_max` steps down.
+    Invariant: `election_min` > 3 x `heartbeat`.
     """
 
     heartbeat: float = 0.05

@@ -17,7 +17,7 @@ PATIENCE: Final = 30.0
 """Seconds after which a test gives up; nothing that works takes nearly as long."""
 
 STEADFAST: Final = Timing(election_min=60.0, election_max=120.0)
-"""A leader elected at the start never steps down, and nobody else campaigns, for as long as a test takes."""
+"""A leader elected at the start never steps down, and nobody else campaigns unless it is killed, for as long as a test takes."""
 
 # Workflows travel by value when they are local to a test, and take no locks with them. What they share with the test is
 # here: an importable module, which all nodes of this process have in common.

@@ -22,6 +22,7 @@ from raftoral_nb.model import (
     Takeover,
     Unknown,
 )
+from raftoral_nb.raft.network import FIRST_REDIAL
 from raftoral_nb.raft.replica import Timing
 from raftoral_nb.raft.wire import MAX_PAYLOAD_BYTES, Message, encode_message
 from raftoral_nb.simulation.clock import run
@@ -31,9 +32,9 @@ from .members import Members, committed, registration
 Test = Callable[[Members], Coroutine[Any, Any, None]]
 
 
-def on_members(count: int, test: Test, *, latency: float = 0.01, guarded: bool = True) -> None:
+def on_members(count: int, test: Test, *, latency: float = 0.01, guarded: bool = True, seed: int = 1) -> None:
     async def main() -> None:
-        members = Members(count, latency=latency, guarded=guarded)
+        members = Members(count, latency=latency, guarded=guarded, seed=seed)
         await members.start()
         try:
             await test(members)
@@ -257,6 +258,76 @@ def test_a_node_that_only_hears_nothing_does_not_unseat_the_leader_it_does_not_h
         term = leader.replica.raft.term
         members.network.cut(leader.node, 3, both=False)  # what it says still arrives
         await asyncio.sleep(30)
+        assert leader.acting_term == term
+
+    on_members(3, test)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_killed_leader_is_succeeded_before_an_election_timeout_and_at_the_first_attempt(seed: int) -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        await asyncio.sleep(1.0)
+        term, begun = leader.replica.raft.term, members.loop.time()
+        members.kill(leader.node)
+        successor = await members.leader(other_than=leader.node)
+        assert members.loop.time() - begun < Timing().election_min
+        # Both followers ask within moments of each other now and then: they do not share the votes.
+        assert successor.replica.raft.term == term + 1
+
+    on_members(3, test, seed=seed)
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_two_nodes_that_ask_for_promises_at_the_same_moment_do_not_both_campaign(count: int) -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        await members.level()
+        await asyncio.sleep(1.0)
+        term = leader.replica.raft.term
+        members.kill(leader.node)
+        await asyncio.sleep(0)
+        for member in members.members.values():
+            member.replica.raft.election_deadline = members.loop.time() + 0.01
+            member.replica.advance()
+        await asyncio.sleep(0.02)
+        await members.leader(other_than=leader.node)
+        assert {member.replica.raft.term for member in members.members.values()} == {term + 1}
+
+    on_members(count, test)
+
+
+def test_links_that_break_and_come_back_do_not_cost_a_healthy_leader_its_place() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        term = leader.replica.raft.term
+        for number in range(200):
+            # All of its links at once, and after that each of them on its own.
+            for follower in (2, 3) if number % 2 else (2 + number % 4 // 2,):
+                assert leader._endpoint is not None
+                leader._endpoint.reset(follower)
+            await asyncio.sleep(0.13)
+        assert committed(await members.commit(1))
+        await members.level()
+        assert leader.acting_term == term
+
+    on_members(3, test)
+
+
+def test_a_follower_whose_link_to_the_leader_breaks_again_and_again_leaves_the_leader_to_those_who_hear_it() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        term = leader.replica.raft.term
+        assert committed(await members.commit(1))
+        await members.level()
+        length = members.members[3].log_length
+        for _ in range(500):
+            assert leader._endpoint is not None
+            leader._endpoint.reset(3)
+            await asyncio.sleep(FIRST_REDIAL + 0.001)  # up again for a moment, too short for any message
+            leader.propose(registration(2), 30.0, lambda outcome: None)
+        assert members.members[3].log_length == length
+        assert leader.log_length > length
         assert leader.acting_term == term
 
     on_members(3, test)
