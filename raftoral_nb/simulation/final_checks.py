@@ -8,11 +8,11 @@ from ..model import NodeId
 from ..state import summary
 from .invariants import Checker
 from .linearizability import list_problem, register_problem
-from .node import SimulatedNode
+from .watched import WatchedNode
 from .workload import Clients
 
 
-def unwell(nodes: Mapping[NodeId, SimulatedNode], count: int) -> str | None:
+def unwell(nodes: Mapping[NodeId, WatchedNode], count: int) -> str | None:
     """What is not as it should be when all is healed; None if nothing."""
     if len(nodes) < count:
         return "a node is down"
@@ -39,11 +39,11 @@ def unwell(nodes: Mapping[NodeId, SimulatedNode], count: int) -> str | None:
     return None
 
 
-def check(nodes: Mapping[NodeId, SimulatedNode], checker: Checker, clients: Clients) -> None:
+def check(nodes: Mapping[NodeId, WatchedNode], checker: Checker, clients: Clients) -> None:
     """What can be told only when all is over: equal states, equal results, histories that make sense."""
     for number, node in nodes.items():
-        if node.thread.main is not None and node.thread.main.done():
-            checker.violated("executors live", f"the executor of node {number} ended: {node.thread.main!r}")
+        if node.main is not None and node.main.done():
+            checker.violated("executors live", f"the executor of node {number} ended: {node.main!r}")
     summaries = {number: summary(node.member.state) for number, node in nodes.items()}
     first = next(iter(summaries.values()), None)
     if any(other != first for other in summaries.values()) and not checker.violations:

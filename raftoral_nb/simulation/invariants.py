@@ -37,7 +37,7 @@ from ..workflow.handover import RunStarted, StepRecorded, StepsRecorded
 
 if TYPE_CHECKING:
     from ..workflow.handover import HandedOver
-    from .node import SimulatedNode
+    from .watched import WatchedNode
 
 DELETED: Final = "committed entries are not deleted"
 """The one invariant whose violation may go unnoticed: what was deleted is often sent again in time."""
@@ -170,7 +170,7 @@ class Checker:
 
     # --- consensus
 
-    def role_changed(self, node: SimulatedNode, role: str, term: int) -> None:
+    def role_changed(self, node: WatchedNode, role: str, term: int) -> None:
         """A node became a leader: the only one of its term, and with everything that was committed before."""
         if role != "leader":
             return
@@ -190,7 +190,7 @@ class Checker:
                 term,
             )
 
-    def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
+    def acting_changed(self, node: WatchedNode, term: int | None) -> None:
         """A node may act: alone in its term, and after its own takeover was applied to its own state."""
         if term is None:
             return
@@ -206,7 +206,7 @@ class Checker:
                 (node.number, term),
             )
 
-    def applied(self, node: SimulatedNode, index: int, applied: Sequence[Applied]) -> None:
+    def applied(self, node: WatchedNode, index: int, applied: Sequence[Applied]) -> None:
         """A node applied an entry: it is the one that others applied there."""
         position = index - node.journal.first_index
         data, _, term = node.journal[position]
@@ -238,7 +238,7 @@ class Checker:
         for one in applied:
             self._check_answer(node, index, one)
 
-    def _check_answer(self, node: SimulatedNode, index: int, one: Applied) -> None:
+    def _check_answer(self, node: WatchedNode, index: int, one: Applied) -> None:
         """On every node: a proposal is carried out at one index only."""
         id_ = one.proposal.id
         if id_ is None:
@@ -321,7 +321,7 @@ class Checker:
                 "a run ends once", f"step {step.step_id!r} of run {run_id!r} was recorded after its end", place
             )
 
-    def installed(self, node: SimulatedNode) -> None:
+    def installed(self, node: WatchedNode) -> None:
         """A node's state was replaced by what a snapshot held: of entries that are committed, and no other history."""
         snapshot = node.journal.snapshot
         index = node.member.state.index
@@ -339,7 +339,7 @@ class Checker:
 
     # --- execution
 
-    def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
+    def handed_over(self, node: WatchedNode, items: Sequence[HandedOver]) -> None:
         """An executor was handed records: the run's records, in their order, none left out and none twice."""
         counts = self._handed_over.setdefault((node.number, node.incarnation.number), {})
         for item in items:
@@ -367,7 +367,7 @@ class Checker:
                 case _:
                     pass
 
-    def effect_started(self, node: SimulatedNode, event: EffectStarted) -> None:
+    def effect_started(self, node: WatchedNode, event: EffectStarted) -> None:
         """A node began an effect: it acts, was handed all that precedes its epoch, and the step was not recorded by then."""
         term = node.executor.acting
         begin = None if term is None else self._epochs_begin.get(term)
@@ -397,7 +397,7 @@ class Checker:
         """How many terms had a leader."""
         return len(self._leaders)
 
-    def acknowledged(self, node: SimulatedNode | None, what: str, index: int) -> None:
+    def acknowledged(self, node: WatchedNode | None, what: str, index: int) -> None:
         """A client was told that its command is committed at an index: it is, on that node and in the log of all."""
         if index not in self.committed or (node is not None and node.member.state.index < index):
             self.violated("what was acknowledged stays", f"{what} was acknowledged at {index}, which nobody applied")

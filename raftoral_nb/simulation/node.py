@@ -260,6 +260,11 @@ class SimulatedNode:
         self.executor.hand_over = watched  # type: ignore[method-assign]
         self.incarnation._start_executor = started  # type: ignore[method-assign]
 
+    @property
+    def main(self) -> asyncio.Task[None] | None:
+        """The executor's task, once it was begun."""
+        return self.thread.main
+
     def start(self, network: Network) -> None:
         """Begin: the thread, then the network."""
         self.thread.post(self.incarnation._start_executor)

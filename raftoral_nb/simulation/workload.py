@@ -33,7 +33,7 @@ from ..workflow.context import WorkflowContext
 from ..workflow.variables import ReplicatedVar
 from .dice import SeededDice, chance_of
 from .linearizability import Access, Append
-from .node import SimulatedNode
+from .watched import WatchedNode
 
 # --- workflows
 
@@ -140,14 +140,18 @@ class World(Protocol):
     seed: int
     large: float
     acknowledged: int
-    nodes: dict[NodeId, SimulatedNode]
+
+    @property
+    def nodes(self) -> Mapping[NodeId, WatchedNode]:
+        """The living nodes."""
+        ...
 
     @property
     def elapsed(self) -> float:
         """Virtual seconds since the beginning."""
         ...
 
-    def node_for(self, client: int) -> SimulatedNode | None:
+    def node_for(self, client: int) -> WatchedNode | None:
         """A node that this client may ask now; None if there is none."""
         ...
 
@@ -188,7 +192,7 @@ class Clients:
 
     async def _ask(
         self, client: int, dice: SeededDice, what: str, command: RegisterWorkflow | StartRun
-    ) -> tuple[Outcome, SimulatedNode]:
+    ) -> tuple[Outcome, WatchedNode]:
         world = self._world
         while (node := world.node_for(client)) is None:  # noqa: ASYNC110 - as a client would
             await asyncio.sleep(0.1)
@@ -265,7 +269,7 @@ class Clients:
         outcome_name = "unknown" if maybe else "refused"
         self.appends.append(Append(run_id, began, float("inf"), outcome_name))  # type: ignore[arg-type]
 
-    def _started(self, run_id: str, workflow: str, began: float, node: SimulatedNode) -> None:
+    def _started(self, run_id: str, workflow: str, began: float, node: WatchedNode) -> None:
         # Read in the same turn of the loop in which the answer was: the node applied it before it answered.
         runs = node.member.state.runs
         names = list(runs)

@@ -1,0 +1,62 @@
+"""What the checks and the clients need of a node: one of a simulation, or one of a real cluster under test."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from ..incarnation import Incarnation
+from ..model import NodeId
+from ..raft.journal import MemoryJournal
+from ..raft.member import Member
+from ..workflow.executor import Executor
+
+
+class Clock(Protocol):
+    """What a node takes the time from."""
+
+    def time(self) -> float:
+        """Seconds since some moment."""
+        ...
+
+
+class WatchedNode(Protocol):
+    """One incarnation of a node that is being watched."""
+
+    records_handed_over: int
+    """Counted by the checker."""
+
+    @property
+    def number(self) -> NodeId:
+        """Which node."""
+        ...
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """Its engine."""
+        ...
+
+    @property
+    def member(self) -> Member:
+        """Its consensus side."""
+        ...
+
+    @property
+    def executor(self) -> Executor:
+        """Its execution side."""
+        ...
+
+    @property
+    def journal(self) -> MemoryJournal:
+        """Its log."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Its clock."""
+        ...
+
+    @property
+    def main(self) -> asyncio.Task[None] | None:
+        """The executor's task, once it was begun."""
+        ...
