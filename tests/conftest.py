@@ -16,6 +16,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "raftoral"))
 
 
 DEFAULT_SIMULATION_SEEDS = 300
+DEFAULT_SOAK_SECONDS = 60.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +25,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=DEFAULT_SIMULATION_SEEDS,
         help="seeds that the simulation runs over all schedules (default: %(default)s)",
+    )
+    parser.addoption(
+        "--soak-seconds",
+        type=float,
+        default=DEFAULT_SOAK_SECONDS,
+        help="seconds that real clusters are under load and faults, half of them with 5 nodes and half with 3 "
+        "(default: %(default)s)",
+    )
+    parser.addoption(
+        "--soak-seed", type=int, help="dice of the soak, as a failure prints it (default: others each time)"
     )
 
 

@@ -1,0 +1,551 @@
+"""A real cluster over TCP under load and faults, watched by the checks of the simulation.
+
+The simulation's own checker, clients and final checks are used. What is real here: sockets, threads, time. The checker is
+called from several threads, so every call holds one lock; entries are accounted for on the consensus thread before they
+are handed over to a node's thread, so no check can see a record too early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from raftoral_nb import Cluster, NodeStateError, NonDeterminismError, NotAcknowledgedError, WorkflowFailedError
+from raftoral_nb import host as host_module
+from raftoral_nb.incarnation import Incarnation
+from raftoral_nb.model import ClusterEvent, Committed, EffectStarted, ExecutionStopped, NodeId, Outcome, RoleChanged
+from raftoral_nb.raft.compaction import Compaction
+from raftoral_nb.raft.journal import Journals, MemoryJournal
+from raftoral_nb.simulation import final_checks, workload
+from raftoral_nb.simulation.disk import WholeJournal
+from raftoral_nb.simulation.invariants import Checker
+from raftoral_nb.state import Applied, State
+from raftoral_nb.workflow.context import WorkflowContext
+from raftoral_nb.workflow.handover import HandedOver
+from tests.cluster.helpers import in_thread
+
+CLIENTS = 12
+"""Of the simulation's clients: they register, start and wait at any node, and what they saw must be linearizable."""
+
+WORKERS = 2
+"""Threads that start workflows through the public API, one after the other, and wait for their results."""
+
+STEPS = 60
+"""Of a workflow that a worker starts."""
+
+LIVE_SECONDS = 60.0
+"""After everything is healed: the test gives up when by then not all is well."""
+
+SMALL = Compaction(log_bytes=64 * 1024, kept_bytes=16 * 1024)
+"""So that nodes that were away sometimes need a snapshot."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What came of one soak."""
+
+    seed: int
+    nodes: int
+    seconds: float
+    acknowledged: int
+    runs: int
+    leaders: int
+    snapshots: int
+    faults: Mapping[str, int]
+    without_leader: float
+    """The longest time (s) that no node acted, while a majority was up."""
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        faults = ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items()))
+        return (
+            f"{self.nodes} nodes for {self.seconds:.0f} s (seed {self.seed}): {self.acknowledged:,} commands acknowledged, "
+            f"{self.runs} runs, {self.leaders} terms with a leader, {self.snapshots} snapshots installed; "
+            f"{sum(self.faults.values())} faults ({faults}); longest time without a leader {self.without_leader:.3f} s"
+        )
+
+
+async def sum_up(ctx: WorkflowContext, start: int) -> int:
+    """A workflow of small steps."""
+    total = 0
+    for number in range(start, start + STEPS):
+        total += await ctx.compute("square", square, number)
+    return total
+
+
+async def square(number: int) -> int:
+    await asyncio.sleep(0.003)
+    return number * number
+
+
+class Watched:
+    """An incarnation as the simulation's checks know nodes (`simulation.watched.WatchedNode`)."""
+
+    def __init__(self, incarnation: Incarnation, journal: MemoryJournal, clock: asyncio.AbstractEventLoop) -> None:
+        self.records_handed_over = 0
+        self.number = incarnation.node
+        self.incarnation = incarnation
+        self.member = incarnation.member
+        self.executor = incarnation.executor
+        self.journal = journal
+        self.clock = clock
+
+    @property
+    def main(self) -> asyncio.Task[None] | None:
+        return getattr(self.incarnation, "_main", None)
+
+
+class WatchedJournals(Journals):
+    """Journals that tell the checker what they do."""
+
+    def __init__(self, checker: Checker) -> None:
+        super().__init__()
+        self._checker = checker
+
+    def of(self, node: NodeId) -> MemoryJournal:
+        journal = self._checker.journals.get(node)
+        if journal is None:
+            journal = self._checker.journals[node] = WholeJournal(node, self._checker)
+        return journal
+
+
+class Soak:
+    """One cluster, its load, its faults and its checks. Is what the clients need of their surroundings (`workload.World`)."""
+
+    def __init__(self, seed: int, nodes: int, seconds: float) -> None:
+        self.seed = seed
+        self.acknowledged = 0
+        self.lock = threading.RLock()
+        self.snapshots = 0
+        self._seconds = seconds
+        self._began = time.monotonic()
+        self.checker = Checker(lambda: self.elapsed)
+        self.cluster = Cluster(nodes, proposal_timeout=5.0, compaction=SMALL)
+        self._host = self.cluster._host
+        self._host.journals = WatchedJournals(self.checker)
+        self._choice = random.Random(f"{seed} choice")
+        self._asked: dict[int, NodeId] = {}
+        self._values = itertools.count(1)
+        self._attempts: Counter[str] = Counter()
+        self._changed = asyncio.Event()
+        self._no_leader_since: float | None = None
+        self._without_leader = 0.0
+        self._majority_lost = True
+        self.clients = workload.Clients(self, CLIENTS, seconds)
+
+    # --- the run of things
+
+    def run(self) -> Report:
+        """Start, load, break, heal, check."""
+        with self._watching():
+            with self.cluster:
+                self._host.thread.call(self._begin)
+                loads = [in_thread(self._clients), *(in_thread(self._worker(number)) for number in range(WORKERS))]
+                faults = Faults(self, random.Random(f"{self.seed} faults"))
+                faults.cause(self._seconds)
+                self._host.thread.call(self._set_majority_lost, True)
+                for load in loads:
+                    load()
+                self._settle()
+                self._host.thread.call(final_checks.check, self.nodes, self.checker, self.clients)
+            with self.lock:
+                return Report(
+                    seed=self.seed,
+                    nodes=len(self.cluster.nodes),
+                    seconds=self.elapsed,
+                    acknowledged=self.acknowledged + len(self.checker.records) + len(self.checker.ended),
+                    runs=len(self.checker.ended),
+                    leaders=self.checker.leaders,
+                    snapshots=self.snapshots,
+                    faults=dict(faults.counts),
+                    without_leader=self._without_leader,
+                    problems=tuple(map(str, self.checker.violations)),
+                )
+
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[None]:
+        workload.current.append(self)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(host_module, "Incarnation", watched_by(self))
+            try:
+                yield
+            finally:
+                workload.current.pop()
+
+    def _begin(self) -> None:
+        self._set_majority_lost(False)
+
+        def unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            self.violated(
+                "nothing is raised that nobody handles", f"{context['message']}: {context.get('exception')!r}"
+            )
+
+        asyncio.get_running_loop().set_exception_handler(unhandled)
+
+    def _clients(self) -> None:
+        self._host.thread.run(self.clients.run)
+
+    def _worker(self, worker: int) -> Callable[[], None]:
+        def work() -> None:
+            for number in itertools.count():
+                if self.elapsed >= self._seconds:
+                    return
+                start, run_id = 1000 * worker + number, f"worker-{worker}-{number}"
+                while True:
+                    try:
+                        run = self.cluster.start_workflow(sum_up, start, run_id=run_id)
+                        break
+                    except NotAcknowledgedError:
+                        continue  # the same start again: it may have been recorded, and counts once
+                result = run.wait_for_completion(LIVE_SECONDS)
+                expected = sum(value * value for value in range(start, start + STEPS))
+                if result != expected:
+                    self.violated("runs end with their result", f"{run_id}: {result} in place of {expected}")
+
+        return work
+
+    def _settle(self) -> None:
+        """Wait until all is well: every run ended, on every node, and all nodes level under one leader."""
+        for run in self.cluster.runs():
+            with contextlib.suppress(WorkflowFailedError):  # as planned, and the same on every node, which is checked
+                run.wait_for_completion(LIVE_SECONDS)
+            for number, node in self.cluster.nodes.items():
+                try:
+                    node.result(run.run_id, LIVE_SECONDS)
+                except WorkflowFailedError:
+                    pass
+                except (NonDeterminismError, NodeStateError) as error:
+                    self.violated("no execution differs", f"{run.run_id} on node {number}: {error}")
+        try:
+            self._host.thread.run(self._until_well, timeout=LIVE_SECONDS)
+        except TimeoutError:
+            problem = self._host.thread.call(final_checks.unwell, self.nodes, len(self.cluster.nodes))
+            self.violated("all is well after the healing", f"after {LIVE_SECONDS:g} s {problem}")
+
+    async def _until_well(self) -> None:
+        while final_checks.unwell(self.nodes, len(self.cluster.nodes)) is not None:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def violated(self, invariant: str, text: str) -> None:
+        with self.lock:
+            self.checker.violated(invariant, text)
+
+    # --- leadership, on the consensus loop
+
+    def look(self) -> None:
+        """Something changed."""
+        self._changed.set()
+        now = time.monotonic()
+        if self._no_leader_since is not None and not self._majority_lost:
+            self._without_leader = max(self._without_leader, now - self._no_leader_since)
+        if self._host.leader is not None or self._majority_lost:
+            self._no_leader_since = None
+        elif self._no_leader_since is None:
+            self._no_leader_since = now
+
+    def _set_majority_lost(self, lost: bool) -> None:
+        """While a majority is gone nobody can lead, and the time does not count."""
+        self._majority_lost = lost
+        self._no_leader_since = None
+        self.look()
+
+    @contextlib.contextmanager
+    def majority_lost(self) -> Iterator[None]:
+        """While a majority is gone nobody can lead, and the time does not count."""
+        self._host.thread.call(self._set_majority_lost, True)
+        yield
+        self._host.thread.call(self._set_majority_lost, False)
+
+    # --- what clients need (workload.World, workload.Effects)
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    @property
+    def nodes(self) -> Mapping[NodeId, Watched]:
+        living = self._host._incarnations.items()
+        return {number: one.watched for number, one in living}  # type: ignore[attr-defined]
+
+    def node_for(self, client: int) -> Watched | None:
+        able = [number for number, node in self.nodes.items() if not node.member.paused]
+        if not able:
+            return None
+        number = self._asked.get(client)
+        if number not in able or self._choice.random() < 0.2:
+            number = self._asked[client] = self._choice.choice(sorted(able))
+        return self.nodes[number]
+
+    def answered(self, client: int, node: NodeId, what: str, outcome: Outcome, took: float, limit: float) -> None:
+        if isinstance(outcome, Committed):
+            self.acknowledged += 1
+            with self.lock:
+                self.checker.acknowledged(self.nodes.get(node), what, outcome.index)
+
+    def new_value(self, what: str) -> int:
+        return next(self._values)
+
+    def seconds(self, what: str) -> float:
+        self._attempts[what] += 1
+        return 0.2 * workload.effect_seconds(self.seed, what, self._attempts[what])
+
+
+def watched_by(soak: Soak) -> type[Incarnation]:
+    """The engine's class of incarnations, which tells the checker everything before it goes on."""
+    checker, lock = soak.checker, soak.lock
+
+    class WatchedIncarnation(Incarnation):
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, **named)
+            self.watched = Watched(self, named["journal"], named["loop"])
+            hand_over = self.executor.hand_over
+
+            def handed_over(items: Sequence[HandedOver]) -> None:
+                with lock:
+                    checker.handed_over(self.watched, items)
+                hand_over(items)
+
+            self.executor.hand_over = handed_over  # type: ignore[method-assign]
+
+        def applied(self, index: int, applied: Sequence[Applied]) -> None:
+            with lock:
+                checker.applied(self.watched, index, applied)
+            super().applied(index, applied)
+            soak.look()
+
+        def state_replaced(self, old: State, new: State) -> None:
+            with lock:
+                checker.installed(self.watched)
+            soak.snapshots += old.index > 0
+            super().state_replaced(old, new)
+
+        def acting_changed(self, term: int | None) -> None:
+            with lock:
+                checker.acting_changed(self.watched, term)
+            super().acting_changed(term)
+            soak.look()
+
+        def pause(self) -> None:
+            super().pause()
+            soak.look()
+
+        def resume(self) -> None:
+            super().resume()
+            soak.look()
+
+        def failed(self) -> None:
+            soak.violated("no replica breaks", f"node {self.node}")
+            super().failed()
+
+        def tell(self, event: ClusterEvent) -> None:
+            self._told(event)
+            super().tell(event)
+
+        def role_changed(self, role: Any, term: int) -> None:
+            self._told(RoleChanged(self.node, role, term))
+            super().role_changed(role, term)
+
+        def _told(self, event: ClusterEvent) -> None:
+            with lock:
+                match event:
+                    case RoleChanged(role=role, term=term):
+                        checker.role_changed(self.watched, role, term)
+                    case EffectStarted():
+                        checker.effect_started(self.watched, event)
+                    case ExecutionStopped(run_id=run_id, status=status, reason=reason):
+                        what = f"{run_id!r} on node {self.node} {status}: {reason}"
+                        checker.violated("no execution differs", what, run_id)
+                    case _:
+                        pass
+
+    return WatchedIncarnation
+
+
+class Faults:
+    """Breaks a cluster and mends it, as dice will have it. All of it on the thread of the test."""
+
+    def __init__(self, soak: Soak, dice: random.Random) -> None:
+        self.counts: Counter[str] = Counter()
+        self._soak = soak
+        self._cluster = soak.cluster
+        self._host = soak.cluster._host
+        self._dice = dice
+        self._numbers = tuple(soak.cluster.nodes)
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        # Invariant: fewer than half of the nodes are away (dead, paused or isolated), but while all are.
+        self._away: set[NodeId] = set()
+        self._held: set[NodeId] = set()
+        self._cuts: Counter[tuple[NodeId, NodeId]] = Counter()
+        self._kinds: dict[str, tuple[int, Callable[[], bool]]] = {
+            "kill": (5, self._kill),
+            "pause": (4, self._pause),
+            "isolation": (3, self._isolate),
+            "cut": (3, self._cut),
+            "asymmetric cut": (3, self._cut_one_way),
+            "broken link": (4, self._break_link),
+            "all links broken": (1, self._break_all_links),
+            "hold": (2, self._hold),
+            "stall": (1, self._stall),
+            "all killed": (1, self._kill_all),
+        }
+
+    def cause(self, seconds: float) -> None:
+        """Faults for so many seconds, then heal everything."""
+        begun = time.monotonic()
+        pace = threading.Event()
+        at = 0.5
+        while at < seconds - 1.0:
+            heapq.heappush(self._agenda, (at, next(self._order), self._one))
+            at += self._dice.uniform(0.2, 0.9)
+        while self._agenda and self._agenda[0][0] < seconds:
+            due, _, do = heapq.heappop(self._agenda)
+            pace.wait(max(0.0, begun + due - time.monotonic()))
+            self._now = due
+            do()
+        self._dice = random.Random()  # whatever is left only ends
+        for _, _, end in sorted(self._agenda, key=lambda item: item[:2]):
+            end()
+        pace.wait(max(0.0, begun + seconds - time.monotonic()))
+        self._host.thread.call(self._network.heal_all)
+
+    @property
+    def _network(self) -> Any:
+        return self._host.network
+
+    def _one(self) -> None:
+        weights = [weight for weight, _ in self._kinds.values()]
+        (kind,) = self._dice.choices(list(self._kinds), weights)
+        if self._kinds[kind][1]():
+            self.counts[kind] += 1
+            for _ in range(self._dice.randrange(8)):  # and some commands at just that moment
+                self._host.thread.post(self._soak.clients.send, self._dice.choice(self._numbers))
+
+    def _later(self, end: Callable[[], object]) -> bool:
+        seconds = self._dice.choice([self._dice.uniform(0.05, 0.4), self._dice.uniform(0.4, 3.0)])
+        heapq.heappush(self._agenda, (self._now + seconds, next(self._order), lambda: (end(), None)[1]))
+        return True
+
+    def _victim(self) -> NodeId | None:
+        """A node that may go away; half of the time the leader."""
+        drawn, leading = self._dice.choice(self._numbers), self._dice.random() < 0.5
+        leader = self._cluster.leader
+        number = leader if leading and leader is not None else drawn
+        room = 2 * (len(self._away) + 1) < len(self._numbers)
+        return number if room and number not in self._away else None
+
+    def _go(self, number: NodeId, begin: Callable[[], object], end: Callable[[], object]) -> bool:
+        self._away.add(number)
+        begin()
+
+        def back() -> None:
+            self._away.discard(number)
+            end()
+
+        return self._later(back)
+
+    # --- each says whether it took place
+
+    def _kill(self) -> bool:
+        number = self._victim()
+        if number is None:
+            return False
+        self._held.discard(number)
+        return self._go(number, lambda: self._cluster.kill(number), lambda: self._cluster.restart(number))
+
+    def _pause(self) -> bool:
+        number = self._victim()
+        if number is None:
+            return False
+        return self._go(number, lambda: self._cluster.pause(number), lambda: self._cluster.resume(number))
+
+    def _isolate(self) -> bool:
+        number = self._victim()
+        if number is None:
+            return False
+        lanes = [lane for other in self._numbers if other != number for lane in ((number, other), (other, number))]
+        return self._go(number, lambda: self._cut_lanes(lanes), lambda: self._mend_lanes(lanes))
+
+    def _cut(self) -> bool:
+        a, b = self._dice.sample(self._numbers, 2)
+        return self._cut_for_a_while([(a, b), (b, a)])
+
+    def _cut_one_way(self) -> bool:
+        a, b = self._dice.sample(self._numbers, 2)
+        return self._cut_for_a_while([(a, b)])
+
+    def _cut_for_a_while(self, lanes: list[tuple[NodeId, NodeId]]) -> bool:
+        if len(self._numbers) == 3 and (self._away or self._cuts):
+            return False  # together they could keep all three apart
+        self._cut_lanes(lanes)
+        return self._later(lambda: self._mend_lanes(lanes))
+
+    def _cut_lanes(self, lanes: list[tuple[NodeId, NodeId]]) -> None:
+        self._cuts.update(lanes)
+        for a, b in lanes:
+            self._host.thread.call(self._network.cut, a, b, False)
+
+    def _mend_lanes(self, lanes: list[tuple[NodeId, NodeId]]) -> None:
+        self._cuts.subtract(lanes)
+        for a, b in lanes:
+            if self._cuts[a, b] <= 0:
+                del self._cuts[a, b]
+                self._host.thread.call(self._network.mend, a, b, False)
+
+    def _break_link(self) -> bool:
+        a, b = self._dice.sample(self._numbers, 2)
+        return self._host.thread.call(self._break_links, a, [b])
+
+    def _break_all_links(self) -> bool:
+        number = self._dice.choice(self._numbers)
+        return self._host.thread.call(self._break_links, number, [other for other in self._numbers if other != number])
+
+    def _break_links(self, a: NodeId, others: list[NodeId]) -> bool:
+        incarnation = self._host.incarnation(a)
+        if incarnation is None or incarnation.member._endpoint is None:
+            return False
+        linked = incarnation.member._endpoint.connected_peers
+        for b in others:
+            incarnation.member._endpoint.reset(b)
+        return any(b in linked for b in others)
+
+    def _hold(self) -> bool:
+        number = self._dice.choice(self._numbers)
+        if number in self._away or number in self._held:
+            return False
+        self._held.add(number)
+        self._cluster.hold(number)
+
+        def release() -> None:
+            if number in self._held and self._cluster.nodes[number].held:
+                self._cluster.release(number)
+            self._held.discard(number)
+
+        return self._later(release)
+
+    def _stall(self) -> bool:
+        # All nodes stop, as when another thread keeps the interpreter to itself.
+        self._host.thread.post(time.sleep, self._dice.uniform(0.1, 0.6))
+        return True
+
+    def _kill_all(self) -> bool:
+        if self._away:
+            return False
+        with self._soak.majority_lost():
+            self._held.clear()
+            for number in self._numbers:
+                self._cluster.kill(number)
+            for number in self._dice.sample(self._numbers, len(self._numbers)):
+                self._cluster.restart(number)
+        return True

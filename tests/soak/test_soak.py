@@ -1,0 +1,29 @@
+"""Real clusters over TCP, in real time, under load and faults: what the simulation checks holds for them too."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.soak.soaking import Soak
+
+LONGEST = 60.0
+"""Seconds that one cluster lives: longer soaks are several, so that the records of all runs are still held at the end."""
+
+
+@pytest.mark.parametrize("nodes", [5, 3])
+def test_a_cluster_under_load_keeps_its_promises_while_nodes_and_links_break(
+    nodes: int, request: pytest.FixtureRequest, reports: list[str]
+) -> None:
+    left = request.config.getoption("--soak-seconds") / 2
+    seed = request.config.getoption("--soak-seed")
+    while left > 0:
+        chosen = random.randrange(2**32) if seed is None else seed
+        print(f"the dice: --soak-seed {chosen}")
+        report = Soak(chosen, nodes, min(left, LONGEST)).run()
+        reports.append(str(report))
+        assert not report.problems, f"--soak-seed {chosen}, {nodes} nodes:\n" + "\n".join(report.problems)
+        assert report.acknowledged
+        assert report.leaders > 1
+        left -= LONGEST
