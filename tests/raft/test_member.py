@@ -346,16 +346,25 @@ def test_a_node_at_a_higher_term_finds_its_way_back_into_the_cluster() -> None:
     on_members(3, test)
 
 
-def test_a_leader_without_its_majority_steps_down_within_two_election_timeouts() -> None:
+@pytest.mark.parametrize("how", ["cut off", "heard no more", "killed", "paused"])
+@pytest.mark.parametrize("count", [3, 5])
+def test_a_leader_without_its_majority_steps_down_within_two_election_timeouts(count: int, how: str) -> None:
     async def test(members: Members) -> None:
         leader = await members.leader()
-        for number in (2, 3):
-            members.network.cut(1, number)
+        missing = [number for number in members.numbers if number != leader.node][: count // 2 + 1]
+        for number in missing:
+            match how:
+                case "killed":
+                    members.kill(number)
+                case "paused":
+                    members.members[number].pause()
+                case _:
+                    members.network.cut(number, leader.node, both=how == "cut off")
         begun = members.loop.time()
         await members.until(lambda: leader.acting_term is None)
         assert members.loop.time() - begun <= 2 * Timing().election_max
 
-    on_members(3, test)
+    on_members(count, test)
 
 
 @pytest.mark.parametrize("count", [2, 3])
