@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from raftoral_nb.simulation.mutants import without
 from tests.soak.soaking import Soak
 
 LONGEST = 60.0
@@ -27,3 +28,9 @@ def test_a_cluster_under_load_keeps_its_promises_while_nodes_and_links_break(
         assert report.acknowledged
         assert report.leaders > 1
         left -= LONGEST
+
+
+def test_a_cluster_whose_leaders_act_too_early_does_not_pass() -> None:
+    with without("takeover before acting"):
+        report = Soak(1, 3, 2.0).run()
+    assert any(problem.startswith("acting needs its takeover applied") for problem in report.problems)
