@@ -54,8 +54,8 @@ def _entries_cut_up() -> list[Patch]:
             return Verdict(dict(message.message))
         return incoming(self, peer, message)
 
-    def pieces_out(self: Guard, message: dict[str, Any]) -> Any:
-        return _Piece(dict(message)) if "transmission" in message else outgoing(self, message)
+    def pieces_out(self: Guard, peer: NodeId, message: dict[str, Any]) -> Any:
+        return _Piece(dict(message)) if "transmission" in message else outgoing(self, peer, message)
 
     return [
         (library, "MAX_ENTRY_BYTES", LIBRARY_BATCH_BYTES - 1),

@@ -127,6 +127,7 @@ class Soak:
         self.acknowledged = 0
         self.lock = threading.RLock()
         self.snapshots = 0
+        self.large = 0.0
         self._seconds = seconds
         self._began = time.monotonic()
         self.checker = Checker(lambda: self.elapsed)
