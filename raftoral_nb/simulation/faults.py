@@ -29,17 +29,25 @@ KINDS: Final = (
     "hold",
     "stall",
     "clock",
+    "join",
+    "leave",
+    "replacement",
     "burst",
 )
 """`stall`: a node's own thread, on which workflows run, does nothing for a while. `hold`: its executions wait.
 `disk crash`: a kill inside the disk operation that comes after `amount` more of them. `burst`: a client sends `amount`
-commands to the node without waiting for answers (no fault, and not counted as one)."""
+commands to the node without waiting for answers (no fault, and not counted as one). `join`: a new node becomes a member.
+`leave`: a node is one no more. `replacement`: a node's disk is lost, and a new node takes its place."""
+
+MEMBERSHIP: Final = ("join", "leave", "replacement")
+"""Those that change who the members are."""
 
 
 class Fault(msgspec.Struct, frozen=True):
     """One fault: it begins at `at` and ends `seconds` later (virtual seconds since the beginning).
 
-    `nodes` are whom it befalls: the first end of a link and the second; one side of a partition; the node. `amount` is the
+    `nodes` are whom it befalls: the first end of a link and the second; one side of a partition; the node. They are numbered
+    as in the beginning; a node that took the place of another is meant by the number of that one. `amount` is the
     clock's rate, the seconds a slow link adds, or the disk operations until a crash.
     """
 
@@ -117,6 +125,9 @@ ALL: Final[Weights] = {
     "hold": 1,
     "stall": 1,
     "clock": 1,
+    "join": 0.5,
+    "leave": 0.5,
+    "replacement": 0.7,
 }
 
 SCHEDULES: Final[dict[str, Recipe]] = {
@@ -129,6 +140,20 @@ SCHEDULES: Final[dict[str, Recipe]] = {
     "leaders": Recipe({"kill": 3, "isolation": 3, "pause": 3, "disk crash": 2}, 2.2, slowest=(0.01, 0.08), lag=0.01),
     "stale answers": Recipe({"slow link": 1, "partition": 1, "isolation": 1}, 1.6, slowest=(0.005, 0.02), nodes=5),
     "elections": Recipe({"isolation": 1, "disk crash": 1}, 1.6, slowest=(0.005, 0.25), loses=1.0),
+    "members": Recipe(
+        {
+            "join": 3,
+            "leave": 3,
+            "replacement": 4,
+            "isolation": 3,
+            "kill": 3,
+            "partition": 2,
+            "asymmetric cut": 1,
+            "pause": 1,
+        },
+        1.6,
+        slowest=(0.005, 0.08),
+    ),
     "sizes": Recipe({"reset": 3, "isolation": 2, "kill": 1, "slow link": 1}, 2.2, slowest=(0.01, 0.06)),
     "mixed": Recipe(dict(ALL), 1.8, slowest=(0.01, 0.15), clock_spread=0.1, lag=0.02),
 }
@@ -168,7 +193,9 @@ def plan(seed: int, *, nodes: int | None = None, schedule: str | None = None) ->
     faults = _SPECIAL[name](dice, count) if name in _SPECIAL else _faults(dice, recipe, count)
     lost: tuple[NodeId, ...] = ()
     minority = (count - 1) // 2
-    if minority and dice.happens(recipe.loses):
+    # Whoever lost a disk and has not been replaced yet may be all that a minority can lose.
+    settled = not any(fault.kind in MEMBERSHIP for fault in faults)
+    if minority and settled and dice.happens(recipe.loses):
         lost = dice.some(range(1, count + 1), minority if dice.happens(0.8) else 1 + dice.below(minority))
     return Plan(name, count, conditions, tuple(faults), lost)
 
@@ -304,6 +331,9 @@ _MAKERS: Final[dict[str, Callable[[SeededDice, float, int], Fault]]] = {
     "hold": _on_node("hold", 0.2, 5.0),
     "stall": _on_node("stall", 0.05, 2.0),
     "clock": _clock,
+    "join": _on_node("join", 0.0, 0.0),
+    "leave": _on_node("leave", 0.0, 0.0),
+    "replacement": _on_node("replacement", 0.0, 0.0),
 }
 
 

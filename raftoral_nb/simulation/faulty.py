@@ -41,6 +41,9 @@ class Faulty:
             "hold": self._hold,
             "stall": self._stall,
             "clock": self._clock,
+            "join": self._members,
+            "leave": self._members,
+            "replacement": self._members,
             "burst": self._burst,
         }
         self._healed = False
@@ -87,7 +90,7 @@ class Faulty:
     def _befall(self, fault: Fault) -> None:
         if self._healed:
             return
-        nodes = tuple(self._simulation.acting or 1 if node == LEADER else node for node in fault.nodes)
+        nodes = tuple(self._meant(node) for node in fault.nodes)
         if any(node not in self._simulation.numbers for node in nodes):
             return
         end = self._begin[fault.kind](fault, nodes)
@@ -99,6 +102,13 @@ class Faulty:
                 text = f"{', '.join(map(str, nodes))} for {fault.seconds:g} s"
                 self._simulation.note(0, fault.kind, text + (f" ({fault.amount:g})" if fault.amount else ""))
         self._later(fault.seconds, end)
+
+    def _meant(self, node: NodeId) -> NodeId:
+        numbers = self._simulation.numbers
+        if node == LEADER:
+            return self._simulation.acting or numbers[0]
+        # In the beginning these are 1, 2, 3 ...; whoever replaced another is last.
+        return numbers[(node - 1) % len(numbers)] if self._simulation.moved else node
 
     def _later(self, seconds: float, end: End) -> None:
         self._number += 1
@@ -202,6 +212,9 @@ class Faulty:
         before = node.clock.rate
         node.clock.set_rate(fault.amount)
         return lambda: None if node.gone else node.clock.set_rate(before)
+
+    def _members(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
+        return _nothing if self._simulation.joining.begin(fault.kind, nodes[0]) else None
 
     def _burst(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
         clients = self._simulation.clients

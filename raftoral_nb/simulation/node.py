@@ -196,6 +196,7 @@ class SimulatedNode:
         step_seconds: Callable[[NodeId, str], float],
         proposal_seconds: float,
         compaction: Compaction,
+        joins: bool = False,
     ) -> None:
         self.number = number
         self.gone = False
@@ -229,6 +230,7 @@ class SimulatedNode:
             wall_clock=lambda: START_OF_TIME + loop.time(),
             proposal_seconds=proposal_seconds,
             compaction=compaction,
+            joins=joins,
         )
         self.member = self.incarnation.member
         self.executor = self.incarnation.executor

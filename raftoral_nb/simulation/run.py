@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import pickle
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from .disk import PowerCut, Store, disk_store, whole_store
 from .faults import FAULT_SECONDS, Fault, Plan, plan
 from .faulty import Faulty
 from .invariants import TORN_APART, Checker, Violation
+from .joining import Joining
 from .network import SimulatedNetwork
 from .node import SimulatedNode
 
@@ -113,7 +114,7 @@ def simulate(
             loop.close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """What breaks in a simulation is in its report."""
     loggers = [logging.getLogger(f"raftoral_nb.raft.{name}") for name in ("member", "replica")]
@@ -180,6 +181,11 @@ class Simulation:
         self._acts_since = 0.0
         self.clients = workload.Clients(self, CLIENTS, CLIENT_SECONDS)
         self.faulty = Faulty(self)
+        self.joining = Joining(self)
+        self.moved = False
+        """Whether the members are others than in the beginning, or were."""
+        self._founders = self.numbers
+        self._make_store = make_store
         loop.set_exception_handler(self._unhandled)
 
     # --- the run of things
@@ -197,6 +203,9 @@ class Simulation:
         self.loop.call_at(self._began + FAULT_SECONDS + 1.0, self._heal)
         await self.clients.run()
         healed = max(CLIENT_SECONDS, self.elapsed)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LIVE_SECONDS):
+                await self.joining.done()
         living = len(self.numbers) - len(self.lost)
         problem = final_checks.unwell(self.nodes, living)
         while problem is not None and self.elapsed < healed + LIVE_SECONDS:
@@ -224,13 +233,14 @@ class Simulation:
 
     def start_node(self, number: NodeId) -> None:
         """Start a node from what its disk holds."""
-        if number in self.nodes or number in self.lost:
+        if number in self.nodes or number in self.lost or number not in self.numbers:
             return
         self._incarnations[number] += 1
         node = SimulatedNode(
             number,
-            self.numbers,
+            self._founders,
             self._incarnations[number],
+            joins=number not in self._founders,
             seed=self.seed,
             loop=self.loop,
             store=self.stores[number],
@@ -254,6 +264,29 @@ class Simulation:
         if node is not None:
             self.note(number, why, "")
             node.end()
+
+    def new_node(self) -> NodeId:
+        """Start a node that is no member yet; returns its number, which nobody had before."""
+        number = max(self._incarnations) + 1
+        self.moved = True
+        self.stores[number] = self._make_store(number, self.checker, SeededDice(self.seed, "disk", number))
+        self._rates[number] = 1.0
+        self._incarnations[number] = 0
+        self.numbers = (*self.numbers, number)
+        self.start_node(number)
+        return number
+
+    def lose_disk(self, number: NodeId) -> None:
+        """A node's process ends, and its disk is gone: nobody of that number ever comes back."""
+        self.moved = True
+        self.numbers = tuple(one for one in self.numbers if one != number)
+        self.end_node(number, "lost its disk")
+        self.checker.journals.pop(number, None)
+
+    def forget(self, number: NodeId) -> None:
+        """A node is no member any more."""
+        self.note(number, "removed", "")
+        self.lose_disk(number)
 
     def note(self, node: NodeId, what: str, details: str) -> None:
         """Add to the history."""

@@ -1,0 +1,96 @@
+"""Members that come and go in a simulation: a new node, one that leaves, one whose disk is gone and that another replaces.
+
+One at a time, as a careful operator would: a disk may be lost only when all members hold what they should, or more than a
+minority of the copies of a committed entry would be gone, which no protocol survives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Literal
+
+from ..model import MAX_NODES, ChangeMembers, Committed, NodeId
+
+if TYPE_CHECKING:
+    from .run import Simulation
+
+ASK_SECONDS = 3.0
+"""How long one node is asked to make a change before another one is."""
+
+
+class Joining:
+    """The changes of members of one simulation. `begin` returns False for one that cannot be made now."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a change is being made."""
+        return self._task is not None and not self._task.done()
+
+    def begin(self, kind: str, number: NodeId) -> bool:
+        """Have a node join, leave, or be replaced after its disk was lost. False, and nothing done, if that makes no sense."""
+        simulation = self._simulation
+        count = len(simulation.numbers)
+        if self.busy or (kind == "join" and count >= MAX_NODES - 2) or (kind != "join" and count < 3):
+            return False
+        if kind != "join" and number not in simulation.numbers:
+            return False
+        self._task = simulation.loop.create_task(self._change(kind, number))
+        return True
+
+    async def done(self) -> None:
+        """Wait for the change that is being made."""
+        if self._task is not None:
+            await self._task
+
+    async def _change(self, kind: str, number: NodeId) -> None:
+        simulation = self._simulation
+        if kind == "replacement":
+            if not await self._level(but=number):
+                return  # somebody else has too little: this disk is needed
+            simulation.lose_disk(number)
+        if kind in ("replacement", "leave"):
+            await self._ask(number, "remove")
+            simulation.forget(number)
+        if kind in ("replacement", "join"):
+            new = simulation.new_node()
+            await self._ask(new, "add")
+            await self._level()
+
+    async def _ask(self, number: NodeId, change: Literal["add", "remove"]) -> None:
+        """Until it is so: ask one node after the other; a leader that is to leave is asked to let another lead."""
+        simulation = self._simulation
+        turn = 0
+        while True:
+            able = [one for one, node in sorted(simulation.nodes.items()) if one != number and not node.member.paused]
+            if not able:
+                await asyncio.sleep(0.1)
+                continue
+            member = simulation.nodes[able[turn % len(able)]].member
+            turn += 1
+            if change == "remove" and number in simulation.nodes:
+                simulation.nodes[number].member.yield_leadership()
+            asking = simulation.loop.create_task(member.ask(ChangeMembers(number, change), ASK_SECONDS))
+            # The clock of a paused node stands still, and so does its deadline.
+            await asyncio.wait([asking], timeout=2 * ASK_SECONDS)
+            if asking.done() and isinstance(asking.result(), Committed):
+                return
+            asking.cancel()
+            await asyncio.sleep(0.1)
+
+    async def _level(self, but: NodeId | None = None) -> bool:
+        """Wait until every member holds what is committed now. With `but`: whether all the others do, without waiting."""
+        simulation = self._simulation
+        index = simulation.checker.last_committed
+        while True:
+            late = [
+                number
+                for number in simulation.numbers
+                if number != but and simulation.checker.journals[number].last_index < index
+            ]
+            if not late or but is not None:
+                return not late
+            await asyncio.sleep(0.1)
