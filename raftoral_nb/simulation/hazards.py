@@ -65,8 +65,14 @@ def _entries_cut_up() -> list[Patch]:
 
 
 def _committed_entries_deleted() -> list[Patch]:
+    original = MemoryJournal.deleteEntriesFrom
+
     def delete(self: MemoryJournal, entryFrom: int) -> None:  # noqa: N803 - PySyncObj's name
-        del self._entries[entryFrom:]
+        committed, self._commit_index = self._commit_index, 0
+        try:
+            original(self, entryFrom)
+        finally:
+            self._commit_index = committed
 
     return [(MemoryJournal, "deleteEntriesFrom", delete)]
 
@@ -126,6 +132,6 @@ def without(name: str | None) -> Iterator[None]:
         return
     if name != ALL and name not in RULES:
         raise InternalError(f"there is no rule {name!r}; there are {', '.join((ALL, *RULES))}")
-    rule_patches = _entries_cut_up() if name == ALL else RULES[name].patches()
+    rule_patches = [*_entries_cut_up(), *mutants.uncompacted()] if name == ALL else RULES[name].patches()
     with mutants.patched([*rule_patches, *_committed_entries_deleted()]):
         yield

@@ -17,6 +17,7 @@ from ..errors import InternalError
 from ..incarnation import Incarnation
 from ..model import CheckpointSet, CommandRefused, NodeId, SetCheckpoint
 from ..raft import guard, library
+from ..raft.compaction import Compactor
 from ..raft.elections import Elections
 from ..raft.guard import Guard, Verdict
 from ..raft.library import LEADER
@@ -152,7 +153,16 @@ def resets_anywhere() -> list[Patch]:
             return Verdict(verdict.deliver, msgspec.structs.replace(verdict.answer, next_index=asked))
         return verdict
 
-    return [(Guard, "_next_index", next_index), (Guard, "_append_entries", append_entries)]
+    return [(Guard, "_next_index", next_index), (Guard, "_append_entries", append_entries), *uncompacted()]
+
+
+def uncompacted() -> list[Patch]:
+    """The log stays whole.
+
+    Whoever is to be sent what is not in it is offered a snapshot by PySyncObj, which has none, and offers it again and again
+    for as long as a clock stands.
+    """
+    return [(Compactor, "applied", lambda self, replicated, size: None)]
 
 
 def _votes_counted() -> list[Patch]:
