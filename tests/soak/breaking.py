@@ -87,7 +87,8 @@ class Faults:
         drawn, leading = self._dice.choice(self._numbers), self._dice.random() < 0.5
         leader = self._cluster.leader
         number = leader if leading and leader is not None else drawn
-        room = 2 * (len(self._away) + 1) < len(self._numbers)
+        # Of three nodes, a dead one and a cut between the two others leave no majority that could lead.
+        room = 2 * (len(self._away) + 1) < len(self._numbers) and not (len(self._numbers) == 3 and self._cuts)
         return number if room and number not in self._away else None
 
     def _go(self, number: NodeId, begin: Callable[[], object], end: Callable[[], object]) -> bool:
