@@ -9,14 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
-from ..model import (
-    MAX_ENTRIES_IN_FLIGHT,
-    ChangeMembers,
-    Entry,
-    NodeId,
-    Proposal,
-    Takeover,
-)
+from ..model import MAX_ENTRIES_IN_FLIGHT, ChangeMembers, Entry, NodeId, Proposal, Takeover
 from ..state import State
 from .compaction import Compaction, Compactor
 from .elections import NOW, Elections
