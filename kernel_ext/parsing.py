@@ -8,7 +8,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Final, Literal, NoReturn
 
-from raftoral_nb import Fault, FaultError, parse_fault
+from raftoral_nb import FAULTS, Fault, FaultError, parse_fault
 
 from .errors import MagicError, did_you_mean
 
@@ -82,13 +82,7 @@ USAGE: Final = {
     "events": "events [--last N] [--times]",
     "watch": "watch",
     **{name: "|".join((f"{name} NODE", *NODE_WORDS[name])) for name in NODE_COMMANDS},
-    "partition": "partition NODE ... [/ NODE ...]",
-    "isolate": "isolate NODE|leader|follower",
-    "cut": "cut A-B [--one-way]",
-    "slow": "slow NODE|A-B --delay TIME [--jitter TIME]",
-    "heal": "heal [NODE|A-B ...]",
-    "transfer": "transfer NODE",
-    "campaign": "campaign [NODE ...]",
+    **{name: FAULTS[name] for name in LINK_COMMANDS},
     "scenario": "scenario [NAME] [--wait|--show|--stop]",
 }
 

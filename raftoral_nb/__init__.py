@@ -49,7 +49,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .cluster import Cluster, StopReport
-    from .fault_lines import Fault, parse_fault
+    from .fault_lines import FAULTS, Fault, parse_fault
     from .model import (
         CampaignAsked,
         CheckpointSet,
@@ -131,7 +131,7 @@ _HOMES = {
     "runtime": ("WorkflowRuntime",),
     "play": ("ScenarioPlay",),
     "scenario": ("SCENARIOS", "Scenario"),
-    "fault_lines": ("Fault", "parse_fault"),
+    "fault_lines": ("FAULTS", "Fault", "parse_fault"),
     "statistics": (
         "ClusterStatistics",
         "ExecutionStatistics",
@@ -146,6 +146,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "FAULTS",
     "SCENARIOS",
     "BlockingCallError",
     "CampaignAsked",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-USAGE: Final = {
+FAULTS: Final = {
     "kill": "kill NODE",
     "restart": "restart NODE",
     "pause": "pause NODE",
@@ -96,14 +96,14 @@ def parse_time(text: str) -> float:
 def parse_fault(line: str, prefix: str = "") -> Fault:
     """Takes a line apart. Raises `FaultError`, which says how the line should look, with `prefix` before it."""
     name, *words = line.split() or [""]
-    if name not in USAGE:
-        raise FaultError(f"there is no fault {name!r}; there are: {', '.join(USAGE)}")
+    if name not in FAULTS:
+        raise FaultError(f"there is no fault {name!r}; there are: {', '.join(FAULTS)}")
     try:
         return _parse(name, words)
     except FaultError as problem:
         example = f". Example: {prefix}{_EXAMPLES[name]}" if name in _EXAMPLES else ""
         separator = "\n" if prefix else " "
-        raise FaultError(f"{problem}.{separator}Usage: {prefix}{USAGE[name]}{example}") from None
+        raise FaultError(f"{problem}.{separator}Usage: {prefix}{FAULTS[name]}{example}") from None
 
 
 def numbers_in(fault: Fault) -> frozenset[int]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from raftoral_nb import Fault, FaultError, parse_fault
 from raftoral_nb.breaking import NODE_NAMES
-from raftoral_nb.fault_lines import ON_ONE_NODE, USAGE, numbers_in, parse_time, time_text
+from raftoral_nb.fault_lines import FAULTS, ON_ONE_NODE, numbers_in, parse_time, time_text
 
 nodes: st.SearchStrategy[Any] = st.integers(1, 9) | st.sampled_from(NODE_NAMES)
 links = st.tuples(nodes, nodes).filter(lambda link: link[0] != link[1])
@@ -40,7 +40,7 @@ def test_a_fault_is_a_line_and_the_line_is_that_fault(fault: Fault) -> None:
     assert numbers_in(fault) <= set(range(1, 10))
 
 
-@given(st.text(max_size=30) | st.builds(" ".join, st.tuples(st.sampled_from(sorted(USAGE)), st.text(max_size=20))))
+@given(st.text(max_size=30) | st.builds(" ".join, st.tuples(st.sampled_from(sorted(FAULTS)), st.text(max_size=20))))
 def test_any_other_line_is_refused_with_one_of_our_errors(line: str) -> None:
     try:
         fault = parse_fault(line)

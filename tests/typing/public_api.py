@@ -13,6 +13,8 @@ from raftoral_nb import (
     NodeStatistics,
     Registration,
     ReplicatedVar,
+    Scenario,
+    ScenarioPlay,
     Step,
     StopReport,
     Workflow,
@@ -106,6 +108,14 @@ def looking(cluster: Cluster) -> None:
     assert_type(cluster.nodes[1].statistics(), NodeStatistics)
     assert_type(cluster.leader, int | None)
     assert_type(cluster.kill("leader"), int)
+    assert_type(cluster.partition([1], ["leader", 3]), tuple[tuple[int, ...], ...])
+    assert_type(cluster.cut("leader", 2, one_way=True), tuple[int, int])
+    assert_type(cluster.slow((1, 2), 0.2, 0.05), tuple[tuple[int, int], ...])
+    assert_type(cluster.heal(1, (2, 3)), tuple[tuple[int, int], ...])
+    assert_type(cluster.transfer(2), int)
+    mine = Scenario("mine", [("leader", "kill leader"), (0.5, "restart dead")], "one's own")
+    assert_type(cluster.scenario(mine).wait(timeout=10), tuple[str, ...])
+    assert_type(cluster.scenario([(0, "heal")]), ScenarioPlay)
     assert_type(cluster.stop(), StopReport)
     with WorkflowRuntime.new_single_node(1) as runtime:
         assert_type(runtime, WorkflowRuntime)
