@@ -78,7 +78,7 @@ def offers(rest: str, known: Known) -> list[str] | None:
 def _link_offers(name: str, before: list[str], known: Known) -> list[str]:
     """The nodes and links that may stand behind a fault's name and these words."""
     given = [word for word in before if not word.startswith("-") and word not in _DELAYS]
-    if given and name in ("isolate", "transfer", "cut", "slow"):
+    if name == "add" or (given and name in ("isolate", "transfer", "cut", "slow", "remove")):
         return []
     nodes = [one for one in (*map(str, known.nodes), *NODE_WORDS[name]) if one not in given]
     links = [f"{a}-{b}" for a, b in combinations(known.nodes, 2) if f"{a}-{b}" not in given]

@@ -55,6 +55,9 @@ Break it
   %raftoral transfer 3                  hand leadership to a node, and wait until it leads
   %raftoral campaign 2 3                have nodes ask for votes in the same moment; without numbers: all followers
 
+  %raftoral add                         start a new node, and make it a member, under a number that none had before
+  %raftoral remove 2                    take a node out for good, dead or alive (or: remove leader, remove dead)
+
   `follower` is the first follower, as in: cut leader-follower. What undoes something takes what it was done to:
   restart dead, resume paused, release held.
 

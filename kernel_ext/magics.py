@@ -171,6 +171,8 @@ class RaftoralMagics(Magics):
         cluster = self.session.cluster
         if fault.name == "heal":
             return shows.notice(healed_words(cluster.heal(*fault.places)))
+        if fault.name == "add":
+            return shows.notice(f"node {cluster.add()} joined: the cluster has {len(cluster.nodes)} nodes")
         return shows.notice(fault_words(cluster.cause(fault)))
 
     def _scenario(self, asked: Play) -> Shown:

@@ -41,6 +41,8 @@ NODE_WORDS: Final[dict[str, tuple[NodeWord, ...]]] = {
     "heal": (),
     "transfer": ("follower",),
     "campaign": ("follower",),
+    "add": (),
+    "remove": (LEADER, "follower", "dead"),
 }
 """What each takes in place of a number (the first node that is so). Those that undo something name what it was done to."""
 
@@ -52,6 +54,8 @@ LINK_COMMANDS: Final = {
     "heal": "end what was done to links: to all, or to some",
     "transfer": "hand leadership to a node",
     "campaign": "have nodes campaign in the same moment",
+    "add": "start a new node, and make it a member",
+    "remove": "take a node out for good",
 }
 LINK_ARGUMENTS: Final = ("cut", "slow", "heal")
 """Those that take a link, `A-B`."""

@@ -105,6 +105,8 @@ def fault_words(done: Fault) -> str:
             return f"{what} slowed: {delay} each way"
         case "transfer":
             return f"{places} leads"
+        case "remove":
+            return f"{places} removed: it counts no more, and its log is gone"
         case "campaign":
             return f"told to campaign: {places}"
     return str(done)

@@ -34,10 +34,12 @@ FAULTS: Final = {
     "heal": "heal [NODE|A-B ...]",
     "transfer": "transfer NODE",
     "campaign": "campaign [NODE ...]",
+    "add": "add",
+    "remove": "remove NODE",
 }
 """Every fault, as it is typed."""
 
-ON_ONE_NODE: Final = ("kill", "restart", "pause", "resume", "hold", "release", "isolate", "transfer")
+ON_ONE_NODE: Final = ("kill", "restart", "pause", "resume", "hold", "release", "isolate", "transfer", "remove")
 """Those whose only argument is a node."""
 
 _EXAMPLES: Final = {
@@ -132,6 +134,9 @@ def cause(cluster: Cluster, fault: Fault) -> Fault:
         case "heal":
             healed = cluster.heal(*fault.places)
             return Fault(name="heal", places=healed if fault.places else ())
+        case "add":
+            cluster.add()
+            return fault
         case "campaign":
             return Fault(name="campaign", places=cluster.campaign(*_nodes(fault.places)))
     (node,) = fault.places
@@ -164,6 +169,10 @@ def _parse(name: str, words: list[str]) -> Fault:
             raise FaultError("a group of the partition has no node in it")
         return Fault(name=name, groups=tuple(tuple(_node(word) for word in group) for group in groups))
     flags, words = _flags(name, words)
+    if name == "add":
+        if words:
+            raise FaultError("add takes no argument: a new node gets a number that no node had before")
+        return Fault(name=name)
     if name in ON_ONE_NODE:
         return Fault(name=name, places=(_node(_only(name, words)),))
     if name == "cut":

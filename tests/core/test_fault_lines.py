@@ -29,6 +29,7 @@ faults = st.one_of(
         st.integers(0, 10),
     ),
     st.builds(lambda places: Fault(name="heal", places=tuple(places)), st.lists(nodes | links, max_size=3)),
+    st.just(Fault(name="add")),
     st.builds(lambda places: Fault(name="campaign", places=tuple(places)), st.lists(nodes, max_size=3)),
 )
 
