@@ -35,7 +35,6 @@ PRIVATE_STATE = (
     "lastResponseTime",
     "otherNodes",
     "newAppendEntriesTime",
-    "connectedNodes",
 )
 """Private attributes of `SyncObj` that are read or set here. A test fails when an update changes one of them."""
 
@@ -151,6 +150,10 @@ class Raft:
 
         self._make_node = _PeerNode
         self._nodes: dict[NodeId, Any] = {}
+        # What PySyncObj has in sets of its own objects, whose hashes cost more than a look at these.
+        self._connected: set[NodeId] = set()
+        self.peers: tuple[NodeId, ...] = tuple(sorted(peers))
+        """The other nodes that count for majorities; nothing is sent to anybody else. Ascending."""
 
         class _Transport(module.Transport):  # type: ignore[misc, name-defined]
             def __init__(self) -> None:
@@ -192,7 +195,7 @@ class Raft:
         self._transport = _Transport()
         self._raft = _SyncObj(
             _PeerNode(node),
-            [self._node(peer) for peer in peers],
+            [self._node(peer) for peer in self.peers],
             conf=conf,
             nodeClass=_PeerNode,
             transport=self._transport,
@@ -232,10 +235,12 @@ class Raft:
 
     def connected(self, peer: NodeId) -> None:
         """Say that `peer` can be reached: messages for it are made from now on."""
+        self._connected.add(peer)
         self._transport._onNodeConnected(self._node(peer))
 
     def disconnected(self, peer: NodeId) -> None:
         """Say that `peer` cannot be reached."""
+        self._connected.discard(peer)
         self._transport._onNodeDisconnected(self._node(peer))
 
     def destroy(self) -> None:
@@ -273,8 +278,7 @@ class Raft:
     @property
     def reachable(self) -> int:
         """How many peers are connected."""
-        raft = self._raft
-        return len(raft._SyncObj__connectedNodes & raft._SyncObj__otherNodes)
+        return len(self._connected.intersection(self.peers))
 
     # --- what the guard mends from outside
 
@@ -295,17 +299,13 @@ class Raft:
         self._set("raftLastApplied", index)
         self._set("raftCommitIndex", max(self.commit_index, index))
 
-    @property
-    def peers(self) -> tuple[NodeId, ...]:
-        """The other nodes that count for majorities; nothing is sent to anybody else. Ascending."""
-        return tuple(sorted(node.number for node in self._get("otherNodes")))
-
     def set_peers(self, peers: Iterable[NodeId], next_index: int, now: float) -> None:
         """Change who the other members are; a new one is sent what comes from `next_index` on. Keeps what is known of the rest.
 
         PySyncObj's own membership changes are not used (1356-1420): its guard against two at a time does nothing.
         """
-        wanted = {self._node(peer) for peer in peers}
+        self.peers = tuple(sorted(peers))
+        wanted = {self._node(peer) for peer in self.peers}
         present = self._get("otherNodes")
         following = self._get("raftNextIndex"), self._get("raftMatchIndex"), self._get("lastResponseTime")
         for node in present - wanted:
