@@ -76,6 +76,11 @@ def event_words(event: ClusterEvent) -> str:
             return f"node {node} was too far behind for the log and took over the state as of entry {index}"
         case model.EffectStarted(node=node, run_id=run_id, step_id=step_id):
             return f"run {run_id}: node {node} began to run step {step_id}"
+        case model.StepRetrying(node=node, run_id=run_id, step_id=step_id, attempt=attempt, failure=failure):
+            again = f"node {node} tries again in {event.seconds:.1f} s"
+            return f"run {run_id}: attempt {attempt} at step {step_id} failed with {failure}; {again}"
+        case model.StepProgress(run_id=run_id, step_id=step_id, fraction=fraction, text=text):
+            return f"run {run_id}: step {step_id} is at {fraction:.0%}{': ' if text else ''}{text}"
         case model.NodeBlocked(node=node, run_id=run_id, where=where):
             return f"run {run_id} blocks the thread of node {node} at {where}; ctx.compute would run that beside it"
         case model.ExecutionStopped(node=node, run_id=run_id, status=status, reason=reason):

@@ -19,17 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 from .current import current_cluster, set_current_cluster
 from .errors import (
+    BadArgumentError,
     BlockingCallError,
     ClusterError,
     CodeNotShippableError,
     CompletionTimeoutError,
+    DeadlineExceededError,
     FaultError,
     InputTypeError,
     InternalError,
+    Interrupted,
     NodeStateError,
     NonDeterminismError,
     NoSuchNodeError,
     NotAcknowledgedError,
+    OutcomeUnknown,
     PortInUseError,
     ProtocolError,
     RaftoralError,
@@ -39,6 +43,7 @@ from .errors import (
     SnapshotError,
     StepFailedError,
     StepKeyError,
+    StepTimeoutError,
     ValueNotShippableError,
     WorkflowConflictError,
     WorkflowDefinitionError,
@@ -68,6 +73,8 @@ if TYPE_CHECKING:
         ScenarioChanged,
         SnapshotInstalled,
         Step,
+        StepProgress,
+        StepRetrying,
         TransferAsked,
         WorkflowCompleted,
         WorkflowFailed,
@@ -86,9 +93,14 @@ if TYPE_CHECKING:
         LinkStatistics,
         NodeStatistics,
         RunStatistics,
+        StepActivity,
     )
+    from .workflow.branches import BranchTask, TaskGroup
     from .workflow.context import WorkflowContext
     from .workflow.definitions import Captured, Workflow, workflow
+    from .workflow.running import RunningStep, current_step
+    from .workflow.sagas import Saga
+    from .workflow.steps import Retry, StepFunction, step
     from .workflow.variables import ReplicatedVar
 
 __version__ = "0.1.0"
@@ -120,6 +132,8 @@ _HOMES = {
         "SnapshotInstalled",
         "Step",
         "TransferAsked",
+        "StepProgress",
+        "StepRetrying",
         "WorkflowCompleted",
         "WorkflowFailed",
         "WorkflowRegistered",
@@ -138,9 +152,14 @@ _HOMES = {
         "LinkStatistics",
         "NodeStatistics",
         "RunStatistics",
+        "StepActivity",
     ),
     "workflow.context": ("WorkflowContext",),
     "workflow.definitions": ("Captured", "Workflow", "workflow"),
+    "workflow.branches": ("BranchTask", "TaskGroup"),
+    "workflow.running": ("RunningStep", "current_step"),
+    "workflow.sagas": ("Saga",),
+    "workflow.steps": ("Retry", "StepFunction", "step"),
     "workflow.variables": ("ReplicatedVar",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -148,7 +167,9 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "FAULTS",
     "SCENARIOS",
+    "BadArgumentError",
     "BlockingCallError",
+    "BranchTask",
     "CampaignAsked",
     "Captured",
     "CheckpointSet",
@@ -158,6 +179,7 @@ __all__ = [
     "ClusterStatistics",
     "CodeNotShippableError",
     "CompletionTimeoutError",
+    "DeadlineExceededError",
     "EffectStarted",
     "EpochChanged",
     "ExecutionStatistics",
@@ -167,6 +189,7 @@ __all__ = [
     "FaultError",
     "InputTypeError",
     "InternalError",
+    "Interrupted",
     "LinkDelay",
     "LinkStatistics",
     "NetworkChanged",
@@ -178,17 +201,21 @@ __all__ = [
     "NodeStatistics",
     "NonDeterminismError",
     "NotAcknowledgedError",
+    "OutcomeUnknown",
     "OutputLine",
     "PortInUseError",
     "ProtocolError",
     "RaftoralError",
     "Registration",
     "ReplicatedVar",
+    "Retry",
     "RoleChanged",
     "RunConflictError",
     "RunEvicted",
     "RunNotFoundError",
     "RunStatistics",
+    "RunningStep",
+    "Saga",
     "Scenario",
     "ScenarioChanged",
     "ScenarioError",
@@ -196,9 +223,15 @@ __all__ = [
     "SnapshotError",
     "SnapshotInstalled",
     "Step",
+    "StepActivity",
     "StepFailedError",
+    "StepFunction",
     "StepKeyError",
+    "StepProgress",
+    "StepRetrying",
+    "StepTimeoutError",
     "StopReport",
+    "TaskGroup",
     "TransferAsked",
     "ValueNotShippableError",
     "Workflow",
@@ -215,8 +248,10 @@ __all__ = [
     "WorkflowStarted",
     "WrongTaskError",
     "current_cluster",
+    "current_step",
     "parse_fault",
     "set_current_cluster",
+    "step",
     "workflow",
 ]
 

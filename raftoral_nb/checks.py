@@ -6,7 +6,7 @@ every node, so the state believes neither. `bool` is no number here: it equals o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import msgspec
 
@@ -40,7 +40,7 @@ class Limits(msgspec.Struct, frozen=True):
     evicted_run_ids: int = model.MAX_EVICTED_RUN_IDS
 
 
-_OPERATIONS: Final = frozenset({"compute", "var", "set", "update"})
+_OPERATIONS: Final = frozenset(get_args(model.Operation))
 _TOO_HIGH: Final = 2**63
 """Numbers from here on do not fit the frames that commands travel in."""
 _NAME: Final = f"must be text of 1 to {model.MAX_NAME_CHARS} characters"

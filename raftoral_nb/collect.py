@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from .model import NodeId
 from .state import Run, State
 from .statistics import ClusterStatistics, ExecutionStatistics, LinkStatistics, NodeStatistics, RunStatistics
@@ -151,12 +153,6 @@ def _executions(incarnation: Incarnation) -> dict[str, ExecutionStatistics]:
             )
         else:
             behind = max(0, len(run.steps) - execution.step)
-            execution = ExecutionStatistics(
-                status=execution.status,
-                step=execution.step,
-                last_step_id=execution.last_step_id,
-                catch_up_queue=behind,
-                effects_run=execution.effects_run,
-            )
+            execution = msgspec.structs.replace(execution, catch_up_queue=behind)
         found[run_id] = execution
     return found

@@ -171,6 +171,50 @@ class NonDeterminismError(RaftoralError):
     """This node's execution asked for another step than the one recorded."""
 
 
+class Interrupted(BaseException):
+    """Raised at an operation of a workflow whose part of the run is over: it lost a race, a branch beside it failed, or a
+    deadline passed.
+
+    Not an `Exception`, so that `except Exception` lets it pass: clean up in `finally` or with `ctx.saga`, and let it go on. It
+    ends where the race, the task group or the deadline does, and is raised once: operations that clean up are not interrupted.
+    """  # noqa: D205
+
+    def __init__(self, message: str, scope: object = None) -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class DeadlineExceededError(RaftoralError, TimeoutError):
+    """What `ctx.deadline` encloses was not done in time; it was interrupted."""
+
+
+class BadArgumentError(RaftoralError, ValueError):
+    """An operation or an option was given a value that it cannot work with; the message says which it takes."""
+
+
+class StepTimeoutError(RaftoralError, TimeoutError):
+    """An attempt at a step took longer than the `timeout` that it was given."""
+
+
+class OutcomeUnknown(RaftoralError):  # noqa: N818 - a state of affairs that a workflow decides about
+    """A step that runs at most once was begun, and nobody knows whether it was done: its node died or was deposed.
+
+    `step_id` names it, and `idempotency_key` is what its function may have given to the service that it called. Recorded like
+    any other outcome, so every node sees the same.
+    """
+
+    def __init__(self, step_id: str, idempotency_key: str) -> None:
+        super().__init__(
+            f"step {step_id!r} was begun, and its outcome was not recorded: it may have been done or not, and as "
+            f"at_most_once was asked for, it is not done again. Ask the service it calls about {idempotency_key!r}, then go on."
+        )
+        self.step_id = step_id
+        self.idempotency_key = idempotency_key
+
+    def __reduce__(self) -> tuple[type[OutcomeUnknown], tuple[str, str]]:
+        return (type(self), (self.step_id, self.idempotency_key))
+
+
 # --- the log and the network
 
 

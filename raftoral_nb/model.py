@@ -78,6 +78,9 @@ MAX_OUTPUT_LINES_KEPT: Final = 10_000
 MAX_OUTPUT_LINE_CHARS: Final = 10_000
 """Characters of a printed or logged line that are kept."""
 
+MAX_PROGRESS_CHARS: Final = 200
+"""Characters of what a step says about its progress that are kept."""
+
 MAX_PAUSED_MESSAGES: Final = 10_000
 """Messages buffered for a paused node; past it the sender's link is reset, as a hung process' full socket would be."""
 
@@ -112,7 +115,9 @@ class ProposalId(msgspec.Struct, frozen=True, array_like=True):
 
 # --- Records -------------------------------------------------------------------------------------------------------
 
-Operation = Literal["compute", "var", "set", "update"]
+Operation = Literal[
+    "compute", "intent", "var", "set", "update", "now", "sleep", "wake", "deadline", "expiry", "race", "group"
+]
 """What kind of step was recorded. A replay that asks for another kind than the recorded one has diverged."""
 
 
@@ -410,6 +415,27 @@ class EffectStarted(msgspec.Struct, frozen=True):
     step_id: StepId
 
 
+class StepRetrying(msgspec.Struct, frozen=True):
+    """An attempt at a step failed; the acting leader waits `seconds` and tries again. `attempt` counts from 1."""
+
+    node: NodeId
+    run_id: RunId
+    step_id: StepId
+    attempt: int
+    failure: str
+    seconds: float
+
+
+class StepProgress(msgspec.Struct, frozen=True):
+    """A step that is running says how far it has come: `fraction` is from 0 to 1."""
+
+    node: NodeId
+    run_id: RunId
+    step_id: StepId
+    fraction: float
+    text: str
+
+
 class NodeBlocked(msgspec.Struct, frozen=True):
     """A workflow has kept its node's thread busy for over a second without awaiting anything."""
 
@@ -437,6 +463,8 @@ ClusterEvent = (
     | RoleChanged
     | SnapshotInstalled
     | EffectStarted
+    | StepRetrying
+    | StepProgress
     | NodeBlocked
     | ExecutionStopped
 )

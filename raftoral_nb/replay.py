@@ -125,13 +125,17 @@ class Replay:
     `steps` (in record order) and `ended` are what is recorded at the start; the rest is handed over as it is applied.
     """
 
-    __slots__ = ("_at", "_queue", "_steps", "consumed", "ended", "last_consumed")
+    __slots__ = ("_at", "_places", "_queue", "_steps", "_void", "consumed", "ended", "last_consumed")
 
     # Invariant: every step handed over.
     _steps: dict[StepId, Step]
     # Invariant: the first step handed over at each position.
     _at: dict[str, Step]
-    # Invariant: the steps of `_steps` that were not consumed, in record order.
+    # Invariant: the same positions, with the number of steps handed over before.
+    _places: dict[str, int]
+    # Invariant: positions whose steps do not count; none of them is in `_queue`.
+    _void: set[str]
+    # Invariant: the steps of `_steps` that were neither consumed nor dropped, in record order.
     _queue: dict[StepId, Step]
     # Invariant: len(_steps) - len(_queue).
     consumed: int
@@ -142,6 +146,8 @@ class Replay:
     def __init__(self, steps: Iterable[Step] = (), *, ended: bool = False) -> None:
         self._steps = {}
         self._at = {}
+        self._places = {}
+        self._void = set()
         self._queue = {}
         self.consumed = 0
         self.last_consumed = None
@@ -156,9 +162,15 @@ class Replay:
             raise InternalError(f"step {step.step_id!r} was handed over after the run's end")
         if step.step_id in self._steps:
             raise InternalError(f"step {step.step_id!r} was handed over twice")
+        position = _position(step.step_id)
+        if position not in self._at:
+            self._at[position] = step
+            self._places[position] = len(self._steps)
         self._steps[step.step_id] = step
-        self._queue[step.step_id] = step
-        self._at.setdefault(_position(step.step_id), step)
+        if position in self._void:
+            self.consumed += 1
+        else:
+            self._queue[step.step_id] = step
 
     def end(self) -> None:
         """Say that the run's end is recorded: what is missing now stays missing."""
@@ -188,6 +200,18 @@ class Replay:
         self.consumed += 1
         self.last_consumed = step_id
         return step
+
+    def recorded_at(self, position: str) -> tuple[int, Step] | None:
+        """What is recorded at a position (a step_id without its key), and how many steps of the run were before it."""
+        step = self._at.get(position)
+        return None if step is None else (self._places[position], step)
+
+    def void(self, position: str) -> None:
+        """Drop what is recorded at `position`, or will be: nobody is going to ask for it. Counts as consumed."""
+        self._void.add(position)
+        step = self._at.get(position)
+        if step is not None and self._queue.pop(step.step_id, None) is not None:
+            self.consumed += 1
 
     @property
     def queue(self) -> tuple[StepId, ...]:

@@ -15,6 +15,17 @@ RunStatus = Literal["running", "completed", "failed"]
 ExecutionStatus = Literal["running", "completed", "failed", "diverged", "superseded"]
 
 
+class StepActivity(msgspec.Struct, frozen=True, kw_only=True):
+    """A step whose function a node runs now."""
+
+    step_id: StepId
+    attempt: int
+    """Which call of the function this is, from 1."""
+    fraction: float | None
+    """What the function said about its progress, from 0 to 1; None if nothing."""
+    text: str
+
+
 class ExecutionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """How far one node's execution of one run has come."""
 
@@ -27,6 +38,8 @@ class ExecutionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Recorded steps this node has not consumed yet."""
     effects_run: int
     """Step functions this node itself ran in this run (its present incarnation)."""
+    activities: tuple[StepActivity, ...] = ()
+    """The steps whose functions it runs now."""
 
 
 class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):

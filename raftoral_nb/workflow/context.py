@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-import anyio
-
-from ..errors import WorkflowDefinitionError
 from ..model import NodeId, RunId
 from ..replay import Branch
-from .execution import BranchState, Execution, Product, check_task
+from . import branches as parallel
+from . import chance, steps, timers
+from .execution import BranchState, Execution
+from .running import current_step
+from .sagas import Saga
 
 if TYPE_CHECKING:
-    from ..model import StepId
+    import random
+    import uuid
+
+    from .scopes import Scope
     from .variables import ReplicatedVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+A = TypeVar("A")
 
 
 class WorkflowContext:
@@ -29,10 +35,12 @@ class WorkflowContext:
     task; anything else raises `WrongTaskError`. A step's key names it in logs and views and must be a non-empty string.
     """
 
-    def __init__(self, execution: Execution, node: NodeId, branch: Branch | None = None) -> None:
+    def __init__(
+        self, execution: Execution, node: NodeId, branch: Branch | None = None, scopes: tuple[Scope, ...] = ()
+    ) -> None:
         self._execution = execution
         self._node = node
-        self._state = BranchState(branch if branch is not None else Branch())
+        self._state = BranchState(branch if branch is not None else Branch(), scopes)
 
     @property
     def run_id(self) -> RunId:
@@ -61,6 +69,8 @@ class WorkflowContext:
         """
         return f"{self.run_id}/{self._state.branch.peek_id(key)}"
 
+    # --- steps
+
     @overload
     async def compute(self, key: str, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
@@ -72,21 +82,33 @@ class WorkflowContext:
         at most `MAX_VALUE_BYTES`; what is returned is the decoded record, on the acting node too. What `fn` raises is
         raised here, on every node. Does *not* promise that `fn` runs once: if the leader dies or is deposed before the
         record is committed, the next one runs it again. `ValueNotShippableError` if the result does not pickle.
+
+        Retries, a timeout and at-most-once are options of the function: see `step`.
+
+        >>> from raftoral_nb import Retry, step
+        >>> async def book(ctx, city):
+        ...     name = await ctx.compute("name", str.title, city)
+        ...     return await ctx.compute("greet", step("hello {}".format, timeout=5, retry=Retry(attempts=2)), name)
+        >>> run(book, "lisbon")
+        'hello Lisbon'
         """
-        given: object = fn  # a notebook's code is not type-checked
-        if not callable(given):
-            if inspect.iscoroutine(given):
-                given.close()
-            raise WorkflowDefinitionError(
-                f"ctx.compute({key!r}, ...) takes a function and its arguments, got {type(given).__name__}: write "
-                f"`await ctx.compute({key!r}, fn, argument)`, without calling fn yourself"
-            )
+        return await steps.compute(self._execution, self._state, key, fn, args, kwargs)
 
-        async def produce(step_id: StepId) -> Product:
-            return await self._execution.call(step_id, fn, args, kwargs)
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Say from within a step's function how far it has come, from 0 to 1. Shown live, not recorded; see `RunningStep`.
 
-        step = await self._execution.step(self._state, key, "compute", produce)
-        return self._execution.decode(step)
+        >>> async def train(ctx, epochs):
+        ...     def fit():
+        ...         for epoch in range(epochs):
+        ...             ctx.progress((epoch + 1) / epochs, f"epoch {epoch + 1}")
+        ...         return "fitted"
+        ...     return await ctx.compute("fit", fit)
+        >>> run(train, 3)
+        'fitted'
+        """
+        current_step().progress(fraction, text)
+
+    # --- variables
 
     async def var(self, key: str, value: T) -> ReplicatedVar[T]:
         """Make a replicated variable that starts with `value` (recorded as a step)."""
@@ -98,30 +120,199 @@ class WorkflowContext:
         """The same as `var`, under the original's name."""
         return await self.var(key, value)
 
+    # --- time
+
+    async def now(self) -> datetime:
+        """The time of day, in UTC and with that time zone: what the acting node's clock showed, recorded.
+
+        A new leader's clock may be behind that of the one before: what comes later is not promised to be later.
+
+        >>> async def stamped(ctx, _):
+        ...     return (await ctx.now()).tzname()
+        >>> run(stamped)
+        'UTC'
+        """
+        return await timers.now(self)
+
+    async def sleep(self, seconds: float, *, key: str = "sleep") -> None:
+        """Wait for so many seconds, from the moment at which this is first recorded. Never less than that, by the acting
+        node's clock; not promised how much more.
+
+        What is left of it survives the death of a leader, and a restart of all. Raises `BadArgumentError` for what is no number.
+
+        >>> async def patient(ctx, seconds):
+        ...     before = await ctx.now()
+        ...     await ctx.sleep(seconds)
+        ...     return (await ctx.now() - before).total_seconds() >= seconds
+        >>> run(patient, 0.05)
+        True
+        """  # noqa: D205
+        await timers.sleep(self, seconds, key)
+
+    async def sleep_until(self, when: datetime, *, key: str = "sleep") -> None:
+        """Wait until a time of day, which must have a time zone; one that is past is over at once.
+
+        Raises `BadArgumentError` for a time without a zone.
+
+        >>> from datetime import timedelta
+        >>> async def shortly(ctx, _):
+        ...     tomorrow = await ctx.now() + timedelta(milliseconds=50)
+        ...     await ctx.sleep_until(tomorrow)
+        ...     return await ctx.now() >= tomorrow
+        >>> run(shortly)
+        True
+        """
+        await timers.sleep_until(self, when, key)
+
+    def deadline(self, seconds: float) -> AbstractAsyncContextManager[datetime]:
+        """A block that has so many seconds: what it does then is interrupted, and the block raises `DeadlineExceededError`.
+
+        `async with ctx.deadline(5) as due:`. That the time is over is recorded, and interrupts every node at the same operation.
+        Within the block, `Interrupted` is raised once at the operation that waits, or at the next one, in parallel branches too;
+        what cleans up after that has all the time it needs. Only operations of the context are interrupted.
+
+        >>> from raftoral_nb import DeadlineExceededError
+        >>> async def hasty(ctx, _):
+        ...     try:
+        ...         async with ctx.deadline(0.05):
+        ...             await ctx.sleep(3600)
+        ...     except DeadlineExceededError:
+        ...         return "too late"
+        >>> run(hasty)
+        'too late'
+        """
+        return timers.deadline(self, seconds)
+
+    # --- randomness and identity
+
+    @property
+    def rng(self) -> random.Random:
+        """Random numbers that are the same on every node: seeded by the run and the branch. Not for secrets.
+
+        They follow from the `run_id`: another run under the same id, in another cluster, has the same ones.
+
+        >>> async def draw(ctx, items):
+        ...     return ctx.rng.choice(items) in items, 0.0 <= ctx.random() < 1.0
+        >>> run(draw, ["a", "b"])
+        (True, True)
+        """
+        return chance.dice(self)
+
+    def random(self) -> float:
+        """A random number from 0 to below 1, the same on every node; `rng` has the other distributions."""
+        return chance.dice(self).random()
+
+    def uuid4(self) -> uuid.UUID:
+        """A random UUID, the same on every node and in every replay of this run. Not for secrets; see `rng`.
+
+        >>> async def name(ctx, _):
+        ...     return ctx.uuid4().version, ctx.uuid4() != ctx.uuid4()
+        >>> run(name)
+        (4, True)
+        """
+        return chance.uuid4(self)
+
+    # --- parallel branches
+
     async def gather(self, *branches: Callable[[WorkflowContext], Awaitable[T]]) -> list[T]:
         """Run `branch(ctx)` for every branch in parallel, each with a context of its own; results in the order given.
 
         Step ids depend on a branch's place in the call, not on timing. If a branch raises, the others still run to their
-        ends (cancelled, they would be at another step on each node); then the exceptions are raised as an ExceptionGroup.
+        ends; then the exceptions are raised as an ExceptionGroup. `task_group` interrupts the others.
+
+        >>> async def both(ctx, _):
+        ...     async def left(ctx):
+        ...         return await ctx.compute("left", lambda: 1)
+        ...     async def right(ctx):
+        ...         return await ctx.compute("right", lambda: 2)
+        ...     return await ctx.gather(left, right)
+        >>> run(both)
+        [1, 2]
         """
-        check_task(self._state, "gather")
-        parent = self._state.branch
-        parent.next_id("gather")  # takes an ordinal, records nothing
-        paths = [parent.child(index) for index in range(len(branches))]
-        results: list[Any] = [None] * len(branches)
-        errors: dict[int, BaseException] = {}
+        return await parallel.gather(self, branches)
 
-        async def run(index: int, branch: Callable[[WorkflowContext], Awaitable[T]]) -> None:
-            try:
-                results[index] = await branch(WorkflowContext(self._execution, self._node, paths[index]))
-            except BaseException as error:
-                if not self._execution.is_outcome(error):
-                    raise
-                errors[index] = error
+    async def map(
+        self,
+        fn: Callable[[WorkflowContext, A], Awaitable[T]],
+        items: Iterable[A],
+        /,
+        *,
+        limit: int | None = None,
+    ) -> list[T]:
+        """Run `fn(ctx, item)` for every item, at most `limit` at the same time; results in the order of the items.
 
-        async with anyio.create_task_group() as group:
-            for index, branch in enumerate(branches):
-                group.start_soon(run, index, branch)
-        if errors:
-            raise BaseExceptionGroup("branches of ctx.gather failed", [errors[index] for index in sorted(errors)])
-        return cast("list[T]", results)
+        Each has a context and step ids of its own, whenever it runs. If some raise, the others still run; then the exceptions
+        are raised as an ExceptionGroup. Raises `BadArgumentError` for a limit below 1.
+
+        >>> async def lengths(ctx, words):
+        ...     async def one(ctx, word):
+        ...         return await ctx.compute("length", len, word)
+        ...     return await ctx.map(one, words, limit=2)
+        >>> run(lengths, ["a", "bc", "def"])
+        [1, 2, 3]
+        """
+        return await parallel.map_(self, fn, items, limit)
+
+    async def race(self, *branches: Callable[[WorkflowContext], Awaitable[T]]) -> T:
+        """Run `branch(ctx)` for every branch in parallel; the first one to end decides: its result is returned, or its exception
+        raised.
+
+        Who won is recorded. The losers are interrupted at their next operation (`Interrupted`, once), may clean up, and are
+        waited for; what they raise is of no interest, unless their cleanup raised: then it comes in an ExceptionGroup. A branch
+        must wait for nothing but operations of its context, or it cannot be interrupted. `BadArgumentError` without branches.
+
+        >>> async def fastest(ctx, _):
+        ...     async def quick(ctx):
+        ...         return await ctx.compute("quick", lambda: "quick")
+        ...     async def slow(ctx):
+        ...         await ctx.sleep(3600)
+        ...         return "slow"
+        ...     return await ctx.race(quick, slow)
+        >>> run(fastest)
+        'quick'
+        """  # noqa: D205
+        return await parallel.race(self, branches)
+
+    def task_group(self) -> parallel.TaskGroup:
+        """A block in which branches are started, and which ends when all of them have: `group.start(branch, *args)` runs
+        `branch(ctx, *args)` with a context of its own.
+
+        If a branch or the block itself raises, the others are interrupted at their next operation (`Interrupted`, once) and
+        may clean up; then what was raised is raised as an ExceptionGroup.
+
+        >>> async def parts(ctx, words):
+        ...     async def one(ctx, word):
+        ...         return await ctx.compute("length", len, word)
+        ...     async with ctx.task_group() as group:
+        ...         tasks = [group.start(one, word) for word in words]
+        ...     return [task.result for task in tasks]
+        >>> run(parts, ["a", "bc"])
+        [1, 2]
+        """  # noqa: D205
+        return parallel.TaskGroup(self)
+
+    def saga(self) -> Saga:
+        """A block that undoes what it has done if it fails: `saga.on_failure(key, fn, *args)` after each step that can be undone.
+
+        If the block raises, or is interrupted or cancelled, what was named runs in reverse, each as a step, with the retries that
+        its function has, and not interrupted by anything; then the exception goes on. What fails of it does not keep the rest
+        from being run, and is raised together with the original exception, which comes first in an ExceptionGroup.
+
+        >>> async def trip(ctx, city):
+        ...     done = []
+        ...     try:
+        ...         async with ctx.saga() as saga:
+        ...             done.append(await ctx.compute("book", lambda: "booked"))
+        ...             saga.on_failure("cancel", lambda: "cancelled")
+        ...             await ctx.compute("pay", lambda: 1 / 0)
+        ...     except ZeroDivisionError:
+        ...         done.append("not paid")
+        ...     return done
+        >>> run(trip, "Lisbon")
+        ['booked', 'not paid']
+        """
+        return Saga(self)
+
+    def _child(self, branch: Branch, scopes: tuple[Scope, ...]) -> WorkflowContext:
+        """The context of a parallel branch. To be called in that branch's own task."""
+        return WorkflowContext(self._execution, self._node, branch, scopes)

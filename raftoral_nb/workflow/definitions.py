@@ -13,6 +13,7 @@ import msgspec
 from .. import errors, model
 from . import inputs, pickling, sources
 from .fingerprints import fingerprint
+from .steps import StepFunction
 from .values import describe, type_name
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ class _Reached:
         if isinstance(value, types.MethodType):
             self._visit(value.__func__, where)
             self._capture({"self": value.__self__}, where, self.captured)
-        elif isinstance(value, Workflow):
+        elif isinstance(value, Workflow) or (isinstance(value, StepFunction) and not sources.importable_name(value)):
             self._visit(value.fn, where)
         elif isinstance(value, (classmethod, staticmethod)):
             self._visit(value.__func__, where)
@@ -237,6 +238,8 @@ class _Reached:
                 continue
             if isinstance(value, (types.FunctionType, type)) and not sources.is_by_value(value):
                 continue
+            if isinstance(value, StepFunction) and sources.importable_name(value):
+                continue
             if not any(name == other and value is same for other, _, same in into):
                 into.append((name, where, value))
             self._visit(value, where)
@@ -247,6 +250,8 @@ def _kind(value: object) -> str:
         return "function"
     if isinstance(value, Workflow):
         return "workflow"
+    if isinstance(value, StepFunction):
+        return "step"
     return "class" if isinstance(value, type) else type_name(type(value))
 
 
@@ -264,7 +269,7 @@ def _not_shippable(workflow_name: str, reached: _Reached, error: Exception) -> e
     # only because of something within.
     ordered = sorted(
         [*reached.captured, *reached.within],
-        key=lambda one: sources.is_by_value(one[2]) or isinstance(one[2], Workflow),
+        key=lambda one: sources.is_by_value(one[2]) or isinstance(one[2], Workflow | StepFunction),
     )
     for name, where, value in ordered:
         try:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 import anyio.lowlevel
 
-from ..errors import InternalError, WrongTaskError
+from ..errors import InternalError, Interrupted, WrongTaskError
 from ..model import (
     Command,
     EndRun,
@@ -28,10 +27,16 @@ from ..model import (
 from ..replay import Branch, Diverged, Missing, Recorded, Replay
 from ..statistics import ExecutionStatistics, ExecutionStatus
 from . import failures, values
+from .alarms import Alarm, Alarms
 from .handover import RunEnded, RunStarted
+from .scopes import DECISIONS, Scope, pending
 
 if TYPE_CHECKING:
+    import random
+
+    from ..model import StepProgress, StepRetrying
     from ..step_threads import Steps
+    from .running import RunningStep
 
 Product = tuple[bytes | None, Failure | None]
 """What a step made: an encoded value or a failure."""
@@ -49,6 +54,10 @@ class Surroundings(Protocol):
     node: NodeId
     acting: int | None
     steps: Steps
+    timers: Alarms
+    """On a clock that only goes forward: for waits that begin and end here."""
+    alarms: Alarms
+    """On the wall clock: for times that are recorded."""
 
     async def pass_gate(self) -> None:
         """Wait while the node is held or paused."""
@@ -70,6 +79,14 @@ class Surroundings(Protocol):
         """Count and tell that a step's function begins to run here."""
         ...
 
+    def tell(self, event: StepRetrying | StepProgress) -> None:
+        """Publish an event. From any thread."""
+        ...
+
+    def say(self, run_id: RunId, text: str) -> None:
+        """Write a line of the engine's own into the run's log."""
+        ...
+
     def execution_stopped(self, execution: Execution, reason: str) -> None:
         """Tell that an execution ended otherwise than its run did."""
         ...
@@ -78,11 +95,18 @@ class Surroundings(Protocol):
 class BranchState:
     """A branch of an execution and the one task that may use it."""
 
-    def __init__(self, branch: Branch) -> None:
+    def __init__(self, branch: Branch, scopes: Iterable[Scope] = ()) -> None:
         self.branch = branch
         self.task_id = anyio.get_current_task().id
         self.inside: StepId | None = None
         """The step whose function is running now."""
+        self.scopes = list(scopes)
+        """What may interrupt this branch, outermost first."""
+        self.delivered: set[Scope] = set()
+        """Those whose interruption it was given."""
+        self.shielded = 0
+        """Above zero while nothing interrupts it."""
+        self.dice: random.Random | None = None
 
 
 class Execution:
@@ -105,6 +129,11 @@ class Execution:
         self._recorded_end: RunEnded | None = None
         self._waiting: dict[str, anyio.Event] = {}
         self._refused: dict[str, Outcome] = {}
+        # What is being done here now: for each cancel scope the branch and the position. A dict for its order.
+        self._acts: dict[anyio.CancelScope, tuple[BranchState, str]] = {}
+        # The steps whose functions run here now.
+        self._running: dict[StepId, RunningStep] = {}
+        self._expiries: dict[StepId, Expiry] = {}
 
     # --- what is handed over
 
@@ -112,6 +141,11 @@ class Execution:
         """A step of this run was recorded."""
         self.replay.record(step)
         self._wake(step.step_id)
+        if step.operation in DECISIONS:
+            for scope, (state, position) in tuple(self._acts.items()):
+                if pending(self.replay, state, position) is not None:
+                    scope.cancel()
+            self.wake_all()
 
     def end(self, ended: RunEnded) -> None:
         """The run's end was recorded; this execution goes on to its own."""
@@ -123,6 +157,12 @@ class Execution:
         """Something that concerns every waiting operation changed: look again."""
         for event in self._waiting.values():
             event.set()
+
+    def acting_changed(self) -> None:
+        """This node may act, or may not any more."""
+        for expiry in tuple(self._expiries.values()):
+            expiry.arm()
+        self.wake_all()
 
     def stop(self, status: ExecutionStatus, reason: str) -> None:
         """End this execution, though not the run."""
@@ -146,10 +186,29 @@ class Execution:
         `produce(step_id)` makes the value; it runs only where and when this node acts, is cancelled when it loses the
         epoch, and may therefore run again, here or elsewhere (see the promises in the README).
         """
-        check_task(state, f"{operation} {key!r}")
-        step_id = state.branch.next_id(key)
+        return await self.at(state, self.next_id(state, operation, key), operation, produce)
+
+    def next_id(self, state: BranchState, what: str, key: str) -> StepId:
+        """The step_id of the branch's next operation, which it is from now on. Raises `WrongTaskError`, `StepKeyError`."""
+        check_task(state, f"{what} {key!r}")
+        return state.branch.next_id(key)
+
+    async def at(
+        self,
+        state: BranchState,
+        step_id: StepId,
+        operation: Operation,
+        produce: Callable[[StepId], Awaitable[Product]],
+    ) -> Step:
+        """The same as `step`, for a step_id that was taken before. Raises `Interrupted` if a scope of the branch is over."""
+        position = step_id.partition("/")[0]
         while True:
             await self._around.pass_gate()
+            over = pending(self.replay, state, position)
+            if over is not None:
+                state.delivered.add(over)
+                self.replay.void(position)
+                raise Interrupted(f"step {step_id!r} was interrupted: {over.reason}", over)
             match self.replay.ask(step_id, operation):
                 case Recorded(step=step):
                     self.replay.consume(step_id)
@@ -175,13 +234,15 @@ class Execution:
     ) -> None:
         """Make and record the step. Returns when it is recorded (by whomever) or the epoch is gone."""
         with anyio.CancelScope() as scope, self._around.fenced(scope):
+            self._acts[scope] = (state, step_id.partition("/")[0])
             state.inside = step_id
             try:
                 value, failure = await produce(step_id)
+                step = Step(step_id, operation, value, failure, self._around.node, term)
+                await self._until_recorded(step_id, SetCheckpoint(self.run_id, step), lambda: self._has(step_id), term)
             finally:
                 state.inside = None
-            step = Step(step_id, operation, value, failure, self._around.node, term)
-            await self._until_recorded(step_id, SetCheckpoint(self.run_id, step), lambda: self._has(step_id), term)
+                del self._acts[scope]
 
     def _has(self, step_id: StepId) -> bool:
         return not isinstance(self.replay.ask(step_id, "compute"), Missing) or self.replay.ended
@@ -279,32 +340,61 @@ class Execution:
             last_step_id=self.replay.last_consumed,
             catch_up_queue=self.replay.queue_length,
             effects_run=self.effects_run,
+            activities=tuple(running.activity() for running in tuple(self._running.values())),
         )
 
     # --- used by the operations
 
+    @property
+    def seed(self) -> str:
+        """What this run's randomness follows from; the same on every node."""
+        return self.run_id
+
+    @property
+    def around(self) -> Surroundings:
+        """What this execution runs in."""
+        return self._around
+
+    def effect_started(self, running: RunningStep) -> None:
+        """A step's function begins to run here."""
+        self._running[running.step_id] = running
+        self.effects_run += 1
+        self._around.effect_started(self.run_id, running.step_id)
+
+    def effect_ended(self, running: RunningStep) -> None:
+        """It has ended, or what it does is of no interest any more."""
+        running.ended = True
+        if self._running.get(running.step_id) is running:
+            del self._running[running.step_id]
+
+    def expire(self, step_id: StepId, due: float) -> Expiry:
+        """Have the step `step_id` recorded when the wall clock shows `due`, by whichever node acts then."""
+        expiry = self._expiries[step_id] = Expiry(self, step_id, due)
+        expiry.arm()
+        return expiry
+
+    def forget_expiry(self, step_id: StepId) -> None:
+        """Whether it is recorded or not is of no interest any more."""
+        self._expiries.pop(step_id).disarm()
+        self.replay.void(step_id.partition("/")[0])
+
+    def propose_expiry(self, step_id: StepId) -> None:
+        """Record that the time is over; said again until it is known to be recorded, or that this node cannot."""
+        term = self._around.acting
+        if term is None or step_id not in self._expiries:
+            return
+
+        def refused(outcome: Outcome) -> None:
+            if not isinstance(outcome, Rejected):
+                self.propose_expiry(step_id)
+
+        value, failure = self.product(step_id, None)
+        step = Step(step_id, "expiry", value, failure, self._around.node, term)
+        self._around.propose(SetCheckpoint(self.run_id, step), refused)
+
     def is_outcome(self, error: BaseException) -> bool:
         """See `Surroundings.is_outcome`."""
         return self._around.is_outcome(error)
-
-    async def call(
-        self, step_id: StepId, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Product:
-        """Run a step's function, on a worker thread if it is synchronous, and encode what came of it."""
-        self._around.effect_started(self.run_id, step_id)
-        self.effects_run += 1
-        try:
-            if inspect.iscoroutinefunction(fn):
-                value = await fn(*args, **kwargs)
-            else:
-                value = await self._around.steps.run(partial(fn, *args, **kwargs), name=f"{self.run_id}/{step_id}")
-                if isinstance(value, Awaitable):
-                    value = await value
-        except BaseException as error:
-            if not self._around.is_outcome(error):
-                raise
-            return None, self.fail_without_record(error)
-        return self.product(step_id, value)
 
     def product(self, step_id: StepId, value: object) -> Product:
         """A value as what is recorded: encoded, or the failure of encoding it."""
@@ -323,9 +413,36 @@ class Execution:
         return values.decode(step.value, what=f"step {step.step_id!r} of run {self.run_id!r}")
 
 
+class Expiry:
+    """A time that passes for a run, noticed by the acting node."""
+
+    def __init__(self, execution: Execution, step_id: StepId, due: float) -> None:
+        self._execution = execution
+        self._step_id = step_id
+        self._due = due
+        self._alarm: Alarm | None = None
+
+    def arm(self) -> None:
+        """Wait for the time, if this node acts."""
+        self.disarm()
+        around = self._execution.around
+        if around.acting is not None:
+            self._alarm = around.alarms.call_at(self._due, partial(self._execution.propose_expiry, self._step_id))
+
+    def disarm(self) -> None:
+        """Wait no more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+
 def check_task(state: BranchState, what: str) -> None:
     """Refuse an operation from a task that is not the branch's own, or from within a step."""
-    if anyio.get_current_task().id != state.task_id:
+    try:
+        task_id = anyio.get_current_task().id
+    except RuntimeError:  # on a thread without a loop
+        task_id = -1
+    if task_id != state.task_id:
         raise WrongTaskError(
             f"ctx: {what} was called from another task than the workflow's own (asyncio.gather, create_task, a task "
             "group). The order of such calls is not the same on every node. Await operations one after another, run "
@@ -334,5 +451,5 @@ def check_task(state: BranchState, what: str) -> None:
     if state.inside is not None:
         raise WrongTaskError(
             f"ctx: {what} was called inside the step {state.inside!r}. A step is recorded as a whole: return its value, "
-            "and call the next operation after it."
+            "and call the next operation after it (of a function that is itself a @step, call `.fn`)."
         )

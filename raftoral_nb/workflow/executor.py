@@ -23,14 +23,18 @@ from ..model import (
     OutputLine,
     RunId,
     StepId,
+    StepProgress,
+    StepRetrying,
 )
 from ..statistics import ExecutionStatistics
 from ..step_threads import Steps
 from . import definitions, values
+from .alarms import Alarms
 from .context import WorkflowContext
 from .execution import Execution
 from .handover import ActingChanged, HandedOver, RunDropped, RunEnded, RunStarted, StepRecorded, StepsRecorded
 from .output import Stream, capturing
+from .running import CONTEXT
 from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -54,7 +58,7 @@ class ExecutorHost(Protocol):
         """Call `callback` after `seconds`, on a loop that workflows cannot block."""
         ...
 
-    def tell(self, event: EffectStarted | NodeBlocked | ExecutionStopped) -> None:
+    def tell(self, event: EffectStarted | StepRetrying | StepProgress | NodeBlocked | ExecutionStopped) -> None:
         """Publish an event."""
         ...
 
@@ -99,6 +103,8 @@ class Executor:
         self._inbox: deque[HandedOver] = deque()
         self._mail: anyio.Event | None = None
         self._arrival = anyio.Event()
+        self.timers = Alarms(clock, host.arm, host.post)
+        self.alarms = Alarms(wall_clock, host.arm, host.post)
         self._watchdog = Watchdog(host.arm, clock, self._blocked, lambda run_id: None)
 
     @property
@@ -190,11 +196,15 @@ class Executor:
         self.effects_run += 1
         self._host.tell(EffectStarted(self.node, run_id, step_id))
 
+    def tell(self, event: StepRetrying | StepProgress) -> None:
+        """Publish an event. From any thread."""
+        self._host.tell(event)
+
     def execution_stopped(self, execution: Execution, reason: str) -> None:
         """Tell that an execution ended otherwise than its run did."""
         status = execution.status
         if status in ("diverged", "superseded"):
-            self._say(execution.run_id, f"node {self.node} stopped executing this run ({status}): {reason}")
+            self.say(execution.run_id, f"node {self.node} stopped executing this run ({status}): {reason}")
             self._host.tell(ExecutionStopped(self.node, execution.run_id, status, reason))
             self._step_aside()
 
@@ -234,7 +244,7 @@ class Executor:
         for scope in tuple(self._fenced):
             scope.cancel()
         for execution in self._executions.values():
-            execution.wake_all()
+            execution.acting_changed()
         self._step_aside()
 
     def _step_aside(self) -> None:
@@ -251,7 +261,7 @@ class Executor:
         ]
         for run_id in stuck:
             self._stepped_aside.add(run_id)
-            self._say(run_id, f"node {self.node} diverged from this run and cannot lead it: it lets another node lead")
+            self.say(run_id, f"node {self.node} diverged from this run and cannot lead it: it lets another node lead")
         if stuck:
             self._host.yield_leadership()
 
@@ -285,19 +295,21 @@ class Executor:
         what = f"run {execution.run_id!r}"
         value = values.decode(execution.input, what=f"input of {what}")
         ctx: WorkflowContext = WorkflowContext(execution, self.node)
+        CONTEXT.set(ctx)  # this task's own: it is seen by the workflow and whatever that calls
         returned = await self._watchdog.watched(fn(ctx, value), execution.run_id)
         data, _ = values.round_trip(returned, what=f"result of {what}")
         return data
 
     def _blocked(self, run_id: RunId, where: str) -> None:
-        self._say(
+        self.say(
             run_id,
             f"node {self.node} is blocked at {where}: the workflow has kept its thread for over a second; "
             "move the work into `await ctx.compute(key, fn)`, which runs a synchronous fn on a thread of its own",
         )
         self._host.tell(NodeBlocked(self.node, run_id, where))
 
-    def _say(self, run_id: RunId, text: str) -> None:
+    def say(self, run_id: RunId, text: str) -> None:
+        """Write a line of the engine's own into the run's log."""
         self._write(run_id, "engine", text)
 
     def _write(self, run_id: RunId, stream: Stream | Literal["engine"], text: str) -> None:

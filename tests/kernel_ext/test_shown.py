@@ -163,6 +163,12 @@ STEP = model.Step("0/charge", "compute", b"", None, 2, 3)
         ),
         (model.EffectStarted(1, "r", "0/charge"), "run r: node 1 began to run step 0/charge"),
         (
+            model.StepRetrying(1, "r", "0/charge", 2, "OSError: down", 0.25),
+            "run r: attempt 2 at step 0/charge failed with OSError: down; node 1 tries again in 0.2 s",
+        ),
+        (model.StepProgress(1, "r", "0/fit", 0.4, "epoch 4"), "run r: step 0/fit is at 40%: epoch 4"),
+        (model.StepProgress(1, "r", "0/fit", 1.0, ""), "run r: step 0/fit is at 100%"),
+        (
             model.NodeBlocked(1, "r", "In[2]:3 in fit"),
             "run r blocks the thread of node 1 at In[2]:3 in fit; ctx.compute would run that beside it",
         ),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, assert_type
+from uuid import UUID
 
 from raftoral_nb import (
     Cluster,
@@ -13,6 +15,7 @@ from raftoral_nb import (
     NodeStatistics,
     Registration,
     ReplicatedVar,
+    Retry,
     Scenario,
     ScenarioPlay,
     Step,
@@ -21,6 +24,7 @@ from raftoral_nb import (
     WorkflowContext,
     WorkflowRun,
     WorkflowRuntime,
+    step,
     workflow,
 )
 
@@ -45,6 +49,51 @@ async def pack(order: Order) -> str:
 
 async def later() -> int:
     return 1
+
+
+@step
+async def ship(order: Order, *, fast: bool = False) -> Receipt:
+    return Receipt(1)
+
+
+@step(retry=Retry(attempts=3, final=(ValueError,)), timeout=5)
+def weigh(order: Order) -> float:
+    return 1.0
+
+
+async def text_branch(ctx: WorkflowContext) -> str:
+    return await ctx.compute("text", str)
+
+
+async def number_branch(ctx: WorkflowContext, number: int) -> float:
+    return number / 2
+
+
+@workflow
+async def language(ctx: WorkflowContext, given: Order) -> None:
+    assert_type(await ship(given, fast=True), Receipt)
+    assert_type(await weigh(given), float)
+    assert_type(weigh.fn(given), Any)
+    assert_type(await ctx.compute("ship", ship, given), Receipt)
+    assert_type(await ctx.compute("charge", step(charge, timeout=5), given, cents=3), int)
+    assert_type(await ctx.compute("pack", step(pack, at_most_once=True), given), str)
+    assert_type(await weigh.with_options(timeout=None)(given), float)
+    assert_type(await ctx.now(), datetime)
+    assert_type(ctx.random(), float)
+    assert_type(ctx.uuid4(), UUID)
+    await ctx.sleep(1.5)
+    await ctx.sleep_until(await ctx.now() + timedelta(1), key="tomorrow")
+    async with ctx.deadline(5) as due:
+        assert_type(due, datetime)
+    assert_type(await ctx.gather(text_branch, text_branch), list[str])
+    assert_type(await ctx.map(number_branch, [1, 2], limit=2), list[float])
+    assert_type(await ctx.race(text_branch, text_branch), str)
+    async with ctx.task_group() as group:
+        task = group.start(number_branch, 5)
+    assert_type(task.result, float)
+    async with ctx.saga() as saga:
+        saga.on_failure("undo", charge, given, cents=5)
+        saga.on_failure("undo", ship, given)
 
 
 @workflow(version=1)

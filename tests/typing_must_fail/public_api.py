@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raftoral_nb import Cluster, WorkflowContext, WorkflowRun, workflow
+from raftoral_nb import Cluster, WorkflowContext, WorkflowRun, step, workflow
 
 
 @dataclass
@@ -28,6 +28,28 @@ async def order(ctx: WorkflowContext, given: Order) -> Receipt:
 @workflow  # error: arg-type, call-overload, type-var
 def not_async(ctx: WorkflowContext, given: Order) -> Receipt:
     return Receipt(1)
+
+
+@step(timeout=5)
+async def ship(order: Order) -> Receipt:
+    return Receipt(1)
+
+
+async def branch(ctx: WorkflowContext, number: int) -> float:
+    return number / 2
+
+
+@workflow
+async def language(ctx: WorkflowContext, given: Order) -> None:
+    await ship("tea")  # error: arg-type
+    receipt: str = await ship(given)  # error: assignment
+    await ctx.map(branch, ["tea"])  # error: arg-type, list-item
+    await ctx.gather(branch)  # error: arg-type
+    await ctx.sleep("a while")  # error: arg-type
+    async with ctx.saga() as saga:
+        saga.on_failure("undo", ship, 5)  # error: arg-type
+    step(ship.fn, retry=3)  # error: call-overload
+    print(receipt)
 
 
 async def function(ctx: WorkflowContext, given: int) -> int:

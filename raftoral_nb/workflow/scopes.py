@@ -1,0 +1,117 @@
+"""Scopes: parts of a run that a recorded decision ends: the losers of a race, what a deadline encloses, a failed task group.
+
+**How a branch is interrupted at the same place on every node.** A decision is a record like any other, so it has its place in
+the log, the same on every node. A branch that it concerns takes every step of its own that was recorded *before* the decision,
+and is interrupted at its first operation that was not, wherever it happens to be when the decision arrives: a node that lags
+first consumes what precedes. What is recorded behind the decision at that very position was on its way when the decision was
+made; it does not count, and every node drops it. An interruption is delivered once per branch and decision: what the branch
+does afterwards, to clean up, are ordinary operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from ..errors import Interrupted
+from ..model import Operation, Step
+from ..replay import Replay
+
+if TYPE_CHECKING:
+    from .execution import BranchState
+
+DECISIONS: Final[frozenset[Operation]] = frozenset({"race", "group", "expiry"})
+"""The operations whose records interrupt others."""
+
+
+def _nobody(_: Step) -> bool:
+    return False
+
+
+class Scope:
+    """One scope as one branch sees it. `position` is where its decision is recorded, if it ever is.
+
+    `outer` are the scopes that whoever makes the decision is in: a decision recorded behind one of theirs is void. `spares`
+    says whether a decision leaves this branch alone.
+    """
+
+    __slots__ = ("outer", "position", "reason", "spares")
+
+    def __init__(
+        self,
+        position: str,
+        reason: str,
+        outer: tuple[Scope, ...] = (),
+        spares: Callable[[Step], bool] = _nobody,
+    ) -> None:
+        self.position = position
+        self.reason = reason
+        self.outer = outer
+        self.spares = spares
+
+    def interrupts_from(self, replay: Replay) -> int | None:
+        """The place in the run's records of the decision that ends this scope; None if there is none (yet)."""
+        found = replay.recorded_at(self.position)
+        if found is None or self.spares(found[1]):
+            return None
+        for scope in self.outer:
+            before = scope.interrupts_from(replay)
+            if before is not None and before < found[0]:
+                return None
+        return found[0]
+
+
+def inherited(state: BranchState) -> tuple[Scope, ...]:
+    """The scopes that branches which `state` starts now are in: those that may yet interrupt it."""
+    return () if state.shielded else tuple(scope for scope in state.scopes if scope not in state.delivered)
+
+
+def pending(replay: Replay, state: BranchState, position: str) -> Scope | None:
+    """The scope whose decision interrupts the branch's operation at `position`; None if it goes on.
+
+    The earliest decision that was not delivered to this branch, unless the operation was recorded before it.
+    """
+    if not state.scopes or state.shielded:
+        return None
+    earliest: tuple[int, Scope] | None = None
+    for scope in state.scopes:
+        if scope not in state.delivered:
+            place = scope.interrupts_from(replay)
+            if place is not None and (earliest is None or place < earliest[0]):
+                earliest = (place, scope)
+    if earliest is None:
+        return None
+    own = replay.recorded_at(position)
+    return earliest[1] if own is None or own[0] > earliest[0] else None
+
+
+def without(error: BaseException, scope: Scope | None) -> tuple[bool, BaseException | None]:
+    """Take the interruptions by `scope` (None: by any) out of an exception or a group: were there any, and what is left."""
+
+    def is_it(one: BaseException) -> bool:
+        return isinstance(one, Interrupted) and (scope is None or one.scope is scope)
+
+    if is_it(error):
+        return True, None
+    if not isinstance(error, BaseExceptionGroup):
+        return False, error
+    taken, left = error.split(is_it)
+    return taken is not None, left
+
+
+def raise_together(message: str, found: list[BaseException]) -> None:
+    """Raise what parallel branches ended with, as one group; if all of them were only interrupted, the first interruption.
+
+    Does nothing if `found` is empty.
+    """
+    if not found:
+        return
+    if all(without(error, None)[1] is None for error in found):
+        raise _first(found[0])
+    raise BaseExceptionGroup(message, found)
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

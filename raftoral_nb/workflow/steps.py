@@ -1,0 +1,392 @@
+"""Steps: functions whose result is recorded, with retries, timeouts, and at-most-once."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial, update_wrapper
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, overload
+
+import anyio
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ..errors import BadArgumentError, OutcomeUnknown, StepTimeoutError, WorkflowDefinitionError
+from ..model import Step, StepId, StepRetrying
+from ..replay import check_key
+from . import sources
+from .execution import BranchState, Execution, Product
+from .running import CONTEXT, STEP, RunningStep
+from .values import describe
+
+if TYPE_CHECKING:
+    from types import FunctionType
+
+P = ParamSpec("P")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+MAX_ATTEMPTS: Final = 1_000_000
+"""The most attempts that a retry policy may allow."""
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """When and how often a step's function is called again after it raised.
+
+    The wait before attempt `n + 1` is `first_wait * factor ** (n - 1)` seconds, at most `max_wait`, of which a part of up to
+    `jitter` is left out by chance, so that many steps which failed together do not come back together.
+
+    Attempts are not recorded: a new leader counts them from 1 again. Raises `BadArgumentError` if a value makes no sense.
+    """
+
+    attempts: int = 3
+    """Calls in all, the first included."""
+    first_wait: float = 0.1
+    """Seconds between the first and the second attempt."""
+    factor: float = 2.0
+    """By how much each wait is longer than the one before."""
+    max_wait: float = 30.0
+    """The longest wait, in seconds."""
+    jitter: float = 0.5
+    """From 0 (waits are exact) to 1 (anything from no wait to the whole)."""
+    on: tuple[type[Exception], ...] = (Exception,)
+    """The exceptions after which it is tried again."""
+    final: tuple[type[Exception], ...] = ()
+    """Exceptions among them after which it is not."""
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if type(self.attempts) is not int or not 1 <= self.attempts <= MAX_ATTEMPTS:
+            raise BadArgumentError(
+                f"Retry(attempts=...) is a whole number from 1 to {MAX_ATTEMPTS}, not {self.attempts!r}"
+            )
+        for name, least, most in (
+            ("first_wait", 0.0, math.inf),
+            ("max_wait", 0.0, math.inf),
+            ("factor", 1.0, math.inf),
+            ("jitter", 0.0, 1.0),
+        ):
+            _check_number(f"Retry({name}=...)", getattr(self, name), least, most)
+        for name in ("on", "final"):
+            kinds: Any = getattr(self, name)
+            if not isinstance(kinds, tuple) or not all(isinstance(k, type) and issubclass(k, Exception) for k in kinds):
+                raise BadArgumentError(f"Retry({name}=...) is a tuple of exception classes, not {kinds!r}")
+
+    def again(self, error: BaseException, attempt: int) -> bool:
+        """Whether to try again after attempt number `attempt` raised `error`."""
+        return attempt < self.attempts and isinstance(error, self.on) and not isinstance(error, self.final)
+
+    def wait(self, attempt: int, chance: float) -> float:
+        """Seconds to wait after attempt number `attempt`; `chance` is from 0 to 1."""
+        try:
+            longest = min(self.max_wait, self.first_wait * self.factor ** (attempt - 1))
+        except OverflowError:
+            longest = self.max_wait
+        return longest * (1.0 - self.jitter * chance)
+
+
+class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a step is run. See `step`."""
+
+    retry: Retry | None = None
+    timeout: float | None = None
+    at_most_once: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        retry: object = self.retry
+        if retry is not None and not isinstance(retry, Retry):
+            raise BadArgumentError(f"retry is a Retry, such as Retry(attempts=5), not {retry!r}")
+        if self.timeout is not None:
+            _check_number("timeout", self.timeout, 0.0, math.inf)
+        if type(self.at_most_once) is not bool:
+            raise BadArgumentError(f"at_most_once is True or False, not {self.at_most_once!r}")
+        if self.at_most_once and self.retry is not None and self.retry.attempts > 1:
+            raise BadArgumentError("a step that runs at_most_once cannot be retried: take one of the two")
+
+
+PLAIN: Final = StepOptions()
+"""No retries, no timeout, at least once."""
+
+
+class StepFunction(Generic[P, T_co]):
+    """A function that is a step: made by `step`. Awaiting a call of it in a workflow records what it returns or raises.
+
+    Outside of a workflow a call runs the function and nothing else. `fn` is the function itself, `key` names its steps.
+    """
+
+    def __init__(self, fn: Callable[P, Any], options: StepOptions, key: str) -> None:
+        self.fn = fn
+        self.options = options
+        self.key = key
+        update_wrapper(self, fn, updated=())
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T_co]:
+        """In a workflow `ctx.compute(key, fn, ...)`; elsewhere the function itself. Always to be awaited.
+
+        Raises `WrongTaskError` within another step and in a task that is not the workflow's own.
+        """
+        ctx = CONTEXT.get()
+        if ctx is None:
+            return self._just_call(*args, **kwargs)
+        return ctx.compute(self.key, self, *args, **kwargs)
+
+    async def _just_call(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
+        value = self.fn(*args, **kwargs)
+        result: T_co = await value if isinstance(value, Awaitable) else value
+        return result
+
+    def with_options(
+        self,
+        *,
+        key: str | UnsetType = UNSET,
+        retry: Retry | UnsetType | None = UNSET,
+        timeout: float | UnsetType | None = UNSET,
+        at_most_once: bool | UnsetType = UNSET,
+    ) -> StepFunction[P, T_co]:
+        """The same step with some options changed: `await charge.with_options(timeout=5)(order)`."""
+        given = {"retry": retry, "timeout": timeout, "at_most_once": at_most_once}
+        changes = {name: value for name, value in given.items() if value is not UNSET}
+        options = StepOptions(**{**msgspec.structs.asdict(self.options), **changes})
+        return StepFunction(self.fn, options, self.key if isinstance(key, UnsetType) else _key(self.fn, key))
+
+    def __repr__(self) -> str:
+        return f"StepFunction({self.key!r})"
+
+    def __reduce__(self) -> Any:
+        # One that a module defines is found there by everybody, like the module's functions; another travels by value.
+        if sources.importable_name(self) is not None:
+            return self.__qualname__
+        return (StepFunction, (self.fn, self.options, self.key))
+
+    __name__: str
+    __qualname__: str
+    __wrapped__: FunctionType
+
+
+class _Decorator(Protocol):
+    """What `step(...)` with nothing but options returns."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, T]], /) -> StepFunction[P, T]: ...
+    @overload
+    def __call__(self, fn: Callable[P, T], /) -> StepFunction[P, T]: ...
+
+
+@overload
+def step(
+    fn: Callable[P, Coroutine[Any, Any, T]],
+    /,
+    *,
+    key: str | None = None,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    at_most_once: bool = False,
+) -> StepFunction[P, T]: ...
+@overload
+def step(
+    fn: Callable[P, T],
+    /,
+    *,
+    key: str | None = None,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    at_most_once: bool = False,
+) -> StepFunction[P, T]: ...
+@overload
+def step(
+    *,
+    key: str | None = None,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    at_most_once: bool = False,
+) -> _Decorator: ...
+def step(
+    fn: Any = None,
+    /,
+    *,
+    key: str | None = None,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    at_most_once: bool = False,
+) -> Any:
+    """Make a function a step, with options; as a decorator (`@step`, `@step(timeout=5)`) or in place (`step(fn, timeout=5)`).
+
+        @step(retry=Retry(attempts=5, final=(CardDeclined,)), timeout=10)
+        async def charge(order): ...
+
+        receipt = await charge(order)                         # in a workflow: a step with the key "charge"
+        receipt = await ctx.compute("charge twice", charge, order)       # the same under another key
+        await ctx.compute("fit", step(fit, timeout=60), data)            # options for a function of others
+
+    Args:
+        fn: the function, synchronous or not.
+        key: what its steps are called when it is called directly; else the function's name.
+        retry: when it is called again after it raised; else never.
+        timeout: seconds that one attempt may take, then it ends with `StepTimeoutError`. An async function is cancelled; a
+            synchronous one is abandoned: it goes on, its result is dropped, and `Cluster.stop` names it if it never ends.
+        at_most_once: an intent is recorded before the function runs. If its node dies or is deposed before the result is
+            recorded, the function is not called again; `OutcomeUnknown` is raised, on every node, for the workflow to decide.
+
+    Raises:
+        BadArgumentError: an option makes no sense, or `at_most_once` meets retries.
+        WorkflowDefinitionError: what is given is not a function.
+    """
+    options = StepOptions(retry=retry, timeout=timeout, at_most_once=at_most_once)
+    if fn is None:
+        return lambda function: StepFunction(_function(function), options, _key(function, key))
+    return StepFunction(_function(fn), options, _key(fn, key))
+
+
+def _function(fn: object) -> Callable[..., Any]:
+    if isinstance(fn, StepFunction):
+        raise WorkflowDefinitionError(f"{fn!r} is a step already: use {fn.key}.with_options(...) to change its options")
+    if not callable(fn):
+        raise WorkflowDefinitionError(f"a step is made of a function, not of {fn!r}: write @step(...) over `def`")
+    return fn
+
+
+def _key(fn: object, key: str | None) -> str:
+    name = key if key is not None else str(getattr(fn, "__name__", None) or type(fn).__name__)
+    check_key(name)
+    return name
+
+
+def _check_number(what: str, value: object, least: float, most: float) -> None:
+    good = isinstance(value, int | float) and type(value) is not bool and least <= value <= most
+    if not good or value == math.inf:
+        bounds = f"from {least:g} on" if most == math.inf else f"from {least:g} to {most:g}"
+        raise BadArgumentError(f"{what} is a number {bounds}, not {value!r}")
+
+
+# --- running them
+
+
+async def compute(
+    execution: Execution,
+    state: BranchState,
+    key: str,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """`ctx.compute`: the record of a step's function, made by the acting node."""
+    given: object = fn  # a notebook's code is not type-checked
+    if not callable(given):
+        if inspect.iscoroutine(given):
+            given.close()
+        raise WorkflowDefinitionError(
+            f"ctx.compute({key!r}, ...) takes a function and its arguments, got {type(given).__name__}: write "
+            f"`await ctx.compute({key!r}, fn, argument)`, without calling fn yourself"
+        )
+    options = PLAIN
+    if isinstance(fn, StepFunction):
+        options, fn = fn.options, fn.fn
+    call = partial(fn, *args, **kwargs)
+
+    async def produce(step_id: StepId) -> Product:
+        return await _attempts(execution, step_id, call, inspect.iscoroutinefunction(fn), options)
+
+    if options.at_most_once:
+        recorded = await _at_most_once(execution, state, key, produce)
+    else:
+        recorded = await execution.step(state, key, "compute", produce)
+    return execution.decode(recorded)
+
+
+async def _at_most_once(
+    execution: Execution, state: BranchState, key: str, produce: Callable[[StepId], Awaitable[Product]]
+) -> Step:
+    """Record the intent, then run, then record the result; whoever finds an intent that it did not make runs nothing."""
+    step_id = execution.next_id(state, "compute", key)
+    around = execution.around
+    # The term in which this very call made the intent. A record by this node and in this epoch may still not be its own:
+    # the execution may have begun anew.
+    made_in: int | None = None
+
+    async def intend(step_id: StepId) -> Product:
+        nonlocal made_in
+        made_in = around.acting
+        return execution.product(step_id, None)
+
+    intent = await execution.at(state, state.branch.child(0).next_id("intent"), "intent", intend)
+    begun = False
+
+    async def once(step_id: StepId) -> Product:
+        nonlocal begun
+        mine = intent.node == around.node and intent.epoch == made_in == around.acting
+        if begun or not mine:
+            return None, execution.fail_without_record(OutcomeUnknown(step_id, f"{execution.run_id}/{step_id}"))
+        begun = True
+        return await produce(step_id)
+
+    return await execution.at(state, step_id, "compute", once)
+
+
+async def _attempts(
+    execution: Execution, step_id: StepId, call: Callable[[], Any], asynchronous: bool, options: StepOptions
+) -> Product:
+    """Call the function until it returns, or fails for good; what came of it."""
+    around = execution.around
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            value = await _attempt(execution, step_id, call, asynchronous, options.timeout, attempt)
+        except BaseException as error:
+            if not around.is_outcome(error):
+                raise
+            if options.retry is None or not options.retry.again(error, attempt):
+                if attempt > 1 and isinstance(error, Exception):
+                    error.add_note(f"(step {step_id!r} was given up after attempt {attempt})")
+                return None, execution.fail_without_record(error)
+            seconds = options.retry.wait(attempt, _chance(execution.run_id, step_id, around.acting, attempt))
+            failure = describe(error)
+        else:
+            return execution.product(step_id, value)
+        # Out of the handler: an exception is not to be kept for as long as the wait lasts.
+        around.say(
+            execution.run_id,
+            f"step {step_id!r}: attempt {attempt} of {options.retry.attempts} failed with {failure}; again in {seconds:.3g} s",
+        )
+        around.tell(StepRetrying(around.node, execution.run_id, step_id, attempt, failure[:1000], seconds))
+        await around.timers.sleep(seconds)
+
+
+async def _attempt(
+    execution: Execution,
+    step_id: StepId,
+    call: Callable[[], Any],
+    asynchronous: bool,
+    timeout: float | None,
+    attempt: int,
+) -> Any:
+    around = execution.around
+    running = RunningStep(around.node, execution.run_id, step_id, attempt, around.timers.clock, around.tell)
+    execution.effect_started(running)
+    token = STEP.set(running)
+    try:
+        with anyio.CancelScope() as scope:
+            alarm = None if timeout is None else around.timers.call_later(timeout, scope.cancel)
+            try:
+                if asynchronous:
+                    return await call()
+                value = await around.steps.run(call, name=running.idempotency_key)
+                return await value if isinstance(value, Awaitable) else value
+            finally:
+                if alarm is not None:
+                    alarm.cancel()
+    finally:
+        STEP.reset(token)
+        execution.effect_ended(running)
+    # Only its own cancellation ends the scope without a value.
+    left = "" if asynchronous else "; its thread was abandoned, and what it still does is of no consequence here"
+    raise StepTimeoutError(f"step {step_id!r} took longer than its timeout of {timeout:g} s (attempt {attempt}){left}")
+
+
+def _chance(*parts: object) -> float:
+    """A number from 0 to 1 that the parts decide: unlike a die it can be thrown again in a simulation."""
+    digest = blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
