@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
@@ -25,9 +25,7 @@ class Saga:
         # Invariant: in the order in which they became due.
         self._due: list[tuple[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
 
-    def on_failure(
-        self, key: str, fn: Callable[P, Awaitable[object]] | Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
-    ) -> None:
+    def on_failure(self, key: str, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """From here on, if the block fails: run `fn(*args, **kwargs)` as the step `key`, before those that were named earlier.
 
         `fn` may be a step with options (`@step(retry=...)`). Records nothing now. Name it after the step that it undoes; before
