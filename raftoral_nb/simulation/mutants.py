@@ -15,7 +15,7 @@ import msgspec
 from .. import state
 from ..errors import InternalError
 from ..incarnation import Incarnation
-from ..model import CheckpointSet, CommandRefused, NodeId, SetCheckpoint
+from ..model import CheckpointSet, CommandRefused, NodeId, SetCheckpoint, Step
 from ..raft import guard, library
 from ..raft.compaction import Compactor
 from ..raft.elections import Elections
@@ -23,12 +23,25 @@ from ..raft.guard import Guard, Verdict
 from ..raft.library import LEADER
 from ..raft.member import Member
 from ..raft.wire import AppendEntries, NextIndex, PreVote, ResponseVote
+from ..replay import Replay
+from ..workflow import execution, scopes, steps
 from ..workflow.executor import Executor
 from ..workflow.handover import ActingChanged
 from . import disk
 
 Patch = tuple[Any, str, Any]
 """An object, the name of its attribute, and what to put there."""
+
+
+class _WithoutThePast:
+    """A replay that has forgotten what was recorded at one position before it was decided that the branch ends."""
+
+    def __init__(self, replay: Replay, position: str) -> None:
+        self._replay = replay
+        self._position = position
+
+    def recorded_at(self, position: str) -> tuple[int, Step] | None:
+        return None if position == self._position else self._replay.recorded_at(position)
 
 
 class Mutant(msgspec.Struct, frozen=True):
@@ -38,6 +51,26 @@ class Mutant(msgspec.Struct, frozen=True):
     missing: str
     patches: Callable[[], list[Patch]]
     schedule: str | None = None
+
+
+def _interrupted_at_once() -> list[Patch]:
+    original = scopes.pending
+
+    def pending(replay: Replay, branch: Any, position: str) -> Any:
+        return original(_WithoutThePast(replay, position), branch, position)  # type: ignore[arg-type]
+
+    return [(execution, "pending", pending)]
+
+
+def _interrupted_steps_count() -> list[Patch]:
+    return [(Replay, "void", lambda self, position: None)]
+
+
+def _no_intent() -> list[Patch]:
+    async def at_most_once(run: Any, branch: Any, key: str, produce: Any) -> Any:
+        return await run.step(branch, key, "compute", produce)
+
+    return [(steps, "_at_most_once", at_most_once)]
 
 
 def _no_epoch_check() -> list[Patch]:
@@ -276,6 +309,17 @@ MUTANTS: Final[dict[str, Mutant]] = {
             _entries_cut,
             schedule="resets",
         ),
+        Mutant(
+            "decisions by their place in the log",
+            "a branch that ends is interrupted wherever it happens to be",
+            _interrupted_at_once,
+        ),
+        Mutant(
+            "interrupted steps dropped",
+            "what was on its way when its branch ended counts",
+            _interrupted_steps_count,
+        ),
+        Mutant("intent before the effect", "a step at most once is run by every leader", _no_intent),
         Mutant(
             "synced before acknowledged",
             "what was acknowledged is not yet on the disk",

@@ -34,6 +34,10 @@ START_OF_TIME = 1_700_000_000.0
 """What the wall clock shows when a simulation begins (Unix seconds)."""
 
 
+WALL_CLOCK_SPREAD = 2.0
+"""By how much the wall clocks of two nodes differ at most, in seconds."""
+
+
 class NodeHost(Protocol):
     """What a simulated node tells the simulation."""
 
@@ -207,6 +211,8 @@ class SimulatedNode:
         self._dice = SeededDice(seed, "node", number, incarnation)
         # Each clock began at a time of its own: nothing may compare those of two nodes.
         self.clock = ClockView(loop, rate=rate, start=100.0 + 1000.0 * chance_of(seed, "clock", number, incarnation))
+        # Times of day differ between nodes, and a new leader's may be behind those that are recorded.
+        wrong = WALL_CLOCK_SPREAD * chance_of(seed, "wall clock", number, incarnation)
         draw_lag = partial(self._draw_lag, lag) if lag > 0 else _no_lag
         self.thread = SimulatedThread(f"node-{number}", loop, draw_lag)
         self._consensus = SimulatedThread(f"consensus-{number}", loop, draw_lag)
@@ -227,7 +233,7 @@ class SimulatedNode:
             thread=self.thread,
             steps=SimulatedSteps(loop, partial(step_seconds, number)),
             clock=loop.time,
-            wall_clock=lambda: START_OF_TIME + loop.time(),
+            wall_clock=lambda: START_OF_TIME + wrong + loop.time(),
             proposal_seconds=proposal_seconds,
             compaction=compaction,
             joins=joins,

@@ -25,7 +25,7 @@ from ..raft.compaction import Compaction
 from ..raft.replica import Timing
 from ..raft.wire import Message
 from ..state import Applied
-from . import final_checks, hazards, workload
+from . import final_checks, hazards, language, workload
 from .clock import VirtualClockLoop
 from .dice import SeededDice
 from .disk import PowerCut, Store, disk_store, whole_store
@@ -174,6 +174,7 @@ class Simulation:
         self._incarnations = dict.fromkeys(self.numbers, 0)
         self._attempts: dict[str, int] = {}
         self._values = 0
+        self._done_once: set[str] = set()
         self._client_dice = {client: SeededDice(seed, "choice", client) for client in range(1, CLIENTS + 1)}
         self._client_node: dict[int, NodeId] = {}
         self._recovery = 0.0
@@ -413,8 +414,12 @@ class Simulation:
 
     # --- from the steps (workload.Effects)
 
-    def new_value(self, what: str) -> int:  # noqa: ARG002
+    def new_value(self, what: str) -> int:
         """A number that no other effect got."""
+        if what.endswith(language.ONCE):
+            if what in self._done_once:
+                self.checker.violated("at most once", f"the effect {what!r} was there twice", what)
+            self._done_once.add(what)
         self._values += 1
         return self._values
 

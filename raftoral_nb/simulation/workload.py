@@ -31,6 +31,7 @@ from ..raft.wire import encode_entry
 from ..workflow import definitions, values
 from ..workflow.context import WorkflowContext
 from ..workflow.variables import ReplicatedVar
+from . import language
 from .dice import SeededDice, chance_of
 from .linearizability import Access, Append
 from .watched import WatchedNode
@@ -98,6 +99,7 @@ async def everything(ctx: WorkflowContext, input: Mapping[str, Any]) -> list[obj
         for number in range(input["branches"])
     ]
     seen += await ctx.gather(*branches)
+    seen += await language.language(ctx, effect, slow_effect)
     try:
         await ctx.compute("refused", effect, f"{ctx.run_id} refused", failing=True)
     except Refusal as error:

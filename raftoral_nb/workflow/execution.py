@@ -381,12 +381,15 @@ class Execution:
     def propose_expiry(self, step_id: StepId) -> None:
         """Record that the time is over; said again until it is known to be recorded, or that this node cannot."""
         term = self._around.acting
-        if term is None or step_id not in self._expiries:
+        if term is None or step_id not in self._expiries or self._has(step_id):
             return
 
         def refused(outcome: Outcome) -> None:
-            if not isinstance(outcome, Rejected):
-                self.propose_expiry(step_id)
+            match outcome:
+                case Rejected(code=code) if code in _FINAL_REFUSALS or code in ("stopped", "unknown_run"):
+                    return
+                case _:
+                    self.propose_expiry(step_id)
 
         value, failure = self.product(step_id, None)
         step = Step(step_id, "expiry", value, failure, self._around.node, term)

@@ -26,6 +26,9 @@ FOUND_BY = {
     "past terms answered": {"all is well after the healing"},
     "checksum of a stored record": {"all nodes have the same state", "applied sequences are prefixes of one another"},
     "entries sent whole": {"all is well after the healing"},
+    "decisions by their place in the log": {"no execution differs"},
+    "interrupted steps dropped": {"no execution differs"},
+    "intent before the effect": {"at most once"},
     "synced before acknowledged": {"what was committed stays", COMMITTED_BY_LEADER},
 }
 """The invariants of which one must be violated: a mutant that fails for another reason proves nothing."""
