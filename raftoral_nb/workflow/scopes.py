@@ -24,6 +24,10 @@ DECISIONS: Final[frozenset[Operation]] = frozenset({"race", "group", "expiry"})
 """The operations whose records interrupt others."""
 
 
+STOPS: Final[tuple[type[BaseException], ...]] = (Interrupted,)
+"""What is raised at an operation from outside, and is no failure of the branch that it is raised in."""
+
+
 def _nobody(_: Step) -> bool:
     return False
 
@@ -86,10 +90,10 @@ def pending(replay: Replay, state: BranchState, position: str) -> Scope | None:
 
 
 def without(error: BaseException, scope: Scope | None) -> tuple[bool, BaseException | None]:
-    """Take the interruptions by `scope` (None: by any) out of an exception or a group: were there any, and what is left."""
+    """Take the interruptions by `scope` (None: by anything) out of an exception or a group: were there any, what is left."""
 
     def is_it(one: BaseException) -> bool:
-        return isinstance(one, Interrupted) and (scope is None or one.scope is scope)
+        return isinstance(one, STOPS) if scope is None else isinstance(one, Interrupted) and one.scope is scope
 
     if is_it(error):
         return True, None
