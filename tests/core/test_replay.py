@@ -176,3 +176,25 @@ def test_of_two_records_at_one_position_the_first_is_the_one_and_the_other_shows
     replay = Replay([step("0/a"), step("0/b")])
     assert isinstance(replay.ask("0/a", "compute"), Recorded)
     assert isinstance(replay.ask("0/b", "compute"), Diverged)
+
+
+def test_a_void_position_is_dropped_whether_it_is_recorded_before_or_after() -> None:
+    before, after, other = (Step(f"{number}/step", "compute", b"1", None, 1, 1) for number in range(3))
+    replay = Replay([before])
+    replay.void("0")
+    replay.void("1")
+    replay.record(after)
+    replay.record(other)
+    assert replay.queue == ("2/step",)
+    assert (replay.consumed, replay.recorded) == (2, 3)
+    replay.void("0")
+    assert replay.consumed == 2
+
+
+def test_what_is_recorded_at_a_position_is_told_with_its_place_in_the_log() -> None:
+    first, second = (Step(f"{number}/step", "compute", b"1", None, 1, 1) for number in range(2))
+    replay = Replay([second, first])
+    replay.consume("1/step")
+    assert replay.recorded_at("1") == (0, second)
+    assert replay.recorded_at("0") == (1, first)
+    assert replay.recorded_at("2") is None
