@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from raftoral_nb import (
+    CheckpointSet,
     Cluster,
     ClusterError,
     Retry,
@@ -16,7 +17,7 @@ from raftoral_nb import (
     WrongTaskError,
     step,
 )
-from tests.cluster.helpers import PATIENCE, gate, note, notes
+from tests.cluster.helpers import PATIENCE, Watch, gate, note, notes
 
 
 def results(cluster: Cluster, run_id: str) -> list[Any]:
@@ -114,33 +115,32 @@ def test_a_compensation_that_fails_is_retried_and_then_told_beside_the_original(
     assert notes() == ["first", "stubborn", "stubborn", "stubborn", "last"]
 
 
-def test_an_interrupted_saga_is_undone_and_a_deadline_does_not_stop_that(cluster: Cluster) -> None:
+def test_an_interrupted_saga_is_undone_and_nothing_that_passes_meanwhile_stops_that(cluster: Cluster) -> None:
     async def sagas(ctx: WorkflowContext, _: None) -> str:
         async def books(ctx: WorkflowContext) -> str:
-            # The outer deadline passes while what the inner one interrupted is undone.
-            async with ctx.deadline(0.3), ctx.deadline(0.05), ctx.saga() as saga:
+            # The outer deadline passes, and the race is lost, while what the inner one interrupted is undone.
+            async with ctx.deadline(2.0), ctx.deadline(0.05), ctx.saga() as saga:
                 saga.on_failure("second", note, "second")
-                saga.on_failure("slow", waits)
+                saga.on_failure("slow", do, "slow")
                 await ctx.sleep(3600)
             return "no"
 
-        async def waits() -> None:
-            import anyio
-
-            note("slow")
-            await anyio.sleep(0.5)
-
         async def wins(ctx: WorkflowContext) -> str:
-            await ctx.sleep(0.1)
-            return "won"
+            return await ctx.compute("win", do, "win")
 
         return await ctx.race(books, wins)
 
-    run = cluster.start_workflow(sagas)
-    assert run.wait_for_completion(PATIENCE) == "won"
-    assert notes() == ["slow", "second"]
-    assert results(cluster, run.run_id) == ["won"] * 3
-    assert [one.operation for one in run.steps].count("expiry") in (1, 2)
+    with Watch(cluster) as watch:
+        run = cluster.start_workflow(sagas)
+        gate("slow").await_arrival()
+        watch.until(CheckpointSet, lambda event: event.step.operation == "expiry", times=2)
+        gate("win").open()
+        watch.until(CheckpointSet, lambda event: event.step.operation == "race")
+        gate("slow").open()
+    assert run.wait_for_completion(PATIENCE) == "win"
+    assert sorted(notes()) == ["second", "slow", "win"]
+    assert [one.key for one in run.steps][-2:] == ["slow", "second"]
+    assert results(cluster, run.run_id) == ["win"] * 3
 
 
 def test_misuse_of_a_saga_is_refused(cluster: Cluster) -> None:

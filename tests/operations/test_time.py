@@ -212,7 +212,7 @@ def test_a_deadline_interrupts_the_step_that_runs_and_lets_it_clean_up(cluster: 
 
 @pytest.mark.parametrize("fault", ["kill", "pause", "restart all"])
 def test_a_deadline_passes_under_the_next_leader_too(cluster: Cluster, fault: str) -> None:
-    run = cluster.start_workflow(cleans_up, 0.8)
+    run = cluster.start_workflow(cleans_up, 2.0)
     gate("never").await_arrival()
     if fault == "restart all":
         for number in cluster.nodes:
@@ -245,9 +245,10 @@ def test_a_node_that_lags_is_interrupted_at_the_same_operation(cluster: Cluster)
     lagging = next(number for number in cluster.nodes if number != cluster.wait_for_leader())
     cluster.hold(lagging)
     run = cluster.start_workflow(steps_then_hangs)
-    assert run.wait_for_completion(PATIENCE) == [0, 1, 2, -1]
+    done = run.wait_for_completion(PATIENCE)
+    assert done == [*range(len(done) - 1), -1]  # how far it comes in time is not promised
     cluster.release(lagging)
-    assert results(cluster, run.run_id) == [[0, 1, 2, -1]] * 3
+    assert results(cluster, run.run_id) == [done] * 3
 
 
 def test_a_deadline_interrupts_parallel_branches_and_the_inner_of_two_leaves_the_outer_alone(cluster: Cluster) -> None:
