@@ -68,6 +68,10 @@ def offers(rest: str, known: Known) -> list[str] | None:
     if name == "run":
         # Behind the name, and any flags with their values, stands Python.
         return None if before else list(known.workflows)
+    if name == "move":
+        return list(known.run_ids) if not before else []
+    if name == "check":
+        return None if before else [*dict.fromkeys((*known.functions, *known.workflows))]
     if name == "register" and not before:
         return list(known.functions)
     if name == "log" and not [word for word in before if not word.startswith("-")]:
@@ -90,11 +94,12 @@ def _link_offers(name: str, before: list[str], known: Known) -> list[str]:
 
 
 def workflow_offers(rest: str, known: Known) -> list[str]:
-    """The same for `%%workflow`: a name, and one flag."""
+    """The same for `%%workflow`: a name, and its flags."""
     before = rest.split() if not rest or rest[-1].isspace() else rest.split()[:-1]
-    if "--version" in before:
+    if before and before[-1] == "--version":
         return []
-    return [*known.workflows, "--version"] if not before else ["--version"]
+    flags = [flag for flag in ("--version", "--strict") if flag not in before]
+    return [*known.workflows, *flags] if not before else flags
 
 
 def make_matcher(known: Callable[[], Known]) -> Callable[[CompletionContext], SimpleMatcherResult]:

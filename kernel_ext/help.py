@@ -22,7 +22,7 @@ Cluster
 Workflows and runs
   %%workflow                            a cell magic: runs the cell, registers its last `async def` (see %%workflow?)
   %raftoral register order              register a function or Workflow that the notebook already has
-  %raftoral register order --version 2  ... under that version
+  %raftoral register order --version 2  ... under that version; --strict refuses what is not deterministic
   run = %raftoral run order {"item": "A1"}
                                         start a run; the rest of the line is one Python expression, None if left out
   run = %raftoral run order Order(item="A1") --id order-1
@@ -30,6 +30,9 @@ Workflows and runs
   run = %raftoral run order --version 2 {"item": "A1"}
                                         flags stand directly after the name or last
   run.wait_for_completion(timeout=10)   wait for the result; so does: await run
+  %raftoral check order {"item": "A1"}  is the workflow deterministic? runs it on a virtual clock, with a failover at every step
+                                        (its steps have their effects each time, in this process)
+  %raftoral move order-1 2              have an unfinished run go on with version 2, if that fits its record
   %raftoral runs                        every run with its status and recorded steps
   %raftoral log                         what workflows printed and logged, by run and node
   %raftoral log order-1 --node 2 --last 20
@@ -82,6 +85,7 @@ Run the cell, and register the workflow it defines.
   %%workflow                  the last top-level `async def` of the cell, under its own name
   %%workflow order            the one of that name; if there is none, the last one, under the name `order`
   %%workflow order --version 2
+  %%workflow --strict         refuses code that is not deterministic, where else it is only pointed at
 
 The cell runs as any other. Functions, classes and imports of other cells go along. Without a cluster the workflow is kept, and
 registered at the next %raftoral start. Running an unchanged cell again does nothing; a changed one without --version takes the

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
 from traitlets import Enum, Float, Int
 
+import raftoral_nb
 from raftoral_nb import SCENARIOS
-from raftoral_nb.errors import NoSuchNodeError, WorkflowNotFoundError
-from raftoral_nb.model import MAX_NODES
+from raftoral_nb.errors import NonDeterminismWarning, NoSuchNodeError, WorkflowNotFoundError
+from raftoral_nb.limits import MAX_NODES
 
 from . import display as shows
 from .cells import async_functions, choose, resolve, run_cell
@@ -18,8 +20,10 @@ from .help import RAFTORAL_HELP, WORKFLOW_HELP, short_help
 from .parsing import (
     LOG_LEVELS,
     Break,
+    Check,
     Events,
     Log,
+    Move,
     OnNode,
     Play,
     Register,
@@ -79,12 +83,18 @@ class RaftoralMagics(Magics):
             case Start():
                 result = self._start(parsed)
             case Register():
-                definition = Definition(
-                    parsed.workflow, parsed.version, resolve(parsed.workflow, self._names(local_ns))
-                )
+                target = resolve(parsed.workflow, self._names(local_ns))
+                definition = Definition(parsed.workflow, parsed.version, target, parsed.strict)
                 return shows.emit(self.session.register(definition))
             case Run():
                 return self._run(parsed, self._names(local_ns))
+            case Move(run_id=run_id, version=version):
+                self.session.cluster.run(run_id).move_to_version(version)
+                result = shows.notice(
+                    f"run {run_id} was moved to version {version}: every node executes it anew, with its steps"
+                )
+            case Check():
+                result = self._check(parsed, self._names(local_ns))
             case OnNode():
                 return shows.emit(self._on_node(parsed.name, parsed.node))
             case Break():
@@ -122,7 +132,7 @@ class RaftoralMagics(Magics):
         function = choose(async_functions(source), wanted.name)
         target = resolve(function, self.shell.user_ns)
         name = wanted.name or str(getattr(target, "name", function))
-        shows.emit(self.session.register(Definition(name, wanted.version, target)))
+        shows.emit(self.session.register(Definition(name, wanted.version, target, wanted.strict)))
 
     workflow.__doc__ = WORKFLOW_HELP
 
@@ -145,6 +155,15 @@ class RaftoralMagics(Magics):
         cluster = self.session.cluster
         view = self.session.view(cluster, self.refresh_rate)
         return shows.cluster_picture(cluster.statistics()) if view is None else view.still()
+
+    def _check(self, asked: Check, names: dict[str, Any]) -> Shown:
+        target = resolve(asked.workflow, names)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", NonDeterminismWarning
+            )  # this looks at what it does, not at how it is written
+            checked = raftoral_nb.check_determinism(target, _evaluate(asked.expression, names))
+        return shows.notice(str(checked))
 
     def _run(self, asked: Run, names: dict[str, Any]) -> WorkflowRun[Any]:
         cluster = self.session.cluster

@@ -66,6 +66,8 @@ SUBCOMMANDS: Final = {
     "status": "nodes and runs, as a table",
     "register": "register a workflow of the notebook",
     "run": "start a run",
+    "move": "move a run to another version of its workflow",
+    "check": "run a workflow with a failover at every step",
     "runs": "all runs",
     "log": "what workflows printed and logged",
     "events": "what happened, in order",
@@ -79,8 +81,10 @@ USAGE: Final = {
     "start": "start [--nodes N] [--log-level LEVEL]",
     "stop": "stop",
     "status": "status",
-    "register": "register NAME [--version N]",
+    "register": "register NAME [--version N] [--strict]",
     "run": "run NAME [INPUT-EXPRESSION] [--version N] [--id ID]",
+    "move": "move RUN VERSION",
+    "check": "check NAME [INPUT-EXPRESSION]",
     "runs": "runs",
     "log": "log [RUN] [--node N] [--last N] [--times]",
     "events": "events [--last N] [--times]",
@@ -92,7 +96,7 @@ USAGE: Final = {
 
 FLAGS: Final = {
     "start": ("--nodes", "--log-level"),
-    "register": ("--version",),
+    "register": ("--version", "--strict"),
     "run": ("--version", "--id"),
     "log": ("--node", "--last", "--times"),
     "events": ("--last", "--times"),
@@ -123,10 +127,11 @@ class Start:
 
 @dataclass(frozen=True)
 class Register:
-    """`register NAME`; `version` None means: the workflow's own, or the next one."""
+    """`register NAME`; `version` None means: the workflow's own, or the next one. `strict` refuses what is not deterministic."""
 
     workflow: str
     version: int | None
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,22 @@ class Run:
     expression: str
     version: int | None
     run_id: str | None
+
+
+@dataclass(frozen=True)
+class Move:
+    """`move RUN VERSION`."""
+
+    run_id: str
+    version: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """`check NAME`; `expression` is Python source, "" for no input."""
+
+    workflow: str
+    expression: str
 
 
 @dataclass(frozen=True)
@@ -180,7 +201,7 @@ class Play:
     how: Literal["play", "wait", "show", "stop"]
 
 
-Parsed = Simple | Start | Register | Run | Log | Events | OnNode | Break | Play
+Parsed = Simple | Start | Register | Run | Move | Check | Log | Events | OnNode | Break | Play
 
 
 @dataclass(frozen=True)
@@ -189,6 +210,7 @@ class WorkflowCell:
 
     name: str | None
     version: int | None
+    strict: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -231,6 +253,8 @@ def parse(line: str) -> Parsed | None:
     usage = f"%raftoral {USAGE[name]}"
     if name == "run":
         return _parse_run(rest, usage)
+    if name == "check":
+        return _parse_check(rest, usage)
     if name in LINK_COMMANDS:
         try:
             return Break(parse_fault(f"{name} {rest}", "%raftoral "))
@@ -247,8 +271,14 @@ def parse(line: str) -> Parsed | None:
         case "register":
             parser.add_argument("name", metavar="NAME")
             parser.add_argument("--version", type=_count)
+            parser.add_argument("--strict", action="store_true")
             found = parser.parse_args(words)
-            return Register(found.name, found.version)
+            return Register(found.name, found.version, found.strict)
+        case "move":
+            parser.add_argument("run", metavar="RUN")
+            parser.add_argument("version", metavar="VERSION", type=_count)
+            found = parser.parse_args(words)
+            return Move(found.run, found.version)
         case "log":
             parser.add_argument("run", metavar="RUN", nargs="?")
             parser.add_argument("--node", type=_count)
@@ -323,6 +353,13 @@ def _parse_run(rest: str, usage: str) -> Run:
     return Run(match["name"], expression, None if version is None else _version(version, usage), flags.get("id"))
 
 
+def _parse_check(rest: str, usage: str) -> Check:
+    match = _NAME.match(rest)
+    if not match:
+        raise MagicError(f"check needs the name of a workflow.\nUsage: {usage}")
+    return Check(match["name"], rest[match.end() :].strip())
+
+
 def _version(text: str, usage: str) -> int:
     try:
         return _count(text)
@@ -332,9 +369,10 @@ def _version(text: str, usage: str) -> int:
 
 def parse_workflow_line(line: str) -> WorkflowCell:
     """Takes apart what follows `%%workflow`. Raises `MagicError`."""
-    usage = "%%workflow [NAME] [--version N]"
+    usage = "%%workflow [NAME] [--version N] [--strict]"
     parser = _Parser(usage)
     parser.add_argument("name", metavar="NAME", nargs="?")
     parser.add_argument("--version", type=_count)
+    parser.add_argument("--strict", action="store_true")
     found = parser.parse_args(_words(line, usage))
-    return WorkflowCell(found.name, found.version)
+    return WorkflowCell(found.name, found.version, found.strict)

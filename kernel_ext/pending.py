@@ -18,19 +18,20 @@ class Definition:
     name: str
     version: int | None
     target: Any
+    strict: bool = False
 
     def register(self, cluster: Cluster) -> Registration:
         """Hands it to the cluster; raises what `Cluster.register_workflow` raises."""
         target, version = self.target, self.version
         if isinstance(target, Workflow):
             if target.name == self.name and version is None:
-                return cluster.register_workflow(target)
+                return cluster.register_workflow(target, strict=self.strict)
             # Under another name or version it is only its function that counts, but a version it names is kept.
             version = target.version if version is None else version
             target = target.fn
         if version is None:
-            return cluster.register_workflow(self.name, target)
-        return cluster.register_workflow(self.name, version, target)
+            return cluster.register_workflow(self.name, target, strict=self.strict)
+        return cluster.register_workflow(self.name, version, target, strict=self.strict)
 
 
 @dataclass

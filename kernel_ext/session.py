@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 import raftoral_nb
 from raftoral_nb import Scenario
-from raftoral_nb.errors import RaftoralError, ScenarioError
-from raftoral_nb.model import MAX_NODES
+from raftoral_nb.errors import NonDeterminismWarning, RaftoralError, ScenarioError
+from raftoral_nb.limits import MAX_NODES
 
 from .cells import is_workflow
 from .completion import Known
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from raftoral_nb import Cluster
+    from raftoral_nb import Cluster, Registration
 
     from .view import ClusterView
 
@@ -161,7 +162,7 @@ class Session:
         except MagicError:
             self.pending.keep(definition)
             return notice(f"{definition.name}: kept, and registered at the next %raftoral start")
-        return registered(definition.register(cluster))
+        return registered(_register(definition, cluster))
 
     def register_pending(self) -> list[Shown]:
         """Registers all that was kept. One that fails hinders no other; `MagicError` then names those that failed."""
@@ -169,7 +170,7 @@ class Session:
         failed: list[str] = []
         for definition in self.pending.take():
             try:
-                shown.append(registered(definition.register(self.cluster)))
+                shown.append(registered(_register(definition, self.cluster)))
             except RaftoralError as problem:
                 failed.append(f"{definition.name}: {problem}")
         if failed:
@@ -225,3 +226,10 @@ class Session:
     def _python_names(self, text: str) -> list[str]:
         completer = self._shell.Completer
         return list(completer.attr_matches(text) if "." in text else completer.global_matches(text))
+
+
+def _register(definition: Definition, cluster: Cluster) -> Registration:
+    """Registers it; what was found in its code is shown with the registration, not as a warning beside it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NonDeterminismWarning)
+        return definition.register(cluster)

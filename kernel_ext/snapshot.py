@@ -113,7 +113,7 @@ def _run(run: RunStatistics, statistics: ClusterStatistics) -> dict[str, Any]:
         "run": run.run_id,
         "workflow": run.workflow,
         "version": run.version,
-        "status": run.status,
+        "status": run.status if run.held is None else "held",
         "steps": run.steps,
         "failure": run.failure,
         "lanes": lanes,

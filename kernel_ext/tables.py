@@ -112,7 +112,7 @@ def runs_table(statistics: ClusterStatistics) -> Table:
             run_id,
             run.workflow,
             str(run.version),
-            run.status if run.failure is None else f"{run.status}: {run.failure}",
+            "held" if run.held is not None else run.status if run.failure is None else f"{run.status}: {run.failure}",
             str(run.steps),
             *(
                 lane(statistics.nodes[number].runs.get(run_id), dead=statistics.nodes[number].role == "dead")
@@ -126,7 +126,10 @@ def runs_table(statistics: ClusterStatistics) -> Table:
 
 def run_list(runs: Sequence[WorkflowRun[object]]) -> Table:
     """A row per run, without what differs between nodes."""
-    rows = tuple((run.run_id, run.workflow, str(run.version), run.status, str(len(run.steps))) for run in runs)
+    rows = tuple(
+        (run.run_id, run.workflow, str(run.version), run.status if run.held is None else "held", str(len(run.steps)))
+        for run in runs
+    )
     return Table("runs", ("run", "workflow", "version", "status", "steps"), rows, frozenset({2, 4}))
 
 

@@ -54,6 +54,8 @@ def event_words(event: ClusterEvent) -> str:
             return f"run {run_id} completed"
         case model.WorkflowFailed(run_id=run_id, failure=failure):
             return f"run {run_id} failed with {failure}"
+        case model.RunMoved(run_id=run_id, version=version, steps=steps):
+            return f"run {run_id} was moved to version {version}, with {counted(steps, 'recorded step')}"
         case model.RunEvicted(run_id=run_id):
             return f"run {run_id}: its records were dropped"
         case model.CommandRefused(code=code, reason=reason):
@@ -85,6 +87,8 @@ def event_words(event: ClusterEvent) -> str:
             return f"run {run_id} blocks the thread of node {node} at {where}; ctx.compute would run that beside it"
         case model.ExecutionStopped(node=node, run_id=run_id, status=status, reason=reason):
             return f"run {run_id}: node {node} stopped executing it ({status}): {reason}"
+        case model.RunHeld(run_id=run_id, difference=difference):
+            return f"run {run_id} is held, as its code fits the record on no node: {difference.reason}"
     # An event that was added to the engine and not here is still shown.
     return str(event)  # type: ignore[unreachable]
 
@@ -194,10 +198,18 @@ def size_words(size: int) -> str:
 def registration_words(registration: Registration) -> str:
     """What became of a registration, and what the workflow took along."""
     who = f"{registration.workflow}, version {registration.version}"
+    found = [f"  not deterministic: {finding}" for finding in registration.findings]
     if not registration.changed:
-        return f"{who}: unchanged"
+        return "\n".join([f"{who}: unchanged", *found])
     taken = [f"{one.name} ({one.kind}, {size_words(one.size)})" for one in registration.captured]
-    return f"{who}: registered; {'captured ' + ', '.join(taken) if taken else 'nothing captured'}"
+    lines = [f"{who}: registered; {'captured ' + ', '.join(taken) if taken else 'nothing captured'}"]
+    if registration.unfinished:
+        runs = ", ".join(registration.unfinished[:5]) + (", ..." if len(registration.unfinished) > 5 else "")
+        lines.append(
+            f"  {counted(len(registration.unfinished), 'unfinished run')} of other versions keep{'s' * (len(registration.unfinished) == 1)}"
+            f" the code they started with ({runs}); to move one: %raftoral move RUN {registration.version}"
+        )
+    return "\n".join([*lines, *found])
 
 
 def counted(number: int, one: str) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from .errors import FaultError, NodeStateError, NoSuchNodeError, NotAcknowledgedError
-from .model import MAX_LINK_DELAY, CampaignAsked, LinkDelay, NetworkChanged, NodeId
+from .limits import MAX_LINK_DELAY
+from .model import CampaignAsked, LinkDelay, NetworkChanged, NodeId
 
 if TYPE_CHECKING:
     from .host import Host

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .workflow.handover import HandedOver, RunDropped, RunEnded, RunStarted, StepsRecorded
+from .workflow.handover import HandedOver, RunDropped, RunEnded, RunMoved, RunStarted, StepsRecorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,8 @@ def difference(old: State, new: State) -> Iterator[HandedOver]:
         known = old.runs.get(run_id)
         if known is None:
             yield RunStarted(run_id, run.definition, run.input)
+        elif known.definition.version != run.definition.version:
+            yield RunMoved(run_id, run.definition, run.input, tuple(run.steps[: len(known.steps)]))
         yield from _since(run, known)
 
 

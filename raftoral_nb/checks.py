@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 import msgspec
 
+from . import limits as named
 from . import model
 from .model import (
     ChangeMembers,
     Definition,
     EndRun,
     Failure,
+    MoveRun,
     Proposal,
     ProposalId,
     RegisterWorkflow,
@@ -32,18 +34,18 @@ if TYPE_CHECKING:
 class Limits(msgspec.Struct, frozen=True):
     """The bounds that the state holds. All replicas of a cluster must have the same; tests use tiny ones."""
 
-    value_bytes: int = model.MAX_VALUE_BYTES
-    code_bytes: int = model.MAX_CODE_BYTES
-    session_answers: int = model.MAX_SESSION_ANSWERS
-    sessions: int = model.MAX_SESSIONS
-    runs_kept: int = model.MAX_RUNS_KEPT
-    evicted_run_ids: int = model.MAX_EVICTED_RUN_IDS
+    value_bytes: int = named.MAX_VALUE_BYTES
+    code_bytes: int = named.MAX_CODE_BYTES
+    session_answers: int = named.MAX_SESSION_ANSWERS
+    sessions: int = named.MAX_SESSIONS
+    runs_kept: int = named.MAX_RUNS_KEPT
+    evicted_run_ids: int = named.MAX_EVICTED_RUN_IDS
 
 
 _OPERATIONS: Final = frozenset(get_args(model.Operation))
 _TOO_HIGH: Final = 2**63
 """Numbers from here on do not fit the frames that commands travel in."""
-_NAME: Final = f"must be text of 1 to {model.MAX_NAME_CHARS} characters"
+_NAME: Final = f"must be text of 1 to {named.MAX_NAME_CHARS} characters"
 
 # Everything below takes `Any`: that a field holds what its annotation says is the question, not the premise.
 
@@ -121,16 +123,27 @@ def _checkpoint(command: Any, limits: Limits) -> str | None:
     if not (_is_name(command.run_id) and isinstance(step, Step)):
         return f"a checkpoint carries a step, and its run_id {_NAME}"
     step_id: Any = step.step_id
-    if not (isinstance(step_id, str) and 0 < len(step_id) <= model.MAX_STEP_ID_CHARS):
-        return f"a step_id must be text of 1 to {model.MAX_STEP_ID_CHARS} characters"
+    if not (isinstance(step_id, str) and 0 < len(step_id) <= named.MAX_STEP_ID_CHARS):
+        return f"a step_id must be text of 1 to {named.MAX_STEP_ID_CHARS} characters"
     if step.operation not in _OPERATIONS:
         return f"step {step_id!r} has no operation that is known"
+    if not _is_number(command.version, 0):
+        return "the version must be a number from 0"
     return _author(step.node, step.epoch) or _one_of(step.value, step.failure, limits)
+
+
+def _move(command: Any, _limits: Limits) -> str | None:
+    if not _is_name(command.run_id):
+        return f"the run_id {_NAME}"
+    good = _is_number(command.version, 1) and _is_number(command.steps, 0)
+    return None if good else "the version must be a number from 1, and the steps one from 0"
 
 
 def _end(command: Any, limits: Limits) -> str | None:
     if not _is_name(command.run_id):
         return f"the run_id {_NAME}"
+    if not _is_number(command.version, 0):
+        return "the version must be a number from 0"
     return _author(command.node, command.epoch) or _one_of(command.result, command.failure, limits)
 
 
@@ -158,7 +171,7 @@ def _is_number(value: Any, least: int) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= model.MAX_NAME_CHARS
+    return isinstance(value, str) and 0 < len(value) <= named.MAX_NAME_CHARS
 
 
 def _is_bytes(value: Any, most: int) -> bool:
@@ -172,4 +185,5 @@ _CHECKS: Final[dict[type[Any], Callable[[Any, Limits], str | None]]] = {
     StartRun: _start,
     SetCheckpoint: _checkpoint,
     EndRun: _end,
+    MoveRun: _move,
 }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from . import __version__
-from .model import MAX_NODES
+from .limits import MAX_NODES
 from .simulation import command as simulation
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")

@@ -23,14 +23,8 @@ from .event_stream import EventStream
 from .fault_lines import Fault, parse_fault
 from .host import Host
 from .joining import Joining
-from .model import (
-    MAX_NODES,
-    ClusterEvent,
-    NodeChanged,
-    NodeId,
-    OutputLine,
-    RunId,
-)
+from .limits import MAX_NODES
+from .model import ClusterEvent, NodeChanged, NodeId, OutputLine, RunId
 from .node import Node
 from .play import ScenarioPlay
 from .raft.compaction import DEFAULT_COMPACTION, Compaction
@@ -96,7 +90,7 @@ class Cluster(Joining):
             logs.set_level(log_level)
         self.name = name or f"cluster-{next(_names)}"
         numbers = tuple(range(1, nodes + 1))
-        self._host = Host(
+        self._host = self._make_host(
             self.name,
             numbers,
             network=network,
@@ -112,6 +106,9 @@ class Cluster(Joining):
         self._joining = threading.Lock()
         self._nodes = _Nodes({number: Node(self, self._host, number) for number in numbers})
         self.nodes: Mapping[NodeId, Node] = MappingProxyType(self._nodes)
+
+    _make_host: Callable[..., Host] = Host
+    """What makes the engine room; on a virtual clock in `raftoral_nb.testing`."""
 
     # --- life
 
@@ -319,22 +316,36 @@ class Cluster(Joining):
     # --- workflows and runs
 
     @overload
-    def register_workflow(self, name: Workflow[Any, Any] | Callable[..., Awaitable[Any]], /) -> Registration: ...
-    @overload
-    def register_workflow(self, name: str, fn: Callable[..., Awaitable[Any]], /) -> Registration: ...
+    def register_workflow(
+        self, name: Workflow[Any, Any] | Callable[..., Awaitable[Any]], /, *, strict: bool = False
+    ) -> Registration: ...
     @overload
     def register_workflow(
-        self, name: str, version: int | None, fn: Callable[..., Awaitable[Any]] | Workflow[Any, Any]
+        self, name: str, fn: Callable[..., Awaitable[Any]], /, *, strict: bool = False
     ) -> Registration: ...
-    def register_workflow(self, name: Any, version: Any = None, fn: Any = None) -> Registration:
+    @overload
+    def register_workflow(
+        self,
+        name: str,
+        version: int | None,
+        fn: Callable[..., Awaitable[Any]] | Workflow[Any, Any],
+        *,
+        strict: bool = False,
+    ) -> Registration: ...
+    def register_workflow(
+        self, name: Any, version: Any = None, fn: Any = None, *, strict: bool = False
+    ) -> Registration:
         """Ship a workflow to every node: `("order", 1, fn)`, `("order", fn)`, or a `Workflow`.
 
         Without a version a changed workflow takes the next one, and an unchanged one changes nothing. Waits for a majority.
+        What the workflow does outside its steps is looked at: a clock, chance, a file and the like is a `NonDeterminismWarning`
+        that points at the line; with `strict` it is a `NonDeterministicCodeError`, and nothing is registered. The other versions
+        stay, and so do the runs that use them.
         Raises `WorkflowDefinitionError`, `CodeNotShippableError`, `WorkflowConflictError` if another code was registered under
         this version and unfinished runs use it, and `NotAcknowledgedError`.
         """
         self._check_running()
-        return self._registry.register(name, version, fn)
+        return self._registry.register(name, version, fn, strict=strict)
 
     register_workflow_closure = register_workflow
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .model import NodeId
+from .model import Difference, NodeId, RunId
 from .state import Run, State
 from .statistics import ClusterStatistics, ExecutionStatistics, LinkStatistics, NodeStatistics, RunStatistics
 
@@ -54,7 +54,7 @@ def statistics(host: Host, *, running: bool) -> ClusterStatistics:
         term=max(node.term for node in nodes.values()),
         epoch=head.epoch.term,
         nodes=MappingProxyType(nodes),
-        runs=MappingProxyType({run_id: _run(run) for run_id, run in tuple(head.runs.items())}),
+        runs=MappingProxyType({run_id: _run(host, run) for run_id, run in tuple(head.runs.items())}),
         workflows=workflows(head),
         commands=head.commands,
         entries=head.entries,
@@ -66,7 +66,21 @@ def statistics(host: Host, *, running: bool) -> ClusterStatistics:
     )
 
 
-def _run(run: Run) -> RunStatistics:
+def held(host: Host, run_id: RunId) -> Difference | None:
+    """Where the code differs from the record of an unfinished run, if it does so on every living node; else None.
+
+    Such a run stands still. From any thread.
+    """
+    record = host.head().runs.get(run_id)
+    alive = [one for number in host.numbers if (one := host.incarnation(number)) is not None]
+    found = [one.executor.execution(run_id) for one in alive]
+    if record is None or record.status != "running" or not found:
+        return None
+    differences = [one.difference for one in found if one is not None and one.status == "diverged"]
+    return differences[0] if len(differences) == len(found) else None
+
+
+def _run(host: Host, run: Run) -> RunStatistics:
     return RunStatistics(
         run_id=run.run_id,
         workflow=run.definition.workflow,
@@ -74,6 +88,7 @@ def _run(run: Run) -> RunStatistics:
         status=run.status,
         steps=len(run.steps),
         failure=None if run.failure is None else str(run.failure),
+        held=held(host, run.run_id) if run.status == "running" else None,
     )
 
 

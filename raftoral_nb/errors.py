@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .model import Failure
+    from .model import Difference, Failure
 
 
 def _asking_line(traceback: TracebackType | None) -> str:
@@ -103,6 +103,21 @@ class WorkflowDefinitionError(RaftoralError):
     """What was given is not a workflow: `async def name(ctx, input)`."""
 
 
+class NonDeterministicCodeError(WorkflowDefinitionError):
+    """A workflow was to be registered strictly, and does outside its steps what is not deterministic.
+
+    `findings` says where, why and what to do instead.
+    """
+
+    def __init__(self, message: str, findings: tuple[object, ...] = ()) -> None:
+        super().__init__(message)
+        self.findings = findings
+
+
+class NonDeterminismWarning(UserWarning):
+    """A workflow that was registered does, outside its steps, what may differ from node to node or in a replay."""
+
+
 class CodeNotShippableError(RaftoralError):
     """A workflow's code, or something that it captured, cannot be pickled or is too large."""
 
@@ -113,6 +128,10 @@ class RunConflictError(RaftoralError):
 
 class RunNotFoundError(RaftoralError):
     """No run of that id is known (never started, or evicted)."""
+
+
+class RunEndedError(RaftoralError):
+    """The run has ended, and nothing can be changed about it any more."""
 
 
 class InputTypeError(RaftoralError, TypeError):
@@ -168,7 +187,29 @@ class WrongTaskError(RaftoralError):
 
 
 class NonDeterminismError(RaftoralError):
-    """This node's execution asked for another step than the one recorded."""
+    """An execution asked for another step than the one recorded, or computed another value.
+
+    `difference` (a `model.Difference`, or None) has both side by side, the line that asked, and the likely cause.
+    """
+
+    def __init__(self, message: str, difference: Difference | None = None) -> None:
+        super().__init__(message if difference is None else f"{message}: {difference}")
+        self.difference = difference
+
+
+# --- testing
+
+
+class StalledError(RaftoralError):
+    """In a test on the virtual clock: what is waited for will never happen, however much time passes."""
+
+
+class HistoryFileError(RaftoralError, ValueError):
+    """A file holds no recorded history, is damaged, or was written in another format."""
+
+
+class FaultPlanError(RaftoralError, ValueError):
+    """A test asked for a fault that cannot come, or that did not come before the run ended."""
 
 
 class Interrupted(BaseException):

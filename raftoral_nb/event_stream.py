@@ -13,7 +13,8 @@ import anyio
 
 from .bridge import current_poster
 from .errors import ClusterError
-from .model import MAX_EVENTS_KEPT, ClusterEvent
+from .limits import MAX_EVENTS_KEPT
+from .model import ClusterEvent
 
 
 class EventSource(Protocol):

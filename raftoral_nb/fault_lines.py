@@ -13,7 +13,7 @@ import msgspec
 
 from .breaking import NODE_NAMES, NodeName
 from .errors import FaultError
-from .model import MAX_LINK_DELAY
+from .limits import MAX_LINK_DELAY
 
 if TYPE_CHECKING:
     from .cluster import Cluster

@@ -31,6 +31,11 @@ def _rank(filename: str) -> int:
     return 2 if filename.startswith(_STDLIB) else 0
 
 
+def is_users(filename: str) -> bool:
+    """Whether a code object's file is the user's own: not of a library, the standard library, an event loop or the engine."""
+    return _rank(filename) == 0
+
+
 def cell_name(filename: str) -> str | None:
     """`cell` or `cell [3]` for the file name of a notebook cell, None for any other."""
     if _KERNEL_CELL.search(filename):

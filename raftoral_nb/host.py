@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from . import collect
 from .collect import Counters
 from .errors import (
     ClusterError,
@@ -25,11 +26,13 @@ from .model import (
     Committed,
     EffectStarted,
     EpochChanged,
+    ExecutionStopped,
     NodeChanged,
     NodeId,
     Outcome,
     OutputLine,
     Rejected,
+    RunHeld,
     RunId,
     TransferAsked,
     Unknown,
@@ -39,6 +42,7 @@ from .model import (
 from .observers import Observers
 from .raft.compaction import Compaction
 from .raft.journal import Journals
+from .raft.library import Dice
 from .raft.memory import MemoryNetwork
 from .raft.network import Network
 from .raft.replica import Timing
@@ -76,7 +80,7 @@ class Host:
     ) -> None:
         self.name = name
         self.numbers = self._founders = tuple(numbers)
-        self.thread = LoopThread(f"{name}-consensus")
+        self.thread = self._make_thread()
         self.observers = Observers(name)
         self.counters = Counters()
         self.journals = Journals()
@@ -90,7 +94,7 @@ class Host:
         self._ports = ports
         self._timing = timing
         self._compaction = compaction
-        self._dice = random.Random()
+        self._dice: Dice = random.Random()
         self._incarnations: dict[NodeId, Incarnation] = {}
         # The rest belongs to the consensus loop.
         self._acting: dict[NodeId, int] = {}
@@ -101,6 +105,10 @@ class Host:
         self._told_index = 0
         self._shut = False
         self._last_actor: NodeId | None = None
+
+    def _make_thread(self) -> LoopThread:
+        """Where consensus runs."""
+        return LoopThread(f"{self.name}-consensus")
 
     # --- nodes, on the consensus loop
 
@@ -121,27 +129,37 @@ class Host:
             raise NodeStateError(f"node {number} is alive; kill it first, then restart it")
         self.starts[number] += 1
         count = self.starts[number]
-        incarnation = Incarnation(
-            number,
-            self._founders,
-            count,
-            joins=number not in self._founders,
-            host=self,
-            consensus=self.thread,
-            loop=asyncio.get_running_loop(),
-            journal=self.journals.of(number),
-            dice=self._dice,
-            timing=self._timing,
-            compaction=self._compaction,
-            name=self.name,
-        )
-        self._incarnations[number] = incarnation
+        incarnation = self._incarnations[number] = self._incarnate(number, count)
         try:
             await incarnation.start(self.network)
         except BaseException:
             self.on_retire(number)
             raise
         self.tell(NodeChanged(number, "started" if count == 1 else "restarted"))
+
+    def _incarnate(self, number: NodeId, count: int) -> Incarnation:
+        """The incarnation of a node that starts for the `count`-th time."""
+        surroundings: dict[str, Any] = {"loop": asyncio.get_running_loop(), **self._surroundings(number)}
+        return self._make_incarnation(
+            number,
+            self._founders,
+            count,
+            joins=number not in self._founders,
+            host=self,
+            consensus=self.thread,
+            journal=self.journals.of(number),
+            dice=self._dice,
+            timing=self._timing,
+            compaction=self._compaction,
+            name=self.name,
+            **surroundings,
+        )
+
+    _make_incarnation: Callable[..., Incarnation] = Incarnation
+
+    def _surroundings(self, number: NodeId) -> dict[str, Any]:  # noqa: ARG002 - other hosts give each node its own
+        """What a node's incarnation gets in place of a thread, a clock and so on of its own."""
+        return {}
 
     async def on_join(self) -> NodeId:
         """Start a node that is no member yet, under a number that none had before; returns it."""
@@ -279,6 +297,8 @@ class Host:
         if isinstance(event, EffectStarted):
             self.counters.effects_run += 1
         self.observers.publish(event)
+        if isinstance(event, ExecutionStopped) and event.difference is not None and collect.held(self, event.run_id):
+            self.observers.publish(RunHeld(event.run_id, event.difference))
 
     def write(self, line: OutputLine) -> None:
         """Keep a line of output."""
@@ -409,9 +429,11 @@ class Host:
         self.run_record(run_id)
 
         async def wait() -> Execution:
-            execution = await incarnation.executor.await_execution(run_id)
-            await execution.done.wait()
-            return execution
+            while True:
+                execution = await incarnation.executor.await_execution(run_id)
+                await execution.done.wait()
+                if incarnation.executor.execution(run_id) in (execution, None):  # else the run was moved meanwhile
+                    return execution
 
         try:
             execution = incarnation.thread.run(wait, timeout=timeout)
@@ -420,7 +442,10 @@ class Host:
                 f"node {number} has not finished its execution of run {run_id!r} within {timeout} s"
             ) from None
         if execution.status in ("diverged", "superseded"):
-            raise NonDeterminismError(f"node {number} stopped executing run {run_id!r}: {execution.reason}")
+            what = f"node {number} stopped executing run {run_id!r}"
+            if execution.difference is not None:
+                raise NonDeterminismError(what, execution.difference)
+            raise NonDeterminismError(f"{what}: {execution.reason}")
         if execution.status == "failed" and execution.failure is not None:
             raise WorkflowFailedError(run_id, execution.failure)
         if execution.status == "running" or execution.result is None:

@@ -17,6 +17,7 @@ from .model import (
     OutputLine,
     RoleChanged,
     RunEvicted,
+    RunMoved,
     SnapshotInstalled,
     Unknown,
     WorkflowCompleted,
@@ -32,6 +33,7 @@ from .raft.replica import RoleName, Timing
 from .state import Applied, State
 from .step_threads import Steps, StepThreads
 from .threads import LoopThread
+from .workflow import handover
 from .workflow.executor import PROPOSAL_SECONDS, Executor
 from .workflow.handover import ActingChanged, HandedOver, RunDropped, RunEnded, RunStarted, StepRecorded
 
@@ -208,6 +210,10 @@ class Incarnation:
                         items.append(RunEnded(run_id, result, None))
                     case WorkflowFailed(run_id=run_id, failure=failure):
                         items.append(RunEnded(run_id, None, failure))
+                    case RunMoved(run_id=run_id, steps=count):
+                        run = self.member.state.runs[run_id]
+                        moved = handover.RunMoved(run_id, run.definition, run.input, tuple(run.steps[:count]))
+                        items.append(moved)
                     case RunEvicted(run_id=run_id):
                         items.append(RunDropped(run_id))
                     case _:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from .breaking import Breaking, NodeName
 from .errors import ClusterError, NotAcknowledgedError
-from .model import MAX_NODES, ChangeMembers, Committed, NodeChanged, NodeId
+from .limits import MAX_NODES
+from .model import ChangeMembers, Committed, NodeChanged, NodeId
 from .node import Node
 
 if TYPE_CHECKING:

@@ -6,86 +6,11 @@ proposes; records are what the replicated state keeps; events are what applying 
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
-# --- Limits. Each is named here and nowhere else; passing one is a clear error. -------------------------------------
-
-MAX_NODES: Final = 9
-"""Nodes of one cluster. Raft clusters are small: every node acknowledges every entry."""
-
-MAX_VALUE_BYTES: Final = 4 * 1024 * 1024
-"""Encoded size of one input, step value or result, in bytes."""
-
-MAX_CODE_BYTES: Final = 4 * 1024 * 1024
-"""Encoded size of one workflow definition (code with all that it captured), in bytes."""
-
-MAX_NAME_CHARS: Final = 256
-"""Length of one workflow name, `run_id` or step key, in characters."""
-
-MAX_STEP_ID_CHARS: Final = 1024
-"""Length of one step_id (branch path, ordinal and key), in characters."""
-
-MAX_FAILURE_TEXT: Final = 32 * 1024
-"""Length of a recorded failure's message, and of its traceback, in characters; the middle of longer ones is left out."""
-
-MAX_FAILURE_EXCEPTION_BYTES: Final = 256 * 1024
-"""Encoded size of an exception kept in a failure, in bytes; a larger one is recorded as text only."""
-
-MAX_ENTRY_BYTES: Final = 8 * 1024 * 1024
-"""Encoded size of one Raft entry (a batch of proposals), in bytes. Larger than any single command."""
-
-MAX_FRAME_BYTES: Final = 2 * MAX_ENTRY_BYTES + 64 * 1024
-"""Size of one authenticated network frame, in bytes."""
-
-SNAPSHOT_LOG_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of log that are applied before a node makes a snapshot of its state and drops what that stands for."""
-
-LOG_KEPT_BYTES: Final = 1024 * 1024
-"""Bytes of log that are kept behind a snapshot, for followers that are a little late."""
-
-MAX_MESSAGE_ENTRIES: Final = 1024
-"""Raft entries in one AppendEntries message."""
-
-MAX_ENTRIES_IN_FLIGHT: Final = 8
-"""Entries a leader appends before the first of them is committed; proposals beyond wait and share the next entry."""
-
-MAX_OUTSTANDING_PROPOSALS: Final = 512
-"""Proposals of one client (a node's incarnation) that are not yet answered; more wait their turn."""
-
-MAX_SESSION_ANSWERS: Final = 4 * MAX_OUTSTANDING_PROPOSALS
-"""Answers the state machine keeps per client, to answer repeated proposals. Invariant: > MAX_OUTSTANDING_PROPOSALS."""
-
-MAX_SESSIONS: Final = 256
-"""Clients whose answers are kept; the least recently used is forgotten first."""
-
-MAX_RUNS_KEPT: Final = 1000
-"""Finished runs whose records are kept; the oldest are evicted first."""
-
-MAX_EVICTED_RUN_IDS: Final = 100_000
-"""Evicted runs whose `run_id` stays refused."""
-
-MAX_EVENTS_KEPT: Final = 10_000
-"""Cluster events kept for `%raftoral events`."""
-
-MAX_EVENT_VALUE_BYTES_KEPT: Final = 4 * 1024
-"""Encoded size of a step value or result that is kept with an event; larger ones are left out of the kept event."""
-
-MAX_OUTPUT_LINES_KEPT: Final = 10_000
-"""Captured output lines kept per cluster for `%raftoral log`."""
-
-MAX_OUTPUT_LINE_CHARS: Final = 10_000
-"""Characters of a printed or logged line that are kept."""
-
-MAX_PROGRESS_CHARS: Final = 200
-"""Characters of what a step says about its progress that are kept."""
-
-MAX_PAUSED_MESSAGES: Final = 10_000
-"""Messages buffered for a paused node; past it the sender's link is reset, as a hung process' full socket would be."""
-
-MAX_LINK_DELAY: Final = 60.0
-"""Seconds by which the way over a link can be made longer, jitter included."""
+from .differences import Difference as Difference  # noqa: PLC0414 - it is part of the model
 
 # --- Identifiers ---------------------------------------------------------------------------------------------------
 
@@ -116,7 +41,19 @@ class ProposalId(msgspec.Struct, frozen=True, array_like=True):
 # --- Records -------------------------------------------------------------------------------------------------------
 
 Operation = Literal[
-    "compute", "intent", "var", "set", "update", "now", "sleep", "wake", "deadline", "expiry", "race", "group"
+    "compute",
+    "intent",
+    "var",
+    "set",
+    "update",
+    "now",
+    "sleep",
+    "wake",
+    "deadline",
+    "expiry",
+    "race",
+    "group",
+    "patched",
 ]
 """What kind of step was recorded. A replay that asks for another kind than the recorded one has diverged."""
 
@@ -205,6 +142,8 @@ class SetCheckpoint(msgspec.Struct, frozen=True, tag="checkpoint", array_like=Tr
 
     run_id: RunId
     step: Step
+    version: int = 0
+    """The version of the workflow that asked for it; 0 if any may."""
 
 
 class EndRun(msgspec.Struct, frozen=True, tag="end", array_like=True):
@@ -215,9 +154,19 @@ class EndRun(msgspec.Struct, frozen=True, tag="end", array_like=True):
     node: NodeId
     result: bytes | None
     failure: Failure | None
+    version: int = 0
+    """As of a checkpoint."""
 
 
-Command = Takeover | ChangeMembers | RegisterWorkflow | StartRun | SetCheckpoint | EndRun
+class MoveRun(msgspec.Struct, frozen=True, tag="move", array_like=True):
+    """Has an unfinished run go on with another version; only if it has still `steps` steps, those that were replayed."""
+
+    run_id: RunId
+    version: int
+    steps: int
+
+
+Command = Takeover | ChangeMembers | RegisterWorkflow | StartRun | SetCheckpoint | EndRun | MoveRun
 
 
 class Proposal(msgspec.Struct, frozen=True, array_like=True):
@@ -315,6 +264,14 @@ class WorkflowFailed(msgspec.Struct, frozen=True):
     failure: Failure
 
 
+class RunMoved(msgspec.Struct, frozen=True):
+    """A run goes on with another version of its workflow: every node executes it from the top, with the steps it had."""
+
+    run_id: RunId
+    version: int
+    steps: int
+
+
 class RunEvicted(msgspec.Struct, frozen=True):
     """A finished run's records were dropped, to keep memory bounded."""
 
@@ -336,6 +293,7 @@ StateEvent = (
     | CheckpointSet
     | WorkflowCompleted
     | WorkflowFailed
+    | RunMoved
     | RunEvicted
     | CommandRefused
 )
@@ -451,6 +409,15 @@ class ExecutionStopped(msgspec.Struct, frozen=True):
     run_id: RunId
     status: Literal["diverged", "superseded"]
     reason: str
+    difference: Difference | None = None
+    """Of one that diverged."""
+
+
+class RunHeld(msgspec.Struct, frozen=True):
+    """Every living node has diverged from a run: it stands still until it is moved to a version that fits its record."""
+
+    run_id: RunId
+    difference: Difference
 
 
 ClusterEvent = (
@@ -467,6 +434,7 @@ ClusterEvent = (
     | StepProgress
     | NodeBlocked
     | ExecutionStopped
+    | RunHeld
 )
 
 

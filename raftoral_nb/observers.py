@@ -15,17 +15,8 @@ import msgspec
 
 from .errors import ClusterError
 from .event_stream import EventStream
-from .model import (
-    MAX_EVENT_VALUE_BYTES_KEPT,
-    MAX_EVENTS_KEPT,
-    MAX_OUTPUT_LINES_KEPT,
-    CheckpointSet,
-    ClusterEvent,
-    NodeId,
-    OutputLine,
-    RunId,
-    WorkflowCompleted,
-)
+from .limits import MAX_EVENT_VALUE_BYTES_KEPT, MAX_EVENTS_KEPT, MAX_OUTPUT_LINES_KEPT
+from .model import CheckpointSet, ClusterEvent, NodeId, OutputLine, RunId, WorkflowCompleted
 
 logger = logging.getLogger(__name__)
 

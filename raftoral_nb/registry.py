@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import msgspec
 
 from .errors import (
     InternalError,
+    NonDeterminismWarning,
+    NonDeterministicCodeError,
     NotAcknowledgedError,
     RaftoralError,
     RunConflictError,
@@ -21,9 +24,10 @@ from .errors import (
 from .model import Definition, RegisterWorkflow, Rejected, StartRun
 from .run import WorkflowRun
 from .state import State
-from .workflow import definitions, inputs, values
+from .workflow import definitions, inputs, lint, values
 from .workflow.definitions import Captured, Workflow
 from .workflow.fingerprints import fingerprint
+from .workflow.lint import Finding
 
 if TYPE_CHECKING:
     from .host import Host
@@ -40,6 +44,10 @@ class Registration(msgspec.Struct, frozen=True):
     version: int
     changed: bool
     captured: tuple[Captured, ...]
+    findings: tuple[Finding, ...] = ()
+    """What the workflow does outside its steps that may differ from node to node or in a replay."""
+    unfinished: tuple[str, ...] = ()
+    """Unfinished runs of other versions of this workflow when it was registered: they keep the code they started with."""
 
 
 class Registry:
@@ -54,10 +62,12 @@ class Registry:
 
     # --- registering
 
-    def register(self, name: Any, version: Any, fn: Any) -> Registration:
+    def register(self, name: Any, version: Any, fn: Any, *, strict: bool = False) -> Registration:
         """See `Cluster.register_workflow`."""
         name, version, fn = _arguments(name, version, fn)
         definitions.validate(fn)
+        if strict:
+            _refuse_findings(name, lint.findings(fn))
         # One at a time: two threads that register different code under one name must not both take the same next version.
         if not self._registering.acquire(timeout=self._host.proposal_timeout):
             raise NotAcknowledgedError(
@@ -79,8 +89,13 @@ class Registry:
         answer = self._host.propose(RegisterWorkflow(definition), f"registering {name!r} version {version}")
         if isinstance(answer, Rejected):
             raise _conflict(head, name, version) if answer.code == "version_in_use" else RaftoralError(answer.reason)
-        registration = Registration(name, version, True, captured)
+        registration = Registration(
+            name, version, True, captured, lint.findings(fn), _unfinished(self._host.head(), name, version)
+        )
         self._local[name, version] = (fn, registration)
+        for finding in registration.findings:
+            # At the line itself, not at the call that registers: that is where something has to change.
+            warnings.warn_explicit(str(finding), NonDeterminismWarning, finding.file, finding.line)
         return registration
 
     def _unchanged(self, name: str, version: int | None, fn: Callable[..., Any]) -> Registration | None:
@@ -91,9 +106,10 @@ class Registry:
             return None
         _, registered = self._local.get((name, known.version), (None, None))
         captured = registered.captured if registered is not None else ()
+        found = lint.findings(fn)
         # The cell may have run again: checks of inputs compare with the classes of the code that is registered.
-        self._local.setdefault((name, known.version), (fn, Registration(name, known.version, True, captured)))
-        return Registration(name, known.version, False, captured)
+        self._local.setdefault((name, known.version), (fn, Registration(name, known.version, True, captured, found)))
+        return Registration(name, known.version, False, captured, found)
 
     # --- starting
 
@@ -178,6 +194,24 @@ def _arguments(name: Any, version: Any, fn: Any) -> tuple[str, int | None, Calla
     ):
         raise WorkflowDefinitionError(f"a workflow's version is a number from 1 to {MAX_VERSION:,}, got {version!r}")
     return name, version, fn
+
+
+def _refuse_findings(name: str, found: tuple[Finding, ...]) -> None:
+    if found:
+        listed = "".join(f"\n  {finding}" for finding in found)
+        raise NonDeterministicCodeError(
+            f"workflow {name!r} is not registered, as it was to be strictly: outside its steps it does what may differ from "
+            f"node to node or in a replay.{listed}",
+            found,
+        )
+
+
+def _unfinished(head: State, name: str, version: int) -> tuple[str, ...]:
+    return tuple(
+        run.run_id
+        for run in tuple(head.runs.values())
+        if run.status == "running" and run.definition.workflow == name and run.definition.version != version
+    )
 
 
 def _is_name(given: object) -> bool:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from .errors import InternalError, StepKeyError
-from .model import MAX_NAME_CHARS, MAX_STEP_ID_CHARS, Operation, Step, StepId
+from .limits import MAX_NAME_CHARS, MAX_STEP_ID_CHARS
+from .model import Operation, Step, StepId
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
+from . import collect
 from .bridge import current_poster, wait_for
 from .errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, WorkflowFailedError
-from .model import Failure, RunId, Step
+from .model import Difference, Failure, RunId, Step
 from .statistics import RunStatus
 from .threads import on_own_thread, refuse_on_own_thread
 from .workflow import failures, values
@@ -67,8 +69,9 @@ class WorkflowRun(Generic[O]):
 
     @property
     def version(self) -> int:
-        """The version of the workflow that this run started with."""
-        return self._version
+        """The version of the workflow that this run executes: the one it started with, unless it was moved since."""
+        record = self._host.head().runs.get(self._run_id)
+        return self._version if record is None else record.definition.version
 
     @property
     def status(self) -> RunStatus:
@@ -76,9 +79,53 @@ class WorkflowRun(Generic[O]):
         return self._host.run_record(self._run_id).status
 
     @property
+    def held(self) -> Difference | None:
+        """Why the run stands still: on every living node the code differs from the record. None if it does not.
+
+        It goes on as soon as it is moved to a version that fits (`move_to_version`), or a node is restarted that fits.
+        """
+        return collect.held(self._host, self._run_id)
+
+    @property
     def steps(self) -> tuple[Step, ...]:
         """The recorded steps so far, in the order they were recorded."""
         return tuple(self._host.run_record(self._run_id).steps)
+
+    def move_to_version(self, version: int) -> None:
+        """Have the run go on with another registered version of its workflow, if that fits all that is recorded of it.
+
+        First the record is replayed against the new code, here and without effects; then every node executes the run from the
+        top with the new code, taking the recorded steps. A step that was being done meanwhile is done again. Raises
+        `NonDeterminismError` with the first difference if the code does not fit (`ctx.patched` makes it), `RunEndedError` if the
+        run has ended, `WorkflowNotFoundError` if there is no such version, `RunConflictError` if the run goes on too fast to be
+        checked, `NotAcknowledgedError`, and `BlockingCallError` on one of the cluster's own threads.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     await ctx.compute("packed", lambda: "packed")
+        ...     await ctx.compute("sent", anyio.sleep, 3600)
+        >>> async def better(ctx, item):
+        ...     await order(ctx, item)
+        ...     return f"{item} sent"
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "A1")
+        ...     test.settle()
+        ...     run.move_to_version(test.cluster.register_workflow("order", better).version)
+        ...     test.finish(run)
+        'A1 sent'
+        """
+        from . import moving
+
+        moving.move(self._host, self._run_id, version)
+
+    def save_history(self, path: str | Path) -> Path:
+        """Write what is recorded of the run so far to a JSON file, for `raftoral_nb.testing.replay_history`; returns its path.
+
+        The format is described in `raftoral_nb.history_files`. Raises `OSError` if the file cannot be written.
+        """
+        from . import history_files
+
+        return history_files.save(self._host.run_record(self._run_id), path)
 
     def value(self, step: Step | str) -> Any:
         """The decoded value of a recorded step, given as such, by its step_id, or by its key if that is unique.

@@ -23,7 +23,8 @@ import msgspec
 
 from .errors import FaultError, ScenarioError
 from .fault_lines import Fault, numbers_in, parse_fault
-from .model import MAX_NAME_CHARS, NodeId
+from .limits import MAX_NAME_CHARS
+from .model import NodeId
 
 CONDITIONS: Final = {
     "leader": "a node acts as leader",

@@ -40,6 +40,7 @@ from .model import (
     EpochChanged,
     Failure,
     MembersChanged,
+    MoveRun,
     NodeId,
     Proposal,
     ProposalId,
@@ -47,6 +48,7 @@ from .model import (
     Rejected,
     RunEvicted,
     RunId,
+    RunMoved,
     SetCheckpoint,
     StartRun,
     StateEvent,
@@ -95,7 +97,7 @@ class Run(msgspec.Struct):
     """One execution of a workflow, and all that was recorded of it."""
 
     run_id: RunId
-    # Invariant: set when the run starts and never replaced, also when its version is registered anew.
+    # Invariant: set when the run starts and replaced by `MoveRun` alone, not when its version is registered anew.
     definition: Definition
     input: bytes
     started_at: int
@@ -231,7 +233,7 @@ def _start(state: State, command: StartRun, index: int) -> Events:
 
 def _set_checkpoint(state: State, command: SetCheckpoint, _index: int) -> Events:
     step = command.step
-    run = _find_running(state, command.run_id, step.node, step.epoch)
+    run = _find_running(state, command.run_id, step.node, step.epoch, command.version)
     if isinstance(run, CommandRefused):
         return (run,)
     if step.step_id in run.by_id:
@@ -243,7 +245,7 @@ def _set_checkpoint(state: State, command: SetCheckpoint, _index: int) -> Events
 
 
 def _end(state: State, command: EndRun, _index: int) -> Events:
-    run = _find_running(state, command.run_id, command.node, command.epoch)
+    run = _find_running(state, command.run_id, command.node, command.epoch, command.version)
     if isinstance(run, CommandRefused):
         return (run,)
     ended: StateEvent
@@ -258,8 +260,25 @@ def _end(state: State, command: EndRun, _index: int) -> Events:
     return (ended, *_evict_runs(state))
 
 
-def _find_running(state: State, run_id: RunId, node: NodeId, term: int) -> Run | CommandRefused:
-    """The run, if it is unfinished and `node` may record for it in `term`."""
+def _move(state: State, command: MoveRun, _index: int) -> Events:
+    run = state.runs.get(command.run_id)
+    if run is None:
+        return _refused("unknown_run", f"no run {command.run_id!r} is known")
+    if run.status != "running":
+        return _refused("run_ended", f"run {run.run_id!r} has {run.status}")
+    definition = state.definitions.get((run.definition.workflow, command.version))
+    if definition is None:
+        return _refused("unknown_workflow", f"{run.definition.workflow!r} has no version {command.version}")
+    if definition is run.definition:
+        return ()
+    if len(run.steps) != command.steps:
+        return _refused("run_went_on", f"run {run.run_id!r} has {len(run.steps)} steps by now, not {command.steps}")
+    run.definition = definition
+    return (RunMoved(run.run_id, command.version, command.steps),)
+
+
+def _find_running(state: State, run_id: RunId, node: NodeId, term: int, version: int) -> Run | CommandRefused:
+    """The run, if it is unfinished and `node` may record for it in `term`, executing this version (0: any)."""
     run = state.runs.get(run_id)
     if run is None:
         return CommandRefused("unknown_run", f"no run {run_id!r} is known")
@@ -269,6 +288,8 @@ def _find_running(state: State, run_id: RunId, node: NodeId, term: int) -> Run |
     if term != epoch.term or node != epoch.node:
         holder = f"node {epoch.node} does, since term {epoch.term}"
         return CommandRefused("stale_epoch", f"node {node} does not act in term {term}: {holder}")
+    if version not in (0, run.definition.version):
+        return CommandRefused("stale_version", f"run {run_id!r} was moved to version {run.definition.version}")
     return run
 
 
@@ -291,6 +312,7 @@ _HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {
     StartRun: _start,
     SetCheckpoint: _set_checkpoint,
     EndRun: _end,
+    MoveRun: _move,
 }
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from .model import LinkDelay, NodeId, RunId, StepId
+from .model import Difference, LinkDelay, NodeId, RunId, StepId
 
 Role = Literal["leader", "follower", "candidate", "dead"]
 RunStatus = Literal["running", "completed", "failed"]
@@ -95,6 +95,8 @@ class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     """Steps recorded."""
     failure: str | None
+    held: Difference | None = None
+    """Why the run stands still: on every living node its code differs from the record. None if it does not."""
 
 
 class ClusterStatistics(msgspec.Struct, frozen=True, kw_only=True):

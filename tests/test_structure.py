@@ -19,8 +19,10 @@ PACKAGES: Final = ("raftoral_nb", "kernel_ext")
 ENGINE: Final = "raftoral_nb"
 
 FLOORS: Final = {
+    "limits": 0,
     "model": 0,
     "errors": 0,
+    "differences": 0,
     "checks": 0,
     "statistics": 0,
     "state": 1,

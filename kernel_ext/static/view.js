@@ -246,7 +246,7 @@ export function runsHtml(snapshot, width) {
       `<section class="rv-run" data-run="${escape(run.run)}" data-status="${run.status}" data-steps="${run.steps}">` +
       `<header><b title="${escape(run.run)}">${escape(shorten(run.run, 32))}</b>` +
       `<span class="rv-quiet">${escape(shorten(run.workflow, 32))}, version ${run.version}</span>` +
-      `<span class="rv-status rv-is-${run.status}">${MARK[run.status]} ${run.status}</span>` +
+      `<span class="rv-status rv-is-${run.status}">${MARK[run.status] ?? "!"} ${run.status}</span>` +
       `<span class="rv-quiet">${counted(run.steps, "step")} recorded</span>${failure}</header>` +
       `<div role="list">${run.lanes.map((lane) => laneRow(lane, run, snapshot, room)).join("")}</div></section>`
     );

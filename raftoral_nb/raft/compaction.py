@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from ..errors import ClusterError
-from ..model import LOG_KEPT_BYTES, SNAPSHOT_LOG_BYTES
+from ..limits import LOG_KEPT_BYTES, SNAPSHOT_LOG_BYTES
 from ..snapshot import PIECE_BYTES, Frozen
 from ..state import State
 from .journal import MemoryJournal, Snapshot

@@ -9,7 +9,8 @@ import socket
 from typing import TYPE_CHECKING, Final, cast
 
 from ..errors import ProtocolError
-from ..model import MAX_FRAME_BYTES, NodeId
+from ..limits import MAX_FRAME_BYTES
+from ..model import NodeId
 from .link_faults import DelayLine
 from .network import FIRST_REDIAL
 from .wire import Session, decode_message

@@ -7,7 +7,8 @@ from typing import overload
 import msgspec
 
 from ..errors import InternalError
-from ..model import MAX_MESSAGE_ENTRIES, NodeId
+from ..limits import MAX_MESSAGE_ENTRIES
+from ..model import NodeId
 from .wire import named_members
 
 LogEntry = tuple[bytes, int, int]

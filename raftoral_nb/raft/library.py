@@ -18,7 +18,8 @@ from types import CodeType
 from typing import Any, Protocol
 
 from ..errors import InternalError
-from ..model import MAX_ENTRY_BYTES, NodeId
+from ..limits import MAX_ENTRY_BYTES
+from ..model import NodeId
 from .journal import MemoryJournal
 
 FOLLOWER, CANDIDATE, LEADER = 0, 1, 2

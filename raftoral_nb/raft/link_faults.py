@@ -19,7 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
-from ..model import MAX_FRAME_BYTES, MAX_PAUSED_MESSAGES, LinkDelay, NodeId
+from ..limits import MAX_FRAME_BYTES, MAX_PAUSED_MESSAGES
+from ..model import LinkDelay, NodeId
 
 CUT_NOTICED: Final = 1.0
 """Seconds after which both ends give up a connection whose link is cut both ways. More than any usual election takes."""

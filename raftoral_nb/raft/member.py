@@ -286,6 +286,11 @@ class Member:
         return frozenset() if self._endpoint is None else self._endpoint.connected_peers
 
     @property
+    def settled(self) -> bool:
+        """Whether nothing is under way here: all of the log is applied, and no proposal of this node waits for an answer."""
+        return self.replica.raft.applied_index == self._journal.last_index and self._proposer.idle
+
+    @property
     def log_length(self) -> int:
         """Entries of the log, with those that a snapshot stands for."""
         return self._journal.last_index

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..model import MAX_NODES, ChangeMembers, NodeId
+from ..limits import MAX_NODES
+from ..model import ChangeMembers, NodeId
 
 
 def members_after(

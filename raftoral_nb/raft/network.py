@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from ..model import MAX_FRAME_BYTES, MAX_PAUSED_MESSAGES, LinkDelay, NodeId
+from ..limits import MAX_FRAME_BYTES, MAX_PAUSED_MESSAGES
+from ..model import LinkDelay, NodeId
 from .wire import Message
 
 MAX_PAUSED_BYTES: Final = 4 * MAX_FRAME_BYTES

@@ -7,18 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..errors import ProtocolError
-from ..model import (
-    MAX_ENTRY_BYTES,
-    MAX_OUTSTANDING_PROPOSALS,
-    Command,
-    Committed,
-    NodeId,
-    Outcome,
-    Proposal,
-    ProposalId,
-    Rejected,
-    Unknown,
-)
+from ..limits import MAX_ENTRY_BYTES, MAX_OUTSTANDING_PROPOSALS
+from ..model import Command, Committed, NodeId, Outcome, Proposal, ProposalId, Rejected, Unknown
 from ..state import Applied, State, recorded_answer
 from .wire import Refuse, size_of
 
@@ -110,6 +100,11 @@ class Proposer:
             return await future
         finally:
             ticket.cancel()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no proposal waits for its answer."""
+        return not self._outstanding and not self._queue
 
     def forget(self, ticket: Ticket) -> None:
         """Stop caring about a proposal."""

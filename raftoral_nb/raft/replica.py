@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
-from ..model import MAX_ENTRIES_IN_FLIGHT, ChangeMembers, Entry, NodeId, Proposal, Takeover
+from ..limits import MAX_ENTRIES_IN_FLIGHT
+from ..model import ChangeMembers, Entry, NodeId, Proposal, Takeover
 from ..state import State
 from .compaction import Compaction, Compactor
 from .elections import NOW, Elections

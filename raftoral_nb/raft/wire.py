@@ -19,16 +19,8 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from ..errors import ProtocolError
-from ..model import (
-    MAX_ENTRY_BYTES,
-    MAX_FRAME_BYTES,
-    MAX_MESSAGE_ENTRIES,
-    Command,
-    Entry,
-    NodeId,
-    Proposal,
-    ProposalId,
-)
+from ..limits import MAX_ENTRY_BYTES, MAX_FRAME_BYTES, MAX_MESSAGE_ENTRIES
+from ..model import Command, Entry, NodeId, Proposal, ProposalId
 
 # --- Messages ------------------------------------------------------------------------------------------------------
 

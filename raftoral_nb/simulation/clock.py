@@ -106,8 +106,8 @@ class VirtualClockLoop(asyncio.base_events.BaseEventLoop):
         while timers and timers[0][2]._cancelled:
             heappop(timers)
         if not ready and not self._stopping:  # type: ignore[attr-defined]
-            if not timers:
-                raise InternalError("the simulation waits for something that nothing will bring about")
+            if self._find_work(timers[0][0] if timers else None):
+                return
             self._now = max(self._now, timers[0][0])
         now = self._now
         while timers and timers[0][0] <= now:
@@ -116,6 +116,12 @@ class VirtualClockLoop(asyncio.base_events.BaseEventLoop):
             handle = ready.popleft()
             if not handle._cancelled:
                 handle._run()
+
+    def _find_work(self, due: float | None) -> bool:
+        """Called before the clock moves to `due`, or stands for ever (None): whether there is something else to do first."""
+        if due is None:
+            raise InternalError("the simulation waits for something that nothing will bring about")
+        return False
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """A cancelled timer is passed over when its time comes."""

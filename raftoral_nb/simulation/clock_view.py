@@ -54,6 +54,7 @@ class ClockView:
         self._base = loop.time()
         self._start = self._base if start is None else start
         self._floor = self._start
+        self._stopped = False
         # In the order in which they were set, which is the order they are set anew in.
         self._timers: dict[ViewTimer, None] = {}
 
@@ -74,6 +75,24 @@ class ClockView:
                 timer.inner.cancel()
             self._set(timer)
 
+    def stop(self) -> None:
+        """Let the clock stand still, and its timers with it, until `go_on`. Does nothing if it stands."""
+        if not self._stopped:
+            self._start = self.time()
+            self._stopped = True
+            for timer in self._timers:
+                if timer.inner is not None:
+                    timer.inner.cancel()
+                    timer.inner = None
+
+    def go_on(self) -> None:
+        """End `stop`: the clock goes on from what it shows."""
+        if self._stopped:
+            self._base = self._loop.time()
+            self._stopped = False
+            for timer in self._timers:
+                self._set(timer)
+
     def reached(self, timer: ViewTimer) -> None:
         """A timer fires: whatever rounding says, its time has come on this clock."""
         self._floor = max(self._floor, timer.when)
@@ -87,6 +106,8 @@ class ClockView:
         self._timers.pop(timer, None)
 
     def _set(self, timer: ViewTimer) -> None:
+        if self._stopped:
+            return
         at = self._base + (timer.when - self._start) / self._rate
         timer.inner = self._loop.call_at(at, timer.fire, context=timer.context)
 
@@ -94,7 +115,7 @@ class ClockView:
 
     def time(self) -> float:
         """The time on this clock, in seconds."""
-        now = self._start + (self._loop_time() - self._base) * self._rate
+        now = self._start if self._stopped else self._start + (self._loop_time() - self._base) * self._rate
         floor = self._floor
         return now if now > floor else floor  # noqa: FURB136 - `max` takes three times as long; this is asked very often
 

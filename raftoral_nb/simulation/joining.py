@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Literal
 
-from ..model import MAX_NODES, ChangeMembers, Committed, NodeId
+from ..limits import MAX_NODES
+from ..model import ChangeMembers, Committed, NodeId
 
 if TYPE_CHECKING:
     from .run import Simulation

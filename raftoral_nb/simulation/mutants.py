@@ -76,9 +76,9 @@ def _no_intent() -> list[Patch]:
 def _no_epoch_check() -> list[Patch]:
     original = state._find_running
 
-    def find(replicated: state.State, run_id: str, node: int, term: int) -> state.Run | CommandRefused:
+    def find(replicated: state.State, run_id: str, node: int, term: int, version: int) -> state.Run | CommandRefused:
         del node, term
-        return original(replicated, run_id, replicated.epoch.node, replicated.epoch.term)
+        return original(replicated, run_id, replicated.epoch.node, replicated.epoch.term, version)
 
     return [(state, "_find_running", find)]
 
@@ -86,7 +86,7 @@ def _no_epoch_check() -> list[Patch]:
 def _last_record_wins() -> list[Patch]:
     def set_checkpoint(replicated: state.State, command: SetCheckpoint, _index: int) -> tuple[Any, ...]:
         step = command.step
-        run = state._find_running(replicated, command.run_id, step.node, step.epoch)
+        run = state._find_running(replicated, command.run_id, step.node, step.epoch, command.version)
         if isinstance(run, CommandRefused):
             return (run,)
         run.by_id[step.step_id] = step

@@ -12,6 +12,7 @@ from ..replay import Branch
 from . import branches as parallel
 from . import chance, steps, timers
 from .execution import BranchState, Execution
+from .patches import patched
 from .running import current_step
 from .sagas import Saga
 
@@ -109,6 +110,25 @@ class WorkflowContext:
         current_step().progress(fraction, text)
 
     # --- variables
+
+    async def patched(self, name: str) -> bool:
+        """Whether this run does what is new under `name`: False for one that had passed this point before it was there.
+
+        To change the code of runs that go on: write `if await ctx.patched("mail"): <new> else: <old>`, register it as a new
+        version, and move the run to it. A run that comes here for the first time records True, as a step of its own. In one
+        whose record has another step in this place (it was moved, and passed this point with the old code) the answer is
+        False, and the gate leaves no trace: it takes no place among the steps, so that those of the old code still fit. A gate
+        in a loop answers for each round anew. Once all runs from before have ended, the `if` and its old side may go from new
+        versions; runs that recorded the gate keep theirs.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     return f"{item} wrapped" if await ctx.patched("wrapping") else item
+        >>> with workflow_test() as test:
+        ...     test.finish(test.start(order, "A1"))
+        'A1 wrapped'
+        """
+        return await patched(self, name)
 
     async def var(self, key: str, value: T) -> ReplicatedVar[T]:
         """Make a replicated variable that starts with `value` (recorded as a step)."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 import msgspec
 
-from .. import errors, model
+from .. import errors, limits, model
 from . import inputs, pickling, sources
 from .fingerprints import fingerprint
 from .steps import StepFunction
@@ -136,20 +136,20 @@ def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[model.Defini
     Raises:
         WorkflowDefinitionError: `fn` is not `async def name(ctx, input)`.
         CodeNotShippableError: something captured does not pickle or unpickle (named), or all is over
-            `model.MAX_CODE_BYTES` (the largest are named).
+            `limits.MAX_CODE_BYTES` (the largest are named).
     """
     validate(fn)
     inputs.resolve(fn)
     reached = _Reached(fn)
     try:
-        code = pickling.dumps(fn, model.MAX_CODE_BYTES)
+        code = pickling.dumps(fn, limits.MAX_CODE_BYTES)
         pickling.loads(code)
     except pickling.TooLargeError as error:
         largest = sorted(reached.measured(), key=lambda one: -one.size)[:3]
         listed = ", ".join(f"{one.name} ({one.kind}, {one.size:,} bytes)" for one in largest) or "its code"
         raise errors.CodeNotShippableError(
             f"workflow {name!r} with what it captured takes {error.size:,} bytes, more than MAX_CODE_BYTES "
-            f"({model.MAX_CODE_BYTES:,}). The largest: {listed}. Load large data inside a step instead of capturing it."
+            f"({limits.MAX_CODE_BYTES:,}). The largest: {listed}. Load large data inside a step instead of capturing it."
         ) from None
     except Exception as error:
         raise _not_shippable(name, reached, error) from error
@@ -257,7 +257,7 @@ def _kind(value: object) -> str:
 
 def _size(value: object) -> int:
     try:
-        return len(pickling.dumps(value, model.MAX_CODE_BYTES))
+        return len(pickling.dumps(value, limits.MAX_CODE_BYTES))
     except pickling.TooLargeError as error:
         return error.size
     except Exception:  # a size that cannot be told is no error
@@ -273,7 +273,7 @@ def _not_shippable(workflow_name: str, reached: _Reached, error: Exception) -> e
     )
     for name, where, value in ordered:
         try:
-            pickling.loads(pickling.dumps(value, 16 * model.MAX_CODE_BYTES))
+            pickling.loads(pickling.dumps(value, 16 * limits.MAX_CODE_BYTES))
         except pickling.TooLargeError:
             continue
         except Exception as cause:  # this is what is looked for

@@ -13,6 +13,7 @@ import anyio.lowlevel
 from ..errors import InternalError, Interrupted, WrongTaskError
 from ..model import (
     Command,
+    Difference,
     EndRun,
     Failure,
     NodeId,
@@ -26,7 +27,7 @@ from ..model import (
 )
 from ..replay import Branch, Diverged, Missing, Recorded, Replay
 from ..statistics import ExecutionStatistics, ExecutionStatus
-from . import failures, values
+from . import divergence, failures, values
 from .alarms import Alarm, Alarms
 from .handover import RunEnded, RunStarted
 from .scopes import DECISIONS, Scope, pending
@@ -44,7 +45,7 @@ Product = tuple[bytes | None, Failure | None]
 _END = "end of the run"
 """Where an execution waits when its workflow has returned. No step id: those contain a slash."""
 
-_FINAL_REFUSALS = frozenset({"stale_epoch", "already_recorded", "run_ended"})
+_FINAL_REFUSALS = frozenset({"stale_epoch", "stale_version", "already_recorded", "run_ended"})
 """Refusals after which a record, an epoch or the run's end is on its way to us."""
 
 
@@ -73,6 +74,10 @@ class Surroundings(Protocol):
 
     def is_outcome(self, error: BaseException) -> bool:
         """Whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped."""
+        ...
+
+    def step_function(self, run_id: RunId, step_id: StepId, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """What to run for a step whose function is `fn`."""
         ...
 
     def effect_started(self, run_id: RunId, step_id: StepId) -> None:
@@ -121,6 +126,10 @@ class Execution:
         self.result: bytes | None = None
         self.failure: Failure | None = None
         self.effects_run = 0
+        self.function: Callable[..., Any] | None = None
+        """This node's copy of the workflow, once it has begun."""
+        self.difference: Difference | None = None
+        """Of an execution that diverged: from the record, as it is shown to people."""
         self.replay = Replay()
         self.scope = anyio.CancelScope()
         self.done = anyio.Event()
@@ -213,10 +222,13 @@ class Execution:
                 case Recorded(step=step):
                     self.replay.consume(step_id)
                     return step
-                case Diverged(reason=reason):
-                    await self.diverge(reason)
+                case Diverged(reason=reason) as answer:
+                    asked, recorded = divergence.sides(answer)
+                    await self.diverge(reason, asked=asked, recorded=recorded)
                 case Missing(ended=True):
-                    await self.diverge(f"it asks for step {step_id!r}, but the run ended without such a step")
+                    asked = f"{operation} {step_id!r}"
+                    reason = f"it asks for step {step_id!r}, but the run ended without such a step"
+                    await self.diverge(reason, asked=asked, recorded="the end of the run")
                 case Missing():
                     term = self._around.acting
                     if term is None:
@@ -239,10 +251,13 @@ class Execution:
             try:
                 value, failure = await produce(step_id)
                 step = Step(step_id, operation, value, failure, self._around.node, term)
-                await self._until_recorded(step_id, SetCheckpoint(self.run_id, step), lambda: self._has(step_id), term)
+                await self._until_recorded(step_id, self._checkpoint(step), lambda: self._has(step_id), term)
             finally:
                 state.inside = None
                 del self._acts[scope]
+
+    def _checkpoint(self, step: Step) -> SetCheckpoint:
+        return SetCheckpoint(self.run_id, step, self.definition.version)
 
     def _has(self, step_id: StepId) -> bool:
         return not isinstance(self.replay.ask(step_id, "compute"), Missing) or self.replay.ended
@@ -282,9 +297,16 @@ class Execution:
         if event is not None:
             event.set()
 
-    async def diverge(self, reason: str) -> None:
-        """End this execution, and not the run: it does not do what was recorded. Does not return."""
+    def _differ(self, reason: str, *, asked: str = "", recorded: str = "") -> None:
+        self.difference = divergence.explain(reason, self.function, asked=asked, recorded=recorded)
         self.stop("diverged", reason)
+
+    async def diverge(self, reason: str, *, asked: str = "", recorded: str = "") -> None:
+        """End this execution, and not the run: it does not do what was recorded. Does not return.
+
+        `asked` and `recorded` say what differs, side by side.
+        """
+        self._differ(reason, asked=asked, recorded=recorded)
         await anyio.lowlevel.checkpoint()  # raises the cancellation
         raise InternalError("a stopped execution went on")
 
@@ -296,24 +318,34 @@ class Execution:
         while self._recorded_end is None:
             await self._around.pass_gate()
             if self.replay.queue_length:
-                left = self.replay.queue[0]
-                await self.diverge(f"it ended without asking for the recorded step {left!r}")
+                await self.diverge(self._left_over(), asked="the end of the workflow", recorded=self._next_recorded())
             term = self._around.acting
             if term is None:
                 await self._wait(_END)
                 continue
-            command = EndRun(self.run_id, term, self._around.node, result, failure)
+            command = EndRun(self.run_id, term, self._around.node, result, failure, self.definition.version)
             with anyio.CancelScope() as scope, self._around.fenced(scope):
                 await self._until_recorded(_END, command, lambda: self._recorded_end is not None, term)
         difference = self._difference(self._recorded_end)
         if difference:
-            self.stop("diverged", difference)
+            self._differ(
+                difference, asked="the end of the workflow", recorded=self._next_recorded() or "the end of the run"
+            )
         else:
             self.status = "completed" if failure is None else "failed"
 
+    def _left_over(self) -> str:
+        return f"it ended without asking for the recorded step {self.replay.queue[0]!r}"
+
+    def _next_recorded(self) -> str:
+        """The recorded step that this execution should ask for next; "" if there is none."""
+        answer = self.replay.ask(self.replay.queue[0], "compute") if self.replay.queue_length else None
+        step = answer.step if isinstance(answer, Recorded) else getattr(answer, "recorded", None)
+        return "" if step is None else divergence.described(step)
+
     def _difference(self, recorded: RunEnded) -> str | None:
         if self.replay.queue_length:
-            return f"it ended without asking for the recorded step {self.replay.queue[0]!r}"
+            return self._left_over()
         if (self.failure is None) != (recorded.failure is None):
             here = "a result" if self.failure is None else f"the failure {self.failure}"
             there = "a result" if recorded.failure is None else f"the failure {recorded.failure}"
@@ -393,7 +425,7 @@ class Execution:
 
         value, failure = self.product(step_id, None)
         step = Step(step_id, "expiry", value, failure, self._around.node, term)
-        self._around.propose(SetCheckpoint(self.run_id, step), refused)
+        self._around.propose(self._checkpoint(step), refused)
 
     def is_outcome(self, error: BaseException) -> bool:
         """See `Surroundings.is_outcome`."""

@@ -32,7 +32,7 @@ from . import definitions, values
 from .alarms import Alarms
 from .context import WorkflowContext
 from .execution import Execution
-from .handover import ActingChanged, HandedOver, RunDropped, RunEnded, RunStarted, StepRecorded, StepsRecorded
+from .handover import ActingChanged, HandedOver, RunDropped, RunEnded, RunMoved, RunStarted, StepRecorded, StepsRecorded
 from .output import Stream, capturing
 from .running import CONTEXT
 from .watchdog import Watchdog
@@ -91,6 +91,8 @@ class Executor:
         self.effects_run = 0
         self.closed = False
         """Set, from any thread, before the node's loop is told to end."""
+        self.replace_function: Callable[[RunId, StepId, Callable[..., Any]], Callable[..., Any]] | None = None
+        """Says what to run in place of a step's function; for tests."""
         self._host = host
         self._executions: dict[RunId, Execution] = {}
         # A dict for its order: what is cancelled first must not depend on where objects lie in memory.
@@ -140,12 +142,15 @@ class Executor:
             case StepsRecorded(run_id=run_id, steps=steps):
                 for step in steps:
                     self._executions[run_id].record(step)
-            case RunStarted(run_id=run_id):
-                execution = Execution(item, self)
-                self._executions[run_id] = execution
-                self._arrival.set()
-                self._arrival = anyio.Event()
-                group.start_soon(self._execute, execution, name=f"run {run_id}")
+            case RunStarted():
+                self._begin(item, group)
+            case RunMoved(run_id=run_id, definition=definition):
+                before = self._executions[run_id]
+                execution = self._begin(RunStarted(run_id, definition, item.input), group)
+                for step in item.steps:
+                    execution.record(step)
+                before.stop("superseded", f"the run was moved to version {definition.version}")
+                self._stepped_aside.discard(run_id)
             case RunEnded(run_id=run_id):
                 self._executions[run_id].end(item)
             case RunDropped(run_id=run_id):
@@ -153,6 +158,13 @@ class Executor:
                 self._stepped_aside.discard(run_id)
             case ActingChanged(term=term):
                 self._act(term)
+
+    def _begin(self, started: RunStarted, group: anyio.abc.TaskGroup) -> Execution:
+        execution = self._executions[started.run_id] = Execution(started, self)
+        self._arrival.set()
+        self._arrival = anyio.Event()
+        group.start_soon(self._execute, execution, name=f"run {started.run_id}")
+        return execution
 
     # --- what an execution needs (execution.Surroundings)
 
@@ -191,6 +203,10 @@ class Executor:
             return True
         return not self.closed and anyio.current_effective_deadline() > -math.inf
 
+    def step_function(self, run_id: RunId, step_id: StepId, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """What to run for a step whose function is `fn`."""
+        return fn if self.replace_function is None else self.replace_function(run_id, step_id, fn)
+
     def effect_started(self, run_id: RunId, step_id: StepId) -> None:
         """Count and tell that a step's function begins to run here."""
         self.effects_run += 1
@@ -205,7 +221,7 @@ class Executor:
         status = execution.status
         if status in ("diverged", "superseded"):
             self.say(execution.run_id, f"node {self.node} stopped executing this run ({status}): {reason}")
-            self._host.tell(ExecutionStopped(self.node, execution.run_id, status, reason))
+            self._host.tell(ExecutionStopped(self.node, execution.run_id, status, reason, execution.difference))
             self._step_aside()
 
     # --- gates
@@ -292,6 +308,7 @@ class Executor:
         fn = self._functions.get(definition.digest)
         if fn is None:
             fn = self._functions[definition.digest] = definitions.load(definition)
+        execution.function = fn
         what = f"run {execution.run_id!r}"
         value = values.decode(execution.input, what=f"input of {what}")
         ctx: WorkflowContext = WorkflowContext(execution, self.node)

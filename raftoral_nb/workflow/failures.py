@@ -13,7 +13,7 @@ from typing import Final
 
 import anyio
 
-from .. import errors, frames, model
+from .. import errors, frames, limits, model
 from . import pickling, sources
 from .values import type_name
 
@@ -43,8 +43,8 @@ def capture(exc: BaseException, *, definition_sources: Mapping[str, str] = _NO_S
 
     The traceback is text with source lines (those of `definition_sources` where the file is not there, as after a restart),
     without the engine's own frames, with causes, notes and the members of groups. Message and traceback are each cut to
-    `model.MAX_FAILURE_TEXT`. The exception itself is kept only if it is an `Exception` that comes back from its pickle
-    with the same type and message, within `model.MAX_FAILURE_EXCEPTION_BYTES`.
+    `limits.MAX_FAILURE_TEXT`. The exception itself is kept only if it is an `Exception` that comes back from its pickle
+    with the same type and message, within `limits.MAX_FAILURE_EXCEPTION_BYTES`.
     """
     sources.show(definition_sources)
     message = _message(exc)
@@ -90,7 +90,7 @@ def _encoded(exc: BaseException, message: str) -> bytes | None:
     if not isinstance(exc, Exception):
         return None
     try:
-        data = pickling.dumps(exc, model.MAX_FAILURE_EXCEPTION_BYTES)
+        data = pickling.dumps(exc, limits.MAX_FAILURE_EXCEPTION_BYTES)
         decoded = pickling.loads(data)
         return data if type(decoded) is type(exc) and str(decoded) == message else None
     except Exception:  # it does not round-trip; the text is recorded all the same
@@ -129,7 +129,7 @@ def _cut(text: str) -> str:
     Half surrogates, which no frame can carry, are written out.
     """
     text = text.encode("utf-8", "backslashreplace").decode()
-    if len(text) <= model.MAX_FAILURE_TEXT:
+    if len(text) <= limits.MAX_FAILURE_TEXT:
         return text
-    half = model.MAX_FAILURE_TEXT // 2 - 50
+    half = limits.MAX_FAILURE_TEXT // 2 - 50
     return f"{text[:half]}\n... ({len(text) - 2 * half:,} characters left out) ...\n{text[-half:]}"

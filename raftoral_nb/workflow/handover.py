@@ -41,6 +41,15 @@ class RunEnded(msgspec.Struct, frozen=True):
     failure: Failure | None
 
 
+class RunMoved(msgspec.Struct, frozen=True):
+    """Execute the run from the top with other code; `steps` is all that was recorded of it before."""
+
+    run_id: RunId
+    definition: Definition
+    input: bytes
+    steps: tuple[Step, ...]
+
+
 class RunDropped(msgspec.Struct, frozen=True):
     """A run's records are gone; whoever still executes it cannot finish."""
 
@@ -53,4 +62,4 @@ class ActingChanged(msgspec.Struct, frozen=True):
     term: int | None
 
 
-HandedOver = RunStarted | StepRecorded | StepsRecorded | RunEnded | RunDropped | ActingChanged
+HandedOver = RunStarted | StepRecorded | StepsRecorded | RunEnded | RunMoved | RunDropped | ActingChanged

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, Literal, TypeAlias
 
-from ..model import MAX_OUTPUT_LINE_CHARS
+from ..limits import MAX_OUTPUT_LINE_CHARS
 
 Stream: TypeAlias = Literal["stdout", "stderr", "log"]
 Sink: TypeAlias = Callable[[Stream, str], None]

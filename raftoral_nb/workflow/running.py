@@ -11,7 +11,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 from ..errors import BadArgumentError, WrongTaskError
-from ..model import MAX_PROGRESS_CHARS, NodeId, RunId, StepId, StepProgress
+from ..limits import MAX_PROGRESS_CHARS
+from ..model import NodeId, RunId, StepId, StepProgress
 from ..statistics import StepActivity
 
 if TYPE_CHECKING:

@@ -287,7 +287,7 @@ async def compute(
     call = partial(fn, *args, **kwargs)
 
     async def produce(step_id: StepId) -> Product:
-        return await _attempts(execution, step_id, call, inspect.iscoroutinefunction(fn), options)
+        return await _attempts(execution, step_id, fn, call, options)
 
     if options.at_most_once:
         recorded = await _at_most_once(execution, state, key, produce)
@@ -326,7 +326,7 @@ async def _at_most_once(
 
 
 async def _attempts(
-    execution: Execution, step_id: StepId, call: Callable[[], Any], asynchronous: bool, options: StepOptions
+    execution: Execution, step_id: StepId, fn: Callable[..., Any], call: partial[Any], options: StepOptions
 ) -> Product:
     """Call the function until it returns, or fails for good; what came of it."""
     around = execution.around
@@ -334,7 +334,7 @@ async def _attempts(
     while True:
         attempt += 1
         try:
-            value = await _attempt(execution, step_id, call, asynchronous, options.timeout, attempt)
+            value = await _attempt(execution, step_id, fn, call, options.timeout, attempt)
         except BaseException as error:
             if not around.is_outcome(error):
                 raise
@@ -358,12 +358,17 @@ async def _attempts(
 async def _attempt(
     execution: Execution,
     step_id: StepId,
-    call: Callable[[], Any],
-    asynchronous: bool,
+    fn: Callable[..., Any],
+    call: partial[Any],
     timeout: float | None,
     attempt: int,
 ) -> Any:
     around = execution.around
+    # A test may have put another function in its place, for this attempt or all.
+    replaced = around.step_function(execution.run_id, step_id, fn)
+    if replaced is not fn:
+        fn, call = replaced, partial(replaced, *call.args, **call.keywords)
+    asynchronous = inspect.iscoroutinefunction(fn)
     running = RunningStep(around.node, execution.run_id, step_id, attempt, around.timers.clock, around.tell)
     execution.effect_started(running)
     token = STEP.set(running)

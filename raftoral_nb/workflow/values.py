@@ -11,7 +11,7 @@ import re
 import reprlib
 from typing import Any, Final
 
-from .. import errors, model
+from .. import errors, limits
 from . import pickling
 from .digests import digest
 
@@ -34,17 +34,17 @@ def encode(value: object, *, what: str) -> bytes:
         what: names the value in errors, for example `step 0/charge of run r1`.
 
     Raises:
-        ValueNotShippableError: it does not pickle, or takes more than `model.MAX_VALUE_BYTES`.
+        ValueNotShippableError: it does not pickle, or takes more than `limits.MAX_VALUE_BYTES`.
 
     The bytes of equal values may differ: compare `digest`.
     """
     if _is_plain(value):
         data = pickle.dumps(value, pickling.PROTOCOL)
-        if len(data) > model.MAX_VALUE_BYTES:
+        if len(data) > limits.MAX_VALUE_BYTES:
             raise _too_large(value, len(data), what)
         return data
     try:
-        return pickling.dumps(value, model.MAX_VALUE_BYTES)
+        return pickling.dumps(value, limits.MAX_VALUE_BYTES)
     except pickling.TooLargeError as error:
         raise _too_large(value, error.size, what) from None
     except Exception as error:
@@ -132,7 +132,7 @@ def _is_plain(value: object) -> bool:
 def _too_large(value: object, size: int, what: str) -> errors.ValueNotShippableError:
     return errors.ValueNotShippableError(
         f"{what}: a value of type {type_name(type(value))} takes {size:,} bytes, more than MAX_VALUE_BYTES "
-        f"({model.MAX_VALUE_BYTES:,}). Write large data to a file or a store inside the step, and return its name."
+        f"({limits.MAX_VALUE_BYTES:,}). Write large data to a file or a store inside the step, and return its name."
     )
 
 

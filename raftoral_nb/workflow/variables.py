@@ -93,9 +93,12 @@ async def _record_computed(ctx: WorkflowContext, key: str, operation: Operation,
         if theirs is not None and values.digest(value) != theirs:
             _, mine = values.round_trip(value, what=f"the value of {key!r}")
             if values.digest(mine) not in (None, theirs):
+                here, there = values.shorten(mine), values.shorten(recorded)
                 await ctx._execution.diverge(
-                    f"{operation} {key!r} is {values.shorten(mine)} here, and {values.shorten(recorded)} is recorded: a value "
-                    "that every node computes must not depend on time, randomness, I/O or the node; get it by ctx.compute"
+                    f"{operation} {key!r} is {here} here, and {there} is recorded: a value "
+                    "that every node computes must not depend on time, randomness, I/O or the node; get it by ctx.compute",
+                    asked=f"{operation} {key!r} = {here}",
+                    recorded=f"{operation} {key!r} = {there}",
                 )
     return recorded
 

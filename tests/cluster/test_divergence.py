@@ -9,6 +9,9 @@ import pytest
 from raftoral_nb import Cluster, EpochChanged, ExecutionStopped, NonDeterminismError, WorkflowContext
 from tests.cluster.helpers import PATIENCE, Watch, followers, gate
 
+# What these workflows do is what the check of their code points at.
+pytestmark = pytest.mark.filterwarnings("ignore::raftoral_nb.NonDeterminismWarning")
+
 
 async def differs(ctx: WorkflowContext, given: tuple[int, str]) -> int:
     """On one node it does something else: what such a run must never do, made sure of."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raftoral_nb import Cluster, ClusterError, NoSuchNodeError, NotAcknowledgedError, WorkflowContext
-from raftoral_nb.model import MAX_NODES
+from raftoral_nb.limits import MAX_NODES
 from tests.cluster.helpers import PATIENCE, followers, gate, note, repeats
 
 

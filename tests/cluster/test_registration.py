@@ -23,7 +23,7 @@ from raftoral_nb import (
     WorkflowRuntime,
     workflow,
 )
-from raftoral_nb.model import MAX_ENTRY_BYTES
+from raftoral_nb.limits import MAX_ENTRY_BYTES
 from tests.cluster.helpers import PATIENCE, gate, in_thread, repeats
 from tests.cluster.helpers import note as write_down
 

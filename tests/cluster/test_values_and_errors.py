@@ -20,7 +20,7 @@ from raftoral_nb import (
     WrongTaskError,
     current_cluster,
 )
-from raftoral_nb.model import MAX_VALUE_BYTES
+from raftoral_nb.limits import MAX_VALUE_BYTES
 from tests.cluster.helpers import PATIENCE, gate, note, notes
 
 
@@ -369,12 +369,14 @@ async def uses_the_outer_ctx_in_a_branch(ctx: WorkflowContext, _: Any) -> None:
     await ctx.gather(branch)
 
 
+@pytest.mark.filterwarnings("ignore::raftoral_nb.NonDeterminismWarning")
 def test_asyncio_gather_over_operations_is_refused_and_told_of_ctx_gather(cluster: Cluster) -> None:
     error = failure_of(cluster, gathers)
     assert isinstance(error.__cause__, WrongTaskError)
     assert "ctx.gather" in str(error)
 
 
+@pytest.mark.filterwarnings("ignore::raftoral_nb.NonDeterminismWarning")
 def test_an_operation_in_a_task_of_its_own_is_refused(cluster: Cluster) -> None:
     assert isinstance(failure_of(cluster, creates_a_task).__cause__, WrongTaskError)
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from raftoral_nb.errors import InternalError, RaftoralError, StepKeyError
-from raftoral_nb.model import MAX_NAME_CHARS, Operation, Step
+from raftoral_nb.limits import MAX_NAME_CHARS
+from raftoral_nb.model import Operation, Step
 from raftoral_nb.replay import Branch, Diverged, Missing, Recorded, Replay
 
 

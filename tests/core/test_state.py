@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb import model
+from raftoral_nb import limits
 from raftoral_nb.model import (
     CheckpointSet,
     Definition,
@@ -250,7 +250,7 @@ TOO_LARGE = b"x" * 21
         RegisterWorkflow(Definition("order", -1, "f", "d", b"", {})),
         RegisterWorkflow(Definition("order", 1, "f", "d", b"", ["cell"])),  # type: ignore[arg-type]
         StartRun("", "order", 1, b""),
-        StartRun("r" * (model.MAX_NAME_CHARS + 1), "order", 1, b""),
+        StartRun("r" * (limits.MAX_NAME_CHARS + 1), "order", 1, b""),
         StartRun(["r"], "order", 1, b""),  # type: ignore[arg-type]
         StartRun("r", "order", 1, TOO_LARGE),
         StartRun("r", "order", 1, "text"),  # type: ignore[arg-type]
@@ -262,7 +262,7 @@ TOO_LARGE = b"x" * 21
         checkpoint(value=None, failure=Failure("E", "m", exception=TOO_LARGE)),
         checkpoint(value=None, failure="failed"),
         checkpoint(step_id=""),
-        checkpoint(step_id="s" * (model.MAX_STEP_ID_CHARS + 1)),
+        checkpoint(step_id="s" * (limits.MAX_STEP_ID_CHARS + 1)),
         checkpoint(epoch=True),
         SetCheckpoint("r1", Step("0/a", "erase", b"", None, 1, 1)),  # type: ignore[arg-type]
         SetCheckpoint({}, Step("0/a", "compute", b"", None, 1, 1)),  # type: ignore[arg-type]
@@ -279,14 +279,14 @@ def test_a_malformed_or_oversized_command_is_refused(command: Any) -> None:
 
 def test_the_limits_are_those_of_the_model() -> None:
     assert State().limits == Limits(
-        value_bytes=model.MAX_VALUE_BYTES,
-        code_bytes=model.MAX_CODE_BYTES,
-        session_answers=model.MAX_SESSION_ANSWERS,
-        sessions=model.MAX_SESSIONS,
-        runs_kept=model.MAX_RUNS_KEPT,
-        evicted_run_ids=model.MAX_EVICTED_RUN_IDS,
+        value_bytes=limits.MAX_VALUE_BYTES,
+        code_bytes=limits.MAX_CODE_BYTES,
+        session_answers=limits.MAX_SESSION_ANSWERS,
+        sessions=limits.MAX_SESSIONS,
+        runs_kept=limits.MAX_RUNS_KEPT,
+        evicted_run_ids=limits.MAX_EVICTED_RUN_IDS,
     )
-    assert model.MAX_SESSION_ANSWERS > model.MAX_OUTSTANDING_PROPOSALS
+    assert limits.MAX_SESSION_ANSWERS > limits.MAX_OUTSTANDING_PROPOSALS
 
 
 def test_a_summary_is_a_copy_and_sees_every_difference_of_order() -> None:

@@ -42,7 +42,11 @@ KNOWN = Known(
         ("run order --", ["--version", "--id"]),
         ("run order --id ", []),
         ("register ", ["order", "other"]),
-        ("register order ", ["--version"]),
+        ("register order ", ["--version", "--strict"]),
+        ("move ", ["order-1", "order-2"]),
+        ("move order-1 ", []),
+        ("check ", ["order", "other"]),
+        ("check order ", None),
         ("log ", ["order-1", "order-2", "--node", "--last", "--times"]),
         ("log order-1 ", ["--node", "--last", "--times"]),
         ("log --node ", ["1", "2", "3"]),
@@ -62,8 +66,9 @@ def test_the_first_word_is_a_subcommand() -> None:
 
 
 def test_a_workflow_cell_offers_names_and_its_flag() -> None:
-    assert workflow_offers("", KNOWN) == ["order", "--version"]
-    assert workflow_offers("order ", KNOWN) == ["--version"]
+    assert workflow_offers("", KNOWN) == ["order", "--version", "--strict"]
+    assert workflow_offers("order ", KNOWN) == ["--version", "--strict"]
+    assert workflow_offers("order --version 2 ", KNOWN) == ["--strict"]
     assert workflow_offers("order --version ", KNOWN) == []
 
 

@@ -11,8 +11,10 @@ from kernel_ext.parsing import (
     SUBCOMMANDS,
     USAGE,
     Break,
+    Check,
     Events,
     Log,
+    Move,
     OnNode,
     Parsed,
     Play,
@@ -37,6 +39,10 @@ from raftoral_nb import Fault
         ("  status  ", Simple("status")),
         ("register order", Register("order", None)),
         ("register order --version 2", Register("order", 2)),
+        ("move order-1 2", Move("order-1", 2)),
+        ("check order", Check("order", "")),
+        ("check order {'a': 1}", Check("order", "{'a': 1}")),
+        ("register order --strict", Register("order", None, strict=True)),
         ("log", Log(None, None, None, times=False)),
         ("log order-1 --node 2 --last 5 --times", Log("order-1", 2, 5, times=True)),
         ("events --last 3", Events(3, times=False)),
@@ -143,6 +149,7 @@ def test_what_is_not_understood_is_answered_with_how_to_write_it(line: str, says
 def test_the_workflow_line_has_a_name_and_a_version_both_optional() -> None:
     assert parse_workflow_line("") == WorkflowCell(None, None)
     assert parse_workflow_line("order --version 3") == WorkflowCell("order", 3)
+    assert parse_workflow_line("--strict") == WorkflowCell(None, None, strict=True)
     with pytest.raises(MagicError, match="Usage: %%workflow"):
         parse_workflow_line("one two")
 

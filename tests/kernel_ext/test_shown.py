@@ -140,6 +140,7 @@ STEP = model.Step("0/charge", "compute", b"", None, 2, 3)
         (model.CheckpointSet("r", STEP), "run r: step 0/charge was recorded by node 2"),
         (model.WorkflowCompleted("r", b""), "run r completed"),
         (model.WorkflowFailed("r", model.Failure("ValueError", "no")), "run r failed with ValueError: no"),
+        (model.RunMoved("r", 2, 1), "run r was moved to version 2, with 1 recorded step"),
         (model.RunEvicted("r"), "run r: its records were dropped"),
         (model.CommandRefused("old_epoch", "too late"), "a command was refused (old_epoch): too late"),
         (model.NodeChanged(1, "killed"), "node 1 was killed"),
@@ -171,6 +172,10 @@ STEP = model.Step("0/charge", "compute", b"", None, 2, 3)
         (
             model.NodeBlocked(1, "r", "In[2]:3 in fit"),
             "run r blocks the thread of node 1 at In[2]:3 in fit; ctx.compute would run that beside it",
+        ),
+        (
+            model.RunHeld("r", model.Difference("other step")),
+            "run r is held, as its code fits the record on no node: other step",
         ),
         (
             model.ExecutionStopped(1, "r", "diverged", "other step"),

@@ -105,3 +105,29 @@ def test_a_cell_without_a_workflow_says_what_it_needs(started: Notebook, cell: s
 def test_magics_work_inside_the_cell(started: Notebook) -> None:
     started.ok("%%workflow\n%config RaftoralMagics.nodes = 2\nasync def order(ctx, x): return x")
     assert started.ok("tuple(cluster.workflows)").value == ("order",)
+
+
+BAD = "%%workflow{}\nimport time\nasync def stamp(ctx, x):\n    return time.time()"
+
+
+def test_what_is_not_deterministic_is_said_with_the_registration_and_not_as_a_warning(started: Notebook) -> None:
+    first, second = started.ok(BAD.format("")).text.splitlines()
+    assert first == "stamp, version 1: registered; nothing captured"
+    assert second.startswith("  not deterministic: cell")
+    assert second.endswith("time.time(): every node, and every replay, reads another time. Instead: await ctx.now()")
+    assert started.ok(BAD.format("")).text.splitlines()[0] == "stamp, version 1: unchanged"
+
+
+def test_a_strict_cell_refuses_it(started: Notebook) -> None:
+    said = started.fails(BAD.format(" --strict"))
+    assert "workflow 'stamp' is not registered" in str(said)
+    assert "time.time()" in str(said)
+    assert started.ok("list(cluster.workflows)").value == []
+
+
+def test_the_message_says_which_unfinished_runs_keep_the_old_code(with_order: Notebook) -> None:
+    with_order.ok("cluster.hold('leader')\nrun = cluster.start_workflow('order', 1, run_id='old')")
+    said = with_order.ok(ORDER.replace("double", "twice")).text.splitlines()
+    assert said[1] == (
+        "  1 unfinished run of other versions keeps the code they started with (old); to move one: %raftoral move RUN 2"
+    )

@@ -378,6 +378,7 @@ def test_options_of_a_step_can_be_changed_where_it_is_called(cluster: Cluster) -
     assert (changed.key, changed.options.timeout, changed.options.retry) == ("times two", 3, SOON)
 
 
+@pytest.mark.filterwarnings("ignore::raftoral_nb.NonDeterminismWarning")
 def test_a_step_called_inside_a_step_or_in_another_task_says_what_to_do(cluster: Cluster) -> None:
     @step
     async def outer() -> str:

@@ -9,19 +9,8 @@ from typing import Any
 import pytest
 
 from raftoral_nb.errors import ClusterError
-from raftoral_nb.model import (
-    MAX_ENTRIES_IN_FLIGHT,
-    MAX_ENTRY_BYTES,
-    MAX_MESSAGE_ENTRIES,
-    Command,
-    Committed,
-    NodeId,
-    Outcome,
-    Rejected,
-    StartRun,
-    Takeover,
-    Unknown,
-)
+from raftoral_nb.limits import MAX_ENTRIES_IN_FLIGHT, MAX_ENTRY_BYTES, MAX_MESSAGE_ENTRIES
+from raftoral_nb.model import Command, Committed, NodeId, Outcome, Rejected, StartRun, Takeover, Unknown
 from raftoral_nb.raft.network import FIRST_REDIAL
 from raftoral_nb.raft.replica import Timing
 from raftoral_nb.raft.wire import MAX_PAYLOAD_BYTES, Message, encode_message

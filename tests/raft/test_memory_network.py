@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raftoral_nb.errors import ClusterError, NodeStateError
-from raftoral_nb.model import MAX_PAUSED_MESSAGES
+from raftoral_nb.limits import MAX_PAUSED_MESSAGES
 from raftoral_nb.raft.memory import MemoryNetwork
 from raftoral_nb.raft.network import Network
 from tests.raft.network_helpers import Recorder, numbered, turns

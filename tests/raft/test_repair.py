@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raftoral_nb.model import MAX_CODE_BYTES, MAX_MESSAGE_ENTRIES, Entry, NodeId, Proposal, ProposalId
+from raftoral_nb.limits import MAX_CODE_BYTES, MAX_MESSAGE_ENTRIES
+from raftoral_nb.model import Entry, NodeId, Proposal, ProposalId
 from raftoral_nb.raft.wire import AppendEntries, Message, NextIndex, encode_entry
 from raftoral_nb.simulation.clock import run
 

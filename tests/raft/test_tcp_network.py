@@ -10,7 +10,8 @@ import socket
 import pytest
 
 from raftoral_nb.errors import ClusterError, NodeStateError, PortInUseError
-from raftoral_nb.model import MAX_PAUSED_MESSAGES, NodeId
+from raftoral_nb.limits import MAX_PAUSED_MESSAGES
+from raftoral_nb.model import NodeId
 from raftoral_nb.raft import wire
 from raftoral_nb.raft.network import Network
 from raftoral_nb.raft.tcp import TcpNetwork

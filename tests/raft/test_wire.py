@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftoral_nb import model
+from raftoral_nb import limits, model
 from raftoral_nb.errors import ProtocolError
 from raftoral_nb.raft import wire
 from raftoral_nb.raft.wire import (
@@ -140,7 +140,7 @@ def test_lists_without_end_and_deep_nesting_are_refused_without_using_memory() -
 
 
 def test_too_many_entries_are_neither_encoded_nor_decoded() -> None:
-    message = AppendEntries(1, 0, 0, ((b"", 1, 1),) * (model.MAX_MESSAGE_ENTRIES + 1), 0)
+    message = AppendEntries(1, 0, 0, ((b"", 1, 1),) * (limits.MAX_MESSAGE_ENTRIES + 1), 0)
     with pytest.raises(ProtocolError, match="1025 entries"):
         encode_message(message)
     with pytest.raises(ProtocolError):
@@ -203,7 +203,7 @@ def test_a_frame_of_the_greatest_size_passes_in_pieces() -> None:
     sender, receiver = pair()
     payload = os.urandom(wire.MAX_PAYLOAD_BYTES)
     frame = sender.seal(payload)
-    assert len(frame) == model.MAX_FRAME_BYTES
+    assert len(frame) == limits.MAX_FRAME_BYTES
     arrived: list[bytes] = []
     for start in range(0, len(frame), 256 * 1024):
         arrived += receiver.feed(frame[start : start + 256 * 1024])

@@ -17,7 +17,7 @@ import cloudpickle
 import msgspec
 import pytest
 
-from raftoral_nb import errors, model
+from raftoral_nb import errors, limits, model
 from raftoral_nb.workflow import definitions
 from raftoral_nb.workflow.definitions import Workflow, build, load, workflow
 
@@ -262,7 +262,7 @@ def test_what_does_not_unpickle_is_named_when_it_is_registered(run_cell: RunCell
 
 def test_code_over_the_limit_names_what_is_largest(run_cell: RunCell) -> None:
     cell = run_cell("small = 1\nasync def flow(ctx, input):\n    return table, small\n")
-    cell["table"] = b"x" * (model.MAX_CODE_BYTES + 1)
+    cell["table"] = b"x" * (limits.MAX_CODE_BYTES + 1)
     with pytest.raises(
         errors.CodeNotShippableError, match=r"MAX_CODE_BYTES .* The largest: table \(bytes, 4,194,3\d\d bytes\)"
     ):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb import errors, model
+from raftoral_nb import errors, limits, model
 from raftoral_nb.workflow import definitions
 from raftoral_nb.workflow.failures import StepTraceback, capture, rebuild
 
@@ -198,8 +198,8 @@ def test_an_exception_class_of_the_notebook_is_named_plainly_and_rebuilt(run_cel
 
 def test_long_texts_are_cut_in_the_middle() -> None:
     failure = capture(ValueError("a" * 100_000 + "z"))
-    assert len(failure.message) <= model.MAX_FAILURE_TEXT
-    assert len(failure.traceback) <= model.MAX_FAILURE_TEXT
+    assert len(failure.message) <= limits.MAX_FAILURE_TEXT
+    assert len(failure.traceback) <= limits.MAX_FAILURE_TEXT
     assert failure.message.endswith("z")
     assert "characters left out" in failure.message
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftoral_nb import errors, model
+from raftoral_nb import errors, limits
 from raftoral_nb.workflow import digests, pickling, values
 
 RunCell = Callable[..., dict[str, Any]]
@@ -95,7 +95,7 @@ def test_a_value_that_does_not_pickle_is_refused_with_its_name_type_and_reason()
 
 
 @pytest.mark.parametrize(
-    "value", [b"x" * (model.MAX_VALUE_BYTES + 1), [["x" * (model.MAX_VALUE_BYTES + 1)]]], ids=["plain", "nested"]
+    "value", [b"x" * (limits.MAX_VALUE_BYTES + 1), [["x" * (limits.MAX_VALUE_BYTES + 1)]]], ids=["plain", "nested"]
 )
 def test_a_value_over_the_limit_is_refused_by_the_limits_name(value: object) -> None:
     with pytest.raises(errors.ValueNotShippableError, match=r"step 1/x.*more than MAX_VALUE_BYTES \(4,194,304\)"):

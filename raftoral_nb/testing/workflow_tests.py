@@ -1,0 +1,319 @@
+"""`workflow_test`: a cluster on a virtual clock, and faults at chosen steps, for tests of workflows."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import msgspec
+
+from ..errors import FaultPlanError, NonDeterminismError, RaftoralError, StalledError
+from ..model import (
+    CheckpointSet,
+    ClusterEvent,
+    EffectStarted,
+    ExecutionStopped,
+    NodeId,
+    OutputLine,
+    RunId,
+    SetCheckpoint,
+    Step,
+)
+from ..run import WorkflowRun
+from ..statistics import ClusterStatistics
+from .cluster import DEFAULT_START, VirtualCluster
+
+T = TypeVar("T")
+
+StepName = str | int
+"""A step by its key (`"charge"`), its step_id (`"1/charge"`), or its place among the recorded steps (0 is the first)."""
+
+When = Literal["before", "after"]
+
+
+class _Kill(msgspec.Struct):
+    step: StepName
+    when: When
+    run_id: RunId | None
+    restart: bool
+    done: bool = False
+
+
+class _Replacement(msgspec.Struct):
+    step: StepName
+    run_id: RunId | None
+    make: Callable[[Callable[..., Any]], Callable[..., Any]]
+    left: int | None
+
+
+class WorkflowTest:
+    """A started cluster in memory on a virtual clock, with faults at chosen steps; made by `workflow_test`.
+
+    Deterministic: the same test does the same every time. Time passes only inside `finish`, `advance` and `settle`, as fast
+    as the code runs; synchronous steps run on the test's own thread. Not thread-safe. What no virtual clock can bring about
+    (an answer from a real network, a real thread) must be replaced: see `replace`.
+    """
+
+    def __init__(self, nodes: int = 3, *, seed: int = 0, start: dt.datetime = DEFAULT_START) -> None:
+        if start.tzinfo is None:
+            raise RaftoralError(
+                "the start of a test's clock needs a time zone: datetime(2024, 1, 1, tzinfo=timezone.utc)"
+            )
+        self.cluster = VirtualCluster(nodes, name="test")
+        """The cluster, with all that a `Cluster` can do (kill, pause, hold, statistics, events ...)."""
+        self._kills: list[_Kill] = []
+        self._replacements: list[_Replacement] = []
+        self._effects: Counter[tuple[RunId, str]] = Counter()
+        self._stopped: list[ExecutionStopped] = []
+        self.cluster.host.begin(self, seed, start)
+
+    # --- life
+
+    def __enter__(self) -> Self:
+        self.cluster.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.cluster.stop()
+        if kind is None:
+            self._check_faults_came()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, tb)
+
+    # --- runs
+
+    def start(
+        self, workflow: Any, *args: Any, version: int | None = None, run_id: str | None = None
+    ) -> WorkflowRun[Any]:
+        """Start a run, as `Cluster.start_workflow` does; its workflow begins with the next `finish`, `advance` or `settle`.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def greet(ctx, name):
+        ...     return await ctx.compute("greeting", str.upper, f"hello {name}")
+        >>> with workflow_test() as test:
+        ...     test.finish(test.start(greet, "world"))
+        'HELLO WORLD'
+        """
+        self.cluster.host.let_workflows_wait()
+        return self.cluster.start_workflow(workflow, *args, version=version, run_id=run_id)
+
+    def finish(self, run: WorkflowRun[T]) -> T:
+        """Let time pass until the run has ended, on every living node, and return its result.
+
+        Raises what `wait_for_completion` raises (`WorkflowFailedError`), `NonDeterminismError` if a node's execution differed
+        from the record though the run may have completed, and `StalledError` if the run can never end.
+        """
+        try:
+            result = run.wait_for_completion()
+        except StalledError:
+            if (held := run.held) is not None:
+                raise NonDeterminismError(
+                    f"run {run.run_id!r} is held, as its code fits the record on no node", held
+                ) from None
+            raise
+        self.cluster.host.run(lambda: self._every_node_ended(run.run_id))
+        self.raise_divergence(run)
+        return result
+
+    async def finished(self, run: WorkflowRun[T]) -> T:
+        """`finish`, for a test that reads better with `await`. It does not let the test's own event loop run meanwhile."""
+        return self.finish(run)
+
+    async def _every_node_ended(self, run_id: RunId) -> None:
+        for node in self.cluster.host.numbers:
+            incarnation = self.cluster.host.incarnation(node)
+            if incarnation is not None and not incarnation.member.paused and not incarnation.held:
+                execution = await incarnation.executor.await_execution(run_id)
+                await execution.done.wait()
+
+    def raise_divergence(self, run: WorkflowRun[Any]) -> None:
+        """Raise `NonDeterminismError` if a node's execution of the run has differed from the record so far."""
+        run_id = run.run_id
+        for stopped in self._stopped:
+            if stopped.run_id == run_id and stopped.status == "diverged":
+                raise NonDeterminismError(f"node {stopped.node} diverged from run {run_id!r}", stopped.difference)
+
+    # --- time
+
+    @property
+    def now(self) -> dt.datetime:
+        """What the workflows' clock shows (UTC)."""
+        return dt.datetime.fromtimestamp(self.cluster.host.wall_clock(), dt.UTC)
+
+    def advance(self, duration: float | dt.timedelta) -> None:
+        """Let so much virtual time pass (seconds, or a timedelta), and all that is due in it happen."""
+        seconds = duration.total_seconds() if isinstance(duration, dt.timedelta) else float(duration)
+        self.cluster.host.run(lambda: asyncio.sleep(seconds))
+        self.settle()
+
+    def settle(self) -> None:
+        """Let everything happen that can happen now: workflows go on up to what needs time, a signal or a node."""
+        self.cluster.host.let_workflows_go_on()
+        self.cluster.host.world.settle()
+
+    # --- faults
+
+    def kill_leader_at(
+        self, step: StepName, *, when: When = "before", run: WorkflowRun[Any] | None = None, restart: bool = False
+    ) -> None:
+        """Kill the acting node when it has run the step's function: just before its result is recorded, or just after.
+
+        Killed before, the effect was had and its record is lost: the next leader has it again. Killed after, the record is
+        committed and nobody but the dead leader knows yet. It happens once, for the first run that comes to the step, or for
+        `run`; with `restart` the node comes back from its journal as soon as another acts. `FaultPlanError` if the step is
+        recorded already, or (at the end of the test) never came.
+        """
+        if when not in ("before", "after"):
+            raise FaultPlanError(f"kill_leader_at(..., when=...) is 'before' or 'after' the record, got {when!r}")
+        self._check_not_recorded(step, run)
+        self._kills.append(_Kill(step, when, None if run is None else run.run_id, restart))
+
+    def fail(
+        self,
+        step: StepName,
+        error: BaseException | type[BaseException] = RuntimeError,
+        *,
+        times: int | None = 1,
+        run: WorkflowRun[Any] | None = None,
+    ) -> None:
+        """Let the step's function raise `error` instead of running, the next `times` times (None: always)."""
+
+        def failing(*_args: Any, **_kwargs: Any) -> Any:
+            raise error
+
+        self._check_not_recorded(step, run)
+        self._replacements.append(_Replacement(step, None if run is None else run.run_id, lambda fn: failing, times))
+
+    def replace(
+        self,
+        step: StepName,
+        function: Callable[..., Any],
+        *,
+        times: int | None = None,
+        run: WorkflowRun[Any] | None = None,
+    ) -> None:
+        """Run `function` (with the arguments that the step was given) in place of the step's own.
+
+        It is called as it is, in the test's process: it may close over a list of the test's and append to it, which
+        functions of the workflow cannot (they are copies).
+        """
+        self._check_not_recorded(step, run)
+        self._replacements.append(_Replacement(step, None if run is None else run.run_id, lambda fn: function, times))
+
+    def kill(self, node: NodeId | Literal["leader"]) -> NodeId:
+        """See `Cluster.kill`."""
+        return self.cluster.kill(node)
+
+    def restart(self, node: NodeId) -> NodeId:
+        """See `Cluster.restart`."""
+        return self.cluster.restart(node)
+
+    # --- looking
+
+    def effects(self, step: StepName, run: WorkflowRun[Any] | None = None) -> int:
+        """How often the step's function was begun, on whichever node, in all runs or in one."""
+        return sum(
+            count
+            for (run_id, step_id), count in self._effects.items()
+            if (run is None or run.run_id == run_id) and self._is(step, run_id, step_id)
+        )
+
+    def log(self, run: WorkflowRun[Any] | None = None) -> tuple[OutputLine, ...]:
+        """What workflows printed and logged, and what the engine says of them."""
+        return self.cluster.log(None if run is None else run.run_id)
+
+    def statistics(self) -> ClusterStatistics:
+        """See `Cluster.statistics`."""
+        return self.cluster.statistics()
+
+    # --- the plan (cluster.Plan)
+
+    def about_to_record(self, node: NodeId, command: SetCheckpoint) -> bool:
+        """See `cluster.Plan`."""
+        return self._dies(node, command.run_id, command.step, "before")
+
+    def recorded(self, run_id: RunId, event: CheckpointSet) -> bool:
+        """See `cluster.Plan`."""
+        return self._dies(event.step.node, run_id, event.step, "after")
+
+    def function(self, run_id: RunId, step_id: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """See `cluster.Plan`."""
+        for one in self._replacements:
+            if one.left != 0 and one.run_id in (None, run_id) and self._is(one.step, run_id, step_id):
+                if one.left is not None:
+                    one.left -= 1
+                return one.make(fn)
+        return fn
+
+    def told(self, event: ClusterEvent) -> None:
+        """See `cluster.Plan`."""
+        match event:
+            case EffectStarted(run_id=run_id, step_id=step_id):
+                self._effects[run_id, step_id] += 1
+            case ExecutionStopped():
+                self._stopped.append(event)
+            case _:
+                pass
+
+    def _dies(self, node: NodeId, run_id: RunId, step: Step, when: When) -> bool:
+        for kill in self._kills:
+            if kill.done or kill.when != when or kill.run_id not in (None, run_id):
+                continue
+            if self._is(kill.step, run_id, step.step_id):
+                kill.done = True
+                if kill.restart:
+                    self.cluster.host.restart_when_led(node)
+                return True
+        return False
+
+    def _is(self, step: StepName, run_id: RunId, step_id: str) -> bool:
+        if isinstance(step, int):
+            return self._place(run_id, step_id) == step
+        return step in (step_id, step_id.partition("/")[2])
+
+    def _place(self, run_id: RunId, step_id: str) -> int:
+        """The place of a step among the recorded ones; the next place if it is not recorded."""
+        run = self.cluster.host.head().runs.get(run_id)
+        steps = [] if run is None else run.steps
+        return next((place for place, step in enumerate(steps) if step.step_id == step_id), len(steps))
+
+    def _check_not_recorded(self, step: StepName, run: WorkflowRun[Any] | None) -> None:
+        if isinstance(step, bool) or not isinstance(step, str | int):
+            raise FaultPlanError(
+                f"a step is named by its key, its step_id or its place among the steps, not by {step!r}"
+            )
+        if run is not None and any(self._is(step, run.run_id, one.step_id) for one in run.steps):
+            raise FaultPlanError(f"step {step!r} of run {run.run_id!r} is recorded already: say it before it comes")
+
+    def _check_faults_came(self) -> None:
+        missed = [kill.step for kill in self._kills if not kill.done]
+        if missed:
+            raise FaultPlanError(
+                f"no run came to step {missed[0]!r}, at which the leader was to be killed; a step is named by its key or its step_id"
+            )
+
+
+def workflow_test(nodes: int = 3, *, seed: int = 0, start: dt.datetime = DEFAULT_START) -> WorkflowTest:
+    """A cluster of so many nodes on a virtual clock, as a context manager (`with` or `async with`); see `WorkflowTest`.
+
+    `seed` draws the timeouts of elections, `start` is what the workflows' clock shows at first.
+
+    >>> async def order(ctx, item):
+    ...     return await ctx.compute("charge", lambda: f"{item} paid")
+    >>> with workflow_test(nodes=3) as test:
+    ...     run = test.start(order, "A1")
+    ...     test.kill_leader_at("charge")
+    ...     print(test.finish(run), "after", test.effects("charge"), "attempts")
+    A1 paid after 2 attempts
+    """
+    return WorkflowTest(nodes, seed=seed, start=start)

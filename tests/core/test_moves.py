@@ -1,0 +1,111 @@
+"""The rules of moving a run: what the replicated state accepts."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftoral_nb.catch_up import difference
+from raftoral_nb.model import (
+    Command,
+    CommandRefused,
+    Definition,
+    EndRun,
+    MoveRun,
+    RegisterWorkflow,
+    RunMoved,
+    SetCheckpoint,
+    StartRun,
+    Step,
+    Takeover,
+    WorkflowCompleted,
+)
+from raftoral_nb.snapshot import Frozen, Reader
+from raftoral_nb.state import State, apply
+from raftoral_nb.workflow import handover
+
+
+def step(position: int) -> Step:
+    return Step(f"{position}/s", "compute", b"x", None, 1, 1)
+
+
+@pytest.fixture
+def state() -> State:
+    made = State()
+    commands: list[Command] = [
+        Takeover(1, 1),
+        *(RegisterWorkflow(Definition("w", version, str(version), "", b"", {})) for version in (1, 2)),
+        StartRun("r", "w", 1, b"in"),
+        SetCheckpoint("r", step(0), 1),
+    ]
+    for index, command in enumerate(commands, 1):
+        apply(made, command, index)
+    return made
+
+
+def code(events: tuple[object, ...]) -> str:
+    (event,) = events
+    assert isinstance(event, CommandRefused)
+    return event.code
+
+
+def test_a_move_re_pins_the_run_and_keeps_its_steps(state: State) -> None:
+    assert apply(state, MoveRun("r", 2, 1), 9) == (RunMoved("r", 2, 1),)
+    run = state.runs["r"]
+    assert (run.definition.version, len(run.steps), run.status) == (2, 1, "running")
+    assert apply(state, MoveRun("r", 2, 1), 10) == ()
+
+
+def test_records_of_the_old_version_are_refused_once_the_run_was_moved(state: State) -> None:
+    apply(state, MoveRun("r", 2, 1), 9)
+    assert code(apply(state, SetCheckpoint("r", step(1), 1), 10)) == "stale_version"
+    assert code(apply(state, EndRun("r", 1, 1, b"", None, 1), 11)) == "stale_version"
+    assert len(state.runs["r"].steps) == 1
+    assert apply(state, SetCheckpoint("r", step(1), 2), 12)
+    assert isinstance(apply(state, EndRun("r", 1, 1, b"", None, 2), 13)[0], WorkflowCompleted)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (MoveRun("other", 2, 1), "unknown_run"),
+        (MoveRun("r", 3, 1), "unknown_workflow"),
+        (MoveRun("r", 2, 0), "run_went_on"),
+        (MoveRun("r", 2, 2), "run_went_on"),
+        (MoveRun("", 2, 1), "bad_command"),
+        (MoveRun("r", True, 1), "bad_command"),
+        (MoveRun("r", 2, -1), "bad_command"),
+    ],
+)
+def test_a_move_that_was_not_checked_for_this_state_changes_nothing(
+    state: State, command: MoveRun, expected: str
+) -> None:
+    assert code(apply(state, command, 9)) == expected
+    assert state.runs["r"].definition.version == 1
+
+
+def test_a_run_that_has_ended_is_not_moved(state: State) -> None:
+    apply(state, EndRun("r", 1, 1, b"", None, 1), 9)
+    assert code(apply(state, MoveRun("r", 2, 1), 10)) == "run_ended"
+
+
+def test_the_version_that_a_run_was_moved_to_cannot_be_replaced(state: State) -> None:
+    apply(state, MoveRun("r", 2, 1), 9)
+    assert code(apply(state, RegisterWorkflow(Definition("w", 2, "new", "", b"", {})), 10)) == "version_in_use"
+    assert apply(state, RegisterWorkflow(Definition("w", 1, "new", "", b"", {})), 11)
+
+
+def test_a_snapshot_tells_an_executor_of_a_move_that_it_missed(state: State) -> None:
+    before = copy_of(state)
+    apply(state, MoveRun("r", 2, 1), 9)
+    apply(state, SetCheckpoint("r", step(1), 2), 10)
+    moved, steps = difference(before, copy_of(state))
+    assert isinstance(moved, handover.RunMoved)
+    assert (moved.definition.version, moved.steps) == (2, (step(0),))
+    assert steps == handover.StepsRecorded("r", (step(1),))
+
+
+def copy_of(state: State) -> State:
+    reader = Reader()
+    for piece in Frozen(state).pieces():
+        reader.feed(piece)
+    return reader.state()

@@ -1,0 +1,39 @@
+"""The examples in the docstrings are run."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+MODULES = (
+    "raftoral_nb.testing.workflow_tests",
+    "raftoral_nb.testing.checking",
+    "raftoral_nb.history_files",
+    "raftoral_nb.run",
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_in_the_docstrings_work(name: str) -> None:
+    module = importlib.import_module(name)
+    assert isinstance(module, ModuleType)
+    failed, tried = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert tried
+    assert not failed
+
+
+def test_the_tests_that_the_readme_shows_pass() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## Testing your workflows")[2]
+    code = section.partition("```python")[2].partition("```")[0]
+    space: dict[str, Any] = {"__name__": "readme"}
+    exec(code, space)
+    tests = [value for name, value in space.items() if name.startswith("test_")]
+    assert len(tests) == 3
+    for test in tests:
+        test()
