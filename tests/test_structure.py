@@ -20,6 +20,7 @@ ENGINE: Final = "raftoral_nb"
 
 FLOORS: Final = {
     "limits": 0,
+    "limits": 0,
     "model": 0,
     "errors": 0,
     "differences": 0,
@@ -61,7 +62,7 @@ IMPURE_CALLS: Final = {"open", "print", "input", "exec", "eval", "__import__", "
 
 NOTEBOOK_PACKAGES: Final = {"IPython", "ipywidgets", "anywidget", "ipykernel", "traitlets", "kernel_ext"}
 EXTENSION_HOOKS: Final = {"load_ipython_extension", "unload_ipython_extension"}
-PUBLIC_TO_KERNEL_EXT: Final = {ENGINE, f"{ENGINE}.statistics", f"{ENGINE}.model", f"{ENGINE}.errors"}
+PUBLIC_TO_KERNEL_EXT: Final = {ENGINE, *(f"{ENGINE}.{name}" for name in ("statistics", "limits", "model", "errors"))}
 
 MAX_LINES: Final = 500
 MACHINE_PATH: Final = re.compile(r"(?<![\w.])/(?:root|work|farm)/|/home/(?!jovyan)\w")
