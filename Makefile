@@ -63,9 +63,11 @@ notebooks: $(VENV)/.installed-test ## run the notebooks and write their outputs 
 pictures: $(VENV)/.installed-test ## take README's pictures of the live view anew (needs a Chromium)
 	$(BIN)/python -m tests.browser.pictures docs
 
-bench: $(VENV)/.installed-demo ## measure checkpoints, beside bare PySyncObj, and the loss of leaders
+bench: $(VENV)/.installed-demo ## measure checkpoints, beside bare PySyncObj, the loss of leaders, memory and stalls
 	$(BIN)/python benchmarks/checkpoint_latency.py
 	$(BIN)/python benchmarks/failover.py
+	$(BIN)/python benchmarks/memory.py --svg docs/memory.svg
+	$(BIN)/python benchmarks/stall.py
 
 wheel: $(VENV)/.installed-test ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -56,6 +56,8 @@ def event_words(event: ClusterEvent) -> str:
             return f"run {run_id} failed with {failure}"
         case model.RunMoved(run_id=run_id, version=version, steps=steps):
             return f"run {run_id} was moved to version {version}, with {counted(steps, 'recorded step')}"
+        case model.WorkflowDropped(workflow=workflow, version=version):
+            return f"workflow {workflow}, version {version}, was dropped: it is old and not in use"
         case model.RunEvicted(run_id=run_id):
             return f"run {run_id}: its records were dropped"
         case model.CommandRefused(code=code, reason=reason):

@@ -30,8 +30,8 @@ def difference(old: State, new: State) -> Iterator[HandedOver]:
 
 
 def _since(run: Run, known: Run | None) -> Iterator[HandedOver]:
-    steps = run.steps[0 if known is None else len(known.steps) :]
-    if steps:
-        yield StepsRecorded(run.run_id, tuple(steps))
+    begin = 0 if known is None else len(known.steps)
+    if len(run.steps) > begin:
+        yield StepsRecorded(run.run_id, tuple(run.steps[begin:] if begin else run.steps))
     if run.status != "running" and (known is None or known.status == "running"):
         yield RunEnded(run.run_id, run.result, run.failure)

@@ -40,6 +40,7 @@ class Limits(msgspec.Struct, frozen=True):
     sessions: int = named.MAX_SESSIONS
     runs_kept: int = named.MAX_RUNS_KEPT
     evicted_run_ids: int = named.MAX_EVICTED_RUN_IDS
+    definitions: int = named.MAX_DEFINITIONS
 
 
 _OPERATIONS: Final = frozenset(get_args(model.Operation))

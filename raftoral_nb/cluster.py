@@ -430,7 +430,8 @@ class Cluster(Joining):
     def subscribe(self, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:
         """Call `callback(event)` for every event, in order, on the cluster's observer thread; returns what ends it.
 
-        What a callback raises is logged. A slow callback delays other callbacks, not the cluster.
+        What a callback raises is logged. A slow callback delays other callbacks, not the cluster; once `MAX_EVENTS_KEPT` events
+        wait, callbacks miss some, and a warning is logged.
         """
         return self._host.observers.subscribe(callback)
 

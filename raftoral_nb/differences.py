@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Difference(msgspec.Struct, frozen=True):
+class Difference(msgspec.Struct, frozen=True, gc=False):
     """Where an execution differs from the record: both side by side, the line that asked, and what is likely the cause.
 
     All of it is text for people; "" where it is not known. `recorded` and `asked` are an operation with its step_id, and the

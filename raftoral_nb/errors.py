@@ -118,6 +118,10 @@ class NonDeterminismWarning(UserWarning):
     """A workflow that was registered does, outside its steps, what may differ from node to node or in a replay."""
 
 
+class TooManyWorkflowsError(RaftoralError):
+    """As many workflows are registered as may be, and none of them can be dropped for another."""
+
+
 class CodeNotShippableError(RaftoralError):
     """A workflow's code, or something that it captured, cannot be pickled or is too large."""
 

@@ -335,6 +335,7 @@ class Host:
             if not incarnation.join(0.0):
                 with contextlib.suppress(ValueError):  # another thread was quicker
                     self.gone.remove(incarnation)
+                    incarnation.free()
 
     def head(self) -> State:
         """The state of the most advanced living node; when none lives, the last one that was."""

@@ -156,6 +156,17 @@ class Incarnation:
             stuck.insert(0, f"workflow on node {self.node}: {self.thread.where() or 'between two steps'}")
         return tuple(stuck)
 
+    def free(self) -> None:
+        """After `join` left nothing running: let go of what this incarnation held, bit by bit. From any thread but the loop's.
+
+        Left to the last reference or to the garbage collector, a large state is freed at once, and all threads wait for that.
+        """
+        parts: list[object] = list(self.member.state.runs.values())
+        self.member.state = State()
+        parts += self.executor.forget()
+        while parts:
+            parts.pop()
+
     async def ask(self, command: Command, timeout: float) -> Outcome:
         """Propose a command; its outcome within `timeout` seconds, or `Unknown` as soon as this node is paused."""
         asking = self._loop.create_task(self.member.ask(command, timeout))

@@ -78,3 +78,25 @@ MAX_PAUSED_MESSAGES: Final = 10_000
 
 MAX_LINK_DELAY: Final = 60.0
 """Seconds by which the way over a link can be made longer, jitter included."""
+
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+"""Bytes of entries in one AppendEntries message; one that is larger travels alone."""
+
+MAX_APPLIED_ENTRIES: Final = 128
+"""Raft entries that a node applies in one turn of its loop."""
+
+MAX_APPLIED_BYTES: Final = 64 * 1024
+"""Bytes of entries that a node applies in one turn of its loop; one that is larger is applied alone."""
+
+MAX_RELEASED: Final = 2048
+"""Entries or steps that are let go in one turn of the loop when a log or a state is dropped: freeing takes time, too."""
+
+MAX_DEFINITIONS: Final = 1000
+"""Versions of workflows that are registered at a time. Past it the oldest is dropped that is neither the latest of its workflow
+nor used by an unfinished run; if there is none, no more can be registered."""
+
+MAX_SOURCES_SHOWN: Final = 1000
+"""Cells whose text is put where tracebacks find it, for those that this process has not run itself."""
+
+MAX_FUNCTIONS_KEPT: Final = 64
+"""Workflows whose unpickled functions a node keeps; the least recently used is unpickled again when it is needed."""

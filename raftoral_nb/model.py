@@ -1,6 +1,7 @@
 """The words everything else is written in: identifiers, limits, commands, records and events.
 
-All of it is frozen data (`msgspec.Struct`), without behaviour, I/O, clocks or threads. Commands are what a node
+All of it is frozen data (`msgspec.Struct`), without behaviour, I/O, clocks or threads, and `gc=False`: made of values that were
+there before, it cannot be part of a cycle, and the garbage collector need not walk through hundreds of thousands of them. Commands are what a node
 proposes; records are what the replicated state keeps; events are what applying a command says happened.
 """
 
@@ -22,7 +23,7 @@ StepId = str
 """Branch path, ordinal within the branch, and key: `0/charge`, or `2.1.0/fit` inside branch 1 of operation 2."""
 
 
-class ProposalId(msgspec.Struct, frozen=True, array_like=True):
+class ProposalId(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Names one proposal for ever: retries carry the same id, so that it is applied at most once.
 
     `client` names one incarnation of one node and starts with the log index it was born at (`"{birth}.{node}.{nonce}"`);
@@ -58,7 +59,7 @@ Operation = Literal[
 """What kind of step was recorded. A replay that asks for another kind than the recorded one has diverged."""
 
 
-class Failure(msgspec.Struct, frozen=True):
+class Failure(msgspec.Struct, frozen=True, gc=False):
     """An exception as data: readable everywhere, even where the exception itself does not unpickle.
 
     `exception` holds the encoded exception when it survived a round trip on the node that raised it, else None.
@@ -74,7 +75,7 @@ class Failure(msgspec.Struct, frozen=True):
         return f"{self.type_name}: {self.message}" if self.message else self.type_name
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """One recorded step (a checkpoint). Exactly one of `value` and `failure` is set."""
 
     step_id: StepId
@@ -90,7 +91,7 @@ class Step(msgspec.Struct, frozen=True):
         return self.step_id.partition("/")[2]
 
 
-class Definition(msgspec.Struct, frozen=True):
+class Definition(msgspec.Struct, frozen=True, gc=False):
     """A registered workflow: its code, and the text of its source for tracebacks after a restart.
 
     `fingerprint` decides whether a re-run cell changed anything (normalised source and captured values); `digest` is
@@ -108,27 +109,27 @@ class Definition(msgspec.Struct, frozen=True):
 # --- Commands ------------------------------------------------------------------------------------------------------
 
 
-class Takeover(msgspec.Struct, frozen=True, tag="takeover", array_like=True):
+class Takeover(msgspec.Struct, frozen=True, gc=False, tag="takeover", array_like=True):
     """A new leader's claim to act in `term`; accepted if the term is greater than the current epoch's."""
 
     node: NodeId
     term: int
 
 
-class ChangeMembers(msgspec.Struct, frozen=True, tag="members", array_like=True):
+class ChangeMembers(msgspec.Struct, frozen=True, gc=False, tag="members", array_like=True):
     """Adds a node to the members that count for majorities, or takes one out; one node at a time."""
 
     node: NodeId
     change: Literal["add", "remove"]
 
 
-class RegisterWorkflow(msgspec.Struct, frozen=True, tag="register", array_like=True):
+class RegisterWorkflow(msgspec.Struct, frozen=True, gc=False, tag="register", array_like=True):
     """Adds or replaces a workflow definition."""
 
     definition: Definition
 
 
-class StartRun(msgspec.Struct, frozen=True, tag="start", array_like=True):
+class StartRun(msgspec.Struct, frozen=True, gc=False, tag="start", array_like=True):
     """Starts a run, once per `run_id`."""
 
     run_id: RunId
@@ -137,7 +138,7 @@ class StartRun(msgspec.Struct, frozen=True, tag="start", array_like=True):
     input: bytes
 
 
-class SetCheckpoint(msgspec.Struct, frozen=True, tag="checkpoint", array_like=True):
+class SetCheckpoint(msgspec.Struct, frozen=True, gc=False, tag="checkpoint", array_like=True):
     """Records a step's result; the first record of a step wins, and only the current epoch may record."""
 
     run_id: RunId
@@ -146,7 +147,7 @@ class SetCheckpoint(msgspec.Struct, frozen=True, tag="checkpoint", array_like=Tr
     """The version of the workflow that asked for it; 0 if any may."""
 
 
-class EndRun(msgspec.Struct, frozen=True, tag="end", array_like=True):
+class EndRun(msgspec.Struct, frozen=True, gc=False, tag="end", array_like=True):
     """Records a run's result or failure; the first wins, and only the current epoch may record."""
 
     run_id: RunId
@@ -158,7 +159,7 @@ class EndRun(msgspec.Struct, frozen=True, tag="end", array_like=True):
     """As of a checkpoint."""
 
 
-class MoveRun(msgspec.Struct, frozen=True, tag="move", array_like=True):
+class MoveRun(msgspec.Struct, frozen=True, gc=False, tag="move", array_like=True):
     """Has an unfinished run go on with another version; only if it has still `steps` steps, those that were replayed."""
 
     run_id: RunId
@@ -169,14 +170,14 @@ class MoveRun(msgspec.Struct, frozen=True, tag="move", array_like=True):
 Command = Takeover | ChangeMembers | RegisterWorkflow | StartRun | SetCheckpoint | EndRun | MoveRun
 
 
-class Proposal(msgspec.Struct, frozen=True, array_like=True):
+class Proposal(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A command with the id under which it is retried and answered. `id` is None only for a `Takeover`."""
 
     id: ProposalId | None
     command: Command
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What one Raft entry carries: proposals that waited together, applied in order.
 
     `members`, if given, are the nodes that count for majorities from this entry on: on every node as soon as the entry is in
@@ -190,20 +191,20 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 # --- Answers to a proposal -----------------------------------------------------------------------------------------
 
 
-class Committed(msgspec.Struct, frozen=True, tag="committed"):
+class Committed(msgspec.Struct, frozen=True, gc=False, tag="committed"):
     """The command was applied. `index` is the log index of its entry."""
 
     index: int
 
 
-class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
+class Rejected(msgspec.Struct, frozen=True, gc=False, tag="rejected"):
     """The command was certainly not carried out, and `reason` says why."""
 
     reason: str
     code: str = "refused"
 
 
-class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
+class Unknown(msgspec.Struct, frozen=True, gc=False, tag="unknown"):
     """The deadline came first: the command may still commit later. Retrying under the same id is safe."""
 
     reason: str
@@ -214,20 +215,20 @@ Outcome = Committed | Rejected | Unknown
 # --- Events of apply -----------------------------------------------------------------------------------------------
 
 
-class EpochChanged(msgspec.Struct, frozen=True):
+class EpochChanged(msgspec.Struct, frozen=True, gc=False):
     """`node` may act from here on (until a later epoch), having taken over in `term`."""
 
     node: NodeId
     term: int
 
 
-class MembersChanged(msgspec.Struct, frozen=True):
+class MembersChanged(msgspec.Struct, frozen=True, gc=False):
     """The nodes that count for majorities became others."""
 
     members: tuple[NodeId, ...]
 
 
-class WorkflowRegistered(msgspec.Struct, frozen=True):
+class WorkflowRegistered(msgspec.Struct, frozen=True, gc=False):
     """A definition was added, or replaced under the same version."""
 
     workflow: str
@@ -235,7 +236,7 @@ class WorkflowRegistered(msgspec.Struct, frozen=True):
     replaced: bool
 
 
-class WorkflowStarted(msgspec.Struct, frozen=True):
+class WorkflowStarted(msgspec.Struct, frozen=True, gc=False):
     """A run was accepted; every node begins to execute it."""
 
     run_id: RunId
@@ -243,28 +244,28 @@ class WorkflowStarted(msgspec.Struct, frozen=True):
     version: int
 
 
-class CheckpointSet(msgspec.Struct, frozen=True):
+class CheckpointSet(msgspec.Struct, frozen=True, gc=False):
     """A step of a run was recorded."""
 
     run_id: RunId
     step: Step
 
 
-class WorkflowCompleted(msgspec.Struct, frozen=True):
+class WorkflowCompleted(msgspec.Struct, frozen=True, gc=False):
     """A run ended with a result (encoded)."""
 
     run_id: RunId
     result: bytes
 
 
-class WorkflowFailed(msgspec.Struct, frozen=True):
+class WorkflowFailed(msgspec.Struct, frozen=True, gc=False):
     """A run ended with a failure."""
 
     run_id: RunId
     failure: Failure
 
 
-class RunMoved(msgspec.Struct, frozen=True):
+class RunMoved(msgspec.Struct, frozen=True, gc=False):
     """A run goes on with another version of its workflow: every node executes it from the top, with the steps it had."""
 
     run_id: RunId
@@ -272,13 +273,20 @@ class RunMoved(msgspec.Struct, frozen=True):
     steps: int
 
 
-class RunEvicted(msgspec.Struct, frozen=True):
+class WorkflowDropped(msgspec.Struct, frozen=True, gc=False):
+    """An old version of a workflow that no unfinished run uses was dropped, to keep memory bounded."""
+
+    workflow: str
+    version: int
+
+
+class RunEvicted(msgspec.Struct, frozen=True, gc=False):
     """A finished run's records were dropped, to keep memory bounded."""
 
     run_id: RunId
 
 
-class CommandRefused(msgspec.Struct, frozen=True):
+class CommandRefused(msgspec.Struct, frozen=True, gc=False):
     """A command changed nothing; `code` is stable, `reason` is for people."""
 
     code: str
@@ -294,6 +302,7 @@ StateEvent = (
     | WorkflowCompleted
     | WorkflowFailed
     | RunMoved
+    | WorkflowDropped
     | RunEvicted
     | CommandRefused
 )
@@ -301,21 +310,21 @@ StateEvent = (
 # --- Events of the cluster (what no log entry says) -----------------------------------------------------------------
 
 
-class LinkDelay(msgspec.Struct, frozen=True):
+class LinkDelay(msgspec.Struct, frozen=True, gc=False):
     """How much longer the way over a link takes, each way: `seconds`, give or take up to `jitter` seconds."""
 
     seconds: float
     jitter: float = 0.0
 
 
-class NodeChanged(msgspec.Struct, frozen=True):
+class NodeChanged(msgspec.Struct, frozen=True, gc=False):
     """Something was done to a node, or befell it."""
 
     node: NodeId
     change: Literal["started", "killed", "restarted", "paused", "resumed", "held", "released", "removed", "stopped"]
 
 
-class NetworkChanged(msgspec.Struct, frozen=True):
+class NetworkChanged(msgspec.Struct, frozen=True, gc=False):
     """Something was done to links between nodes. `links` are those it was done to; one that is cut one way is (from, to).
 
     `groups` is set when the network was partitioned, `node` when all links of one node were meant, `delay` when they were
@@ -329,20 +338,20 @@ class NetworkChanged(msgspec.Struct, frozen=True):
     delay: LinkDelay | None = None
 
 
-class TransferAsked(msgspec.Struct, frozen=True):
+class TransferAsked(msgspec.Struct, frozen=True, gc=False):
     """The leader `source` was asked to hand leadership to `target`. Whether it happened is told by `EpochChanged`."""
 
     source: NodeId
     target: NodeId
 
 
-class CampaignAsked(msgspec.Struct, frozen=True):
+class CampaignAsked(msgspec.Struct, frozen=True, gc=False):
     """Nodes were told to campaign in the same moment, without waiting for their election timeouts."""
 
     nodes: tuple[NodeId, ...]
 
 
-class ScenarioChanged(msgspec.Struct, frozen=True):
+class ScenarioChanged(msgspec.Struct, frozen=True, gc=False):
     """What a scenario comes to: it began, acted (`text` is what it did), said something, or ended (`text` says why)."""
 
     scenario: str
@@ -350,7 +359,7 @@ class ScenarioChanged(msgspec.Struct, frozen=True):
     text: str = ""
 
 
-class RoleChanged(msgspec.Struct, frozen=True):
+class RoleChanged(msgspec.Struct, frozen=True, gc=False):
     """A node's Raft role changed."""
 
     node: NodeId
@@ -358,14 +367,14 @@ class RoleChanged(msgspec.Struct, frozen=True):
     term: int
 
 
-class SnapshotInstalled(msgspec.Struct, frozen=True):
+class SnapshotInstalled(msgspec.Struct, frozen=True, gc=False):
     """A node that was too far behind for the log took over the state of the leader, as it was at `index`."""
 
     node: NodeId
     index: int
 
 
-class EffectStarted(msgspec.Struct, frozen=True):
+class EffectStarted(msgspec.Struct, frozen=True, gc=False):
     """The acting leader began to run a step's function."""
 
     node: NodeId
@@ -373,7 +382,7 @@ class EffectStarted(msgspec.Struct, frozen=True):
     step_id: StepId
 
 
-class StepRetrying(msgspec.Struct, frozen=True):
+class StepRetrying(msgspec.Struct, frozen=True, gc=False):
     """An attempt at a step failed; the acting leader waits `seconds` and tries again. `attempt` counts from 1."""
 
     node: NodeId
@@ -384,7 +393,7 @@ class StepRetrying(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class StepProgress(msgspec.Struct, frozen=True):
+class StepProgress(msgspec.Struct, frozen=True, gc=False):
     """A step that is running says how far it has come: `fraction` is from 0 to 1."""
 
     node: NodeId
@@ -394,7 +403,7 @@ class StepProgress(msgspec.Struct, frozen=True):
     text: str
 
 
-class NodeBlocked(msgspec.Struct, frozen=True):
+class NodeBlocked(msgspec.Struct, frozen=True, gc=False):
     """A workflow has kept its node's thread busy for over a second without awaiting anything."""
 
     node: NodeId
@@ -402,7 +411,7 @@ class NodeBlocked(msgspec.Struct, frozen=True):
     where: str
 
 
-class ExecutionStopped(msgspec.Struct, frozen=True):
+class ExecutionStopped(msgspec.Struct, frozen=True, gc=False):
     """One node's execution of a run ended otherwise than the run itself did."""
 
     node: NodeId
@@ -413,7 +422,7 @@ class ExecutionStopped(msgspec.Struct, frozen=True):
     """Of one that diverged."""
 
 
-class RunHeld(msgspec.Struct, frozen=True):
+class RunHeld(msgspec.Struct, frozen=True, gc=False):
     """Every living node has diverged from a run: it stands still until it is moved to a version that fits its record."""
 
     run_id: RunId
@@ -438,7 +447,7 @@ ClusterEvent = (
 )
 
 
-class OutputLine(msgspec.Struct, frozen=True):
+class OutputLine(msgspec.Struct, frozen=True, gc=False):
     """A line that a workflow printed or logged, or that the engine says about its execution. `time` is Unix seconds."""
 
     time: float

@@ -27,7 +27,8 @@ class Observers:
     """Keeps the latest events and output lines, and tells subscribers of events.
 
     Publishing never waits and may be done from any thread. Callbacks run one after another on a thread of their own,
-    started with the first subscription: a slow one delays other callbacks, never the cluster.
+    started with the first subscription: a slow one delays other callbacks, never the cluster. Once `MAX_EVENTS_KEPT` events
+    wait for them, callbacks miss what is published until there is room again, and a warning says so.
     """
 
     def __init__(self, name: str) -> None:
@@ -43,6 +44,8 @@ class Observers:
         self._queue: queue.SimpleQueue[ClusterEvent | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
+        # Invariant: how many events callbacks have missed since they last got one.
+        self._missed = 0
         self._when_closed: dict[int, Callable[[], None]] = {}
         self.published = 0
 
@@ -54,7 +57,7 @@ class Observers:
             self.published += 1
             self._history.append((time.time(), _slim(event)))
             if self._callbacks and not self._closed:
-                self._queue.put(event)
+                self._put(event)
             self._drop_detached()
             direct = tuple(self._direct.values()) if self._direct else ()
         for callback in direct:
@@ -62,6 +65,20 @@ class Observers:
                 callback(event)
             except Exception:  # who publishes may be a replica, and would count as broken
                 logger.exception("a reader of events failed on %r", event)
+
+    def _put(self, event: ClusterEvent) -> None:
+        """Called with the lock held."""
+        if self._queue.qsize() >= MAX_EVENTS_KEPT:
+            if not self._missed:
+                logger.warning(
+                    "%s: callbacks are too slow and miss events; %d wait for them", self._name, MAX_EVENTS_KEPT
+                )
+            self._missed += 1
+            return
+        if self._missed:
+            logger.warning("%s: callbacks missed %d events", self._name, self._missed)
+            self._missed = 0
+        self._queue.put(event)
 
     def write(self, line: OutputLine) -> None:
         """Keep a line of captured output."""

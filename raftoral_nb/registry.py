@@ -17,10 +17,12 @@ from .errors import (
     NotAcknowledgedError,
     RaftoralError,
     RunConflictError,
+    TooManyWorkflowsError,
     WorkflowConflictError,
     WorkflowDefinitionError,
     WorkflowNotFoundError,
 )
+from .limits import MAX_DEFINITIONS
 from .model import Definition, RegisterWorkflow, Rejected, StartRun
 from .run import WorkflowRun
 from .state import State
@@ -88,10 +90,14 @@ class Registry:
         definition, captured = definitions.build(name, version, fn)
         answer = self._host.propose(RegisterWorkflow(definition), f"registering {name!r} version {version}")
         if isinstance(answer, Rejected):
-            raise _conflict(head, name, version) if answer.code == "version_in_use" else RaftoralError(answer.reason)
+            raise _not_registered(answer, head, name, version)
         registration = Registration(
             name, version, True, captured, lint.findings(fn), _unfinished(self._host.head(), name, version)
         )
+        registered = self._host.head().definitions
+        for known in tuple(self._local):
+            if known not in registered:
+                self._local.pop(known, None)
         self._local[name, version] = (fn, registration)
         for finding in registration.findings:
             # At the line itself, not at the call that registers: that is where something has to change.
@@ -216,6 +222,19 @@ def _unfinished(head: State, name: str, version: int) -> tuple[str, ...]:
 
 def _is_name(given: object) -> bool:
     return isinstance(given, str) and bool(given.strip()) and given.isprintable() and len(given) <= 200
+
+
+def _not_registered(answer: Rejected, head: State, name: str, version: int) -> RaftoralError:
+    match answer.code:
+        case "version_in_use":
+            return _conflict(head, name, version)
+        case "too_many_workflows":
+            return TooManyWorkflowsError(
+                f"workflow {name!r} was not registered: {answer.reason}. At most MAX_DEFINITIONS ({MAX_DEFINITIONS:,}) may be; "
+                "register it under a name that is known already, or let runs of old versions end"
+            )
+        case _:
+            return RaftoralError(answer.reason)
 
 
 def _conflict(head: State, name: str, version: int) -> WorkflowConflictError:

@@ -184,6 +184,7 @@ class Reader:
         self._state: State | None = None
         self._definitions: list[Definition] = []
         self._run: Run | None = None
+        self._steps: list[Step] = []
         self._records = 0
         self._whole = False
 
@@ -221,11 +222,12 @@ class Reader:
                     state.definitions[workflow, version] = self._definitions[place]
             case 3:
                 fields = {name: getattr(value, name) for name in value.__struct_fields__ if name != "code"}
+                self._end_run()
                 self._run = Run(definition=self._definitions[value.code], **fields)
                 state.runs[self._run.run_id] = self._run
             case 4:
                 assert self._run is not None
-                self._run.steps.extend(value)
+                self._steps.extend(value)
                 self._run.by_id.update((step.step_id, step) for step in value)
             case 5:
                 state.evicted.update(OrderedDict.fromkeys(value))
@@ -234,10 +236,16 @@ class Reader:
             case 7:
                 if value != self._records:
                     raise ValueError(f"it should have {value} records")
+                self._end_run()
                 self._whole = True
             case _:
                 raise ValueError(f"a record of kind {kind}")
         self._records += 1
+
+    def _end_run(self) -> None:
+        if self._run is not None:
+            self._run.steps = self._steps if self._run.status == "running" else tuple(self._steps)
+            self._steps = []
 
     def _begin(self, record: msgspec.Raw) -> None:
         if self._state is not None:

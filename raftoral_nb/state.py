@@ -56,6 +56,7 @@ from .model import (
     StepId,
     Takeover,
     WorkflowCompleted,
+    WorkflowDropped,
     WorkflowFailed,
     WorkflowRegistered,
     WorkflowStarted,
@@ -102,8 +103,9 @@ class Run(msgspec.Struct):
     input: bytes
     started_at: int
     """The log index of the entry that started it."""
-    # Invariant: only appended to, in the order of the log, and only while `status` is "running".
-    steps: list[Step] = msgspec.field(default_factory=list)
+    # Invariant: only appended to, in the order of the log, and only while `status` is "running". Then a tuple: the garbage
+    # collector does not walk through a tuple of records, and a state holds hundreds of thousands of them.
+    steps: list[Step] | tuple[Step, ...] = msgspec.field(default_factory=list)
     # Invariant: the same steps as in `steps`, by their step_id, each once.
     by_id: dict[StepId, Step] = msgspec.field(default_factory=dict)
     # Invariant: leaves "running" once. Then exactly one of `result` and `failure` is set; before, neither.
@@ -137,7 +139,8 @@ class State(msgspec.Struct):
     members: tuple[NodeId, ...] = ()
     # Invariant: only rises; no node of a number up to it is ever added (again): without its log it would break its word.
     highest_member: NodeId = 0
-    # Invariant: a (workflow, version) that an unfinished run uses keeps its fingerprint.
+    # Invariant: in the order in which they were first registered; at most `Limits.definitions`. A (workflow, version) that an
+    # unfinished run uses is there, and keeps its fingerprint.
     definitions: dict[tuple[str, int], Definition] = msgspec.field(default_factory=dict)
     # Invariant: in start order; every running run, and the latest `Limits.runs_kept` finished ones.
     runs: dict[RunId, Run] = msgspec.field(default_factory=dict)
@@ -210,15 +213,29 @@ def _register(state: State, command: RegisterWorkflow, _index: int) -> Events:
             if run.status == "running" and (run.definition.workflow, run.definition.version) == name:
                 reason = f"{name[0]!r} version {name[1]} has changed, and the unfinished run {run.run_id!r} uses it"
                 return _refused("version_in_use", reason)
+    dropped: Events = ()
+    if known is None and len(state.definitions) >= state.limits.definitions:
+        victim = _definition_to_drop(state, *name)
+        if victim is None:
+            reason = f"{len(state.definitions)} workflows are registered, each the latest of its name or in use: no room for {name!r}"
+            return _refused("too_many_workflows", reason)
+        del state.definitions[victim]
+        dropped = (WorkflowDropped(*victim),)
     state.definitions[name] = definition
-    return (WorkflowRegistered(*name, replaced=known is not None),)
+    return (*dropped, WorkflowRegistered(*name, replaced=known is not None))
+
+
+def _definition_to_drop(state: State, workflow: str, version: int) -> tuple[str, int] | None:
+    """The one registered first that is not the latest of its workflow, once `version` is there, nor used by an unfinished run."""
+    latest = {workflow: version}
+    for name, number in state.definitions:
+        latest[name] = max(number, latest.get(name, number))
+    used = {(run.definition.workflow, run.definition.version) for run in state.runs.values() if run.status == "running"}
+    return next((name for name in state.definitions if latest[name[0]] != name[1] and name not in used), None)
 
 
 def _start(state: State, command: StartRun, index: int) -> Events:
     run_id, workflow, version = command.run_id, command.workflow, command.version
-    definition = state.definitions.get((workflow, version))
-    if definition is None:
-        return _refused("unknown_workflow", f"no workflow {workflow!r} version {version} is registered")
     run = state.runs.get(run_id)
     if run is not None:
         # Not about the code, which may have been replaced since: to start a run again is to ask for the same run.
@@ -227,6 +244,9 @@ def _start(state: State, command: StartRun, index: int) -> Events:
         return _refused("run_conflict", f"run {run_id!r} was started with another workflow, version or input")
     if run_id in state.evicted:
         return _refused("run_evicted", f"run {run_id!r} finished long ago and its records were dropped")
+    definition = state.definitions.get((workflow, version))
+    if definition is None:
+        return _refused("unknown_workflow", f"no workflow {workflow!r} version {version} is registered")
     state.runs[run_id] = Run(run_id, definition, command.input, index)
     return (WorkflowStarted(run_id, workflow, version),)
 
@@ -238,6 +258,7 @@ def _set_checkpoint(state: State, command: SetCheckpoint, _index: int) -> Events
         return (run,)
     if step.step_id in run.by_id:
         return _refused("already_recorded", f"step {step.step_id!r} of run {run.run_id!r} is recorded already")
+    assert isinstance(run.steps, list)  # it is running
     run.by_id[step.step_id] = step
     run.steps.append(step)
     state.checkpoints += 1
@@ -256,6 +277,7 @@ def _end(state: State, command: EndRun, _index: int) -> Events:
         assert command.result is not None  # it is well formed: exactly one is set
         run.status, run.result = "completed", command.result
         ended = WorkflowCompleted(run.run_id, command.result)
+    run.steps = tuple(run.steps)
     state.finished.append(run.run_id)
     return (ended, *_evict_runs(state))
 

@@ -11,10 +11,7 @@ from ..errors import ClusterError
 from ..limits import LOG_KEPT_BYTES, SNAPSHOT_LOG_BYTES
 from ..snapshot import PIECE_BYTES, Frozen
 from ..state import State
-from .journal import MemoryJournal, Snapshot
-
-ENTRY_OVERHEAD = 128
-"""Counted for an entry beside its data (bytes): about what Python needs for it."""
+from .journal import ENTRY_OVERHEAD, MemoryJournal, Snapshot
 
 KEPT_FOR_TRANSFERS = 4
 """How many times the size of log or snapshot is kept for a follower that is being sent a snapshot; past it, it gets another."""
@@ -67,6 +64,7 @@ class Compactor:
         self._size = 0 if journal.snapshot is None else journal.snapshot.size
         self._making: tuple[Snapshot, Iterator[bytes], list[bytes]] | None = None
         self._turn: asyncio.Handle | None = None
+        self._releasing: asyncio.Handle | None = None
 
     def applied(self, state: State, size: int) -> None:
         """An entry with `size` bytes of data was applied; begin a snapshot if it is time."""
@@ -92,6 +90,14 @@ class Compactor:
             self._turn.cancel()
             self._turn = None
 
+    def release(self) -> None:
+        """Let go of what the journal dropped, a part in each turn of the loop, to the end (also after `cancel`)."""
+        if self._releasing is None:
+            self._releasing = self._loop.call_soon(self._release)
+
+    def _release(self) -> None:
+        self._releasing = self._loop.call_soon(self._release) if self._journal.release() else None
+
     def _go_on(self) -> None:
         self._turn = None
         if self._making is None:
@@ -114,14 +120,12 @@ class Compactor:
 
     def _compact(self, index: int) -> None:
         journal = self._journal
-        first, before, kept = index, journal.first_index, 0
+        first = journal.first_before(index, self._compaction.kept_bytes)
         needed = self._needed_from()
-        most = KEPT_FOR_TRANSFERS * max(self._compaction.log_bytes, self._size)
-        while first > before:
-            if kept >= (self._compaction.kept_bytes if needed is None or first <= needed else most):
-                break
-            kept += len(journal[first - before][0]) + ENTRY_OVERHEAD
-            first -= 1
-        if first > before:
+        if needed is not None:
+            most = KEPT_FOR_TRANSFERS * max(self._compaction.log_bytes, self._size)
+            first = min(first, max(needed, journal.first_before(index, most)))
+        if first > journal.first_index:
             journal.compact(first)
+            self.release()
             self._compacted()

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from typing import overload
 
 import msgspec
 
 from ..errors import InternalError
-from ..limits import MAX_MESSAGE_ENTRIES
+from ..limits import (
+    MAX_APPLIED_BYTES,
+    MAX_APPLIED_ENTRIES,
+    MAX_MESSAGE_BYTES,
+    MAX_MESSAGE_ENTRIES,
+    MAX_RELEASED,
+)
 from ..model import NodeId
 from .wire import named_members
 
 LogEntry = tuple[bytes, int, int]
 """What is stored per entry: data, index, term."""
+
+ENTRY_OVERHEAD = 128
+"""Counted for an entry beside its data (bytes): about what Python needs for it."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -35,13 +46,18 @@ class Snapshot(msgspec.Struct, frozen=True):
 class MemoryJournal:
     """A log, term, vote and snapshot held in memory, by the cluster: it outlives its node's `kill` as a disk would.
 
-    Does not survive the process. Slices are cut to `MAX_MESSAGE_ENTRIES` entries: PySyncObj reads "the rest of the log"
-    for every message it sends and for every batch it applies, and this bounds both.
+    Does not survive the process. Slices are cut: PySyncObj reads "the rest of the log" for every message it sends, and "all
+    that is committed" for every batch it applies, and this bounds both (`MAX_MESSAGE_ENTRIES`, `MAX_APPLIED_ENTRIES`, and the
+    same in bytes).
     """
 
     def __init__(self) -> None:
         # Invariant: indexes are consecutive, and terms never decrease. Begins at 1, or at or below the snapshot's index.
         self._entries: list[LogEntry] = []
+        # Invariant: as long as `_entries`; what the entries up to each take together, counted from some point (bytes).
+        self._ends = array("q")
+        # Dropped entries that `release` has not let go yet.
+        self._released: list[LogEntry] = []
         self._term = 0
         self._vote: str | None = None
         # Invariant: nothing at or below it is ever deleted, and it never goes back.
@@ -60,6 +76,7 @@ class MemoryJournal:
         self._entries.append((command, idx, term))
         if (members := named_members(command[1:])) is not None:
             self._naming.append((idx, members))
+        self._ends.append((self._ends[-1] if self._ends else 0) + _size(self._entries[-1]))
 
     def clear(self) -> None:
         """Refused: the log is only ever cut at a conflict."""
@@ -73,6 +90,7 @@ class MemoryJournal:
         del self._entries[entryFrom:]
         while self._naming and self._naming[-1][0] >= first:
             self._naming.pop()
+        del self._ends[entryFrom:]
 
     def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
         """Refused: what snapshots stand for is dropped by `compact`, and PySyncObj makes none."""
@@ -85,7 +103,14 @@ class MemoryJournal:
     def __getitem__(self, item: int | slice) -> LogEntry | list[LogEntry]:
         if isinstance(item, slice):
             start, stop, _ = item.indices(len(self._entries))
-            return self._entries[start : min(stop, start + MAX_MESSAGE_ENTRIES)]
+            # Only what is sent has no end; see `MAX_MESSAGE_BYTES`.
+            sent = item.stop is None
+            stop = min(stop, start + (MAX_MESSAGE_ENTRIES if sent else MAX_APPLIED_ENTRIES))
+            if stop > start + 1:
+                before = self._ends[start - 1] if start else self._ends[0] - _size(self._entries[0])
+                most = before + (MAX_MESSAGE_BYTES if sent else MAX_APPLIED_BYTES)
+                stop = max(start + 1, bisect_right(self._ends, most, start, stop))
+            return self._entries[start:stop]
         return self._entries[item]
 
     def __len__(self) -> int:
@@ -154,6 +179,11 @@ class MemoryJournal:
         """The index of the entry that names them; 0 if that is in a snapshot or there is none."""
         return self._naming[-1][0] if self._naming else 0
 
+    def first_before(self, index: int, size: int) -> int:
+        """The highest index behind which at least `size` bytes of entries are held up to `index`; the first if there is none."""
+        first = self.first_index
+        return max(first, first + bisect_right(self._ends, self._ends[index - first] - size) - 1)
+
     # --- snapshots
 
     def keep(self, snapshot: Snapshot) -> None:
@@ -169,8 +199,11 @@ class MemoryJournal:
         if self.snapshot is None or first > self.snapshot.index:
             raise InternalError(f"no snapshot stands for the entries up to {first}")
         if first > self.first_index:
-            del self._entries[: first - self.first_index]
             self._naming = [(index, members) for index, members in self._naming if index > self.snapshot.index]
+            count = first - self.first_index
+            self._released += self._entries[:count]
+            del self._entries[:count]
+            del self._ends[:count]
 
     def install(self, snapshot: Snapshot) -> None:
         """Replace the whole log by a snapshot of another node's.
@@ -181,10 +214,21 @@ class MemoryJournal:
         if snapshot.index <= self._commit_index or self.term_at(snapshot.index) == snapshot.term:
             raise InternalError(f"a snapshot of entry {snapshot.index} was to replace a log that has it")
         # What stands for the snapshot's last entry. It is never applied; the next entries refer to its index and term.
+        self._released += self._entries
         self._entries = [(b"", snapshot.index, snapshot.term)]
+        self._ends = array("q", [ENTRY_OVERHEAD])
         self._commit_index = snapshot.index
         self._naming = []
         self.snapshot = snapshot
+
+    def release(self) -> bool:
+        """Let go of a part of what `compact` and `install` dropped (`MAX_RELEASED` entries); True if there is more."""
+        del self._released[-MAX_RELEASED:]
+        return bool(self._released)
+
+
+def _size(entry: LogEntry) -> int:
+    return len(entry[0]) + ENTRY_OVERHEAD
 
 
 class Journals:

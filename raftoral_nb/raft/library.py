@@ -156,12 +156,24 @@ class Raft:
         self.peers: tuple[NodeId, ...] = tuple(sorted(peers))
         """The other nodes that count for majorities; nothing is sent to anybody else. Ascending."""
 
+        def leave_it_at_that(peer: Any) -> None:
+            # PySyncObj goes on to the end of the log, for up to a heartbeat, unless the peer is gone meanwhile (line 1307).
+            self._get("connectedNodes").discard(peer)
+
+        self.has_more = False
+        """Leader only: whether the last messages with entries ended before the log does. Set anew by whoever takes notice."""
+        served: list[Any] = []
+        self._served = served
+
         class _Transport(module.Transport):  # type: ignore[misc, name-defined]
             def __init__(self) -> None:
                 super().__init__(None, None, [])
 
             def send(self, to: Any, message: dict[str, Any]) -> bool:
                 send(to.number, message)
+                if message.get("entries"):
+                    served.append(to)
+                    leave_it_at_that(to)
                 return True
 
         class _SyncObj(module.SyncObj):  # type: ignore[misc, name-defined]
@@ -193,6 +205,7 @@ class Raft:
             useFork=False,
             onStateChanged=lambda old, new: role_changed(),
         )
+        self._journal = journal
         self._transport = _Transport()
         self._raft = _SyncObj(
             _PeerNode(node),
@@ -223,8 +236,9 @@ class Raft:
     # --- driving it
 
     def tick(self) -> None:
-        """Let it look at its clock, commit, apply, send, and take commands (line 629)."""
+        """Let it look at its clock, commit, apply, send, and take commands (line 629). Sends a peer one message with entries."""
         self._raft.doTick(0.0)
+        self._welcome_back()
 
     def append(self, data: bytes) -> None:
         """Hand over a command; a leader appends it in the next `tick`, anybody else drops it."""
@@ -233,6 +247,15 @@ class Raft:
     def deliver(self, peer: NodeId, message: dict[str, Any]) -> None:
         """Process a message of `peer` (line 891)."""
         self._transport._onMessageReceived(self._node(peer), message)
+        self._welcome_back()
+
+    def _welcome_back(self) -> None:
+        """Count those as connected again who were taken for gone after a message; note whether there is more for one."""
+        if self._served:
+            self._get("connectedNodes").update(self._served)
+            last, following = self._journal.last_index, self._get("raftNextIndex")
+            self.has_more = self.role == LEADER and any(following.get(peer, last + 1) <= last for peer in self._served)
+            self._served.clear()
 
     def connected(self, peer: NodeId) -> None:
         """Say that `peer` can be reached: messages for it are made from now on."""
@@ -242,6 +265,7 @@ class Raft:
     def disconnected(self, peer: NodeId) -> None:
         """Say that `peer` cannot be reached."""
         self._connected.discard(peer)
+        self._served[:] = [one for one in self._served if one.number != peer]
         self._transport._onNodeDisconnected(self._node(peer))
 
     def destroy(self) -> None:

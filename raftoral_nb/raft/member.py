@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..errors import ProtocolError
+from ..limits import MAX_RELEASED
 from ..model import Command, NodeId, Outcome, Proposal
 from ..snapshot import Reader
-from ..state import Applied, State, apply_entry
+from ..state import Applied, Run, Session, State, apply_entry
 from .compaction import DEFAULT_COMPACTION, Compaction
 from .journal import MemoryJournal, Snapshot
 from .library import LEADER, Dice
@@ -69,6 +70,7 @@ class Member:
     ) -> None:
         self.node = node
         self.state = State()
+        self._loop = loop
         self._listener = listener
         self._dice = dice
         self._endpoint: Endpoint | None = None
@@ -188,6 +190,16 @@ class Member:
         old, self.state = self.state, state
         self._listener.state_replaced(old, state)
         self._proposer.state_replaced(state)
+        self._let_go([*old.runs.values(), *old.sessions.values()])
+
+    def _let_go(self, parts: list[Run | Session]) -> None:
+        """Free a state a few parts in each turn of the loop; nobody refers to it as a whole any more."""
+        left = MAX_RELEASED
+        while parts and left > 0:
+            part = parts.pop()
+            left -= 1 + len(part.steps if isinstance(part, Run) else part.answers)
+        if parts:
+            self._loop.call_soon(self._let_go, parts)
 
     def broke(self, error: Exception) -> None:
         """The replica must not go on: take this node out of use. The cluster has one node less, and every promise."""

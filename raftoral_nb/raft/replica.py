@@ -7,16 +7,16 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from ..limits import MAX_ENTRIES_IN_FLIGHT
 from ..model import ChangeMembers, Entry, NodeId, Proposal, Takeover
-from ..state import State
 from .compaction import Compaction, Compactor
 from .elections import NOW, Elections
 from .guard import Guard
 from .journal import MemoryJournal
 from .library import FOLLOWER, LEADER, Dice, Raft
+from .listener import ReplicaListener
 from .membership import members_after
 from .timing import Timing
 from .transfer import Arrival, Transfers
@@ -45,30 +45,6 @@ COMMIT_NOTICE = 0.001
 
 _TIMER_SLACK = 0.0005
 """PySyncObj compares deadlines with `<`: a timer set to the very deadline would fire just before it (seconds)."""
-
-
-class ReplicaListener(Protocol):
-    """What a replica tells the node it belongs to. Called on the consensus loop; must not raise or call back."""
-
-    def committed(self, index: int, data: bytes) -> None:
-        """An entry is committed: apply it. Called once per entry and incarnation, in order."""
-        ...
-
-    def was_member(self, node: NodeId) -> bool:
-        """Whether a node of that number, or of a higher one, has been a member before."""
-        ...
-
-    def state_replaced(self, state: State) -> None:
-        """A snapshot was installed: the entries up to its index are in `state`, and will not come through `committed`."""
-        ...
-
-    def raft_changed(self) -> None:
-        """Role, term, leader or applied index may have changed."""
-        ...
-
-    def broke(self, error: Exception) -> None:
-        """Something was raised that never should be: this replica must not go on."""
-        ...
 
 
 class Replica:
@@ -229,6 +205,7 @@ class Replica:
             snapshot, state = self._arrival.taken()
             self.compactor.cancel()
             journal.install(snapshot)
+            self.compactor.release()
             raft.skip_to(snapshot.index)
             self._listener.state_replaced(state)
         self._arrival = None
@@ -301,6 +278,8 @@ class Replica:
             return
         finally:
             self._in_tick = False
+        if self.raft.has_more:
+            self._schedule_advance()  # a message at a time, and between them it is the turn of everybody else
         if self.raft.role == LEADER and self.raft.commit_index > self._sent_commit and self.raft.reachable:
             self._notice_at = min(self._notice_at, self._loop.time() + COMMIT_NOTICE)
         self._listener.raft_changed()
@@ -394,6 +373,8 @@ class Replica:
 
     def _scheduled_advance(self) -> None:
         self._advance_scheduled = False
+        if self.raft.has_more:
+            self.raft.has_more, self.raft.heartbeat_deadline = False, 0.0
         self.advance()
 
     def _append_waiting(self) -> None:

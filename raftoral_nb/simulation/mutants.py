@@ -89,6 +89,7 @@ def _last_record_wins() -> list[Patch]:
         run = state._find_running(replicated, command.run_id, step.node, step.epoch, command.version)
         if isinstance(run, CommandRefused):
             return (run,)
+        assert isinstance(run.steps, list)  # it is running
         run.by_id[step.step_id] = step
         run.steps.append(step)
         replicated.checkpoints += 1

@@ -12,9 +12,11 @@ from typing import Any, Literal, Protocol
 
 import anyio
 
+from ..limits import MAX_FUNCTIONS_KEPT
 from ..model import (
     Command,
     Committed,
+    Definition,
     EffectStarted,
     ExecutionStopped,
     NodeBlocked,
@@ -97,6 +99,7 @@ class Executor:
         self._executions: dict[RunId, Execution] = {}
         # A dict for its order: what is cancelled first must not depend on where objects lie in memory.
         self._fenced: dict[anyio.CancelScope, None] = {}
+        # Invariant: the latest used last; at most MAX_FUNCTIONS_KEPT.
         self._functions: dict[str, Callable[..., Any]] = {}
         self._closed_gates: set[str] = set()
         self._stepped_aside: set[RunId] = set()
@@ -253,6 +256,12 @@ class Executor:
             await self._arrival.wait()
         return execution
 
+    def forget(self) -> list[Execution]:
+        """Forget every execution, and give them to whoever frees them. After the node's loop has ended, from any thread."""
+        executions = list(self._executions.values())
+        self._executions.clear()
+        return executions
+
     # --- inside
 
     def _act(self, term: int | None) -> None:
@@ -305,10 +314,7 @@ class Executor:
 
     async def _run(self, execution: Execution) -> bytes:
         definition = execution.definition
-        fn = self._functions.get(definition.digest)
-        if fn is None:
-            fn = self._functions[definition.digest] = definitions.load(definition)
-        execution.function = fn
+        fn = execution.function = self._function(definition)
         what = f"run {execution.run_id!r}"
         value = values.decode(execution.input, what=f"input of {what}")
         ctx: WorkflowContext = WorkflowContext(execution, self.node)
@@ -316,6 +322,16 @@ class Executor:
         returned = await self._watchdog.watched(fn(ctx, value), execution.run_id)
         data, _ = values.round_trip(returned, what=f"result of {what}")
         return data
+
+    def _function(self, definition: Definition) -> Callable[..., Any]:
+        """This node's copy of a workflow's function; one that was not used for long is made anew."""
+        fn = self._functions.pop(definition.digest, None)
+        if fn is None:
+            fn = definitions.load(definition)
+            while len(self._functions) >= MAX_FUNCTIONS_KEPT:
+                del self._functions[next(iter(self._functions))]
+        self._functions[definition.digest] = fn
+        return fn
 
     def _blocked(self, run_id: RunId, where: str) -> None:
         self.say(

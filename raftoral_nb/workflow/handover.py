@@ -11,7 +11,7 @@ import msgspec
 from ..model import Definition, Failure, RunId, Step
 
 
-class RunStarted(msgspec.Struct, frozen=True):
+class RunStarted(msgspec.Struct, frozen=True, gc=False):
     """Begin to execute a run."""
 
     run_id: RunId
@@ -19,21 +19,21 @@ class RunStarted(msgspec.Struct, frozen=True):
     input: bytes
 
 
-class StepRecorded(msgspec.Struct, frozen=True):
+class StepRecorded(msgspec.Struct, frozen=True, gc=False):
     """A step of a run was recorded."""
 
     run_id: RunId
     step: Step
 
 
-class StepsRecorded(msgspec.Struct, frozen=True):
+class StepsRecorded(msgspec.Struct, frozen=True, gc=False):
     """Several steps of a run were recorded, in this order (told when a snapshot stands for their entries)."""
 
     run_id: RunId
     steps: tuple[Step, ...]
 
 
-class RunEnded(msgspec.Struct, frozen=True):
+class RunEnded(msgspec.Struct, frozen=True, gc=False):
     """A run's result or failure was recorded."""
 
     run_id: RunId
@@ -41,7 +41,7 @@ class RunEnded(msgspec.Struct, frozen=True):
     failure: Failure | None
 
 
-class RunMoved(msgspec.Struct, frozen=True):
+class RunMoved(msgspec.Struct, frozen=True, gc=False):
     """Execute the run from the top with other code; `steps` is all that was recorded of it before."""
 
     run_id: RunId
@@ -50,13 +50,13 @@ class RunMoved(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
 
 
-class RunDropped(msgspec.Struct, frozen=True):
+class RunDropped(msgspec.Struct, frozen=True, gc=False):
     """A run's records are gone; whoever still executes it cannot finish."""
 
     run_id: RunId
 
 
-class ActingChanged(msgspec.Struct, frozen=True):
+class ActingChanged(msgspec.Struct, frozen=True, gc=False):
     """This node may act in `term` from here on; None: it may not any more."""
 
     term: int | None

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from cloudpickle import cloudpickle as _cloudpickle
 
+from ..limits import MAX_SOURCES_SHOWN
+
 _GLOBAL_OPS: Final = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
 # `from __future__ import annotations`, which IPython hands on to later cells; the same bit in co_flags and for compile().
 _FUTURE_ANNOTATIONS: Final = __future__.annotations.compiler_flag
@@ -194,9 +196,24 @@ def _is_notebooks(function: types.FunctionType) -> bool:
     return module == "__main__" or module not in sys.modules or _travels_by_value(module)
 
 
+_shown: Final[dict[str, None]] = {}
+_SHOWING: Final = threading.Lock()
+
+
 def show(files: Mapping[str, str]) -> None:
-    """Lets tracebacks show the lines of `files` (name to text), unless the lines of such a file are there already."""
+    """Lets tracebacks show the lines of `files` (name to text), unless the lines of such a file are there already.
+
+    Of those that were put there by this, the latest `MAX_SOURCES_SHOWN` stay.
+    """
     for name, text in files.items():
-        if not linecache.getlines(name):
+        if linecache.getlines(name):
+            continue
+        with _SHOWING:
             # Without a modification time, linecache never throws the lines away.
             linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+            _shown.pop(name, None)
+            _shown[name] = None
+            if len(_shown) > MAX_SOURCES_SHOWN:
+                oldest = next(iter(_shown))
+                del _shown[oldest]
+                linecache.cache.pop(oldest, None)

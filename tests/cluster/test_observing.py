@@ -442,3 +442,37 @@ def test_a_stream_that_is_collected_while_an_event_is_published_blocks_nobody() 
     thread.start()
     thread.join(PATIENCE)
     assert done == [True]
+
+
+def test_a_callback_that_hangs_does_not_keep_every_event_and_goes_on_with_later_ones(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("raftoral_nb.observers.MAX_EVENTS_KEPT", 10)
+    observers = Observers("slow")
+    arrived, go_on, last = threading.Event(), threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def callback(event: Any) -> None:
+        arrived.set()
+        assert go_on.wait(PATIENCE)
+        seen.append(event.term)
+        if event.term in (10, 99):
+            last.set()
+
+    observers.subscribe(callback)
+    with caplog.at_level(logging.WARNING):
+        observers.publish(EpochChanged(1, 0))
+        assert arrived.wait(PATIENCE)
+        for term in range(1, 50):
+            observers.publish(EpochChanged(1, term))
+        go_on.set()
+        assert last.wait(PATIENCE)
+        last.clear()
+        observers.publish(EpochChanged(1, 99))
+        assert last.wait(PATIENCE)
+    assert seen == [*range(11), 99]
+    assert observers.close(PATIENCE)
+    assert [record.getMessage() for record in caplog.records] == [
+        "slow: callbacks are too slow and miss events; 10 wait for them",
+        "slow: callbacks missed 39 events",
+    ]

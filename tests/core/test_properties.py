@@ -30,13 +30,16 @@ from raftoral_nb.model import (
     Step,
     Takeover,
     WorkflowCompleted,
+    WorkflowDropped,
     WorkflowFailed,
     WorkflowStarted,
 )
 from raftoral_nb.replay import Branch, Diverged, Missing, Recorded, Replay
 from raftoral_nb.state import Applied, Limits, Run, State, apply, apply_entry, recorded_answer, summary
 
-TINY = Limits(value_bytes=16, code_bytes=16, session_answers=3, sessions=2, runs_kept=2, evicted_run_ids=2)
+TINY = Limits(
+    value_bytes=16, code_bytes=16, session_answers=3, sessions=2, runs_kept=2, evicted_run_ids=2, definitions=2
+)
 ROOMY = Limits(value_bytes=16, code_bytes=16, runs_kept=2, evicted_run_ids=2)
 
 # Few names, so that commands meet each other.
@@ -49,7 +52,7 @@ outcomes = (
     st.tuples(values, st.none()) | st.tuples(st.none(), failures) | st.tuples(st.none() | values, st.none() | failures)
 )
 definitions = st.builds(
-    Definition, st.just("w"), st.integers(1, 2), st.sampled_from("fg"), st.just("d"), st.binary(max_size=4), st.just({})
+    Definition, st.just("w"), st.integers(1, 3), st.sampled_from("fg"), st.just("d"), st.binary(max_size=4), st.just({})
 )
 
 
@@ -182,6 +185,13 @@ class Histories(RuleBasedStateMachine):
                 assert run_id not in self.evicted[-TINY.evicted_run_ids :], "an evicted run stays refused"
             case WorkflowCompleted(run_id) | WorkflowFailed(run_id):
                 self.finished.append(run_id)
+            case WorkflowDropped(workflow, version):
+                assert any(other > version for name, other in self.state.definitions if name == workflow)
+                assert all(
+                    run.status != "running"
+                    for run in self.state.runs.values()
+                    if (run.definition.workflow, run.definition.version) == (workflow, version)
+                )
             case RunEvicted(run_id):
                 assert self.finished.pop(0) == run_id, "the oldest finished run goes first"
                 self.evicted.append(run_id)
@@ -244,7 +254,7 @@ class Histories(RuleBasedStateMachine):
             life = (run.run_id, run.started_at)
             assert self.pinned.setdefault(life, run.definition) == run.definition
             assert [step.step_id for step in run.steps] == list(run.by_id)
-            assert list(run.by_id.values()) == run.steps
+            assert list(run.by_id.values()) == list(run.steps)
             for step in run.steps:
                 assert self.records.setdefault((*life, step.step_id), step) == step, "the first record wins"
                 assert (step.value is None) != (step.failure is None)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from raftoral_nb.errors import SnapshotError
-from raftoral_nb.model import Committed, Entry, RegisterWorkflow, Step
+from raftoral_nb.model import Committed, Entry, RegisterWorkflow
 from raftoral_nb.snapshot import PIECE_BYTES, Frozen, Reader
 from raftoral_nb.state import Run, Session, State, apply_entry, summary
 from tests.core.commands import checkpoint, definition, done, end, running
@@ -156,5 +156,5 @@ def test_steps_keep_their_order_over_pieces() -> None:
     state = running("r1")
     for number in range(50):
         done(state, checkpoint(f"{number}/s", b"v"))
-    steps: list[Step] = read(written(state, 200)).runs["r1"].steps
+    steps = read(written(state, 200)).runs["r1"].steps
     assert [step.step_id for step in steps] == [f"{number}/s" for number in range(50)]

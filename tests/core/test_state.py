@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from raftoral_nb import limits
@@ -20,6 +21,7 @@ from raftoral_nb.model import (
     Step,
     Takeover,
     WorkflowCompleted,
+    WorkflowDropped,
     WorkflowFailed,
     WorkflowRegistered,
     WorkflowStarted,
@@ -295,3 +297,45 @@ def test_a_summary_is_a_copy_and_sees_every_difference_of_order() -> None:
     before = summary(one)
     done(one, checkpoint())
     assert summary(one) != before
+
+
+# --- how many definitions
+
+
+def _registered(*versions: int, limit: int = 3) -> State:
+    state = running(limits=Limits(definitions=limit))
+    for version in versions:
+        done(state, RegisterWorkflow(definition(f"f{version}", version)))
+    return state
+
+
+def test_past_the_limit_the_version_registered_first_makes_room() -> None:
+    state = _registered(3, 2)
+    events = done(state, RegisterWorkflow(definition("f4", 4)))
+    assert events == (WorkflowDropped("order", 1), WorkflowRegistered("order", 4, replaced=False))
+    assert list(state.definitions) == [("order", 3), ("order", 2), ("order", 4)]
+    done(state, RegisterWorkflow(definition("f5", 5)))
+    assert list(state.definitions) == [("order", 2), ("order", 4), ("order", 5)]
+
+
+def test_a_version_that_an_unfinished_run_uses_stays_until_the_run_ends() -> None:
+    state = _registered(2, 3)
+    done(state, StartRun("r1", "order", 1, b"in"))
+    done(state, RegisterWorkflow(definition("f4", 4)))
+    assert list(state.definitions) == [("order", 1), ("order", 3), ("order", 4)]
+    done(state, end("r1"))
+    done(state, RegisterWorkflow(definition("f5", 5)))
+    assert list(state.definitions) == [("order", 3), ("order", 4), ("order", 5)]
+    assert state.runs["r1"].definition == definition(), "a run that is kept keeps its code"
+    assert done(state, StartRun("r1", "order", 1, b"in")) == (), "and starting it again asks for the same run"
+
+
+def test_where_every_definition_is_the_latest_or_in_use_no_more_are_taken() -> None:
+    state = _registered(2, limit=2)
+    done(state, StartRun("r1", "order", 1, b"in"))
+    other = msgspec.structs.replace(definition(), workflow="other")
+    assert refusal(state, RegisterWorkflow(other)) == "too_many_workflows"
+    done(state, RegisterWorkflow(definition("new code", 2)))  # replacing needs no room
+    done(state, end("r1"))
+    assert done(state, RegisterWorkflow(other))[0] == WorkflowDropped("order", 1)
+    assert refusal(state, RegisterWorkflow(msgspec.structs.replace(other, workflow="third"))) == "too_many_workflows"

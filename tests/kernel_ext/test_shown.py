@@ -141,6 +141,10 @@ STEP = model.Step("0/charge", "compute", b"", None, 2, 3)
         (model.WorkflowCompleted("r", b""), "run r completed"),
         (model.WorkflowFailed("r", model.Failure("ValueError", "no")), "run r failed with ValueError: no"),
         (model.RunMoved("r", 2, 1), "run r was moved to version 2, with 1 recorded step"),
+        (
+            model.WorkflowDropped("order", 1),
+            "workflow order, version 1, was dropped: it is old and not in use",
+        ),
         (model.RunEvicted("r"), "run r: its records were dropped"),
         (model.CommandRefused("old_epoch", "too late"), "a command was refused (old_epoch): too late"),
         (model.NodeChanged(1, "killed"), "node 1 was killed"),

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from raftoral_nb import errors, limits, model
-from raftoral_nb.workflow import definitions
+from raftoral_nb.workflow import definitions, sources
 from raftoral_nb.workflow.definitions import Workflow, build, load, workflow
 
 RunCell = Callable[..., dict[str, Any]]
@@ -311,6 +311,17 @@ def test_the_definition_holds_the_cells_text_and_a_traceback_shows_it_later(run_
         result(load(definition), "fail")
     assert 'raise ValueError("no such item")' in "".join(traceback.format_exception(caught.value))
     linecache.cache.pop(name)
+
+
+def test_of_the_texts_put_where_tracebacks_find_them_the_latest_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_shown", {})
+    monkeypatch.setattr(sources, "MAX_SOURCES_SHOWN", 2)
+    names = [f"<shown {number}>" for number in range(4)]
+    for name in names:
+        sources.show({name: f"# {name}"})
+    assert [bool(linecache.getlines(name)) for name in names] == [False, False, True, True]
+    for name in names:
+        linecache.cache.pop(name, None)
 
 
 def test_a_new_process_runs_the_definition_and_shows_its_source(
