@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from .errors import HistoryFileError
-from .model import Definition
+from .model import Definition, Step
 from .replaying import Replayed, replay_run
 from .state import Run
 from .workflow import definitions
@@ -30,7 +30,7 @@ from .workflow.definitions import Workflow
 FORMAT: Final = 1
 """What is written and read here."""
 
-_WITHOUT: Final = frozenset({"definition", "by_id"})
+_WITHOUT: Final = frozenset({"definition", "steps", "by_id"})
 _FIELDS: Final[list[Any]] = [
     (one.name, one.type) for one in msgspec.structs.fields(Run) if one.name not in _WITHOUT and one.required
 ]
@@ -43,7 +43,10 @@ _OPTIONAL: Final[list[Any]] = [
     for one in msgspec.structs.fields(Run)
     if one.name not in _WITHOUT and not one.required
 ]
-_Record: Final = msgspec.defstruct("_Record", [*_FIELDS, *_OPTIONAL])
+# A run's steps are a list or, once it has ended, a tuple; in a file they are a list.
+_Record: Final = msgspec.defstruct(
+    "_Record", [*_FIELDS, ("steps", list[Step], msgspec.field(default_factory=list)), *_OPTIONAL]
+)
 
 
 class _File(msgspec.Struct):
