@@ -10,7 +10,16 @@ from typing import Any, Final
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from .parsing import FLAGS, LINK_ARGUMENTS, LINK_COMMANDS, LOG_LEVELS, NODE_COMMANDS, NODE_WORDS, SUBCOMMANDS
+from .parsing import (
+    DURABILITIES,
+    FLAGS,
+    LINK_ARGUMENTS,
+    LINK_COMMANDS,
+    LOG_LEVELS,
+    NODE_COMMANDS,
+    NODE_WORDS,
+    SUBCOMMANDS,
+)
 
 _DELAYS: Final = ("50ms", "200ms", "1s")
 """Times that are offered; any other may be typed."""
@@ -48,6 +57,7 @@ def offers(rest: str, known: Known) -> list[str] | None:
         return [] if before else [*numbers, *NODE_WORDS[name]]
     values = {
         "--log-level": list(LOG_LEVELS),
+        "--durability": list(DURABILITIES),
         "--node": numbers,
         "--nodes": [],
         "--last": [],

@@ -12,6 +12,8 @@ Durable workflows on a Raft cluster inside this kernel.
 Cluster
   %raftoral start                       start a cluster of 3 nodes, show the live view
   %raftoral start --nodes 5             any number from 1 to 9
+  %raftoral start --data-dir lab         keep it in a directory: after the kernel died, the same line goes on from there
+  %raftoral start --data-dir lab --durability disk   synced before it is acknowledged: survives a power loss as well
   %raftoral start --log-level info      also show what the engine logs (debug, info, warning, error)
   %raftoral stop                        stop it; names user code that is still running
   %raftoral status                      nodes and runs as they are now, as a table

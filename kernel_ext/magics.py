@@ -9,7 +9,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, nee
 from traitlets import Enum, Float, Int
 
 import raftoral_nb
-from raftoral_nb import SCENARIOS
+from raftoral_nb import SCENARIOS, Cluster
 from raftoral_nb.errors import NonDeterminismWarning, NoSuchNodeError, WorkflowNotFoundError
 from raftoral_nb.limits import MAX_NODES
 
@@ -35,7 +35,7 @@ from .parsing import (
 )
 from .pending import Definition
 from .session import Session
-from .words import DONE, fault_words, healed_words, node_list
+from .words import DONE, fault_words, healed_words, node_list, recovered_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,8 +143,12 @@ class RaftoralMagics(Magics):
         return space if local_ns is None or local_ns is space else {**space, **local_ns}
 
     def _start(self, asked: Start) -> Shown:
-        nodes = self.nodes if asked.nodes is None else asked.nodes
-        cluster, hint = self.session.start(nodes, asked.log_level or self.log_level)
+        nodes = asked.nodes
+        if nodes is None and (asked.data_dir is None or Cluster.nodes_in(asked.data_dir) is None):
+            nodes = self.nodes
+        cluster, hint = self.session.start(nodes, asked.log_level or self.log_level, asked.data_dir, asked.durability)
+        if cluster.recovered is not None:
+            hint = "\n".join(filter(None, (recovered_words(cluster.recovered), hint)))
         for registration in self.session.register_pending():
             shows.emit(registration)
         view = self.session.view(cluster, self.refresh_rate)

@@ -13,11 +13,13 @@ from raftoral_nb import FAULTS, Fault, FaultError, parse_fault
 from .errors import MagicError, did_you_mean
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+DURABILITIES: Final = ("process", "disk")
 LEADER: Final = "leader"
 HELP: Final = ("help", "--help", "-h")
 
 NodeWord = Literal["leader", "follower", "dead", "paused", "held"]
 NodeName = int | NodeWord
+Durability = Literal["process", "disk"]
 
 NODE_COMMANDS: Final = {
     "kill": "end a node; only its journal (log, term, vote) stays",
@@ -78,7 +80,7 @@ SUBCOMMANDS: Final = {
 }
 
 USAGE: Final = {
-    "start": "start [--nodes N] [--log-level LEVEL]",
+    "start": "start [--nodes N] [--data-dir DIR] [--durability process|disk] [--log-level LEVEL]",
     "stop": "stop",
     "status": "status",
     "register": "register NAME [--version N] [--strict]",
@@ -95,7 +97,7 @@ USAGE: Final = {
 }
 
 FLAGS: Final = {
-    "start": ("--nodes", "--log-level"),
+    "start": ("--nodes", "--data-dir", "--durability", "--log-level"),
     "register": ("--version", "--strict"),
     "run": ("--version", "--id"),
     "log": ("--node", "--last", "--times"),
@@ -123,6 +125,8 @@ class Start:
 
     nodes: int | None
     log_level: str | None
+    data_dir: str | None = None
+    durability: Durability | None = None
 
 
 @dataclass(frozen=True)
@@ -265,9 +269,13 @@ def parse(line: str) -> Parsed | None:
     match name:
         case "start":
             parser.add_argument("--nodes", type=_count)
+            parser.add_argument("--data-dir", metavar="DIR")
+            parser.add_argument("--durability", type=str.lower, choices=DURABILITIES)
             parser.add_argument("--log-level", type=str.lower, choices=LOG_LEVELS)
             found = parser.parse_args(words)
-            return Start(found.nodes, found.log_level)
+            if found.durability is not None and found.data_dir is None:
+                raise MagicError(f"--durability needs a --data-dir: where should it be stored?\nUsage: {usage}")
+            return Start(found.nodes, found.log_level, found.data_dir, found.durability)
         case "register":
             parser.add_argument("name", metavar="NAME")
             parser.add_argument("--version", type=_count)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from raftoral_nb import Cluster, Registration
 
+    from .parsing import Durability
     from .view import ClusterView
 
 NAME: Final = "cluster"
@@ -65,16 +66,18 @@ class Session:
             return self._own
         return self.cluster
 
-    def start(self, nodes: int, log_level: str | None) -> tuple[Cluster, str]:
+    def start(
+        self, nodes: int | None, log_level: str | None, data_dir: str | None, durability: Durability | None
+    ) -> tuple[Cluster, str]:
         """Starts a cluster and puts it into the notebook; returns it with a hint to show, or "". Raises `RaftoralError`."""
         if self._own is not None and self._own.running:
             raise MagicError(
                 f"a cluster of {len(self._own.nodes)} nodes is already running. To stop it first: %raftoral stop\n"
                 "More than one at a time can be made in Python: raftoral_nb.Cluster(nodes=3)"
             )
-        if not 1 <= nodes <= MAX_NODES:
+        if nodes is not None and not 1 <= nodes <= MAX_NODES:
             raise MagicError(f"a cluster has 1 to {MAX_NODES} nodes, not {nodes}. Example: %raftoral start --nodes 3")
-        cluster = raftoral_nb.Cluster(nodes=nodes, log_level=log_level)
+        cluster = raftoral_nb.Cluster(nodes, data_dir=data_dir, durability=durability, log_level=log_level)
         cluster.start()
         before, self._own = self._own, cluster
         raftoral_nb.set_current_cluster(cluster)

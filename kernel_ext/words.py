@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from raftoral_nb import Fault, Registration
-    from raftoral_nb.model import ClusterEvent
+    from raftoral_nb.model import ClusterEvent, ClusterRecovered
     from raftoral_nb.statistics import NodeStatistics
 
 _SCENARIO: Final = {"acted": "did", "noted": "says", "completed": "is over", "stopped": "was stopped"}
@@ -78,6 +78,10 @@ def event_words(event: ClusterEvent) -> str:
             return f"the members are now the nodes {', '.join(map(str, members))}"
         case model.SnapshotInstalled(node=node, index=index):
             return f"node {node} was too far behind for the log and took over the state as of entry {index}"
+        case model.StorageFailed(node=node, reason=reason):
+            return f"node {node} stepped aside, as its disk failed: {reason}"
+        case model.ClusterRecovered():
+            return recovered_words(event)
         case model.EffectStarted(node=node, run_id=run_id, step_id=step_id):
             return f"run {run_id}: node {node} began to run step {step_id}"
         case model.StepRetrying(node=node, run_id=run_id, step_id=step_id, attempt=attempt, failure=failure):
@@ -189,6 +193,18 @@ def link_state(node: NodeStatistics) -> tuple[str, ...]:
         if peers:
             found.append(f"{words} {node_list(peers)}")
     return tuple(found)
+
+
+def recovered_words(found: ClusterRecovered) -> str:
+    """What a cluster went on from."""
+    return (
+        f"recovered {_many(found.runs, 'run')} ({found.unfinished} unfinished) with {_many(found.steps, 'recorded step')} and "
+        f"{_many(found.workflows, 'workflow')} in {found.seconds:.1f} s"
+    )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def size_words(size: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, NoReturn
 
 from . import __version__
@@ -37,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "simulate":
             return simulation.run(arguments)
+        if arguments.command == "inspect":
+            from . import inspection
+
+            return inspection.run(arguments)
         from . import demo  # loads the engine, which --help and --version do without
 
         return demo.run_demo(arguments.nodes, arguments.log_level)
@@ -72,6 +77,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LEVEL",
         help=f"what the engine logs to standard error: {', '.join(LOG_LEVELS)} (default: nothing)",
     )
+    inspect = commands.add_parser(
+        "inspect",
+        help="show what a data directory holds: nodes, terms, runs, steps",
+        description="Shows what a data directory holds, without starting anything and without changing a file. Exits with 1 if "
+        "something in it cannot be read.",
+    )
+    inspect.add_argument("directory", type=Path, metavar="DIR", help="the data directory")
+    inspect.add_argument("--steps", action="store_true", help="name every recorded step")
+    inspect.add_argument("--json", action="store_true", help="as JSON")
     simulation.add_parser(commands)
     return parser
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
 import anyio.to_thread
 import msgspec
 
-from . import collect, current, fault_lines, logs
+from . import collect, current, fault_lines, logs, recovery
 from .breaking import NodeName, no_such_node
 from .errors import (
     ClusterError,
@@ -24,7 +26,7 @@ from .fault_lines import Fault, parse_fault
 from .host import Host
 from .joining import Joining
 from .limits import MAX_NODES
-from .model import ClusterEvent, NodeChanged, NodeId, OutputLine, RunId
+from .model import ClusterEvent, ClusterRecovered, NodeChanged, NodeId, OutputLine, RunId
 from .node import Node
 from .play import ScenarioPlay
 from .raft.compaction import DEFAULT_COMPACTION, Compaction
@@ -40,6 +42,9 @@ from .workflow.output import capture
 
 I = TypeVar("I")  # noqa: E741 - input and output are I and O everywhere
 O = TypeVar("O")  # noqa: E741
+
+DEFAULT_NODES = 3
+"""Nodes of a cluster that is started without a number: the fewest that go on when one is lost."""
 
 STOP_SECONDS = 2.0
 """How long `stop` waits for user code before it names it and goes on without."""
@@ -61,16 +66,23 @@ class _Nodes(dict[NodeId, Node]):
 class Cluster(Joining):
     """A cluster of nodes in this process, over TCP on 127.0.0.1 (or in memory), each with a thread of its own.
 
-    `nodes` is how many (1 to `MAX_NODES`); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds) starting
+    With `data_dir` it goes on from that directory, or makes it: it outlives its process (`durability="process"`, a killed
+    kernel) or the machine's power as well (`"disk"`, synced before it is acknowledged). Number and name of its nodes are then those
+    of the directory. `leave_out` are nodes that are not started, because their files are damaged, say.
+
+    `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds) starting
     a run or registering a workflow may wait for a majority. Use it as a context manager, synchronous or asynchronous, or
     call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so.
     """
 
     def __init__(
         self,
-        nodes: int = 3,
+        nodes: int | None = None,
         *,
         name: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        durability: Literal["memory", "process", "disk"] | None = None,
+        leave_out: Collection[NodeId] = (),
         network: Literal["tcp", "memory"] = "tcp",
         ports: Sequence[int] | None = None,
         proposal_timeout: float = 10.0,
@@ -78,6 +90,9 @@ class Cluster(Joining):
         compaction: Compaction = DEFAULT_COMPACTION,
         log_level: str | int | None = None,
     ) -> None:
+        data = recovery.look(data_dir, durability)
+        if nodes is None:
+            nodes = DEFAULT_NODES if data is None or data.found is None else len(data.found.nodes)
         given: object = nodes  # a notebook's code is not type-checked
         if isinstance(given, bool) or not isinstance(given, int) or not 1 <= nodes <= MAX_NODES:
             raise ClusterError(f"a cluster has 1 to {MAX_NODES} nodes, got {nodes!r}")
@@ -88,8 +103,14 @@ class Cluster(Joining):
         self._logs = log_level is not None
         if log_level is not None:
             logs.set_level(log_level)
+        self._data = data
+        if name is None and data is not None:
+            name = data.path.name if data.found is None else data.found.name
         self.name = name or f"cluster-{next(_names)}"
-        numbers = tuple(range(1, nodes + 1))
+        numbers = tuple(range(1, nodes + 1)) if data is None else data.numbers(nodes)
+        self._leave_out = recovery.left_out(leave_out, numbers)
+        self.recovered: ClusterRecovered | None = None
+        """What was found in the data directory; None without one, or in a new one. Set by `start`."""
         self._host = self._make_host(
             self.name,
             numbers,
@@ -98,6 +119,7 @@ class Cluster(Joining):
             timing=timing or Timing(),
             compaction=compaction,
             proposal_timeout=proposal_timeout,
+            founders=None if data is None or data.found is None else data.found.founders,
         )
         self._registry = Registry(self._host)
         self._status: Literal["new", "running", "stopped"] = "new"
@@ -110,12 +132,19 @@ class Cluster(Joining):
     _make_host: Callable[..., Host] = Host
     """What makes the engine room; on a virtual clock in `raftoral_nb.testing`."""
 
+    @staticmethod
+    def nodes_in(data_dir: str | os.PathLike[str]) -> int | None:
+        """How many nodes the cluster in a data directory has; None if there is none yet. Raises `StorageError`."""
+        data = recovery.look(data_dir, None)
+        return None if data is None or data.found is None else len(data.found.nodes)
+
     # --- life
 
     def start(self) -> Self:
         """Start all nodes and wait until one of them acts as leader.
 
-        Raises `ClusterError` if the cluster was started before, `PortInUseError` if a port that was asked for is taken.
+        Raises `ClusterError` if the cluster was started before, `PortInUseError` if a port that was asked for is taken, and
+        `StorageError` if the data directory is in use, damaged or another cluster's, or cannot be written.
         """
         refuse_on_own_thread("cluster.start()")
         with self._change:
@@ -125,9 +154,14 @@ class Cluster(Joining):
             self._status = "running"
         capture.install()
         try:
+            began = time.monotonic()
+            if self._data is not None:
+                self._host.journals = self._data.take(self.name, self._host.numbers)
             self._host.thread.start()
-            self._host.thread.run(self._host.on_open)
+            self._host.thread.run(self._host.on_open, self._leave_out)
             self.wait_for_leader(self._host.proposal_timeout)
+            if self._data is not None:
+                self.recovered = recovery.told(self._host, time.monotonic() - began)
         except BaseException:
             self.stop()
             raise
@@ -137,7 +171,8 @@ class Cluster(Joining):
     def stop(self) -> StopReport:
         """Stop everything, within a few seconds. User code that cannot be interrupted is left and named in the report.
 
-        Runs that have not ended are gone: this cluster's memory is all there was of them. Stopping twice does nothing.
+        Runs that have not ended are gone, unless there is a data directory: then they go on with the next cluster that is
+        started there. Stopping twice does nothing.
         """
         refuse_on_own_thread("cluster.stop()")
         with self._change:
@@ -162,6 +197,7 @@ class Cluster(Joining):
             self._host.thread.stop(STOP_SECONDS)
             if play is not None and not play.stop(deadline()):
                 stuck.append(f"scenario {play.scenario.name}")
+            self._host.journals.end()
             if not self._host.observers.close(deadline()):
                 stuck.append("a callback given to subscribe()")
             capture.uninstall()

@@ -112,6 +112,7 @@ def _node(host: Host, number: NodeId, commit_index: int) -> NodeStatistics:
             entries_behind=0,
             blocked=None,
             incarnation=count,
+            storage_error=host.disks.reason(number),
             effects_run=0,
             runs=MappingProxyType({}),
             links=_links(host, number, frozenset()),

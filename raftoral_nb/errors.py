@@ -269,3 +269,30 @@ class SnapshotError(RaftoralError):
 
 class ProtocolError(RaftoralError):
     """A peer sent bytes that are not a frame of this cluster: too long, not authentic, or malformed."""
+
+
+# --- the data directory
+
+
+class StorageError(RaftoralError):
+    """A data directory, or a file in it, cannot be used; the message names it and says what to do."""
+
+
+class DirectoryInUseError(StorageError):
+    """Another cluster uses the data directory; the message names its process."""
+
+
+class ForeignDirectoryError(StorageError):
+    """The directory, or a file in it, was not made by raftoral-nb, or belongs to another cluster, node or Python version."""
+
+
+class NewerFormatError(StorageError):
+    """The directory was written by a later version of raftoral-nb."""
+
+
+class DamagedStorageError(StorageError):
+    """A file of the data directory is damaged, truncated or missing. It was not changed."""
+
+
+class StorageWriteError(StorageError):
+    """The disk did not take what was written: it is full, read-only or failing. Nothing was acknowledged that is not stored."""

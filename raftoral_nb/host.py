@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from . import collect
@@ -14,11 +14,11 @@ from .errors import (
     ClusterError,
     CompletionTimeoutError,
     NodeStateError,
-    NonDeterminismError,
     NotAcknowledgedError,
     RunNotFoundError,
-    WorkflowFailedError,
+    StorageError,
 )
+from .failed_disks import FailedDisks
 from .incarnation import Incarnation
 from .model import (
     ClusterEvent,
@@ -51,8 +51,6 @@ from .raft.wire import new_key
 from .run import Ending
 from .state import Applied, Run, State
 from .threads import LoopThread
-from .workflow import values
-from .workflow.execution import Execution
 
 NetworkKind = Literal["tcp", "memory"]
 
@@ -77,13 +75,17 @@ class Host:
         timing: Timing,
         compaction: Compaction,
         proposal_timeout: float,
+        founders: Sequence[NodeId] | None = None,
     ) -> None:
         self.name = name
-        self.numbers = self._founders = tuple(numbers)
+        self.numbers = tuple(numbers)
+        self._founders = self.numbers if founders is None else tuple(founders)
         self.thread = self._make_thread()
         self.observers = Observers(name)
         self.counters = Counters()
         self.journals = Journals()
+        """Where the nodes' logs are; in place of memory, a data directory's, set before the nodes are started."""
+        self.disks = FailedDisks(self.on_boot, self.incarnation, self.tell)
         self.network: Network | None = None
         self.proposal_timeout = proposal_timeout
         self.starts = dict.fromkeys(self.numbers, 0)
@@ -96,6 +98,7 @@ class Host:
         self._compaction = compaction
         self._dice: Dice = random.Random()
         self._incarnations: dict[NodeId, Incarnation] = {}
+        self._booting: set[NodeId] = set()
         # The rest belongs to the consensus loop.
         self._acting: dict[NodeId, int] = {}
         self._leader_waiters: list[asyncio.Future[None]] = []
@@ -112,21 +115,33 @@ class Host:
 
     # --- nodes, on the consensus loop
 
-    async def on_open(self) -> None:
-        """Make the network and start every node. Raises `PortInUseError`."""
+    async def on_open(self, leave_out: Collection[NodeId] = ()) -> None:
+        """Make the network and start every node but those to leave out. Raises `PortInUseError`, `StorageError`."""
         loop = asyncio.get_running_loop()
         if self._network_kind == "memory":
             self.network = MemoryNetwork(loop)
         else:
             self.network = TcpNetwork(new_key(), self._ports)
         for number in self.numbers:
-            await self.on_boot(number)
+            if number not in leave_out:
+                await self.on_boot(number)
 
     async def on_boot(self, number: NodeId) -> None:
-        """Start a node from its journal. Raises `NodeStateError` if it is alive."""
-        assert self.network is not None
-        if number in self._incarnations:  # another thread was quicker
+        """Start a node from its journal. Raises `NodeStateError` if it is alive, and `StorageError`."""
+        if number in self._incarnations or number in self._booting:  # another thread was quicker
             raise NodeStateError(f"node {number} is alive; kill it first, then restart it")
+        self._booting.add(number)
+        try:
+            await self._boot(number)
+        finally:
+            self._booting.discard(number)
+
+    async def _boot(self, number: NodeId) -> None:
+        assert self.network is not None
+        await self.journals.open(number)
+        if self._shut:
+            self.journals.close(number)
+            raise ClusterError(f"cluster {self.name!r} was stopped")
         self.starts[number] += 1
         count = self.starts[number]
         incarnation = self._incarnations[number] = self._incarnate(number, count)
@@ -135,6 +150,7 @@ class Host:
         except BaseException:
             self.on_retire(number)
             raise
+        self.disks.works(number)
         self.tell(NodeChanged(number, "started" if count == 1 else "restarted"))
 
     def _incarnate(self, number: NodeId, count: int) -> Incarnation:
@@ -178,6 +194,7 @@ class Host:
     async def on_shut(self) -> None:
         """End every node and the network; whoever waits is told."""
         self._shut = True
+        self.disks.forget()
         for number in tuple(self._incarnations):
             self.on_retire(number)
             self.tell(NodeChanged(number, "stopped"))
@@ -286,11 +303,13 @@ class Host:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def node_failed(self, node: NodeId) -> None:
-        """A broken node counts as killed."""
+    def node_failed(self, node: NodeId, error: BaseException) -> None:
+        """A broken node counts as killed. One whose disk failed starts again, from what is stored, as soon as it can."""
         if node in self._incarnations:
             self.on_retire(node)
             self.tell(NodeChanged(node, "killed"))
+            if isinstance(error, StorageError):
+                self.disks.failed(node, error)
 
     def tell(self, event: ClusterEvent) -> None:
         """Publish an event."""
@@ -323,6 +342,7 @@ class Host:
         if incarnation is not None:
             self._last_state = max(self._last_state, incarnation.member.state, key=lambda state: state.index)
             incarnation.close()
+            self.journals.close(number)
             self.gone.append(incarnation)
         for who, _, waiter in self._applied_waiters:
             if who == number and not waiter.done():
@@ -422,36 +442,6 @@ class Host:
             finally:
                 self._applied_waiters.remove(entry)
         return incarnation.member.state.index
-
-    def node_result(self, number: NodeId, run_id: RunId, timeout: float | None) -> Any:
-        """Wait for what a node's own execution of a run comes to. See `Node.result`."""
-        incarnation = self.alive(number, "asked")
-
-        self.run_record(run_id)
-
-        async def wait() -> Execution:
-            while True:
-                execution = await incarnation.executor.await_execution(run_id)
-                await execution.done.wait()
-                if incarnation.executor.execution(run_id) in (execution, None):  # else the run was moved meanwhile
-                    return execution
-
-        try:
-            execution = incarnation.thread.run(wait, timeout=timeout)
-        except TimeoutError:
-            raise CompletionTimeoutError(
-                f"node {number} has not finished its execution of run {run_id!r} within {timeout} s"
-            ) from None
-        if execution.status in ("diverged", "superseded"):
-            what = f"node {number} stopped executing run {run_id!r}"
-            if execution.difference is not None:
-                raise NonDeterminismError(what, execution.difference)
-            raise NonDeterminismError(f"{what}: {execution.reason}")
-        if execution.status == "failed" and execution.failure is not None:
-            raise WorkflowFailedError(run_id, execution.failure)
-        if execution.status == "running" or execution.result is None:
-            raise NodeStateError(f"node {number} was stopped before its execution of run {run_id!r} ended")
-        return values.decode(execution.result, what=f"result of run {run_id!r} on node {number}")
 
     def propose(self, command: Command, what: str) -> Committed | Rejected:
         """Propose a command by way of whichever node can, and wait. Raises `NotAcknowledgedError` at the deadline."""

@@ -57,8 +57,8 @@ class IncarnationHost(Protocol):
         """A node may act from here on, or may not any more (consensus loop)."""
         ...
 
-    def node_failed(self, node: NodeId) -> None:
-        """A node's replica broke and was stopped (consensus loop)."""
+    def node_failed(self, node: NodeId, error: BaseException) -> None:
+        """A node's replica broke, or its disk failed, and it was stopped (consensus loop)."""
         ...
 
     def tell(self, event: ClusterEvent) -> None:
@@ -263,9 +263,9 @@ class Incarnation:
         """Tell the cluster."""
         self._host.tell(RoleChanged(self.node, role, term))
 
-    def failed(self) -> None:
+    def failed(self, error: BaseException) -> None:
         """Tell the cluster."""
-        self._host.node_failed(self.node)
+        self._host.node_failed(self.node, error)
 
     # --- from the executor (workflow.executor.ExecutorHost), on the node's thread
 

@@ -374,6 +374,23 @@ class SnapshotInstalled(msgspec.Struct, frozen=True, gc=False):
     index: int
 
 
+class StorageFailed(msgspec.Struct, frozen=True, gc=False):
+    """A node's disk did not take what was to be stored, and the node stepped aside; it tries again by itself."""
+
+    node: NodeId
+    reason: str
+
+
+class ClusterRecovered(msgspec.Struct, frozen=True, gc=False):
+    """What a cluster found in its data directory: unfinished runs go on, recorded steps and cells need not be done again."""
+
+    runs: int
+    unfinished: int
+    steps: int
+    workflows: int
+    seconds: float
+
+
 class EffectStarted(msgspec.Struct, frozen=True, gc=False):
     """The acting leader began to run a step's function."""
 
@@ -438,6 +455,8 @@ ClusterEvent = (
     | ScenarioChanged
     | RoleChanged
     | SnapshotInstalled
+    | StorageFailed
+    | ClusterRecovered
     | EffectStarted
     | StepRetrying
     | StepProgress

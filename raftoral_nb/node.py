@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .errors import CompletionTimeoutError, NodeStateError, NonDeterminismError, WorkflowFailedError
 from .model import NodeId, RunId
 from .statistics import NodeStatistics
+from .workflow import values
+from .workflow.execution import Execution
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -100,7 +103,33 @@ class Node:
         Raises `WorkflowFailedError`, `CompletionTimeoutError`, `NodeStateError` if the node is dead, `RunNotFoundError` if it
         does not know the run, and `NonDeterminismError` if its execution differed from the recorded steps.
         """
-        return self._host.node_result(self._number, run_id, timeout)
+        number = self._number
+        incarnation = self._host.alive(number, "asked")
+        self._host.run_record(run_id)
+
+        async def wait() -> Execution:
+            while True:
+                execution = await incarnation.executor.await_execution(run_id)
+                await execution.done.wait()
+                if incarnation.executor.execution(run_id) in (execution, None):  # else the run was moved meanwhile
+                    return execution
+
+        try:
+            execution = incarnation.thread.run(wait, timeout=timeout)
+        except TimeoutError:
+            raise CompletionTimeoutError(
+                f"node {number} has not finished its execution of run {run_id!r} within {timeout} s"
+            ) from None
+        if execution.status in ("diverged", "superseded"):
+            what = f"node {number} stopped executing run {run_id!r}"
+            if execution.difference is not None:
+                raise NonDeterminismError(what, execution.difference)
+            raise NonDeterminismError(f"{what}: {execution.reason}")
+        if execution.status == "failed" and execution.failure is not None:
+            raise WorkflowFailedError(run_id, execution.failure)
+        if execution.status == "running" or execution.result is None:
+            raise NodeStateError(f"node {number} was stopped before its execution of run {run_id!r} ended")
+        return values.decode(execution.result, what=f"result of run {run_id!r} on node {number}")
 
     def __repr__(self) -> str:
         return f"<Node {self._number} of cluster {self._cluster.name!r}>"

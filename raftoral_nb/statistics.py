@@ -79,6 +79,8 @@ class NodeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Where a workflow blocks this node's thread now (`cell:line in function`), else None."""
     incarnation: int
     """Counts the node's starts, from 1."""
+    storage_error: str | None = None
+    """Why the node's disk does not take what is to be stored: it is dead until it does, and tries by itself. Else None."""
     effects_run: int
     runs: Mapping[RunId, ExecutionStatistics]
     links: Mapping[NodeId, LinkStatistics] = msgspec.field(default_factory=lambda: MappingProxyType({}))

@@ -17,6 +17,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "raftoral"))
 
 DEFAULT_SIMULATION_SEEDS = 300
 DEFAULT_SOAK_SECONDS = 60.0
+DEFAULT_BIT_FLIPS = 40
+DEFAULT_KILL_MOMENTS = 5
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,6 +37,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--soak-seed", type=int, help="dice of the soak, as a failure prints it (default: others each time)"
+    )
+    parser.addoption(
+        "--bit-flips",
+        type=int,
+        default=DEFAULT_BIT_FLIPS,
+        help="bits that are flipped in each file of a data directory, one at a time (default: %(default)s)",
+    )
+    parser.addoption(
+        "--kill-moments",
+        type=int,
+        default=DEFAULT_KILL_MOMENTS,
+        help="random moments at which a process with a data directory is killed (default: %(default)s)",
     )
 
 

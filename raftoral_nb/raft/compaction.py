@@ -52,7 +52,7 @@ class Compactor:
         loop: asyncio.AbstractEventLoop,
         needed_from: Callable[[], int | None],
         compacted: Callable[[], None],
-        broke: Callable[[Exception], None],
+        broke: Callable[[BaseException], None],
     ) -> None:
         self._journal = journal
         self._compaction = compaction

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import overload
 
 import msgspec
@@ -49,7 +51,15 @@ class MemoryJournal:
     Does not survive the process. Slices are cut: PySyncObj reads "the rest of the log" for every message it sends, and "all
     that is committed" for every batch it applies, and this bounds both (`MAX_MESSAGE_ENTRIES`, `MAX_APPLIED_ENTRIES`, and the
     same in bytes).
+
+    For journals that store what is written (`durable`): operations take effect at once, and are stored by `sync`, or by `save`
+    while the loop goes on. Until then nothing may be sent that says that they are. Here there is nothing to store.
     """
+
+    written: int = 0
+    """How many operations were written."""
+    stored: int = 0
+    """How many of them are stored."""
 
     def __init__(self) -> None:
         # Invariant: indexes are consecutive, and terms never decrease. Begins at 1, or at or below the snapshot's index.
@@ -142,6 +152,33 @@ class MemoryJournal:
 
     def onOneSecondTimer(self) -> None:  # noqa: N802
         """Nothing to do once a second."""
+
+    # --- storing what was written
+
+    @property
+    def safe(self) -> bool:
+        """Whether everything that was written is stored."""
+        return True
+
+    @property
+    def stored_index(self) -> int:
+        """The entries held up to this index are stored."""
+        return self.last_index
+
+    @property
+    def saving(self) -> bool:
+        """Whether a `save` is under way."""
+        return False
+
+    def sync(self) -> None:
+        """Store everything written so far before returning. Raises `StorageError`: then the node must end."""
+
+    def save(self, loop: asyncio.AbstractEventLoop, done: Callable[[BaseException | None], None]) -> None:  # noqa: ARG002
+        """Store what was written so far, and call `done(error)` on the loop, or right now. Not to be called while `saving`."""
+        done(None)
+
+    def close(self) -> None:
+        """The node went: let go of where this is stored. What was not stored is lost, as if the process had ended."""
 
     # --- what the guard and the views read
 
@@ -238,9 +275,19 @@ class Journals:
         self._journals: dict[NodeId, MemoryJournal] = {}
 
     def of(self, node: NodeId) -> MemoryJournal:
-        """The journal of `node`, made when first asked for."""
+        """The journal of `node` as its latest incarnation has it, or left it; an empty one if there was none."""
         return self._journals.setdefault(node, MemoryJournal())
 
     def forget(self, node: NodeId) -> None:
         """Drop the journal of a node that will never come back."""
         self._journals.pop(node, None)
+
+    async def open(self, node: NodeId) -> MemoryJournal:
+        """The journal that a new incarnation of `node` starts from. Raises `StorageError` if it cannot be read or written."""
+        return self.of(node)
+
+    def close(self, node: NodeId) -> None:
+        """The incarnation has ended."""
+
+    def end(self) -> None:
+        """The cluster has ended, and so have all nodes."""

@@ -27,6 +27,6 @@ class ReplicaListener(Protocol):
         """Role, term, leader or applied index may have changed."""
         ...
 
-    def broke(self, error: Exception) -> None:
+    def broke(self, error: BaseException) -> None:
         """Something was raised that never should be: this replica must not go on."""
         ...

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..errors import ProtocolError
+from ..errors import ProtocolError, StorageError
 from ..limits import MAX_RELEASED
 from ..model import Command, NodeId, Outcome, Proposal
 from ..snapshot import Reader
@@ -46,8 +46,8 @@ class MemberListener(Protocol):
         """The Raft role or term became another."""
         ...
 
-    def failed(self) -> None:
-        """The replica broke (a bug, or an invariant that did not hold) and was taken out of use."""
+    def failed(self, error: BaseException) -> None:
+        """The replica broke and was taken out of use: `StorageError` if its disk did, else a bug or an invariant that failed."""
         ...
 
 
@@ -201,11 +201,14 @@ class Member:
         if parts:
             self._loop.call_soon(self._let_go, parts)
 
-    def broke(self, error: Exception) -> None:
+    def broke(self, error: BaseException) -> None:
         """The replica must not go on: take this node out of use. The cluster has one node less, and every promise."""
-        logger.error("node %d: its replica broke and was stopped", self.node, exc_info=error)
+        if isinstance(error, StorageError):
+            logger.error("node %d: its disk failed, and it was stopped: %s", self.node, error)
+        else:
+            logger.error("node %d: its replica broke and was stopped", self.node, exc_info=error)
         self.close()
-        self._listener.failed()
+        self._listener.failed(error)
 
     def raft_changed(self) -> None:
         """Look at what may have changed, and tell it: first the role, then the right to act, then the proposer."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -18,6 +17,7 @@ from .journal import MemoryJournal
 from .library import FOLLOWER, LEADER, Dice, Raft
 from .listener import ReplicaListener
 from .membership import members_after
+from .outbox import Outbox
 from .timing import Timing
 from .transfer import Arrival, Transfers
 from .wire import (
@@ -34,8 +34,6 @@ from .wire import (
 )
 
 __all__ = ["COMMIT_NOTICE", "ROLE_NAMES", "Replica", "ReplicaListener", "RoleName", "Timing"]
-
-logger = logging.getLogger(__name__)
 
 RoleName = Literal["follower", "candidate", "leader"]
 ROLE_NAMES: tuple[RoleName, RoleName, RoleName] = ("follower", "candidate", "leader")
@@ -81,7 +79,7 @@ class Replica:
         self._journal = journal
         self._loop = loop
         self._timing = timing
-        self._send = send
+        self._outbox = Outbox(journal, loop, send, listener.broke)
         self._listener = listener
         self._role_changed = False
         self._waiting: deque[Proposal] = deque()
@@ -165,6 +163,7 @@ class Replica:
         else:
             self._listener.raft_changed()
             self._arm()
+        self._outbox.settle()
 
     def _receive(self, peer: NodeId, message: Message) -> None:
         answer: Message | None
@@ -189,7 +188,7 @@ class Replica:
             case _:
                 answer = self._guard.deliver(peer, message)
         if answer is not None:
-            self._send(peer, answer)
+            self._outbox.send(peer, answer)
 
     def _take_piece(self, peer: NodeId, message: SnapshotPiece) -> Message | None:
         raft, journal = self.raft, self._journal
@@ -235,6 +234,7 @@ class Replica:
     def freeze(self) -> None:
         """Stop all timers, as a hung process would. Whoever feeds it messages must stop as well."""
         self._frozen = True
+        self._outbox.freeze()
         self._disarm()
 
     def thaw(self) -> None:
@@ -242,6 +242,7 @@ class Replica:
         self._frozen = False
         self._excuse_own_sleep()
         self._arm()
+        self._outbox.thaw()
         if self._waiting:
             self._schedule_flush()
         self._schedule_advance()
@@ -252,6 +253,7 @@ class Replica:
             self._closed = True
             self._disarm()
             self._waiting.clear()
+            self._outbox.close()
             self._arrival = None
             self._transfers.clear()
             self.compactor.cancel()
@@ -284,6 +286,7 @@ class Replica:
             self._notice_at = min(self._notice_at, self._loop.time() + COMMIT_NOTICE)
         self._listener.raft_changed()
         self._arm()
+        self._outbox.settle()
 
     def _tick(self) -> None:
         raft = self.raft
@@ -423,7 +426,7 @@ class Replica:
             self._sent_commit = translated.commit_index
             self._notice_at = float("inf")
         if translated is not None:
-            self._send(peer, translated)
+            self._outbox.send(peer, translated)
 
     def _excuse_own_sleep(self) -> None:
         """After a stall of this process, do not blame the peers for the silence.
@@ -462,12 +465,10 @@ class Replica:
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None
-        self._timer_at = float("inf")
+        self._timer, self._timer_at = None, float("inf")
 
     def _on_timer(self) -> None:
-        self._timer = None
-        self._timer_at = float("inf")
+        self._timer, self._timer_at = None, float("inf")
         self._excuse_own_sleep()
         if self._notice_at <= self._loop.time():
             self._notice_at = float("inf")

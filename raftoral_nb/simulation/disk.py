@@ -1,23 +1,41 @@
-"""Disks that lose what was not synced, and journals on them.
+"""Disks that lose what was not synced, and the engine's own journal on them.
 
-A journal writes a record for every operation and syncs it before the operation returns, because PySyncObj answers as soon
-as it does ("synced before acknowledged"). A crash may come before the record is written, between writing and syncing (then
-the record is kept, lost or torn, as the dice fall), or after the sync. What the next incarnation finds is read back from
-the disk, record by record, up to the first one that is damaged.
+The journal (`raft.durable`) gathers what is written and stores it in groups: rows and snapshot pieces are written, synced, and
+then the head. The power may be cut before any of these. What was not synced is then kept, lost or torn, as the dice fall; and what the
+next incarnation starts from is what the engine's own recovery (`raft.records`) makes of that. Half of the disks store beside
+the loop, with a delay, as `durability="disk"` does, the others at once.
 
-This is the seam for real stores: a `Store` gives journals and is told of crashes. `WholeStore` models the memory journal that
-the cluster keeps for its nodes today. A node never comes back without its disk as the same member; there is no membership
-change yet, so no schedule takes a disk away.
+A `Store` gives journals and is told of crashes. `WholeStore` keeps the memory journal as a cluster without a data directory does. A
+node never comes back without its disk as the same member.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
 
 from ..model import NodeId
+from ..raft.durable import DurableJournal, Saver
 from ..raft.journal import MemoryJournal, Snapshot
+from ..raft.records import (
+    HEAD_BYTES,
+    Base,
+    Chain,
+    Contents,
+    Head,
+    Recovered,
+    Row,
+    Voted,
+    decoded,
+    identity,
+    slot_offset,
+)
+from ..raft.store import Group, Piece, RecordWriter, recover
 from .dice import SeededDice
+
+SLOWEST_SYNC: Final = 0.02
+"""Virtual seconds that storing a group takes at most."""
 
 
 class PowerCut(BaseException):
@@ -44,36 +62,46 @@ class JournalWatch(Protocol):
         ...
 
 
-Record = tuple[str, tuple[object, ...], tuple[object, ...]]
-"""Operation, its arguments as they are on the disk, and what stands for their checksum: the arguments that were written."""
+Stored = Row | Piece
 
 
-def torn(operation: str, args: tuple[object, ...]) -> tuple[object, ...]:
-    """What a torn record holds: the front of an entry's data, a vote that is missing."""
-    match operation, args:
-        case "add", (bytes() as data, index, term):
-            return (data[: len(data) // 2], index, term)
-        case "setCurrentTerm", (term, _):
-            return (term, None)
-        case _:
-            return (0,)
+def torn(one: Stored) -> Stored:
+    """What a torn write leaves: the front of it, and nothing where the rest should be."""
+    half = len(one.body) // 2
+    body = one.body[:half] + bytes(len(one.body) - half)
+    return Row(one.number, body, one.digest) if isinstance(one, Row) else Piece(one.snapshot, one.number, body)
 
 
 class SimulatedDisk:
-    """One node's disk: records that are synced, and records that are not yet.
+    """One node's disk: what is synced on it, and what is written and not synced yet. A store of the engine's (`raft.store`).
 
     `crash_after` counts the disk operations (writes and syncs) until the power is cut inside of one; 0: never.
     """
 
-    def __init__(self, node: NodeId, dice: SeededDice) -> None:
+    may_be_torn = True
+
+    def __init__(self, node: NodeId, dice: SeededDice, watch: JournalWatch) -> None:
         self._node = node
         self._dice = dice
-        self._synced: list[Record] = []
-        self._unsynced: list[Record] = []
+        self._watch = watch
+        self._own = identity("simulated", node)
+        first = Chain(0, self._own, self._own).append(Contents().base(self._own))
+        self._synced: list[Stored] = [first]
+        self._unsynced: list[Stored] = []
+        slot = Head(first.number, first.digest).slot(self._own).ljust(HEAD_BYTES // 2, b"\0")
+        self._head = self._synced_head = slot + slot
+        self._heads = 0
         self.crash_after = 0
         self.operations = 0
         self.lost = 0
         self.torn = 0
+
+    def open(self, saver: Saver | None) -> tuple[RecordWriter, Recovered, tuple[bytes, ...], Saver | None]:
+        """What a journal is made of, read and checked by the engine's own recovery."""
+        recovered, pieces = recover(self, self._own)
+        last = recovered.chain.number
+        self._synced = [one for one in self._synced if isinstance(one, Piece) or one.number <= last]
+        return self, recovered, pieces, saver
 
     def _operation(self) -> None:
         self.operations += 1
@@ -82,16 +110,41 @@ class SimulatedDisk:
             if not self.crash_after:
                 raise PowerCut(self._node)
 
-    def write(self, operation: str, *args: object) -> None:
-        """Write a record. It is not safe before `sync`."""
+    # --- written by a journal
+
+    def write(self, group: Group, head: Head) -> None:
+        """Write a group, sync it, and write the head behind it. The power may be cut before each of these."""
+        if group.base is not None:
+            self._synced_head = self._head
+        written: list[Stored] = [*group.pieces, *group.rows]
+        for one in written:
+            self._operation()
+            self._unsynced.append(one)
+        self.sync()
+        for row in group.rows:
+            record = decoded(row)
+            if isinstance(record, Base | Voted) and record.vote is not None:
+                self._watch.voted(self._node, record.term, record.vote)
+        if group.base is not None or group.snapshot is not None:
+            self._operation()
+            self._synced = [one for one in self._synced if not _superseded(one, group)]
         self._operation()
-        self._unsynced.append((operation, args, args))
+        self._heads += 1
+        slot, at = head.slot(self._own), slot_offset(self._heads)
+        self._head = self._head[:at] + slot + self._head[at + len(slot) :]
+        if group.base is not None or self._dice.happens(0.3):
+            self._synced_head = self._head
 
     def sync(self) -> None:
         """Make everything that was written safe."""
         self._operation()
         self._synced += self._unsynced
         self._unsynced.clear()
+
+    def close(self) -> None:
+        """The node went."""
+
+    # --- what a crash leaves
 
     def crash(self) -> None:
         """The power is gone: of what was not synced some is kept, in order, the next may be torn, the rest is lost."""
@@ -101,72 +154,91 @@ class SimulatedDisk:
         self._synced += self._unsynced[:kept]
         self._unsynced.clear()
         if rest and self._dice.happens(0.5):
-            operation, args, checksum = rest[0]
-            self._synced.append((operation, torn(operation, args), checksum))
+            self._synced.append(torn(rest[0]))
             self.torn += 1
         self.lost += len(rest)
+        size = HEAD_BYTES // 2
+        slots = []
+        for at in (0, size):
+            new, old = self._head[at : at + size], self._synced_head[at : at + size]
+            last = at == slot_offset(self._heads)
+            slots.append(self._dice.pick([new, old, new[:30] + old[30:]] if last else [new, old]))
+        self._head = self._synced_head = b"".join(slots)
 
-    def read(self) -> list[Record]:
-        """The records up to the first damaged one; what comes from there on is cut off."""
-        for position, (_, args, checksum) in enumerate(self._synced):
-            if args != checksum:
-                del self._synced[position:]
-                break
-        return self._synced
+    # --- read when a node starts
+
+    def head(self) -> bytes:
+        """The head file."""
+        return self._head
+
+    def rows(self) -> Iterator[Row]:
+        """All rows, as they are stored."""
+        return iter([one for one in self._synced if isinstance(one, Row)])
+
+    def pieces(self, snapshot: int) -> list[bytes]:
+        """The pieces of a snapshot; of one that was written twice, the last."""
+        found = {one.number: one.body for one in self._synced if isinstance(one, Piece) and one.snapshot == snapshot}
+        return [found[number] for number in sorted(found)]
 
 
-class DiskJournal(MemoryJournal):
-    """The memory journal with a disk below it: what it holds after a crash is what the disk gives back."""
+def _superseded(one: Stored, group: Group) -> bool:
+    if isinstance(one, Row):
+        return group.base is not None and one.number < group.base
+    return group.snapshot is not None and one.snapshot != group.snapshot
 
-    def __init__(self, node: NodeId, disk: SimulatedDisk, watch: JournalWatch) -> None:
-        super().__init__()
+
+class SimulatedSaver:
+    """Does what a disk's thread does, some virtual milliseconds later; or right now, if somebody waits for it."""
+
+    def __init__(self, dice: SeededDice) -> None:
+        self._dice = dice
+        self._closed = False
+
+    def submit(
+        self, loop: asyncio.AbstractEventLoop, work: Callable[[], None], finished: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Have `work()` done after a while, then `finished()` called on the loop."""
+        done = False
+
+        def do() -> None:
+            nonlocal done
+            if not done and not self._closed:
+                done = True
+                work()
+
+        def due() -> None:
+            do()
+            if not self._closed:
+                finished()
+
+        loop.call_later(SLOWEST_SYNC * self._dice.random() ** 2, due)
+        return do
+
+    def close(self) -> None:
+        """The node went, and what was on its way is not written."""
+        self._closed = True
+
+
+class DiskJournal(DurableJournal):
+    """The engine's durable journal on a simulated disk: what it holds after a crash is what recovery makes of the disk."""
+
+    def __init__(self, node: NodeId, disk: SimulatedDisk, watch: JournalWatch, saver: Saver | None) -> None:
+        writer, recovered, pieces, saver = disk.open(saver)
+        super().__init__(writer, recovered, pieces, saver=saver)
         self._node = node
-        self._disk = disk
         self._watch = watch
-        for operation, args, _ in disk.read():
-            getattr(super(), operation)(*args)
 
     def add(self, command: bytes, idx: int, term: int) -> None:
-        """Append an entry; it is safe when this returns."""
+        """Append an entry."""
         super().add(command, idx, term)
-        self._disk.write("add", command, idx, term)
-        self._disk.sync()
         self._watch.added(self._node, command, idx, term)
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803
-        """Drop entries; they are gone for good when this returns."""
+        """Drop entries."""
         first, last = self._entries[0][1] + entryFrom, self.last_index
         if first <= last:
             self._watch.deleted(self._node, first, last)
         super().deleteEntriesFrom(entryFrom)
-        self._disk.write("deleteEntriesFrom", entryFrom)
-        self._disk.sync()
-
-    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
-        """Remember term and vote; they are safe when this returns. The commit index is not kept: it is learned again."""
-        super().setCurrentTerm(term, votedForNodeId)
-        self._disk.write("setCurrentTerm", term, votedForNodeId)
-        self._disk.sync()
-        if votedForNodeId is not None:
-            self._watch.voted(self._node, term, votedForNodeId)
-
-    def keep(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot; it is safe when this returns."""
-        super().keep(snapshot)
-        self._disk.write("keep", snapshot)
-        self._disk.sync()
-
-    def compact(self, first: int) -> None:
-        """Drop entries that the snapshot stands for."""
-        super().compact(first)
-        self._disk.write("compact", first)
-        self._disk.sync()
-
-    def install(self, snapshot: Snapshot) -> None:
-        """Replace the log by a snapshot, wholly or, when the node crashes in it, not at all."""
-        super().install(snapshot)
-        self._disk.write("install", snapshot)
-        self._disk.sync()
 
 
 class WholeJournal(MemoryJournal):
@@ -277,11 +349,15 @@ class DiskStore:
     def __init__(self, node: NodeId, watch: JournalWatch, dice: SeededDice) -> None:
         self._node = node
         self._watch = watch
-        self._disk = SimulatedDisk(node, dice)
+        self._dice = dice
+        self._disk = SimulatedDisk(node, dice, watch)
+        self._in_background = dice.happens(0.5)
+        self._saver: SimulatedSaver | None = None
 
     def open(self) -> MemoryJournal:
         """A journal made from what the disk holds."""
-        return DiskJournal(self._node, self._disk, self._watch)
+        self._saver = SimulatedSaver(self._dice) if self._in_background else None
+        return DiskJournal(self._node, self._disk, self._watch, self._saver)
 
     def crash_after(self, operations: int) -> None:
         """Crash in a write or a sync."""
@@ -289,6 +365,8 @@ class DiskStore:
 
     def crashed(self) -> None:
         """Lose or tear what was not synced."""
+        if self._saver is not None:
+            self._saver.close()
         self._disk.crash()
 
     @property

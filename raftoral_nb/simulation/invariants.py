@@ -218,7 +218,7 @@ class Checker:
             holders = [
                 number
                 for number, journal in self.journals.items()
-                if journal.term_at(index) == term or index < journal.first_index
+                if (journal.term_at(index) == term and index <= journal.stored_index) or index < journal.first_index
             ]
             # Whom the majority is of, only the leader knew that committed it: any membership that a node has in its log.
             counted = {journal.members for journal in self.journals.values() if journal.members} or {

@@ -16,12 +16,13 @@ from .. import state
 from ..errors import InternalError
 from ..incarnation import Incarnation
 from ..model import CheckpointSet, CommandRefused, NodeId, SetCheckpoint, Step
-from ..raft import guard, library
+from ..raft import guard, library, records
 from ..raft.compaction import Compactor
 from ..raft.elections import Elections
 from ..raft.guard import Guard, Verdict
 from ..raft.library import LEADER
 from ..raft.member import Member
+from ..raft.outbox import Outbox
 from ..raft.wire import AppendEntries, NextIndex, PreVote, ResponseVote
 from ..replay import Replay
 from ..workflow import execution, scopes, steps
@@ -232,10 +233,11 @@ def _vote_forgotten() -> list[Patch]:
 
 
 def _torn_records_taken() -> list[Patch]:
-    def read(self: disk.SimulatedDisk) -> list[disk.Record]:
-        return self._synced
+    def follow(self: records.Chain, row: records.Row) -> records.Record:
+        self.number, self.digest = row.number, row.digest
+        return records.decoded(row)
 
-    return [(disk.SimulatedDisk, "read", read)]
+    return [(records.Chain, "follow", follow)]
 
 
 def _entries_cut() -> list[Patch]:
@@ -250,6 +252,10 @@ def _synced_later() -> list[Patch]:
             self._unsynced.clear()
 
     return [(disk.SimulatedDisk, "sync", sync)]
+
+
+def _answers_before_sync() -> list[Patch]:
+    return [(Outbox, "send", lambda self, peer, message: self._send(peer, message))]
 
 
 MUTANTS: Final[dict[str, Mutant]] = {
@@ -326,6 +332,12 @@ MUTANTS: Final[dict[str, Mutant]] = {
             "what was acknowledged is not yet on the disk",
             _synced_later,
             schedule="crashes",
+        ),
+        Mutant(
+            "answers wait for the disk",
+            "a node says that it has entries, or gives its vote, before that is stored",
+            _answers_before_sync,
+            schedule="elections",
         ),
     )
 }

@@ -61,7 +61,7 @@ class NodeHost(Protocol):
         """It published an event."""
         ...
 
-    def broke(self, node: SimulatedNode, error: Exception | None) -> None:
+    def broke(self, node: SimulatedNode, error: BaseException | None) -> None:
         """Its replica broke."""
         ...
 
@@ -204,7 +204,7 @@ class SimulatedNode:
     ) -> None:
         self.number = number
         self.gone = False
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.records_handed_over = 0
         self._loop = loop
         self._host = host
@@ -260,7 +260,7 @@ class SimulatedNode:
 
         broke = self.member.broke
 
-        def noted(error: Exception) -> None:
+        def noted(error: BaseException) -> None:
             self.error = error
             broke(error)
 
@@ -306,7 +306,7 @@ class SimulatedNode:
         if not self.gone:
             self._host.acting_changed(self, term)
 
-    def node_failed(self, node: NodeId) -> None:  # noqa: ARG002
+    def node_failed(self, node: NodeId, error: BaseException) -> None:  # noqa: ARG002
         """Pass on."""
         self._host.broke(self, self.error)
 

@@ -376,7 +376,7 @@ class Simulation:
             case _:
                 pass
 
-    def broke(self, node: SimulatedNode, error: Exception | None) -> None:
+    def broke(self, node: SimulatedNode, error: BaseException | None) -> None:
         """A node's replica broke."""
         torn_apart = isinstance(error, pickle.UnpicklingError | EOFError)
         invariant = TORN_APART if torn_apart else "no replica breaks"

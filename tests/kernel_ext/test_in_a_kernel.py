@@ -115,6 +115,12 @@ class Kernel:
         reply = self._client.execute_interactive(cell, timeout=60, allow_stdin=False, output_hook=hook)
         return "".join(printed), reply["content"].get("ename", "")
 
+    def kill(self) -> None:
+        """Ends its process at once, as the operating system does when memory is short."""
+        process = self.manager.provisioner.process  # type: ignore[union-attr]
+        process.kill()
+        process.wait(60)
+
     def leave(self) -> int:
         """Asks the kernel to end; returns the exit code of its process."""
         self._client.shutdown()
@@ -123,16 +129,29 @@ class Kernel:
 
 
 @pytest.fixture
-def kernel() -> Iterator[Kernel]:
-    manager = KernelManager(kernel_name="python3")
-    manager.start_kernel()
-    client: Any = manager.blocking_client()
-    client.start_channels()
-    client.wait_for_ready(timeout=60)
-    yield Kernel(manager, client)
-    client.stop_channels()
-    manager.shutdown_kernel(now=True)
-    manager.cleanup_resources()
+def new_kernel() -> Iterator[Callable[[], Kernel]]:
+    """Starts kernels, in the current folder."""
+    started: list[tuple[KernelManager, Any]] = []
+
+    def start() -> Kernel:
+        manager = KernelManager(kernel_name="python3")
+        manager.start_kernel()
+        client: Any = manager.blocking_client()
+        started.append((manager, client))
+        client.start_channels()
+        client.wait_for_ready(timeout=60)
+        return Kernel(manager, client)
+
+    yield start
+    for manager, client in started:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        manager.cleanup_resources()
+
+
+@pytest.fixture
+def kernel(new_kernel: Callable[[], Kernel]) -> Kernel:
+    return new_kernel()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning", "ignore::UserWarning")
@@ -155,3 +174,39 @@ def test_a_kernel_ends_by_itself_although_a_cluster_runs_and_a_step_is_stuck(ker
     for cell in (f"%load_ext raftoral_nb\n{STUCK}", "%raftoral start;", WAITING, "run = %raftoral run waiting"):
         assert kernel.run(cell)[1] == ""
     assert kernel.leave() == 0
+
+
+COUNTED = """
+def link(number):
+    with open("effects", "a") as file:
+        file.write(f"{number}\\n")
+    print("step", number, flush=True)
+    return number"""
+CHAIN = (
+    "%%workflow\nasync def chain(ctx, steps):\n    return [await ctx.compute('link', link, n) for n in range(steps)]"
+)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning", "ignore::UserWarning")
+def test_a_killed_kernel_is_gone_on_from_without_its_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_kernel: Callable[[], Kernel]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = new_kernel()
+    load = "%load_ext raftoral_nb\n%raftoral start --data-dir lab"
+    assert first.run(f"{load} --nodes 3\n{COUNTED}")[1] == ""
+    assert first.run(CHAIN)[1] == ""
+    assert first.run("run = %raftoral run chain 400")[1] == ""
+    recorded = "while cluster.run('chain-1').steps[40:] == (): pass"
+    assert first.run(f"import itertools\n{recorded}")[1] == ""
+    first.kill()
+
+    second = new_kernel()
+    assert second.run(load)[1] == ""
+    printed, error = second.run(
+        "print(cluster.recovered.runs, cluster.recovered.steps > 40, cluster.run('chain-1').wait_for_completion(60) == [*range(400)])"
+    )
+    assert (printed, error) == ("1 True True\n", "")
+    effects = (tmp_path / "effects").read_text().split()
+    assert list(dict.fromkeys(effects)) == [str(number) for number in range(400)]
+    assert len(effects) <= 401  # the step that was being done when the kernel was killed

@@ -45,7 +45,7 @@ class Watcher:
     def role_changed(self, role: str, term: int) -> None:
         self._wake()
 
-    def failed(self) -> None:
+    def failed(self, error: BaseException) -> None:
         self.broke = True
         self._wake()
 

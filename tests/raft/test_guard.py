@@ -44,7 +44,7 @@ class Bench:
             compaction=Compaction(),
             guarded=guarded,
         )
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         if snapshot is not None:
             self.replica.thaw()  # as a member does when it has read the snapshot
         self.replica.connected(2)
@@ -62,7 +62,7 @@ class Bench:
     def raft_changed(self) -> None:
         pass
 
-    def broke(self, error: Exception) -> None:
+    def broke(self, error: BaseException) -> None:
         self.error = error
 
     def receive(self, peer: NodeId, *messages: Message) -> list[Message]:

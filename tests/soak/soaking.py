@@ -345,9 +345,9 @@ def watched_by(soak: Soak) -> type[Incarnation]:
             super().resume()
             soak.look()
 
-        def failed(self) -> None:
-            soak.violated("no replica breaks", f"node {self.node}")
-            super().failed()
+        def failed(self, error: BaseException) -> None:
+            soak.violated("no replica breaks", f"node {self.node}: {error}")
+            super().failed(error)
 
         def tell(self, event: ClusterEvent) -> None:
             self._told(event)

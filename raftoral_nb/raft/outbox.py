@@ -1,0 +1,83 @@
+"""What a replica says must be true of its disk as well: messages that wait until what they speak of is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from ..model import NodeId
+from .journal import MemoryJournal
+from .wire import AppendEntries, Message
+
+
+class Outbox:
+    """Sends a replica's messages, each as soon as everything is stored that was written before it.
+
+    "I have these entries" and "you have my vote" must outlive this process. A leader's entries need not wait: it counts
+    itself only when it has stored them (`durable.DurableJournal.setRaftCommitIndex`). What was written during one turn of the loop is
+    stored together. `broke(error)` is called if it cannot be.
+    """
+
+    def __init__(
+        self,
+        journal: MemoryJournal,
+        loop: asyncio.AbstractEventLoop,
+        send: Callable[[NodeId, Message], None],
+        broke: Callable[[BaseException], None],
+    ) -> None:
+        self._journal = journal
+        self._loop = loop
+        self._send = send
+        self._broke = broke
+        # Invariant: in the order they were made; each with how many operations must be stored before it may leave.
+        self._held: deque[tuple[int, NodeId, Message]] = deque()
+        self._frozen = False
+        self._closed = False
+
+    def send(self, peer: NodeId, message: Message) -> None:
+        """Send a message now, or hold it until `settle` has stored what came before."""
+        if isinstance(message, AppendEntries) or (self._journal.safe and not self._held):
+            self._send(peer, message)
+        else:
+            self._held.append((self._journal.written, peer, message))
+
+    def settle(self) -> None:
+        """Have stored what was written in this turn, as one group, and send what waited for it."""
+        journal = self._journal
+        if self._closed or self._frozen:
+            return
+        if not journal.safe and not journal.saving:
+            journal.save(self._loop, self._saved)
+        elif self._held:
+            self._let_go()
+
+    def freeze(self) -> None:
+        """Send nothing that waits, until `thaw`."""
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Undo `freeze`."""
+        self._frozen = False
+        self.settle()
+
+    def close(self) -> None:
+        """Forget what waits; nothing is sent any more."""
+        self._closed = True
+        self._held.clear()
+
+    def _saved(self, error: BaseException | None) -> None:
+        if self._closed:
+            return
+        if error is not None:
+            self._broke(error)
+            return
+        self._let_go()
+        if not self._journal.safe:
+            self.settle()
+
+    def _let_go(self) -> None:
+        held = self._held
+        while held and not self._frozen and held[0][0] <= self._journal.stored:
+            _, peer, message = held.popleft()
+            self._send(peer, message)
