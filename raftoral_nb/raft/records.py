@@ -174,9 +174,21 @@ def slot_offset(write: int) -> int:
 
 def read_head(data: bytes, own: bytes) -> Head:
     """The newest head in a head file. Raises `ChainBrokenError`, or `NewerRecordsError`."""
-    found: list[Head] = []
+    return max(_heads(data, own))[0]
+
+
+def newest_slot(data: bytes, own: bytes) -> int:
+    """The slot (0 or 1) that holds the newest head of a head file; raises as `read_head`.
+
+    The next head goes into the other one: a crash may have torn that, and the next may tear what is written next.
+    """
+    return max(_heads(data, own))[1]
+
+
+def _heads(data: bytes, own: bytes) -> list[tuple[Head, int]]:
+    found: list[tuple[Head, int]] = []
     size = _HEAD.size
-    for offset in (0, _SLOT_BYTES):
+    for slot, offset in enumerate((0, _SLOT_BYTES)):
         body = data[offset : offset + size]
         if blake2b(body, digest_size=DIGEST_BYTES).digest() != data[offset + size : offset + size + DIGEST_BYTES]:
             continue
@@ -187,10 +199,10 @@ def read_head(data: bytes, own: bytes) -> Head:
             raise NewerRecordsError(f"it has format {version}, this version reads format {FORMAT}")
         if belongs != own:
             raise ChainBrokenError("it belongs to another node or another cluster")
-        found.append(Head(number, digest))
+        found.append((Head(number, digest), slot))
     if not found:
         raise ChainBrokenError("neither of its two slots can be read")
-    return max(found)
+    return found
 
 
 class Contents:

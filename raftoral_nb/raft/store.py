@@ -29,6 +29,7 @@ from .records import (
     Recovered,
     Row,
     follow_chain,
+    newest_slot,
     pieces_digest,
     read_head,
     slot_offset,
@@ -240,6 +241,7 @@ class SqliteWriter:
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 if not synced:
                     self._db.execute("PRAGMA synchronous = OFF")
+                self._heads = newest_slot((folder / HEAD_FILE).read_bytes(), own)
                 self._head = os.open(folder / HEAD_FILE, os.O_RDWR | getattr(os, "O_BINARY", 0))
             except BaseException:
                 self._db.close()

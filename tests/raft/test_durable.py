@@ -38,6 +38,8 @@ from raftoral_nb.raft.records import (
     Voted,
     follow_chain,
     identity,
+    newest_slot,
+    read_head,
 )
 
 Contained = tuple[int, str | None, int, tuple[tuple[bytes, int, int], ...], Snapshot | None]
@@ -432,3 +434,24 @@ class DirectoryJournalsReader:
         manifest = read_manifest(self.path)
         assert manifest is not None
         read_node(self.path, manifest, 1)
+
+
+def test_a_node_that_crashes_in_each_of_its_lives_as_it_writes_a_head_can_always_be_read(tmp_path: Path) -> None:
+    """The first head of a new life went where it always goes: over the good one, beside one that an earlier crash had torn."""
+    folder, own = tmp_path / "node", identity("test", 1)
+    chain = Chain(0, own, own)
+    first = chain.append(Contents().base(own))
+    store.create(folder, first, own)
+    head_file = folder / store.HEAD_FILE
+    for writes in (2, 1, 1, 3, 2, 1):
+        writer = store.SqliteWriter(folder, own, synced=False)
+        for _ in range(writes):
+            good = read_head(head_file.read_bytes(), own)
+            row = chain.append(Voted(chain.number, None))
+            writer.write(store.Group((row,), (), None, None), Head(row.number, row.digest))
+        writer.close()
+        torn = bytearray(head_file.read_bytes())
+        assert read_head(bytes(torn), own).number == row.number
+        torn[newest_slot(bytes(torn), own) * len(torn) // 2 + 20] ^= 1
+        head_file.write_bytes(torn)
+        assert read_head(bytes(torn), own) == good
