@@ -132,7 +132,7 @@ LIBRARY_BATCH_BYTES: Final = 65_536
 """PySyncObj's own `appendEntriesBatchSizeBytes`: entries of about this size, or a multiple of it, are a hazard of its."""
 ASK_SECONDS: Final = 6.0
 """The longest that a client waits for an answer; mostly it is much less patient."""
-THINK_SECONDS: Final = 2.2
+THINK_SECONDS: Final = 3.6
 """Mean time between an answer and the next request of a client; mostly it is much shorter, sometimes much longer."""
 
 
