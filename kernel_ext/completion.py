@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
+
+from raftoral_nb.statistics import RunStatus
 
 from .parsing import (
     DURABILITIES,
@@ -16,12 +18,16 @@ from .parsing import (
     LINK_ARGUMENTS,
     LINK_COMMANDS,
     LOG_LEVELS,
+    MESSAGES,
     NODE_COMMANDS,
     NODE_WORDS,
+    RUN_COMMANDS,
+    RUN_OR_NODE,
     SUBCOMMANDS,
 )
 
 _DELAYS: Final = ("50ms", "200ms", "1s")
+_AGES: Final = ("5m", "1h", "1d")
 """Times that are offered; any other may be typed."""
 _LINE: Final = re.compile(r"(?:^|=)\s*%raftoral\s+(?P<rest>.*)$")
 _DOTTED: Final = re.compile(r"[^\W\d]\w*(?:\.\w*)*$")
@@ -54,7 +60,11 @@ def offers(rest: str, known: Known) -> list[str] | None:
     previous = before[-1] if before else ""
     numbers = [str(number) for number in known.nodes]
     if name in NODE_COMMANDS:
-        return [] if before else [*numbers, *NODE_WORDS[name]]
+        return [] if before else [*numbers, *NODE_WORDS[name], *(known.run_ids if name in RUN_OR_NODE else ())]
+    if name in MESSAGES and len(before) > 1:
+        return None
+    if name in MESSAGES or name in RUN_COMMANDS:
+        return [] if before else list(known.run_ids)
     values = {
         "--log-level": list(LOG_LEVELS),
         "--durability": list(DURABILITIES),
@@ -63,6 +73,9 @@ def offers(rest: str, known: Known) -> list[str] | None:
         "--last": [],
         "--version": [],
         "--id": [],
+        "--status": list(get_args(RunStatus)),
+        "--workflow": list(known.workflows),
+        "--since": list(_AGES),
         "--delay": list(_DELAYS),
         "--jitter": list(_DELAYS),
     }
@@ -84,7 +97,7 @@ def offers(rest: str, known: Known) -> list[str] | None:
         return None if before else [*dict.fromkeys((*known.functions, *known.workflows))]
     if name == "register" and not before:
         return list(known.functions)
-    if name == "log" and not [word for word in before if not word.startswith("-")]:
+    if name in ("log", "history") and not [word for word in before if not word.startswith("-")]:
         return list(known.run_ids) + flags
     return flags
 

@@ -36,6 +36,15 @@ Workflows and runs
                                         (its steps have their effects each time, in this process)
   %raftoral move order-1 2              have an unfinished run go on with version 2, if that fits its record
   %raftoral runs                        every run with its status and recorded steps
+  %raftoral runs --status failed --workflow order --since 5m
+                                        those that fit; times are 30s, 5m, 2h, 1d
+  %raftoral history order-1             everything that is recorded of a run; --times adds the time of each
+  %raftoral signal order-1 approve True send a signal, which `await ctx.receive("approve")` returns
+  %raftoral update order-1 limit 100    the same, and shows what the workflow answers
+  %raftoral query order-1 progress      what the workflow gave to ctx.on_query says
+  %raftoral cancel order-1 not wanted   ask a run to end, which may clean up; the rest of the line is the reason
+  %raftoral terminate order-1           end it at once
+  %raftoral pause order-1               begin no new step of it (or: resume order-1)
   %raftoral log                         what workflows printed and logged, by run and node
   %raftoral log order-1 --node 2 --last 20
                                         of one run, one node, only the last lines; --times adds the time of each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
@@ -22,12 +23,16 @@ from .parsing import (
     Break,
     Check,
     Events,
+    History,
     Log,
     Move,
     OnNode,
+    OnRun,
     Play,
     Register,
     Run,
+    Runs,
+    Send,
     Simple,
     Start,
     parse,
@@ -35,7 +40,7 @@ from .parsing import (
 )
 from .pending import Definition
 from .session import Session
-from .words import DONE, fault_words, healed_words, node_list, recovered_words
+from .words import DONE, DONE_TO_RUN, fault_words, healed_words, node_list, recovered_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,8 +116,16 @@ class RaftoralMagics(Magics):
                 return shows.emit(self.session.stop())
             case Simple(name="status"):
                 result = shows.cluster_picture(self.session.latest.statistics())
-            case Simple(name="runs"):
-                result = shows.runs(self.session.latest.runs())
+            case Runs():
+                since = None if parsed.since is None else timedelta(seconds=parsed.since)
+                found = self.session.latest.runs(status=parsed.status, workflow=parsed.workflow, since=since)  # type: ignore[arg-type]
+                result = shows.runs(found)
+            case History():
+                result = shows.events(self.session.latest.run(parsed.run_id).history(), times=parsed.times)
+            case Send():
+                return self._send(parsed, self._names(local_ns))
+            case OnRun():
+                return shows.emit(self._on_run(parsed))
             case Simple(name="watch"):
                 result = self._watch()
             case Simple(name=name):
@@ -182,6 +195,29 @@ class RaftoralMagics(Magics):
             raise WorkflowNotFoundError(f"no workflow {asked.workflow!r} is registered (there are: {known}).{how}")
         value = _evaluate(asked.expression, names)
         return cluster.start_workflow(asked.workflow, value, version=asked.version, run_id=asked.run_id)
+
+    def _send(self, asked: Send, names: dict[str, Any]) -> Any:
+        run = self.session.cluster.run(asked.run_id)
+        value = _evaluate(asked.expression, names)
+        if asked.kind == "query":
+            return run.query(asked.name, *((value,) if asked.expression else ()))
+        if asked.kind == "update":
+            return run.update(asked.name, value)
+        run.signal(asked.name, value)
+        return shows.emit(shows.notice(f"run {asked.run_id} was sent the signal {asked.name}"))
+
+    def _on_run(self, asked: OnRun) -> Shown:
+        run = self.session.cluster.run(asked.run_id)
+        match asked.name:
+            case "cancel":
+                run.cancel(asked.reason)
+            case "terminate":
+                run.terminate(asked.reason)
+            case "pause":
+                run.pause()
+            case "resume":
+                run.resume()
+        return shows.notice(f"run {asked.run_id} {DONE_TO_RUN[asked.name]}")
 
     def _on_node(self, command: str, node: NodeName) -> Shown:
         cluster = self.session.cluster

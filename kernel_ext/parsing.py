@@ -6,11 +6,17 @@ import argparse
 import re
 import shlex
 from dataclasses import dataclass
-from typing import Final, Literal, NoReturn
+from typing import Final, Literal, NoReturn, get_args
 
 from raftoral_nb import FAULTS, Fault, FaultError, parse_fault
+from raftoral_nb.statistics import RunStatus
 
 from .errors import MagicError, did_you_mean
+from .run_lines import History as History
+from .run_lines import OnRun as OnRun
+from .run_lines import Runs as Runs
+from .run_lines import Send as Send
+from .run_lines import ago, message
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 DURABILITIES: Final = ("process", "disk")
@@ -62,6 +68,18 @@ LINK_COMMANDS: Final = {
 LINK_ARGUMENTS: Final = ("cut", "slow", "heal")
 """Those that take a link, `A-B`."""
 
+RUN_COMMANDS: Final = {
+    "cancel": "ask a run to end; it may clean up",
+    "terminate": "end a run at once, without cleanup",
+}
+RUN_OR_NODE: Final = ("pause", "resume")
+"""What can be done to a node can also be done to a run: nothing else is named by a number or by one of `NODE_WORDS`."""
+MESSAGES: Final = {
+    "signal": "send a run a signal",
+    "update": "send a run a signal, and wait for its answer",
+    "query": "ask a run something",
+}
+
 SUBCOMMANDS: Final = {
     "start": "start a cluster",
     "stop": "stop it",
@@ -70,12 +88,15 @@ SUBCOMMANDS: Final = {
     "run": "start a run",
     "move": "move a run to another version of its workflow",
     "check": "run a workflow with a failover at every step",
-    "runs": "all runs",
+    "runs": "all runs, or some",
+    "history": "what is recorded of a run",
     "log": "what workflows printed and logged",
     "events": "what happened, in order",
     "watch": "the live view",
     **NODE_COMMANDS,
     **LINK_COMMANDS,
+    **MESSAGES,
+    **RUN_COMMANDS,
     "scenario": "a sequence of faults, to be repeated; all of them, without a NAME",
 }
 
@@ -87,11 +108,16 @@ USAGE: Final = {
     "run": "run NAME [INPUT-EXPRESSION] [--version N] [--id ID]",
     "move": "move RUN VERSION",
     "check": "check NAME [INPUT-EXPRESSION]",
-    "runs": "runs",
+    "runs": "runs [--status STATUS] [--workflow NAME] [--since TIME]",
+    "history": "history RUN [--times]",
     "log": "log [RUN] [--node N] [--last N] [--times]",
     "events": "events [--last N] [--times]",
     "watch": "watch",
-    **{name: "|".join((f"{name} NODE", *NODE_WORDS[name])) for name in NODE_COMMANDS},
+    **{name: "|".join((f"{name} NODE", *NODE_WORDS[name], *["RUN"] * (name in RUN_OR_NODE))) for name in NODE_COMMANDS},
+    "signal": "signal RUN NAME [VALUE-EXPRESSION]",
+    "update": "update RUN NAME [VALUE-EXPRESSION]",
+    "query": "query RUN NAME [ARGUMENT-EXPRESSION]",
+    **{name: f"{name} RUN [REASON]" for name in RUN_COMMANDS},
     **{name: FAULTS[name] for name in LINK_COMMANDS},
     "scenario": "scenario [NAME] [--wait|--show|--stop]",
 }
@@ -100,6 +126,8 @@ FLAGS: Final = {
     "start": ("--nodes", "--data-dir", "--durability", "--log-level"),
     "register": ("--version", "--strict"),
     "run": ("--version", "--id"),
+    "runs": ("--status", "--workflow", "--since"),
+    "history": ("--times",),
     "log": ("--node", "--last", "--times"),
     "events": ("--last", "--times"),
     "cut": ("--one-way",),
@@ -114,7 +142,7 @@ _NAME: Final = re.compile(r"\s*(?P<name>[^\s-]\S*)")
 
 @dataclass(frozen=True)
 class Simple:
-    """A subcommand without arguments (`stop`, `status`, `runs`, `watch`)."""
+    """A subcommand without arguments (`stop`, `status`, `watch`)."""
 
     name: str
 
@@ -205,7 +233,23 @@ class Play:
     how: Literal["play", "wait", "show", "stop"]
 
 
-Parsed = Simple | Start | Register | Run | Move | Check | Log | Events | OnNode | Break | Play
+Parsed = (
+    Simple
+    | Start
+    | Register
+    | Run
+    | Move
+    | Check
+    | Runs
+    | History
+    | Send
+    | OnRun
+    | Log
+    | Events
+    | OnNode
+    | Break
+    | Play
+)
 
 
 @dataclass(frozen=True)
@@ -264,9 +308,27 @@ def parse(line: str) -> Parsed | None:
             return Break(parse_fault(f"{name} {rest}", "%raftoral "))
         except FaultError as problem:
             raise MagicError(str(problem)) from None
+    if name in MESSAGES:
+        return message(name, rest, usage)
     parser = _Parser(usage)
     words = _words(rest, usage)
     match name:
+        case "runs":
+            parser.add_argument("--status", choices=get_args(RunStatus))
+            parser.add_argument("--workflow")
+            parser.add_argument("--since", type=ago)
+            found = parser.parse_args(words)
+            return Runs(found.status, found.workflow, found.since)
+        case "history":
+            parser.add_argument("run", metavar="RUN")
+            parser.add_argument("--times", action="store_true")
+            found = parser.parse_args(words)
+            return History(found.run, found.times)
+        case _ if name in RUN_COMMANDS:
+            parser.add_argument("run", metavar="RUN")
+            parser.add_argument("reason", metavar="REASON", nargs="*")
+            found = parser.parse_args(words)
+            return OnRun(name, found.run, " ".join(found.reason))
         case "start":
             parser.add_argument("--nodes", type=_count)
             parser.add_argument("--data-dir", metavar="DIR")
@@ -303,7 +365,10 @@ def parse(line: str) -> Parsed | None:
             return _scenario(parser, words, usage)
         case _ if name in NODE_COMMANDS:
             parser.add_argument("node", metavar="NODE")
-            return OnNode(name, _node(name, parser.parse_args(words).node))
+            given = parser.parse_args(words).node
+            if name in RUN_OR_NODE and given != LEADER and given not in NODE_WORDS[name] and not given.isdigit():
+                return OnRun(name, given, "")
+            return OnNode(name, _node(name, given))
     parser.parse_args(words)
     return Simple(name)
 

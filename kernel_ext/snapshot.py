@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+from raftoral_nb.statistics import UNFINISHED, RunStatus
 
 from .words import link_state
 
@@ -20,7 +22,7 @@ def snapshot(statistics: ClusterStatistics, number: int, *, stopped: bool = Fals
     """The snapshot with this sequence number; `stopped` says that the cluster has ended, whatever the statistics say."""
     shown = _runs_to_show(list(statistics.runs.values()))
     names = {run.run_id for run in shown}
-    omitted = {"running": 0, "completed": 0, "failed": 0}
+    omitted: dict[str, int] = dict.fromkeys(get_args(RunStatus), 0)
     for run in statistics.runs.values():
         if run.run_id not in names:
             omitted[run.status] += 1
@@ -61,9 +63,9 @@ def _unsettled_node(node: NodeStatistics, statistics: ClusterStatistics) -> bool
     for run_id, run in statistics.runs.items():
         execution = node.runs.get(run_id)
         if execution is None:
-            if run.status == "running":
+            if run.status in UNFINISHED:
                 return True
-        elif execution.status == "running" and (execution.catch_up_queue or run.status != "running"):
+        elif execution.status == "running" and (execution.catch_up_queue or run.status not in UNFINISHED):
             return True
     return False
 
@@ -72,7 +74,7 @@ def _runs_to_show(runs: list[RunStatistics]) -> list[RunStatistics]:
     """All if they fit; else the unfinished and the latest finished ones, in the order they were started."""
     if len(runs) <= MAX_RUNS_SHOWN:
         return runs
-    latest_first = sorted(enumerate(runs), key=lambda pair: (pair[1].status != "running", -pair[0]))
+    latest_first = sorted(enumerate(runs), key=lambda pair: (pair[1].status not in UNFINISHED, -pair[0]))
     return [run for _, run in sorted(latest_first[:MAX_RUNS_SHOWN], key=lambda pair: pair[0])]
 
 

@@ -37,6 +37,14 @@ DONE: Final = {
 }
 """What is said of a node after the subcommand of that name."""
 
+DONE_TO_RUN: Final = {
+    "cancel": "is asked to end",
+    "terminate": "is terminated",
+    "pause": "is paused: no new step of it begins",
+    "resume": "goes on",
+}
+"""The same of a run."""
+
 
 def event_words(event: ClusterEvent) -> str:
     """One line about the event."""
@@ -45,8 +53,9 @@ def event_words(event: ClusterEvent) -> str:
             return f"node {node} took over in term {term}: it may act now"
         case model.WorkflowRegistered(workflow=workflow, version=version, replaced=replaced):
             return f"workflow {workflow}, version {version}, was {'replaced' if replaced else 'registered'}"
-        case model.WorkflowStarted(run_id=run_id, workflow=workflow, version=version):
-            return f"run {run_id} of {workflow}, version {version}, started"
+        case model.WorkflowStarted(run_id=run_id, workflow=workflow, version=version, parent=parent):
+            by = "" if parent is None else f" by run {parent}"
+            return f"run {run_id} of {workflow}, version {version}, started{by}"
         case model.CheckpointSet(run_id=run_id, step=step):
             result = "" if step.failure is None else f" as failed with {step.failure}"
             return f"run {run_id}: step {step.step_id} was recorded by node {step.node}{result}"
@@ -58,6 +67,22 @@ def event_words(event: ClusterEvent) -> str:
             return f"run {run_id} was moved to version {version}, with {counted(steps, 'recorded step')}"
         case model.WorkflowDropped(workflow=workflow, version=version):
             return f"workflow {workflow}, version {version}, was dropped: it is old and not in use"
+        case model.WorkflowCancelled(run_id=run_id, failure=failure):
+            return f"run {run_id} was cancelled{_because(failure.message)}"
+        case model.WorkflowTerminated(run_id=run_id, failure=failure):
+            return f"run {run_id} was terminated{_because(failure.message)}"
+        case model.WorkflowContinued(run_id=run_id, generation=generation):
+            return f"run {run_id} began anew, as generation {generation}"
+        case model.MessageSent(run_id=run_id, message=message):
+            if message.kind == "child":
+                return f"run {run_id} is told that its child {message.name} has ended"
+            return f"run {run_id} was sent the {message.kind} {message.name}"
+        case model.CancelRequested(run_id=run_id, reason=reason):
+            return f"run {run_id} was asked to end{_because(reason)}"
+        case model.RunPaused(run_id=run_id):
+            return f"run {run_id} was paused"
+        case model.RunResumed(run_id=run_id):
+            return f"run {run_id} was resumed"
         case model.RunEvicted(run_id=run_id):
             return f"run {run_id}: its records were dropped"
         case model.CommandRefused(code=code, reason=reason):
@@ -205,6 +230,10 @@ def recovered_words(found: ClusterRecovered) -> str:
 
 def _many(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
 
 
 def size_words(size: int) -> str:

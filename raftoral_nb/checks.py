@@ -6,25 +6,33 @@ every node, so the state believes neither. `bool` is no number here: it equals o
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 import msgspec
 
 from . import limits as named
-from . import model
 from .model import (
+    CancelRun,
     ChangeMembers,
+    ContinueRun,
     Definition,
     EndRun,
     Failure,
     MoveRun,
+    Operation,
+    PauseRun,
     Proposal,
     ProposalId,
     RegisterWorkflow,
+    ResumeRun,
+    SendSignal,
     SetCheckpoint,
+    StartChild,
     StartRun,
     Step,
     Takeover,
+    TerminateRun,
 )
 
 if TYPE_CHECKING:
@@ -41,9 +49,12 @@ class Limits(msgspec.Struct, frozen=True):
     runs_kept: int = named.MAX_RUNS_KEPT
     evicted_run_ids: int = named.MAX_EVICTED_RUN_IDS
     definitions: int = named.MAX_DEFINITIONS
+    unreceived_signals: int = named.MAX_UNRECEIVED_SIGNALS
+    signal_ids: int = named.MAX_SIGNAL_IDS_KEPT
+    children: int = named.MAX_CHILDREN
 
 
-_OPERATIONS: Final = frozenset(get_args(model.Operation))
+_OPERATIONS: Final = frozenset(get_args(Operation))
 _TOO_HIGH: Final = 2**63
 """Numbers from here on do not fit the frames that commands travel in."""
 _NAME: Final = f"must be text of 1 to {named.MAX_NAME_CHARS} characters"
@@ -116,10 +127,12 @@ def _start(command: Any, limits: Limits) -> str | None:
         return "the workflow's version must be a number from 0"
     if not _is_bytes(command.input, limits.value_bytes):
         return f"the input must be at most {limits.value_bytes} bytes"
-    return None
+    return _time(command.at)
 
 
 def _checkpoint(command: Any, limits: Limits) -> str | None:
+    if not _is_number(command.generation, 1):
+        return "the run's generation must be a number from 1"
     step = command.step
     if not (_is_name(command.run_id) and isinstance(step, Step)):
         return f"a checkpoint carries a step, and its run_id {_NAME}"
@@ -128,16 +141,37 @@ def _checkpoint(command: Any, limits: Limits) -> str | None:
         return f"a step_id must be text of 1 to {named.MAX_STEP_ID_CHARS} characters"
     if step.operation not in _OPERATIONS:
         return f"step {step_id!r} has no operation that is known"
-    if not _is_number(command.version, 0):
+    if not _is_number(command.parent_version if isinstance(command, StartChild) else command.version, 0):
         return "the version must be a number from 0"
-    return _author(step.node, step.epoch) or _one_of(step.value, step.failure, limits)
+    message_id: Any = step.message_id
+    if message_id is not None and not (isinstance(message_id, str) and len(message_id) <= named.MAX_NAME_CHARS + 1):
+        return f"the message of step {step_id!r} is not named by text"
+    flag: Any = step.cancelled
+    if type(flag) is not bool or (flag and step.failure is None):
+        return f"step {step_id!r} is cancelled only with a failure"
+    return _author(step.node, step.epoch) or _one_of(step.value, step.failure, limits) or _time(step.at)
+
+
+def _child(command: Any, limits: Limits) -> str | None:
+    if not (_is_name(command.child_id) and _is_name(command.workflow)):
+        return f"the child's run_id and its workflow's name {_NAME}"
+    if command.version is not None and not _is_number(command.version, 0):
+        return "the workflow's version must be a number from 0, or none"
+    if not _is_bytes(command.input, limits.value_bytes):
+        return f"the input must be at most {limits.value_bytes} bytes"
+    if type(command.detached) is not bool:
+        return "a child is detached or not"
+    problem = _checkpoint(command, limits)
+    if problem is None and command.step.failure is not None:
+        return "a step that starts a child has not failed"
+    return problem
 
 
 def _move(command: Any, _limits: Limits) -> str | None:
     if not _is_name(command.run_id):
         return f"the run_id {_NAME}"
-    good = _is_number(command.version, 1) and _is_number(command.steps, 0)
-    return None if good else "the version must be a number from 1, and the steps one from 0"
+    good = _is_number(command.version, 1) and _is_number(command.steps, 0) and _is_number(command.generation, 1)
+    return None if good else "the version and the generation must be numbers from 1, and the steps one from 0"
 
 
 def _end(command: Any, limits: Limits) -> str | None:
@@ -145,7 +179,50 @@ def _end(command: Any, limits: Limits) -> str | None:
         return f"the run_id {_NAME}"
     if not _is_number(command.version, 0):
         return "the version must be a number from 0"
-    return _author(command.node, command.epoch) or _one_of(command.result, command.failure, limits)
+    if type(command.cancelled) is not bool:
+        return "a run was cancelled or not"
+    return _ending(command) or _one_of(command.result, command.failure, limits)
+
+
+def _continue(command: Any, limits: Limits) -> str | None:
+    if not _is_name(command.run_id):
+        return f"the run_id {_NAME}"
+    if not _is_number(command.version, 0):
+        return "the version must be a number from 0"
+    if not _is_bytes(command.input, limits.value_bytes):
+        return f"the input must be at most {limits.value_bytes} bytes"
+    return _ending(command)
+
+
+def _ending(command: Any) -> str | None:
+    if not _is_number(command.generation, 1):
+        return "the run's generation must be a number from 1"
+    return _author(command.node, command.epoch) or _time(command.at)
+
+
+def _signal(command: Any, limits: Limits) -> str | None:
+    if not (_is_name(command.run_id) and _is_name(command.signal_id) and _is_name(command.name)):
+        return f"the run_id, the signal_id and the signal's name {_NAME}"
+    if command.signal_id.startswith("\n"):
+        return "a signal_id must not begin with a line break: such ids are those of ends of child runs"
+    if not _is_bytes(command.value, limits.value_bytes):
+        return f"the value must be at most {limits.value_bytes} bytes"
+    return _time(command.at) if type(command.update) is bool else "a message is an update or not"
+
+
+def _of_run(command: Any, _limits: Limits) -> str | None:
+    return _time(command.at) if _is_name(command.run_id) else f"the run_id {_NAME}"
+
+
+def _stop(command: Any, limits: Limits) -> str | None:
+    reason: Any = command.reason
+    if not (isinstance(reason, str) and len(reason) <= named.MAX_REASON_CHARS):
+        return f"the reason must be text of at most {named.MAX_REASON_CHARS} characters"
+    return _of_run(command, limits)
+
+
+def _time(at: Any) -> str | None:
+    return None if type(at) is float and math.isfinite(at) else "the time must be a finite number of seconds"
 
 
 def _author(node: Any, epoch: Any) -> str | None:
@@ -185,6 +262,13 @@ _CHECKS: Final[dict[type[Any], Callable[[Any, Limits], str | None]]] = {
     RegisterWorkflow: _register,
     StartRun: _start,
     SetCheckpoint: _checkpoint,
+    StartChild: _child,
     EndRun: _end,
     MoveRun: _move,
+    ContinueRun: _continue,
+    SendSignal: _signal,
+    CancelRun: _stop,
+    TerminateRun: _stop,
+    PauseRun: _of_run,
+    ResumeRun: _of_run,
 }

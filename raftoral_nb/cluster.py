@@ -23,6 +23,7 @@ from .errors import (
 )
 from .event_stream import EventStream
 from .fault_lines import Fault, parse_fault
+from .finding import Finding
 from .host import Host
 from .joining import Joining
 from .limits import MAX_NODES
@@ -63,7 +64,7 @@ class _Nodes(dict[NodeId, Node]):
         raise no_such_node(number, self)
 
 
-class Cluster(Joining):
+class Cluster(Joining, Finding):
     """A cluster of nodes in this process, over TCP on 127.0.0.1 (or in memory), each with a thread of its own.
 
     With `data_dir` it goes on from that directory, or makes it: it outlives its process (`durability="process"`, a killed
@@ -427,18 +428,6 @@ class Cluster(Joining):
         """
         self._check_running()
         return self._registry.start(workflow, args, version=version, run_id=run_id, named=named)
-
-    def run(self, run_id: RunId) -> WorkflowRun[Any]:
-        """A handle on a run. Raises `RunNotFoundError`."""
-        record = self._host.run_record(run_id)
-        return WorkflowRun(self._host, run_id, record.definition.workflow, record.definition.version)
-
-    def runs(self) -> tuple[WorkflowRun[Any], ...]:
-        """All runs whose records are held, in the order they were started."""
-        return tuple(
-            WorkflowRun(self._host, run_id, record.definition.workflow, record.definition.version)
-            for run_id, record in tuple(self._host.head().runs.items())
-        )
 
     @property
     def workflows(self) -> Mapping[str, tuple[int, ...]]:

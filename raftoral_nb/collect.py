@@ -74,7 +74,7 @@ def held(host: Host, run_id: RunId) -> Difference | None:
     record = host.head().runs.get(run_id)
     alive = [one for number in host.numbers if (one := host.incarnation(number)) is not None]
     found = [one.executor.execution(run_id) for one in alive]
-    if record is None or record.status != "running" or not found:
+    if record is None or not record.unfinished or not found:
         return None
     differences = [one.difference for one in found if one is not None and one.status == "diverged"]
     return differences[0] if len(differences) == len(found) else None
@@ -88,7 +88,7 @@ def _run(host: Host, run: Run) -> RunStatistics:
         status=run.status,
         steps=len(run.steps),
         failure=None if run.failure is None else str(run.failure),
-        held=held(host, run.run_id) if run.status == "running" else None,
+        held=held(host, run.run_id) if run.unfinished else None,
     )
 
 

@@ -1,4 +1,8 @@
-"""The exceptions. Every one derives from `RaftoralError`, and its message says what was wrong, where, and what to do."""
+"""The exceptions. Every one derives from `RaftoralError`, and its message says what was wrong, where, and what to do.
+
+`CancelledRunError` alone does not, as asyncio's own cancellation does not derive from `Exception`: it must get past an
+`except Exception` that is there for something else.
+"""
 
 from __future__ import annotations
 
@@ -134,10 +138,6 @@ class RunNotFoundError(RaftoralError):
     """No run of that id is known (never started, or evicted)."""
 
 
-class RunEndedError(RaftoralError):
-    """The run has ended, and nothing can be changed about it any more."""
-
-
 class InputTypeError(RaftoralError, TypeError):
     """The input is not what the workflow's annotation asks for; the message names the field."""
 
@@ -153,8 +153,12 @@ class CompletionTimeoutError(RaftoralError, TimeoutError):
 class WorkflowFailedError(RaftoralError):
     """A run failed. `failure` holds the workflow's own exception as data, `run_id` names the run."""
 
+    _ended = ""
+
     def __init__(self, run_id: str, failure: Failure) -> None:
-        super().__init__(f"run {run_id!r} failed with {failure}")
+        reason = f": {failure.message}" if failure.message else ""
+        told = f"{self._ended}{reason}" if self._ended else f"failed with {failure}"
+        super().__init__(f"run {run_id!r} {told}")
         self.run_id = run_id
         self.failure = failure
 
@@ -167,7 +171,67 @@ class WorkflowFailedError(RaftoralError):
         return (type(self), (self.run_id, self.failure))
 
 
+class WorkflowCancelledError(WorkflowFailedError):
+    """A run was cancelled, and ended with that."""
+
+    _ended = "was cancelled"
+
+
+class WorkflowTerminatedError(WorkflowFailedError):
+    """A run was terminated: ended from outside, at once."""
+
+    _ended = "was terminated"
+
+
+def failed_error(run_id: str, failure: Failure) -> WorkflowFailedError:
+    """The error that says how a run ended which did not complete: failed, cancelled or terminated."""
+    for kind, name in ((WorkflowCancelledError, CancelledRunError), (WorkflowTerminatedError, WorkflowTerminatedError)):
+        if failure.type_name == f"{__name__}.{name.__name__}":
+            return kind(run_id, failure)
+    return WorkflowFailedError(run_id, failure)
+
+
+class RunEndedError(RaftoralError):
+    """The run has ended: it can be sent nothing, and nothing can be changed about it any more."""
+
+
+class SignalRefusedError(RaftoralError):
+    """A signal or an update was not accepted: too many wait for the run already, or its name or id is not usable."""
+
+
+class UpdateRefusedError(RaftoralError):
+    """The workflow refused an update, or ended without having answered it; the message says why."""
+
+
+class QueryFailedError(RaftoralError):
+    """A query could not be answered: no such query is registered there, or its function raised (see `__cause__`)."""
+
+
 # --- inside a workflow
+
+
+class CancelledRunError(BaseException):
+    """The run was asked to end: raised, on every node, by the operation that the request interrupted.
+
+    Catch it to clean up (further steps are not interrupted), and raise it again; a workflow that does not has decided to go
+    on. Derives from `BaseException`, as `asyncio.CancelledError` does.
+    """
+
+    def __init__(self, run_id: str, reason: str = "") -> None:
+        super().__init__(f"run {run_id!r} was cancelled" + (f": {reason}" if reason else ""))
+        self.run_id = run_id
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[CancelledRunError], tuple[str, str]]:
+        return (type(self), (self.run_id, self.reason))
+
+
+class TooManyChildrenError(RaftoralError):
+    """A run has as many unfinished children as it may have."""
+
+
+class ReceiveTimeoutError(RaftoralError, TimeoutError):
+    """No signal or update of that name came within the given time. Recorded: every node sees it at the same step."""
 
 
 class StepFailedError(RaftoralError):

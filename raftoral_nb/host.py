@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from . import collect
+from .answers import Answers
 from .collect import Counters
 from .errors import (
     ClusterError,
@@ -21,6 +22,7 @@ from .errors import (
 from .failed_disks import FailedDisks
 from .incarnation import Incarnation
 from .model import (
+    CheckpointSet,
     ClusterEvent,
     Command,
     Committed,
@@ -36,8 +38,10 @@ from .model import (
     RunId,
     TransferAsked,
     Unknown,
+    WorkflowCancelled,
     WorkflowCompleted,
     WorkflowFailed,
+    WorkflowTerminated,
 )
 from .observers import Observers
 from .raft.compaction import Compaction
@@ -104,6 +108,7 @@ class Host:
         self._leader_waiters: list[asyncio.Future[None]] = []
         self._applied_waiters: list[tuple[NodeId, int, asyncio.Future[None]]] = []
         self._waiting: dict[RunId, list[Callable[[Ending], None]]] = {}
+        self.answers = Answers()
         self._last_state = State()
         self._told_index = 0
         self._shut = False
@@ -271,8 +276,10 @@ class Host:
                         self._last_actor = actor
                     case WorkflowCompleted(run_id=run_id, result=result):
                         self._end_waits(run_id, result)
-                    case WorkflowFailed(run_id=run_id, failure=failure):
-                        self._end_waits(run_id, failure)
+                    case WorkflowFailed() | WorkflowCancelled() | WorkflowTerminated():
+                        self._end_waits(event.run_id, event.failure)
+                    case CheckpointSet(run_id=run_id, step=step):
+                        self.answers.recorded(run_id, step)
                     case _:
                         pass
                 self.tell(event)
@@ -292,6 +299,7 @@ class Host:
             ending = None if record is None else record.result if record.result is not None else record.failure
             if ending is not None:
                 self._end_waits(run_id, ending)
+        self.answers.look(self._incarnations[node].member.state)
 
     def acting_changed(self, node: NodeId, term: int | None) -> None:
         """Keep who acts."""
@@ -461,7 +469,7 @@ class Host:
         deadline = loop.time() + self.proposal_timeout
         sent = False
         while True:
-            incarnation = self._spokesman()
+            incarnation = self.spokesman()
             left = deadline - loop.time()
             if incarnation is None or left <= 0:
                 reason = "no node runs, or all are paused" if incarnation is None else "the time is up"
@@ -471,11 +479,12 @@ class Host:
                 return outcome
             sent = sent or isinstance(outcome, Unknown)
 
-    def _spokesman(self) -> Incarnation | None:
+    def spokesman(self) -> Incarnation | None:
+        """The node that knows most: the one that acts, or any that is awake; None if there is none. From any thread."""
         leader = self.leader
-        if leader is not None:
-            return self._incarnations[leader]
-        awake = [one for one in self._incarnations.values() if not one.member.paused]
+        if leader is not None and (acting := self._incarnations.get(leader)) is not None:
+            return acting
+        awake = [one for one in tuple(self._incarnations.values()) if not one.member.paused]
         return awake[0] if awake else None
 
 

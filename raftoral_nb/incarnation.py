@@ -7,22 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from .catch_up import difference
+from .catch_up import difference, handed_over
 from .model import (
-    CheckpointSet,
     ClusterEvent,
     Command,
     NodeId,
     Outcome,
     OutputLine,
     RoleChanged,
-    RunEvicted,
-    RunMoved,
     SnapshotInstalled,
     Unknown,
-    WorkflowCompleted,
-    WorkflowFailed,
-    WorkflowStarted,
 )
 from .raft.compaction import DEFAULT_COMPACTION, Compaction
 from .raft.journal import MemoryJournal
@@ -33,9 +27,8 @@ from .raft.replica import RoleName, Timing
 from .state import Applied, State
 from .step_threads import Steps, StepThreads
 from .threads import LoopThread
-from .workflow import handover
 from .workflow.executor import PROPOSAL_SECONDS, Executor
-from .workflow.handover import ActingChanged, HandedOver, RunDropped, RunEnded, RunStarted, StepRecorded
+from .workflow.handover import ActingChanged, HandedOver
 
 FOLLOWER_HAND_OVER = 0.005
 """How long a follower's records are gathered before its thread is woken for them (seconds): nobody waits for a follower, and
@@ -208,27 +201,8 @@ class Incarnation:
 
     def applied(self, index: int, applied: Sequence[Applied]) -> None:
         """Hand over what was applied, then let the cluster know."""
-        items: list[HandedOver] = []
-        for one in applied:
-            for event in one.events:
-                match event:
-                    case CheckpointSet(run_id=run_id, step=step):
-                        items.append(StepRecorded(run_id, step))
-                    case WorkflowStarted(run_id=run_id):
-                        run = self.member.state.runs[run_id]
-                        items.append(RunStarted(run_id, run.definition, run.input))
-                    case WorkflowCompleted(run_id=run_id, result=result):
-                        items.append(RunEnded(run_id, result, None))
-                    case WorkflowFailed(run_id=run_id, failure=failure):
-                        items.append(RunEnded(run_id, None, failure))
-                    case RunMoved(run_id=run_id, steps=count):
-                        run = self.member.state.runs[run_id]
-                        moved = handover.RunMoved(run_id, run.definition, run.input, tuple(run.steps[:count]))
-                        items.append(moved)
-                    case RunEvicted(run_id=run_id):
-                        items.append(RunDropped(run_id))
-                    case _:
-                        pass
+        state = self.member.state
+        items = [item for one in applied for event in one.events if (item := handed_over(event, state)) is not None]
         if items:
             self._handing_over.extend(items)
             if self.member.acting_term is not None:

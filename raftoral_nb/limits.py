@@ -58,6 +58,21 @@ MAX_RUNS_KEPT: Final = 1000
 MAX_EVICTED_RUN_IDS: Final = 100_000
 """Evicted runs whose `run_id` stays refused."""
 
+MAX_UNRECEIVED_SIGNALS: Final = 1000
+"""Signals and updates sent to one run that it has not received yet; more are refused."""
+
+MAX_SIGNAL_IDS_KEPT: Final = 10_000
+"""Signals and updates of one run whose repetition under the same id is recognized; the oldest are forgotten first."""
+
+MAX_CHILDREN: Final = 1000
+"""Unfinished child runs of one run."""
+
+MAX_RUN_CHANGES_KEPT: Final = 1000
+"""Pauses, resumptions, requests to cancel and continuations that the history of one run keeps; the oldest go first."""
+
+MAX_REASON_CHARS: Final = 1024
+"""Length of the reason given for cancelling or terminating a run, in characters."""
+
 MAX_EVENTS_KEPT: Final = 10_000
 """Cluster events kept for `%raftoral events`."""
 

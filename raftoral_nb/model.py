@@ -11,7 +11,36 @@ from typing import Literal
 
 import msgspec
 
-from .differences import Difference as Difference  # noqa: PLC0414 - it is part of the model
+from .cluster_events import CampaignAsked as CampaignAsked
+from .cluster_events import ClusterRecovered as ClusterRecovered
+from .cluster_events import EffectStarted as EffectStarted
+from .cluster_events import ExecutionStopped as ExecutionStopped
+from .cluster_events import LinkDelay as LinkDelay
+from .cluster_events import NetworkChanged as NetworkChanged
+from .cluster_events import NodeBlocked as NodeBlocked
+from .cluster_events import NodeChanged as NodeChanged
+from .cluster_events import OutputLine as OutputLine
+from .cluster_events import RoleChanged as RoleChanged
+from .cluster_events import RunHeld as RunHeld
+from .cluster_events import ScenarioChanged as ScenarioChanged
+from .cluster_events import SnapshotInstalled as SnapshotInstalled
+from .cluster_events import StepProgress as StepProgress
+from .cluster_events import StepRetrying as StepRetrying
+from .cluster_events import StorageFailed as StorageFailed
+from .cluster_events import TransferAsked as TransferAsked
+from .control import CancelRequested as CancelRequested
+from .control import CancelRun as CancelRun
+from .control import PauseRun as PauseRun
+from .control import ResumeRun as ResumeRun
+from .control import RunPaused as RunPaused
+from .control import RunResumed as RunResumed
+from .control import SendSignal as SendSignal
+from .control import TerminateRun as TerminateRun
+from .differences import Difference as Difference
+from .outcomes import Committed as Committed
+from .outcomes import Outcome as Outcome
+from .outcomes import Rejected as Rejected
+from .outcomes import Unknown as Unknown
 
 # --- Identifiers ---------------------------------------------------------------------------------------------------
 
@@ -55,6 +84,11 @@ Operation = Literal[
     "race",
     "group",
     "patched",
+    "due",
+    "receive",
+    "answer",
+    "child",
+    "join",
 ]
 """What kind of step was recorded. A replay that asks for another kind than the recorded one has diverged."""
 
@@ -75,7 +109,22 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
         return f"{self.type_name}: {self.message}" if self.message else self.type_name
 
 
-class Step(msgspec.Struct, frozen=True, gc=False):
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """What waits for a run until a step takes it: a signal, an update (which wants an answer), or the end of a child run.
+
+    Of a child's end, `name` is the child's run_id, and a failure may stand in place of the value.
+    """
+
+    message_id: str
+    kind: Literal["signal", "update", "child"]
+    name: str
+    value: bytes | None
+    failure: Failure | None = None
+    at: float = 0.0
+    """When it was sent (Unix seconds, the sender's clock)."""
+
+
+class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One recorded step (a checkpoint). Exactly one of `value` and `failure` is set."""
 
     step_id: StepId
@@ -84,6 +133,12 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     failure: Failure | None
     node: NodeId
     epoch: int
+    at: float = 0.0
+    """When it was proposed (Unix seconds, the clock of `node`). To be shown; decides nothing."""
+    message_id: str | None = None
+    """The message that this step took, or the update that it answered."""
+    cancelled: bool = False
+    """Whether the request to cancel the run interrupted it; then `failure` says so."""
 
     @property
     def key(self) -> str:
@@ -136,15 +191,39 @@ class StartRun(msgspec.Struct, frozen=True, gc=False, tag="start", array_like=Tr
     workflow: str
     version: int
     input: bytes
+    at: float = 0.0
 
 
 class SetCheckpoint(msgspec.Struct, frozen=True, gc=False, tag="checkpoint", array_like=True):
-    """Records a step's result; the first record of a step wins, and only the current epoch may record."""
+    """Records a step's result; the first record of a step wins, and only the current epoch may record.
+
+    Of a step that takes a message the value is that of the message, whatever was proposed. A record of an earlier
+    `generation` of the run is refused.
+    """
 
     run_id: RunId
     step: Step
     version: int = 0
     """The version of the workflow that asked for it; 0 if any may."""
+    generation: int = 1
+
+
+class StartChild(msgspec.Struct, frozen=True, gc=False, tag="child", array_like=True):
+    """Records a step and starts the child run that it stands for, or records why it cannot be started.
+
+    `version` None means the latest one. A child that is `detached` is neither cancelled with its parent nor waited for.
+    """
+
+    run_id: RunId
+    step: Step
+    generation: int
+    child_id: RunId
+    workflow: str
+    version: int | None
+    input: bytes
+    detached: bool
+    parent_version: int = 0
+    """As of a checkpoint."""
 
 
 class EndRun(msgspec.Struct, frozen=True, gc=False, tag="end", array_like=True):
@@ -157,6 +236,24 @@ class EndRun(msgspec.Struct, frozen=True, gc=False, tag="end", array_like=True):
     failure: Failure | None
     version: int = 0
     """As of a checkpoint."""
+    cancelled: bool = False
+    """Whether the failure is that the run was cancelled."""
+    generation: int = 1
+    at: float = 0.0
+
+
+class ContinueRun(msgspec.Struct, frozen=True, gc=False, tag="continue", array_like=True):
+    """Ends a run's execution and begins it anew with another input: the next `generation`, without steps."""
+
+    run_id: RunId
+    epoch: int
+    node: NodeId
+    generation: int
+    """The one that ends."""
+    input: bytes
+    at: float = 0.0
+    version: int = 0
+    """As of a checkpoint."""
 
 
 class MoveRun(msgspec.Struct, frozen=True, gc=False, tag="move", array_like=True):
@@ -165,9 +262,25 @@ class MoveRun(msgspec.Struct, frozen=True, gc=False, tag="move", array_like=True
     run_id: RunId
     version: int
     steps: int
+    generation: int = 1
 
 
-Command = Takeover | ChangeMembers | RegisterWorkflow | StartRun | SetCheckpoint | EndRun | MoveRun
+Command = (
+    Takeover
+    | ChangeMembers
+    | RegisterWorkflow
+    | StartRun
+    | SetCheckpoint
+    | StartChild
+    | EndRun
+    | ContinueRun
+    | MoveRun
+    | SendSignal
+    | CancelRun
+    | PauseRun
+    | ResumeRun
+    | TerminateRun
+)
 
 
 class Proposal(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -187,30 +300,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     proposals: tuple[Proposal, ...]
     members: tuple[NodeId, ...] | None = None
 
-
-# --- Answers to a proposal -----------------------------------------------------------------------------------------
-
-
-class Committed(msgspec.Struct, frozen=True, gc=False, tag="committed"):
-    """The command was applied. `index` is the log index of its entry."""
-
-    index: int
-
-
-class Rejected(msgspec.Struct, frozen=True, gc=False, tag="rejected"):
-    """The command was certainly not carried out, and `reason` says why."""
-
-    reason: str
-    code: str = "refused"
-
-
-class Unknown(msgspec.Struct, frozen=True, gc=False, tag="unknown"):
-    """The deadline came first: the command may still commit later. Retrying under the same id is safe."""
-
-    reason: str
-
-
-Outcome = Committed | Rejected | Unknown
 
 # --- Events of apply -----------------------------------------------------------------------------------------------
 
@@ -242,6 +331,8 @@ class WorkflowStarted(msgspec.Struct, frozen=True, gc=False):
     run_id: RunId
     workflow: str
     version: int
+    parent: RunId | None = None
+    """The run that started it, if one did."""
 
 
 class CheckpointSet(msgspec.Struct, frozen=True, gc=False):
@@ -280,6 +371,35 @@ class WorkflowDropped(msgspec.Struct, frozen=True, gc=False):
     version: int
 
 
+class WorkflowCancelled(msgspec.Struct, frozen=True, gc=False):
+    """A run ended because it was asked to, after whatever cleanup its code did."""
+
+    run_id: RunId
+    failure: Failure
+
+
+class WorkflowTerminated(msgspec.Struct, frozen=True, gc=False):
+    """A run was ended at once, without cleanup."""
+
+    run_id: RunId
+    failure: Failure
+
+
+class WorkflowContinued(msgspec.Struct, frozen=True, gc=False):
+    """A run began anew with another input; `generation` counts from 1, which is the first."""
+
+    run_id: RunId
+    generation: int
+    input: bytes
+
+
+class MessageSent(msgspec.Struct, frozen=True, gc=False):
+    """A message waits for a run from here on: a signal, an update, or the end of one of its children."""
+
+    run_id: RunId
+    message: Message
+
+
 class RunEvicted(msgspec.Struct, frozen=True, gc=False):
     """A finished run's records were dropped, to keep memory bounded."""
 
@@ -303,148 +423,16 @@ StateEvent = (
     | WorkflowFailed
     | RunMoved
     | WorkflowDropped
+    | WorkflowCancelled
+    | WorkflowTerminated
+    | WorkflowContinued
+    | MessageSent
+    | CancelRequested
+    | RunPaused
+    | RunResumed
     | RunEvicted
     | CommandRefused
 )
-
-# --- Events of the cluster (what no log entry says) -----------------------------------------------------------------
-
-
-class LinkDelay(msgspec.Struct, frozen=True, gc=False):
-    """How much longer the way over a link takes, each way: `seconds`, give or take up to `jitter` seconds."""
-
-    seconds: float
-    jitter: float = 0.0
-
-
-class NodeChanged(msgspec.Struct, frozen=True, gc=False):
-    """Something was done to a node, or befell it."""
-
-    node: NodeId
-    change: Literal["started", "killed", "restarted", "paused", "resumed", "held", "released", "removed", "stopped"]
-
-
-class NetworkChanged(msgspec.Struct, frozen=True, gc=False):
-    """Something was done to links between nodes. `links` are those it was done to; one that is cut one way is (from, to).
-
-    `groups` is set when the network was partitioned, `node` when all links of one node were meant, `delay` when they were
-    slowed.
-    """
-
-    change: Literal["cut", "cut one way", "isolated", "partitioned", "slowed", "healed"]
-    links: tuple[tuple[NodeId, NodeId], ...]
-    groups: tuple[tuple[NodeId, ...], ...] = ()
-    node: NodeId | None = None
-    delay: LinkDelay | None = None
-
-
-class TransferAsked(msgspec.Struct, frozen=True, gc=False):
-    """The leader `source` was asked to hand leadership to `target`. Whether it happened is told by `EpochChanged`."""
-
-    source: NodeId
-    target: NodeId
-
-
-class CampaignAsked(msgspec.Struct, frozen=True, gc=False):
-    """Nodes were told to campaign in the same moment, without waiting for their election timeouts."""
-
-    nodes: tuple[NodeId, ...]
-
-
-class ScenarioChanged(msgspec.Struct, frozen=True, gc=False):
-    """What a scenario comes to: it began, acted (`text` is what it did), said something, or ended (`text` says why)."""
-
-    scenario: str
-    change: Literal["started", "acted", "noted", "completed", "stopped", "failed"]
-    text: str = ""
-
-
-class RoleChanged(msgspec.Struct, frozen=True, gc=False):
-    """A node's Raft role changed."""
-
-    node: NodeId
-    role: Literal["leader", "follower", "candidate"]
-    term: int
-
-
-class SnapshotInstalled(msgspec.Struct, frozen=True, gc=False):
-    """A node that was too far behind for the log took over the state of the leader, as it was at `index`."""
-
-    node: NodeId
-    index: int
-
-
-class StorageFailed(msgspec.Struct, frozen=True, gc=False):
-    """A node's disk did not take what was to be stored, and the node stepped aside; it tries again by itself."""
-
-    node: NodeId
-    reason: str
-
-
-class ClusterRecovered(msgspec.Struct, frozen=True, gc=False):
-    """What a cluster found in its data directory: unfinished runs go on, recorded steps and cells need not be done again."""
-
-    runs: int
-    unfinished: int
-    steps: int
-    workflows: int
-    seconds: float
-
-
-class EffectStarted(msgspec.Struct, frozen=True, gc=False):
-    """The acting leader began to run a step's function."""
-
-    node: NodeId
-    run_id: RunId
-    step_id: StepId
-
-
-class StepRetrying(msgspec.Struct, frozen=True, gc=False):
-    """An attempt at a step failed; the acting leader waits `seconds` and tries again. `attempt` counts from 1."""
-
-    node: NodeId
-    run_id: RunId
-    step_id: StepId
-    attempt: int
-    failure: str
-    seconds: float
-
-
-class StepProgress(msgspec.Struct, frozen=True, gc=False):
-    """A step that is running says how far it has come: `fraction` is from 0 to 1."""
-
-    node: NodeId
-    run_id: RunId
-    step_id: StepId
-    fraction: float
-    text: str
-
-
-class NodeBlocked(msgspec.Struct, frozen=True, gc=False):
-    """A workflow has kept its node's thread busy for over a second without awaiting anything."""
-
-    node: NodeId
-    run_id: RunId
-    where: str
-
-
-class ExecutionStopped(msgspec.Struct, frozen=True, gc=False):
-    """One node's execution of a run ended otherwise than the run itself did."""
-
-    node: NodeId
-    run_id: RunId
-    status: Literal["diverged", "superseded"]
-    reason: str
-    difference: Difference | None = None
-    """Of one that diverged."""
-
-
-class RunHeld(msgspec.Struct, frozen=True, gc=False):
-    """Every living node has diverged from a run: it stands still until it is moved to a version that fits its record."""
-
-    run_id: RunId
-    difference: Difference
-
 
 ClusterEvent = (
     StateEvent
@@ -464,13 +452,3 @@ ClusterEvent = (
     | ExecutionStopped
     | RunHeld
 )
-
-
-class OutputLine(msgspec.Struct, frozen=True, gc=False):
-    """A line that a workflow printed or logged, or that the engine says about its execution. `time` is Unix seconds."""
-
-    time: float
-    node: NodeId
-    run_id: RunId
-    stream: Literal["stdout", "stderr", "log", "engine"]
-    text: str

@@ -40,12 +40,12 @@ def move(host: Host, run_id: str, version: int) -> None:
         if definition is None:
             known = ", ".join(str(number) for one, number in sorted(head.definitions) if one == name)
             raise WorkflowNotFoundError(f"workflow {name!r} has no version {version}; registered: {known}")
-        if run.status != "running":
+        if not run.unfinished:
             raise _ended(run_id, run.status)
         if run.definition.version == version:
             return
         replay_run(run, definition)
-        command = MoveRun(run_id, version, len(run.steps))
+        command = MoveRun(run_id, version, len(run.steps), run.generation)
         answer = host.propose(command, f"moving run {run_id!r} to version {version}")
         if not isinstance(answer, Rejected):
             return

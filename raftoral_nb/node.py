@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import CompletionTimeoutError, NodeStateError, NonDeterminismError, WorkflowFailedError
+from .errors import CompletionTimeoutError, NodeStateError, NonDeterminismError, failed_error
 from .model import NodeId, RunId
 from .statistics import NodeStatistics
 from .workflow import values
@@ -111,7 +111,7 @@ class Node:
             while True:
                 execution = await incarnation.executor.await_execution(run_id)
                 await execution.done.wait()
-                if incarnation.executor.execution(run_id) in (execution, None):  # else the run was moved meanwhile
+                if incarnation.executor.execution(run_id) in (execution, None):  # else it was moved, or began anew
                     return execution
 
         try:
@@ -125,8 +125,8 @@ class Node:
             if execution.difference is not None:
                 raise NonDeterminismError(what, execution.difference)
             raise NonDeterminismError(f"{what}: {execution.reason}")
-        if execution.status == "failed" and execution.failure is not None:
-            raise WorkflowFailedError(run_id, execution.failure)
+        if execution.status != "running" and execution.failure is not None:
+            raise failed_error(run_id, execution.failure)
         if execution.status == "running" or execution.result is None:
             raise NodeStateError(f"node {number} was stopped before its execution of run {run_id!r} ended")
         return values.decode(execution.result, what=f"result of run {run_id!r} on node {number}")

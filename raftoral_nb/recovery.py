@@ -68,7 +68,7 @@ def told(host: Host, seconds: float) -> ClusterRecovered | None:
         return None
     recovered = ClusterRecovered(
         runs=len(runs),
-        unfinished=sum(run.status == "running" for run in runs),
+        unfinished=sum(run.unfinished for run in runs),
         steps=sum(len(run.steps) for run in runs),
         workflows=len(head.definitions),
         seconds=round(seconds, 3),

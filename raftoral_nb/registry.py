@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -144,7 +145,7 @@ class Registry:
         if given is not None and not _is_name(given):
             raise RaftoralError(f"a run_id is printable text of 1 to 200 characters, got {run_id!r}")
         chosen = run_id if run_id is not None else self._new_id(name)
-        command = StartRun(chosen, name, definition.version, data)
+        command = StartRun(chosen, name, definition.version, data, time.time())
         answer = self._host.propose(command, f"starting {name!r} as run {chosen!r}")
         if isinstance(answer, Rejected):
             raise _not_started(answer, chosen)
@@ -216,7 +217,7 @@ def _unfinished(head: State, name: str, version: int) -> tuple[str, ...]:
     return tuple(
         run.run_id
         for run in tuple(head.runs.values())
-        if run.status == "running" and run.definition.workflow == name and run.definition.version != version
+        if run.unfinished and run.definition.workflow == name and run.definition.version != version
     )
 
 
@@ -241,7 +242,7 @@ def _conflict(head: State, name: str, version: int) -> WorkflowConflictError:
     using = [
         run.run_id
         for run in tuple(head.runs.values())
-        if run.status == "running" and (run.definition.workflow, run.definition.version) == (name, version)
+        if run.unfinished and (run.definition.workflow, run.definition.version) == (name, version)
     ]
     shown = ", ".join(using[:5]) + (" ..." if len(using) > 5 else "")
     return WorkflowConflictError(

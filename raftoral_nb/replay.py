@@ -177,6 +177,11 @@ class Replay:
         """Say that the run's end is recorded: what is missing now stays missing."""
         self.ended = True
 
+    def skip(self) -> None:
+        """Count what is in the queue as consumed: nobody will ask for it, as the execution was ended from outside."""
+        self.consumed += len(self._queue)
+        self._queue.clear()
+
     def ask(self, step_id: StepId, operation: Operation) -> Answer:
         """Whether the step is recorded, and as what was asked for. Changes nothing; a consumed step is still recorded."""
         step = self._at.get(_position(step_id))

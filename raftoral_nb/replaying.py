@@ -107,9 +107,7 @@ def replay_run(run: Run, definition: Definition | None = None) -> Replayed:
     if found is not None:
         which = f"{run.definition.workflow!r} version {run.definition.version}"
         raise NonDeterminismError(f"workflow {which} does not fit what is recorded of run {run.run_id!r}", found)
-    return Replayed(
-        run.run_id, run.definition.workflow, run.definition.version, len(run.steps), run.status != "running"
-    )
+    return Replayed(run.run_id, run.definition.workflow, run.definition.version, len(run.steps), not run.unfinished)
 
 
 def _difference(executor: Executor, run: Run) -> Difference | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Generator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
-from . import collect
+from . import asking, collect, history
 from .bridge import current_poster, wait_for
-from .errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, WorkflowFailedError
-from .model import Difference, Failure, RunId, Step
+from .errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
+from .model import Difference, Failure, RunId, StateEvent, Step
 from .statistics import RunStatus
 from .threads import on_own_thread, refuse_on_own_thread
 from .workflow import failures, values
@@ -75,7 +76,7 @@ class WorkflowRun(Generic[O]):
 
     @property
     def status(self) -> RunStatus:
-        """`running`, `completed` or `failed`, as the most advanced living node knows it."""
+        """`running`, `paused`, `completed`, `failed`, `cancelled` or `terminated`, as the most advanced living node knows it."""
         return self._host.run_record(self._run_id).status
 
     @property
@@ -85,6 +86,16 @@ class WorkflowRun(Generic[O]):
         It goes on as soon as it is moved to a version that fits (`move_to_version`), or a node is restarted that fits.
         """
         return collect.held(self._host, self._run_id)
+
+    @property
+    def parent(self) -> RunId | None:
+        """The run_id of the run that started this one as its child; None if none did."""
+        return self._host.run_record(self._run_id).parent
+
+    @property
+    def generation(self) -> int:
+        """How often the run has begun (see `ctx.continue_as_new`), from 1."""
+        return self._host.run_record(self._run_id).generation
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -127,6 +138,41 @@ class WorkflowRun(Generic[O]):
 
         return history_files.save(self._host.run_record(self._run_id), path)
 
+    @property
+    def started_at(self) -> datetime:
+        """When it was started (UTC, by the clock of whoever asked for it)."""
+        return datetime.fromtimestamp(self._host.run_record(self._run_id).start_time, UTC)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended (UTC, by the clock of the node that recorded it); None while it has not."""
+        ended = self._host.run_record(self._run_id).end_time
+        return None if ended is None else datetime.fromtimestamp(ended, UTC)
+
+    def history(self) -> tuple[tuple[float, StateEvent], ...]:
+        """Everything that is recorded of the run, as events with their times (Unix seconds), oldest first.
+
+        Times are those of the nodes that proposed them. Complete as long as the run's records are held, unlike
+        `cluster.history()`: but for steps of generations that are over (`ctx.continue_as_new`).
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     return await ctx.compute("charge", lambda: item)
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     paid = test.finish(run)
+        ...     [type(event).__name__ for time, event in run.history()]
+        ['WorkflowStarted', 'CheckpointSet', 'WorkflowCompleted']
+        """
+        return history.history(self._host.run_record(self._run_id))
+
+    def to_frame(self) -> Any:
+        """`history()` as a pandas DataFrame: time, event, step_id, operation, node, epoch, value, failure.
+
+        Values are shown, shortened, as text; `run.value(step)` gives them whole. Raises `RaftoralError` without pandas.
+        """
+        return history.frame(self._host.run_record(self._run_id))
+
     def value(self, step: Step | str) -> Any:
         """The decoded value of a recorded step, given as such, by its step_id, or by its key if that is unique.
 
@@ -144,10 +190,135 @@ class WorkflowRun(Generic[O]):
             raise failures.rebuild(step.failure, step_id=step.step_id)
         return values.decode(step.value or b"", what=f"step {step.step_id!r} of run {self._run_id!r}")
 
+    # --- asking something of it, from outside
+
+    def signal(self, name: str, value: Any = None, *, signal_id: str | None = None) -> str:
+        """Send the signal `name`: the workflow gets `value` from `await ctx.receive(name)`. Returns its signal_id.
+
+        Returns when a majority has recorded it; the workflow may receive it much later. With a `signal_id` of your own a
+        repeated call sends it once. Raises `RunEndedError`, `RunNotFoundError`, `SignalRefusedError` if
+        `MAX_UNRECEIVED_SIGNALS` wait for the run already, `ValueNotShippableError` and `NotAcknowledgedError`.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     return item, await ctx.receive("approve")
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     id = run.signal("approve", True)
+        ...     test.finish(run)
+        ('tea', True)
+        """
+        return asking.signal(self._host, self._run_id, name, value, signal_id)
+
+    def update(
+        self, name: str, value: Any = None, *, timeout: float | None = None, update_id: str | None = None
+    ) -> Any:
+        """Send the update `name`, wait until the workflow has answered it, and return the answer.
+
+        The workflow gets it from `await ctx.receive_update(name)`. Raises `UpdateRefusedError` if it refuses, or ends without
+        an answer, `CompletionTimeoutError` after `timeout` seconds (call again with the `update_id` of the message to go on
+        waiting), and what `signal` raises.
+        """
+        return asking.update(self._host, self._run_id, name, value, timeout, update_id)
+
+    def query(self, name: str, *args: Any, node: int | None = None, timeout: float | None = 10.0) -> Any:
+        """What the workflow answers to the query `name`: the result of the function it gave to `ctx.on_query`.
+
+        Asks the leader's execution, or that of a `node`, which may lag; changes and records nothing. Works after the run's end
+        as well. Raises `QueryFailedError` if there is no such query or its function raised, `CompletionTimeoutError` after
+        `timeout` seconds, `NodeStateError` if the node is dead. An example is at `ctx.on_query`.
+        """
+        return asking.query(self._host, self._run_id, name, args, node, timeout)
+
+    def variables(self) -> dict[str, Any]:
+        """The replicated variables' present values, by key, as recorded: while the run goes on, and after it.
+
+        Of several variables of one key (in parallel branches) the one that was recorded last; one made `with_computation` is
+        there from its first change on. Decoded anew at each call.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def train(ctx, epochs):
+        ...     epoch = await ctx.var("epoch", 0)
+        ...     while epoch.value < epochs:
+        ...         await epoch.update(lambda number: number + 1)
+        >>> with workflow_test() as test:
+        ...     run = test.start(train, 3)
+        ...     test.finish(run)
+        ...     run.variables()
+        {'epoch': 3}
+        """
+        return asking.variables(self._host, self._run_id)
+
+    def cancel(self, reason: str = "") -> None:
+        """Ask the run to end: the operations it waits for raise `CancelledRunError`, on every node, and it may clean up.
+
+        Returns when the request is recorded, not when the run has ended. It then has the status `cancelled`, unless its code
+        catches the exception and decides otherwise, and waiting for it raises `WorkflowCancelledError`. Its children are asked
+        as well. A synchronous step that is running is abandoned: it may still do what it does. Raises `RunEndedError`,
+        `RunNotFoundError` and `NotAcknowledgedError`.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     try:
+        ...         await ctx.receive("payment")
+        ...     finally:
+        ...         await ctx.compute("put back", lambda: item)
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     run.cancel("nobody paid")
+        ...     test.settle()
+        ...     run.status, run.value("put back")
+        ('cancelled', 'tea')
+        """
+        asking.cancel(self._host, self._run_id, reason)
+
+    def pause(self) -> None:
+        """Let no new step of the run begin, on any node, until `resume`. Steps that have begun are finished and recorded.
+
+        Survives changes of leader and restarts. Raises `RunEndedError` if it has ended or is being cancelled.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     await ctx.sleep(60)
+        ...     return item
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     run.pause()
+        ...     test.advance(3600)
+        ...     before = run.status
+        ...     run.resume()
+        ...     before, test.finish(run)
+        ('paused', 'tea')
+        """
+        asking.pause(self._host, self._run_id)
+
+    def resume(self) -> None:
+        """End `pause`; does nothing if the run is not paused. Raises `RunEndedError`."""
+        asking.resume(self._host, self._run_id)
+
+    def terminate(self, reason: str = "") -> None:
+        """End the run at once, without any cleanup, with its children; its status is then `terminated`.
+
+        For runs that do not react to `cancel`. Raises `RunEndedError`, `RunNotFoundError` and `NotAcknowledgedError`.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def endless(ctx, given):
+        ...     await ctx.receive("never")
+        >>> with workflow_test() as test:
+        ...     run = test.start(endless, None)
+        ...     run.terminate("enough")
+        ...     run.status
+        'terminated'
+        """
+        asking.terminate(self._host, self._run_id, reason)
+
+    # --- waiting for it
+
     def wait_for_completion(self, timeout: float | None = None) -> O:
         """Block until the run ends, at most `timeout` seconds, and return its result.
 
-        Raises `WorkflowFailedError` if the run failed, `CompletionTimeoutError` if it has not ended in time (it goes on),
+        Raises `WorkflowFailedError` if the run failed (`WorkflowCancelledError` if it was cancelled, `WorkflowTerminatedError`
+        if it was terminated: both are such errors too), `CompletionTimeoutError` if it has not ended in time (it goes on),
         `ClusterError` if the cluster stops first, and `BlockingCallError` on one of the cluster's own threads.
         """
         refuse_on_own_thread("run.wait_for_completion()")
@@ -197,7 +368,7 @@ class WorkflowRun(Generic[O]):
         if isinstance(ending, RaftoralError):
             raise ending
         if isinstance(ending, Failure):
-            error = WorkflowFailedError(self._run_id, ending)
+            error = failed_error(self._run_id, ending)
             cause = failures.rebuild(ending, step_id="")
             raise error from (cause if ending.exception is not None else None)
         result: O = values.decode(ending, what=f"result of run {self._run_id!r}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
 import msgspec
 
 from .errors import SnapshotError
-from .model import Definition, RunId, Step
+from .model import Definition, Failure, Message, RunId, Step
 from .state import Run, Session, State
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _head_of(struct: type[Any], name: str, without: frozenset[str], **others: An
 
 _IN_RECORDS_OF_THEIR_OWN: Final = {
     State: frozenset({"definitions", "runs", "evicted", "sessions"}),
-    Run: frozenset({"definition", "steps", "by_id"}),
+    Run: frozenset({"definition", "steps", "by_id", "waiting"}),
 }
 _StateHead: Final = _head_of(State, "_StateHead", _IN_RECORDS_OF_THEIR_OWN[State])
 _RunHead: Final = _head_of(Run, "_RunHead", _IN_RECORDS_OF_THEIR_OWN[Run], code=int)
@@ -65,8 +65,9 @@ _KINDS: Final[tuple[Any, ...]] = (
     list[RunId],  # 5: evicted runs
     tuple[str, Session],  # 6
     int,  # 7: how many records there were before this one: the end
+    list[Message],  # 8: messages that wait for the run that began last
 )
-_HEAD, _DEFINITION, _NAMES, _RUN, _STEPS, _EVICTED, _SESSION, _END = range(len(_KINDS))
+_HEAD, _DEFINITION, _NAMES, _RUN, _STEPS, _EVICTED, _SESSION, _END, _MESSAGES = range(len(_KINDS))
 
 _encoder = msgspec.msgpack.Encoder()
 _piece_decoder: msgspec.msgpack.Decoder[list[tuple[int, msgspec.Raw]]] = msgspec.msgpack.Decoder(
@@ -89,7 +90,13 @@ class Frozen:
         self._head = _StateHead(**_fields(state, _IN_RECORDS_OF_THEIR_OWN[State]))
         self._registered = list(state.definitions.values())
         self._runs = [
-            (_fields(run, _IN_RECORDS_OF_THEIR_OWN[Run]), run.definition, run.steps, len(run.steps))
+            (
+                _fields(run, _IN_RECORDS_OF_THEIR_OWN[Run]),
+                run.definition,
+                run.steps,
+                len(run.steps),
+                list(run.waiting.values()),
+            )
             for run in state.runs.values()
         ]
         self._evicted = list(state.evicted)
@@ -116,16 +123,17 @@ class Frozen:
         yield _HEAD, (FORMAT, self._head), _RECORD_BYTES + sum(map(len, self._head.finished))
         # Runs hold definitions that were replaced since; each is written once, and known by its place.
         table: dict[int, int] = {}
-        used = (definition for _, definition, _, _ in self._runs)
+        used = (definition for _, definition, *_ in self._runs)
         for definition in itertools.chain(self._registered, used):
             if id(definition) not in table:
                 table[id(definition)] = len(table)
                 yield _DEFINITION, definition, _RECORD_BYTES + len(definition.code) + _texts(definition)
         names = [(one.workflow, one.version, table[id(one)]) for one in self._registered]
         yield _NAMES, _Names(names), _RECORD_BYTES * (len(names) + 1)
-        for head, definition, steps, count in self._runs:
+        for head, definition, steps, count, waiting in self._runs:
             yield _RUN, _RunHead(code=table[id(definition)], **head), _weight_of_head(head)
             yield from _slices(_STEPS, itertools.islice(steps, count), _weight_of_step, size)
+            yield from _slices(_MESSAGES, waiting, _weight_of_message, size)
         yield from _slices(_EVICTED, self._evicted, len, size)
         for client, session in self._sessions:
             yield _SESSION, (client, session), _RECORD_BYTES * (len(session.answers) + 1)
@@ -160,14 +168,22 @@ def _slices(kind: int, items: Any, weight: Any, size: int) -> Iterator[tuple[int
 
 
 def _weight_of_step(step: Step) -> int:
-    failure = step.failure
+    return _weight_of_outcome(step.value, step.failure) + len(step.step_id)
+
+
+def _weight_of_message(message: Message) -> int:
+    return _weight_of_outcome(message.value, message.failure) + len(message.message_id) + len(message.name)
+
+
+def _weight_of_outcome(value: bytes | None, failure: Failure | None) -> int:
     if failure is not None:
         return len(failure.message) + len(failure.traceback) + len(failure.exception or b"")
-    return len(step.value or b"") + len(step.step_id)
+    return len(value or b"")
 
 
 def _weight_of_head(head: dict[str, Any]) -> int:
-    return _RECORD_BYTES + sum(len(value) for value in head.values() if isinstance(value, bytes | str))
+    texts = sum(len(value) for value in head.values() if isinstance(value, bytes | str))
+    return _RECORD_BYTES * (1 + sum(len(value) for value in head.values() if isinstance(value, dict | list))) + texts
 
 
 def _texts(definition: Definition) -> int:
@@ -238,13 +254,16 @@ class Reader:
                     raise ValueError(f"it should have {value} records")
                 self._end_run()
                 self._whole = True
+            case 8:
+                assert self._run is not None
+                self._run.waiting.update((message.message_id, message) for message in value)
             case _:
                 raise ValueError(f"a record of kind {kind}")
         self._records += 1
 
     def _end_run(self) -> None:
         if self._run is not None:
-            self._run.steps = self._steps if self._run.status == "running" else tuple(self._steps)
+            self._run.steps = self._steps if self._run.unfinished else tuple(self._steps)
             self._steps = []
 
     def _begin(self, record: msgspec.Raw) -> None:

@@ -2,7 +2,8 @@
 
 Every node applies the same entries in the same order and must arrive at the same state, so nothing here looks at a
 clock, a random number, another thread, or the order of a hash table. Read it from the bottom up: `apply_entry` decides
-whether a proposal is new, `apply` carries one command out, and the five handlers above it are the rules.
+whether a proposal is new, `apply` carries one command out, and the handlers above it are the rules; those about runs are in
+`run_rules`.
 
 **Why no proposal is ever applied twice.** A proposal may reach the log several times (its sender retries under the same
 id when it does not know what happened). The answer to each is kept in its client's session, and a repeat gets that
@@ -30,38 +31,26 @@ import msgspec
 from .checks import Limits, birth_problem, command_problem, proposal_problem
 from .model import (
     ChangeMembers,
-    CheckpointSet,
     Command,
     CommandRefused,
     Committed,
     Definition,
-    EndRun,
     Entry,
     EpochChanged,
-    Failure,
     MembersChanged,
-    MoveRun,
     NodeId,
     Proposal,
     ProposalId,
     RegisterWorkflow,
     Rejected,
-    RunEvicted,
     RunId,
-    RunMoved,
-    SetCheckpoint,
-    StartRun,
     StateEvent,
-    Step,
-    StepId,
     Takeover,
-    WorkflowCompleted,
     WorkflowDropped,
-    WorkflowFailed,
     WorkflowRegistered,
-    WorkflowStarted,
 )
-from .statistics import RunStatus
+from .run_record import Change, Run
+from .run_rules import HANDLERS, Events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_EPOCH",
     "Applied",
+    "Change",
     "Epoch",
     "Limits",
     "Run",
@@ -92,26 +82,6 @@ class Epoch(msgspec.Struct, frozen=True):
 
 NO_EPOCH: Final = Epoch(0, 0)
 """Before the first `Takeover`: nobody acts."""
-
-
-class Run(msgspec.Struct):
-    """One execution of a workflow, and all that was recorded of it."""
-
-    run_id: RunId
-    # Invariant: set when the run starts and replaced by `MoveRun` alone, not when its version is registered anew.
-    definition: Definition
-    input: bytes
-    started_at: int
-    """The log index of the entry that started it."""
-    # Invariant: only appended to, in the order of the log, and only while `status` is "running". Then a tuple: the garbage
-    # collector does not walk through a tuple of records, and a state holds hundreds of thousands of them.
-    steps: list[Step] | tuple[Step, ...] = msgspec.field(default_factory=list)
-    # Invariant: the same steps as in `steps`, by their step_id, each once.
-    by_id: dict[StepId, Step] = msgspec.field(default_factory=dict)
-    # Invariant: leaves "running" once. Then exactly one of `result` and `failure` is set; before, neither.
-    status: RunStatus = "running"
-    result: bytes | None = None
-    failure: Failure | None = None
 
 
 class Session(msgspec.Struct):
@@ -142,7 +112,7 @@ class State(msgspec.Struct):
     # Invariant: in the order in which they were first registered; at most `Limits.definitions`. A (workflow, version) that an
     # unfinished run uses is there, and keeps its fingerprint.
     definitions: dict[tuple[str, int], Definition] = msgspec.field(default_factory=dict)
-    # Invariant: in start order; every running run, and the latest `Limits.runs_kept` finished ones.
+    # Invariant: in start order; every unfinished run, and the latest `Limits.runs_kept` finished ones.
     runs: dict[RunId, Run] = msgspec.field(default_factory=dict)
     # Invariant: the finished runs in `runs`, in the order in which they finished.
     finished: deque[RunId] = msgspec.field(default_factory=deque)
@@ -170,9 +140,6 @@ class Applied(msgspec.Struct, frozen=True):
     proposal: Proposal
     answer: Committed | Rejected
     events: tuple[StateEvent, ...]
-
-
-Events = tuple[StateEvent, ...]
 
 
 def _refused(code: str, reason: str) -> Events:
@@ -210,7 +177,7 @@ def _register(state: State, command: RegisterWorkflow, _index: int) -> Events:
         if known.fingerprint == definition.fingerprint:
             return ()
         for run in state.runs.values():
-            if run.status == "running" and (run.definition.workflow, run.definition.version) == name:
+            if run.unfinished and (run.definition.workflow, run.definition.version) == name:
                 reason = f"{name[0]!r} version {name[1]} has changed, and the unfinished run {run.run_id!r} uses it"
                 return _refused("version_in_use", reason)
     dropped: Events = ()
@@ -230,111 +197,15 @@ def _definition_to_drop(state: State, workflow: str, version: int) -> tuple[str,
     latest = {workflow: version}
     for name, number in state.definitions:
         latest[name] = max(number, latest.get(name, number))
-    used = {(run.definition.workflow, run.definition.version) for run in state.runs.values() if run.status == "running"}
+    used = {(run.definition.workflow, run.definition.version) for run in state.runs.values() if run.unfinished}
     return next((name for name in state.definitions if latest[name[0]] != name[1] and name not in used), None)
-
-
-def _start(state: State, command: StartRun, index: int) -> Events:
-    run_id, workflow, version = command.run_id, command.workflow, command.version
-    run = state.runs.get(run_id)
-    if run is not None:
-        # Not about the code, which may have been replaced since: to start a run again is to ask for the same run.
-        if (run.definition.workflow, run.definition.version, run.input) == (workflow, version, command.input):
-            return ()
-        return _refused("run_conflict", f"run {run_id!r} was started with another workflow, version or input")
-    if run_id in state.evicted:
-        return _refused("run_evicted", f"run {run_id!r} finished long ago and its records were dropped")
-    definition = state.definitions.get((workflow, version))
-    if definition is None:
-        return _refused("unknown_workflow", f"no workflow {workflow!r} version {version} is registered")
-    state.runs[run_id] = Run(run_id, definition, command.input, index)
-    return (WorkflowStarted(run_id, workflow, version),)
-
-
-def _set_checkpoint(state: State, command: SetCheckpoint, _index: int) -> Events:
-    step = command.step
-    run = _find_running(state, command.run_id, step.node, step.epoch, command.version)
-    if isinstance(run, CommandRefused):
-        return (run,)
-    if step.step_id in run.by_id:
-        return _refused("already_recorded", f"step {step.step_id!r} of run {run.run_id!r} is recorded already")
-    assert isinstance(run.steps, list)  # it is running
-    run.by_id[step.step_id] = step
-    run.steps.append(step)
-    state.checkpoints += 1
-    return (CheckpointSet(run.run_id, step),)
-
-
-def _end(state: State, command: EndRun, _index: int) -> Events:
-    run = _find_running(state, command.run_id, command.node, command.epoch, command.version)
-    if isinstance(run, CommandRefused):
-        return (run,)
-    ended: StateEvent
-    if command.failure is not None:
-        run.status, run.failure = "failed", command.failure
-        ended = WorkflowFailed(run.run_id, command.failure)
-    else:
-        assert command.result is not None  # it is well formed: exactly one is set
-        run.status, run.result = "completed", command.result
-        ended = WorkflowCompleted(run.run_id, command.result)
-    run.steps = tuple(run.steps)
-    state.finished.append(run.run_id)
-    return (ended, *_evict_runs(state))
-
-
-def _move(state: State, command: MoveRun, _index: int) -> Events:
-    run = state.runs.get(command.run_id)
-    if run is None:
-        return _refused("unknown_run", f"no run {command.run_id!r} is known")
-    if run.status != "running":
-        return _refused("run_ended", f"run {run.run_id!r} has {run.status}")
-    definition = state.definitions.get((run.definition.workflow, command.version))
-    if definition is None:
-        return _refused("unknown_workflow", f"{run.definition.workflow!r} has no version {command.version}")
-    if definition is run.definition:
-        return ()
-    if len(run.steps) != command.steps:
-        return _refused("run_went_on", f"run {run.run_id!r} has {len(run.steps)} steps by now, not {command.steps}")
-    run.definition = definition
-    return (RunMoved(run.run_id, command.version, command.steps),)
-
-
-def _find_running(state: State, run_id: RunId, node: NodeId, term: int, version: int) -> Run | CommandRefused:
-    """The run, if it is unfinished and `node` may record for it in `term`, executing this version (0: any)."""
-    run = state.runs.get(run_id)
-    if run is None:
-        return CommandRefused("unknown_run", f"no run {run_id!r} is known")
-    if run.status != "running":
-        return CommandRefused("run_ended", f"run {run_id!r} has {run.status}")
-    epoch = state.epoch
-    if term != epoch.term or node != epoch.node:
-        holder = f"node {epoch.node} does, since term {epoch.term}"
-        return CommandRefused("stale_epoch", f"node {node} does not act in term {term}: {holder}")
-    if version not in (0, run.definition.version):
-        return CommandRefused("stale_version", f"run {run_id!r} was moved to version {run.definition.version}")
-    return run
-
-
-def _evict_runs(state: State) -> list[StateEvent]:
-    events: list[StateEvent] = []
-    while len(state.finished) > state.limits.runs_kept:
-        run_id = state.finished.popleft()
-        del state.runs[run_id]
-        state.evicted[run_id] = None
-        events.append(RunEvicted(run_id))
-    while len(state.evicted) > state.limits.evicted_run_ids:
-        state.evicted.popitem(last=False)
-    return events
 
 
 _HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {
     Takeover: _take_over,
     ChangeMembers: _change_members,
     RegisterWorkflow: _register,
-    StartRun: _start,
-    SetCheckpoint: _set_checkpoint,
-    EndRun: _end,
-    MoveRun: _move,
+    **HANDLERS,
 }
 
 

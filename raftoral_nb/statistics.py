@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from .model import Difference, LinkDelay, NodeId, RunId, StepId
 
 Role = Literal["leader", "follower", "candidate", "dead"]
-RunStatus = Literal["running", "completed", "failed"]
-ExecutionStatus = Literal["running", "completed", "failed", "diverged", "superseded"]
+RunStatus = Literal["running", "paused", "completed", "failed", "cancelled", "terminated"]
+UNFINISHED: Final = frozenset({"running", "paused"})
+"""The statuses of a run that has not ended."""
+ExecutionStatus = Literal[
+    "running", "completed", "failed", "cancelled", "terminated", "continued", "diverged", "superseded"
+]
+"""How a node's execution of a run stands. "continued": the run began anew, and another execution of it with it."""
 
 
 class StepActivity(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,12 +23,17 @@ PACKAGES: Final = ("raftoral_nb", "kernel_ext")
 ENGINE: Final = "raftoral_nb"
 
 FLOORS: Final = {
+    "cluster_events": 0,
+    "control": 0,
     "limits": 0,
     "model": 0,
+    "outcomes": 0,
     "errors": 0,
     "differences": 0,
     "checks": 0,
     "statistics": 0,
+    "run_record": 1,
+    "run_rules": 1,
     "state": 1,
     "replay": 1,
     "snapshot": 1,
@@ -41,7 +46,7 @@ FLOORS: Final = {
 TOP_FLOOR: Final = 4
 """The floor of the engine's other modules: cluster, node, run, runtime, cli, demo, and the package itself."""
 
-PURE_MODULES: Final = ("state", "replay")
+PURE_MODULES: Final = ("state", "run_record", "run_rules", "replay")
 PURE_IMPORTS: Final = {
     "__future__",
     "bisect",

@@ -217,7 +217,7 @@ export function trackSvg(steps, consumed, queue, width) {
   return `<svg class="rv-lane" aria-hidden="true" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">${base}${inside}</svg>`;
 }
 
-const MARK = { completed: "✓", failed: "✗", running: "", diverged: "≠", superseded: "–", none: "" };
+const MARK = { completed: "✓", failed: "✗", cancelled: "⊘", terminated: "■", continued: "", paused: "", running: "", diverged: "≠", superseded: "–", none: "" };
 
 function laneRow(lane, run, snapshot, width) {
   const leads = lane.node === snapshot.leader;

@@ -28,7 +28,7 @@ def unwell(nodes: Mapping[NodeId, WatchedNode], count: int) -> str | None:
         if raft.applied_index != index or node.journal.last_index != index:
             return f"node {number} applied {raft.applied_index} of {index} entries"
         for run_id, run in node.member.state.runs.items():
-            if run.status == "running":
+            if run.unfinished:
                 return f"run {run_id!r} is not finished"
             execution = node.executor.execution(run_id)
             if execution is None or execution.status != run.status:

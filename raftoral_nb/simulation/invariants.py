@@ -16,6 +16,7 @@ from ..model import (
     CheckpointSet,
     CommandRefused,
     Committed,
+    ContinueRun,
     EffectStarted,
     EndRun,
     EpochChanged,
@@ -23,17 +24,21 @@ from ..model import (
     ProposalId,
     RunId,
     SetCheckpoint,
+    StartChild,
     Step,
     StepId,
     Takeover,
+    WorkflowCancelled,
     WorkflowCompleted,
+    WorkflowContinued,
     WorkflowFailed,
+    WorkflowTerminated,
 )
 from ..raft.journal import MemoryJournal
 from ..raft.library import LEADER
 from ..raft.wire import Message, NextIndex, ResponseVote
 from ..state import Applied
-from ..workflow.handover import RunStarted, StepRecorded, StepsRecorded
+from ..workflow.handover import RunContinued, RunDropped, RunStarted, StepRecorded, StepsRecorded
 
 if TYPE_CHECKING:
     from ..workflow.handover import HandedOver
@@ -60,6 +65,11 @@ class Violation(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.invariant}: {self.text} (at {self.time:.3f} s)"
+
+
+def _life(run_id: RunId, generation: int) -> str:
+    """What names the steps of one generation of a run."""
+    return run_id if generation == 1 else f"{run_id}, generation {generation}"
 
 
 class Checker:
@@ -90,8 +100,10 @@ class Checker:
         self._positions: dict[tuple[RunId, StepId], int] = {}
         self.records: dict[tuple[RunId, StepId], tuple[int, Step]] = {}
         self.run_steps: dict[RunId, list[StepId]] = {}
+        """Of each run, or of each generation of it: see `_life`."""
+        self._generations: dict[RunId, int] = {}
         self.ended: dict[RunId, int] = {}
-        self._handed_over: dict[tuple[NodeId, int], dict[RunId, int]] = {}
+        self._handed_over: dict[tuple[NodeId, int], tuple[dict[RunId, int], dict[RunId, str], dict[str, int]]] = {}
 
     def violated(self, invariant: str, text: str, place: object = None) -> None:
         """Note a violation, once per kind and place."""
@@ -271,7 +283,9 @@ class Checker:
                     self._took_over(index, node, term)
                 case SetCheckpoint(run_id=run_id, step=step):
                     self._check_author(index, f"step {step.step_id!r} of run {run_id!r}", step.node, step.epoch)
-                case EndRun(run_id=run_id, node=node, epoch=epoch):
+                case StartChild(run_id=run_id, step=step):
+                    self._check_author(index, f"child {step.step_id!r} of run {run_id!r}", step.node, step.epoch)
+                case EndRun(run_id=run_id, node=node, epoch=epoch) | ContinueRun(run_id=run_id, node=node, epoch=epoch):
                     self._check_author(index, f"the end of run {run_id!r}", node, epoch)
                 case _:
                     pass
@@ -279,7 +293,14 @@ class Checker:
                 match event:
                     case CheckpointSet(run_id=run_id, step=step):
                         self._recorded(index, run_id, step)
-                    case WorkflowCompleted(run_id=run_id) | WorkflowFailed(run_id=run_id):
+                    case WorkflowContinued(run_id=run_id, generation=generation):
+                        self._generations[run_id] = generation
+                    case (
+                        WorkflowCompleted(run_id=run_id)
+                        | WorkflowFailed(run_id=run_id)
+                        | WorkflowCancelled(run_id=run_id)
+                        | WorkflowTerminated(run_id=run_id)
+                    ):
                         if run_id in self.ended:
                             self.violated(
                                 "a run ends once", f"run {run_id!r} ended at {self.ended[run_id]} and {index}"
@@ -309,7 +330,8 @@ class Checker:
             )
 
     def _recorded(self, index: int, run_id: RunId, step: Step) -> None:
-        place = (run_id, step.step_id)
+        life = _life(run_id, self._generations.get(run_id, 1))
+        place = (life, step.step_id)
         known = self.records.get(place)
         if known is not None:
             self.violated(
@@ -319,7 +341,7 @@ class Checker:
             )
             return
         self.records[place] = (index, step)
-        self.run_steps.setdefault(run_id, []).append(step.step_id)
+        self.run_steps.setdefault(life, []).append(step.step_id)
         if run_id in self.ended:
             self.violated(
                 "a run ends once", f"step {step.step_id!r} of run {run_id!r} was recorded after its end", place
@@ -345,10 +367,16 @@ class Checker:
 
     def handed_over(self, node: WatchedNode, items: Sequence[HandedOver]) -> None:
         """An executor was handed records: the run's records, in their order, none left out and none twice."""
-        counts = self._handed_over.setdefault((node.number, node.incarnation.number), {})
+        counts, lives, handed = self._handed_over.setdefault((node.number, node.incarnation.number), ({}, {}, {}))
         for item in items:
             match item:
-                case RunStarted(run_id=run_id):
+                case RunStarted(run_id=run_id, generation=generation):
+                    lives[run_id] = _life(run_id, generation)
+                    # What a snapshot left out, as it belonged to generations that are over, is as good as handed over.
+                    for past in range(1, generation):
+                        missing = len(self.run_steps.get(_life(run_id, past), ()))
+                        node.records_handed_over += missing - handed.get(_life(run_id, past), 0)
+                        handed[_life(run_id, past)] = missing
                     if run_id in counts:
                         self.violated(
                             "every node sees the same records", f"node {node.number} started {run_id!r} twice"
@@ -356,16 +384,22 @@ class Checker:
                     counts[run_id] = 0
                 case StepRecorded(run_id=run_id, step=step):
                     position = counts.get(run_id, 0)
-                    steps = self.run_steps.get(run_id, [])
+                    life = lives.get(run_id, run_id)
+                    steps = self.run_steps.get(life, [])
                     same = position < len(steps) and steps[position] == step.step_id
-                    if not same or self.records[run_id, step.step_id][1] != step:
+                    if not same or self.records[life, step.step_id][1] != step:
                         self.violated(
                             "every node sees the same records",
                             f"node {node.number} was handed step {step.step_id!r} as number {position} of run {run_id!r}",
                             (node.number, run_id, position),
                         )
                     counts[run_id] = position + 1
+                    handed[life] = position + 1
                     node.records_handed_over += 1
+                case RunContinued(run_id=run_id, generation=generation):
+                    lives[run_id], counts[run_id] = _life(run_id, generation), 0
+                case RunDropped(run_id=run_id):
+                    counts.pop(run_id, None)
                 case StepsRecorded(run_id=run_id, steps=steps):
                     self.handed_over(node, [StepRecorded(run_id, step) for step in steps])
                 case _:
@@ -387,7 +421,8 @@ class Checker:
                 f"that precede its epoch",
                 (node.number, term),
             )
-        known = self.records.get((event.run_id, event.step_id))
+        life = _life(event.run_id, self._generations.get(event.run_id, 1))
+        known = self.records.get((life, event.step_id))
         if known is not None and known[0] < index:
             self.violated(
                 "who acts has consumed what precedes its epoch",

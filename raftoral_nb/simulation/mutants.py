@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .. import state
+from .. import run_rules, state
 from ..errors import InternalError
 from ..incarnation import Incarnation
 from ..model import CheckpointSet, CommandRefused, NodeId, SetCheckpoint, Step
@@ -75,19 +75,22 @@ def _no_intent() -> list[Patch]:
 
 
 def _no_epoch_check() -> list[Patch]:
-    original = state._find_running
+    original = run_rules.find_running
 
-    def find(replicated: state.State, run_id: str, node: int, term: int, version: int) -> state.Run | CommandRefused:
+    def find(
+        replicated: state.State, run_id: str, node: int, term: int, version: int, generation: int
+    ) -> state.Run | CommandRefused:
         del node, term
-        return original(replicated, run_id, replicated.epoch.node, replicated.epoch.term, version)
+        return original(replicated, run_id, replicated.epoch.node, replicated.epoch.term, version, generation)
 
-    return [(state, "_find_running", find)]
+    return [(run_rules, "find_running", find)]
 
 
 def _last_record_wins() -> list[Patch]:
     def set_checkpoint(replicated: state.State, command: SetCheckpoint, _index: int) -> tuple[Any, ...]:
         step = command.step
-        run = state._find_running(replicated, command.run_id, step.node, step.epoch, command.version)
+        author = step.node, step.epoch
+        run = run_rules.find_running(replicated, command.run_id, *author, command.version, command.generation)
         if isinstance(run, CommandRefused):
             return (run,)
         assert isinstance(run.steps, list)  # it is running

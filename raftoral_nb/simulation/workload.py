@@ -16,6 +16,7 @@ import anyio
 import msgspec
 
 from ..model import (
+    Command,
     Committed,
     Definition,
     Entry,
@@ -31,7 +32,7 @@ from ..raft.wire import encode_entry
 from ..workflow import definitions, values
 from ..workflow.context import WorkflowContext
 from ..workflow.variables import ReplicatedVar
-from . import language
+from . import language, talking
 from .dice import SeededDice, chance_of
 from .linearizability import Access, Append
 from .watched import WatchedNode
@@ -187,14 +188,14 @@ class Clients:
                 await self._register_workflow(client, dice)
             elif drawn < 0.15:
                 await self._append(client, dice, EVERYTHING)
+            elif drawn < 0.2:
+                await self._talk(client, dice)
             elif drawn < 0.55:
                 await self._write(client, dice, dice.pick(REGISTERS))
             else:
                 await self._append(client, dice, dice.pick(REGISTERS))
 
-    async def _ask(
-        self, client: int, dice: SeededDice, what: str, command: RegisterWorkflow | StartRun
-    ) -> tuple[Outcome, WatchedNode]:
+    async def _ask(self, client: int, dice: SeededDice, what: str, command: Command) -> tuple[Outcome, WatchedNode]:
         world = self._world
         while (node := world.node_for(client)) is None:  # noqa: ASYNC110 - as a client would
             await asyncio.sleep(0.1)
@@ -222,6 +223,17 @@ class Clients:
         self._numbers += 1
         await self._ask(client, dice, "register", RegisterWorkflow(definition(EVERYTHING, "1", everything)))
 
+    async def _talk(self, client: int, dice: SeededDice) -> None:
+        """Start a run that listens, and say things to it."""
+        for name, fn in ((talking.CHILD, talking.child), (talking.TALK, talking.talk)):
+            await self._ask(client, dice, f"register {name}", RegisterWorkflow(definition(name, "1", fn)))
+        run_id = await self._append(client, dice, talking.TALK)
+
+        async def ask(what: str, command: Command) -> Outcome:
+            return (await self._ask(client, dice, f"{what} to {run_id}", command))[0]
+
+        await talking.converse(run_id, dice, ask)
+
     async def _write(self, client: int, dice: SeededDice, register: str) -> None:
         """Write a register: register another definition under its name."""
         self._numbers += 1
@@ -236,23 +248,23 @@ class Clients:
         ended = self._world.elapsed if isinstance(outcome, Committed) else float("inf")
         self.accesses[register].append(Access("write", value, began, ended))
 
-    async def _append(self, client: int, dice: SeededDice, workflow: str) -> None:
+    async def _append(self, client: int, dice: SeededDice, workflow: str) -> str:
         """Start a run: appends to the list of runs, and reads the register if the workflow is one.
 
         What is not known to have happened is asked for again, of whichever node: the `run_id` makes it one start.
         """
         self._numbers += 1
         run_id = f"run-{self._numbers}"
-        plan = (
-            {
+        plan: object = self._numbers
+        if workflow == EVERYTHING:
+            plan = {
                 "first": self._numbers,
                 "rounds": 1 + dice.below(3),
                 "branches": 1 + dice.below(3),
                 "fails": dice.happens(0.2),
             }
-            if workflow == EVERYTHING
-            else self._numbers
-        )
+        elif workflow == talking.TALK:
+            plan = {"heard": [], "round": dice.below(3)}
         command = StartRun(run_id, workflow, 1, values.encode(plan, what=run_id))
         if workflow in REGISTERS and dice.happens(self._world.large):
             command = _near_a_multiple(command, dice)
@@ -262,7 +274,7 @@ class Clients:
             outcome, node = await self._ask(client, dice, f"start {run_id} of {workflow}", command)
             if isinstance(outcome, Committed):
                 self._started(run_id, workflow, began, node)
-                return
+                return run_id
             if isinstance(outcome, Rejected) and outcome.code == "unknown_workflow":
                 if workflow in REGISTERS and not maybe:
                     self.accesses[workflow].append(Access("read", None, began, self._world.elapsed))
@@ -270,11 +282,12 @@ class Clients:
             maybe = maybe or not isinstance(outcome, Rejected)
         outcome_name = "unknown" if maybe else "refused"
         self.appends.append(Append(run_id, began, float("inf"), outcome_name))  # type: ignore[arg-type]
+        return run_id
 
     def _started(self, run_id: str, workflow: str, began: float, node: WatchedNode) -> None:
         # Read in the same turn of the loop in which the answer was: the node applied it before it answered.
         runs = node.member.state.runs
-        names = list(runs)
+        names = [name for name in runs if "/" not in name]  # children are started by no client
         ended = self._world.elapsed
         seen = tuple(names[: names.index(run_id) + 1]) if run_id in runs else ()
         self.appends.append(Append(run_id, began, ended, "done", seen))

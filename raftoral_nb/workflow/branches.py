@@ -15,7 +15,8 @@ import anyio
 from ..errors import BadArgumentError, ClusterError, InternalError, WorkflowDefinitionError
 from ..model import Step, StepId
 from ..replay import Branch
-from .execution import BranchState, Product, check_task
+from .branch_state import BranchState, check_task
+from .made import Product
 from .running import CONTEXT
 from .scopes import Scope, inherited, raise_together, without
 

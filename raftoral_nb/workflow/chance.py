@@ -6,7 +6,7 @@ import random
 import uuid
 from typing import TYPE_CHECKING
 
-from .execution import check_task
+from .branch_state import check_task
 
 if TYPE_CHECKING:
     from .context import WorkflowContext

@@ -2,116 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
+import msgspec
 
-from ..errors import InternalError, Interrupted, WrongTaskError
+from ..errors import CancelledRunError, InternalError, Interrupted
 from ..model import (
     Command,
+    ContinueRun,
     Difference,
     EndRun,
     Failure,
-    NodeId,
     Operation,
     Outcome,
     Rejected,
-    RunId,
     SetCheckpoint,
+    StartChild,
     Step,
     StepId,
 )
-from ..replay import Branch, Diverged, Missing, Recorded, Replay
+from ..replay import Diverged, Missing, Recorded, Replay
 from ..statistics import ExecutionStatistics, ExecutionStatus
-from . import divergence, failures, values
-from .alarms import Alarm, Alarms
-from .handover import RunEnded, RunStarted
-from .scopes import DECISIONS, Scope, pending
+from . import divergence, endings, failures, values
+from .branch_state import BranchState, check_task
+from .expiry import Expiry
+from .handover import RunContinued, RunEnded, RunStarted
+from .lifecycle import Interruptions
+from .made import Encoded, Made, Product
+from .mailbox import Mailbox, Queries
+from .scopes import DECISIONS, pending
+from .surroundings import FINAL_REFUSALS, Surroundings
 
 if TYPE_CHECKING:
-    import random
-
-    from ..model import StepProgress, StepRetrying
-    from ..step_threads import Steps
     from .running import RunningStep
 
-Product = tuple[bytes | None, Failure | None]
-"""What a step made: an encoded value or a failure."""
+_UNINTERRUPTED = frozenset({"group", "expiry", "patched"})
+"""Decisions that are made in a moment, and that others rely on: a request to cancel the run does not come between."""
 
 _END = "end of the run"
 """Where an execution waits when its workflow has returned. No step id: those contain a slash."""
-
-_FINAL_REFUSALS = frozenset({"stale_epoch", "stale_version", "already_recorded", "run_ended"})
-"""Refusals after which a record, an epoch or the run's end is on its way to us."""
-
-
-class Surroundings(Protocol):
-    """What an execution needs of the executor it runs in."""
-
-    node: NodeId
-    acting: int | None
-    steps: Steps
-    timers: Alarms
-    """On a clock that only goes forward: for waits that begin and end here."""
-    alarms: Alarms
-    """On the wall clock: for times that are recorded."""
-
-    async def pass_gate(self) -> None:
-        """Wait while the node is held or paused."""
-        ...
-
-    def fenced(self, scope: anyio.CancelScope) -> AbstractContextManager[None]:
-        """Cancel `scope` when this node loses the epoch."""
-        ...
-
-    def propose(self, command: Command, refused: Callable[[Outcome], None]) -> None:
-        """Propose a command; `refused` is called on this loop unless it was committed."""
-        ...
-
-    def is_outcome(self, error: BaseException) -> bool:
-        """Whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped."""
-        ...
-
-    def step_function(self, run_id: RunId, step_id: StepId, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """What to run for a step whose function is `fn`."""
-        ...
-
-    def effect_started(self, run_id: RunId, step_id: StepId) -> None:
-        """Count and tell that a step's function begins to run here."""
-        ...
-
-    def tell(self, event: StepRetrying | StepProgress) -> None:
-        """Publish an event. From any thread."""
-        ...
-
-    def say(self, run_id: RunId, text: str) -> None:
-        """Write a line of the engine's own into the run's log."""
-        ...
-
-    def execution_stopped(self, execution: Execution, reason: str) -> None:
-        """Tell that an execution ended otherwise than its run did."""
-        ...
-
-
-class BranchState:
-    """A branch of an execution and the one task that may use it."""
-
-    def __init__(self, branch: Branch, scopes: Iterable[Scope] = ()) -> None:
-        self.branch = branch
-        self.task_id = anyio.get_current_task().id
-        self.inside: StepId | None = None
-        """The step whose function is running now."""
-        self.scopes = list(scopes)
-        """What may interrupt this branch, outermost first."""
-        self.delivered: set[Scope] = set()
-        """Those whose interruption it was given."""
-        self.shielded = 0
-        """Above zero while nothing interrupts it."""
-        self.dice: random.Random | None = None
 
 
 class Execution:
@@ -121,10 +53,12 @@ class Execution:
         self.run_id = started.run_id
         self.definition = started.definition
         self.input = started.input
+        self.generation = started.generation
         self.status: ExecutionStatus = "running"
         self.reason = ""
         self.result: bytes | None = None
         self.failure: Failure | None = None
+        self.continued: bytes | None = None
         self.effects_run = 0
         self.function: Callable[..., Any] | None = None
         """This node's copy of the workflow, once it has begun."""
@@ -134,12 +68,21 @@ class Execution:
         self.scope = anyio.CancelScope()
         self.done = anyio.Event()
         """Set when this node's execution has ended, however it did."""
+        self.after: Execution | None = None
+        """The execution of the generation before, which comes to its end first."""
+        self.mailbox = Mailbox()
+        self.paused = False
+        self.cancel_reason: str | None = None
+        self.queries = Queries()
+        self._interrupted = Interruptions()
         self._around = around
-        self._recorded_end: RunEnded | None = None
+        self._recorded_end: RunEnded | RunContinued | None = None
         self._waiting: dict[str, anyio.Event] = {}
         self._refused: dict[str, Outcome] = {}
         # What is being done here now: for each cancel scope the branch and the position. A dict for its order.
         self._acts: dict[anyio.CancelScope, tuple[BranchState, str]] = {}
+        # Of those, what a request to cancel the run may interrupt.
+        self._interruptible: dict[anyio.CancelScope, tuple[BranchState, str]] = {}
         # The steps whose functions run here now.
         self._running: dict[StepId, RunningStep] = {}
         self._expiries: dict[StepId, Expiry] = {}
@@ -148,6 +91,8 @@ class Execution:
 
     def record(self, step: Step) -> None:
         """A step of this run was recorded."""
+        if step.message_id is not None:
+            self.mailbox.taken(step.message_id)
         self.replay.record(step)
         self._wake(step.step_id)
         if step.operation in DECISIONS:
@@ -156,10 +101,26 @@ class Execution:
                     scope.cancel()
             self.wake_all()
 
-    def end(self, ended: RunEnded) -> None:
-        """The run's end was recorded; this execution goes on to its own."""
+    def end(self, ended: RunEnded | RunContinued) -> None:
+        """The end of the run, or of this generation of it, was recorded; this execution goes on to its own."""
         self._recorded_end = ended
         self.replay.end()
+        self.wake_all()
+        if isinstance(ended, RunEnded) and ended.terminated:
+            self.failure = ended.failure
+            self.replay.skip()
+            self.stop("terminated", "the run was terminated")
+
+    def cancel(self, reason: str) -> None:
+        """The run is to end: what it waits for is interrupted, wherever it was not yet."""
+        self.cancel_reason = reason
+        for scope, (state, _) in tuple(self._interruptible.items()):
+            if self._may_interrupt(state):
+                scope.cancel()
+
+    def pause(self, paused: bool) -> None:
+        """Begin no new step from here on, or do so again."""
+        self.paused = paused
         self.wake_all()
 
     def wake_all(self) -> None:
@@ -180,6 +141,23 @@ class Execution:
             self.reason = reason
             self._around.execution_stopped(self, reason)
             self.scope.cancel()
+
+    def follow(self, before: Execution) -> None:
+        """Be the generation after `before`: begin when that has come to its end."""
+        self.after = before
+        self.take_over(before)
+        self.mailbox.forget("child")
+
+    def take_over(self, before: Execution) -> None:
+        """Heed what `before`, in whose place this is, was told and has not heeded for good."""
+        self.paused, self.cancel_reason = before.paused, before.cancel_reason
+        self.mailbox.inherit(before.mailbox)
+
+    async def turn(self) -> None:
+        """Wait for the execution of the generation before to end."""
+        if self.after is not None:
+            await self.after.done.wait()
+            self.after = None
 
     # --- steps
 
@@ -209,7 +187,11 @@ class Execution:
         operation: Operation,
         produce: Callable[[StepId], Awaitable[Product]],
     ) -> Step:
-        """The same as `step`, for a step_id that was taken before. Raises `Interrupted` if a scope of the branch is over."""
+        """The same as `step`, for a step_id that was taken before.
+
+        Raises `Interrupted` if a scope of the branch is over, and `CancelledRunError` if the request to cancel the run
+        interrupted the step, which was recorded in its place.
+        """
         position = step_id.partition("/")[0]
         while True:
             await self._around.pass_gate()
@@ -221,6 +203,9 @@ class Execution:
             match self.replay.ask(step_id, operation):
                 case Recorded(step=step):
                     self.replay.consume(step_id)
+                    if step.cancelled:
+                        self._interrupted.add(position)
+                        raise CancelledRunError(self.run_id, "" if step.failure is None else step.failure.message)
                     return step
                 case Diverged(reason=reason) as answer:
                     asked, recorded = divergence.sides(answer)
@@ -230,11 +215,15 @@ class Execution:
                     reason = f"it asks for step {step_id!r}, but the run ended without such a step"
                     await self.diverge(reason, asked=asked, recorded="the end of the run")
                 case Missing():
-                    term = self._around.acting
+                    term = self.may_begin()
                     if term is None:
                         await self._wait(step_id)
                     else:
                         await self._act(state, step_id, operation, produce, term)
+
+    def may_begin(self) -> int | None:
+        """The term in which something new may begin here; None if it may not."""
+        return None if self.paused else self._around.acting
 
     async def _act(
         self,
@@ -248,18 +237,66 @@ class Execution:
         with anyio.CancelScope() as scope, self._around.fenced(scope):
             self._acts[scope] = (state, step_id.partition("/")[0])
             state.inside = step_id
+            made = Made()
             try:
-                value, failure = await produce(step_id)
-                step = Step(step_id, operation, value, failure, self._around.node, term)
-                await self._until_recorded(step_id, self._checkpoint(step), lambda: self._has(step_id), term)
+                made = await self._make(state, step_id, operation, produce)
+                command = self._record(step_id, operation, made, term)
+                await self._until_recorded(step_id, command, lambda: self.has(step_id), term)
             finally:
                 state.inside = None
                 del self._acts[scope]
+                if made.message_id is not None:
+                    self.mailbox.release(made.message_id)
 
-    def _checkpoint(self, step: Step) -> SetCheckpoint:
-        return SetCheckpoint(self.run_id, step, self.definition.version)
+    async def _make(
+        self,
+        state: BranchState,
+        step_id: StepId,
+        operation: Operation,
+        produce: Callable[[StepId], Awaitable[Product]],
+    ) -> Made:
+        """What `produce` makes; or that the request to cancel came before it or interrupted it."""
+        if operation in _UNINTERRUPTED or not (self.cancel_reason is not None and self._may_interrupt(state)):
+            with anyio.CancelScope() as scope:
+                if operation not in _UNINTERRUPTED:
+                    self._interruptible[scope] = (state, step_id)
+                try:
+                    product = await produce(step_id)
+                    return product if isinstance(product, Made) else Made(*product)
+                finally:
+                    self._interruptible.pop(scope, None)
+        return Made(failure=self.as_cancelled(Failure("", "")), cancelled=True)
 
-    def _has(self, step_id: StepId) -> bool:
+    def _may_interrupt(self, state: BranchState) -> bool:
+        """Whether a request to cancel the run may interrupt what the branch does now."""
+        return not state.shielded and not self._interrupted.cover(state.branch.path)
+
+    def _record(self, step_id: StepId, operation: Operation, made: Made, term: int) -> Command:
+        at, node = self._around.wall_clock(), self._around.node
+        step = Step(
+            step_id, operation, made.value, made.failure, node, term, at, made.message_id, cancelled=made.cancelled
+        )
+        child = made.child
+        if child is None:
+            return self.checkpoint(step)
+        return StartChild(
+            self.run_id,
+            step,
+            self.generation,
+            child.run_id,
+            child.workflow,
+            child.version,
+            child.input,
+            child.detached,
+            self.definition.version,
+        )
+
+    def checkpoint(self, step: Step) -> SetCheckpoint:
+        """The command that records a step."""
+        return SetCheckpoint(self.run_id, step, self.definition.version, self.generation)
+
+    def has(self, step_id: StepId) -> bool:
+        """Whether there is a record at the step's position, or never will be."""
         return not isinstance(self.replay.ask(step_id, "compute"), Missing) or self.replay.ended
 
     async def _until_recorded(self, place: str, command: Command, recorded: Callable[[], bool], term: int) -> None:
@@ -272,7 +309,7 @@ class Execution:
             match self._refused.pop(place, None):
                 case Rejected(code=code, reason=reason) if code in ("bad_command", "unknown_run"):
                     raise InternalError(f"the record of {place!r} was refused: {reason}")
-                case Rejected(code=code) if code in _FINAL_REFUSALS:
+                case Rejected(code=code) if code in FINAL_REFUSALS:
                     await self._wait(place)
                 case None:
                     await self._wait(place)
@@ -312,27 +349,45 @@ class Execution:
 
     # --- the end
 
-    async def finish(self, result: bytes | None, failure: Failure | None) -> None:
-        """Record the end where this node acts, wait for the record, and compare with it."""
-        self.result, self.failure = result, failure
+    async def finish(
+        self,
+        result: bytes | None,
+        failure: Failure | None,
+        *,
+        cancelled: bool = False,
+        continued: bytes | None = None,
+    ) -> None:
+        """Record the end where this node acts, wait for the record, and compare with it.
+
+        `cancelled` says that the failure is the run's cancellation; `continued` is the input with which it begins anew.
+        """
+        if self._stopped():  # code that was stopped, and went on to an end of its own
+            return
+        self.result, self.failure, self.continued = result, failure, continued
         while self._recorded_end is None:
             await self._around.pass_gate()
             if self.replay.queue_length:
                 await self.diverge(self._left_over(), asked="the end of the workflow", recorded=self._next_recorded())
-            term = self._around.acting
+            term = self.may_begin()
             if term is None:
                 await self._wait(_END)
                 continue
-            command = EndRun(self.run_id, term, self._around.node, result, failure, self.definition.version)
+            command = self._last_command(term, cancelled=cancelled)
             with anyio.CancelScope() as scope, self._around.fenced(scope):
                 await self._until_recorded(_END, command, lambda: self._recorded_end is not None, term)
+        if self._stopped():  # while it waited
+            return
         difference = self._difference(self._recorded_end)
         if difference:
             self._differ(
                 difference, asked="the end of the workflow", recorded=self._next_recorded() or "the end of the run"
             )
+        elif continued is not None:
+            self.status = "continued"
+        elif failure is None:
+            self.status = "completed"
         else:
-            self.status = "completed" if failure is None else "failed"
+            self.status = "cancelled" if cancelled and self.cancel_reason is not None else "failed"
 
     def _left_over(self) -> str:
         return f"it ended without asking for the recorded step {self.replay.queue[0]!r}"
@@ -343,22 +398,19 @@ class Execution:
         step = answer.step if isinstance(answer, Recorded) else getattr(answer, "recorded", None)
         return "" if step is None else divergence.described(step)
 
-    def _difference(self, recorded: RunEnded) -> str | None:
+    def _stopped(self) -> bool:
+        return self.status != "running"
+
+    def _last_command(self, term: int, *, cancelled: bool) -> Command:
+        node, at, version = self._around.node, self._around.wall_clock(), self.definition.version
+        if self.continued is not None:
+            return ContinueRun(self.run_id, term, node, self.generation, self.continued, at, version)
+        return EndRun(self.run_id, term, node, self.result, self.failure, version, cancelled, self.generation, at)
+
+    def _difference(self, recorded: RunEnded | RunContinued) -> str | None:
         if self.replay.queue_length:
             return self._left_over()
-        if (self.failure is None) != (recorded.failure is None):
-            here = "a result" if self.failure is None else f"the failure {self.failure}"
-            there = "a result" if recorded.failure is None else f"the failure {recorded.failure}"
-            return f"it ended with {here}, the run with {there}"
-        if self.failure is not None and recorded.failure is not None:
-            if self.failure.type_name != recorded.failure.type_name:
-                return f"it ended with the failure {self.failure}, the run with {recorded.failure}"
-            return None
-        if self.result is None or recorded.result is None or self.result == recorded.result:
-            return None
-        what = f"result of run {self.run_id!r}"
-        mine, theirs = (values.digest(values.decode(data, what=what)) for data in (self.result, recorded.result))
-        return "its result differs from the recorded one" if mine and theirs and mine != theirs else None
+        return endings.difference(self.run_id, self.result, self.failure, self.continued, recorded)
 
     def fail_without_record(self, error: BaseException) -> Failure:
         """An exception of the workflow as data, its traceback pointing at the workflow's own lines."""
@@ -379,8 +431,8 @@ class Execution:
 
     @property
     def seed(self) -> str:
-        """What this run's randomness follows from; the same on every node."""
-        return self.run_id
+        """What this run's randomness follows from; the same on every node, and another in each generation."""
+        return self.run_id if self.generation == 1 else f"{self.run_id}\n{self.generation}"
 
     @property
     def around(self) -> Surroundings:
@@ -407,37 +459,32 @@ class Execution:
 
     def forget_expiry(self, step_id: StepId) -> None:
         """Whether it is recorded or not is of no interest any more."""
-        self._expiries.pop(step_id).disarm()
+        self._expiries.pop(step_id).forget()
         self.replay.void(step_id.partition("/")[0])
-
-    def propose_expiry(self, step_id: StepId) -> None:
-        """Record that the time is over; said again until it is known to be recorded, or that this node cannot."""
-        term = self._around.acting
-        if term is None or step_id not in self._expiries or self._has(step_id):
-            return
-
-        def refused(outcome: Outcome) -> None:
-            match outcome:
-                case Rejected(code=code) if code in _FINAL_REFUSALS or code in ("stopped", "unknown_run"):
-                    return
-                case _:
-                    self.propose_expiry(step_id)
-
-        value, failure = self.product(step_id, None)
-        step = Step(step_id, "expiry", value, failure, self._around.node, term)
-        self._around.propose(self._checkpoint(step), refused)
 
     def is_outcome(self, error: BaseException) -> bool:
         """See `Surroundings.is_outcome`."""
         return self._around.is_outcome(error)
 
-    def product(self, step_id: StepId, value: object) -> Product:
+    def product(self, step_id: StepId, value: object) -> Encoded:
         """A value as what is recorded: encoded, or the failure of encoding it."""
         try:
             data, _ = values.round_trip(value, what=f"step {step_id!r} of run {self.run_id!r}")
         except BaseException as error:
             return None, self.fail_without_record(error)
         return data, None
+
+    def as_cancelled(self, failure: Failure) -> Failure:
+        """The failure of a run that ends with its cancellation, whichever way that was raised."""
+        name, reason = values.type_name(CancelledRunError), self.cancel_reason or ""
+        return msgspec.structs.replace(failure, type_name=name, message=reason, exception=None)
+
+    def next_input(self, value: object) -> Encoded:
+        """The encoded input with which the run begins anew, or the failure of encoding it."""
+        try:
+            return values.round_trip(value, what=f"the next input of run {self.run_id!r}")[0], None
+        except BaseException as error:
+            return None, self.fail_without_record(error)
 
     def decode(self, step: Step) -> Any:
         """The value of a recorded step, or raise its failure."""
@@ -446,45 +493,3 @@ class Execution:
         if step.value is None:
             raise InternalError(f"step {step.step_id!r} has neither value nor failure")
         return values.decode(step.value, what=f"step {step.step_id!r} of run {self.run_id!r}")
-
-
-class Expiry:
-    """A time that passes for a run, noticed by the acting node."""
-
-    def __init__(self, execution: Execution, step_id: StepId, due: float) -> None:
-        self._execution = execution
-        self._step_id = step_id
-        self._due = due
-        self._alarm: Alarm | None = None
-
-    def arm(self) -> None:
-        """Wait for the time, if this node acts."""
-        self.disarm()
-        around = self._execution.around
-        if around.acting is not None:
-            self._alarm = around.alarms.call_at(self._due, partial(self._execution.propose_expiry, self._step_id))
-
-    def disarm(self) -> None:
-        """Wait no more."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-
-
-def check_task(state: BranchState, what: str) -> None:
-    """Refuse an operation from a task that is not the branch's own, or from within a step."""
-    try:
-        task_id = anyio.get_current_task().id
-    except RuntimeError:  # on a thread without a loop
-        task_id = -1
-    if task_id != state.task_id:
-        raise WrongTaskError(
-            f"ctx: {what} was called from another task than the workflow's own (asyncio.gather, create_task, a task "
-            "group). The order of such calls is not the same on every node. Await operations one after another, run "
-            "branches with `await ctx.gather(branch_a, branch_b)`, or do the parallel work inside one ctx.compute step."
-        )
-    if state.inside is not None:
-        raise WrongTaskError(
-            f"ctx: {what} was called inside the step {state.inside!r}. A step is recorded as a whole: return its value, "
-            "and call the next operation after it (of a function that is itself a @step, call `.fn`)."
-        )

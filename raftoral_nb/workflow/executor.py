@@ -30,11 +30,26 @@ from ..model import (
 )
 from ..statistics import ExecutionStatistics
 from ..step_threads import Steps
-from . import definitions, values
+from . import definitions, messages, values
 from .alarms import Alarms
 from .context import WorkflowContext
 from .execution import Execution
-from .handover import ActingChanged, HandedOver, RunDropped, RunEnded, RunMoved, RunStarted, StepRecorded, StepsRecorded
+from .handover import (
+    ActingChanged,
+    CancelAsked,
+    HandedOver,
+    MessageArrived,
+    PauseChanged,
+    RunContinued,
+    RunDropped,
+    RunEnded,
+    RunMoved,
+    RunStarted,
+    StepRecorded,
+    StepsRecorded,
+)
+from .lifecycle import ContinueAsNew, is_cancellation
+from .made import Encoded
 from .output import Stream, capturing
 from .running import CONTEXT
 from .watchdog import Watchdog
@@ -149,13 +164,26 @@ class Executor:
                 self._begin(item, group)
             case RunMoved(run_id=run_id, definition=definition):
                 before = self._executions[run_id]
-                execution = self._begin(RunStarted(run_id, definition, item.input), group)
+                execution = self._begin(RunStarted(run_id, definition, item.input, item.generation), group)
+                execution.take_over(before)
                 for step in item.steps:
                     execution.record(step)
                 before.stop("superseded", f"the run was moved to version {definition.version}")
                 self._stepped_aside.discard(run_id)
+            case MessageArrived(run_id=run_id, message=message):
+                self._executions[run_id].mailbox.arrive(message)
+            case CancelAsked(run_id=run_id, reason=reason):
+                self._executions[run_id].cancel(reason)
+            case PauseChanged(run_id=run_id, paused=paused):
+                self._executions[run_id].pause(paused)
             case RunEnded(run_id=run_id):
                 self._executions[run_id].end(item)
+            case RunContinued(run_id=run_id):
+                before = self._executions[run_id]
+                before.end(item)
+                # It waits for the one before to come to its end here, then takes its place.
+                started = RunStarted(run_id, item.definition, item.input, item.generation)
+                self._begin(started, group).follow(before)
             case RunDropped(run_id=run_id):
                 self._executions.pop(run_id).stop("superseded", "its records were evicted")
                 self._stepped_aside.discard(run_id)
@@ -170,6 +198,10 @@ class Executor:
         return execution
 
     # --- what an execution needs (execution.Surroundings)
+
+    def wall_clock(self) -> float:
+        """The time of day by this node's clock, in Unix seconds."""
+        return self._wall_clock()
 
     async def pass_gate(self) -> None:
         """Wait while the node is held or paused."""
@@ -262,6 +294,11 @@ class Executor:
         self._executions.clear()
         return executions
 
+    def query(self, execution: Execution, name: str, args: tuple[Any, ...]) -> Encoded:
+        """What the function of a query says about an execution: an encoded value or a failure."""
+        with capturing(lambda stream, text: self._write(execution.run_id, stream, text)):
+            return messages.answer_query(execution, name, args)
+
     # --- inside
 
     def _act(self, term: int | None) -> None:
@@ -296,15 +333,24 @@ class Executor:
 
         try:
             with execution.scope, capturing(write):
+                await execution.turn()
                 await self.pass_gate()
-                result, failure = None, None
+                result, failure, continued, cancelled = None, None, None, False
                 try:
-                    result = await self._run(execution)
+                    returned = await self._run(execution)
+                    if isinstance(returned, ContinueAsNew):
+                        raise returned
+                    result = values.round_trip(returned, what=f"result of run {execution.run_id!r}")[0]
                 except BaseException as error:
                     if not self.is_outcome(error):
                         raise
-                    failure = execution.fail_without_record(error)
-                await execution.finish(result, failure)
+                    if isinstance(error, ContinueAsNew):
+                        continued, failure = execution.next_input(error.input)
+                    else:
+                        failure, cancelled = execution.fail_without_record(error), is_cancellation(error)
+                        if cancelled and execution.cancel_reason is not None:
+                            failure = execution.as_cancelled(failure)
+                await execution.finish(result, failure, cancelled=cancelled, continued=continued)
         except Exception as error:
             # A bug of ours. It must not take the executions of other runs along.
             logger.exception("node %d: its execution of run %r broke", self.node, execution.run_id)
@@ -312,16 +358,14 @@ class Executor:
         finally:
             execution.done.set()
 
-    async def _run(self, execution: Execution) -> bytes:
+    async def _run(self, execution: Execution) -> Any:
         definition = execution.definition
         fn = execution.function = self._function(definition)
         what = f"run {execution.run_id!r}"
         value = values.decode(execution.input, what=f"input of {what}")
         ctx: WorkflowContext = WorkflowContext(execution, self.node)
         CONTEXT.set(ctx)  # this task's own: it is seen by the workflow and whatever that calls
-        returned = await self._watchdog.watched(fn(ctx, value), execution.run_id)
-        data, _ = values.round_trip(returned, what=f"result of {what}")
-        return data
+        return await self._watchdog.watched(fn(ctx, value), execution.run_id)
 
     def _function(self, definition: Definition) -> Callable[..., Any]:
         """This node's copy of a workflow's function; one that was not used for long is made anew."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ..model import Definition, Failure, RunId, Step
+from ..model import Definition, Failure, Message, RunId, Step
 
 
 class RunStarted(msgspec.Struct, frozen=True, gc=False):
@@ -17,6 +17,7 @@ class RunStarted(msgspec.Struct, frozen=True, gc=False):
     run_id: RunId
     definition: Definition
     input: bytes
+    generation: int = 1
 
 
 class StepRecorded(msgspec.Struct, frozen=True, gc=False):
@@ -33,12 +34,43 @@ class StepsRecorded(msgspec.Struct, frozen=True, gc=False):
     steps: tuple[Step, ...]
 
 
+class MessageArrived(msgspec.Struct, frozen=True, gc=False):
+    """A message waits for a run."""
+
+    run_id: RunId
+    message: Message
+
+
+class CancelAsked(msgspec.Struct, frozen=True, gc=False):
+    """A run is to end; what it waits for is to be interrupted."""
+
+    run_id: RunId
+    reason: str
+
+
+class PauseChanged(msgspec.Struct, frozen=True, gc=False):
+    """No new step of the run may begin from here on; or it may again."""
+
+    run_id: RunId
+    paused: bool
+
+
 class RunEnded(msgspec.Struct, frozen=True, gc=False):
-    """A run's result or failure was recorded."""
+    """A run's result or failure was recorded. One that was `terminated` is not executed to its end."""
 
     run_id: RunId
     result: bytes | None
     failure: Failure | None
+    terminated: bool = False
+
+
+class RunContinued(msgspec.Struct, frozen=True, gc=False):
+    """A run begins anew: its present execution comes to its end, and then another one begins."""
+
+    run_id: RunId
+    definition: Definition
+    generation: int
+    input: bytes
 
 
 class RunMoved(msgspec.Struct, frozen=True, gc=False):
@@ -48,6 +80,7 @@ class RunMoved(msgspec.Struct, frozen=True, gc=False):
     definition: Definition
     input: bytes
     steps: tuple[Step, ...]
+    generation: int = 1
 
 
 class RunDropped(msgspec.Struct, frozen=True, gc=False):
@@ -62,4 +95,16 @@ class ActingChanged(msgspec.Struct, frozen=True, gc=False):
     term: int | None
 
 
-HandedOver = RunStarted | StepRecorded | StepsRecorded | RunEnded | RunMoved | RunDropped | ActingChanged
+HandedOver = (
+    RunStarted
+    | StepRecorded
+    | StepsRecorded
+    | MessageArrived
+    | CancelAsked
+    | PauseChanged
+    | RunEnded
+    | RunContinued
+    | RunMoved
+    | RunDropped
+    | ActingChanged
+)

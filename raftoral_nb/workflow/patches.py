@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..replay import Diverged, Missing, Recorded
-from .execution import Product, check_task
+from .branch_state import check_task
+from .made import Product
 
 if TYPE_CHECKING:
     from ..model import StepId
@@ -38,7 +39,7 @@ async def patched(ctx: WorkflowContext, name: str) -> bool:
             case Diverged() | Missing(ended=True):
                 return False
             case Missing():
-                term = execution.around.acting
+                term = execution.may_begin()
                 if term is None:
                     await execution._wait(step_id)
                 else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
 from ..errors import ClusterError, WorkflowDefinitionError
 from ..replay import check_key
-from .execution import check_task
+from .branch_state import check_task
 
 if TYPE_CHECKING:
     from .context import WorkflowContext

@@ -13,18 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from ..errors import Interrupted
+from ..errors import CancelledRunError, Interrupted
 from ..model import Operation, Step
 from ..replay import Replay
 
 if TYPE_CHECKING:
-    from .execution import BranchState
+    from .branch_state import BranchState
 
 DECISIONS: Final[frozenset[Operation]] = frozenset({"race", "group", "expiry"})
 """The operations whose records interrupt others."""
 
 
-STOPS: Final[tuple[type[BaseException], ...]] = (Interrupted,)
+STOPS: Final[tuple[type[BaseException], ...]] = (Interrupted, CancelledRunError)
 """What is raised at an operation from outside, and is no failure of the branch that it is raised in."""
 
 
@@ -56,8 +56,8 @@ class Scope:
     def interrupts_from(self, replay: Replay) -> int | None:
         """The place in the run's records of the decision that ends this scope; None if there is none (yet)."""
         found = replay.recorded_at(self.position)
-        if found is None or self.spares(found[1]):
-            return None
+        if found is None or found[1].cancelled or self.spares(found[1]):
+            return None  # a decision that the run's cancellation came before decides nothing
         for scope in self.outer:
             before = scope.interrupts_from(replay)
             if before is not None and before < found[0]:

@@ -17,7 +17,9 @@ from ..errors import BadArgumentError, OutcomeUnknown, StepTimeoutError, Workflo
 from ..model import Step, StepId, StepRetrying
 from ..replay import check_key
 from . import sources
-from .execution import BranchState, Execution, Product
+from .branch_state import BranchState
+from .execution import Execution
+from .made import Product
 from .running import CONTEXT, STEP, RunningStep
 from .values import describe
 

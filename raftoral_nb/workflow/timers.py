@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from ..errors import BadArgumentError, DeadlineExceededError
 from ..model import Operation, StepId
-from .execution import Product
+from .made import Product
 from .scopes import Scope, inherited, without
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from ..errors import WorkflowDefinitionError
 from . import values
-from .execution import Product
+from .made import Product
 
 if TYPE_CHECKING:
     from ..model import Operation, StepId

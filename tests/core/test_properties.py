@@ -15,83 +15,49 @@ from raftoral_nb.model import (
     Command,
     CommandRefused,
     Committed,
+    ContinueRun,
     Definition,
     EndRun,
     Entry,
     EpochChanged,
     Failure,
+    Message,
+    MessageSent,
     Proposal,
     ProposalId,
     RegisterWorkflow,
     Rejected,
     RunEvicted,
+    RunMoved,
     SetCheckpoint,
     StartRun,
     Step,
-    Takeover,
+    WorkflowCancelled,
     WorkflowCompleted,
+    WorkflowContinued,
     WorkflowDropped,
     WorkflowFailed,
     WorkflowStarted,
+    WorkflowTerminated,
 )
 from raftoral_nb.replay import Branch, Diverged, Missing, Recorded, Replay
 from raftoral_nb.state import Applied, Limits, Run, State, apply, apply_entry, recorded_answer, summary
-
-TINY = Limits(
-    value_bytes=16, code_bytes=16, session_answers=3, sessions=2, runs_kept=2, evicted_run_ids=2, definitions=2
+from tests.core.histories import (
+    OPENING,
+    ROOMY,
+    TINY,
+    asked,
+    children,
+    commands,
+    definitions,
+    entries,
+    lively,
+    over_the_wire,
+    proposals,
+    replica,
+    run_ids,
+    steps,
 )
-ROOMY = Limits(value_bytes=16, code_bytes=16, runs_kept=2, evicted_run_ids=2)
-
-# Few names, so that commands meet each other.
-nodes = st.integers(1, 2)
-terms = st.integers(1, 3)
-run_ids = st.sampled_from(["r1", "r2", "r3", "r4", "r5"])
-values = st.binary(max_size=17)
-failures = st.builds(Failure, st.just("E"), st.text(max_size=17), st.just(""), st.none() | values)
-outcomes = (
-    st.tuples(values, st.none()) | st.tuples(st.none(), failures) | st.tuples(st.none() | values, st.none() | failures)
-)
-definitions = st.builds(
-    Definition, st.just("w"), st.integers(1, 3), st.sampled_from("fg"), st.just("d"), st.binary(max_size=4), st.just({})
-)
-
-
-def steps(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[Step]:
-    ids = st.sampled_from(["0/a", "0/b", "1/a", "2.0.0/a"])
-    return st.tuples(ids, st.sampled_from(["compute", "set"]), outcomes, node, epoch).map(
-        lambda it: Step(it[0], it[1], it[2][0], it[2][1], it[3], it[4])  # type: ignore[arg-type]
-    )
-
-
-takeovers = st.builds(Takeover, nodes, terms)
-registers = st.builds(RegisterWorkflow, definitions)
-starts = st.builds(StartRun, run_ids, st.just("w"), st.integers(1, 2), st.sampled_from([b"", b"i"]))
-checkpoints = st.builds(SetCheckpoint, run_ids, steps(nodes, terms))
-ends = st.tuples(run_ids, terms, nodes, outcomes).map(lambda it: EndRun(it[0], it[1], it[2], *it[3]))
-commands: st.SearchStrategy[Command] = takeovers | registers | starts | checkpoints | ends
-ids = st.builds(ProposalId, st.sampled_from(["0.1.a", "0.2.b", "1.1.c", "2.2.d"]), st.integers(1, 6))
-proposals = st.builds(Proposal, ids, commands) | st.builds(Proposal, st.none(), takeovers)
-entries = st.lists(proposals, max_size=4).map(lambda it: Entry(tuple(it)))
-
-# A beginning after which most kinds of commands can be accepted.
-OPENING_COMMANDS: list[Command] = [RegisterWorkflow(Definition("w", 1, "f", "d", b"", {})), StartRun("r1", "w", 1, b"")]
-OPENING = Entry(
-    (
-        Proposal(None, Takeover(1, 1)),
-        *(Proposal(ProposalId("2.9.opening", number), command) for number, command in enumerate(OPENING_COMMANDS, 1)),
-    )
-)
-
-
-def replica(history: list[Entry], limits: Limits) -> tuple[State, list[Applied]]:
-    """A state that applied the history, entries at indexes from 2, and what it said."""
-    state = State(limits)
-    applied = [one for index, entry in enumerate([OPENING, *history], 2) for one in apply_entry(state, index, entry)]
-    return state, applied
-
-
-def over_the_wire(entry: Entry) -> Entry:
-    return msgspec.msgpack.decode(msgspec.msgpack.encode(entry), type=Entry)
 
 
 def verdict(applied: Applied) -> str:
@@ -121,7 +87,10 @@ def test_how_proposals_are_put_into_entries_changes_no_run_and_no_verdict(histor
     other, other_said = replica(batches, ROOMY)
 
     def content(state: State) -> list[Any]:
-        runs = [(r.run_id, r.definition, r.input, r.steps, r.status, r.result, r.failure) for r in state.runs.values()]
+        runs = [
+            {name: getattr(run, name) for name in run.__struct_fields__ if name != "started_at"}
+            for run in state.runs.values()
+        ]
         return [runs, list(state.finished), list(state.evicted), state.definitions, state.epoch, state.commands]
 
     assert content(one) == content(other)
@@ -142,9 +111,12 @@ class Histories(RuleBasedStateMachine):
         self.sent: list[Proposal] = []
         self.carried_out: set[ProposalId] = set()
         self.answers: dict[ProposalId, Committed | Rejected] = {}
-        self.records: dict[tuple[str, int, str], Step] = {}
-        self.ended: dict[tuple[str, int], tuple[Any, ...]] = {}
-        self.pinned: dict[tuple[str, int], Definition] = {}
+        self.records: dict[tuple[str, int, int, str], Step] = {}
+        self.ended: dict[tuple[str, int, int], tuple[Any, ...]] = {}
+        self.pinned: dict[tuple[str, int, int], Definition] = {}
+        self.waiting: dict[str, dict[str, Message]] = {}
+        self.generations: dict[str, int] = {}
+        self.moved: dict[str, int] = {}
         self.epoch = (0, 0)
         self.finished: list[str] = []
         self.evicted: list[str] = []
@@ -179,11 +151,36 @@ class Histories(RuleBasedStateMachine):
             case EpochChanged(node, term):
                 assert term > self.epoch[1], "terms of epochs only grow"
                 self.epoch = (node, term)
-            case CheckpointSet(_, step):
+            case CheckpointSet(run_id, step):
                 assert (step.node, step.epoch) == self.epoch, "only the acting node records"
+                if step.operation in {"receive", "join"} and step.message_id is not None:
+                    message = self.waiting[run_id].pop(step.message_id)  # it waited, and no step took it before
+                    assert (step.value, step.failure) == (message.value, message.failure)
             case WorkflowStarted(run_id):
                 assert run_id not in self.evicted[-TINY.evicted_run_ids :], "an evicted run stays refused"
-            case WorkflowCompleted(run_id) | WorkflowFailed(run_id):
+                self.waiting[run_id] = {}
+                self.generations[run_id] = 1
+                self.moved.pop(run_id, None)
+            case RunMoved(run_id, version):
+                self.moved[run_id] = version
+                for life in [life for life in self.pinned if life[0] == run_id]:
+                    del self.pinned[life]
+            case MessageSent(run_id, message):
+                assert message.message_id not in self.waiting[run_id]
+                self.waiting[run_id][message.message_id] = message
+            case WorkflowContinued(run_id, generation):
+                self.generations[run_id] += 1
+                assert generation == self.generations[run_id]
+                kept = self.waiting[run_id].items()
+                self.waiting[run_id] = {name: one for name, one in kept if one.kind != "child"}
+            case (
+                WorkflowCompleted(run_id)
+                | WorkflowFailed(run_id)
+                | WorkflowCancelled(run_id)
+                | WorkflowTerminated(run_id)
+            ):
+                assert run_id not in self.finished, "a run ends once"
+                self.waiting[run_id] = {}
                 self.finished.append(run_id)
             case WorkflowDropped(workflow, version):
                 assert any(other > version for name, other in self.state.definitions if name == workflow)
@@ -208,9 +205,29 @@ class Histories(RuleBasedStateMachine):
         term = data.draw(st.sampled_from([now, now, max(1, now - 1), now + 1]))
         step = data.draw(steps(st.just(node), st.just(term)))
         run_id = data.draw(run_ids)
-        end = EndRun(run_id, term, node, b"", None)
-        command = data.draw(st.sampled_from([SetCheckpoint(run_id, step), SetCheckpoint(run_id, step), end]))
+        run = self.state.runs.get(run_id)
+        generation = 1 if run is None else run.generation
+        failure = data.draw(st.none() | st.just(Failure("C", "")))
+        result = b"" if failure is None else None
+        end = EndRun(run_id, term, node, result, failure, cancelled=failure is not None, generation=generation)
+        record = SetCheckpoint(run_id, step, generation=generation)
+        again = ContinueRun(run_id, term, node, generation, b"i")
+        child = msgspec.structs.replace(
+            data.draw(children(st.just(node), st.just(term))), run_id=run_id, generation=generation
+        )
+        command = data.draw(st.sampled_from([record, record, child, child, end, again]))
         self.some_entry(Entry((Proposal(self.fresh(), command),)))
+
+    @rule(command=asked)
+    def what_is_asked_from_outside(self, command: Any) -> None:
+        self.some_entry(Entry((Proposal(self.fresh(), command),)))
+
+    @rule(commands=st.lists(lively, min_size=1, max_size=4))
+    def what_may_well_be_accepted(self, commands: list[Any]) -> None:
+        client = f"{self.index}.1.lively"
+        self.some_entry(
+            Entry(tuple(Proposal(ProposalId(client, number), one) for number, one in enumerate(commands, 1)))
+        )
 
     @rule(run_id=run_ids)
     def a_start(self, run_id: str) -> None:
@@ -251,8 +268,9 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def what_is_recorded_stays_as_it_is(self) -> None:
         for run in self.state.runs.values():
-            life = (run.run_id, run.started_at)
+            life = (run.run_id, run.started_at, run.generation)
             assert self.pinned.setdefault(life, run.definition) == run.definition
+            assert self.moved.get(run.run_id, run.definition.version) == run.definition.version
             assert [step.step_id for step in run.steps] == list(run.by_id)
             assert list(run.by_id.values()) == list(run.steps)
             for step in run.steps:
@@ -262,7 +280,7 @@ class Histories(RuleBasedStateMachine):
             known = [step_id for *owner, step_id in self.records if tuple(owner) == life]
             assert len(known) == len(run.steps), "no record is lost"
             ended = (run.status, run.result, run.failure, len(run.steps))
-            if run.status == "running":
+            if run.unfinished:
                 assert life not in self.ended
                 assert self.state.definitions["w", run.definition.version].fingerprint == run.definition.fingerprint
                 assert run.result is None
@@ -270,6 +288,25 @@ class Histories(RuleBasedStateMachine):
             else:
                 assert self.ended.setdefault(life, ended) == ended, "the first end wins, and is the end"
                 assert (run.result is None) != (run.failure is None)
+
+    @invariant()
+    def what_waits_is_what_was_sent_and_not_taken(self) -> None:
+        for run in self.state.runs.values():
+            assert list(run.waiting.items()) == list(self.waiting[run.run_id].items())
+
+    @invariant()
+    def children_and_their_watchers_know_each_other(self) -> None:
+        runs = self.state.runs
+        for run in runs.values():
+            for child_id, attached in run.children.items():
+                assert run.unfinished
+                assert runs[child_id].unfinished
+                assert runs[child_id].watchers[run.run_id] == run.generation
+                assert not attached or runs[child_id].parent == run.run_id
+            if not run.unfinished:
+                assert not run.watchers
+            if run.cancel_reason is not None and run.unfinished:
+                assert run.status == "running", "a run that is asked to end is not paused"
 
     @invariant()
     def the_epoch_is_what_the_events_said(self) -> None:
@@ -280,8 +317,12 @@ class Histories(RuleBasedStateMachine):
         state = self.state
         assert len(state.finished) <= TINY.runs_kept
         assert list(state.finished) == self.finished
-        assert list(state.finished) == [run_id for run_id in state.finished if state.runs[run_id].status != "running"]
-        assert {r.run_id for r in state.runs.values() if r.status != "running"} == set(state.finished)
+        assert list(state.finished) == [run_id for run_id in state.finished if not state.runs[run_id].unfinished]
+        assert {r.run_id for r in state.runs.values() if not r.unfinished} == set(state.finished)
+        for run in state.runs.values():
+            assert sum(message.kind != "child" for message in run.waiting.values()) <= TINY.unreceived_signals
+            assert len(run.signal_ids) <= TINY.signal_ids
+            assert len(run.children) <= TINY.children
         assert len(state.evicted) <= TINY.evicted_run_ids
         assert not set(state.evicted) & set(state.runs)
         assert len(state.sessions) <= TINY.sessions
@@ -355,7 +396,8 @@ def spoilt(good: Any, data: Any) -> Any:
 def test_apply_never_raises_and_what_it_refuses_leaves_no_trace(data: Any) -> None:
     state, _ = replica([], TINY)
     for index in range(3, 8):
-        good = data.draw(commands | st.builds(SetCheckpoint, st.just("r1"), steps(st.just(1), st.just(1))))
+        likely = st.builds(SetCheckpoint, st.just("r1"), steps(st.just(1), st.just(1)))
+        good = data.draw(commands | asked | likely | children(st.just(1), st.just(1)))
         command = data.draw(garbage) if data.draw(st.integers(0, 9)) == 0 else spoilt(good, data)
         before = copy.deepcopy(summary(state))
         events = apply(state, command, index)

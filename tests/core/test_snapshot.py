@@ -15,7 +15,7 @@ from raftoral_nb.model import Committed, Entry, RegisterWorkflow
 from raftoral_nb.snapshot import PIECE_BYTES, Frozen, Reader
 from raftoral_nb.state import Run, Session, State, apply_entry, summary
 from tests.core.commands import checkpoint, definition, done, end, running
-from tests.core.test_properties import TINY, entries, replica
+from tests.core.histories import TINY, entries, replica
 
 
 def written(state: State, size: int = PIECE_BYTES) -> list[bytes]:

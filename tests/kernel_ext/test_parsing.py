@@ -13,13 +13,17 @@ from kernel_ext.parsing import (
     Break,
     Check,
     Events,
+    History,
     Log,
     Move,
     OnNode,
+    OnRun,
     Parsed,
     Play,
     Register,
     Run,
+    Runs,
+    Send,
     Simple,
     Start,
     WorkflowCell,
@@ -47,6 +51,21 @@ from raftoral_nb import Fault
         ("register order --strict", Register("order", None, strict=True)),
         ("log", Log(None, None, None, times=False)),
         ("log order-1 --node 2 --last 5 --times", Log("order-1", 2, 5, times=True)),
+        ("runs", Runs(None, None, None)),
+        ("runs --status failed --workflow order --since 5m", Runs("failed", "order", 300.0)),
+        ("runs --since 1.5h", Runs(None, None, 5400.0)),
+        ("history order-1 --times", History("order-1", times=True)),
+        ("signal order-1 approve", Send("signal", "order-1", "approve", "")),
+        ('signal order-1 approve {"by": "ann"}', Send("signal", "order-1", "approve", '{"by": "ann"}')),
+        ("update order-1 'set limit' 2 * 50", Send("update", "order-1", "set limit", "2 * 50")),
+        ("query order-1 progress", Send("query", "order-1", "progress", "")),
+        ("cancel order-1", OnRun("cancel", "order-1", "")),
+        ("cancel order-1 not wanted any more", OnRun("cancel", "order-1", "not wanted any more")),
+        ("terminate order-1", OnRun("terminate", "order-1", "")),
+        ("pause order-1", OnRun("pause", "order-1", "")),
+        ("pause 1", OnNode("pause", 1)),
+        ("resume order-1", OnRun("resume", "order-1", "")),
+        ("resume paused", OnNode("resume", "paused")),
         ("events --last 3", Events(3, times=False)),
         ("kill leader", OnNode("kill", "leader")),
         ("kill follower", OnNode("kill", "follower")),
@@ -165,3 +184,20 @@ def test_every_subcommand_has_usage_flags_and_an_example_in_the_help() -> None:
         assert USAGE[name] in short_help()
     for name, flags in FLAGS.items():
         assert all(flag in USAGE[name] for flag in flags)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("signal", "signal needs a run and a name"),
+        ("signal order-1", "signal needs a run and a name"),
+        ("update order-1 'open", "update needs a run and a name"),
+        ("cancel", "RUN"),
+        ("runs --status gone", "--status"),
+        ("runs --since yesterday", "such as 30s, 5m, 2h or 1d, not 'yesterday'"),
+        ("resume leader", "resume takes a node's number"),
+    ],
+)
+def test_what_is_asked_of_runs_says_what_is_missing(line: str, said: str) -> None:
+    with pytest.raises(MagicError, match=said):
+        parse(line)

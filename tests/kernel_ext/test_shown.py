@@ -145,6 +145,13 @@ STEP = model.Step("0/charge", "compute", b"", None, 2, 3)
             model.WorkflowDropped("order", 1),
             "workflow order, version 1, was dropped: it is old and not in use",
         ),
+        (model.WorkflowCancelled("r", model.Failure("C", "why")), "run r was cancelled: why"),
+        (model.WorkflowTerminated("r", model.Failure("T", "")), "run r was terminated"),
+        (model.WorkflowContinued("r", 2, b""), "run r began anew, as generation 2"),
+        (model.MessageSent("r", model.Message("s", "signal", "approve", b"")), "run r was sent the signal approve"),
+        (model.CancelRequested("r", "why"), "run r was asked to end: why"),
+        (model.RunPaused("r"), "run r was paused"),
+        (model.RunResumed("r"), "run r was resumed"),
         (model.RunEvicted("r"), "run r: its records were dropped"),
         (model.CommandRefused("old_epoch", "too late"), "a command was refused (old_epoch): too late"),
         (model.NodeChanged(1, "killed"), "node 1 was killed"),
@@ -165,6 +172,11 @@ STEP = model.Step("0/charge", "compute", b"", None, 2, 3)
         (
             model.SnapshotInstalled(3, 512),
             "node 3 was too far behind for the log and took over the state as of entry 512",
+        ),
+        (model.StorageFailed(2, "no space left"), "node 2 stepped aside, as its disk failed: no space left"),
+        (
+            model.ClusterRecovered(2, 1, 30, 1, 0.25),
+            "recovered 2 runs (1 unfinished) with 30 recorded steps and 1 workflow in 0.2 s",
         ),
         (model.EffectStarted(1, "r", "0/charge"), "run r: node 1 began to run step 0/charge"),
         (

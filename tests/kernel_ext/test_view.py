@@ -189,7 +189,7 @@ def test_runs_that_do_not_fit_are_counted_and_unfinished_ones_are_drawn_first() 
     made = snapshot(cluster([node(1, "leader")], runs), 1)
     assert len(made["runs"]) == MAX_RUNS_SHOWN
     assert [one["run"] for one in made["runs"]] == ["r0", "r1", "r2", *(f"r{number}" for number in range(31, 40))]
-    assert made["omitted"] == {"running": 0, "completed": 28, "failed": 0}
+    assert {status: count for status, count in made["omitted"].items() if count} == {"completed": 28}
 
 
 @pytest.mark.parametrize(

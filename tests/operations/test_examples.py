@@ -51,7 +51,7 @@ def test_the_example_of_an_operation_does_what_it_says(example: doctest.DocTest,
         ] * 3
         return result
 
-    example.globs = {"run": run, "WorkflowContext": WorkflowContext}
+    example.globs = {"run": run, "cluster": shared, "WorkflowContext": WorkflowContext}
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     failed = runner.run(example, out=report.append).failed

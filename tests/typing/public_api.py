@@ -9,6 +9,7 @@ from typing import Any, assert_type
 from uuid import UUID
 
 from raftoral_nb import (
+    ChildRun,
     Cluster,
     ClusterEvent,
     ClusterStatistics,
@@ -20,6 +21,7 @@ from raftoral_nb import (
     ScenarioPlay,
     Step,
     StopReport,
+    Update,
     Workflow,
     WorkflowContext,
     WorkflowRun,
@@ -150,6 +152,36 @@ async def awaiting(cluster: Cluster) -> None:
     assert_type(await anext(events), ClusterEvent)
     async with Cluster(3) as entered:
         assert_type(entered, Cluster)
+
+
+@workflow
+async def parent(ctx: WorkflowContext, given: Order) -> str:
+    assert_type(await ctx.run_child(order, given), Receipt)
+    assert_type(await ctx.start_child(order, given, detached=True), ChildRun[Receipt])
+    assert_type(await (await ctx.start_child(plain, 5)), str)
+    assert_type(await ctx.run_child("order", given, version=1), Any)
+    update = await ctx.receive_update("change", timeout=1.5)
+    assert_type(update, Update)
+    await update.answer(5)
+    assert_type(await ctx.receive("approve", default=None), Any)
+
+    @ctx.on_query("amount")
+    def amount(factor: int) -> int:
+        return factor
+
+    assert_type(amount(1), int)
+    raise ctx.continue_as_new(given)
+
+
+def asking(cluster: Cluster, run: WorkflowRun[Receipt]) -> None:
+    assert_type(run.signal("approve", True, signal_id="one"), str)
+    assert_type(run.update("change", 80, timeout=5), Any)
+    assert_type(run.variables(), dict[str, Any])
+    assert_type(run.parent, str | None)
+    run.cancel("why")
+    run.pause()
+    assert_type(cluster.runs(status="paused", since=timedelta(minutes=5)), tuple[WorkflowRun[Any], ...])
+    assert_type(run.history()[0][0], float)
 
 
 def looking(cluster: Cluster) -> None:

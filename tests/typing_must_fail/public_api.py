@@ -64,6 +64,7 @@ def starting(cluster: Cluster) -> None:
     text: str = cluster.start_workflow(order, Order("tea")).wait_for_completion()  # error: assignment
     cluster.start_workflow("order", 1)
     cluster.kill("boss")  # error: arg-type
+    cluster.runs(status="gone")  # error: arg-type
     cluster.statistics().commands = 5  # error: misc
     cluster.nodes[1] = cluster.nodes[2]  # error: index
     print(wrong, text)

@@ -1,0 +1,223 @@
+"""What users ask of a run from outside: to take a message, to answer a query, to stop, to wait. Called from any thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, get_args
+
+from .errors import (
+    CompletionTimeoutError,
+    InternalError,
+    NodeStateError,
+    QueryFailedError,
+    RaftoralError,
+    RunEndedError,
+    RunNotFoundError,
+    SignalRefusedError,
+    UpdateRefusedError,
+)
+from .limits import MAX_NAME_CHARS, MAX_REASON_CHARS
+from .model import (
+    CancelRun,
+    Command,
+    NodeId,
+    PauseRun,
+    Rejected,
+    ResumeRun,
+    RunId,
+    SendSignal,
+    Step,
+    TerminateRun,
+)
+from .replay import check_key
+from .statistics import RunStatus
+from .threads import refuse_on_own_thread
+from .workflow import failures, values
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .run import Ending, WorkflowRun
+    from .workflow.made import Encoded
+
+_STATUSES = get_args(RunStatus)
+_VARIABLES = frozenset({"var", "set", "update"})
+
+
+def signal(host: Host, run_id: RunId, name: str, value: Any, signal_id: str | None) -> str:
+    """See `WorkflowRun.signal`."""
+    return _send(host, run_id, name, value, signal_id, update=False)
+
+
+def _send(host: Host, run_id: RunId, name: str, value: Any, message_id: str | None, *, update: bool) -> str:
+    kind = "update" if update else "signal"
+    check_key(name)
+    given: object = message_id
+    if given is None:
+        message_id = uuid.uuid4().hex
+    elif not (isinstance(given, str) and given.strip() and given.isprintable() and len(given) <= MAX_NAME_CHARS):
+        raise SignalRefusedError(
+            f"the id of a {kind} is printable text of 1 to {MAX_NAME_CHARS} characters, got {given!r}"
+        )
+    assert message_id is not None
+    data = values.encode(value, what=f"the value of the {kind} {name!r}")
+    _ask(
+        host, SendSignal(run_id, message_id, name, data, update, time.time()), f"the {kind} {name!r} to run {run_id!r}"
+    )
+    return message_id
+
+
+def cancel(host: Host, run_id: RunId, reason: str) -> None:
+    """See `WorkflowRun.cancel`."""
+    _ask(host, CancelRun(run_id, _reason(reason), time.time()), f"cancelling run {run_id!r}")
+
+
+def terminate(host: Host, run_id: RunId, reason: str) -> None:
+    """See `WorkflowRun.terminate`."""
+    _ask(host, TerminateRun(run_id, _reason(reason), time.time()), f"terminating run {run_id!r}")
+
+
+def pause(host: Host, run_id: RunId) -> None:
+    """See `WorkflowRun.pause`."""
+    _ask(host, PauseRun(run_id, time.time()), f"pausing run {run_id!r}")
+
+
+def resume(host: Host, run_id: RunId) -> None:
+    """See `WorkflowRun.resume`."""
+    _ask(host, ResumeRun(run_id, time.time()), f"resuming run {run_id!r}")
+
+
+def _reason(reason: str) -> str:
+    given: object = reason
+    if not isinstance(given, str):
+        raise RaftoralError(f"a reason is text, got {type(given).__name__}")
+    # Half surrogates, which no frame can carry, are written out.
+    return given.encode("utf-8", "backslashreplace").decode()[:MAX_REASON_CHARS]
+
+
+def _ask(host: Host, command: Command, what: str) -> None:
+    answer = host.propose(command, what)
+    if not isinstance(answer, Rejected):
+        return
+    match answer.code:
+        case "unknown_run":
+            raise RunNotFoundError(f"{what}: {answer.reason}; it was never started, or its records were evicted")
+        case "run_ended" | "run_cancelling":
+            raise RunEndedError(f"{what}: {answer.reason}")
+        case "too_many_signals":
+            raise SignalRefusedError(f"{what}: {answer.reason}; the workflow must receive some first")
+    raise InternalError(f"{what} was refused: {answer.reason}")
+
+
+def update(host: Host, run_id: RunId, name: str, value: Any, timeout: float | None, update_id: str | None) -> Any:
+    """See `WorkflowRun.update`."""
+    refuse_on_own_thread("run.update()")
+    deadline = None if timeout is None else time.monotonic() + timeout
+    came = threading.Event()
+    found: list[Step | Ending] = []
+
+    def answered(answer: Step | Ending) -> None:
+        found.append(answer)
+        came.set()
+
+    sent = _send(host, run_id, name, value, update_id, update=True)
+
+    # One that was sent before may have been answered already.
+    host.thread.call(lambda: host.answers.watch(host.head(), run_id, sent, answered))
+    # After it: an answer that is recorded comes before the end that follows it.
+    forget_end = host.when_ended(run_id, answered)
+    try:
+        if not came.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
+            raise CompletionTimeoutError(
+                f"run {run_id!r} has not answered the update {name!r} within {timeout} s; it may yet. Ask again with "
+                f"update_id={sent!r}: it is not sent twice"
+            )
+    finally:
+        host.thread.post(host.answers.forget, run_id, sent, answered)
+        forget_end()
+    return _answer(found[0], run_id, name)
+
+
+def _answer(answer: Step | Ending, run_id: RunId, name: str) -> Any:
+    if not isinstance(answer, Step):
+        raise UpdateRefusedError(f"run {run_id!r} ended without having answered the update {name!r}")
+    if answer.failure is not None:
+        raise failures.rebuild(answer.failure, step_id=answer.step_id)
+    return values.decode(answer.value or b"", what=f"the answer to the update {name!r}")
+
+
+def query(
+    host: Host, run_id: RunId, name: str, args: tuple[Any, ...], node: NodeId | None, timeout: float | None
+) -> Any:
+    """See `WorkflowRun.query`."""
+    incarnation = host.spokesman() if node is None else host.alive(node, "asked")
+    if incarnation is None:
+        raise NodeStateError("no node runs that could answer, or all are paused")
+    host.run_record(run_id)
+    executor, number = incarnation.executor, incarnation.node
+
+    async def ask() -> Encoded:
+        while True:
+            execution = await executor.await_execution(run_id)
+            if name in (known := execution.queries.functions):
+                return executor.query(execution, name, args)
+            if known or execution.status not in ("running", "continued"):
+                names = ", ".join(map(repr, known)) or "none"
+                raise QueryFailedError(
+                    f"run {run_id!r} answers no query {name!r} on node {number}; it answers: {names}"
+                )
+            # It has hardly begun there: it is not known yet what it will answer.
+            await execution.queries.changed.wait()
+
+    try:
+        value, failure = incarnation.thread.run(ask, timeout=timeout)
+    except TimeoutError:
+        raise CompletionTimeoutError(
+            f"node {number} has not answered the query {name!r} of run {run_id!r} within {timeout} s: the workflow has not "
+            "come to its ctx.on_query yet, or blocks its thread"
+        ) from None
+    if failure is not None:
+        cause = failures.rebuild(failure, step_id=f"query/{name}")
+        raise QueryFailedError(f"query {name!r} of run {run_id!r} failed on node {number} with {failure}") from cause
+    return values.decode(value or b"", what=f"the answer to the query {name!r} of run {run_id!r}")
+
+
+def variables(host: Host, run_id: RunId) -> dict[str, Any]:
+    """See `WorkflowRun.variables`."""
+    latest: dict[str, bytes] = {}
+    for step in tuple(host.run_record(run_id).steps):
+        if step.operation in _VARIABLES and step.value is not None:
+            latest[step.key] = step.value
+    return {key: values.decode(data, what=f"variable {key!r} of run {run_id!r}") for key, data in latest.items()}
+
+
+def find(
+    host: Host, status: str | None, workflow: str | None, since: datetime | timedelta | None
+) -> tuple[WorkflowRun[Any], ...]:
+    """See `Cluster.runs`."""
+    from .run import WorkflowRun
+
+    if status is not None and status not in _STATUSES:
+        raise RaftoralError(f"a run's status is one of {', '.join(_STATUSES)}, not {status!r}")
+    earliest = _moment(since)
+    return tuple(
+        WorkflowRun(host, run_id, run.definition.workflow, run.definition.version)
+        for run_id, run in tuple(host.head().runs.items())
+        if (status is None or run.status == status)
+        and (workflow is None or run.definition.workflow == workflow)
+        and (earliest is None or run.start_time >= earliest)
+    )
+
+
+def _moment(since: datetime | timedelta | None) -> float | None:
+    given: object = since
+    match given:
+        case None:
+            return None
+        case timedelta():
+            return time.time() - given.total_seconds()
+        case datetime() if given.tzinfo is not None:
+            return given.timestamp()
+    raise RaftoralError(f"since is a timedelta or a datetime with a time zone, not {given!r}")

@@ -1,0 +1,113 @@
+"""The history of one run: everything that is recorded of it, as events with their times, and as a table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from .errors import RaftoralError
+from .model import (
+    CancelRequested,
+    CheckpointSet,
+    MessageSent,
+    RunPaused,
+    RunResumed,
+    StateEvent,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowContinued,
+    WorkflowFailed,
+    WorkflowStarted,
+    WorkflowTerminated,
+)
+from .workflow import values
+
+if TYPE_CHECKING:
+    from .run_record import Change, Run
+
+COLUMNS = ("time", "event", "step_id", "operation", "node", "epoch", "value", "failure")
+"""The columns of `WorkflowRun.to_frame()`."""
+
+
+def history(run: Run) -> tuple[tuple[float, StateEvent], ...]:
+    """See `WorkflowRun.history`."""
+    workflow, version = run.definition.workflow, run.definition.version
+    begun: tuple[float, StateEvent] = (run.start_time, WorkflowStarted(run.run_id, workflow, version, run.parent))
+    found: list[tuple[float, StateEvent]] = [
+        *((change.at, _changed(run, change)) for change in tuple(run.changes)),
+        *((step.at, CheckpointSet(run.run_id, step)) for step in tuple(run.steps)),
+        *((message.at, MessageSent(run.run_id, message)) for message in tuple(run.waiting.values())),
+    ]
+    # Sorting keeps the order of the log among equal times. Clocks of nodes may disagree: then it is theirs that is shown.
+    found.sort(key=lambda one: one[0])
+    ended = _ended(run)
+    return (begun, *found) if ended is None else (begun, *found, (run.end_time or 0.0, ended))
+
+
+def _changed(run: Run, change: Change) -> StateEvent:
+    match change.change:
+        case "asked to end":
+            return CancelRequested(run.run_id, change.reason)
+        case "paused":
+            return RunPaused(run.run_id)
+        case "resumed":
+            return RunResumed(run.run_id)
+        case "began anew":
+            # Inputs of generations that are over are gone with their steps.
+            generation = int(change.reason.rpartition(" ")[2])
+            return WorkflowContinued(run.run_id, generation, run.input if generation == run.generation else b"")
+
+
+def _ended(run: Run) -> StateEvent | None:
+    if run.result is not None:
+        return WorkflowCompleted(run.run_id, run.result)
+    if run.failure is None:
+        return None
+    if run.status == "cancelled":
+        return WorkflowCancelled(run.run_id, run.failure)
+    if run.status == "terminated":
+        return WorkflowTerminated(run.run_id, run.failure)
+    return WorkflowFailed(run.run_id, run.failure)
+
+
+def frame(run: Run) -> Any:
+    """See `WorkflowRun.to_frame`."""
+    try:
+        import pandas as pd  # type: ignore[import-untyped]
+    except ImportError:
+        raise RaftoralError(
+            "to_frame() needs pandas, which is not installed; history() gives the same as a tuple"
+        ) from None
+    rows = [_row(time, event) for time, event in history(run)]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(
+        {"time": "datetime64[us, UTC]", "node": "Int64", "epoch": "Int64"}
+    )
+
+
+def _row(time: float, event: StateEvent) -> tuple[Any, ...]:
+    at = datetime.fromtimestamp(time, UTC)
+    name = type(event).__name__
+    match event:
+        case CheckpointSet(step=step):
+            outcome = (_shown(step.value), None if step.failure is None else str(step.failure))
+            return (at, name, step.step_id, step.operation, step.node, step.epoch, *outcome)
+        case MessageSent(message=message):
+            return (at, name, message.name, message.kind, None, None, _shown(message.value), None)
+        case WorkflowCompleted(result=data) | WorkflowContinued(input=data):
+            return (at, name, None, None, None, None, _shown(data), None)
+        case WorkflowFailed(failure=failure) | WorkflowCancelled(failure=failure) | WorkflowTerminated(failure=failure):
+            return (at, name, None, None, None, None, None, str(failure))
+        case CancelRequested(reason=reason):
+            return (at, name, None, None, None, None, reason or None, None)
+        case _:
+            return (at, name, None, None, None, None, None, None)
+
+
+def _shown(data: bytes | None) -> str | None:
+    """A value as a short text, whatever it is and whatever its class does."""
+    if not data:
+        return None
+    try:
+        return values.shorten(values.decode(data, what="a recorded value"))
+    except Exception as error:  # a class that is gone, or whose own methods raise: the table is shown all the same
+        return f"<not shown: {type(error).__name__}>"

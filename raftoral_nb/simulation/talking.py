@@ -1,0 +1,87 @@
+"""The part of the simulated load that talks with runs: signals, updates, children, cancelling, ending, beginning anew.
+
+One client starts a run and then says things to it, each under an id of its own, until it is known to be recorded or the run
+has ended. The workflow waits for none of it longer than a moment, so that it ends whatever was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import CancelledRunError, WorkflowFailedError
+from ..model import CancelRun, Command, Committed, Outcome, Rejected, SendSignal, TerminateRun
+from ..workflow import values
+
+if TYPE_CHECKING:
+    from ..workflow.context import WorkflowContext
+    from .dice import SeededDice
+
+TALK: Final = "talk"
+CHILD: Final = "child"
+PATIENCE: Final = 3.0
+"""How long the workflow waits for what it may be told (seconds)."""
+
+Ask = Callable[[str, Command], Awaitable[Outcome]]
+
+
+async def talk(ctx: WorkflowContext, input: Mapping[str, Any]) -> object:  # noqa: A002
+    """Listens, answers, has children, and begins anew until it has had all its rounds; cleans up if it is cancelled."""
+    from .workload import effect
+
+    heard: list[Any] = list(input["heard"])
+    answers = await ctx.var("heard", len(heard))
+    ctx.on_query("heard", lambda: answers.value)
+    try:
+        child = await ctx.start_child(CHILD, f"{ctx.run_id} {input['round']}")
+
+        async def listen(inner: WorkflowContext) -> object:
+            return await inner.receive("word", timeout=PATIENCE, default="silence")
+
+        heard.append(sorted(map(str, await ctx.gather(listen, listen))))
+        if input["round"] == 1:
+            try:
+                update = await ctx.receive_update("ask", timeout=PATIENCE)
+            except TimeoutError:
+                heard.append("nobody asked")
+            else:
+                await update.answer([update.value, len(heard)])
+        try:
+            heard.append(await child)
+        except WorkflowFailedError as error:
+            heard.append(error.failure.type_name)
+    except CancelledRunError:
+        await ctx.compute("clean up", effect, f"{ctx.run_id} clean up {input['round']}")
+        raise
+    if input["round"] > 0:
+        raise ctx.continue_as_new({"heard": heard, "round": input["round"] - 1})
+    return heard
+
+
+async def child(ctx: WorkflowContext, input: str) -> object:  # noqa: A002
+    """A child with a step or two."""
+    from .workload import effect, slow_effect
+
+    first = await ctx.compute("first", effect, f"{ctx.run_id} first")
+    return [input, first, await ctx.compute("then", slow_effect, f"{ctx.run_id} then")]
+
+
+async def converse(run_id: str, dice: SeededDice, ask: Ask) -> None:
+    """Say things to a run; `ask` sends a command to some node and gives its outcome."""
+    for number in range(2 + dice.below(4)):
+        word = values.encode(number, what="a word")
+        await _until_known(ask, SendSignal(run_id, f"w{number}", "word", word))
+    await _until_known(ask, SendSignal(run_id, "q", "ask", values.encode("why", what="a question"), update=True))
+    drawn = dice.random()
+    if drawn < 0.3:
+        await _until_known(ask, CancelRun(run_id, "as drawn"))
+    elif drawn < 0.4:
+        await _until_known(ask, TerminateRun(run_id, "as drawn"))
+
+
+async def _until_known(ask: Ask, command: Command) -> None:
+    """A few times: what is said twice is heard once."""
+    for _ in range(3):
+        outcome = await ask(type(command).__name__, command)
+        if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code != "no_leader"):
+            return

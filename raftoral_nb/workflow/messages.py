@@ -1,0 +1,142 @@
+"""What a workflow receives from outside while it runs: signals, updates, which are answered, and queries, which only look."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+import anyio
+
+from ..errors import InternalError, ReceiveTimeoutError, UpdateRefusedError, WorkflowDefinitionError
+from ..replay import check_key
+from .branch_state import BranchState
+from .execution import Execution
+from .made import Encoded, Made, Product
+
+if TYPE_CHECKING:
+    from ..model import Step, StepId
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Missing:
+    """That no default was given, which is not the same as None."""
+
+
+MISSING: Final = _Missing()
+
+
+class Update:
+    """An update that a workflow received, and now answers, once: `value` is what was sent."""
+
+    def __init__(self, execution: Execution, state: BranchState, name: str, step: Step) -> None:
+        if step.message_id is None:
+            raise InternalError(f"step {step.step_id!r} took no update")
+        self._execution = execution
+        self._state = state
+        self.name = name
+        self.update_id: str = step.message_id
+        """What names it for ever; the sender may have chosen it."""
+        self.value: Any = execution.decode(step)
+
+    async def answer(self, value: Any = None) -> None:
+        """Record the answer, which the sender's `run.update(...)` returns. Raises `ValueNotShippableError`."""
+        step = await self._answered(lambda step_id: self._execution.product(step_id, value))
+        self._execution.decode(step)  # raises what kept the answer from being recorded
+
+    async def refuse(self, reason: str) -> None:
+        """Record that the update is refused: the sender's `run.update(...)` raises `UpdateRefusedError` with the reason."""
+        error = UpdateRefusedError(f"run {self._execution.run_id!r} refused the update {self.name!r}: {reason}")
+        await self._answered(lambda _: (None, self._execution.fail_without_record(error)))
+
+    async def _answered(self, make: Callable[[StepId], Encoded]) -> Step:
+        async def produce(step_id: StepId) -> Product:
+            value, failure = make(step_id)
+            return Made(value, failure, message_id=self.update_id)
+
+        return await self._execution.step(self._state, self.name, "answer", produce)
+
+    def __repr__(self) -> str:
+        return f"Update({self.name!r}, value={self.value!r})"
+
+
+async def receive(execution: Execution, state: BranchState, name: str, timeout: float | None, default: Any) -> Any:
+    """See `WorkflowContext.receive`."""
+    step = await _received(execution, state, "signal", name, timeout)
+    if step.message_id is None and default is not MISSING:
+        return default
+    return execution.decode(step)
+
+
+async def receive_update(execution: Execution, state: BranchState, name: str, timeout: float | None) -> Update:
+    """See `WorkflowContext.receive_update`."""
+    step = await _received(execution, state, "update", name, timeout)
+    if step.message_id is None:
+        execution.decode(step)  # raises the timeout
+    return Update(execution, state, name, step)
+
+
+async def _received(
+    execution: Execution, state: BranchState, kind: Literal["signal", "update"], name: str, timeout: float | None
+) -> Step:
+    """The step that took the first message of that kind and name in the order of the log, or says that none came."""
+    check_key(name)
+    due = None if timeout is None else await _due(execution, state, name, timeout)
+
+    async def produce(step_id: StepId) -> Product:
+        message = None
+        with anyio.CancelScope() as scope:
+            alarm = None if due is None else execution.around.alarms.call_at(due, scope.cancel)
+            try:
+                message = await execution.mailbox.first(kind, name)
+            finally:
+                if alarm is not None:
+                    alarm.cancel()
+        if message is not None:
+            return Made(b"", message_id=message.message_id)
+        error = ReceiveTimeoutError(f"step {step_id!r}: no {kind} {name!r} came within {timeout:g} s")
+        return None, execution.fail_without_record(error)
+
+    return await execution.step(state, name, "receive", produce)
+
+
+async def _due(execution: Execution, state: BranchState, name: str, timeout: float) -> float:
+    """When the time will be up, in Unix seconds: recorded, so that a new leader waits for what is left of it, not anew."""
+    given: object = timeout  # a notebook's code is not type-checked
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= timeout < float("inf"):
+        raise WorkflowDefinitionError(
+            f"a timeout is a number of seconds from 0 on, or None to wait for ever; got {given!r}"
+        )
+
+    async def produce(step_id: StepId) -> Product:
+        return execution.product(step_id, execution.around.alarms.clock() + timeout)
+
+    due: float = execution.decode(await execution.step(state, name, "due", produce))
+    return due
+
+
+# --- queries
+
+
+def on_query(execution: Execution, name: str, fn: Any) -> None:
+    """See `WorkflowContext.on_query`."""
+    check_key(name)
+    if not callable(fn) or inspect.iscoroutinefunction(fn):
+        raise WorkflowDefinitionError(
+            f"ctx.on_query({name!r}, ...) takes a function that is not async: it looks at what the workflow knows, and may "
+            "await nothing"
+        )
+    execution.queries.register(name, fn)
+
+
+def answer_query(execution: Execution, name: str, args: tuple[Any, ...]) -> Encoded:
+    """Call a query's function: its encoded value or its failure."""
+    try:
+        value = execution.queries.functions[name](*args)
+        if inspect.iscoroutine(value):
+            value.close()
+            raise WorkflowDefinitionError(f"query {name!r} returned a coroutine: its function may await nothing")
+    except BaseException as error:
+        return None, execution.fail_without_record(error)
+    return execution.product(f"query/{name}", value)

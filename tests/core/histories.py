@@ -1,0 +1,147 @@
+"""Commands of every kind, drawn so that they meet each other, and replicas that apply them."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import msgspec
+
+from raftoral_nb.model import (
+    CancelRun,
+    Command,
+    ContinueRun,
+    Definition,
+    EndRun,
+    Entry,
+    Failure,
+    MoveRun,
+    PauseRun,
+    Proposal,
+    ProposalId,
+    RegisterWorkflow,
+    ResumeRun,
+    SendSignal,
+    SetCheckpoint,
+    StartChild,
+    StartRun,
+    Step,
+    Takeover,
+    TerminateRun,
+)
+from raftoral_nb.state import Applied, Limits, State, apply_entry
+
+TINY = Limits(
+    value_bytes=16,
+    code_bytes=16,
+    session_answers=3,
+    sessions=2,
+    runs_kept=2,
+    evicted_run_ids=2,
+    definitions=2,
+    unreceived_signals=2,
+    signal_ids=3,
+    children=2,
+)
+ROOMY = Limits(
+    value_bytes=16, code_bytes=16, runs_kept=2, evicted_run_ids=2, unreceived_signals=2, signal_ids=3, children=2
+)
+
+# Few names, so that commands meet each other.
+nodes = st.integers(1, 2)
+terms = st.integers(1, 3)
+run_ids = st.sampled_from(["r1", "r2", "r3", "r4", "r5"])
+values = st.binary(max_size=17)
+failures = st.builds(Failure, st.just("E"), st.text(max_size=17), st.just(""), st.none() | values)
+outcomes = (
+    st.tuples(values, st.none()) | st.tuples(st.none(), failures) | st.tuples(st.none() | values, st.none() | failures)
+)
+definitions = st.builds(
+    Definition, st.just("w"), st.integers(1, 3), st.sampled_from("fg"), st.just("d"), st.binary(max_size=4), st.just({})
+)
+
+
+signal_ids = st.sampled_from(["s1", "s2", "s3", "s4"])
+message_ids = signal_ids | run_ids.map(lambda run_id: f"\n{run_id}")
+generations = st.sampled_from([1, 1, 1, 2])
+
+
+def steps(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[Step]:
+    ids = st.sampled_from(["0/a", "0/b", "1/a", "2.0.0/a"])
+    plain = st.tuples(ids, st.sampled_from(["compute", "set"]), outcomes, node, epoch).map(
+        lambda it: Step(it[0], it[1], it[2][0], it[2][1], it[3], it[4])  # type: ignore[arg-type]
+    )
+    interrupted = st.tuples(ids, node, epoch).map(
+        lambda it: Step(it[0], "compute", None, Failure("C", ""), it[1], it[2], cancelled=True)
+    )
+    of_messages = st.tuples(ids, st.sampled_from(["receive", "join", "answer"]), node, epoch, message_ids).map(
+        lambda it: Step(it[0], it[1], b"", None, it[2], it[3], message_id=it[4])  # type: ignore[arg-type]
+    )
+    return plain | of_messages | interrupted
+
+
+takeovers = st.builds(Takeover, nodes, terms)
+registers = st.builds(RegisterWorkflow, definitions)
+starts = st.builds(StartRun, run_ids, st.just("w"), st.integers(1, 2), st.sampled_from([b"", b"i"]))
+checkpoints = st.builds(SetCheckpoint, run_ids, steps(nodes, terms), st.sampled_from([0, 0, 1, 2]), generations)
+ends = st.tuples(run_ids, terms, nodes, outcomes, st.booleans(), generations).map(
+    lambda it: EndRun(it[0], it[1], it[2], it[3][0], it[3][1], 0, it[4], it[5])
+)
+
+
+def children(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[StartChild]:
+    ids = st.sampled_from(["0/a", "1/a", "3/w"])
+    step = st.tuples(ids, node, epoch).map(lambda it: Step(it[0], "child", b"c", None, it[1], it[2]))
+    version = st.none() | st.integers(1, 2)
+    return st.builds(
+        StartChild, run_ids, step, generations, run_ids, st.just("w"), version, st.just(b""), st.booleans()
+    )
+
+
+continuations = st.builds(ContinueRun, run_ids, terms, nodes, generations, values)
+signals = st.builds(SendSignal, run_ids, signal_ids, st.sampled_from("ab"), values, st.booleans())
+asked = (
+    signals
+    | st.builds(CancelRun, run_ids, st.sampled_from(["", "why"]))
+    | st.builds(PauseRun, run_ids)
+    | st.builds(ResumeRun, run_ids)
+    | st.builds(TerminateRun, run_ids)
+    | st.builds(MoveRun, run_ids, st.integers(1, 2), st.integers(0, 2), generations)
+)
+commands: st.SearchStrategy[Command] = (
+    takeovers | registers | starts | checkpoints | ends | asked | children(nodes, terms) | continuations
+)
+one = st.just(1)
+lively: st.SearchStrategy[Command] = (
+    starts
+    | asked
+    | asked
+    | st.builds(SetCheckpoint, run_ids, steps(one, one), st.sampled_from([0, 0, 1]), generations)
+    | st.builds(SetCheckpoint, run_ids, steps(one, one), st.sampled_from([0, 0, 1]), generations)
+    | children(one, one)
+    | children(one, one)
+    | st.tuples(run_ids, outcomes, st.booleans()).map(lambda it: EndRun(it[0], 1, 1, it[1][0], it[1][1], 0, it[2]))
+    | st.builds(ContinueRun, run_ids, one, one, generations, values)
+)
+"""Commands that may well be accepted after the opening."""
+ids = st.builds(ProposalId, st.sampled_from(["0.1.a", "0.2.b", "1.1.c", "2.2.d"]), st.integers(1, 6))
+proposals = st.builds(Proposal, ids, commands) | st.builds(Proposal, st.none(), takeovers)
+entries = st.lists(proposals, max_size=4).map(lambda it: Entry(tuple(it)))
+
+# A beginning after which most kinds of commands can be accepted.
+OPENING_COMMANDS: list[Command] = [RegisterWorkflow(Definition("w", 1, "f", "d", b"", {})), StartRun("r1", "w", 1, b"")]
+OPENING = Entry(
+    (
+        Proposal(None, Takeover(1, 1)),
+        *(Proposal(ProposalId("2.9.opening", number), command) for number, command in enumerate(OPENING_COMMANDS, 1)),
+    )
+)
+
+
+def replica(history: list[Entry], limits: Limits) -> tuple[State, list[Applied]]:
+    """A state that applied the history, entries at indexes from 2, and what it said."""
+    state = State(limits)
+    applied = [one for index, entry in enumerate([OPENING, *history], 2) for one in apply_entry(state, index, entry)]
+    return state, applied
+
+
+def over_the_wire(entry: Entry) -> Entry:
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(entry), type=Entry)

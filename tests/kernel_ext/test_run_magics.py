@@ -1,0 +1,60 @@
+"""What the magics ask of runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernel_ext.conftest import Notebook
+
+WAITING = """\
+%%workflow
+async def waiting(ctx, item):
+    answers = []
+    ctx.on_query("answers", lambda: answers)
+    ctx.on_query("times", lambda factor: item * factor)
+    answers.append(await ctx.receive("approve"))
+    update = await ctx.receive_update("double")
+    await update.answer(update.value * 2)
+    return answers
+"""
+
+
+@pytest.fixture
+def run(started: Notebook) -> Notebook:
+    started.ok(WAITING)
+    started.ok("run = %raftoral run waiting 3 --id w")
+    return started
+
+
+def test_a_run_is_sent_signals_and_updates_and_asked_queries(run: Notebook) -> None:
+    run.ok("yes = [1]")
+    assert run.ok("%raftoral query w times 5").value == 15
+    assert run.ok("%raftoral signal w approve yes + [2]").text == "run w was sent the signal approve"
+    assert run.ok("%raftoral update w double 21").value == 42
+    assert run.ok("run.wait_for_completion(timeout=10)").value == [[1, 2]]
+    assert run.ok("%raftoral query w answers").value == [[1, 2]]
+
+
+def test_a_run_is_paused_resumed_cancelled_and_listed_by_what_became_of_it(run: Notebook) -> None:
+    assert "no runs" in run.ok("%raftoral runs --status cancelled").text
+    assert run.ok("%raftoral pause w").text == "run w is paused: no new step of it begins"
+    assert "paused" in run.ok("%raftoral runs").text
+    assert run.ok("%raftoral resume w").text == "run w goes on"
+    assert run.ok("%raftoral cancel w not wanted").text == "run w is asked to end"
+    assert "was cancelled: not wanted" in run.fails("run.wait_for_completion(timeout=10)")
+    assert "cancelled" in run.ok("%raftoral runs --status cancelled --workflow waiting --since 1h").text
+    assert "has ended (cancelled)" in run.fails("%raftoral terminate w")
+    said = run.ok("%raftoral history w").text.splitlines()
+    assert said[0] == "run w of waiting, version 1, started"
+    assert said[-1] == "run w was cancelled: not wanted"
+    assert "run w was paused" in said
+
+
+def test_a_run_is_terminated(run: Notebook) -> None:
+    assert run.ok("%raftoral terminate w enough").text == "run w is terminated"
+    assert "was terminated: enough" in run.fails("run.wait_for_completion(timeout=10)")
+
+
+def test_a_run_that_is_not_there_is_an_error_that_says_so(run: Notebook) -> None:
+    for line in ("signal x approve", "cancel x", "pause x", "history x", "query x answers"):
+        assert "no run 'x' is known" in run.fails(f"%raftoral {line}")
