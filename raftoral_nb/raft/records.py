@@ -174,21 +174,9 @@ def slot_offset(write: int) -> int:
 
 def read_head(data: bytes, own: bytes) -> Head:
     """The newest head in a head file. Raises `ChainBrokenError`, or `NewerRecordsError`."""
-    return max(_heads(data, own))[0]
-
-
-def newest_slot(data: bytes, own: bytes) -> int:
-    """The slot (0 or 1) that holds the newest head of a head file; raises as `read_head`.
-
-    The next head goes into the other one: a crash may have torn that, and the next may tear what is written next.
-    """
-    return max(_heads(data, own))[1]
-
-
-def _heads(data: bytes, own: bytes) -> list[tuple[Head, int]]:
-    found: list[tuple[Head, int]] = []
+    found: list[Head] = []
     size = _HEAD.size
-    for slot, offset in enumerate((0, _SLOT_BYTES)):
+    for offset in (0, _SLOT_BYTES):
         body = data[offset : offset + size]
         if blake2b(body, digest_size=DIGEST_BYTES).digest() != data[offset + size : offset + size + DIGEST_BYTES]:
             continue
@@ -199,10 +187,19 @@ def _heads(data: bytes, own: bytes) -> list[tuple[Head, int]]:
             raise NewerRecordsError(f"it has format {version}, this version reads format {FORMAT}")
         if belongs != own:
             raise ChainBrokenError("it belongs to another node or another cluster")
-        found.append((Head(number, digest), slot))
+        found.append(Head(number, digest))
     if not found:
         raise ChainBrokenError("neither of its two slots can be read")
-    return found
+    return max(found)
+
+
+def mended_head(data: bytes, own: bytes) -> bytes:
+    """A head file that says the same, with the newest head in both of its slots; raises as `read_head`.
+
+    To be on the disk before any other head is written: a crash may have torn one slot, and the next may tear the other
+    while what was written over the torn one is not on the disk yet.
+    """
+    return read_head(data, own).slot(own).ljust(_SLOT_BYTES, b"\0") * 2
 
 
 class Contents:

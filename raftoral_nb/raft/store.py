@@ -29,7 +29,7 @@ from .records import (
     Recovered,
     Row,
     follow_chain,
-    newest_slot,
+    mended_head,
     pieces_digest,
     read_head,
     slot_offset,
@@ -241,8 +241,13 @@ class SqliteWriter:
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 if not synced:
                     self._db.execute("PRAGMA synchronous = OFF")
-                self._heads = newest_slot((folder / HEAD_FILE).read_bytes(), own)
+                head = (folder / HEAD_FILE).read_bytes()
                 self._head = os.open(folder / HEAD_FILE, os.O_RDWR | getattr(os, "O_BINARY", 0))
+                if head != (mended := mended_head(head, own)):
+                    # The older or torn slot only: the newest head stays where it is.
+                    for offset in (0, len(mended) // 2):
+                        _write_fully(self._head, mended[offset : offset + len(mended) // 2], offset)
+                        sync_file(self._head)
             except BaseException:
                 self._db.close()
                 raise

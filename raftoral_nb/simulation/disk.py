@@ -29,7 +29,7 @@ from ..raft.records import (
     Voted,
     decoded,
     identity,
-    newest_slot,
+    mended_head,
     slot_offset,
 )
 from ..raft.store import Group, Piece, RecordWriter, recover
@@ -100,7 +100,7 @@ class SimulatedDisk:
     def open(self, saver: Saver | None) -> tuple[RecordWriter, Recovered, tuple[bytes, ...], Saver | None]:
         """What a journal is made of, read and checked by the engine's own recovery."""
         recovered, pieces = recover(self, self._own)
-        self._heads = newest_slot(self._head, self._own)
+        self._head = self._synced_head = mended_head(self._head, self._own)
         last = recovered.chain.number
         self._synced = [one for one in self._synced if isinstance(one, Piece) or one.number <= last]
         return self, recovered, pieces, saver

@@ -38,7 +38,6 @@ from raftoral_nb.raft.records import (
     Voted,
     follow_chain,
     identity,
-    newest_slot,
     read_head,
 )
 
@@ -451,7 +450,8 @@ def test_a_node_that_crashes_in_each_of_its_lives_as_it_writes_a_head_can_always
             writer.write(store.Group((row,), (), None, None), Head(row.number, row.digest))
         writer.close()
         torn = bytearray(head_file.read_bytes())
-        assert read_head(bytes(torn), own).number == row.number
-        torn[newest_slot(bytes(torn), own) * len(torn) // 2 + 20] ^= 1
+        half = len(torn) // 2
+        last = next(slot for slot in (0, 1) if Head(row.number, row.digest).slot(own) in torn[slot * half :][:half])
+        torn[last * half + 20] ^= 1
         head_file.write_bytes(torn)
         assert read_head(bytes(torn), own) == good
