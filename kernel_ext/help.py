@@ -17,7 +17,7 @@ Cluster
   %raftoral start --log-level info      also show what the engine logs (debug, info, warning, error)
   %raftoral stop                        stop it; names user code that is still running
   %raftoral status                      nodes and runs as they are now, as a table
-  %raftoral watch                       the live view: roles, terms, indices, a lane per run and node
+  %raftoral watch                       the live view: nodes, links, logs and runs; breaks them by click and key
 
   The running cluster is `cluster` in the notebook (if that name is free), and raftoral_nb.current_cluster().
 

@@ -1,4 +1,8 @@
-"""What the live view is drawn from: a cluster's statistics as plain JSON data. Pure."""
+"""What the live view is drawn from: a look at a cluster as plain JSON data. Pure.
+
+Log entries are told once (`entries`, by "index:term") and named by each node's `tail`: the same index and term is the same
+entry in every log. Of a run, `tail` are the latest steps, and `first` is how many came before them.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +13,65 @@ from raftoral_nb.statistics import UNFINISHED, RunStatus
 from .words import link_state
 
 if TYPE_CHECKING:
-    from raftoral_nb.statistics import ClusterStatistics, NodeStatistics, RunStatistics
+    from raftoral_nb import Cluster
+    from raftoral_nb.model import Step
+    from raftoral_nb.statistics import (
+        ClusterLook,
+        ClusterStatistics,
+        LoggedEntry,
+        LogTail,
+        NodeStatistics,
+        RunStatistics,
+        StepActivity,
+    )
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Grows when the page's code of an older version could not draw the snapshot."""
 
 MAX_RUNS_SHOWN: Final = 12
 """Runs drawn with their lanes. The view says how many more there are, by status."""
 
+MAX_ENTRIES_SHOWN: Final = 24
+"""Log entries drawn per node: the last ones."""
 
-def snapshot(statistics: ClusterStatistics, number: int, *, stopped: bool = False) -> dict[str, Any]:
-    """The snapshot with this sequence number; `stopped` says that the cluster has ended, whatever the statistics say."""
-    shown = _runs_to_show(list(statistics.runs.values()))
-    names = {run.run_id for run in shown}
-    omitted: dict[str, int] = dict.fromkeys(get_args(RunStatus), 0)
-    for run in statistics.runs.values():
-        if run.run_id not in names:
-            omitted[run.status] += 1
+MAX_STEPS_SHOWN: Final = 60
+"""Steps of a run that are drawn one by one: the last ones."""
+
+SILENCE: Final = 0.15
+"""Seconds without a word of a leader, from which on a node's election timer is watched: more than two heartbeats."""
+
+MAX_ACTIVITIES_SHOWN: Final = 8
+"""Steps that one node runs now, of one run, drawn one by one."""
+
+MAX_TEXT: Final = 200
+"""Characters of a failure or problem in the picture."""
+
+
+def taken(cluster: Cluster) -> ClusterLook:
+    """A look at the cluster, as large as the picture is."""
+    return cluster.look(runs=MAX_RUNS_SHOWN, entries=MAX_ENTRIES_SHOWN, steps=MAX_STEPS_SHOWN)
+
+
+def snapshot(look: ClusterLook, number: int, *, stopped: bool = False) -> dict[str, Any]:
+    """The snapshot with this sequence number; `stopped` says that the cluster has ended, whatever the look says."""
+    statistics = look.statistics
     running = statistics.running and not stopped
+    entries = {f"{entry.index}:{entry.term}": _entry(entry) for tail in look.logs.values() for entry in tail.entries}
     return {
         "format": FORMAT,
         "seq": number,
+        "time": round(look.time, 3),
         "name": statistics.name,
         "state": "running" if running else "stopped",
         "leader": statistics.leader if running else None,
         "term": statistics.term,
         "epoch": statistics.epoch,
-        "nodes": [_node(node) for _, node in sorted(statistics.nodes.items())],
-        "runs": [_run(run, statistics) for run in shown],
-        "omitted": omitted,
+        "timeout": look.election_timeout,
+        "nodes": [_node(node, look.logs.get(number)) for number, node in sorted(statistics.nodes.items())],
+        "links": _links(statistics),
+        "entries": entries,
+        "runs": [_run(run, look) for run in statistics.runs.values()],
+        "omitted": {status: look.omitted.get(status, 0) for status in get_args(RunStatus)},
         "counters": {
             "commands": statistics.commands,
             "checkpoints": statistics.checkpoints,
@@ -50,13 +84,21 @@ def snapshot(statistics: ClusterStatistics, number: int, *, stopped: bool = Fals
 
 def unsettled(statistics: ClusterStatistics) -> bool:
     """True while something will soon look different without an event: a queue drains, a log catches up, a thread is blocked."""
-    return statistics.running and any(_unsettled_node(node, statistics) for node in statistics.nodes.values())
+    if not statistics.running:
+        return False
+    able = [node for node in statistics.nodes.values() if node.role != "dead" and not node.paused]
+    return (statistics.leader is None and bool(able)) or any(_unsettled_node(node, statistics) for node in able)
+
+
+def _counts_down(node: NodeStatistics) -> bool:
+    """Whether it has missed a leader for so long that its election timer is worth watching."""
+    return node.election_timer is not None and (node.silence is None or node.silence > SILENCE)
 
 
 def _unsettled_node(node: NodeStatistics, statistics: ClusterStatistics) -> bool:
-    if node.role == "dead" or node.paused or link_state(node) == ("isolated",):
+    if link_state(node) == ("isolated",):
         return False
-    if node.entries_behind or node.blocked is not None:
+    if node.entries_behind or node.blocked is not None or _counts_down(node):
         return True
     if node.held:
         return False
@@ -70,15 +112,11 @@ def _unsettled_node(node: NodeStatistics, statistics: ClusterStatistics) -> bool
     return False
 
 
-def _runs_to_show(runs: list[RunStatistics]) -> list[RunStatistics]:
-    """All if they fit; else the unfinished and the latest finished ones, in the order they were started."""
-    if len(runs) <= MAX_RUNS_SHOWN:
-        return runs
-    latest_first = sorted(enumerate(runs), key=lambda pair: (pair[1].status not in UNFINISHED, -pair[0]))
-    return [run for _, run in sorted(latest_first[:MAX_RUNS_SHOWN], key=lambda pair: pair[0])]
+def _short(text: str | None) -> str | None:
+    return text if text is None or len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
 
 
-def _node(node: NodeStatistics) -> dict[str, Any]:
+def _node(node: NodeStatistics, log: LogTail | None) -> dict[str, Any]:
     return {
         "node": node.node,
         "role": node.role,
@@ -88,35 +126,108 @@ def _node(node: NodeStatistics) -> dict[str, Any]:
         "blocked": node.blocked,
         "term": node.term,
         "epoch": node.epoch,
+        "voted": node.voted_for,
+        "silence": None if node.silence is None else round(node.silence, 3),
+        "timer": round(node.election_timer, 3) if node.election_timer is not None and _counts_down(node) else None,
         "commit": node.commit_index,
         "applied": node.applied_index,
         "length": node.log_length,
+        "snapshot": node.snapshot_index,
         "behind": node.entries_behind,
+        "storage": _short(node.storage_error),
         "effects": node.effects_run,
+        "incarnation": node.incarnation,
         "links": list(link_state(node)),
+        "first": 1 if log is None else log.first_index,
+        "tail": [] if log is None else [[entry.index, entry.term] for entry in log.entries],
     }
 
 
-def _run(run: RunStatistics, statistics: ClusterStatistics) -> dict[str, Any]:
-    lanes = []
-    for number, node in sorted(statistics.nodes.items()):
-        execution = None if node.role == "dead" else node.runs.get(run.run_id)
-        lanes.append(
-            {
-                "node": number,
-                "status": "none" if execution is None else execution.status,
-                "step": 0 if execution is None else execution.step,
-                "queue": 0 if execution is None else execution.catch_up_queue,
-                "last": None if execution is None else execution.last_step_id,
-                "effects": 0 if execution is None else execution.effects_run,
-            }
-        )
+def _links(statistics: ClusterStatistics) -> list[dict[str, Any]]:
+    """Each link once, from the lower number to the higher: `cut` is "both", "out" (a to b), "back" or None."""
+    found = []
+    for a, node in sorted(statistics.nodes.items()):
+        for b, link in sorted(node.links.items()):
+            if b not in statistics.nodes or b < a:
+                continue
+            back = statistics.nodes[b].links.get(a)
+            found.append(
+                {
+                    "a": a,
+                    "b": b,
+                    "up": link.up and (back is None or back.up),
+                    "cut": {(True, True): "both", (True, False): "out", (False, True): "back"}.get(
+                        (link.cut, link.cut_back)
+                    ),
+                    "slow": max(
+                        (one.delay.seconds for one in (link, back) if one is not None and one.delay is not None),
+                        default=None,
+                    ),
+                }
+            )
+    return found
+
+
+def _entry(entry: LoggedEntry) -> dict[str, Any]:
+    return {
+        "kind": entry.kind,
+        "size": entry.size,
+        "count": entry.count,
+        "commands": [
+            {"kind": one.kind, "text": _short(one.text), "run": one.run_id, "step": one.step_id}
+            for one in entry.commands
+        ],
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {"id": step.step_id, "op": step.operation, "node": step.node, "failed": step.failure is not None}
+
+
+def _run(run: RunStatistics, look: ClusterLook) -> dict[str, Any]:
+    tail = look.steps.get(run.run_id)
     return {
         "run": run.run_id,
         "workflow": run.workflow,
         "version": run.version,
         "status": run.status if run.held is None else "held",
         "steps": run.steps,
-        "failure": run.failure,
-        "lanes": lanes,
+        "failure": _short(run.failure if run.held is None else run.held.reason),
+        "first": run.steps if tail is None else tail.first,
+        "tail": [] if tail is None else [_step(step) for step in tail.steps],
+        "lanes": [_lane(number, node, run) for number, node in sorted(look.statistics.nodes.items())],
+    }
+
+
+def _lane(number: int, node: NodeStatistics, run: RunStatistics) -> dict[str, Any]:
+    execution = None if node.role == "dead" else node.runs.get(run.run_id)
+    if execution is None:
+        return {
+            "node": number,
+            "status": "none",
+            "step": 0,
+            "queue": 0,
+            "last": None,
+            "effects": 0,
+            "problem": None,
+            "doing": [],
+        }
+    return {
+        "node": number,
+        "status": execution.status,
+        "step": execution.step,
+        "queue": execution.catch_up_queue,
+        "last": execution.last_step_id,
+        "effects": execution.effects_run,
+        "problem": _short(execution.problem),
+        "doing": [_activity(one) for one in execution.activities[:MAX_ACTIVITIES_SHOWN]],
+    }
+
+
+def _activity(activity: StepActivity) -> dict[str, Any]:
+    return {
+        "id": activity.step_id,
+        "attempt": activity.attempt,
+        "fraction": activity.fraction,
+        "text": _short(activity.text),
     }

@@ -1,4 +1,4 @@
-"""The live view: an anywidget that gets one snapshot at a time and draws it (in `static/view.js`).
+"""The live view: an anywidget that gets one snapshot at a time and draws it (in `static/view.mjs`).
 
 Needs ipywidgets and anywidget; whoever imports this module does so only when a view is asked for.
 """
@@ -6,7 +6,6 @@ Needs ipywidgets and anywidget; whoever imports this module does so only when a 
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
@@ -16,18 +15,19 @@ from msgspec import structs
 from raftoral_nb.model import NodeChanged
 
 from .coalescer import Coalescer
+from .details import Details
 from .display import Shown, cluster_picture
-from .snapshot import snapshot, unsettled
+from .doing import Doer
+from .scripts import STATIC, bundled
+from .snapshot import snapshot, taken, unsettled
 
 if TYPE_CHECKING:
     from raftoral_nb import Cluster
     from raftoral_nb.model import ClusterEvent
-    from raftoral_nb.statistics import ClusterStatistics
+    from raftoral_nb.statistics import ClusterLook, ClusterStatistics
 
 DEFAULT_RATE: Final = 15.0
 """Snapshots a second, at most."""
-
-_STATIC: Final = Path(__file__).parent / "static"
 
 
 class ClusterView(anywidget.AnyWidget):
@@ -37,10 +37,11 @@ class ClusterView(anywidget.AnyWidget):
     and says so) or until `close`. Several displays of one view show the same.
     """
 
-    _esm = _STATIC / "view.js"
-    _css = _STATIC / "view.css"
+    _esm = bundled()
+    _css = STATIC / "view.css"
 
     snapshot = traitlets.Dict(help="what is drawn; see kernel_ext/snapshot.py").tag(sync=True)
+    details = traitlets.Dict(help="of runs that are opened in the page; see kernel_ext/details.py").tag(sync=True)
 
     def __init__(self, cluster: Cluster, refresh: float = DEFAULT_RATE) -> None:
         # ipywidgets' own locks are not made for threads: whoever sets a trait or handles a message holds this one.
@@ -49,8 +50,11 @@ class ClusterView(anywidget.AnyWidget):
         self._number = 0
         self._stopped = False
         self._ended = False
-        self._alive = cluster.statistics()
+        self._alive = taken(cluster)
+        self._details = Details(cluster)
+        self._doer = Doer(cluster, self._answer)
         super().__init__(snapshot=self._next(self._alive))
+        self.on_msg(self._asked)
         self._coalescer = Coalescer(self._paint, refresh)
         self._unsubscribe = cluster.subscribe(self._happened)
         # Whatever happened between the first look and the subscription is seen by this second look.
@@ -68,7 +72,7 @@ class ClusterView(anywidget.AnyWidget):
 
     def still(self) -> Shown:
         """The picture as it is now, with the live view where widgets can be shown."""
-        return cluster_picture(self._look(), None if self.closed else self.model_id)
+        return cluster_picture(self._statistics(), None if self.closed else self.model_id)
 
     def end(self) -> None:
         """Draws the last picture and follows the cluster no more; its displays stay, and say that it stopped. Idempotent."""
@@ -102,25 +106,54 @@ class ClusterView(anywidget.AnyWidget):
             self._stopped = True  # only a cluster that stops says this of its nodes
         self._coalescer.poke()
 
-    def _look(self) -> ClusterStatistics:
-        """The statistics now; of a stopped cluster, with its nodes as they were last seen alive."""
+    def _asked(self, _: object, content: object, __: object) -> None:
+        """A message of the page, in the kernel's main thread: `{"do": line, "task": id}` or `{"open": [run, ...]}`."""
+        match content:
+            case {"do": str(line), "task": str(task)}:
+                self._doer.ask(task, line)
+            case {"open": list(runs)}:
+                with self._lock:
+                    self._details.open([run for run in runs if isinstance(run, str)])
+                self._coalescer.poke()
+                if self._ended:
+                    self._set(self._look())
+            case _:
+                pass  # of a page with other code than ours
+
+    def _answer(self, answer: dict[str, Any]) -> None:
+        with self._lock:
+            if not self.closed:
+                self.send(answer)
+
+    def _statistics(self) -> ClusterStatistics:
+        """All of it, for the forms without a script; of a stopped cluster, with its nodes as they were last seen alive."""
         latest = self._cluster.statistics()
-        if latest.running:
+        return latest if latest.running else structs.replace(latest, nodes=self._alive.statistics.nodes)
+
+    def _look(self) -> ClusterLook:
+        """The cluster now; if it has stopped, with its nodes as they were last seen alive."""
+        latest = taken(self._cluster)
+        if latest.statistics.running:
             self._alive = latest
         else:
-            latest = structs.replace(latest, nodes=self._alive.nodes)
+            nodes = self._alive.statistics.nodes
+            latest = structs.replace(latest, statistics=structs.replace(latest.statistics, nodes=nodes))
         return latest
 
     def _paint(self) -> bool:
-        statistics = self._look()
-        self._set(statistics)
-        return unsettled(statistics) and not self._stopped
+        look = self._look()
+        self._set(look)
+        return unsettled(look.statistics) and not self._stopped
 
-    def _set(self, statistics: ClusterStatistics) -> None:
+    def _set(self, look: ClusterLook) -> None:
         with self._lock:
-            if not self.closed:
-                self.snapshot = self._next(statistics)
+            if self.closed:
+                return
+            details = self._details.now()
+            with self.hold_sync():
+                self.snapshot = self._next(look)
+                self.details = details
 
-    def _next(self, statistics: ClusterStatistics) -> dict[str, Any]:
+    def _next(self, look: ClusterLook) -> dict[str, Any]:
         self._number += 1
-        return snapshot(statistics, self._number, stopped=self._stopped)
+        return snapshot(look, self._number, stopped=self._stopped)

@@ -152,6 +152,21 @@ def fault_words(done: Fault) -> str:
     return str(done)
 
 
+def done_words(done: Fault) -> str:
+    """What was done, whichever fault it was; `done` has numbers, not names."""
+    if done.name in DONE:
+        return f"node {done.places[0]} {DONE[done.name]}"
+    if done.name == "heal":
+        return f"{', '.join(_place_words(place) for place in done.places) or 'everything'} healed"
+    if done.name == "add":
+        return "a node joined"
+    return fault_words(done)
+
+
+def _place_words(place: object) -> str:
+    return f"link {'-'.join(map(str, place))}" if isinstance(place, tuple) else f"node {place}"
+
+
 def healed_words(links: Sequence[tuple[int, int]]) -> str:
     """What was healed."""
     return f"{link_list(links)} healed" if links else "nothing to heal: no link is cut or slow there"

@@ -27,6 +27,7 @@ from .finding import Finding
 from .host import Host
 from .joining import Joining
 from .limits import MAX_NODES
+from .look import Looker
 from .model import ClusterEvent, ClusterRecovered, NodeChanged, NodeId, OutputLine, RunId
 from .node import Node
 from .play import ScenarioPlay
@@ -35,7 +36,7 @@ from .raft.replica import Timing
 from .registry import Registration, Registry
 from .run import WorkflowRun
 from .scenario import Scenario
-from .statistics import ClusterStatistics
+from .statistics import ClusterLook, ClusterStatistics
 from .threads import refuse_on_own_thread
 from .workflow.context import WorkflowContext
 from .workflow.definitions import Workflow
@@ -123,6 +124,7 @@ class Cluster(Joining, Finding):
             founders=None if data is None or data.found is None else data.found.founders,
         )
         self._registry = Registry(self._host)
+        self._looker = Looker(self._host)
         self._status: Literal["new", "running", "stopped"] = "new"
         self._play: ScenarioPlay | None = None
         self._change = threading.Lock()
@@ -438,15 +440,17 @@ class Cluster(Joining, Finding):
 
     def statistics(self) -> ClusterStatistics:
         """One consistent look at everything, as frozen data."""
-        if self.running:
-            try:
-                return self._host.thread.call(self._statistics)
-            except ClusterError:
-                pass  # stopped meanwhile
-        return self._statistics()
+        return self._seen(lambda: collect.statistics(self._host, running=self.running))
 
-    def _statistics(self) -> ClusterStatistics:
-        return collect.statistics(self._host, running=self.running)
+    def _seen(self, look: Callable[[], O]) -> O:
+        if self.running:
+            with contextlib.suppress(ClusterError):  # stopped meanwhile
+                return self._host.thread.call(look)
+        return look()
+
+    def look(self, *, runs: int = 12, entries: int = 16, steps: int = 60) -> ClusterLook:
+        """What a view is drawn from: one cheap look, with at most so many runs, log entries per node and steps per run."""
+        return self._seen(lambda: self._looker.look(running=self.running, runs=runs, entries=entries, steps=steps))
 
     def events(self) -> EventStream:
         """Typed events from this call on, as an async iterator (any anyio backend) that ends when the cluster stops."""

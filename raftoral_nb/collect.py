@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec import structs
 
 from .model import Difference, NodeId, RunId
+from .raft.journal import MemoryJournal
 from .state import Run, State
 from .statistics import ClusterStatistics, ExecutionStatistics, LinkStatistics, NodeStatistics, RunStatistics
 
@@ -40,13 +41,13 @@ def workflows(state: State) -> Mapping[str, tuple[int, ...]]:
     return MappingProxyType({name: tuple(sorted(found)) for name, found in versions.items()})
 
 
-def statistics(host: Host, *, running: bool) -> ClusterStatistics:
-    """A snapshot of the whole cluster."""
+def statistics(host: Host, *, running: bool, only: Container[RunId] | None = None) -> ClusterStatistics:
+    """A snapshot of the whole cluster, with all of its runs or `only` these."""
     head = host.head()
     leader = host.leader
     leading = host.incarnation(leader) if leader is not None else None
     commit_index = leading.member.replica.raft.commit_index if leading is not None else 0
-    nodes = {number: _node(host, number, commit_index) for number in host.numbers}
+    nodes = {number: _node(host, number, commit_index, only) for number in host.numbers}
     return ClusterStatistics(
         name=host.name,
         running=running,
@@ -54,7 +55,9 @@ def statistics(host: Host, *, running: bool) -> ClusterStatistics:
         term=max(node.term for node in nodes.values()),
         epoch=head.epoch.term,
         nodes=MappingProxyType(nodes),
-        runs=MappingProxyType({run_id: _run(host, run) for run_id, run in tuple(head.runs.items())}),
+        runs=MappingProxyType(
+            {run_id: _run(host, run) for run_id, run in tuple(head.runs.items()) if only is None or run_id in only}
+        ),
         workflows=workflows(head),
         commands=head.commands,
         entries=head.entries,
@@ -92,7 +95,7 @@ def _run(host: Host, run: Run) -> RunStatistics:
     )
 
 
-def _node(host: Host, number: NodeId, commit_index: int) -> NodeStatistics:
+def _node(host: Host, number: NodeId, commit_index: int, only: Container[RunId] | None) -> NodeStatistics:
     incarnation = host.incarnation(number)
     journal = host.journals.of(number)
     count = host.starts[number]
@@ -116,6 +119,7 @@ def _node(host: Host, number: NodeId, commit_index: int) -> NodeStatistics:
             effects_run=0,
             runs=MappingProxyType({}),
             links=_links(host, number, frozenset()),
+            voted_for=_vote(journal),
         )
     member, raft = incarnation.member, incarnation.member.replica.raft
     return NodeStatistics(
@@ -134,9 +138,17 @@ def _node(host: Host, number: NodeId, commit_index: int) -> NodeStatistics:
         blocked=incarnation.executor.blocked,
         incarnation=count,
         effects_run=incarnation.executor.effects_run,
-        runs=MappingProxyType(_executions(incarnation)),
+        runs=MappingProxyType(_executions(incarnation, only)),
         links=_links(host, number, member.connected_peers),
+        voted_for=_vote(journal),
+        silence=member.silence,
+        election_timer=member.election_timer,
     )
+
+
+def _vote(journal: MemoryJournal) -> NodeId | None:
+    vote = journal.getVotedForNodeId()
+    return None if vote is None else int(vote)
 
 
 def _links(host: Host, number: NodeId, connected: frozenset[NodeId]) -> Mapping[NodeId, LinkStatistics]:
@@ -157,18 +169,19 @@ def _links(host: Host, number: NodeId, connected: frozenset[NodeId]) -> Mapping[
     )
 
 
-def _executions(incarnation: Incarnation) -> dict[str, ExecutionStatistics]:
+def _executions(incarnation: Incarnation, only: Container[RunId] | None) -> dict[str, ExecutionStatistics]:
     """Executions with their catch-up queues, counted against what this node has applied, handed over or not."""
-    executions = dict(incarnation.executor.statistics())
     found: dict[str, ExecutionStatistics] = {}
     for run_id, run in incarnation.member.state.runs.items():
-        execution = executions.get(run_id)
-        if execution is None:  # on its way to the node's thread
+        if only is not None and run_id not in only:
+            continue
+        executing = incarnation.executor.execution(run_id)
+        if executing is None:  # on its way to the node's thread
             execution = ExecutionStatistics(
                 status="running", step=0, last_step_id=None, catch_up_queue=len(run.steps), effects_run=0
             )
         else:
-            behind = max(0, len(run.steps) - execution.step)
-            execution = msgspec.structs.replace(execution, catch_up_queue=behind)
+            now = executing.statistics()
+            execution = structs.replace(now, catch_up_queue=max(0, len(run.steps) - now.step))
         found[run_id] = execution
     return found

@@ -98,7 +98,7 @@ class Host:
         """Ended incarnations whose threads may still run user code."""
         self._network_kind = network
         self._ports = ports
-        self._timing = timing
+        self.timing = timing
         self._compaction = compaction
         self._dice: Dice = random.Random()
         self._incarnations: dict[NodeId, Incarnation] = {}
@@ -170,7 +170,7 @@ class Host:
             consensus=self.thread,
             journal=self.journals.of(number),
             dice=self._dice,
-            timing=self._timing,
+            timing=self.timing,
             compaction=self._compaction,
             name=self.name,
             **surroundings,
@@ -237,7 +237,7 @@ class Host:
                 leading.member.yield_leadership(number)
             # The request may be lost on its way, and the node may lose its election.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._timing.retry):
+                async with asyncio.timeout(self.timing.retry):
                     await self._leader_change()
 
     async def _leader_change(self) -> None:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from .model import Difference, LinkDelay, NodeId, RunId, StepId
+from .model import Difference, LinkDelay, NodeId, RunId, Step, StepId
 
 Role = Literal["leader", "follower", "candidate", "dead"]
 RunStatus = Literal["running", "paused", "completed", "failed", "cancelled", "terminated"]
@@ -45,6 +45,8 @@ class ExecutionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Step functions this node itself ran in this run (its present incarnation)."""
     activities: tuple[StepActivity, ...] = ()
     """The steps whose functions it runs now."""
+    problem: str | None = None
+    """Why this node stopped executing the run otherwise than the run itself ended; None if it did not."""
 
 
 class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +92,12 @@ class NodeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     runs: Mapping[RunId, ExecutionStatistics]
     links: Mapping[NodeId, LinkStatistics] = msgspec.field(default_factory=lambda: MappingProxyType({}))
     """The links to every other node, also of and to dead ones."""
+    voted_for: NodeId | None = None
+    """Who got this node's vote in its present term."""
+    silence: float | None = None
+    """Seconds since this node, alive and no leader, last heard from one; None if it leads or hears of none."""
+    election_timer: float | None = None
+    """Seconds until this node, if it goes on hearing nothing, asks for votes; None while it waits for no such time."""
 
 
 class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,3 +139,62 @@ class ClusterStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Network frames that were not authentic, too long, or malformed."""
     events: int
     """Events published so far: grows whenever anything here changed through an event."""
+
+
+class LoggedCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """A command in a log entry, for people. `kind` is the command's tag (`takeover`, `checkpoint`, ...)."""
+
+    kind: str
+    text: str
+    run_id: RunId | None
+    """The run it is about, if it is about one."""
+    step_id: StepId | None
+    """The step it records, if it records one."""
+
+
+class LoggedEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A log entry, for people. Two entries with the same index and term are the same, in whichever log."""
+
+    index: int
+    term: int
+    kind: str
+    """That of its first command; `empty` if it has none, `large` if it was too large to be looked into."""
+    size: int
+    """Bytes."""
+    count: int
+    """Commands it carries; 0 where that is not known."""
+    commands: tuple[LoggedCommand, ...]
+    """The first of them."""
+
+
+class LogTail(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of one node's log. Entries above the node's commit index may yet be replaced by others."""
+
+    first_index: int
+    """Of the first entry that the log holds; those before it are in a snapshot."""
+    last_index: int
+    entries: tuple[LoggedEntry, ...]
+    """The last ones, ascending."""
+
+
+class StepTail(msgspec.Struct, frozen=True, kw_only=True):
+    """The latest recorded steps of a run."""
+
+    first: int
+    """How many steps were recorded before these."""
+    steps: tuple[Step, ...]
+
+
+class ClusterLook(msgspec.Struct, frozen=True, kw_only=True):
+    """What a view is drawn from: bounded, and consistent. `statistics` has the runs that are shown, and no others."""
+
+    time: float
+    """When it was taken (Unix seconds)."""
+    statistics: ClusterStatistics
+    election_timeout: float
+    """The longest silence after which a follower asks for votes (seconds)."""
+    logs: Mapping[NodeId, LogTail]
+    """Also of dead nodes: their journals are kept."""
+    steps: Mapping[RunId, StepTail]
+    omitted: Mapping[RunStatus, int]
+    """Runs that are not shown, by status."""

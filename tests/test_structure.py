@@ -74,7 +74,21 @@ PUBLIC_TO_KERNEL_EXT: Final = {ENGINE, *(f"{ENGINE}.{name}" for name in ("statis
 
 MAX_LINES: Final = 500
 MACHINE_PATH: Final = re.compile(r"(?<![\w.])/(?:root|work|farm)/|/home/(?!jovyan)\w")
-TEXT_SUFFIXES: Final = {".py", ".js", ".css", ".md", ".toml", ".ipynb", ".cfg", ".txt", ".yaml", ".yml", ".html", ""}
+TEXT_SUFFIXES: Final = {
+    ".py",
+    ".js",
+    ".mjs",
+    ".css",
+    ".md",
+    ".toml",
+    ".ipynb",
+    ".cfg",
+    ".txt",
+    ".yaml",
+    ".yml",
+    ".html",
+    "",
+}
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def test_the_extension_loads_from_the_installed_wheel(environment: Path, tmp_pat
     assert facts["line_magics"] == ["raftoral"]
     assert facts["cell_magics"] == ["workflow"]
     assert facts["static"] == sorted(path.name for path in (ROOT / "kernel_ext" / "static").iterdir() if path.is_file())
-    assert any(name.endswith(".js") for name in facts["static"])
+    assert any(name.endswith(".mjs") for name in facts["static"])
     assert facts["typed"] == [True, True]
 
 

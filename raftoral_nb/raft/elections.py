@@ -63,6 +63,21 @@ class Elections:
         self._asked_term = 0
         self._promised: set[NodeId] = set()
 
+    @property
+    def silence(self) -> float | None:
+        """Seconds since a leader was heard; None for one who leads, or whose leader's link broke, or who heard of none yet."""
+        if self._raft.role == LEADER or self._heard_at == float("-inf"):
+            return None
+        return max(0.0, self._clock() - self._heard_at)
+
+    @property
+    def timer(self) -> float | None:
+        """Seconds until the deadline; None for one who leads, or waits for none: alone, or no member."""
+        raft = self._raft
+        if raft.role == LEADER or raft.election_deadline == float("inf") or not raft.reachable:
+            return None
+        return max(0.0, raft.election_deadline - self._clock())
+
     def due(self) -> bool:
         """Whether the election deadline has come, or all but come."""
         return self._raft.election_deadline <= self._clock() + MARGIN

@@ -306,6 +306,16 @@ class Member:
         return self.replica.raft.applied_index == self._journal.last_index and self._proposer.idle
 
     @property
+    def silence(self) -> float | None:
+        """Seconds since it last heard from a leader; None if it leads, is paused, or hears of none."""
+        return None if self.paused or self._closed else self.replica.elections.silence
+
+    @property
+    def election_timer(self) -> float | None:
+        """Seconds until it asks for votes if it goes on hearing nothing; None while it waits for no such time."""
+        return None if self.paused or self._closed else self.replica.elections.timer
+
+    @property
     def log_length(self) -> int:
         """Entries of the log, with those that a snapshot stands for."""
         return self._journal.last_index

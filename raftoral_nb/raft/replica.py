@@ -118,7 +118,7 @@ class Replica:
             role_changed=self._on_role_changed,
         )
         self._guard = Guard(journal, self.raft, self._transfers, enabled=guarded)
-        self._elections = Elections(
+        self.elections = Elections(
             journal,
             self.raft,
             clock=loop.time,
@@ -136,14 +136,14 @@ class Replica:
     def connected(self, peer: NodeId) -> None:
         """A link to `peer` is up."""
         self.raft.connected(peer)
-        self._elections.link_back(peer)
+        self.elections.link_back(peer)
         self.advance()
 
     def disconnected(self, peer: NodeId) -> None:
         """The link to `peer` is gone."""
         self.raft.disconnected(peer)
         self._transfers.end(peer)
-        self._elections.link_lost(peer)
+        self.elections.link_lost(peer)
         self._arm()
 
     def received(self, peer: NodeId, messages: Iterable[Message]) -> None:
@@ -169,14 +169,14 @@ class Replica:
         answer: Message | None
         match message:
             case PreVote():
-                self._elections.asked(peer, message)
+                self.elections.asked(peer, message)
                 return
             case PreVoteGranted():
-                self._elections.granted(peer, message)
+                self.elections.granted(peer, message)
                 return
             case AppendEntries():
-                self._elections.heard(message)
-                answer = self._elections.outdated(message) or self._guard.deliver(peer, message)
+                self.elections.heard(message)
+                answer = self.elections.outdated(message) or self._guard.deliver(peer, message)
             case TimeoutNow() if self.node not in self.members:
                 return
             case SnapshotPiece():
@@ -293,7 +293,7 @@ class Replica:
         while True:
             if self._may_append():
                 self._append_waiting()
-            self._elections.before_tick()
+            self.elections.before_tick()
             raft.tick()
             self._look_for_members()
             if raft.role == LEADER and self._journal.last_index > self._sent_index and self._peers:
@@ -338,7 +338,7 @@ class Replica:
             return True
         if raft.role == LEADER:
             return raft.match_index(peer) > raft.commit_index or raft.heartbeat_deadline <= self._loop.time()
-        return self._elections.due()
+        return self.elections.due()
 
     def _after_role_change(self) -> None:
         raft = self.raft
@@ -415,7 +415,7 @@ class Replica:
     def _tell_members(self) -> None:
         now = self._loop.time()
         self.raft.set_peers(self._peers, self._journal.last_index + 1, now)
-        elections = self._elections
+        elections = self.elections
         elections.peers, elections.member = self._peers, self.node in self.members
         if elections.member and self.raft.election_deadline == float("inf"):
             self.raft.election_deadline = now + self.raft.draw_timeout()

@@ -420,6 +420,7 @@ class Execution:
         """How far this execution has come. May be called from any thread."""
         return ExecutionStatistics(
             status=self.status,
+            problem=self.reason or None,
             step=self.replay.consumed,
             last_step_id=self.replay.last_consumed,
             catch_up_queue=self.replay.queue_length,

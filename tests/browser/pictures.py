@@ -94,6 +94,7 @@ def take(lab: Lab, folder: Path) -> list[Path]:
     view = lab.output_area(0).locator(".raftoral-view")
     expect(view.locator("[data-run=sweep-1][data-queue='12']")).to_have_count(1)
     expect(view.locator("[data-run=sweep-1][data-step='21']")).to_have_count(2)
+    view.locator("[data-role][data-held=true]").click()
     written = []
     for theme, name in ((LIGHT, "view-light.png"), (DARK, "view-dark.png")):
         lab.set_theme(theme)
@@ -102,7 +103,7 @@ def take(lab: Lab, folder: Path) -> list[Path]:
         assert box is not None
         lab.page.set_viewport_size({"width": round(size["width"] + WIDTH - box["width"]), "height": size["height"]})
         expect(view).to_have_css("width", f"{WIDTH}px")
-        expect(view.locator(".rv-nodes")).to_have_attribute("width", str(WIDTH - 36))
+        expect(view.locator(".rv-nodes")).to_have_attribute("width", str(WIDTH - 340))
         view.screenshot(path=folder / name, animations="disabled")
         written.append(folder / name)
     lab.shutdown_kernel()
@@ -120,7 +121,7 @@ def main(folder: Path) -> None:
         server = LabServer(notebooks, state)
         server.start()
         try:
-            page = browser.new_page(viewport={"width": 1300, "height": 1100}, reduced_motion="reduce")
+            page = browser.new_page(viewport={"width": 1300, "height": 1400}, reduced_motion="reduce")
             for path in take(Lab(page, server), folder):
                 print(f"{path}: {path.stat().st_size // 1000} kB")
         finally:

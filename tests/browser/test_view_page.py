@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from kernel_ext.snapshot import snapshot
-from tests.kernel_ext.samples import busy_cluster, cluster, node
+from tests.kernel_ext.samples import broken_cluster, cluster, look, node
 from tests.kernel_ext.view_page import page as page_with
 
 pytestmark = pytest.mark.browser
@@ -42,10 +42,10 @@ def lose_kernel(view: Locator) -> None:
 
 
 def test_a_new_snapshot_replaces_the_picture_and_is_said_aloud(draw: Draw) -> None:
-    view = draw(snapshot(busy_cluster(), 7))
+    view = draw(snapshot(look(broken_cluster()), 7))
     expect(view).to_have_attribute("data-raftoral-leader", "2")
     new = cluster([node(1), node(2, "dead"), node(3, "leader", term=4)], term=4, epoch=4)
-    view.page.evaluate(f"model.state.snapshot = {json.dumps(snapshot(new, 8))}; fire('change:snapshot')")
+    view.page.evaluate(f"model.state.snapshot = {json.dumps(snapshot(look(new), 8))}; fire('change:snapshot')")
     expect(view).to_have_attribute("data-seq", "8")
     expect(view).to_have_attribute("data-raftoral-leader", "3")
     cards = view.locator("[data-role]")
@@ -60,11 +60,11 @@ def test_a_new_snapshot_replaces_the_picture_and_is_said_aloud(draw: Draw) -> No
 
 
 def test_of_what_was_said_aloud_only_the_latest_is_kept(draw: Draw) -> None:
-    view = draw(snapshot(busy_cluster(), 7))
+    view = draw(snapshot(look(broken_cluster()), 7))
     for number in range(8, 28):
         leads = number % 2
         new = cluster([node(1, "leader" if leads else "follower"), node(2, "follower" if leads else "leader")])
-        view.page.evaluate(f"model.state.snapshot = {json.dumps(snapshot(new, number))}; fire('change:snapshot')")
+        view.page.evaluate(f"model.state.snapshot = {json.dumps(snapshot(look(new), number))}; fire('change:snapshot')")
         expect(view).to_have_attribute("data-seq", str(number))
     said = view.locator("[aria-live=polite] p")
     expect(said).to_have_count(8)
@@ -72,7 +72,7 @@ def test_of_what_was_said_aloud_only_the_latest_is_kept(draw: Draw) -> None:
 
 
 def test_the_view_of_a_kernel_that_is_gone_says_so_until_a_snapshot_arrives(draw: Draw) -> None:
-    view = draw(snapshot(busy_cluster(), 7))
+    view = draw(snapshot(look(broken_cluster()), 7))
     lose_kernel(view)
     expect(view).to_have_attribute("data-state", "stale")
     expect(view.get_by_text("The kernel is gone or was restarted")).to_be_visible()
@@ -82,7 +82,7 @@ def test_the_view_of_a_kernel_that_is_gone_says_so_until_a_snapshot_arrives(draw
 
 @pytest.mark.parametrize("width", [320, 480, 1200])
 def test_nothing_sticks_out_of_the_view(draw: Draw, width: int) -> None:
-    view = draw(snapshot(busy_cluster(), 7))
+    view = draw(snapshot(look(broken_cluster()), 7))
     view.page.set_viewport_size({"width": width, "height": 800})
     lanes = view.locator(".rv-row")
     expect(lanes).to_have_count(20)
@@ -92,7 +92,7 @@ def test_nothing_sticks_out_of_the_view(draw: Draw, width: int) -> None:
 
 
 def test_no_key_leaves_the_picture(draw: Draw) -> None:
-    view = draw(snapshot(busy_cluster(), 7))
+    view = draw(snapshot(look(broken_cluster()), 7))
     view.page.evaluate("window.leaked = 0; document.body.addEventListener('keydown', () => { window.leaked += 1; })")
     view.focus()
     view.page.keyboard.press("b")
@@ -100,7 +100,7 @@ def test_no_key_leaves_the_picture(draw: Draw) -> None:
 
 
 def test_a_view_that_is_removed_follows_no_more(draw: Draw) -> None:
-    view = draw(snapshot(busy_cluster(), 7))
+    view = draw(snapshot(look(broken_cluster()), 7))
     expect(view).to_have_attribute("data-seq", "7")
     view.page.evaluate("end()")
     assert view.page.evaluate("Object.values(listeners()).every((all) => all.length === 0)")

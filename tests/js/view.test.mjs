@@ -1,41 +1,155 @@
 // The pure part of the live view. Run: node --test tests/js/
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { test } from "node:test";
 
-// Read and imported as data: without a package.json, Node would take a .js file for the older kind of module.
-const source = await readFile(new URL("../../kernel_ext/static/view.js", import.meta.url), "utf8");
-const view = await import(`data:text/javascript;base64,${Buffer.from(source).toString("base64")}`);
+const modules = new URL("../../kernel_ext/static/", import.meta.url);
+const names = (await readdir(modules)).filter((name) => name.endsWith(".mjs"));
+const view = Object.assign({}, ...(await Promise.all(names.map((name) => import(new URL(name, modules))))));
 
 const node = (number, changes = {}) => ({
   node: number, role: "follower", acting: false, paused: false, held: false, blocked: null, term: 2, epoch: 2,
-  commit: 9, applied: 9, length: 9, behind: 0, effects: 0, ...changes,
+  commit: 9, applied: 9, length: 9, behind: 0, effects: 0, snapshot: 0, first: 1, voted: null, silence: 0.02, timer: null, links: [],
+  incarnation: 1, tail: [[7, 2], [8, 2], [9, 2]], ...changes,
 });
-const lane = (number, step, queue = 0, status = "running") => ({ node: number, status, step, queue, last: null, effects: 0 });
+const lane = (number, step, queue = 0, status = "running", changes = {}) =>
+  ({ node: number, status, step, queue, last: null, effects: 0, problem: null, doing: [], ...changes });
+const recorded = (count, by = 2) => Array.from({ length: count }, (_, place) => ({ id: `${place}/s`, op: "compute", node: by, failed: false }));
+const run = (changes = {}) => ({
+  run: "order-1", workflow: "order", version: 1, status: "running", steps: 5, failure: null, first: 0, tail: recorded(5),
+  lanes: [lane(1, 5), lane(2, 5), lane(3, 2, 3)], ...changes,
+});
+const pair = (a, b, changes = {}) => ({ a, b, up: true, cut: null, slow: null, ...changes });
+const command = (kind, step = null) => ({ kind, text: `${kind} ${step ?? ""}`, run: "order-1", step });
+const entry = (kind, step) => ({ kind, size: 80, count: 1, commands: [command(kind, step)] });
 const sample = (changes = {}) => ({
-  format: 1, seq: 4, name: "cluster-1", state: "running", leader: 2, term: 2, epoch: 2,
-  nodes: [node(1), node(2, { role: "leader", acting: true }), node(3)],
-  runs: [{ run: "order-1", workflow: "order", version: 1, status: "running", steps: 5, failure: null, lanes: [lane(1, 5), lane(2, 5), lane(3, 2, 3)] }],
+  format: 2, seq: 4, time: 1000, name: "cluster-1", state: "running", leader: 2, term: 2, epoch: 2, timeout: 0.5,
+  nodes: [node(1), node(2, { role: "leader", acting: true, silence: null }), node(3)],
+  links: [pair(1, 2), pair(1, 3), pair(2, 3)],
+  entries: { "7:2": entry("start"), "8:2": entry("checkpoint", "0/s"), "9:2": entry("checkpoint", "1/s") },
+  runs: [run()],
   omitted: { running: 0, completed: 0, failed: 0 },
   counters: { commands: 7, checkpoints: 5 },
   ...changes,
 });
+const frameOf = (snapshot, lost = {}) => ({ snapshot, said: [], lost });
+const page = (snapshot, changes = {}, width = 700) =>
+  view.viewHtml({ frames: [frameOf(snapshot)], ui: view.START, tasks: [], details: {}, link: "live", ...changes }, width);
 const count = (text, pattern) => (text.match(pattern) ?? []).length;
 
-test("what people named a run or a workflow cannot become markup", () => {
+test("what people named a run, a step or a workflow cannot become markup", () => {
   const evil = `<img src=x onerror="alert('1')">&`;
-  const run = { ...sample().runs[0], run: evil, workflow: evil, failure: evil };
-  const html = view.viewHtml(sample({ name: evil, runs: [run], nodes: [node(1, { blocked: evil })] }), 700, "live");
-  assert.equal(count(html, /<img/g), 0);
-  assert.equal(count(html, /onerror="/g), 0);
+  const one = run({
+    run: evil, workflow: evil, failure: evil, tail: [{ id: evil, op: evil, node: 1, failed: false }], steps: 1,
+    lanes: [lane(1, 1, 0, "diverged", { problem: evil, last: evil, doing: [{ id: evil, attempt: 2, fraction: 0.5, text: evil }] })],
+  });
+  const entries = { "9:2": { kind: evil, size: 1, count: 1, commands: [{ kind: evil, text: evil, run: evil, step: evil }] } };
+  const snapshot = sample({ name: evil, runs: [one], nodes: [node(1, { blocked: evil, links: [evil] })], entries });
+  const ui = { ...view.START, node: 1, entry: "9:2", open: [evil], side: [1] };
+  const details = { [evil]: { start: 1, first: 0, steps: [{ id: evil, op: evil, node: 1, epoch: 1, failed: true, from: 1, at: 2, value: evil }] } };
+  const tasks = [{ id: "1", line: evil, state: "failed", words: evil }];
+  for (const form of ["picture", "tables"]) {
+    const html = page(snapshot, { ui: { ...ui, form }, details, tasks });
+    assert.equal(count(html, /<img/g), 0, form);
+    assert.equal(count(html, /onerror="/g), 0, form);
+  }
 });
 
+// --- the ring
+
 test("the leader is told by word and crown, not only by colour", () => {
-  const svg = view.nodesSvg(sample(), 700);
+  const svg = view.ringSvg(sample(), 700);
   assert.equal(count(svg, />leader</g), 1);
   assert.equal(count(svg, /rv-crown/g), 1);
   assert.match(svg, /data-node="2" data-role="leader"/);
+  assert.match(svg, /aria-label="node 2, leader, term 2, epoch 2, applied 9 of 9 log entries"/);
 });
+
+test("no node stands outside of the picture, nor on another", () => {
+  for (const width of [200, 320, 420, 700, 1000, 1600]) {
+    for (const nodes of [1, 2, 3, 5, 7, 9]) {
+      const plan = view.ring(nodes, width);
+      plan.places.forEach((place, index) => {
+        assert.ok(place.x >= plan.radius && place.x + plan.radius <= width && place.y >= plan.radius && place.y + plan.radius <= plan.height, `${nodes} nodes in ${width}`);
+        for (const other of plan.places.slice(0, index)) {
+          assert.ok(Math.hypot(place.x - other.x, place.y - other.y) > 2 * plan.radius, `${nodes} nodes in ${width}`);
+        }
+      });
+    }
+  }
+});
+
+test("a link says in words that it is cut, which way, or slow", () => {
+  const links = [pair(1, 2, { cut: "both" }), pair(1, 3, { cut: "back", slow: 0.2 }), pair(2, 3, { slow: 1.5 })];
+  const svg = view.ringSvg(sample({ links }), 700);
+  assert.match(svg, /<text y="4">cut<\/text>/);
+  assert.match(svg, /<text y="4">cut 3→1, slow 200 ms<\/text>/);
+  assert.match(svg, /<text y="4">slow 1.5 s<\/text>/);
+  assert.match(svg, /data-link="2-3" data-state="slow"/);
+});
+
+test("a node that hears no leader shows how long it will wait, and one that hears does not", () => {
+  const waits = sample({ nodes: [node(1, { timer: 0.25 }), node(2), node(3)] });
+  assert.equal(count(view.ringSvg(waits, 700), /class="rv-timer"/g), 1);
+  assert.match(view.ringSvg(waits, 700), /stroke-dasharray: 0.500 1; animation: rv-runs-out-0 0.25s/);
+  assert.doesNotMatch(view.ringSvg(waits, 700, {}, true), /animation/, "a picture that stands still does not move");
+  assert.equal(view.timerWords(node(1, { timer: 0.25 })), "hears no leader; asks for votes in 250 ms");
+});
+
+test("a dead node is called dead, and a node of a stopped cluster is called stopped", () => {
+  assert.match(view.ringSvg(sample({ nodes: [node(1, { role: "dead" })] }), 700), /data-role="dead"/);
+  const stopped = page(sample({ state: "stopped", leader: null }));
+  assert.equal(count(stopped, /data-role="stopped"/g), 3);
+  assert.match(stopped, /The cluster has stopped/);
+  assert.equal(count(stopped, /data-do="/g), 0, "and nothing can be done to it");
+});
+
+test("paused, held, blocked, lagging and not yet acting nodes each say so", () => {
+  const words = view.conditions(node(1, { role: "leader", paused: true, held: true, blocked: "In[3]:2", behind: 4 }));
+  assert.deepEqual(words, ["paused", "held", "blocked", "not acting", "4 behind"]);
+  assert.deepEqual(view.conditions(node(1, { role: "dead", held: true })), []);
+  assert.deepEqual(view.conditions(node(1, { links: ["cut from 2", "slow to 3"], paused: true })), ["cut from 2", "slow to 3", "paused"]);
+  assert.match(view.ringSvg(sample({ nodes: [node(1, { paused: true, held: true, blocked: "x", behind: 2 })] }), 700), />2 more</);
+});
+
+// --- the logs
+
+test("an entry shows its kind, its term, and whether it is applied, committed or neither", () => {
+  const late = node(1, { applied: 7, commit: 8 });
+  const html = view.logsHtml(frameOf(sample({ nodes: [late] })), 700);
+  const states = [...html.matchAll(/data-entry="(\d+:\d+)" data-of="1" data-state="(\w+)" data-kind="(\w+)"/g)].map((one) => one.slice(1));
+  assert.deepEqual(states, [["7:2", "applied", "start"], ["8:2", "committed", "checkpoint"], ["9:2", "uncommitted", "checkpoint"]]);
+  assert.match(html, /<b>S<\/b><i>2<\/i>/);
+});
+
+test("looking at a step marks the entry that recorded it, and looking at an entry names its step", () => {
+  const ui = { ...view.START, step: { run: "order-1", id: "0/s" } };
+  assert.match(view.logsHtml(frameOf(sample()), 700, ui), /data-entry="8:2"[^>]*data-linked="true"/);
+  assert.equal(view.entryOf(sample(), ui.step), "8:2");
+  assert.equal(view.entryOf(sample(), { run: "other", id: "0/s" }), null);
+  assert.match(view.logsHtml(frameOf(sample()), 700, { ...view.START, entry: "9:2" }), /data-act="step" data-run="order-1" data-step="1\/s"/);
+  assert.match(view.runsHtml(sample(), 700, ui), /data-step-id="0\/s" data-linked="true"/);
+});
+
+test("entries that a log dropped are seen for a while, struck out, with what they held", () => {
+  const before = sample({ nodes: [node(1, { commit: 8, applied: 8 })] });
+  const after = sample({ seq: 5, time: 1001, nodes: [node(1, { tail: [[7, 2], [8, 2]], length: 8, commit: 8, applied: 8, term: 3 })], entries: { "8:2": entry("start") } });
+  const frames = view.remember(view.remember([], before), after);
+  assert.deepEqual(frames[1].said, ["Node 1 dropped 1 uncommitted entry."]);
+  assert.match(view.logsHtml(frames[1], 700), /data-entry="9:2" data-of="1" data-state="lost" data-kind="checkpoint"/);
+  const replaced = sample({ seq: 6, time: 1002, nodes: [node(1, { tail: [[7, 2], [8, 2], [9, 3]] })], entries: { "9:3": entry("takeover") } });
+  assert.match(view.logsHtml(view.remember(frames, replaced)[2], 700), /data-entry="9:3"[^>]*data-replaced="true"/);
+  const later = view.remember(frames, { ...after, seq: 7, time: 1001 + view.LOST_SHOWN });
+  assert.equal(count(view.logsHtml(later.at(-1), 700), /data-of="1" data-state="lost"/g), 0);
+});
+
+test("what a snapshot took the place of, and what lies before the tail, was not dropped", () => {
+  assert.deepEqual(view.truncated(node(1), node(1, { tail: [[9, 2], [10, 2]], length: 10 })), []);
+  assert.deepEqual(view.truncated(node(1), node(1, { tail: [[30, 4]], length: 30, snapshot: 30, first: 30 })), []);
+  assert.deepEqual(view.truncated(node(1), node(1, { tail: [[7, 2], [8, 3]], length: 8 })), [[8, 2], [9, 2]]);
+});
+
+// --- the runs
 
 test("a lane says how far its node is and how long its queue is, as data and in words", () => {
   const html = view.runsHtml(sample(), 700);
@@ -46,40 +160,58 @@ test("a lane says how far its node is and how long its queue is, as data and in 
 });
 
 test("steps are drawn one by one while they fit, and as one bar when they do not", () => {
-  assert.equal(count(view.trackSvg(12, 4, 8, 400), /rv-done/g), 4);
-  assert.equal(count(view.trackSvg(12, 4, 8, 400), /rv-waits/g), 8);
-  assert.equal(count(view.trackSvg(5000, 4000, 1000, 400), /rv-done|rv-waits/g), 2);
-  assert.equal(count(view.trackSvg(0, 0, 0, 400), /rv-done|rv-waits/g), 0);
+  const track = (steps, step, queue) => view.trackSvg(run({ steps, tail: [], first: steps }), lane(1, step, queue), 400);
+  assert.equal(count(track(12, 4, 8), /rv-done/g), 4);
+  assert.equal(count(track(12, 4, 8), /rv-waits/g), 8);
+  assert.equal(count(track(5000, 4000, 1000), /rv-done|rv-waits/g), 2);
+  assert.equal(count(track(0, 0, 0), /rv-done|rv-waits/g), 0);
 });
 
-test("no picture is wider than the room it has", () => {
-  for (const width of [200, 320, 420, 700, 1000, 1600]) {
-    for (const nodes of [1, 2, 3, 5, 7, 9]) {
-      const plan = view.layout(nodes, width);
-      for (const place of plan.places) {
-        assert.ok(place.x >= 0 && place.x + plan.wide <= width + 0.5, `${nodes} nodes in ${width}`);
-        assert.ok(place.y + 140 <= plan.height, `${nodes} nodes in ${width}`);
-      }
-    }
-  }
+test("an effect is marked in the lane of the node that ran it, and in no other", () => {
+  assert.equal(count(view.trackSvg(run(), lane(2, 5), 400), /rv-here/g), 5);
+  assert.equal(count(view.trackSvg(run(), lane(1, 5), 400), /rv-here/g), 0);
+  const variable = run({ tail: recorded(5).map((step) => ({ ...step, op: "var" })) });
+  assert.equal(count(view.trackSvg(variable, lane(2, 5), 400), /rv-here/g), 0, "a variable is no effect");
 });
 
-test("a dead node is called dead, and a node of a stopped cluster is called stopped", () => {
-  assert.match(view.nodesSvg(sample({ nodes: [node(1, { role: "dead" })] }), 700), /data-role="dead"/);
-  const stopped = view.viewHtml(sample({ state: "stopped", leader: null }), 700, "live");
-  assert.equal(count(stopped, /data-role="stopped"/g), 3);
-  assert.match(stopped, /The cluster has stopped/);
+test("a node that diverged says why, and a step that is being run says which and how far it is", () => {
+  const lanes = [lane(1, 3, 0, "diverged", { problem: "asked for 3/b" }), lane(2, 5, 0, "running", { doing: [{ id: "5/fit", attempt: 2, fraction: 0.25, text: "" }] })];
+  const html = view.runsHtml(sample({ runs: [run({ lanes })] }), 700);
+  assert.match(html, /node 1: asked for 3\/b/);
+  assert.match(html, /5\/fit ×2 25 %/);
 });
 
-test("paused, held, blocked, lagging and not yet acting nodes each say so", () => {
-  const words = view.conditions(node(1, { role: "leader", paused: true, held: true, blocked: "In[3]:2", behind: 4 }));
-  assert.deepEqual(words, ["paused", "held", "blocked", "not acting", "4 behind"]);
-  assert.deepEqual(view.conditions(node(1, { role: "dead", held: true })), []);
-  assert.deepEqual(view.conditions(node(1, { links: ["cut from 2", "slow to 3"], paused: true })), ["cut from 2", "slow to 3", "paused"]);
+test("a kind or status that is not known is drawn with its own name", () => {
+  const odd = run({ status: "dreaming", tail: recorded(5).map((step) => ({ ...step, op: "dream" })), lanes: [lane(1, 5, 0, "dreaming")] });
+  const html = page(sample({ runs: [odd], entries: { "9:2": entry("dream") } }), { ui: { ...view.START, open: ["order-1"] } });
+  assert.match(html, /• dreaming/);
+  assert.match(html, /step 4\/s, dream, by node 2/);
+  assert.match(html, /<b>D<\/b>/);
+  assert.deepEqual(view.stepKind("constructor"), { mark: "◆", word: "constructor" });
 });
+
+test("an opened run shows its steps at once, and their times and values when these have come", () => {
+  const ui = { ...view.START, open: ["order-1"] };
+  assert.match(page(sample(), { ui }), /as soon as the kernel is not busy/);
+  const steps = recorded(5).map((step, place) => ({ ...step, epoch: 2, from: 10 + place, at: 10.5 + place, value: `${place}` }));
+  const details = { "order-1": { start: 10, first: 0, steps } };
+  const html = page(sample(), { ui, details });
+  assert.match(html, /step 4\/s, effect, by node 2, 500 ms, 4/);
+  assert.equal(count(html, /class="rv-item"/g), 5);
+  const earlier = page(sample({ runs: [run({ steps: 2, tail: recorded(2) })] }), { ui, details });
+  assert.equal(count(earlier, /class="rv-item"/g), 2, "a picture of before knows only the steps of then");
+  assert.equal(view.depth("0/a"), 0);
+  assert.equal(view.depth("2.1.0/a"), 1);
+});
+
+test("runs that are not drawn are counted", () => {
+  assert.match(view.runsHtml(sample({ omitted: { running: 0, completed: 28, failed: 2 } }), 700), /28 completed, 2 failed/);
+});
+
+// --- words
 
 test("a stale picture says that the kernel is gone", () => {
-  const html = view.viewHtml(sample(), 700, "stale");
+  const html = page(sample(), { link: "stale" });
   assert.match(html, /data-state="stale"/);
   assert.match(html, /kernel is gone/);
 });
@@ -93,20 +225,26 @@ test("a change of the leader is said in words", () => {
   assert.deepEqual(view.changes(null, sample()), ["Node 2 leads in term 2; 3 nodes."]);
 });
 
-test("holding, releasing, and the end of a run are said in words", () => {
+test("holding, releasing, joining, and the end of a run are said in words", () => {
   const held = sample({ nodes: [node(1), node(2, { role: "leader", acting: true }), node(3, { held: true })] });
   assert.deepEqual(view.changes(sample(), held), ["Node 3 is held."]);
   assert.deepEqual(view.changes(held, sample()), ["Node 3 was released."]);
   const alone = sample({ nodes: sample().nodes.map((one) => (one.node === 3 ? { ...one, links: ["isolated"] } : one)) });
   assert.deepEqual(view.changes(sample(), alone), ["Node 3 is isolated."]);
   assert.deepEqual(view.changes(alone, sample()), ["Node 3 is well connected again."]);
-  assert.equal((view.nodesSvg(alone, 900).match(/rv-off/g) ?? []).length, 1, "the line to it is dashed");
-  const done = sample({ runs: [{ ...sample().runs[0], status: "completed" }] });
+  assert.deepEqual(view.changes(sample(), sample({ nodes: [...sample().nodes, node(4)] })), ["Node 4 joined."]);
+  assert.deepEqual(view.changes(sample({ nodes: [...sample().nodes, node(4)] }), sample()), ["Node 4 was removed."]);
+  const done = sample({ runs: [run({ status: "completed" })] });
   assert.deepEqual(view.changes(sample(), done), ["Run order-1 completed."]);
 });
 
-test("runs that are not drawn are counted", () => {
-  assert.match(view.runsHtml(sample({ omitted: { running: 0, completed: 28, failed: 2 } }), 700), /28 completed, 2 failed/);
+test("the tables say what the picture says", () => {
+  const links = [pair(1, 2, { cut: "both" })];
+  const html = page(sample({ links, nodes: [node(1, { held: true }), node(2, { role: "leader", acting: true }), node(3)] }), { ui: { ...view.START, form: "tables" } });
+  for (const words of ["<th scope=\"row\">node 1</th>", "held, heard its leader", "<td>cut</td>", "2 of 5 steps consumed, 3 in its catch-up queue"]) {
+    assert.ok(html.includes(words), words);
+  }
+  assert.equal(count(html, /data-role=/g), 0);
 });
 
 test("long names keep both of their ends", () => {
@@ -114,6 +252,117 @@ test("long names keep both of their ends", () => {
   assert.equal(view.shorten("abcdefghijklmnopqrstuvwxyz", 10), "abcdef…xyz");
 });
 
-test("nothing is asked of another host", () => {
-  assert.doesNotMatch(source.replaceAll("http://www.w3.org/", ""), /https?:|\/\/[a-z]+\./);
+test("durations are said in units that fit them", () => {
+  assert.deepEqual([0, 0.0404, 0.9999, 12.34, 185].map(view.duration), ["0 ms", "40 ms", "1.0 s", "12.3 s", "3 min 5 s"]);
+});
+
+// --- faults
+
+test("only what makes sense for a node is offered", () => {
+  const lines = (one, snapshot = sample()) => view.nodeFaults(one, snapshot).map((fault) => fault.line);
+  assert.deepEqual(lines(node(1)), ["kill 1", "pause 1", "hold 1", "isolate 1", "transfer 1"]);
+  assert.deepEqual(lines(node(1, { paused: true, held: true })), ["kill 1", "resume 1", "release 1", "isolate 1"]);
+  assert.deepEqual(lines(node(1, { role: "dead" })), ["restart 1"]);
+  assert.deepEqual(lines(node(1), sample({ links: [pair(1, 2, { slow: 0.1 })] })).slice(3), ["heal 1", "transfer 1"]);
+  assert.deepEqual(lines(node(1), sample({ state: "stopped" })), []);
+  assert.deepEqual(lines(node(1), sample({ nodes: [node(1)], links: [] })), ["kill 1", "pause 1", "hold 1"]);
+});
+
+test("a link is cut as seen from either end, and healed when it is ill", () => {
+  const lines = (links, from, to) => view.linkFaults(sample({ links }), from, to).map((fault) => fault.line);
+  assert.deepEqual(lines([pair(1, 2)], 2, 1), ["cut 2-1", "cut 2-1 --one-way", "slow 2-1 --delay 200ms"]);
+  assert.deepEqual(lines([pair(1, 2, { cut: "out" })], 1, 2), ["heal 1-2"]);
+  assert.deepEqual(lines([pair(1, 2)], 1, 3), []);
+});
+
+test("a partition needs nodes on both sides", () => {
+  assert.equal(view.partitionLine([1], sample()), "partition 1 / 2 3");
+  assert.equal(view.partitionLine([], sample()), null);
+  assert.equal(view.partitionLine([1, 2, 3], sample()), null);
+  assert.equal(view.partitionLine([9], sample()), null, "of nodes that left nothing is made");
+});
+
+test("what was asked for is shown with its magic and how it stands, and a late word of a busy kernel changes nothing", () => {
+  let tasks = view.withTask([], { id: "a", line: "kill 2" });
+  assert.equal(view.taskWords(tasks[0]), "asked");
+  tasks = view.withTask(tasks, { id: "a", state: "queued" });
+  assert.equal(view.taskWords(tasks[0]), "kernel busy, queued");
+  tasks = view.withTask(tasks, { id: "a", state: "done", words: "node 2 killed" });
+  tasks = view.withTask(tasks, { id: "a", state: "queued" });
+  assert.equal(view.taskWords(tasks[0]), "node 2 killed");
+  for (const id of ["b", "c", "d", "e"]) tasks = view.withTask(tasks, { id, line: "heal" });
+  assert.deepEqual(tasks.map((task) => task.id), ["b", "c", "d", "e"]);
+  assert.match(page(sample(), { tasks }), /<code>%raftoral heal<\/code>/);
+});
+
+// --- time
+
+test("history is bounded in pictures and in seconds, and keeps those in which something happened", () => {
+  let frames = [];
+  for (let seq = 0; seq < 3000; seq += 1) frames = view.remember(frames, sample({ seq, time: 1000 + seq / 20, leader: seq === 500 ? null : 2 }));
+  assert.ok(frames.length <= view.MAX_FRAMES);
+  assert.equal(frames.at(-1).snapshot.seq, 2999);
+  assert.ok(frames.some((frame) => frame.snapshot.seq === 500 && frame.said.includes("No node leads.")));
+  frames = view.remember(frames, sample({ seq: 3000, time: 1000 + 500 + view.MAX_AGE }));
+  assert.equal(frames.length, 1);
+});
+
+test("a picture that was dropped is replaced by the next one that is left", () => {
+  const frames = [2, 4, 6].map((seq) => frameOf(sample({ seq })));
+  assert.deepEqual([null, 2, 3, 6, 9].map((seq) => view.placeOf(frames, seq)), [2, 0, 1, 2, 2]);
+});
+
+test("a picture of before says so, and nothing can be done to it", () => {
+  const frames = [frameOf(sample({ seq: 1, time: 990 })), frameOf(sample({ seq: 2 }))];
+  const html = view.viewHtml({ frames, ui: { ...view.START, at: 1, node: 1 }, tasks: [], details: {}, link: "live" }, 700);
+  assert.match(html, /10\.0 s before now/);
+  assert.match(html, /data-do="kill 1"[^>]* disabled/);
+});
+
+// --- keys
+
+const typed = (keys, ui = view.START, frames = [frameOf(sample({ seq: 1 })), { ...frameOf(sample({ seq: 2 })), said: ["x"] }, frameOf(sample({ seq: 3 }))]) => {
+  let last = null;
+  for (const key of keys) {
+    last = view.keyed(key.replace("Shift ", ""), key.startsWith("Shift"), ui, frames);
+    if (last?.act) ui = view.reduce(ui, last);
+  }
+  return [ui, last];
+};
+
+test("a node is chosen by its number, and a letter does something to it", () => {
+  assert.equal(typed(["3", "k"])[1].do, "kill 3");
+  assert.equal(typed(["1", "t"])[1].do, "transfer 1");
+  assert.match(typed(["2", "t"])[1].say, /cannot be done to node 2/);
+  assert.match(typed(["k"])[1].say, /Choose a node first/);
+  assert.match(typed(["7"])[1].say, /no node 7/);
+  assert.equal(typed(["x"])[1], null);
+});
+
+test("a link is cut or slowed with a letter and a number", () => {
+  const [ui, last] = typed(["1", "c", "3"]);
+  assert.equal(last.do, "cut 1-3");
+  assert.equal(ui.node, 1);
+  assert.equal(ui.waits, null);
+  assert.equal(typed(["1", "s", "2"])[1].do, "slow 1-2 --delay 200ms");
+  assert.match(typed(["1", "c", "1"])[1].say, /between two nodes/);
+});
+
+test("space stops the picture and goes on, arrows go through it, and Escape comes back to now", () => {
+  assert.equal(typed([" "])[0].at, 3);
+  assert.equal(typed([" ", " "])[0].at, null);
+  assert.equal(typed(["ArrowLeft"])[0].at, 2);
+  assert.equal(typed(["ArrowLeft", "ArrowLeft", "ArrowLeft"])[0].at, 1);
+  assert.equal(typed(["ArrowLeft", "ArrowLeft", "ArrowRight"])[0].at, 2);
+  assert.equal(typed(["ArrowRight"])[1], null);
+  assert.equal(typed(["Shift ArrowLeft"])[0].at, 2);
+  assert.equal(typed(["1", " ", "Escape"])[0].at, null);
+  assert.match(typed(["1", " ", "k"])[1].say, /picture of before/);
+});
+
+test("nothing is asked of another host", async () => {
+  for (const name of names) {
+    const source = await readFile(new URL(name, modules), "utf8");
+    assert.doesNotMatch(source.replaceAll("http://www.w3.org/", ""), /https?:|\/\/[a-z]+\./, name);
+  }
 });

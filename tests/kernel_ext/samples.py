@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import structs
+
+from raftoral_nb.model import LinkDelay, Step
 from raftoral_nb.statistics import (
+    ClusterLook,
     ClusterStatistics,
     ExecutionStatistics,
     ExecutionStatus,
+    LinkStatistics,
+    LoggedCommand,
+    LoggedEntry,
+    LogTail,
     NodeStatistics,
     RunStatistics,
     RunStatus,
+    StepTail,
 )
 
 
@@ -73,6 +82,21 @@ def cluster(nodes: list[NodeStatistics], runs: list[RunStatistics] | None = None
     return ClusterStatistics(**(fields | changes))
 
 
+def links(number: int, nodes: int) -> dict[int, LinkStatistics]:
+    """Links of one of that many nodes, of which 2-5 is cut, 3-5 is cut one way and 1-2 is slow; node 4 is dead."""
+    found = {}
+    for peer in range(1, nodes + 1):
+        pair = {number, peer}
+        if peer != number:
+            found[peer] = LinkStatistics(
+                up=4 not in pair and pair != {2, 5},
+                cut=pair == {2, 5} or (number, peer) == (3, 5),
+                cut_back=pair == {2, 5} or (number, peer) == (5, 3),
+                delay=LinkDelay(0.2) if pair == {1, 2} else None,
+            )
+    return found
+
+
 def quiet_cluster() -> ClusterStatistics:
     """Three nodes that have just started."""
     nodes = [node(1), node(2, "leader"), node(3)]
@@ -126,3 +150,50 @@ def busy_cluster() -> ClusterStatistics:
         run("sweep-1", "sweep", 150),
     ]
     return cluster(nodes, runs)
+
+
+def broken_cluster() -> ClusterStatistics:
+    """The busy one, with links cut and slow."""
+    busy = busy_cluster()
+    nodes = {number: structs.replace(one, links=links(number, 5)) for number, one in busy.nodes.items()}
+    return structs.replace(busy, nodes=nodes)
+
+
+def look(statistics: ClusterStatistics, *, time: float = 1_700_000_000.0, **changes: Any) -> ClusterLook:
+    """A look at that cluster, with logs and steps that fit its numbers; node 1, if it leads nobody, has an old tail."""
+    logs = {}
+    for number, one in statistics.nodes.items():
+        entries = []
+        for index in range(max(1, one.log_length - 15), one.log_length + 1):
+            run_id, step_id = ("order-2", f"{index % 12}/step_{index % 12}") if index % 3 else (None, None)
+            kind = "checkpoint" if index % 3 else "start"
+            told = LoggedCommand(kind=kind, text=f"command {index}", run_id=run_id, step_id=step_id)
+            term = 2 if index < 30 else one.term
+            entries.append(LoggedEntry(index=index, term=term, kind=kind, size=90, count=1, commands=(told,)))
+        logs[number] = LogTail(first_index=1, last_index=one.log_length, entries=tuple(entries))
+    steps = {}
+    for name, one_run in statistics.runs.items():
+        first = max(0, one_run.steps - 60)
+        steps[name] = StepTail(
+            first=first,
+            steps=tuple(
+                Step(
+                    step_id=f"{place}/step_{place}",
+                    operation="compute",
+                    value=b"",
+                    failure=None,
+                    node=2 if place % 4 else 4,
+                    epoch=3,
+                )
+                for place in range(first, one_run.steps)
+            ),
+        )
+    fields: dict[str, Any] = {
+        "time": time,
+        "statistics": statistics,
+        "election_timeout": 0.5,
+        "logs": logs,
+        "steps": steps,
+        "omitted": {},
+    }
+    return ClusterLook(**(fields | changes))

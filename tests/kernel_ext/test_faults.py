@@ -10,7 +10,7 @@ from kernel_ext import snapshot, tables
 from kernel_ext.words import link_state
 from raftoral_nb import LinkDelay, LinkStatistics
 from tests.kernel_ext.conftest import Complete, Notebook
-from tests.kernel_ext.samples import cluster, node
+from tests.kernel_ext.samples import cluster, look, node
 
 
 def links(notebook: Notebook) -> list[str]:
@@ -147,7 +147,7 @@ SLOW = link(delay=LinkDelay(0.2, 0.05))
 def test_the_state_of_a_nodes_links_is_said_in_words(found: dict[int, LinkStatistics], words: tuple[str, ...]) -> None:
     assert link_state(node(1, links=found)) == words
     assert tables.node_state(node(1, links=found)) == (", ".join(words) or "running")
-    drawn = snapshot.snapshot(cluster([node(1, links=found), node(2, "leader")]), 1)
+    drawn = snapshot.snapshot(look(cluster([node(1, links=found), node(2, "leader")])), 1)
     assert drawn["nodes"][0]["links"] == list(words)
 
 

@@ -170,6 +170,10 @@ STEP = model.Step("0/charge", "compute", b"", None, 2, 3)
         (model.RoleChanged(1, "candidate", 4), "node 1 became candidate in term 4"),
         (model.MembersChanged((1, 2, 4)), "the members are now the nodes 1, 2, 4"),
         (
+            model.ClusterRecovered(3, 1, 20, 2, 0.4),
+            "recovered 3 runs (1 unfinished) with 20 recorded steps and 2 workflows in 0.4 s",
+        ),
+        (
             model.SnapshotInstalled(3, 512),
             "node 3 was too far behind for the log and took over the state as of entry 512",
         ),

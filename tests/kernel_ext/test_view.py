@@ -11,12 +11,12 @@ import pytest
 
 from kernel_ext import session as session_module
 from kernel_ext.coalescer import MAX_LOOKS, Coalescer
-from kernel_ext.snapshot import MAX_RUNS_SHOWN, snapshot, unsettled
+from kernel_ext.snapshot import snapshot, unsettled
 from kernel_ext.view import ClusterView
 from raftoral_nb import Cluster, model
-from raftoral_nb.statistics import ClusterStatistics
+from raftoral_nb.statistics import ClusterLook, ClusterStatistics
 from tests.kernel_ext.conftest import Notebook
-from tests.kernel_ext.samples import busy_cluster, cluster, execution, node, quiet_cluster, run
+from tests.kernel_ext.samples import busy_cluster, cluster, execution, look, node, quiet_cluster, run
 
 
 class Page:
@@ -25,6 +25,8 @@ class Page:
     def __init__(self) -> None:
         self.snapshots: list[dict[str, Any]] = []
         self.closed = 0
+        self.details: dict[str, Any] = {}
+        self.answers: list[dict[str, Any]] = []
         self._changed = threading.Condition()
 
     def open(self, **opening: Any) -> Any:
@@ -44,6 +46,9 @@ class Page:
             found = data.get("state", {}).get("snapshot")
             if found:
                 self.snapshots.append(found)
+            self.details = data.get("state", {}).get("details", self.details)
+            if data.get("method") == "custom":
+                self.answers.append(data["content"])
             self._changed.notify_all()
 
     def wait(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -51,6 +56,21 @@ class Page:
         with self._changed:
             assert self._changed.wait_for(lambda: self.snapshots and condition(self.snapshots[-1]), timeout=20)
             return self.snapshots[-1]
+
+    def wait_details(self, condition: Callable[[dict[str, Any]], bool]) -> None:
+        """Until it holds for the details that came last."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: condition(self.details), timeout=20)
+
+    def answer(self, task: str) -> dict[str, Any]:
+        """How that task ended."""
+
+        def ended() -> list[dict[str, Any]]:
+            return [one for one in self.answers if one["task"] == task and one["state"] != "taken"]
+
+        with self._changed:
+            assert self._changed.wait_for(ended, timeout=20)
+            return ended()[0]
 
 
 @pytest.fixture
@@ -80,6 +100,12 @@ class Still:
 
     def statistics(self) -> ClusterStatistics:
         return self.now
+
+    def look(self, **_: int) -> ClusterLook:
+        return look(self.now)
+
+    def history(self) -> tuple[tuple[float, model.ClusterEvent], ...]:
+        return ()
 
     def subscribe(self, callback: Callable[[model.ClusterEvent], None]) -> Callable[[], None]:
         self.callbacks.append(callback)
@@ -164,7 +190,7 @@ def test_a_paint_that_raises_is_logged_and_does_not_end_the_painting(caplog: pyt
 def test_a_snapshot_is_plain_json_with_a_lane_per_node() -> None:
     import json
 
-    made = snapshot(busy_cluster(), 7)
+    made = snapshot(look(busy_cluster()), 7)
     assert json.loads(json.dumps(made)) == made
     assert made["seq"] == 7
     lanes = {(one["run"], lane["node"]): lane for one in made["runs"] for lane in one["lanes"]}
@@ -175,20 +201,19 @@ def test_a_snapshot_is_plain_json_with_a_lane_per_node() -> None:
         "queue": 10,
         "last": "1/step_1",
         "effects": 0,
+        "problem": None,
+        "doing": [],
     }
     assert lanes["order-2", 4]["status"] == "none"
 
 
 def test_a_stopped_cluster_has_no_leader() -> None:
-    made = snapshot(quiet_cluster(), 1, stopped=True)
+    made = snapshot(look(quiet_cluster()), 1, stopped=True)
     assert (made["state"], made["leader"]) == ("stopped", None)
 
 
-def test_runs_that_do_not_fit_are_counted_and_unfinished_ones_are_drawn_first() -> None:
-    runs = [run(f"r{number}", "order", 1, "running" if number < 3 else "completed") for number in range(40)]
-    made = snapshot(cluster([node(1, "leader")], runs), 1)
-    assert len(made["runs"]) == MAX_RUNS_SHOWN
-    assert [one["run"] for one in made["runs"]] == ["r0", "r1", "r2", *(f"r{number}" for number in range(31, 40))]
+def test_runs_that_are_not_shown_are_counted() -> None:
+    made = snapshot(look(quiet_cluster(), omitted={"completed": 28}), 1)
     assert {status: count for status, count in made["omitted"].items() if count} == {"completed": 28}
 
 
@@ -334,3 +359,39 @@ def test_without_the_widget_packages_everything_but_the_live_view_works(
     said = notebook.ok("%raftoral start --nodes 1")
     assert "pip install ipywidgets anywidget" in said.text
     assert "running, 1 node" in notebook.ok("%raftoral watch").text
+
+
+# --- messages of the page
+
+
+def ask(view: ClusterView, content: Any) -> None:
+    """What ipywidgets does when the page sends something."""
+    view._handle_msg({"content": {"data": {"method": "custom", "content": content}}, "buffers": []})
+
+
+def test_a_fault_that_is_asked_for_in_the_page_is_done_and_answered(page: Page, live: Cluster) -> None:
+    view = ClusterView(live, refresh=100)
+    ask(view, {"do": "kill 3", "task": "t1"})
+    assert page.answer("t1") == {"task": "t1", "state": "done", "words": "node 3 killed"}
+    page.wait(lambda one: one["nodes"][2]["role"] == "dead")
+    ask(view, {"do": ["kill", 2]})
+    ask(view, "nonsense")
+    assert live.nodes[2].alive
+    view.close()
+
+
+def test_a_run_that_is_opened_in_the_page_gets_its_details_also_after_the_end(page: Page, live: Cluster) -> None:
+    async def one(ctx: Any, x: int) -> int:
+        return int(await ctx.compute("one", int, x))
+
+    view = ClusterView(live, refresh=100)
+    live.start_workflow(one, 7, run_id="r").wait_for_completion(10)
+    ask(view, {"open": ["r", 5]})
+    page.wait_details(lambda details: details.get("r", {}).get("steps", [{}])[0].get("value") == "7")
+    ask(view, {"open": []})
+    page.wait_details(lambda details: details == {})
+    live.stop()
+    view.end()
+    ask(view, {"open": ["r"]})
+    assert view.details["r"]["steps"][0]["id"] == "0/one"
+    view.close()

@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from kernel_ext.scripts import STATIC, bundled
 from kernel_ext.snapshot import snapshot
-from tests.kernel_ext.samples import busy_cluster, quiet_cluster
-
-STATIC: Final = Path(__file__).resolve().parents[2] / "kernel_ext" / "static"
+from tests.kernel_ext.samples import broken_cluster, look, quiet_cluster
 
 # As JupyterLab sets them in its two themes.
 LIGHT: Final = {
@@ -41,10 +40,12 @@ window.model = {{
   state: {{ snapshot: {snapshot} }},
   get(name) {{ return this.state[name]; }},
   on(name, callback) {{ (listeners[name] ??= []).push(callback); }},
+  sent: [],
+  send(content) {{ this.sent.push(content); }},
   off(name, callback) {{ listeners[name] = (listeners[name] ?? []).filter((one) => one !== callback); }},
 }};
 window.listeners = () => listeners;
-window.fire = (name) => (listeners[name] ?? []).forEach((callback) => callback());
+window.fire = (name, content) => (listeners[name] ?? []).forEach((callback) => callback(content));
 window.end = render({{ model: window.model, el: document.getElementById("view") }});
 {script}
 </script></body>"""
@@ -54,13 +55,13 @@ def page(
     data: Mapping[str, Any], *, theme: Mapping[str, str] | None = None, dark: bool = False, script: str = ""
 ) -> str:
     """A page that draws this snapshot; `script` runs after the first paint, with `model` and `fire(event)` at hand."""
-    js = re.sub(r"^export default .*$", "", (STATIC / "view.js").read_text("utf-8"), flags=re.MULTILINE)
+    js = re.sub(r"^export default .*$", "", bundled(), flags=re.MULTILINE)
     return PAGE.format(
         theme=" ".join(f"{name}: {value};" for name, value in (theme or {}).items()),
         background="#14181d" if dark else "#fff",
         css=(STATIC / "view.css").read_text("utf-8"),
         body='data-jp-theme-light="false"' if dark else 'data-jp-theme-light="true"',
-        js=js.replace("export function", "function"),
+        js=js,
         snapshot=json.dumps(data).replace("</", "<\\/"),
         script=script,
     )
@@ -68,13 +69,13 @@ def page(
 
 def examples() -> dict[str, str]:
     """Pages by file name."""
-    busy = snapshot(busy_cluster(), 7)
+    busy = snapshot(look(broken_cluster()), 7)
     return {
         "light.html": page(busy, theme=LIGHT),
         "dark.html": page(busy, theme=DARK, dark=True),
         "bare-dark.html": page(busy, dark=True),
-        "quiet.html": page(snapshot(quiet_cluster(), 1), theme=LIGHT),
-        "stopped.html": page(snapshot(quiet_cluster(), 2, stopped=True), theme=LIGHT),
+        "quiet.html": page(snapshot(look(quiet_cluster()), 1), theme=LIGHT),
+        "stopped.html": page(snapshot(look(quiet_cluster()), 2, stopped=True), theme=LIGHT),
         "stale.html": page(
             busy,
             theme=LIGHT,

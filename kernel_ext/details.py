@@ -1,0 +1,103 @@
+"""What the view shows of a run that was opened: its latest steps with their times and values."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import TYPE_CHECKING, Any, Final
+
+from raftoral_nb.errors import RaftoralError
+from raftoral_nb.model import CheckpointSet, EffectStarted, WorkflowStarted
+
+if TYPE_CHECKING:
+    from raftoral_nb import Cluster, WorkflowRun
+    from raftoral_nb.model import RunId, Step, StepId
+
+MAX_RUNS_OPEN: Final = 3
+"""Runs of one view whose details are kept up to date; the one opened first is closed for a further one."""
+
+MAX_STEPS_TOLD: Final = 100
+"""Steps of a run with times and values: the last ones."""
+
+MAX_VALUE_BYTES_READ: Final = 4 * 1024
+"""Encoded size of a value, in bytes, up to which it is decoded to be shown."""
+
+MAX_VALUE_CHARS: Final = 80
+
+
+class Details:
+    """The details of one cluster's opened runs. A value is decoded once. Not to be called from two threads at once."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._open: dict[RunId, dict[StepId, str]] = {}
+        self._short = reprlib.Repr()
+        self._short.maxstring = self._short.maxother = self._short.maxlong = MAX_VALUE_CHARS
+
+    def open(self, runs: list[RunId]) -> None:
+        """From now on tell of these runs, and of no others. What is no run is told as nothing."""
+        self._open = {run_id: self._open.get(run_id, {}) for run_id in runs[-MAX_RUNS_OPEN:]}
+
+    def now(self) -> dict[str, Any]:
+        """By run: its start (Unix seconds, None if that is forgotten) and its steps, as plain data."""
+        if not self._open:
+            return {}
+        begun, recorded, started = self._times()
+        found: dict[str, Any] = {}
+        for run_id, values in tuple(self._open.items()):
+            try:
+                run = self._cluster.run(run_id)
+                steps = run.steps
+            except RaftoralError:
+                continue
+            found[run_id] = {
+                "start": begun.get(run_id),
+                "first": max(0, len(steps) - MAX_STEPS_TOLD),
+                "steps": [
+                    {
+                        "id": step.step_id,
+                        "op": step.operation,
+                        "node": step.node,
+                        "epoch": step.epoch,
+                        "failed": step.failure is not None,
+                        "from": started.get((run_id, step.step_id)),
+                        "at": recorded.get((run_id, step.step_id)),
+                        "value": self._value(run, step, values),
+                    }
+                    for step in steps[-MAX_STEPS_TOLD:]
+                ],
+            }
+        return found
+
+    def _times(self) -> tuple[dict[RunId, float], dict[tuple[RunId, StepId], float], dict[tuple[RunId, StepId], float]]:
+        """When runs began, and when steps were recorded and (last) begun to be run, as far as events are kept."""
+        begun: dict[RunId, float] = {}
+        recorded: dict[tuple[RunId, StepId], float] = {}
+        started: dict[tuple[RunId, StepId], float] = {}
+        for time, event in self._cluster.history():
+            match event:
+                case CheckpointSet(run_id=run_id, step=step) if run_id in self._open:
+                    recorded.setdefault((run_id, step.step_id), round(time, 4))
+                case EffectStarted(run_id=run_id, step_id=step_id) if run_id in self._open:
+                    if (run_id, step_id) not in recorded:
+                        started[run_id, step_id] = round(time, 4)
+                case WorkflowStarted(run_id=run_id) if run_id in self._open:
+                    begun[run_id] = round(time, 4)
+                case _:
+                    pass
+        return begun, recorded, started
+
+    def _value(self, run: WorkflowRun[Any], step: Step, known: dict[StepId, str]) -> str:
+        if step.failure is not None:
+            return f"failed: {step.failure}"[:MAX_VALUE_CHARS]
+        if step.step_id not in known:
+            known[step.step_id] = self._decoded(run, step)
+        return known[step.step_id]
+
+    def _decoded(self, run: WorkflowRun[Any], step: Step) -> str:
+        size = len(step.value or b"")
+        if size > MAX_VALUE_BYTES_READ:
+            return f"({size} bytes)"
+        try:
+            return self._short.repr(run.value(step))[: 2 * MAX_VALUE_CHARS]
+        except Exception as problem:  # the notebook's own classes may do anything
+            return f"(cannot be shown: {type(problem).__name__})"

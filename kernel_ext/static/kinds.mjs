@@ -1,0 +1,74 @@
+// How each kind of log entry, of step, and each status is marked. A new kind is added here, and is drawn everywhere; one that is
+// not here is drawn too, with its own name. Every mark is a letter or sign beside its word: colour alone says nothing. Pure.
+
+/** Log entries, by the tag of their (first) command in raftoral_nb/model.py. */
+const ENTRIES = {
+  takeover: { mark: "T", word: "takeover" },
+  members: { mark: "M", word: "members" },
+  register: { mark: "W", word: "workflow registered" },
+  start: { mark: "R", word: "run starts" },
+  checkpoint: { mark: "S", word: "step" },
+  end: { mark: "E", word: "run ends" },
+  move: { mark: "V", word: "another version" },
+  signal: { mark: "G", word: "message" },
+  cancel: { mark: "X", word: "cancel" },
+  terminate: { mark: "X", word: "terminate" },
+  pause: { mark: "P", word: "pause" },
+  resume: { mark: "P", word: "resume" },
+  child: { mark: "R", word: "child run starts" },
+  continue: { mark: "N", word: "begins anew" },
+  empty: { mark: "·", word: "no command" },
+  large: { mark: "L", word: "large" },
+};
+
+/** Steps, by their operation; `here` says what it means that a node recorded one. */
+const STEPS = {
+  compute: { mark: "ƒ", word: "effect" },
+  intent: { mark: "!", word: "intent" },
+  var: { mark: "=", word: "variable" },
+  set: { mark: "=", word: "variable set" },
+  update: { mark: "=", word: "variable updated" },
+  now: { mark: "◷", word: "time" },
+  sleep: { mark: "z", word: "timer" },
+  wake: { mark: "z", word: "timer ended" },
+  deadline: { mark: "◷", word: "deadline" },
+  expiry: { mark: "◷", word: "deadline passed" },
+  race: { mark: "⑂", word: "race" },
+  group: { mark: "⑂", word: "branches" },
+  patched: { mark: "?", word: "gate" },
+  due: { mark: "◷", word: "due" },
+  receive: { mark: "✉", word: "message received" },
+  answer: { mark: "✉", word: "answer" },
+  child: { mark: "⤷", word: "child run" },
+  join: { mark: "⤷", word: "child run ended" },
+};
+
+const STATUSES = {
+  running: { mark: "", word: "running" },
+  completed: { mark: "✓", word: "completed" },
+  failed: { mark: "✗", word: "failed" },
+  diverged: { mark: "≠", word: "diverged" },
+  paused: { mark: "‖", word: "paused" },
+  cancelled: { mark: "⊘", word: "cancelled" },
+  terminated: { mark: "■", word: "terminated" },
+  continued: { mark: "↻", word: "begun anew" },
+  held: { mark: "!", word: "held" },
+  superseded: { mark: "–", word: "superseded" },
+  none: { mark: "", word: "not running" },
+};
+
+/** @typedef {{ mark: string, word: string }} Kind */
+
+/** @param {Record<string, Kind>} known @param {string} name @param {string} mark @returns {Kind} */
+function found(known, name, mark) {
+  return Object.hasOwn(known, name) ? known[name] : { mark, word: name };
+}
+
+/** @param {string} name */
+export const entryKind = (name) => found(ENTRIES, name, name.slice(0, 1).toUpperCase() || "?");
+
+/** @param {string} name */
+export const stepKind = (name) => found(STEPS, name, "◆");
+
+/** @param {string} name */
+export const statusKind = (name) => found(STATUSES, name, "•");

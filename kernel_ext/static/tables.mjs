@@ -1,0 +1,33 @@
+// The same as the picture, as tables: for screen readers, and for whoever likes to read. Pure.
+
+import { entryWords, standing } from "./logs.mjs";
+import { laneWords } from "./runs.mjs";
+import { escape } from "./text.mjs";
+import { conditions, linkWords, roleOf, timerWords } from "./words.mjs";
+
+function table(caption, head, rows) {
+  const cells = (row) => row.map((one, place) => (place ? `<td>${escape(one)}</td>` : `<th scope="row">${escape(one)}</th>`)).join("");
+  return (
+    `<table><caption>${escape(caption)}</caption><thead><tr>${head.map((one) => `<th scope="col">${escape(one)}</th>`).join("")}</tr></thead>` +
+    `<tbody>${rows.map((row) => `<tr>${cells(row)}</tr>`).join("")}</tbody></table>`
+  );
+}
+
+/** Everything as tables. */
+export function tablesHtml(snapshot) {
+  const nodes = snapshot.nodes.map((node) => {
+    const gone = node.role === "dead";
+    return [`node ${node.node}`, roleOf(node, snapshot), node.term, gone ? "–" : node.epoch, gone ? "–" : node.commit, gone ? "–" : node.applied, node.length,
+      [...conditions(node), timerWords(node)].filter(Boolean).join(", ") || "–"];
+  });
+  const links = snapshot.links.map((link) => [`${link.a}-${link.b}`, linkWords(link) || "well", link.up ? "connected" : "not connected"]);
+  const logs = snapshot.nodes.flatMap((node) =>
+    node.tail.slice(-5).map(([index, term]) => [`node ${node.node}`, index, term, node.role === "dead" ? "kept" : standing(node, index), entryWords(index, term, snapshot.entries[`${index}:${term}`])]));
+  const runs = snapshot.runs.flatMap((run) => run.lanes.map((lane) => [run.run, `${run.workflow}, version ${run.version}`, run.status, `node ${lane.node}`, laneWords(lane, run), run.failure ?? ""]));
+  return (
+    `<div class="rv-tables">${table("Nodes", ["node", "role", "term", "epoch", "commit", "applied", "log", "state"], nodes)}` +
+    `${links.length ? table("Links", ["link", "state", "connection"], links) : ""}` +
+    `${table("The last entries of each log", ["log", "index", "term", "state", "what"], logs)}` +
+    `${runs.length ? table("Runs", ["run", "workflow", "status", "node", "execution", "failure"], runs) : ""}</div>`
+  );
+}

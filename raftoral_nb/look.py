@@ -1,0 +1,140 @@
+"""What a view is drawn from, in one look: statistics, the tails of the logs, and the latest steps of the runs that are shown.
+
+All of it is bounded, however long the cluster runs and however many runs it has. Runs on the consensus loop, or after the
+cluster stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from . import collect
+from .errors import ProtocolError
+from .model import (
+    ChangeMembers,
+    Command,
+    EndRun,
+    MoveRun,
+    RegisterWorkflow,
+    RunId,
+    SendSignal,
+    SetCheckpoint,
+    StartRun,
+    Takeover,
+)
+from .raft.journal import LogEntry, MemoryJournal
+from .raft.wire import decode_entry
+from .state import Run
+from .statistics import ClusterLook, LoggedCommand, LoggedEntry, LogTail, StepTail
+
+if TYPE_CHECKING:
+    from .host import Host
+
+MAX_COMMANDS_LOOKED_AT: Final = 4
+"""Commands of one log entry that are told one by one; of the others the number is."""
+
+MAX_ENTRY_BYTES_LOOKED_INTO: Final = 256 * 1024
+"""Size of a log entry, in bytes, up to which it is decoded for a look: decoding takes the consensus loop's time."""
+
+_FIRST_BYTE: Final = 1
+"""PySyncObj's mark of the kind of entry, before the data."""
+
+
+class Looker:
+    """Looks at one cluster, again and again. What an entry holds is found out once: index and term name it for ever."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        # Invariant: the entries of the last look, and no others.
+        self._known: dict[tuple[int, int], LoggedEntry] = {}
+
+    def look(self, *, running: bool, runs: int, entries: int, steps: int) -> ClusterLook:
+        """See `Cluster.look`."""
+        host = self._host
+        head = host.head()
+        shown = _chosen(tuple(head.runs.values()), runs)
+        statistics = collect.statistics(host, running=running, only=frozenset(shown))
+        known, self._known = self._known, {}
+        return ClusterLook(
+            time=time.time(),
+            statistics=statistics,
+            election_timeout=host.timing.election_max,
+            logs=MappingProxyType(
+                {number: self._tail(host.journals.of(number), entries, known) for number in host.numbers}
+            ),
+            steps=MappingProxyType(
+                {
+                    run_id: StepTail(first=max(0, len(run.steps) - steps), steps=tuple(run.steps[-steps:]))
+                    for run_id, run in shown.items()
+                }
+            ),
+            omitted=MappingProxyType(
+                dict(Counter(run.status for run_id, run in tuple(head.runs.items()) if run_id not in shown))
+            ),
+        )
+
+    def _tail(self, journal: MemoryJournal, most: int, known: dict[tuple[int, int], LoggedEntry]) -> LogTail:
+        found = []
+        for position in range(max(0, len(journal) - most), len(journal)):  # a slice is cut to a number of bytes
+            data, index, term = journal[position]
+            entry = self._known.get((index, term)) or known.get((index, term)) or described((data, index, term))
+            self._known[index, term] = entry
+            found.append(entry)
+        return LogTail(first_index=journal.first_index, last_index=journal.last_index, entries=tuple(found))
+
+
+def _chosen(runs: tuple[Run, ...], most: int) -> dict[RunId, Run]:
+    """All if they fit; else the unfinished and the latest finished ones, in the order they were started."""
+    if len(runs) > most:
+        latest_first = sorted(enumerate(runs), key=lambda pair: (not pair[1].unfinished, -pair[0]))
+        runs = tuple(run for _, run in sorted(latest_first[:most], key=lambda pair: pair[0]))
+    return {run.run_id: run for run in runs}
+
+
+def described(entry: LogEntry) -> LoggedEntry:
+    """What a log entry holds, in a few words. Of one that is very large only the size is told."""
+    data, index, term = entry
+    size = len(data)
+    if size <= _FIRST_BYTE:
+        return LoggedEntry(index=index, term=term, kind="empty", size=size, count=0, commands=())
+    if size > MAX_ENTRY_BYTES_LOOKED_INTO:
+        return LoggedEntry(index=index, term=term, kind="large", size=size, count=0, commands=())
+    try:
+        proposals = decode_entry(data[_FIRST_BYTE:]).proposals
+    except ProtocolError:
+        return LoggedEntry(index=index, term=term, kind="empty", size=size, count=0, commands=())
+    commands = tuple(_command(proposal.command) for proposal in proposals[:MAX_COMMANDS_LOOKED_AT])
+    kind = commands[0].kind if commands else "empty"
+    return LoggedEntry(index=index, term=term, kind=kind, size=size, count=len(proposals), commands=commands)
+
+
+def _command(command: Command) -> LoggedCommand:
+    """One command. One that is not known here is told by its tag: a view shows it all the same."""
+    step: str | None = None
+    match command:
+        case Takeover(node=node, term=term):
+            text = f"node {node} takes over in term {term}"
+        case ChangeMembers(node=node, change=change):
+            text = f"{change} node {node}"
+        case RegisterWorkflow(definition=definition):
+            text = f"workflow {definition.workflow}, version {definition.version}"
+        case StartRun(run_id=run_id, workflow=workflow, version=version):
+            text = f"run {run_id} of {workflow}, version {version}, starts"
+        case SetCheckpoint(run_id=run_id, step=recorded):
+            step = recorded.step_id
+            text = f"run {run_id}: step {step}, recorded by node {recorded.node}"
+        case EndRun(run_id=run_id, failure=failure):
+            text = f"run {run_id} {'completes' if failure is None else 'fails'}"
+        case MoveRun(run_id=run_id, version=version):
+            text = f"run {run_id} goes on with version {version}"
+        case SendSignal(run_id=run_id):
+            text = f"a message for run {run_id}"
+        case _:
+            run_id = getattr(command, "run_id", "")
+            text = f"{type(command).__name__}{f' of run {run_id}' if run_id else ''}"
+    return LoggedCommand(
+        kind=str(type(command).__struct_config__.tag), text=text, run_id=getattr(command, "run_id", None), step_id=step
+    )
