@@ -25,9 +25,9 @@ help: ## list what make can do
 demo: $(VENV)/.installed-demo ## set up .venv (package, console script, Jupyter kernel) and run the demonstration
 	@$(BIN)/raftoral-nb demo
 
-lab: $(VENV)/.installed-demo ## open JupyterLab on the first notebook (as root: LAB_FLAGS=--allow-root)
+lab: $(VENV)/.installed-demo ## open JupyterLab on the course's index (as root: LAB_FLAGS=--allow-root)
 	$(BIN)/jupyter lab --ServerApp.root_dir='$(CURDIR)/notebooks' \
-		--LabApp.default_url=/lab/tree/01_first_cluster.ipynb $(LAB_FLAGS)
+		--LabApp.default_url=/lab/tree/00_index.ipynb $(LAB_FLAGS)
 
 # The checks go on after a failure, so that one call shows everything there is to mend; pytest's summary comes last.
 test: $(VENV)/.installed-test ## run every check and test: ruff, mypy, pytest, the notebooks, the browser
@@ -47,7 +47,7 @@ types: $(VENV)/.installed-test ## run mypy, strict
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed-test ## run the tests that are quick: no wheel, browser or notebooks
-	$(BIN)/python -m pytest -m 'not browser and not wheel' tests
+	$(BIN)/python -m pytest -m 'not browser and not wheel and not notebooks' tests
 
 jstypes: ## check the types of the view's JavaScript (needs Node's npx, which fetches TypeScript)
 	npx --yes --package typescript@5 tsc --noEmit --allowJs --checkJs --target es2023 --lib es2023,dom,dom.iterable \

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from raftoral_nb import Cluster, Registration, WorkflowRun
     from raftoral_nb.model import ClusterEvent, OutputLine
-    from raftoral_nb.statistics import ClusterStatistics
+    from raftoral_nb.statistics import ClusterStatistics, LogEntry
 
 WIDGET_VIEW: Final = "application/vnd.jupyter.widget-view+json"
 
@@ -78,6 +78,12 @@ def runs(all_runs: Sequence[WorkflowRun[object]]) -> Shown:
     if not all_runs:
         return notice("no runs yet")
     table = tables.run_list(all_runs)
+    return Shown(text.table_text(table), html.table_html(table))
+
+
+def entries(logs: Mapping[int, Sequence[LogEntry]], snapshots: Mapping[int, int]) -> Shown:
+    """The last entries of the nodes' logs, side by side; `snapshots` are the last entries that their snapshots stand for."""
+    table = tables.entries_table(logs, snapshots)
     return Shown(text.table_text(table), html.table_html(table))
 
 

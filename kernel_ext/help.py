@@ -17,6 +17,7 @@ Cluster
   %raftoral start --log-level info      also show what the engine logs (debug, info, warning, error)
   %raftoral stop                        stop it; names user code that is still running
   %raftoral status                      nodes and runs as they are now, as a table
+  %raftoral entries --last 5            the logs of the nodes side by side: which entries are committed, and who has them
   %raftoral watch                       the live view: nodes, links, logs and runs; breaks them by click and key
 
   The running cluster is `cluster` in the notebook (if that name is free), and raftoral_nb.current_cluster().

@@ -22,6 +22,7 @@ from .parsing import (
     LOG_LEVELS,
     Break,
     Check,
+    Entries,
     Events,
     History,
     Log,
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 LOG_LINES_SHOWN = 200
 """Lines of `%raftoral log` without `--last`."""
+ENTRIES_SHOWN = 10
+"""Entries of each log in `%raftoral entries` without `--last`."""
 EVENTS_SHOWN = 20
 """Events of `%raftoral events` without `--last`."""
 
@@ -112,6 +115,8 @@ class RaftoralMagics(Magics):
                 history = self.session.latest.history()
                 last = history[-(parsed.last or EVENTS_SHOWN) :]
                 result = shows.events(last, times=parsed.times, omitted=len(history) - len(last))
+            case Entries(last):
+                result = self._entries(last or ENTRIES_SHOWN)
             case Simple(name="stop"):
                 return shows.emit(self.session.stop())
             case Simple(name="status"):
@@ -263,6 +268,15 @@ class RaftoralMagics(Magics):
             raise
         play.wait()
         return shows.notice(f"scenario {scenario.name}: {play.status}")
+
+    def _entries(self, last: int) -> Shown:
+        cluster = self.session.latest
+        nodes = cluster.statistics().nodes
+        first = max(node.log_length for node in nodes.values()) - last
+        # The same stretch of every log, however short some of them are.
+        stretch = {number: max(0, node.log_length - first) for number, node in nodes.items()}
+        logs = {number: cluster.nodes[number].entries(count) if count else () for number, count in stretch.items()}
+        return shows.entries(logs, {number: node.snapshot_index for number, node in nodes.items()})
 
     def _log(self, asked: Log) -> Shown:
         cluster = self.session.latest

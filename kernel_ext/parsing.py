@@ -92,6 +92,7 @@ SUBCOMMANDS: Final = {
     "history": "what is recorded of a run",
     "log": "what workflows printed and logged",
     "events": "what happened, in order",
+    "entries": "the logs of the nodes, side by side",
     "watch": "the live view",
     **NODE_COMMANDS,
     **LINK_COMMANDS,
@@ -112,6 +113,7 @@ USAGE: Final = {
     "history": "history RUN [--times]",
     "log": "log [RUN] [--node N] [--last N] [--times]",
     "events": "events [--last N] [--times]",
+    "entries": "entries [--last N]",
     "watch": "watch",
     **{name: "|".join((f"{name} NODE", *NODE_WORDS[name], *["RUN"] * (name in RUN_OR_NODE))) for name in NODE_COMMANDS},
     "signal": "signal RUN NAME [VALUE-EXPRESSION]",
@@ -130,6 +132,7 @@ FLAGS: Final = {
     "history": ("--times",),
     "log": ("--node", "--last", "--times"),
     "events": ("--last", "--times"),
+    "entries": ("--last",),
     "cut": ("--one-way",),
     "slow": ("--delay", "--jitter"),
     "scenario": ("--wait", "--show", "--stop"),
@@ -211,6 +214,13 @@ class Events:
 
 
 @dataclass(frozen=True)
+class Entries:
+    """`entries`; `last` None means: as many of each log as are shown by default."""
+
+    last: int | None
+
+
+@dataclass(frozen=True)
 class OnNode:
     """One of `NODE_COMMANDS`, and the node it is for."""
 
@@ -246,6 +256,7 @@ Parsed = (
     | OnRun
     | Log
     | Events
+    | Entries
     | OnNode
     | Break
     | Play
@@ -361,6 +372,9 @@ def parse(line: str) -> Parsed | None:
             parser.add_argument("--times", action="store_true")
             found = parser.parse_args(words)
             return Events(found.last, found.times)
+        case "entries":
+            parser.add_argument("--last", type=_count)
+            return Entries(parser.parse_args(words).last)
         case "scenario":
             return _scenario(parser, words, usage)
         case _ if name in NODE_COMMANDS:

@@ -85,7 +85,10 @@ class Session:
 
     def _put_into_notebook(self, cluster: Cluster, before: Cluster | None) -> str:
         space = self._shell.user_ns
-        if NAME in space and space[NAME] is not before:
+        there = space.get(NAME)
+        # One that was made in Python and has ended is in nobody's way.
+        ended = isinstance(there, raftoral_nb.Cluster) and not there.running
+        if NAME in space and there is not before and not ended:
             return (
                 f"the notebook already has a `{NAME}`, which is left alone; this one is raftoral_nb.current_cluster()"
             )

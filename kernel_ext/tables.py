@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from raftoral_nb import WorkflowRun
-    from raftoral_nb.statistics import ClusterStatistics, ExecutionStatistics, NodeStatistics
+    from raftoral_nb.statistics import ClusterStatistics, ExecutionStatistics, LogEntry, NodeStatistics
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,36 @@ def run_list(runs: Sequence[WorkflowRun[object]]) -> Table:
         for run in runs
     )
     return Table("runs", ("run", "workflow", "version", "status", "steps"), rows, frozenset({2, 4}))
+
+
+def entries_table(logs: Mapping[int, Sequence[LogEntry]], snapshots: Mapping[int, int]) -> Table:
+    """A row per entry, in the order of the log, with what each node has of it.
+
+    That is `committed`, `in its log`, `in its snapshot` (committed, and no more in the log), or `-`. Two rows of one index
+    are two entries that different leaders put there: one of them will go.
+    """
+    known: dict[tuple[int, int], LogEntry] = {}
+    held: dict[tuple[int, int], dict[int, str]] = {}
+    for node, entries in logs.items():
+        for entry in entries:
+            place = (entry.index, entry.term)
+            known.setdefault(place, entry)
+            held.setdefault(place, {})[node] = "committed" if entry.committed else "in its log"
+    numbers = sorted(logs)
+    rows = tuple(
+        (
+            str(index),
+            str(term),
+            ", ".join(known[index, term].commands) or "(empty)",
+            *(
+                held[index, term].get(number, "in its snapshot" if index <= snapshots.get(number, 0) else "-")
+                for number in numbers
+            ),
+        )
+        for index, term in sorted(known)
+    )
+    header = ("index", "term", "entry", *(f"node {number}" for number in numbers))
+    return Table("logs: the last entries, and who has them", header, rows, frozenset({0, 1}))
 
 
 def scenario_list(descriptions: Mapping[str, str]) -> Table:

@@ -117,6 +117,8 @@ if TYPE_CHECKING:
     )
     from .node import Node
     from .play import ScenarioPlay
+    from .raft.compaction import Compaction
+    from .raft.timing import Timing
     from .registry import Registration
     from .run import WorkflowRun
     from .runtime import WorkflowRuntime
@@ -125,6 +127,7 @@ if TYPE_CHECKING:
         ClusterStatistics,
         ExecutionStatistics,
         LinkStatistics,
+        LogEntry,
         NodeStatistics,
         RunStatistics,
         StepActivity,
@@ -197,10 +200,13 @@ _HOMES = {
     "play": ("ScenarioPlay",),
     "scenario": ("SCENARIOS", "Scenario"),
     "fault_lines": ("FAULTS", "Fault", "parse_fault"),
+    "raft.compaction": ("Compaction",),
+    "raft.timing": ("Timing",),
     "statistics": (
         "ClusterStatistics",
         "ExecutionStatistics",
         "LinkStatistics",
+        "LogEntry",
         "NodeStatistics",
         "RunStatistics",
         "StepActivity",
@@ -236,6 +242,7 @@ __all__ = [
     "ClusterRecovered",
     "ClusterStatistics",
     "CodeNotShippableError",
+    "Compaction",
     "CompletionTimeoutError",
     "DamagedStorageError",
     "DeadlineExceededError",
@@ -256,6 +263,7 @@ __all__ = [
     "Interrupted",
     "LinkDelay",
     "LinkStatistics",
+    "LogEntry",
     "Message",
     "MessageSent",
     "NetworkChanged",
@@ -313,6 +321,7 @@ __all__ = [
     "StorageFailed",
     "StorageWriteError",
     "TaskGroup",
+    "Timing",
     "TooManyChildrenError",
     "TooManyWorkflowsError",
     "TransferAsked",

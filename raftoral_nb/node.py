@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
-from .errors import CompletionTimeoutError, NodeStateError, NonDeterminismError, failed_error
+from . import log_entries
+from .errors import (
+    BadArgumentError,
+    ClusterError,
+    CompletionTimeoutError,
+    NodeStateError,
+    NonDeterminismError,
+    failed_error,
+)
 from .model import NodeId, RunId
-from .statistics import NodeStatistics
+from .statistics import LogEntry, NodeStatistics
 from .workflow import values
 from .workflow.execution import Execution
 
@@ -88,6 +97,19 @@ class Node:
     def statistics(self) -> NodeStatistics:
         """This node's part of `Cluster.statistics()`."""
         return self._cluster.statistics().nodes[self._number]
+
+    def entries(self, last: int = 20) -> tuple[LogEntry, ...]:
+        """The last entries of this node's log, oldest first; of a dead node, those that its journal kept.
+
+        Raises `BadArgumentError` unless `last` is a whole number from 1. What a snapshot stands for is not among them.
+        """
+        given: object = last  # a notebook's code is not type-checked
+        if isinstance(given, bool) or not isinstance(given, int) or last < 1:
+            raise BadArgumentError(f"entries() takes how many of the last entries to show, from 1, not {last!r}")
+        if self._cluster.running:
+            with contextlib.suppress(ClusterError):  # stopped meanwhile
+                return self._host.thread.call(log_entries.entries, self._host, self._number, last)
+        return log_entries.entries(self._host, self._number, last)
 
     def wait_until_applied(self, timeout: float = 10.0) -> int:
         """Wait until this node has applied all that any node has applied by now; returns its applied index.

@@ -62,6 +62,18 @@ class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """How much longer the way there is made to take; None: not at all."""
 
 
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of one node's log, in words: what `Node.entries` returns."""
+
+    index: int
+    term: int
+    """The term of the leader that made it. Two entries of the same index and term are the same entry."""
+    committed: bool
+    """Whether this node knows it to be committed; what is not may still be replaced by another leader's."""
+    commands: tuple[str, ...]
+    """What it holds; nothing for an entry that only consensus itself needs, and for the one that a snapshot stands for."""
+
+
 class NodeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """One node. A dead node keeps its last term and log length (they are in its journal); the rest is zero."""
 

@@ -19,6 +19,7 @@ DEFAULT_SIMULATION_SEEDS = 300
 DEFAULT_SOAK_SECONDS = 60.0
 DEFAULT_BIT_FLIPS = 40
 DEFAULT_KILL_MOMENTS = 5
+DEFAULT_NOTEBOOKS = 4
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,6 +50,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=DEFAULT_KILL_MOMENTS,
         help="random moments at which a process with a data directory is killed (default: %(default)s)",
+    )
+    parser.addoption(
+        "--notebooks",
+        type=int,
+        default=DEFAULT_NOTEBOOKS,
+        help="notebooks, drawn at random, that are run twice in a row one after the other in one kernel (default: "
+        "%(default)s; 99: all of them)",
+    )
+    parser.addoption(
+        "--notebooks-seed", type=int, help="dice that draw them, as a failure prints it (default: others each time)"
     )
 
 

@@ -11,6 +11,7 @@ from ..raft.memory import MemoryEndpoint, MemoryNetwork
 from ..raft.network import Receiver
 from ..raft.wire import Message
 from .dice import SeededDice
+from .tap import Note, Tap
 
 Sent = Callable[[NodeId, NodeId, Message], None]
 """Told of every message that a node sends, with its sender and its receiver, before anything becomes of it."""
@@ -20,7 +21,8 @@ class SimulatedNetwork(MemoryNetwork):
     """Messages take `quickest` to `slowest` seconds, each another time; order is kept per direction of a link.
 
     Cuts are those of the engine's networks: messages in one direction vanish while the link stays up. A reset loses what
-    is on its way in both directions. A slow link adds seconds to one direction. `sent` is told of every message.
+    is on its way in both directions. A slow link adds seconds to one direction. `sent` is told of every message; `note`, if
+    given, of those that arrive.
     """
 
     cut_noticed = math.inf
@@ -33,9 +35,11 @@ class SimulatedNetwork(MemoryNetwork):
         quickest: float = 0.001,
         slowest: float = 0.01,
         sent: Sent,
+        note: Note | None = None,
     ) -> None:
         super().__init__(loop, self._draw)
         self._sent = sent
+        self._note = note
         self._random = dice.random
         self._quickest = quickest
         self._spread = slowest - quickest
@@ -44,7 +48,7 @@ class SimulatedNetwork(MemoryNetwork):
 
     def join(self, node: NodeId, receiver: Receiver) -> MemoryEndpoint:
         """As of the engine's network."""
-        endpoint = super().join(node, receiver)
+        endpoint = super().join(node, receiver if self._note is None else Tap(node, receiver, self._note))
         send, sent = endpoint.send, self._sent
 
         def watched(peer: NodeId, message: Message) -> None:

@@ -7,11 +7,14 @@ import contextlib
 import logging
 import pickle
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..current import current_cluster
+from ..errors import ClusterError
 from ..model import (
     ClusterEvent,
     Committed,
@@ -35,6 +38,7 @@ from .invariants import TORN_APART, Checker, Violation
 from .joining import Joining
 from .network import SimulatedNetwork
 from .node import SimulatedNode
+from .tap import GETS, SENDS, message_words
 
 if TYPE_CHECKING:
     from ..workflow.handover import HandedOver
@@ -86,20 +90,34 @@ def simulate(
     without: str | None = None,
     faults: Sequence[Fault] | None = None,
     planned: Plan | None = None,
+    messages: tuple[float, float] | None = None,
 ) -> Result:
-    """Run one seed. Not reentrant.
+    """Run one seed. Not reentrant; where a loop runs already, as in a notebook's cell, it takes a thread and waits for it.
 
     `without` names a rule of the guard to leave out (`hazards.ALL`: every one). `faults` in place of those of its plan serve to
-    run a shrunk schedule, `planned` in place of the whole plan to bring a situation about.
+    run a shrunk schedule, `planned` in place of the whole plan to bring a situation about. Between the `messages` seconds
+    (virtual), messages are in the history too; the digest is the same with and without them. Raises `ClusterError` if a
+    rule is left out while a cluster runs in this process: it would be left out there as well.
     """
+    if without is not None and (running := current_cluster()) is not None:
+        raise ClusterError(
+            f"cluster {running.name!r} runs in this process, and would be without the guard's rule as well: stop it first"
+        )
     if planned is None:
         planned = plan(seed, nodes=nodes, schedule=schedule)
     if faults is not None:
         planned = msgspec.structs.replace(planned, faults=tuple(faults))
+    if asyncio._get_running_loop() is None:
+        return _simulate(seed, planned, without, messages)
+    with ThreadPoolExecutor(1, thread_name_prefix="raftoral-simulation") as pool:
+        return pool.submit(_simulate, seed, planned, without, messages).result()
+
+
+def _simulate(seed: int, planned: Plan, without: str | None, messages: tuple[float, float] | None) -> Result:
     loop = VirtualClockLoop()
     with _quiet(), hazards.without(without):
         try:
-            simulation = Simulation(loop, seed, planned, without=without)
+            simulation = Simulation(loop, seed, planned, without=without, messages=messages)
             workload.current.append(simulation)
             try:
                 loop.run_until_complete(simulation.run())
@@ -131,11 +149,20 @@ def _quiet() -> Iterator[None]:
 class Simulation:
     """A cluster under a plan. Is all that its nodes, its clients and its checker need of their surroundings."""
 
-    def __init__(self, loop: VirtualClockLoop, seed: int, planned: Plan, *, without: str | None) -> None:
+    def __init__(
+        self,
+        loop: VirtualClockLoop,
+        seed: int,
+        planned: Plan,
+        *,
+        without: str | None,
+        messages: tuple[float, float] | None = None,
+    ) -> None:
         self.loop = loop
         self.seed = seed
         self.plan = planned
         self.without = without
+        self._messages = messages
         self.numbers = tuple(range(1, planned.nodes + 1))
         self.nodes: dict[NodeId, SimulatedNode] = {}
         self.lost: frozenset[NodeId] = frozenset()
@@ -151,6 +178,7 @@ class Simulation:
             quickest=conditions.quickest,
             slowest=conditions.slowest,
             sent=self._sent,
+            note=None if messages is None else self._note_message,
         )
         make_store = disk_store if SeededDice(seed, "store").happens(0.6) else whole_store
         self.stores: dict[NodeId, Store] = {
@@ -310,7 +338,8 @@ class Simulation:
         """What came of it."""
         digest = blake2b(digest_size=16)
         for item in self.history:
-            digest.update(repr(item).encode())
+            if item[2] not in (SENDS, GETS):
+                digest.update(repr(item).encode())
         checker = self.checker
         damage = [store.damage for store in self.stores.values()]
         return Result(
@@ -333,6 +362,12 @@ class Simulation:
 
     def _sent(self, source: NodeId, target: NodeId, message: Message) -> None:
         self.checker.sent(source, target, message, self._incarnations[source])
+        if self._messages is not None:
+            self._note_message(source, SENDS, f"to node {target}: {message_words(message)}")
+
+    def _note_message(self, node: NodeId, what: str, details: str) -> None:
+        if self._messages is not None and self._messages[0] <= self.elapsed <= self._messages[1]:
+            self.note(node, what, details)
 
     # --- from the nodes (node.NodeHost)
 

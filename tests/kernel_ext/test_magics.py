@@ -40,6 +40,28 @@ def test_a_variable_named_cluster_is_never_replaced(notebook: Notebook) -> None:
     assert notebook.ok("cluster").value == "mine"
 
 
+def test_a_stopped_cluster_made_in_python_gives_way_to_the_next_one(notebook: Notebook) -> None:
+    notebook.ok("from raftoral_nb import Cluster\ncluster = Cluster(nodes=1).start()\nmine = cluster\ncluster.stop()")
+    started = notebook.ok("%raftoral start --nodes 1")
+    assert "left alone" not in started.text
+    assert notebook.ok("cluster is not mine and cluster.running").value is True
+
+
+def test_the_logs_of_the_nodes_are_shown_side_by_side(with_order: Notebook) -> None:
+    ran = with_order.ok("run = %raftoral run order 1\nrun.wait_for_completion(30)\nold = cluster.leader")
+    assert ran.error is None
+    with_order.ok("for node in cluster.nodes.values():\n    node.wait_until_applied()")
+    lines = with_order.ok("%raftoral entries --last 3").text.splitlines()
+    assert lines[0].split() == ["index", "term", "entry", "node", "1", "node", "2", "node", "3"]
+    assert [line.split("  ")[-1] for line in lines[1:]] == ["committed"] * 3
+    assert "end order-1" in lines[-1]
+    # What a node lacks is a dash in the same stretch of the log.
+    with_order.ok("%raftoral isolate follower\nawait cluster.start_workflow('order', 2)\n%raftoral entries --last 3;")
+    lines = with_order.ok("%raftoral entries --last 3").text.splitlines()
+    assert len(lines) == 4
+    assert all(" - " in f"{line} " for line in lines[1:])
+
+
 def test_the_next_cluster_takes_the_place_of_the_stopped_one(started: Notebook) -> None:
     first = started.ok("cluster").value
     started.ok("%raftoral stop")

@@ -9,7 +9,7 @@ import pytest
 
 from kernel_ext import display, html, text
 from kernel_ext.words import event_words, size_words
-from raftoral_nb import model
+from raftoral_nb import LogEntry, model
 from tests.kernel_ext.samples import busy_cluster, cluster, node, quiet_cluster, run
 
 QUIET = """\
@@ -46,6 +46,26 @@ commands 40, entries 38, checkpoints 31, effects run 33, leader changes 1, refus
 def squeezed(lines: str) -> list[list[str]]:
     """The words of each line: for tables whose widths are tested elsewhere."""
     return [line.split() for line in lines.splitlines()]
+
+
+def test_two_entries_of_one_index_are_two_rows_and_a_snapshot_is_no_gap() -> None:
+    def entry(index: int, term: int, *commands: str, committed: bool = True) -> LogEntry:
+        return LogEntry(index=index, term=term, committed=committed, commands=commands)
+
+    logs = {
+        1: (entry(7, 1), entry(8, 1, "a: step 0/x", committed=False)),
+        2: (entry(8, 2, "takeover by node 2", "start <b>"),),
+    }
+    shown = display.entries(logs, {2: 7})
+    assert (
+        shown.plain
+        == """\
+index  term  entry                          node 1      node 2
+    7     1  (empty)                        committed   in its snapshot
+    8     1  a: step 0/x                    in its log  -
+    8     2  takeover by node 2, start <b>  -           committed"""
+    )
+    assert "start &lt;b&gt;" in shown.html
 
 
 def test_a_quiet_cluster_as_text() -> None:

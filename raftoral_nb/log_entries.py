@@ -1,0 +1,82 @@
+"""A node's log for readers: its entries in words, and which of them are committed. Runs on the consensus loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from .errors import ProtocolError
+from .model import (
+    CancelRun,
+    ChangeMembers,
+    ContinueRun,
+    EndRun,
+    MoveRun,
+    NodeId,
+    PauseRun,
+    RegisterWorkflow,
+    ResumeRun,
+    SendSignal,
+    SetCheckpoint,
+    StartChild,
+    StartRun,
+    Takeover,
+    TerminateRun,
+)
+from .raft.wire import decode_entry
+from .statistics import LogEntry
+
+if TYPE_CHECKING:
+    from .host import Host
+
+
+def entries(host: Host, number: NodeId, last: int) -> tuple[LogEntry, ...]:
+    """The last entries of a node's log, the oldest of them first. A dead node's are those of its journal."""
+    journal = host.journals.of(number)
+    incarnation = host.incarnation(number)
+    commit = journal.getRaftCommitIndex() if incarnation is None else incarnation.member.replica.raft.commit_index
+    first = max(journal.first_index, journal.last_index - last + 1)
+    found = []
+    # One by one: a slice of the journal is cut to what one message may hold.
+    for position in range(first - journal.first_index, len(journal)):
+        data, index, term = journal[position]
+        found.append(LogEntry(index=index, term=term, committed=index <= commit, commands=_commands(data)))
+    return tuple(found)
+
+
+_DONE_TO_RUNS: Final[dict[type, str]] = {
+    StartRun: "start",
+    EndRun: "end",
+    ContinueRun: "begin anew:",
+    MoveRun: "move",
+    SendSignal: "signal to",
+    CancelRun: "cancel",
+    PauseRun: "pause",
+    ResumeRun: "resume",
+    TerminateRun: "terminate",
+}
+"""What a command does to the run that it names."""
+
+
+def _commands(data: bytes) -> tuple[str, ...]:
+    # The first byte is PySyncObj's: what kind of entry it takes it for. Its own, such as entry 1, hold nothing of ours.
+    try:
+        return tuple(command_words(proposal.command) for proposal in decode_entry(data[1:]).proposals)
+    except ProtocolError:
+        return ()
+
+
+def command_words(command: Any) -> str:
+    """A command in a few words; one that nobody has found words for, by its name."""
+    match command:
+        case Takeover(node=node):
+            return f"takeover by node {node}"
+        case ChangeMembers(node=node, change=change):
+            return f"{change} node {node}"
+        case RegisterWorkflow(definition=definition):
+            return f"register {definition.workflow}, version {definition.version}"
+        case SetCheckpoint(run_id=run_id, step=step):
+            return f"{run_id}: step {step.step_id}"
+        case StartChild(run_id=run_id, step=step, child_id=child_id):
+            return f"{run_id}: step {step.step_id} starts {child_id}"
+    verb = _DONE_TO_RUNS.get(type(command))
+    return type(command).__name__ if verb is None else f"{verb} {command.run_id}"
