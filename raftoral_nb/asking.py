@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
 from .errors import (
@@ -207,17 +207,17 @@ def find(
         for run_id, run in tuple(host.head().runs.items())
         if (status is None or run.status == status)
         and (workflow is None or run.definition.workflow == workflow)
-        and (earliest is None or run.start_time >= earliest)
+        and (earliest is None or datetime.fromtimestamp(run.start_time, UTC) >= earliest)
     )
 
 
-def _moment(since: datetime | timedelta | None) -> float | None:
+def _moment(since: datetime | timedelta | None) -> datetime | None:
     given: object = since
     match given:
         case None:
             return None
         case timedelta():
-            return time.time() - given.total_seconds()
+            return datetime.fromtimestamp(time.time(), UTC) - given
         case datetime() if given.tzinfo is not None:
-            return given.timestamp()
+            return given
     raise RaftoralError(f"since is a timedelta or a datetime with a time zone, not {given!r}")

@@ -16,6 +16,7 @@ import anyio
 import msgspec
 
 from ..model import (
+    CancelRun,
     Command,
     Committed,
     Definition,
@@ -187,7 +188,10 @@ class Clients:
             if drawn < 0.05 or self._numbers < 1:
                 await self._register_workflow(client, dice)
             elif drawn < 0.15:
-                await self._append(client, dice, EVERYTHING)
+                run_id = await self._append(client, dice, EVERYTHING)
+                if dice.happens(0.3):
+                    await asyncio.sleep(2.0 * dice.random())
+                    await self._ask(client, dice, f"cancel {run_id}", CancelRun(run_id, "as drawn"))
             elif drawn < 0.2:
                 await self._talk(client, dice)
             elif drawn < 0.55:
