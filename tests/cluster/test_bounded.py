@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -116,5 +117,6 @@ def test_nothing_else_grows_with_the_number_of_runs(monkeypatch: pytest.MonkeyPa
             return min(blocks() for _ in range(60))
 
         fewest_after(550)
-        before = fewest_after(0)
-        assert fewest_after(440) - before < 500
+        # On a busy machine the logs of three nodes may not all be short at once in a round; what is kept grows in every one.
+        counts = [fewest_after(0), *(fewest_after(440) for _ in range(3))]
+        assert min(after - before for before, after in itertools.pairwise(counts)) < 500, counts

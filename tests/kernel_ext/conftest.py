@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,9 @@ class Notebook:
 @pytest.fixture
 def shell() -> Iterator[InteractiveShell]:
     InteractiveShell.clear_instance()
+    main = sys.modules[
+        "__main__"
+    ]  # a shell puts its own in the place, and workers of later tests could not start with it
     config = Config()
     config.HistoryManager.enabled = False  # no file, no thread
     made: Any = InteractiveShell.instance(config=config)
@@ -73,6 +77,7 @@ def shell() -> Iterator[InteractiveShell]:
     atexit.unregister(made.atexit_operations)
     made.atexit_operations()
     InteractiveShell.clear_instance()
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture

@@ -177,7 +177,7 @@ class Soak:
     def _watching(self) -> Iterator[None]:
         workload.current.append(self)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(host_module, "Incarnation", watched_by(self))
+            patch.setattr(host_module.Host, "_make_incarnation", watched_by(self))
             try:
                 yield
             finally:
