@@ -29,6 +29,7 @@ from .model import (
     EffectStarted,
     EpochChanged,
     ExecutionStopped,
+    Failure,
     NodeChanged,
     NodeId,
     Outcome,
@@ -295,8 +296,7 @@ class Host:
         self._tell_applied_waiters()
         runs = self._incarnations[node].member.state.runs
         for run_id in tuple(self._waiting):
-            record = runs.get(run_id)
-            ending = None if record is None else record.result if record.result is not None else record.failure
+            ending = _ending(runs.get(run_id))
             if ending is not None:
                 self._end_waits(run_id, ending)
         self.answers.look(self._incarnations[node].member.state)
@@ -389,10 +389,8 @@ class Host:
                 callback(self._ending_after_stop(run_id))
             elif record is None:
                 callback(RunNotFoundError(f"no run {run_id!r} is known: its records were evicted"))
-            elif record.result is not None:
-                callback(record.result)
-            elif record.failure is not None:
-                callback(record.failure)
+            elif (ending := _ending(record)) is not None:
+                callback(ending)
             else:
                 self._waiting.setdefault(run_id, []).append(callback)
 
@@ -408,8 +406,7 @@ class Host:
         return lambda: self.thread.post(forget)
 
     def _ending_after_stop(self, run_id: RunId) -> Ending:
-        record = self.head().runs.get(run_id)
-        ending = None if record is None else record.result if record.result is not None else record.failure
+        ending = _ending(self.head().runs.get(run_id))
         return ClusterError(f"cluster {self.name!r} stopped before the run ended") if ending is None else ending
 
     def _end_waits(self, run_id: RunId, ending: Ending) -> None:
@@ -486,6 +483,13 @@ class Host:
             return acting
         awake = [one for one in tuple(self._incarnations.values()) if not one.member.paused]
         return awake[0] if awake else None
+
+
+def _ending(record: Run | None) -> bytes | Failure | None:
+    """How a run ended; None if it has not, or is not known."""
+    if record is None:
+        return None
+    return record.failure if record.result is None else record.result
 
 
 def _nothing() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import ProtocolError
 from .model import (
     CancelRun,
     ChangeMembers,
@@ -22,7 +21,7 @@ from .model import (
     Takeover,
     TerminateRun,
 )
-from .raft.wire import decode_entry
+from .raft.journal import proposals_in
 from .statistics import LogEntry
 
 if TYPE_CHECKING:
@@ -34,13 +33,15 @@ def entries(host: Host, number: NodeId, last: int) -> tuple[LogEntry, ...]:
     journal = host.journals.of(number)
     incarnation = host.incarnation(number)
     commit = journal.getRaftCommitIndex() if incarnation is None else incarnation.member.replica.raft.commit_index
-    first = max(journal.first_index, journal.last_index - last + 1)
-    found = []
-    # One by one: a slice of the journal is cut to what one message may hold.
-    for position in range(first - journal.first_index, len(journal)):
-        data, index, term = journal[position]
-        found.append(LogEntry(index=index, term=term, committed=index <= commit, commands=_commands(data)))
-    return tuple(found)
+    return tuple(
+        LogEntry(
+            index=index,
+            term=term,
+            committed=index <= commit,
+            commands=tuple(command_words(proposal.command) for proposal in proposals_in(data)),
+        )
+        for data, index, term in journal.tail(last)
+    )
 
 
 _DONE_TO_RUNS: Final[dict[type, str]] = {
@@ -55,14 +56,6 @@ _DONE_TO_RUNS: Final[dict[type, str]] = {
     TerminateRun: "terminate",
 }
 """What a command does to the run that it names."""
-
-
-def _commands(data: bytes) -> tuple[str, ...]:
-    # The first byte is PySyncObj's: what kind of entry it takes it for. Its own, such as entry 1, hold nothing of ours.
-    try:
-        return tuple(command_words(proposal.command) for proposal in decode_entry(data[1:]).proposals)
-    except ProtocolError:
-        return ()
 
 
 def command_words(command: Any) -> str:

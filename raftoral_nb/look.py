@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from . import collect
-from .errors import ProtocolError
 from .model import (
     ChangeMembers,
     Command,
@@ -25,8 +24,7 @@ from .model import (
     StartRun,
     Takeover,
 )
-from .raft.journal import LogEntry, MemoryJournal
-from .raft.wire import decode_entry
+from .raft.journal import LogEntry, MemoryJournal, proposals_in
 from .state import Run
 from .statistics import ClusterLook, LoggedCommand, LoggedEntry, LogTail, StepTail
 
@@ -38,9 +36,6 @@ MAX_COMMANDS_LOOKED_AT: Final = 4
 
 MAX_ENTRY_BYTES_LOOKED_INTO: Final = 256 * 1024
 """Size of a log entry, in bytes, up to which it is decoded for a look: decoding takes the consensus loop's time."""
-
-_FIRST_BYTE: Final = 1
-"""PySyncObj's mark of the kind of entry, before the data."""
 
 
 class Looker:
@@ -78,8 +73,7 @@ class Looker:
 
     def _tail(self, journal: MemoryJournal, most: int, known: dict[tuple[int, int], LoggedEntry]) -> LogTail:
         found = []
-        for position in range(max(0, len(journal) - most), len(journal)):  # a slice is cut to a number of bytes
-            data, index, term = journal[position]
+        for data, index, term in journal.tail(most):
             entry = self._known.get((index, term)) or known.get((index, term)) or described((data, index, term))
             self._known[index, term] = entry
             found.append(entry)
@@ -98,14 +92,9 @@ def described(entry: LogEntry) -> LoggedEntry:
     """What a log entry holds, in a few words. Of one that is very large only the size is told."""
     data, index, term = entry
     size = len(data)
-    if size <= _FIRST_BYTE:
-        return LoggedEntry(index=index, term=term, kind="empty", size=size, count=0, commands=())
     if size > MAX_ENTRY_BYTES_LOOKED_INTO:
         return LoggedEntry(index=index, term=term, kind="large", size=size, count=0, commands=())
-    try:
-        proposals = decode_entry(data[_FIRST_BYTE:]).proposals
-    except ProtocolError:
-        return LoggedEntry(index=index, term=term, kind="empty", size=size, count=0, commands=())
+    proposals = proposals_in(data)
     commands = tuple(_command(proposal.command) for proposal in proposals[:MAX_COMMANDS_LOOKED_AT])
     kind = commands[0].kind if commands else "empty"
     return LoggedEntry(index=index, term=term, kind=kind, size=size, count=len(proposals), commands=commands)

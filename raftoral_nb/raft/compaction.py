@@ -75,7 +75,7 @@ class Compactor:
     def begin(self, state: State) -> None:
         """Begin a snapshot of the state as it is now, unless one is being made or nothing has been applied since the last."""
         term = self._journal.term_at(state.index)
-        known = 0 if self._journal.snapshot is None else self._journal.snapshot.index
+        known = self._journal.snapshot_index
         if self._making is not None or term is None or state.index <= known:
             return
         self._grown = 0

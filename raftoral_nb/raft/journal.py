@@ -10,7 +10,7 @@ from typing import overload
 
 import msgspec
 
-from ..errors import InternalError
+from ..errors import InternalError, ProtocolError
 from ..limits import (
     MAX_APPLIED_BYTES,
     MAX_APPLIED_ENTRIES,
@@ -18,8 +18,8 @@ from ..limits import (
     MAX_MESSAGE_ENTRIES,
     MAX_RELEASED,
 )
-from ..model import NodeId
-from .wire import named_members
+from ..model import NodeId, Proposal
+from .wire import decode_entry, named_members
 
 LogEntry = tuple[bytes, int, int]
 """What is stored per entry: data, index, term."""
@@ -223,9 +223,18 @@ class MemoryJournal:
 
     # --- snapshots
 
+    def tail(self, most: int) -> list[LogEntry]:
+        """The last entries held, at most `most` of them; unlike a slice not cut to what one message may hold."""
+        return self._entries[max(0, len(self._entries) - most) :]
+
+    @property
+    def snapshot_index(self) -> int:
+        """The last entry that the snapshot stands for; 0 if there is none."""
+        return 0 if self.snapshot is None else self.snapshot.index
+
     def keep(self, snapshot: Snapshot) -> None:
         """Keep a snapshot of this log in place of the last one. Raises `InternalError` if it is not one of this log."""
-        last = 0 if self.snapshot is None else self.snapshot.index
+        last = self.snapshot_index
         if snapshot.index < last or self.term_at(snapshot.index) != snapshot.term:
             raise InternalError(f"a snapshot of entry {snapshot.index} does not belong to this log (the last: {last})")
         self.setRaftCommitIndex(snapshot.index)
@@ -266,6 +275,14 @@ class MemoryJournal:
 
 def _size(entry: LogEntry) -> int:
     return len(entry[0]) + ENTRY_OVERHEAD
+
+
+def proposals_in(data: bytes) -> tuple[Proposal, ...]:
+    """What was proposed in a log entry with this data; nothing in those of PySyncObj itself, whose first byte says that."""
+    try:
+        return decode_entry(data[1:]).proposals
+    except ProtocolError:
+        return ()
 
 
 class Journals:

@@ -108,7 +108,7 @@ class Replica:
             node,
             self._peers,
             journal=journal,
-            applied=0 if journal.snapshot is None else journal.snapshot.index,
+            applied=journal.snapshot_index,
             # The same clock, without the way through the loop: it is read ten times per tick.
             clock=time.monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time,
             dice=dice,

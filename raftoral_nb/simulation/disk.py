@@ -377,10 +377,6 @@ class DiskStore:
         return (self._disk.lost, self._disk.torn)
 
 
-StoreMaker = Callable[[NodeId, JournalWatch, SeededDice], Store]
-"""Makes the store of one node."""
-
-
 def disk_store(node: NodeId, watch: JournalWatch, dice: SeededDice) -> Store:
     """A `DiskStore`."""
     return DiskStore(node, watch, dice)
