@@ -61,13 +61,17 @@ async def nested(ctx: WorkflowContext, given: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("workflow", "tidied"), [(race, 2), (group, 2), (limited, 6), (deadline, 1), (sleeping, 1), (nested, 3)]
+    ("workflow", "recorded", "tidied"),
+    [(race, 0, 2), (group, 0, 2), (limited, 0, 6), (deadline, 1, 1), (sleeping, 0, 1), (nested, 0, 3)],
 )
 def test_whatever_a_run_waits_for_is_interrupted_and_every_branch_cleans_up_once(
-    cluster: Cluster, workflow: Any, tidied: int
+    cluster: Cluster, workflow: Any, recorded: int, tidied: int
 ) -> None:
-    run = cluster.start_workflow(workflow, None)
-    run.cancel("why")
+    with Watch(cluster) as watch:
+        run = cluster.start_workflow(workflow, None)
+        if recorded:  # a run that is cancelled before its deadline is set never enters the block
+            watch.until(CheckpointSet, times=recorded)
+        run.cancel("why")
     with pytest.raises(WorkflowCancelledError, match="why"):
         run.wait_for_completion(PATIENCE)
     assert len(notes()) == len(set(notes())) == tidied
