@@ -6,6 +6,7 @@ import pytest
 
 from raftoral_nb.errors import InternalError
 from raftoral_nb.simulation.invariants import COMMITTED_BY_FOLLOWER, COMMITTED_BY_LEADER, DELETED, UNREPAIRED
+from raftoral_nb.simulation.many import rarely_collecting
 from raftoral_nb.simulation.mutants import MUTANTS, without
 from raftoral_nb.simulation.run import Result, simulate
 
@@ -39,9 +40,14 @@ FOUND_BY = {
 """The invariants of which one must be violated: a mutant that fails for another reason proves nothing."""
 
 
+BEGIN_AT = {"checksum of a stored record": 85, "vote kept": 36, "epoch check": 8, "entries sent whole": 1}
+"""Where the search begins, so that it is short as long as the engine does what it did; it goes round, and misses no seed."""
+
+
 def first_failure(name: str) -> Result | None:
-    with without(name) as mutant:
-        for seed in range(MOST_SEEDS):
+    first = BEGIN_AT.get(name, 0)
+    with without(name) as mutant, rarely_collecting():
+        for seed in (*range(first, MOST_SEEDS), *range(first)):
             result = simulate(seed, schedule=mutant.schedule)
             if FOUND_BY[name] & {violation.invariant for violation in result.violations}:
                 return result

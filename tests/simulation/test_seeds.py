@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from raftoral_nb.simulation import report
+from raftoral_nb.simulation import many, report
 from raftoral_nb.simulation.faults import SCHEDULES
-from raftoral_nb.simulation.run import simulate
 
 
 @pytest.fixture(scope="module")
 def tally(request: pytest.FixtureRequest) -> report.Tally:
     found = report.Tally()
-    for seed in range(request.config.getoption("--simulation-seeds")):
-        found.add(simulate(seed))
+    seeds = range(request.config.getoption("--simulation-seeds"))
+    for result in many.results(seeds, many.Choice(), jobs=os.cpu_count() or 1):
+        found.add(result)
     print(f"\n{found}")
     return found
 
