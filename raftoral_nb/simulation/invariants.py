@@ -23,6 +23,8 @@ from ..model import (
     NodeId,
     ProposalId,
     RunId,
+    RunPaused,
+    RunResumed,
     SetCheckpoint,
     StartChild,
     Step,
@@ -38,7 +40,8 @@ from ..raft.journal import MemoryJournal
 from ..raft.library import LEADER
 from ..raft.wire import Message, NextIndex, ResponseVote
 from ..state import Applied
-from ..workflow.handover import RunContinued, RunDropped, RunStarted, StepRecorded, StepsRecorded
+from ..workflow.handover import PauseChanged, RunContinued, RunDropped, RunStarted, StepRecorded, StepsRecorded
+from .pausing import Pauses
 
 if TYPE_CHECKING:
     from ..workflow.handover import HandedOver
@@ -73,9 +76,9 @@ def _life(run_id: RunId, generation: int) -> str:
 
 
 class Checker:
-    """Watches one simulation. `now()` gives the virtual time."""
+    """Watches one simulation. `now()` gives the virtual time; or that of a real cluster, which is not `virtual`."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], *, virtual: bool = True) -> None:
         self._now = now
         self.journals: dict[NodeId, MemoryJournal] = {}
         self.violations: list[Violation] = []
@@ -103,6 +106,7 @@ class Checker:
         """Of each run, or of each generation of it: see `_life`."""
         self._generations: dict[RunId, int] = {}
         self.ended: dict[RunId, int] = {}
+        self._pauses = Pauses(now, self.violated, virtual=virtual)
         self._handed_over: dict[tuple[NodeId, int], tuple[dict[RunId, int], dict[RunId, str], dict[str, int]]] = {}
 
     def violated(self, invariant: str, text: str, place: object = None) -> None:
@@ -281,12 +285,12 @@ class Checker:
             match command:
                 case Takeover(node=node, term=term):
                     self._took_over(index, node, term)
-                case SetCheckpoint(run_id=run_id, step=step):
-                    self._check_author(index, f"step {step.step_id!r} of run {run_id!r}", step.node, step.epoch)
-                case StartChild(run_id=run_id, step=step):
-                    self._check_author(index, f"child {step.step_id!r} of run {run_id!r}", step.node, step.epoch)
+                case SetCheckpoint(run_id=run_id, step=step) | StartChild(run_id=run_id, step=step):
+                    # That a time has passed is decided by nobody.
+                    began = step.operation != "expiry"
+                    self._check_author(index, f"step {step.step_id!r}", run_id, step.node, step.epoch, began=began)
                 case EndRun(run_id=run_id, node=node, epoch=epoch) | ContinueRun(run_id=run_id, node=node, epoch=epoch):
-                    self._check_author(index, f"the end of run {run_id!r}", node, epoch)
+                    self._check_author(index, "the end", run_id, node, epoch)
                 case _:
                     pass
             for event in one.events:
@@ -295,6 +299,10 @@ class Checker:
                         self._recorded(index, run_id, step)
                     case WorkflowContinued(run_id=run_id, generation=generation):
                         self._generations[run_id] = generation
+                    case RunPaused(run_id=run_id):
+                        self._pauses.paused(run_id, index)
+                    case RunResumed(run_id=run_id):
+                        self._pauses.over(run_id)
                     case (
                         WorkflowCompleted(run_id=run_id)
                         | WorkflowFailed(run_id=run_id)
@@ -306,6 +314,7 @@ class Checker:
                                 "a run ends once", f"run {run_id!r} ended at {self.ended[run_id]} and {index}"
                             )
                         self.ended[run_id] = index
+                        self._pauses.over(run_id)
                     case EpochChanged(node=node, term=term) if (node, term) != self._epoch:
                         self.violated("epochs come from takeovers", f"entry {index} made an epoch of node {node}")
                     case _:
@@ -320,7 +329,12 @@ class Checker:
         self._epoch = (node, term)
         self._epochs_begin[term] = (index, len(self.records))
 
-    def _check_author(self, index: int, what: str, node: NodeId, term: int) -> None:
+    def _check_author(
+        self, index: int, part: str, run_id: RunId, node: NodeId, term: int, *, began: bool = True
+    ) -> None:
+        what = f"{part} of run {run_id!r}"
+        if began:
+            self._pauses.recorded(index, what, run_id, self._epochs_begin.get(term, (0, 0))[0])
         if (node, term) != self._epoch:
             self.violated(
                 "only the current epoch records",
@@ -400,6 +414,9 @@ class Checker:
                     lives[run_id], counts[run_id] = _life(run_id, generation), 0
                 case RunDropped(run_id=run_id):
                     counts.pop(run_id, None)
+                    self._pauses.handed_over(node.number, node.incarnation.number, run_id, paused=False)
+                case PauseChanged(run_id=run_id, paused=paused):
+                    self._pauses.handed_over(node.number, node.incarnation.number, run_id, paused)
                 case StepsRecorded(run_id=run_id, steps=steps):
                     self.handed_over(node, [StepRecorded(run_id, step) for step in steps])
                 case _:
@@ -422,6 +439,7 @@ class Checker:
                 (node.number, term),
             )
         life = _life(event.run_id, self._generations.get(event.run_id, 1))
+        self._pauses.effect_started(node.number, node.incarnation.number, term, event.run_id, life, event.step_id)
         known = self.records.get((life, event.step_id))
         if known is not None and known[0] < index:
             self.violated(

@@ -74,6 +74,10 @@ def _no_intent() -> list[Patch]:
     return [(steps, "_at_most_once", at_most_once)]
 
 
+def _pause_unheeded() -> list[Patch]:
+    return [(execution.Execution, "may_begin", lambda self: self._around.acting)]
+
+
 def _no_epoch_check() -> list[Patch]:
     original = run_rules.find_running
 
@@ -330,6 +334,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
             _interrupted_steps_count,
         ),
         Mutant("intent before the effect", "a step at most once is run by every leader", _no_intent),
+        Mutant("pauses are heeded", "steps of a paused run begin", _pause_unheeded),
         Mutant(
             "synced before acknowledged",
             "what was acknowledged is not yet on the disk",

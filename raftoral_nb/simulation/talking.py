@@ -1,4 +1,4 @@
-"""The part of the simulated load that talks with runs: signals, updates, children, cancelling, ending, beginning anew.
+"""The part of the simulated load that talks with runs: signals, updates, children, pausing, cancelling, ending, beginning anew.
 
 One client starts a run and then says things to it, each under an id of its own, until it is known to be recorded or the run
 has ended. The workflow waits for none of it longer than a moment, so that it ends whatever was lost.
@@ -6,11 +6,23 @@ has ended. The workflow waits for none of it longer than a moment, so that it en
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import CancelledRunError, WorkflowFailedError
-from ..model import CancelRun, Command, Committed, Outcome, Rejected, SendSignal, TerminateRun
+from ..model import (
+    CancelRun,
+    Command,
+    Committed,
+    Outcome,
+    PauseRun,
+    Rejected,
+    ResumeRun,
+    RunId,
+    SendSignal,
+    TerminateRun,
+)
 from ..workflow import values
 
 if TYPE_CHECKING:
@@ -21,6 +33,11 @@ TALK: Final = "talk"
 CHILD: Final = "child"
 PATIENCE: Final = 3.0
 """How long the workflow waits for what it may be told (seconds)."""
+
+LONGEST_PAUSE: Final = 6.0
+"""How long a run is paused at most before somebody thinks of it (seconds)."""
+FORGOTTEN: Final = 0.15
+"""How often nobody thinks of it: then it is paused until all is healed."""
 
 Ask = Callable[[str, Command], Awaitable[Outcome]]
 
@@ -72,11 +89,21 @@ async def converse(run_id: str, dice: SeededDice, ask: Ask) -> None:
         word = values.encode(number, what="a word")
         await _until_known(ask, SendSignal(run_id, f"w{number}", "word", word))
     await _until_known(ask, SendSignal(run_id, "q", "ask", values.encode("why", what="a question"), update=True))
+    if dice.happens(0.3):
+        await pause(run_id, dice, ask)
     drawn = dice.random()
     if drawn < 0.3:
         await _until_known(ask, CancelRun(run_id, "as drawn"))
     elif drawn < 0.4:
         await _until_known(ask, TerminateRun(run_id, "as drawn"))
+
+
+async def pause(run_id: RunId, dice: SeededDice, ask: Ask) -> None:
+    """Pause a run for a while, long enough for leaders to die."""
+    await _until_known(ask, PauseRun(run_id))
+    await asyncio.sleep(LONGEST_PAUSE * dice.random() ** 3)
+    if not dice.happens(FORGOTTEN):
+        await _until_known(ask, ResumeRun(run_id))
 
 
 async def _until_known(ask: Ask, command: Command) -> None:

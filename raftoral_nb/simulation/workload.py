@@ -27,6 +27,8 @@ from ..model import (
     ProposalId,
     RegisterWorkflow,
     Rejected,
+    ResumeRun,
+    RunId,
     StartRun,
 )
 from ..raft.wire import encode_entry
@@ -134,6 +136,8 @@ LIBRARY_BATCH_BYTES: Final = 65_536
 """PySyncObj's own `appendEntriesBatchSizeBytes`: entries of about this size, or a multiple of it, are a hazard of its."""
 ASK_SECONDS: Final = 6.0
 """The longest that a client waits for an answer; mostly it is much less patient."""
+LATE_SECONDS: Final = 1.0
+"""How long after the last answer a command that a client gave up may still be committed."""
 THINK_SECONDS: Final = 3.6
 """Mean time between an answer and the next request of a client; mostly it is much shorter, sometimes much longer."""
 
@@ -176,8 +180,22 @@ class Clients:
         self._numbers = 0
 
     async def run(self) -> None:
-        """Let all of them work until the time is over."""
+        """Let all of them work until the time is over; then whatever is paused is resumed."""
         await asyncio.gather(*(self._client(number) for number in range(1, self._count + 1)))
+        await asyncio.sleep(LATE_SECONDS)
+        dice = SeededDice(self._world.seed, "client", "last")
+        while paused := self._paused():
+            await self._ask(1, dice, f"resume {paused[0]}", ResumeRun(paused[0]))
+
+    def _paused(self) -> list[RunId]:
+        """The runs that some living node knows as paused."""
+        known = {
+            run_id: None
+            for node in self._world.nodes.values()
+            for run_id, run in node.member.state.runs.items()
+            if run.status == "paused"
+        }
+        return list(known)
 
     async def _client(self, client: int) -> None:
         world = self._world
@@ -189,9 +207,7 @@ class Clients:
                 await self._register_workflow(client, dice)
             elif drawn < 0.15:
                 run_id = await self._append(client, dice, EVERYTHING)
-                if dice.happens(0.3):
-                    await asyncio.sleep(2.0 * dice.random())
-                    await self._ask(client, dice, f"cancel {run_id}", CancelRun(run_id, "as drawn"))
+                await self._meddle(client, dice, run_id)
             elif drawn < 0.2:
                 await self._talk(client, dice)
             elif drawn < 0.55:
@@ -237,6 +253,20 @@ class Clients:
             return (await self._ask(client, dice, f"{what} to {run_id}", command))[0]
 
         await talking.converse(run_id, dice, ask)
+
+    async def _meddle(self, client: int, dice: SeededDice, run_id: RunId) -> None:
+        """Cancel or pause a run that has begun, or leave it alone."""
+        drawn = dice.random()
+        if drawn < 0.6:
+            await asyncio.sleep(2.0 * dice.random())
+        if drawn < 0.3:
+            await self._ask(client, dice, f"cancel {run_id}", CancelRun(run_id, "as drawn"))
+        elif drawn < 0.6:
+
+            async def ask(what: str, command: Command) -> Outcome:
+                return (await self._ask(client, dice, f"{what} to {run_id}", command))[0]
+
+            await talking.pause(run_id, dice, ask)
 
     async def _write(self, client: int, dice: SeededDice, register: str) -> None:
         """Write a register: register another definition under its name."""

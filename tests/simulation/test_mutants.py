@@ -8,6 +8,7 @@ from raftoral_nb.errors import InternalError
 from raftoral_nb.simulation.invariants import COMMITTED_BY_FOLLOWER, COMMITTED_BY_LEADER, DELETED, UNREPAIRED
 from raftoral_nb.simulation.many import rarely_collecting
 from raftoral_nb.simulation.mutants import MUTANTS, without
+from raftoral_nb.simulation.pausing import PAUSED
 from raftoral_nb.simulation.run import Result, simulate
 
 MOST_SEEDS = 500
@@ -30,6 +31,7 @@ FOUND_BY = {
     "decisions by their place in the log": {"no execution differs"},
     "interrupted steps dropped": {"no execution differs"},
     "intent before the effect": {"at most once"},
+    "pauses are heeded": {PAUSED},
     "synced before acknowledged": {
         "what was committed stays",
         COMMITTED_BY_LEADER,

@@ -130,7 +130,7 @@ class Soak:
         self.large = 0.0
         self._seconds = seconds
         self._began = time.monotonic()
-        self.checker = Checker(lambda: self.elapsed)
+        self.checker = Checker(lambda: self.elapsed, virtual=False)
         self.cluster = Cluster(nodes, proposal_timeout=5.0, compaction=SMALL)
         self._host = self.cluster._host
         self._host.journals = WatchedJournals(self.checker)
