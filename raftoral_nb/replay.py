@@ -126,7 +126,7 @@ class Replay:
     `steps` (in record order) and `ended` are what is recorded at the start; the rest is handed over as it is applied.
     """
 
-    __slots__ = ("_at", "_places", "_queue", "_steps", "_void", "consumed", "ended", "last_consumed")
+    __slots__ = ("_at", "_begun", "_places", "_queue", "_steps", "_void", "consumed", "ended", "last_consumed")
 
     # Invariant: every step handed over.
     _steps: dict[StepId, Step]
@@ -134,6 +134,8 @@ class Replay:
     _at: dict[str, Step]
     # Invariant: the same positions, with the number of steps handed over before.
     _places: dict[str, int]
+    # Invariant: the positions of operations of which something is recorded in a branch of theirs, at whatever depth.
+    _begun: set[str]
     # Invariant: positions whose steps do not count; none of them is in `_queue`.
     _void: set[str]
     # Invariant: the steps of `_steps` that were neither consumed nor dropped, in record order.
@@ -148,6 +150,7 @@ class Replay:
         self._steps = {}
         self._at = {}
         self._places = {}
+        self._begun = set()
         self._void = set()
         self._queue = {}
         self.consumed = 0
@@ -167,11 +170,18 @@ class Replay:
         if position not in self._at:
             self._at[position] = step
             self._places[position] = len(self._steps)
+            self._note_begun(position)
         self._steps[step.step_id] = step
         if position in self._void:
             self.consumed += 1
         else:
             self._queue[step.step_id] = step
+
+    def _note_begun(self, position: str) -> None:
+        around = position.rpartition(".")[0].rpartition(".")[0]
+        while around and around not in self._begun:
+            self._begun.add(around)
+            around = around.rpartition(".")[0].rpartition(".")[0]
 
     def end(self) -> None:
         """Say that the run's end is recorded: what is missing now stays missing."""
@@ -211,6 +221,10 @@ class Replay:
         """What is recorded at a position (a step_id without its key), and how many steps of the run were before it."""
         step = self._at.get(position)
         return None if step is None else (self._places[position], step)
+
+    def begun_at(self, position: str) -> bool:
+        """Whether an operation has begun at a position (a step_id without its key): it, or part of it, is recorded."""
+        return position in self._at or position in self._begun
 
     def void(self, position: str) -> None:
         """Drop what is recorded at `position`, or will be: nobody is going to ask for it. Counts as consumed."""

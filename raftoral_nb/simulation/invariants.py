@@ -23,6 +23,7 @@ from ..model import (
     NodeId,
     ProposalId,
     RunId,
+    RunMoved,
     RunPaused,
     RunResumed,
     SetCheckpoint,
@@ -34,12 +35,14 @@ from ..model import (
     WorkflowCompleted,
     WorkflowContinued,
     WorkflowFailed,
+    WorkflowStarted,
     WorkflowTerminated,
 )
 from ..raft.journal import MemoryJournal
 from ..raft.library import LEADER
 from ..raft.wire import Message, NextIndex, ResponseVote
 from ..state import Applied
+from ..workflow import handover
 from ..workflow.handover import PauseChanged, RunContinued, RunDropped, RunStarted, StepRecorded, StepsRecorded
 from .pausing import Pauses
 
@@ -105,6 +108,7 @@ class Checker:
         self.run_steps: dict[RunId, list[StepId]] = {}
         """Of each run, or of each generation of it: see `_life`."""
         self._generations: dict[RunId, int] = {}
+        self._versions: dict[RunId, int] = {}
         self.ended: dict[RunId, int] = {}
         self._pauses = Pauses(now, self.violated, virtual=virtual)
         self._handed_over: dict[tuple[NodeId, int], tuple[dict[RunId, int], dict[RunId, str], dict[str, int]]] = {}
@@ -285,11 +289,19 @@ class Checker:
             match command:
                 case Takeover(node=node, term=term):
                     self._took_over(index, node, term)
-                case SetCheckpoint(run_id=run_id, step=step) | StartChild(run_id=run_id, step=step):
+                case (
+                    SetCheckpoint(run_id=run_id, step=step, version=version)
+                    | StartChild(run_id=run_id, step=step, parent_version=version)
+                ):
+                    self._check_version(index, run_id, version)
                     # That a time has passed is decided by nobody.
                     began = step.operation != "expiry"
                     self._check_author(index, f"step {step.step_id!r}", run_id, step.node, step.epoch, began=began)
-                case EndRun(run_id=run_id, node=node, epoch=epoch) | ContinueRun(run_id=run_id, node=node, epoch=epoch):
+                case (
+                    EndRun(run_id=run_id, node=node, epoch=epoch, version=version)
+                    | ContinueRun(run_id=run_id, node=node, epoch=epoch, version=version)
+                ):
+                    self._check_version(index, run_id, version)
                     self._check_author(index, "the end", run_id, node, epoch)
                 case _:
                     pass
@@ -299,6 +311,8 @@ class Checker:
                         self._recorded(index, run_id, step)
                     case WorkflowContinued(run_id=run_id, generation=generation):
                         self._generations[run_id] = generation
+                    case WorkflowStarted(run_id=run_id, version=version) | RunMoved(run_id=run_id, version=version):
+                        self._versions[run_id] = version
                     case RunPaused(run_id=run_id):
                         self._pauses.paused(run_id, index)
                     case RunResumed(run_id=run_id):
@@ -328,6 +342,15 @@ class Checker:
             self.violated("one acting epoch", f"node {node} took over in term {term}, which node {leader} led", term)
         self._epoch = (node, term)
         self._epochs_begin[term] = (index, len(self.records))
+
+    def _check_version(self, index: int, run_id: RunId, version: int) -> None:
+        known = self._versions.get(run_id)
+        if version != known:
+            self.violated(
+                "only the code of a run records",
+                f"entry {index} is of run {run_id!r} by version {version}, and that run executes version {known}",
+                index,
+            )
 
     def _check_author(
         self, index: int, part: str, run_id: RunId, node: NodeId, term: int, *, began: bool = True
@@ -412,6 +435,14 @@ class Checker:
                     node.records_handed_over += 1
                 case RunContinued(run_id=run_id, generation=generation):
                     lives[run_id], counts[run_id] = _life(run_id, generation), 0
+                case handover.RunMoved(run_id=run_id, steps=steps):
+                    known = self.run_steps.get(lives.get(run_id, run_id), [])[: counts.get(run_id, 0)]
+                    if [step.step_id for step in steps] != known:
+                        self.violated(
+                            "every node sees the same records",
+                            f"node {node.number} moved run {run_id!r} with {len(steps)} steps, and had been handed {len(known)}",
+                            (node.number, run_id, "moved"),
+                        )
                 case RunDropped(run_id=run_id):
                     counts.pop(run_id, None)
                     self._pauses.handed_over(node.number, node.incarnation.number, run_id, paused=False)

@@ -78,6 +78,20 @@ def _pause_unheeded() -> list[Patch]:
     return [(execution.Execution, "may_begin", lambda self: self._around.acting)]
 
 
+def _any_version_records() -> list[Patch]:
+    original = run_rules.find_running
+
+    def find(replicated: state.State, run_id: str, node: int, term: int, version: int, generation: int) -> Any:
+        del version
+        return original(replicated, run_id, node, term, 0, generation)
+
+    return [(run_rules, "find_running", find)]
+
+
+def _gates_by_position_alone() -> list[Patch]:
+    return [(Replay, "begun_at", lambda self, position: False)]
+
+
 def _no_epoch_check() -> list[Patch]:
     original = run_rules.find_running
 
@@ -334,6 +348,10 @@ MUTANTS: Final[dict[str, Mutant]] = {
             _interrupted_steps_count,
         ),
         Mutant("intent before the effect", "a step at most once is run by every leader", _no_intent),
+        Mutant("version check", "what the old code of a moved run did is recorded", _any_version_records),
+        Mutant(
+            "gates look into branches", "a gate opens in front of branches that have begun", _gates_by_position_alone
+        ),
         Mutant("pauses are heeded", "steps of a paused run begin", _pause_unheeded),
         Mutant(
             "synced before acknowledged",

@@ -8,21 +8,24 @@ whether it fails, and a value that no other effect has, so that two nodes which 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from typing import Any, Final, Protocol
 
 import anyio
 import msgspec
 
+from ..errors import NonDeterminismError
 from ..model import (
     CancelRun,
     Command,
     Committed,
     Definition,
     Entry,
+    MoveRun,
     NodeId,
     Outcome,
+    PauseRun,
     Proposal,
     ProposalId,
     RegisterWorkflow,
@@ -32,11 +35,13 @@ from ..model import (
     StartRun,
 )
 from ..raft.wire import encode_entry
+from ..replaying import replay_run
 from ..workflow import definitions, values
 from ..workflow.context import WorkflowContext
 from ..workflow.variables import ReplicatedVar
 from . import language, talking
 from .dice import SeededDice, chance_of
+from .invariants import Checker
 from .linearizability import Access, Append
 from .watched import WatchedNode
 
@@ -84,26 +89,53 @@ def plus_one(number: int) -> int:
 
 async def everything(ctx: WorkflowContext, input: Mapping[str, Any]) -> list[object]:  # noqa: A002
     """A workflow of every operation: its result says all that it has seen."""
-    seen: list[Any] = []
+    return await _everything(ctx, input, _unchanged)
+
+
+async def changed(ctx: WorkflowContext, input: Mapping[str, Any]) -> list[object]:  # noqa: A002
+    """Its next version, with new steps behind gates: runs of the other are moved to it wherever they are."""
+    return await _everything(ctx, input, _gate)
+
+
+async def _unchanged(ctx: WorkflowContext, what: str) -> list[object]:  # noqa: ARG001
+    return []
+
+
+async def _gate(ctx: WorkflowContext, what: str) -> list[object]:
+    if not await ctx.patched(f"gate {what}"):
+        return []
+    return [await ctx.compute(f"new {what}", effect, f"{ctx.run_id} new {what}"), await ctx.patched("open")]
+
+
+Gate = Callable[[WorkflowContext, str], Awaitable[list[object]]]
+
+
+async def _everything(ctx: WorkflowContext, input: Mapping[str, Any], gate: Gate) -> list[object]:  # noqa: A002
+    seen: list[Any] = await gate(ctx, "begin")
     counter = await ctx.var("counter", input["first"])
     for number in range(input["rounds"]):
+        seen += await gate(ctx, f"round {number}")
         seen.append(await ctx.compute(f"sync {number}", effect, f"{ctx.run_id} sync {number}"))
         seen.append(await ctx.compute(f"async {number}", slow_effect, f"{ctx.run_id} async {number}"))
         seen.append(await counter.update(plus_one))
     computed = await ReplicatedVar.with_computation("computed", ctx, lambda: effect("computed"))
-    seen.append(await computed.set(seen[0]))
+    seen.append(await computed.set(seen[-1]))
+    seen += await gate(ctx, "branches")
 
     async def branch(inner: WorkflowContext, number: int) -> list[object]:
         first = await inner.compute("in a branch", effect, f"{ctx.run_id} branch {number}")
+        new = await gate(inner, f"branch {number}")
         second = await inner.compute("then", slow_effect, f"{ctx.run_id} branch {number} then")
-        return [first, second]
+        return [first, new, second]
 
     branches: list[Callable[[WorkflowContext], Any]] = [
         lambda inner, number=number: branch(inner, number)  # type: ignore[misc]
         for number in range(input["branches"])
     ]
     seen += await ctx.gather(*branches)
+    seen += await gate(ctx, "parts")
     seen += await language.language(ctx, effect, slow_effect)
+    seen += await gate(ctx, "end")
     try:
         await ctx.compute("refused", effect, f"{ctx.run_id} refused", failing=True)
     except Refusal as error:
@@ -123,9 +155,9 @@ def _built(fn: Callable[..., Any]) -> Definition:
     return definitions.build(fn.__name__, 1, fn)[0]
 
 
-def definition(name: str, fingerprint: str, fn: Callable[..., Any]) -> Definition:
+def definition(name: str, fingerprint: str, fn: Callable[..., Any], version: int = 1) -> Definition:
     """The definition of a simulated workflow; its fingerprint is ours, as it would differ between Pythons."""
-    return msgspec.structs.replace(_built(fn), workflow=name, fingerprint=fingerprint, sources={})
+    return msgspec.structs.replace(_built(fn), workflow=name, version=version, fingerprint=fingerprint, sources={})
 
 
 # --- clients
@@ -148,6 +180,7 @@ class World(Protocol):
     seed: int
     large: float
     acknowledged: int
+    checker: Checker
 
     @property
     def nodes(self) -> Mapping[NodeId, WatchedNode]:
@@ -255,18 +288,43 @@ class Clients:
         await talking.converse(run_id, dice, ask)
 
     async def _meddle(self, client: int, dice: SeededDice, run_id: RunId) -> None:
-        """Cancel or pause a run that has begun, or leave it alone."""
+        """Cancel, pause or move a run that has begun, or leave it alone."""
+
+        async def ask(what: str, command: Command) -> Outcome:
+            return (await self._ask(client, dice, f"{what} to {run_id}", command))[0]
+
         drawn = dice.random()
-        if drawn < 0.6:
+        if drawn < 0.8:
             await asyncio.sleep(2.0 * dice.random())
-        if drawn < 0.3:
-            await self._ask(client, dice, f"cancel {run_id}", CancelRun(run_id, "as drawn"))
-        elif drawn < 0.6:
-
-            async def ask(what: str, command: Command) -> Outcome:
-                return (await self._ask(client, dice, f"{what} to {run_id}", command))[0]
-
+        if drawn < 0.25:
+            await ask("cancel", CancelRun(run_id, "as drawn"))
+        elif drawn < 0.5:
             await talking.pause(run_id, dice, ask)
+        elif drawn < 0.8:
+            await ask("register", RegisterWorkflow(definition(EVERYTHING, "2", changed, 2)))
+            # One that stands still can be moved where it is; one that goes on may be quicker than we are.
+            stand_still = dice.happens(0.5)
+            if stand_still:
+                await ask("pause", PauseRun(run_id))
+            for _ in range(4):
+                node = self._world.node_for(client)
+                if node is None or await self._moved(node, run_id, ask):
+                    break
+            if stand_still:
+                await ask("resume", ResumeRun(run_id))
+
+    async def _moved(self, node: WatchedNode, run_id: RunId, ask: talking.Ask) -> bool:
+        """Move a run to the changed code as this node knows both; whether that is done, or makes no sense."""
+        state = node.member.state
+        run, code = state.runs.get(run_id), state.definitions.get((EVERYTHING, 2))
+        if run is None or code is None or not run.unfinished or run.definition.version == 2:
+            return True
+        try:
+            replay_run(run, code)
+        except NonDeterminismError as error:
+            self._world.checker.violated("gates fit wherever a run is", str(error), run_id)
+        outcome = await ask("move", MoveRun(run_id, 2, len(run.steps), run.generation))
+        return not (isinstance(outcome, Rejected) and outcome.code == "run_went_on")
 
     async def _write(self, client: int, dice: SeededDice, register: str) -> None:
         """Write a register: register another definition under its name."""
@@ -299,7 +357,8 @@ class Clients:
             }
         elif workflow == talking.TALK:
             plan = {"heard": [], "round": dice.below(3)}
-        command = StartRun(run_id, workflow, 1, values.encode(plan, what=run_id))
+        version = 2 if workflow == EVERYTHING and dice.happens(0.2) else 1
+        command = StartRun(run_id, workflow, version, values.encode(plan, what=run_id))
         if workflow in REGISTERS and dice.happens(self._world.large):
             command = _near_a_multiple(command, dice)
         began = self._world.elapsed

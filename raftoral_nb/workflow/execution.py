@@ -453,7 +453,11 @@ class Execution:
             del self._running[running.step_id]
 
     def expire(self, step_id: StepId, due: float) -> Expiry:
-        """Have the step `step_id` recorded when the wall clock shows `due`, by whichever node acts then."""
+        """Have the step `step_id` recorded when the wall clock shows `due`, by whichever node acts then.
+
+        Nobody asks for it as for a step: it is looked at where it lies, and leaves the catch-up queue at once.
+        """
+        self.replay.void(step_id.partition("/")[0])
         expiry = self._expiries[step_id] = Expiry(self, step_id, due)
         expiry.arm()
         return expiry
@@ -461,7 +465,6 @@ class Execution:
     def forget_expiry(self, step_id: StepId) -> None:
         """Whether it is recorded or not is of no interest any more."""
         self._expiries.pop(step_id).forget()
-        self.replay.void(step_id.partition("/")[0])
 
     def is_outcome(self, error: BaseException) -> bool:
         """See `Surroundings.is_outcome`."""

@@ -199,3 +199,11 @@ def test_what_is_recorded_at_a_position_is_told_with_its_place_in_the_log() -> N
     assert replay.recorded_at("1") == (0, second)
     assert replay.recorded_at("0") == (1, first)
     assert replay.recorded_at("2") is None
+
+
+def test_an_operation_has_begun_as_soon_as_a_step_of_any_branch_below_it_is_recorded() -> None:
+    replay = Replay()
+    assert not replay.begun_at("2")
+    replay.record(step("2.1.0.3.4/fold"))
+    assert [replay.begun_at(position) for position in ("2", "2.1.0", "2.1.0.3.4")] == [True] * 3
+    assert not any(replay.begun_at(position) for position in ("1", "2.1", "2.0.0", "2.1.1", "2.1.0.3.3", "21"))

@@ -31,6 +31,8 @@ FOUND_BY = {
     "decisions by their place in the log": {"no execution differs"},
     "interrupted steps dropped": {"no execution differs"},
     "intent before the effect": {"at most once"},
+    "version check": {"only the code of a run records"},
+    "gates look into branches": {"gates fit wherever a run is"},
     "pauses are heeded": {PAUSED},
     "synced before acknowledged": {
         "what was committed stays",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Literal
 
 import anyio
@@ -9,6 +10,7 @@ import pytest
 
 from raftoral_nb import (
     NonDeterminismError,
+    OutcomeUnknown,
     RunConflictError,
     RunEndedError,
     RunMoved,
@@ -18,6 +20,7 @@ from raftoral_nb import (
     WorkflowNotFoundError,
     WorkflowRun,
     WrongTaskError,
+    step,
 )
 from raftoral_nb.testing import WorkflowTest, workflow_test
 
@@ -205,6 +208,120 @@ def test_a_run_that_goes_on_while_it_is_checked_is_checked_again(monkeypatch: py
         monkeypatch.setattr(moving, "MAX_MOVE_ATTEMPTS", 0)
         with pytest.raises(RunConflictError, match="move it when it waits"):
             run.move_to_version(1)
+
+
+async def steps_of_an_hour(ctx: WorkflowContext) -> None:
+    await ctx.compute("pack", lambda: "packed")
+    await ctx.compute("wait", hour)
+
+
+async def in_a_gather(ctx: WorkflowContext) -> None:
+    await ctx.gather(steps_of_an_hour, steps_of_an_hour)
+
+
+async def in_a_map(ctx: WorkflowContext) -> None:
+    await ctx.map(lambda inner, _: in_a_gather(inner), [1, 2])
+
+
+async def in_a_race(ctx: WorkflowContext) -> None:
+    await ctx.race(steps_of_an_hour, steps_of_an_hour)
+
+
+async def in_a_group(ctx: WorkflowContext) -> None:
+    async with ctx.task_group() as group:
+        group.start(steps_of_an_hour)
+        await ctx.sleep(60)
+
+
+async def asleep(ctx: WorkflowContext) -> None:
+    await ctx.sleep(3600)
+
+
+async def with_a_deadline(ctx: WorkflowContext) -> None:
+    async with ctx.deadline(7200):
+        await steps_of_an_hour(ctx)
+
+
+async def in_a_saga(ctx: WorkflowContext) -> None:
+    async with ctx.saga() as saga:
+        await steps_of_an_hour(ctx)
+        saga.on_failure("undo", print)
+
+
+async def at_most_once(ctx: WorkflowContext) -> None:
+    with contextlib.suppress(OutcomeUnknown):  # the code that was moved to did not begin it
+        await ctx.compute("once", step(hour, at_most_once=True))
+
+
+async def waiting_for_a_signal(ctx: WorkflowContext) -> None:
+    await ctx.receive("approve", timeout=3600, default=None)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        steps_of_an_hour,
+        in_a_gather,
+        in_a_map,
+        in_a_race,
+        in_a_group,
+        asleep,
+        with_a_deadline,
+        in_a_saga,
+        at_most_once,
+        waiting_for_a_signal,
+    ],
+)
+def test_a_gate_before_an_operation_is_closed_once_any_part_of_it_is_recorded(part: Any) -> None:
+    async def before(ctx: WorkflowContext, rounds: int) -> bool:
+        for _ in range(rounds):
+            await part(ctx)
+        return False
+
+    async def after(ctx: WorkflowContext, rounds: int) -> list[bool]:
+        met = []
+        for _ in range(rounds):
+            met.append(await ctx.patched("changed"))
+            await part(ctx)
+        return met
+
+    with workflow_test() as test:
+        register(test, before, after)
+        run = test.start("order", 2, version=1)
+        test.settle()
+        begun = bool(run.steps)
+        run.move_to_version(2)
+        dead = test.kill("leader")
+        test.advance(60)
+        test.restart(dead)
+        assert test.finish(run) == [not begun, True]
+        for node in test.cluster.nodes.values():
+            assert node.result(run.run_id) == [not begun, True]
+
+
+def test_a_run_is_moved_while_it_cleans_up_after_a_deadline() -> None:
+    async def cleans_up(ctx: WorkflowContext, rounds: int) -> str:
+        try:
+            async with ctx.deadline(60):
+                try:
+                    await ctx.sleep(3600)
+                finally:
+                    await ctx.compute("clean up", hour)
+        except TimeoutError:
+            return f"too late {rounds}"
+        return "in time"
+
+    async def better(ctx: WorkflowContext, rounds: int) -> list[str]:
+        return [await cleans_up(ctx, rounds), await ctx.compute("more", lambda: "more")]
+
+    with workflow_test() as test:
+        register(test, cleans_up, better)
+        run = test.start("order", 1, version=1)
+        test.advance(600)
+        assert "0.0.0/expiry" in [step.step_id for step in run.steps]
+        assert [node.runs[run.run_id].catch_up_queue for node in test.statistics().nodes.values()] == [0, 0, 0]
+        run.move_to_version(2)
+        assert test.finish(run) == ["too late 1", "more"]
 
 
 def test_a_gate_is_refused_where_an_operation_would_be() -> None:
