@@ -345,7 +345,7 @@ class Checker:
 
     def _check_version(self, index: int, run_id: RunId, version: int) -> None:
         known = self._versions.get(run_id)
-        if version != known:
+        if known is not None and version != known:
             self.violated(
                 "only the code of a run records",
                 f"entry {index} is of run {run_id!r} by version {version}, and that run executes version {known}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,15 +13,25 @@ from raftoral_nb.model import (
     Committed,
     EffectStarted,
     EpochChanged,
+    MoveRun,
+    Operation,
+    PauseRun,
     Proposal,
     ProposalId,
+    RunMoved,
+    RunPaused,
+    RunResumed,
     SetCheckpoint,
+    StartRun,
+    StateEvent,
     Step,
     Takeover,
+    WorkflowStarted,
 )
 from raftoral_nb.raft.journal import MemoryJournal
 from raftoral_nb.raft.library import LEADER
 from raftoral_nb.simulation.invariants import DELETED, Checker
+from raftoral_nb.simulation.pausing import PAUSED, Pauses
 from raftoral_nb.state import Applied, Epoch
 from raftoral_nb.workflow.handover import RunStarted, StepRecorded
 
@@ -70,9 +81,18 @@ def taken_over(node: int, term: int) -> Applied:
     return Applied(Proposal(None, Takeover(node, term)), Committed(1), (EpochChanged(node, term),))
 
 
-def recorded(step_id: str, node: int, term: int, *, number: int = 1, index: int = 1) -> Applied:
-    step = Step(step_id, "compute", b"1", None, node, term)
-    proposal = Proposal(ProposalId("0.1.a", number), SetCheckpoint("r", step))
+def recorded(
+    step_id: str,
+    node: int,
+    term: int,
+    *,
+    number: int = 1,
+    index: int = 1,
+    operation: Operation = "compute",
+    version: int = 0,
+) -> Applied:
+    step = Step(step_id, operation, b"1", None, node, term)
+    proposal = Proposal(ProposalId("0.1.a", number), SetCheckpoint("r", step, version))
     return Applied(proposal, Committed(index), (CheckpointSet("r", step),))
 
 
@@ -133,6 +153,60 @@ def test_records_outside_of_their_epoch_or_made_twice_are_found(table: Table) ->
     assert table.violated == {"a step has one record"}
     table.apply(1, 4, recorded("1/b", 3, 1, number=3, index=4))
     assert "only the current epoch records" in table.violated
+
+
+def test_what_a_new_leader_records_of_a_paused_run_is_found_but_a_deadline_that_passed_is_not(table: Table) -> None:
+    for index in range(1, 8):
+        table.add(index, 4, 1, 2)
+
+    def said(index: int, *events: StateEvent) -> Applied:
+        return Applied(Proposal(ProposalId("0.1.b", index), PauseRun("r")), Committed(index), events)
+
+    table.apply(1, 1, taken_over(1, 2))
+    table.apply(1, 2, said(2, RunPaused("r")))
+    table.apply(1, 3, recorded("0/begun before", 1, 2, number=1, index=3))
+    table.apply(1, 4, taken_over(2, 4))
+    table.apply(1, 5, recorded("0.0.0/expiry", 2, 4, number=2, index=5, operation="expiry"))
+    assert not table.violated
+    table.apply(1, 6, recorded("1/begun since", 2, 4, number=3, index=6))
+    assert table.violated == {PAUSED}
+    table.checker.violations.clear()
+    table.apply(1, 7, said(7, RunResumed("r")), recorded("2/after", 2, 4, number=4, index=7))
+    assert not table.violated
+
+
+def test_an_effect_that_begins_after_a_node_was_told_of_a_pause_is_found_but_not_another_attempt_of_it() -> None:
+    time, found = [1.0], []
+    pauses = Pauses(lambda: time[0], lambda invariant, text, place: found.append(invariant), virtual=True)
+    began = partial(pauses.effect_started, 1, 1, 2, "r", "r")
+    began("0/a")
+    pauses.handed_over(1, 1, "r", paused=True)
+    began("1/in that moment")
+    time[0] = 2.0
+    began("0/a")
+    pauses.effect_started(2, 1, 2, "r", "r", "0/on another node")
+    assert not found
+    began("2/new")
+    assert found == [PAUSED]
+    pauses.handed_over(1, 1, "r", paused=False)
+    began("3/resumed")
+    assert found == [PAUSED]
+
+
+def test_a_record_by_other_code_than_the_run_executes_is_found(table: Table) -> None:
+    for index in (1, 2, 3, 4, 5):
+        table.add(index, 2, 1, 2)
+    moved = Applied(Proposal(ProposalId("0.1.b", 1), MoveRun("r", 2, 0)), Committed(3), (RunMoved("r", 2, 0),))
+    begun = Applied(
+        Proposal(ProposalId("0.1.b", 2), StartRun("r", "w", 1, b"")), Committed(1), (WorkflowStarted("r", "w", 1),)
+    )
+    table.apply(1, 1, begun, taken_over(1, 2))
+    table.apply(1, 2, recorded("0/a", 1, 2, number=1, index=2, version=1))
+    table.apply(1, 3, moved)
+    table.apply(1, 4, recorded("1/b", 1, 2, number=2, index=4, version=2))
+    assert not table.violated
+    table.apply(1, 5, recorded("2/c", 1, 2, number=3, index=5, version=1))
+    assert table.violated == {"only the code of a run records"}
 
 
 def test_a_proposal_that_is_carried_out_at_two_indexes_is_found_and_one_that_is_only_answered_again_is_not(
