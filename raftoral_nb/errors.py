@@ -335,6 +335,24 @@ class ProtocolError(RaftoralError):
     """A peer sent bytes that are not a frame of this cluster: too long, not authentic, or malformed."""
 
 
+# --- the cluster's key
+
+
+class KeyFileError(RaftoralError):
+    """A key file, or the folder of key files, is missing, damaged, open to other users, or cannot be written."""
+
+
+class ClusterNameTakenError(ClusterError):
+    """A cluster of that name is running already; the message names its processes."""
+
+
+class UnknownClusterError(RaftoralError, KeyError):
+    """No running cluster of this user has that name (or several have); the message names those there are."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
 # --- the data directory
 
 
