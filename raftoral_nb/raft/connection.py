@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 from ..errors import ProtocolError
 from ..limits import MAX_FRAME_BYTES
 from ..model import NodeId
+from .guests import Guest
 from .link_faults import DelayLine
 from .network import FIRST_REDIAL
 from .wire import Session, decode_message
@@ -121,6 +122,8 @@ class Connection(asyncio.Protocol):
         self.session = session
         self.peer: NodeId | None = None
         """The node at the other end, once it is proven and linked."""
+        self.guest: Guest | None = None
+        """Who gets what a guest sends, once that is proven to be one."""
         self.dialed = dialer is not None
         self._endpoint = endpoint
         self._dialer = dialer
@@ -137,6 +140,17 @@ class Connection(asyncio.Protocol):
             # The peer is gone already, or the system refused the socket; nobody else knows of it.
             accepted.close()
             self._endpoint.lost(self)
+
+    def answer(self, payload: bytes) -> None:
+        """Writes one frame to a guest; ends the connection if it does not read. Raises ProtocolError for one too large."""
+        transport = self._transport
+        if transport is None or self._aborted:
+            return
+        if transport.get_write_buffer_size() > MAX_WRITE_BACKLOG:
+            self._endpoint.network.warn(f"a guest of node {self._endpoint.node} does not read; it is shown out")
+            self.abort()
+            return
+        transport.write(self.session.seal(payload))
 
     def send(self, payload: bytes, delay: float = 0.0) -> None:
         """Writes one frame, `delay` seconds later; resets the link if the peer does not read, or too much is on its way."""
@@ -210,6 +224,9 @@ class Connection(asyncio.Protocol):
                 if session.established:
                     self._cancel_timer()
                     self._endpoint.established(self)
+            if self.guest is not None:
+                self.guest.received(payloads)
+                return
             messages = [decode_message(payload) for payload in payloads]
         except ProtocolError as error:
             self._endpoint.network.refused(self._endpoint.node, self, error)
@@ -230,6 +247,8 @@ class Connection(asyncio.Protocol):
         self._on_its_way.clear()
         self._cancel_timer()
         self._endpoint.lost(self)
+        if self.guest is not None:
+            self.guest.lost()
         if self._dialer is not None:
             self._dialer.lost(self)
         self._endpoint.network.lost(self)

@@ -1,8 +1,11 @@
-"""The network between nodes over TCP on 127.0.0.1: one authenticated connection per pair of nodes.
+"""The network between nodes over TCP: one authenticated connection per pair of nodes.
 
 The node with the higher number dials the lower one, when it learns that the other is attached and after a connection was
-lost; nobody dials a node that is not there. Every byte goes through a `wire.Session`. All of it runs on one asyncio loop,
-on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and `close` leaves none behind.
+lost; nobody dials a node of this process that is not there. Nodes of other processes are made known by `introduce`, and are
+dialed until `forget`, whether they are there or not. Every byte goes through a `wire.Session`. All of it runs on one asyncio
+loop, on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and `close` leaves none behind.
+
+A connection whose dialer says that it is no node (`wire.GUEST`) is a guest's: it is handed to whoever serves guests.
 """
 
 from __future__ import annotations
@@ -12,20 +15,27 @@ import errno
 import logging
 import socket
 from collections.abc import Coroutine, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from ..errors import ClusterError, NodeStateError, PortInUseError, ProtocolError
 from ..model import NodeId
 from .connection import Connection, Dialer
+from .guests import Reception
 from .link_faults import LinkFaults
 from .network import Endpoint, Inbox, Receiver
-from .wire import Identity, Message, Session, check_key, encode_message
+from .wire import GUEST, Identity, Message, Session, check_key, encode_message
 
 logger = logging.getLogger(__name__)
 
 HOST: Final = "127.0.0.1"
+"""Where nodes listen unless told otherwise."""
+
 MAX_STRANGERS: Final = 16
 """Accepted connections of a node that are not authenticated yet; past it the oldest is closed."""
+
+MAX_GUESTS: Final = 64
+"""Proven connections of a node with those that are no nodes; more are refused."""
 
 ACCEPT_PAUSE: Final = 1.0
 """Seconds without accepting after the system refused to (no file descriptors left, say)."""
@@ -34,16 +44,36 @@ WARNING_INTERVAL: Final = 10.0
 """Seconds between two warnings about refused or broken connections; the ones between are counted."""
 
 
-class TcpNetwork(LinkFaults):
-    """Links over TCP between the nodes of one process. Must be made and used on one running asyncio loop."""
+Address = tuple[str, int]
+"""A host (an address, or a name) and a port."""
 
-    def __init__(self, key: bytes, ports: Mapping[NodeId, int] | None = None) -> None:
-        """`key` is the cluster's secret (`wire.new_key`); `ports` are fixed ports by node, all others are free ones."""
+
+class TcpNetwork(LinkFaults):
+    """Links over TCP between nodes of this process and others. Must be made and used on one running asyncio loop."""
+
+    def __init__(
+        self,
+        key: bytes,
+        ports: Mapping[NodeId, int] | None = None,
+        *,
+        host: str = HOST,
+        elsewhere: Mapping[NodeId, Address] | None = None,
+        reception: Reception | None = None,
+    ) -> None:
+        """`key` is the cluster's secret (`wire.new_key`); `ports` are fixed ports by node, all others are free ones.
+
+        `host` is the address on which nodes listen; `elsewhere` says where nodes of other processes do; `reception` serves
+        connections of guests, which are refused without one.
+        """
         super().__init__(asyncio.get_running_loop())
         self.key = check_key(key)
+        self.host = host
+        self.reception = reception
         self.refused_frames = 0
         """Connections refused so far for bytes that were not authentic, too long, or malformed."""
         self._ports = dict(ports or {})
+        # Invariant: none of these nodes is in `_endpoints`.
+        self._elsewhere: dict[NodeId, Address] = dict(elsewhere or {})
         self._endpoints: dict[NodeId, TcpEndpoint] = {}
         self._incarnations: dict[NodeId, int] = {}
         self._connections: set[Connection] = set()
@@ -72,11 +102,46 @@ class TcpNetwork(LinkFaults):
         for other in others:
             higher, lower = (endpoint, other) if node > other.node else (other, endpoint)
             higher.peer_attached(lower.node, lower.address)
+        self._elsewhere.pop(node, None)
+        for other_node, address in self._elsewhere.items():
+            if other_node < node:
+                endpoint.peer_attached(other_node, address)
         return endpoint
+
+    # --- nodes of other processes
+
+    @property
+    def elsewhere(self) -> Mapping[NodeId, Address]:
+        """Where the nodes of other processes are, as far as this network was told."""
+        return MappingProxyType(self._elsewhere)
+
+    def introduce(self, node: NodeId, address: Address) -> None:
+        """A node of another process listens there from now on: nodes with higher numbers dial it, at once.
+
+        Nothing happens if it is a node of this process. A standing connection to it stays, and is replaced by the new one.
+        """
+        if node in self._endpoints or self._closed:
+            return
+        known = self._elsewhere.get(node)
+        self._elsewhere[node] = address
+        for endpoint in self._endpoints.values():
+            if endpoint.node > node:
+                if known == address:
+                    endpoint.redial(node)
+                else:
+                    endpoint.peer_attached(node, address)
+
+    def forget(self, node: NodeId) -> None:
+        """A node of another process left for good: nobody dials it any more, and its connections end."""
+        if self._elsewhere.pop(node, None) is not None:
+            for endpoint in self._endpoints.values():
+                endpoint.peer_detached(node)
+                endpoint.reset(node)
 
     async def close(self) -> None:
         """Closes every endpoint and waits until all sockets are closed and all tasks are done. Idempotent."""
         self._closed = True
+        self._elsewhere.clear()
         self.forget_faults()
         for endpoint in list(self._endpoints.values()):
             endpoint.close()
@@ -151,18 +216,19 @@ class TcpNetwork(LinkFaults):
 
     def _listen(self, node: NodeId) -> socket.socket:
         port = self._ports.get(node, 0)
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             # A restarted node gets its port back although old connections linger (TIME_WAIT). Two listeners cannot share it.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.setblocking(False)
-            listener.bind((HOST, port))
+            listener.bind((self.host, port))
             listener.listen(64)
         except BaseException as error:
             listener.close()
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE and port:
                 raise PortInUseError(
-                    f"port {port}, wanted for node {node}, is taken on {HOST}: stop the program that listens there (perhaps "
+                    f"port {port}, wanted for node {node}, is taken on {self.host}: stop the program that listens there (perhaps "
                     "another cluster), or choose another port, or give no ports and let the system pick free ones"
                 ) from error
             raise
@@ -176,13 +242,14 @@ class TcpEndpoint:
         self.network = network
         self.identity = identity
         self.node = identity.node
-        self.address: tuple[str, int] = listener.getsockname()
+        self.address: Address = listener.getsockname()[:2]
         self.closed = False
         self._listener = listener
         self._inbox = Inbox(network.loop, receiver, self.reset)
         self._links: dict[NodeId, Connection] = {}
         self._dialers: dict[NodeId, Dialer] = {}
         self._strangers: dict[Connection, None] = {}  # in order of arrival
+        self._guests: set[Connection] = set()
         self._accept_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -237,15 +304,16 @@ class TcpEndpoint:
         for dialer in self._dialers.values():
             dialer.close()
         self._dialers.clear()
-        for connection in (*self._links.values(), *self._strangers):
+        for connection in (*self._links.values(), *self._strangers, *self._guests):
             connection.abort()
         self._links.clear()
         self._strangers.clear()
+        self._guests.clear()
         self.network.detach(self.node)
 
     # --- the directory
 
-    def peer_attached(self, peer: NodeId, address: tuple[str, int]) -> None:
+    def peer_attached(self, peer: NodeId, address: Address) -> None:
         """A lower node is there: dial it."""
         self.peer_detached(peer)
         self._dialers[peer] = Dialer(self, peer, address)
@@ -291,6 +359,9 @@ class TcpEndpoint:
         """The connection's peer is proven. Raises ProtocolError if it may not be connected this way."""
         peer = connection.session.peer
         assert peer is not None
+        if peer.node == GUEST:
+            self._receive(connection)
+            return
         if not connection.dialed and peer.node < self.node:
             raise ProtocolError(f"node {peer.node} dialed node {self.node}, which is the one to dial")
         self._strangers.pop(connection, None)
@@ -316,6 +387,15 @@ class TcpEndpoint:
             dialer.succeeded()
         self._inbox.connected(peer.node)
 
+    def _receive(self, connection: Connection) -> None:
+        """A guest is proven. Raises ProtocolError if it is not served."""
+        reception = self.network.reception
+        if reception is None or len(self._guests) >= MAX_GUESTS:
+            raise ProtocolError("no guests are served here" if reception is None else f"{MAX_GUESTS} guests are here")
+        self._strangers.pop(connection, None)
+        self._guests.add(connection)
+        connection.guest = reception(connection)
+
     def received(self, connection: Connection, messages: list[Message], size: int) -> None:
         """Messages of one read, `size` bytes encoded."""
         peer = connection.peer
@@ -325,6 +405,7 @@ class TcpEndpoint:
     def lost(self, connection: Connection) -> None:
         """The connection is gone, for whatever reason."""
         self._strangers.pop(connection, None)
+        self._guests.discard(connection)
         peer = connection.peer
         if peer is None or self.closed:
             return

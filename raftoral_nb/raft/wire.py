@@ -263,6 +263,10 @@ def cluster_id(key: bytes) -> bytes:
     return _new_hash(b"", digest_size=16, key=key, person=b"raftnb cluster").digest()
 
 
+GUEST: Final = 0xFFFF
+"""Stands in place of a node's number where whoever dials is no node, and wants to ask one something."""
+
+
 class Identity(msgspec.Struct, frozen=True):
     """Who is at one end of a connection. `incarnation` counts a node's starts; a later one replaces an earlier one."""
 

@@ -1,0 +1,161 @@
+"""Nodes of several processes on TCP, each process with a network of its own, and guests, which are no nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from raftoral_nb.errors import ClusterError
+from raftoral_nb.raft.guests import Line, visit
+from raftoral_nb.raft.tcp import Address, TcpEndpoint, TcpNetwork
+from tests.raft.network_helpers import Recorder, numbered
+from tests.raft.tcp_helpers import KEY, run
+
+
+class Echo:
+    """Answers each frame of a guest with the same, in capitals."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.left = asyncio.Event()
+
+    def received(self, payloads: Sequence[bytes]) -> None:
+        for payload in payloads:
+            self.line.answer(payload.upper())
+
+    def lost(self) -> None:
+        self.left.set()
+
+
+class Process:
+    """What one process has: a network, and one node on it."""
+
+    def __init__(self) -> None:
+        self.guests: list[Echo] = []
+        self.network = TcpNetwork(KEY, reception=self._receive)
+        self.recorder = Recorder()
+
+    def _receive(self, line: Line) -> Echo:
+        self.guests.append(Echo(line))
+        return self.guests[-1]
+
+    async def attach(self, node: int) -> Address:
+        endpoint = await self.network.attach(node, self.recorder)
+        assert isinstance(endpoint, TcpEndpoint)
+        self.endpoint = endpoint
+        return endpoint.address
+
+
+@contextlib.asynccontextmanager
+async def processes(count: int) -> AsyncIterator[list[Process]]:
+    made = [Process() for _ in range(count)]
+    try:
+        yield made
+    finally:
+        for process in made:
+            await process.network.close()
+
+
+def test_nodes_of_different_processes_are_connected_once_they_know_of_each_other() -> None:
+    async def test() -> None:
+        async with processes(2) as (one, two):
+            first, second = await one.attach(1), await two.attach(2)
+            two.network.introduce(1, first)
+            one.network.introduce(2, second)
+            await one.recorder.until_fact(("up", 2, 0))
+            await two.recorder.until_fact(("up", 1, 0))
+            one.endpoint.send(2, numbered(7))
+            await two.recorder.until_fact(("got", 1, 7))
+
+    run(test)
+
+
+def test_a_node_that_comes_back_at_another_address_is_found_there_once_that_is_said() -> None:
+    async def test() -> None:
+        async with processes(3) as (one, two, again):
+            two.network.introduce(1, await one.attach(1))
+            await two.attach(2)
+            await two.recorder.until_fact(("up", 1, 0))
+            await one.network.close()
+            await two.recorder.until_fact(("down", 1, 0))
+            two.network.introduce(1, await again.attach(1))
+            await again.recorder.until_fact(("up", 2, 0))
+
+    run(test)
+
+
+def test_a_link_cut_at_both_ends_breaks_and_comes_back_between_processes_as_well() -> None:
+    async def test() -> None:
+        async with processes(2) as (one, two):
+            first = await one.attach(1)
+            await two.attach(2)
+            two.network.introduce(1, first)
+            await one.recorder.until_fact(("up", 2, 0))
+            await two.recorder.until_fact(("up", 1, 0))
+            for process in (one, two):
+                process.network.cut_noticed = 0.0
+                process.network.cut(1, 2)
+            await one.recorder.until_fact(("down", 2, 0))
+            await two.recorder.until_fact(("down", 1, 0))
+            for process in (one, two):
+                process.network.mend(1, 2)
+            await one.recorder.until_fact(("up", 2, 0), times=2)
+
+    run(test)
+
+
+def test_a_forgotten_node_is_shown_out_and_not_dialed() -> None:
+    async def test() -> None:
+        async with processes(2) as (one, two):
+            two.network.introduce(1, await one.attach(1))
+            await two.attach(2)
+            await one.recorder.until_fact(("up", 2, 0))
+            two.network.forget(1)
+            await one.recorder.until_fact(("down", 2, 0))
+            assert dict(two.network.elsewhere) == {}
+            assert two.endpoint._dialers == {}
+
+    run(test)
+
+
+def test_a_guest_with_the_key_is_served_and_is_no_node() -> None:
+    async def test() -> None:
+        async with processes(1) as (one,):
+            answers: asyncio.Queue[bytes] = asyncio.Queue()
+            gone = asyncio.Event()
+            guest = await visit(KEY, await one.attach(1), 1, answers.put_nowait, lambda error: gone.set())
+            guest.send(b"hello")
+            assert await answers.get() == b"HELLO"
+            assert one.endpoint.connected_peers == frozenset()
+            guest.close()
+            await gone.wait()
+            await one.guests[0].left.wait()
+
+    run(test)
+
+
+def test_a_guest_with_another_key_is_not_let_in_and_nobody_serves_it() -> None:
+    async def test() -> None:
+        async with processes(1) as (one,):
+            address = await one.attach(1)
+            with pytest.raises(ClusterError, match="does not let us in"):
+                await visit(bytes(32), address, 1, lambda payload: None, lambda error: None)
+            assert one.guests == []
+            assert one.network.refused_frames == 1
+            with pytest.raises(ClusterError, match="not a node of this cluster"):
+                await visit(KEY, address, 2, lambda payload: None, lambda error: None)
+
+    run(test)
+
+
+def test_a_guest_who_comes_where_nobody_listens_is_told_so() -> None:
+    async def test() -> None:
+        async with processes(1) as (one,):
+            address = await one.attach(1)
+        with pytest.raises(ClusterError, match="nobody listens"):
+            await visit(KEY, address, 1, lambda payload: None, lambda error: None)
+
+    run(test)
