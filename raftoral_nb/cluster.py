@@ -15,6 +15,7 @@ import anyio.to_thread
 import msgspec
 
 from . import collect, current, fault_lines, logs, recovery
+from .announced import Announcement
 from .breaking import NodeName, no_such_node
 from .errors import (
     ClusterError,
@@ -123,6 +124,7 @@ class Cluster(Joining, Finding):
             proposal_timeout=proposal_timeout,
             founders=None if data is None or data.found is None else data.found.founders,
         )
+        self._announcement = Announcement(self._host, None if data is None else data.path)
         self._registry = Registry(self._host)
         self._looker = Looker(self._host)
         self._status: Literal["new", "running", "stopped"] = "new"
@@ -162,6 +164,7 @@ class Cluster(Joining, Finding):
                 self._host.journals = self._data.take(self.name, self._host.numbers)
             self._host.thread.start()
             self._host.thread.run(self._host.on_open, self._leave_out)
+            self._announcement.put_up()
             self.wait_for_leader(self._host.proposal_timeout)
             if self._data is not None:
                 self.recovered = recovery.told(self._host, time.monotonic() - began)
@@ -200,6 +203,7 @@ class Cluster(Joining, Finding):
             self._host.thread.stop(STOP_SECONDS)
             if play is not None and not play.stop(deadline()):
                 stuck.append(f"scenario {play.scenario.name}")
+            self._announcement.take_down()
             self._host.journals.end()
             if not self._host.observers.close(deadline()):
                 stuck.append("a callback given to subscribe()")
@@ -268,6 +272,7 @@ class Cluster(Joining, Finding):
         if self._host.incarnation(number) is not None:
             raise NodeStateError(f"node {number} is alive; kill it first, then restart it")
         self._host.thread.run(self._host.on_boot, number)
+        self._announcement.change()
         return number
 
     def pause(self, node: NodeName) -> NodeId:

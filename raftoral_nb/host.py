@@ -92,6 +92,8 @@ class Host:
         """Where the nodes' logs are; in place of memory, a data directory's, set before the nodes are started."""
         self.disks = FailedDisks(self.on_boot, self.incarnation, self.tell)
         self.network: Network | None = None
+        self.key = new_key()
+        """Proves that somebody belongs to the cluster, where its network can be reached by others."""
         self.proposal_timeout = proposal_timeout
         self.starts = dict.fromkeys(self.numbers, 0)
         """How often each node was started."""
@@ -127,7 +129,7 @@ class Host:
         if self._network_kind == "memory":
             self.network = MemoryNetwork(loop)
         else:
-            self.network = TcpNetwork(new_key(), self._ports)
+            self.network = TcpNetwork(self.key, self._ports)
         for number in self.numbers:
             if number not in leave_out:
                 await self.on_boot(number)

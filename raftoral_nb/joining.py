@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, cast
 
+from .announced import Announcement
 from .breaking import Breaking, NodeName
 from .errors import ClusterError, NotAcknowledgedError
 from .limits import MAX_NODES
@@ -25,6 +26,7 @@ class Joining(Breaking):
     nodes: Mapping[NodeId, Node]
     _nodes: dict[NodeId, Node]
     _joining: threading.Lock
+    _announcement: Announcement
 
     def add(self) -> NodeId:
         """Start a new node, wait until a majority has made it a member, and return its number.
@@ -40,6 +42,7 @@ class Joining(Breaking):
                 raise ClusterError(f"a cluster has at most {MAX_NODES} nodes; remove one first")
             number = self._host.thread.run(self._host.on_join)
             self._nodes[number] = Node(cast("Cluster", self), self._host, number)
+            self._announcement.change()
             self._change_members(number, "add")
         return number
 
@@ -67,6 +70,7 @@ class Joining(Breaking):
                 incarnation.join(1.0)
             self._host.forget_ended()
             self._nodes.pop(number, None)
+            self._announcement.change()
             self._host.tell(NodeChanged(number, "removed"))
         return number
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +16,10 @@ settings.register_profile(
 settings.register_profile("thorough", settings.get_profile("raftoral"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "raftoral"))
 
+
+# Key files and connection files of tests are nobody else's business. Processes that tests start inherit it.
+_RUNTIME = tempfile.mkdtemp(prefix="raftoral-tests-")
+os.environ["JUPYTER_RUNTIME_DIR"] = _RUNTIME
 
 DEFAULT_SIMULATION_SEEDS = 300
 DEFAULT_SOAK_SECONDS = 60.0
@@ -61,6 +67,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--notebooks-seed", type=int, help="dice that draw them, as a failure prints it (default: others each time)"
     )
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_RUNTIME, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

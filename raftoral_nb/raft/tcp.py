@@ -76,6 +76,7 @@ class TcpNetwork(LinkFaults):
         self._elsewhere: dict[NodeId, Address] = dict(elsewhere or {})
         self._endpoints: dict[NodeId, TcpEndpoint] = {}
         self._incarnations: dict[NodeId, int] = {}
+        self._addresses: dict[NodeId, Address] = {}
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -98,6 +99,7 @@ class TcpNetwork(LinkFaults):
         endpoint = TcpEndpoint(self, Identity(node, self._incarnations[node]), listener, receiver)
         others = list(self._endpoints.values())
         self._endpoints[node] = endpoint
+        self._addresses[node] = endpoint.address
         endpoint.start()
         for other in others:
             higher, lower = (endpoint, other) if node > other.node else (other, endpoint)
@@ -107,6 +109,11 @@ class TcpNetwork(LinkFaults):
             if other_node < node:
                 endpoint.peer_attached(other_node, address)
         return endpoint
+
+    @property
+    def addresses(self) -> Mapping[NodeId, Address]:
+        """Where each node of this process listened last: host and port. A dead node's may be taken meanwhile."""
+        return dict(self._addresses)
 
     # --- nodes of other processes
 
