@@ -78,6 +78,7 @@ def snapshot(look: ClusterLook, number: int, *, stopped: bool = False) -> dict[s
             "effects run": statistics.effects_run,
             "leader changes": statistics.leader_changes,
             "refused frames": statistics.refused_frames,
+            **({"dropped strangers": statistics.dropped_strangers} if statistics.dropped_strangers else {}),
         },
     }
 

@@ -105,6 +105,13 @@ def event_words(event: ClusterEvent) -> str:
             return f"node {node} was too far behind for the log and took over the state as of entry {index}"
         case model.StorageFailed(node=node, reason=reason):
             return f"node {node} stepped aside, as its disk failed: {reason}"
+        case model.StrangersRefused(node=node, count=count, reason=reason):
+            what = (
+                f"node {node} refused a connection"
+                if count == 1
+                else f"{count} connections were refused, the last by node {node}"
+            )
+            return f"{what} {reason}"
         case model.ClusterRecovered():
             return recovered_words(event)
         case model.EffectStarted(node=node, run_id=run_id, step_id=step_id):

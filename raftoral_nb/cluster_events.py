@@ -80,6 +80,17 @@ class StorageFailed(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class StrangersRefused(msgspec.Struct, frozen=True, gc=False):
+    """Somebody tried to talk with a node who did not prove the cluster's key, or sent what is not authentic.
+
+    `count` connections were closed for it since the last such event; the last of them was to `node`, and `reason` is its.
+    """
+
+    node: int
+    count: int
+    reason: str
+
+
 class ClusterRecovered(msgspec.Struct, frozen=True, gc=False):
     """What a cluster found in its data directory: unfinished runs go on, recorded steps and cells need not be done again."""
 

@@ -129,7 +129,7 @@ class Host:
         if self._network_kind == "memory":
             self.network = MemoryNetwork(loop)
         else:
-            self.network = TcpNetwork(self.key, self._ports)
+            self.network = TcpNetwork(self.key, self._ports, tell=self.tell)
         for number in self.numbers:
             if number not in leave_out:
                 await self.on_boot(number)

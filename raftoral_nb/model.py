@@ -27,6 +27,7 @@ from .cluster_events import SnapshotInstalled as SnapshotInstalled
 from .cluster_events import StepProgress as StepProgress
 from .cluster_events import StepRetrying as StepRetrying
 from .cluster_events import StorageFailed as StorageFailed
+from .cluster_events import StrangersRefused as StrangersRefused
 from .cluster_events import TransferAsked as TransferAsked
 from .control import CancelRequested as CancelRequested
 from .control import CancelRun as CancelRun
@@ -444,6 +445,7 @@ ClusterEvent = (
     | RoleChanged
     | SnapshotInstalled
     | StorageFailed
+    | StrangersRefused
     | ClusterRecovered
     | EffectStarted
     | StepRetrying

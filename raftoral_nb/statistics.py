@@ -149,6 +149,8 @@ class ClusterStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Epochs granted to another node than the one before."""
     refused_frames: int
     """Network frames that were not authentic, too long, or malformed."""
+    dropped_strangers: int = 0
+    """Connections that were closed because they never proved the cluster's key: silent, slow, torn off, or crowded out."""
     events: int
     """Events published so far: grows whenever anything here changed through an event."""
 

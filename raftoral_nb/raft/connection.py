@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
             return
         with contextlib.suppress(OSError):
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._timer = network.loop.call_later(HANDSHAKE_TIMEOUT, self._too_slow)
+        self._give_time()
         if self._dialer is not None:
             self._dialer.opened(self)
         if opening := self.session.opening():
@@ -253,10 +253,21 @@ class Connection(asyncio.Protocol):
             self._dialer.lost(self)
         self._endpoint.network.lost(self)
 
-    def _too_slow(self) -> None:
+    def _give_time(self) -> None:
+        loop = self._endpoint.network.loop
+        self._timer = loop.call_later(HANDSHAKE_TIMEOUT, self._too_slow, loop.time() + HANDSHAKE_TIMEOUT)
+
+    def _too_slow(self, due: float) -> None:
+        network = self._endpoint.network
+        if network.loop.time() - due > HANDSHAKE_TIMEOUT / 4:
+            self._give_time()  # this process itself stood still: what the peer has sent may lie here unread
+            return
         self._timer = None
-        self._endpoint.network.warn(f"node {self._endpoint.node}: a connection was not authenticated in time")
-        self.abort()
+        if self.dialed:
+            network.warn(f"node {self._endpoint.node}: who was dialed did not prove the key in time")
+            self.abort()
+        else:
+            self._endpoint.drop(self, f"it did not prove the key within {HANDSHAKE_TIMEOUT:g} s")
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -22,6 +22,7 @@ class MemoryNetwork(LinkFaults):
     """Links in memory. Two attached nodes are connected at once; without `latency` a message takes one loop turn."""
 
     refused_frames = 0
+    dropped_strangers = 0
     """Always 0: there are no frames here."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, latency: Latency | None = None) -> None:

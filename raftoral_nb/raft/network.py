@@ -75,6 +75,11 @@ class Network(Protocol):
         """Connections refused so far for bytes that were not authentic, too long, or malformed."""
         ...
 
+    @property
+    def dropped_strangers(self) -> int:
+        """Connections closed so far because they never proved the cluster's key."""
+        ...
+
     async def attach(self, node: NodeId, receiver: Receiver) -> Endpoint:
         """Adds a node; links to the others come up afterwards. Raises NodeStateError while the node is attached."""
         ...

@@ -14,12 +14,13 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from ..errors import ClusterError, NodeStateError, PortInUseError, ProtocolError
-from ..model import NodeId
+from ..model import NodeId, StrangersRefused
+from .attempts import Attempts
 from .connection import Connection, Dialer
 from .guests import Reception
 from .link_faults import LinkFaults
@@ -59,18 +60,18 @@ class TcpNetwork(LinkFaults):
         host: str = HOST,
         elsewhere: Mapping[NodeId, Address] | None = None,
         reception: Reception | None = None,
+        tell: Callable[[StrangersRefused], None] | None = None,
     ) -> None:
         """`key` is the cluster's secret (`wire.new_key`); `ports` are fixed ports by node, all others are free ones.
 
         `host` is the address on which nodes listen; `elsewhere` says where nodes of other processes do; `reception` serves
-        connections of guests, which are refused without one.
+        connections of guests, which are refused without one; `tell` is told, not often, of those who tried to get in.
         """
         super().__init__(asyncio.get_running_loop())
         self.key = check_key(key)
         self.host = host
         self.reception = reception
-        self.refused_frames = 0
-        """Connections refused so far for bytes that were not authentic, too long, or malformed."""
+        self.attempts = Attempts(self.loop, tell)
         self._ports = dict(ports or {})
         # Invariant: none of these nodes is in `_endpoints`.
         self._elsewhere: dict[NodeId, Address] = dict(elsewhere or {})
@@ -115,6 +116,16 @@ class TcpNetwork(LinkFaults):
         """Where each node of this process listened last: host and port. A dead node's may be taken meanwhile."""
         return dict(self._addresses)
 
+    @property
+    def refused_frames(self) -> int:
+        """Connections refused so far for bytes that were not authentic, too long, or malformed."""
+        return self.attempts.refused_frames
+
+    @property
+    def dropped_strangers(self) -> int:
+        """Connections closed so far because they never proved the cluster's key."""
+        return self.attempts.dropped_strangers
+
     # --- nodes of other processes
 
     @property
@@ -156,6 +167,7 @@ class TcpNetwork(LinkFaults):
             if self._idle is None:
                 self._idle = self.loop.create_future()
             await asyncio.shield(self._idle)  # others may wait for it too
+        self.attempts.close()
 
     # --- link_faults.LinkFaults
 
@@ -196,9 +208,14 @@ class TcpNetwork(LinkFaults):
 
     def refused(self, node: NodeId, connection: Connection, error: ProtocolError) -> None:
         """Counts bytes that were refused."""
-        self.refused_frames += 1
         who = "a stranger" if connection.peer is None else f"node {connection.peer}"
+        self.attempts.refused(node, f"from {who}: {error}")
         self.warn(f"node {node} refused a connection from {who}: {error}")
+
+    def dropped(self, node: NodeId, reason: str) -> None:
+        """Counts a stranger who was sent away, or left, without having proven anything."""
+        self.attempts.dropped(node, f"from a stranger: {reason}")
+        self.warn(f"node {node} dropped a stranger: {reason}")
 
     def warn(self, text: str) -> None:
         """Logs a warning, unless there was one just now: nobody can fill a log from outside."""
@@ -355,9 +372,7 @@ class TcpEndpoint:
             accepted.setblocking(False)
             if len(self._strangers) >= MAX_STRANGERS:
                 # A true peer is through in a millisecond, so the oldest is the one that does not belong here.
-                oldest = next(iter(self._strangers))
-                del self._strangers[oldest]
-                oldest.abort()
+                self.drop(next(iter(self._strangers)), "it had proven nothing when too many others came")
             connection = Connection(self, Session(self.network.key, self.identity, dialer=False))
             self._strangers[connection] = None
             self.network.spawn(connection.adopt(accepted))
@@ -409,9 +424,18 @@ class TcpEndpoint:
         if peer is not None and self._links.get(peer) is connection and not self.network.is_cut(peer, self.node):
             self._inbox.received(peer, messages, size)
 
+    def drop(self, stranger: Connection, reason: str) -> None:
+        """Sends a stranger away."""
+        self._strangers.pop(stranger, None)
+        self.network.dropped(self.node, reason)
+        stranger.abort()
+
     def lost(self, connection: Connection) -> None:
         """The connection is gone, for whatever reason."""
-        self._strangers.pop(connection, None)
+        if connection in self._strangers:
+            del self._strangers[connection]
+            if connection.session.torn:
+                self.network.dropped(self.node, "it was torn off before it had proven the key")
         self._guests.discard(connection)
         peer = connection.peer
         if peer is None or self.closed:

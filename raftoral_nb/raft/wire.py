@@ -339,6 +339,11 @@ class Session:
         self._send_hash: Any = None
         self._receive_hash: Any = None
 
+    @property
+    def torn(self) -> bool:
+        """Whether the peer has sent a part of a hello or of a proof, and not the rest."""
+        return not self.established and bool(self._buffer)
+
     def opening(self) -> bytes:
         """What to send before anything arrived (bytes); empty at the accepting end, which waits to be spoken to."""
         return self._hello if self._dialer else b""

@@ -199,6 +199,14 @@ STEP = model.Step("0/charge", "compute", b"", None, 2, 3)
         ),
         (model.StorageFailed(2, "no space left"), "node 2 stepped aside, as its disk failed: no space left"),
         (
+            model.StrangersRefused(2, 1, "from a stranger: no hello"),
+            "node 2 refused a connection from a stranger: no hello",
+        ),
+        (
+            model.StrangersRefused(3, 40, "from node 1: frame 7 is not authentic"),
+            "40 connections were refused, the last by node 3 from node 1: frame 7 is not authentic",
+        ),
+        (
             model.ClusterRecovered(2, 1, 30, 1, 0.25),
             "recovered 2 runs (1 unfinished) with 30 recorded steps and 1 workflow in 0.2 s",
         ),

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb.raft import connection, tcp, wire
+from raftoral_nb.model import StrangersRefused
+from raftoral_nb.raft import attempts, connection, tcp, wire
 from raftoral_nb.raft.tcp import TcpEndpoint, TcpNetwork
 from raftoral_nb.raft.wire import AppendEntries, Identity, Session, encode_message
 from tests.raft.network_helpers import PATIENCE, Recorder, numbered
@@ -90,6 +91,8 @@ def test_silent_strangers_are_few_and_true_peers_get_in_beside_them() -> None:
             await made.add(2)
             await made.recorders[2].until_fact(("up", 1, 0))
             assert len(made.endpoints[1]._strangers) <= tcp.MAX_STRANGERS
+            crowded_out = made.network.dropped_strangers
+            assert 2 * tcp.MAX_STRANGERS <= crowded_out <= 2 * tcp.MAX_STRANGERS + 1
             await made.deliver(2, 1, 1)
             for reader, writer in strangers[: 2 * tcp.MAX_STRANGERS]:
                 assert await until_closed(reader, writer) == b""
@@ -110,6 +113,72 @@ def test_a_silent_or_slow_stranger_is_dropped_in_time(monkeypatch: pytest.Monkey
             assert await until_closed(*silent) == b""
             assert await until_closed(*slow) == b""
             assert made.network.refused_frames == 0
+            assert made.network.dropped_strangers == 2
+
+    run(test)
+
+
+def test_who_stands_still_itself_gives_a_new_peer_more_time() -> None:
+    async def test() -> None:
+        async with nodes(1) as made:
+            reader, writer = await knock(made.endpoints[1])
+            writer.write(Session(KEY, Identity(2, 1), dialer=True).opening())
+            await reader.readexactly(wire.HELLO_BYTES)
+            (stranger,) = made.endpoints[1]._strangers
+            first = stranger._timer
+            now = asyncio.get_running_loop().time()
+            stranger._too_slow(now - connection.HANDSHAKE_TIMEOUT)  # the timer is late: the loop has stood still
+            assert stranger._timer is not first
+            assert made.network.dropped_strangers == 0
+            assert first is not None
+            first.cancel()
+            stranger._cancel_timer()
+            stranger._too_slow(now)
+            assert made.network.dropped_strangers == 1
+            assert await until_closed(reader, writer) == b""
+
+    run(test)
+
+
+def test_who_hangs_up_in_the_middle_of_a_proof_is_counted_and_who_is_killed_between_is_not() -> None:
+    async def test() -> None:
+        async with nodes(1) as made:
+            hello = Session(KEY, Identity(2, 1), dialer=True).opening()
+            for sent, counted in ((b"", 0), (hello, 0), (hello[:9], 1), (hello + bytes(3), 2)):
+                reader, writer = await knock(made.endpoints[1])
+                writer.write(sent[: len(hello)])
+                if len(sent) >= len(hello):
+                    await reader.readexactly(wire.HELLO_BYTES)
+                writer.write(sent[len(hello) :])
+                writer.write_eof()
+                assert await until_closed(reader, writer) == b""
+                assert (made.network.dropped_strangers, made.network.refused_frames) == (counted, 0)
+
+    run(test)
+
+
+def test_attempts_are_told_at_once_and_then_together_so_that_nobody_can_fill_a_history() -> None:
+    async def test() -> None:
+        loop, told = asyncio.get_running_loop(), list[StrangersRefused]()
+        counted = attempts.Attempts(loop, told.append)
+        counted.refused(1, "one")
+        assert told == [StrangersRefused(1, 1, "one")]
+        for number in range(500):
+            counted.dropped(2, f"silent {number}")
+        assert len(told) == 1
+        assert (counted.refused_frames, counted.dropped_strangers) == (1, 500)
+        timer = counted._timer
+        assert timer is not None
+        assert timer.when() - loop.time() <= attempts.REPORT_INTERVAL
+        timer.cancel()
+        counted._due()  # the interval is over
+        assert told[1:] == [StrangersRefused(2, 500, "silent 499")]
+        counted.refused(3, "another")
+        assert len(told) == 2
+        counted.close()
+        assert told[2:] == [StrangersRefused(3, 1, "another")]
+        counted.close()
+        assert len(told) == 3
 
     run(test)
 
