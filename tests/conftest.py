@@ -25,6 +25,7 @@ DEFAULT_SIMULATION_SEEDS = 300
 DEFAULT_SOAK_SECONDS = 60.0
 DEFAULT_BIT_FLIPS = 40
 DEFAULT_KILL_MOMENTS = 5
+DEFAULT_FUZZ_ATTEMPTS = 120
 DEFAULT_NOTEBOOKS = 4
 
 
@@ -57,6 +58,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=DEFAULT_KILL_MOMENTS,
         help="random moments at which a process with a data directory is killed (default: %(default)s)",
     )
+    parser.addoption(
+        "--fuzz-attempts",
+        type=int,
+        default=DEFAULT_FUZZ_ATTEMPTS,
+        help="what somebody without the key tries at the nodes of a live cluster (default: %(default)s)",
+    )
+    parser.addoption("--fuzz-seed", type=int, help="dice of that, as a failure prints it (default: others each time)")
     parser.addoption(
         "--notebooks",
         type=int,

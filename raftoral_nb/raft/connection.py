@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 HANDSHAKE_TIMEOUT: Final = 2.0
 """Seconds in which a new connection must be authenticated."""
 
+FRAME_TIMEOUT: Final = 60.0
+"""Seconds in which a frame that was begun must be whole: a length that was changed on the way is noticed by nothing else."""
+
 MAX_REDIAL: Final = 1.0
 """Seconds; the wait between attempts to dial doubles from FIRST_REDIAL up to this."""
 
@@ -224,6 +227,8 @@ class Connection(asyncio.Protocol):
                 if session.established:
                     self._cancel_timer()
                     self._endpoint.established(self)
+            if self._timer is None and session.halfway is not None:
+                self._await_frame(session.halfway)
             if self.guest is not None:
                 self.guest.received(payloads)
                 return
@@ -268,6 +273,24 @@ class Connection(asyncio.Protocol):
             self.abort()
         else:
             self._endpoint.drop(self, f"it did not prove the key within {HANDSHAKE_TIMEOUT:g} s")
+
+    def _await_frame(self, frame: int) -> None:
+        loop = self._endpoint.network.loop
+        due = loop.time() + FRAME_TIMEOUT
+        self._timer = loop.call_later(FRAME_TIMEOUT, self._frame_too_slow, frame, due)
+
+    def _frame_too_slow(self, frame: int, due: float) -> None:
+        network = self._endpoint.network
+        self._timer = None
+        halfway = self.session.halfway
+        if halfway is None:
+            return
+        if halfway != frame or network.loop.time() - due > FRAME_TIMEOUT / 4:
+            self._await_frame(halfway)  # it is another one, or this process itself stood still
+            return
+        error = ProtocolError(f"frame {frame} was begun and is not whole after {FRAME_TIMEOUT:g} s")
+        network.refused(self._endpoint.node, self, error)
+        self.abort()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -344,6 +344,11 @@ class Session:
         """Whether the peer has sent a part of a hello or of a proof, and not the rest."""
         return not self.established and bool(self._buffer)
 
+    @property
+    def halfway(self) -> int | None:
+        """The number of the frame of which a part has arrived, and not the rest; None if there is none."""
+        return self._received if self.established and self._buffer else None
+
     def opening(self) -> bytes:
         """What to send before anything arrived (bytes); empty at the accepting end, which waits to be spoken to."""
         return self._hello if self._dialer else b""

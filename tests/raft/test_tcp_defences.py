@@ -157,6 +157,24 @@ def test_who_hangs_up_in_the_middle_of_a_proof_is_counted_and_who_is_killed_betw
     run(test)
 
 
+def test_a_frame_that_was_begun_and_never_ends_breaks_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FRAME_TIMEOUT", 0.05)
+
+    async def test() -> None:
+        async with nodes(2) as made:
+            link = made.endpoints[2]._links[1]
+            assert link._transport is not None
+            link._transport.write(link.session.seal(encode_message(numbered(1)))[:-1])
+            await made.recorders[1].until_fact(("down", 2, 0))
+            assert made.network.refused_frames == 1
+            await made.recorders[1].until_fact(("up", 2, 0), times=2)
+            await made.recorders[2].until_fact(("up", 1, 0), times=2)
+            await made.deliver(2, 1, 2)
+            assert made.recorders[1].numbers(2) == [2]
+
+    run(test)
+
+
 def test_attempts_are_told_at_once_and_then_together_so_that_nobody_can_fill_a_history() -> None:
     async def test() -> None:
         loop, told = asyncio.get_running_loop(), list[StrangersRefused]()
