@@ -93,6 +93,8 @@ def _run(host: Host, run: Run) -> RunStatistics:
         steps=len(run.steps),
         failure=None if run.failure is None else str(run.failure),
         held=held(host, run.run_id) if run.unfinished else None,
+        parent=run.parent,
+        waiting=len(run.waiting),
     )
 
 
@@ -163,6 +165,7 @@ def _links(host: Host, number: NodeId, connected: frozenset[NodeId]) -> Mapping[
                 cut=network.is_cut(number, peer),
                 cut_back=network.is_cut(peer, number),
                 delay=network.delay(number, peer),
+                sent=MappingProxyType(network.traffic.sent(number, peer)),
             )
             for peer in host.numbers
             if peer != number

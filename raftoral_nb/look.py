@@ -12,18 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from . import collect
-from .model import (
-    ChangeMembers,
-    Command,
-    EndRun,
-    MoveRun,
-    RegisterWorkflow,
-    RunId,
-    SendSignal,
-    SetCheckpoint,
-    StartRun,
-    Takeover,
-)
+from .log_entries import command_words
+from .model import Command, RunId
 from .raft.journal import LogEntry, MemoryJournal, proposals_in
 from .state import Run
 from .statistics import ClusterLook, LoggedCommand, LoggedEntry, LogTail, StepTail
@@ -101,29 +91,11 @@ def described(entry: LogEntry) -> LoggedEntry:
 
 
 def _command(command: Command) -> LoggedCommand:
-    """One command. One that is not known here is told by its tag: a view shows it all the same."""
-    step: str | None = None
-    match command:
-        case Takeover(node=node, term=term):
-            text = f"node {node} takes over in term {term}"
-        case ChangeMembers(node=node, change=change):
-            text = f"{change} node {node}"
-        case RegisterWorkflow(definition=definition):
-            text = f"workflow {definition.workflow}, version {definition.version}"
-        case StartRun(run_id=run_id, workflow=workflow, version=version):
-            text = f"run {run_id} of {workflow}, version {version}, starts"
-        case SetCheckpoint(run_id=run_id, step=recorded):
-            step = recorded.step_id
-            text = f"run {run_id}: step {step}, recorded by node {recorded.node}"
-        case EndRun(run_id=run_id, failure=failure):
-            text = f"run {run_id} {'completes' if failure is None else 'fails'}"
-        case MoveRun(run_id=run_id, version=version):
-            text = f"run {run_id} goes on with version {version}"
-        case SendSignal(run_id=run_id):
-            text = f"a message for run {run_id}"
-        case _:
-            run_id = getattr(command, "run_id", "")
-            text = f"{type(command).__name__}{f' of run {run_id}' if run_id else ''}"
+    """One command. One that has no words is told by its name: a view shows it all the same."""
+    step = getattr(command, "step", None)
     return LoggedCommand(
-        kind=str(type(command).__struct_config__.tag), text=text, run_id=getattr(command, "run_id", None), step_id=step
+        kind=str(type(command).__struct_config__.tag),
+        text=command_words(command),
+        run_id=getattr(command, "run_id", None),
+        step_id=None if step is None else step.step_id,
     )

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
-from . import asking, collect, history
+from . import asking, collect, history, run_code
 from .bridge import current_poster, wait_for
 from .errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
 from .model import Difference, Failure, RunId, StateEvent, Step
-from .statistics import RunStatus
+from .statistics import RunCode, RunStatus
 from .threads import on_own_thread, refuse_on_own_thread
 from .workflow import failures, values
 
@@ -128,6 +128,23 @@ class WorkflowRun(Generic[O]):
         from . import moving
 
         moving.move(self._host, self._run_id, version)
+
+    def code(self) -> RunCode:
+        """The code that the run executes, and the line of it that each living node waits at.
+
+        Found out without asking the nodes: it costs them nothing, and is a look at one moment. Of a node whose execution has
+        ended there is no place. Raises `RunNotFoundError`.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     return await ctx.receive("payment")
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     test.settle()
+        ...     {node: place.function for node, (place,) in run.code().places.items()}
+        {1: 'order', 2: 'order', 3: 'order'}
+        """
+        return run_code.code(self._host, self._run_id)
 
     def save_history(self, path: str | Path) -> Path:
         """Write what is recorded of the run so far to a JSON file, for `raftoral_nb.testing.replay_history`; returns its path.

@@ -60,6 +60,8 @@ class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What the other sends to this node vanishes."""
     delay: LinkDelay | None
     """How much longer the way there is made to take; None: not at all."""
+    sent: Mapping[str, int] = msgspec.field(default_factory=lambda: MappingProxyType({}))
+    """Messages sent there since the later of the two nodes started, by kind (`append`, `vote`, ...), those that were lost among them."""
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +114,35 @@ class NodeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds until this node, if it goes on hearing nothing, asks for votes; None while it waits for no such time."""
 
 
+class CodePlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one branch of a node's execution waits, in the user's code."""
+
+    branch: str
+    """The branch's path, such as `2.1.`; empty for the workflow itself."""
+    function: str
+    file: str
+    """As people know it: `cell` or `cell [3]` for cells of a notebook, otherwise the file's name."""
+    line: int
+    """Counted from 1, in the whole file or cell."""
+    own: bool
+    """Whether that is the file that the workflow itself is in."""
+
+
+class RunCode(msgspec.Struct, frozen=True, kw_only=True):
+    """The code that a run executes, and where the nodes are in it. A moment's look: by the time it is read they may be further on."""
+
+    workflow: str
+    version: int
+    file: str
+    """As people know it; empty, with no lines, if no living node has begun to execute the run."""
+    first_line: int
+    """Of the function, counted from 1 in its file or cell."""
+    lines: tuple[str, ...]
+    """Of the function, without what ends them; the first `MAX_CODE_LINES` of `raftoral_nb.run_code`."""
+    places: Mapping[NodeId, tuple[CodePlace, ...]]
+    """By node: a place for each branch that runs, the workflow's own first; none where the execution has ended."""
+
+
 class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """One run, as the most advanced living node knows it."""
 
@@ -124,6 +155,10 @@ class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
     failure: str | None
     held: Difference | None = None
     """Why the run stands still: on every living node its code differs from the record. None if it does not."""
+    parent: RunId | None = None
+    """The run that started it as its child, if one did."""
+    waiting: int = 0
+    """Messages (signals, updates, ends of children) that were sent to it and that it has not received yet."""
 
 
 class ClusterStatistics(msgspec.Struct, frozen=True, kw_only=True):

@@ -127,6 +127,8 @@ class Connection(asyncio.Protocol):
         """The node at the other end, once it is proven and linked."""
         self.guest: Guest | None = None
         """Who gets what a guest sends, once that is proven to be one."""
+        self.counts: dict[str, int] = {}
+        """Of the messages that are sent to it (see `traffic`), once it is linked."""
         self.dialed = dialer is not None
         self._endpoint = endpoint
         self._dialer = dialer

@@ -12,6 +12,7 @@ from ..errors import ClusterError, NodeStateError
 from ..model import NodeId
 from .link_faults import DelayLine, LinkFaults
 from .network import FIRST_REDIAL, Endpoint, Inbox, Receiver
+from .traffic import Traffic, note
 from .wire import Message
 
 Latency = Callable[[NodeId, NodeId], float]
@@ -29,6 +30,7 @@ class MemoryNetwork(LinkFaults):
         """All calls must be made on `loop`. Latency may vary: order is kept all the same."""
         super().__init__(loop)
         self.latency = latency
+        self.traffic = Traffic()
         self._endpoints: dict[NodeId, MemoryEndpoint] = {}
         self._closed = False
 
@@ -76,6 +78,7 @@ class MemoryNetwork(LinkFaults):
     def detach(self, node: NodeId) -> None:
         """Called by an endpoint that closes."""
         self._endpoints.pop(node, None)
+        self.traffic.forget(node)
 
 
 class MemoryEndpoint:
@@ -198,10 +201,12 @@ class _Lane:
         self._network = network
         self._source = source.node
         self._target = target
+        self._counts = network.traffic.lane(source.node, target.node)
         self._line: DelayLine[Message] = DelayLine(network.loop, self._deliver)
 
     def send(self, message: Message) -> None:
         network, source, target = self._network, self._source, self._target.node
+        note(self._counts, message)
         if network.is_cut(source, target):
             return
         delay = network.draw_delay(source, target)

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from ..limits import MAX_FRAME_BYTES, MAX_PAUSED_MESSAGES
 from ..model import LinkDelay, NodeId
+from .traffic import Traffic
 from .wire import Message
 
 MAX_PAUSED_BYTES: Final = 4 * MAX_FRAME_BYTES
@@ -78,6 +79,11 @@ class Network(Protocol):
     @property
     def dropped_strangers(self) -> int:
         """Connections closed so far because they never proved the cluster's key."""
+        ...
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was sent so far, counted."""
         ...
 
     async def attach(self, node: NodeId, receiver: Receiver) -> Endpoint:

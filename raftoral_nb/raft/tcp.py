@@ -25,6 +25,7 @@ from .connection import Connection, Dialer
 from .guests import Reception
 from .link_faults import LinkFaults
 from .network import Endpoint, Inbox, Receiver
+from .traffic import Traffic, note
 from .wire import GUEST, Identity, Message, Session, check_key, encode_message
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class TcpNetwork(LinkFaults):
         self.host = host
         self.reception = reception
         self.attempts = Attempts(self.loop, tell)
+        self.traffic = Traffic()
         self._ports = dict(ports or {})
         # Invariant: none of these nodes is in `_endpoints`.
         self._elsewhere: dict[NodeId, Address] = dict(elsewhere or {})
@@ -187,6 +189,7 @@ class TcpNetwork(LinkFaults):
     def detach(self, node: NodeId) -> None:
         """An endpoint closes: nobody is to dial it any more."""
         self._endpoints.pop(node, None)
+        self.traffic.forget(node)
         for other in self._endpoints.values():
             other.peer_detached(node)
 
@@ -286,7 +289,10 @@ class TcpEndpoint:
         """Sends, or drops the message when the link is missing, cut or too slow."""
         connection = self._links.get(peer)
         network = self.network
-        if connection is None or network.is_cut(self.node, peer):
+        if connection is None:
+            return
+        note(connection.counts, message)
+        if network.is_cut(self.node, peer):
             return
         try:
             connection.send(encode_message(message), network.draw_delay(self.node, peer))
@@ -404,6 +410,7 @@ class TcpEndpoint:
             return
         self._links[peer.node] = connection
         connection.peer = peer.node
+        connection.counts = self.network.traffic.lane(self.node, peer.node)
         dialer = self._dialers.get(peer.node)
         if dialer is not None and connection.dialed:
             dialer.succeeded()

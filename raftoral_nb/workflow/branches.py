@@ -44,14 +44,17 @@ class _Line:
         ctx = self._parent._child(self._branch, self._scopes)
         self.state = ctx._state
         token = CONTEXT.set(ctx)
+        running = ctx._execution.branches
         try:
-            self.result = await fn(ctx, *args)
+            running[self._branch.path] = awaited = fn(ctx, *args)
+            self.result = await awaited
         except BaseException as error:
             # What ends the task itself (the node stops, the execution diverged) is no outcome of the branch.
             if not self._parent._execution.is_outcome(error):
                 raise
             self.error = error
         finally:
+            running.pop(self._branch.path, None)
             CONTEXT.reset(token)
         self.ended = True
 

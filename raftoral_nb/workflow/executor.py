@@ -365,7 +365,11 @@ class Executor:
         value = values.decode(execution.input, what=f"input of {what}")
         ctx: WorkflowContext = WorkflowContext(execution, self.node)
         CONTEXT.set(ctx)  # this task's own: it is seen by the workflow and whatever that calls
-        return await self._watchdog.watched(fn(ctx, value), execution.run_id)
+        execution.branches[""] = coro = fn(ctx, value)
+        try:
+            return await self._watchdog.watched(coro, execution.run_id)
+        finally:
+            del execution.branches[""]
 
     def _function(self, definition: Definition) -> Callable[..., Any]:
         """This node's copy of a workflow's function; one that was not used for long is made anew."""

@@ -144,7 +144,7 @@ def test_the_look_at_a_stopped_cluster_still_has_its_logs_and_runs(live: Cluster
 def test_an_entry_with_many_commands_tells_the_first_and_how_many_there_are() -> None:
     told = described((entry_of(*(SetCheckpoint("r", step(number)) for number in range(9))), 7, 3))
     assert (told.kind, told.count, len(told.commands)) == ("checkpoint", 9, 4)
-    assert told.commands[0].text == "run r: step 0/charge, recorded by node 2"
+    assert told.commands[0].text == "r: step 0/charge"
 
 
 def test_an_entry_that_is_very_large_is_not_decoded_and_says_how_large_it_is() -> None:
@@ -158,4 +158,4 @@ def test_what_is_no_entry_of_ours_is_told_as_empty(data: bytes) -> None:
 
 
 def test_a_takeover_is_told_in_words() -> None:
-    assert described((entry_of(Takeover(2, 5)), 1, 5)).commands[0].text == "node 2 takes over in term 5"
+    assert described((entry_of(Takeover(2, 5)), 1, 5)).commands[0].text == "takeover by node 2"
