@@ -1,8 +1,9 @@
-"""What the view shows of a run that was opened: its latest steps with their times and values."""
+"""What the view shows of a run that was opened: its latest steps with their times and values, and its code with where nodes are."""
 
 from __future__ import annotations
 
 import reprlib
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from raftoral_nb.errors import RaftoralError
@@ -11,6 +12,7 @@ from raftoral_nb.model import CheckpointSet, EffectStarted, WorkflowStarted
 if TYPE_CHECKING:
     from raftoral_nb import Cluster, WorkflowRun
     from raftoral_nb.model import RunId, Step, StepId
+    from raftoral_nb.statistics import RunCode
 
 MAX_RUNS_OPEN: Final = 3
 """Runs of one view whose details are kept up to date; the one opened first is closed for a further one."""
@@ -23,12 +25,19 @@ MAX_VALUE_BYTES_READ: Final = 4 * 1024
 
 MAX_VALUE_CHARS: Final = 80
 
+MAX_LINES_SHOWN: Final = 200
+"""Lines of a run's code: the first ones."""
+
+MAX_LINE_CHARS: Final = 200
+
 
 class Details:
     """The details of one cluster's opened runs. A value is decoded once. Not to be called from two threads at once."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self.code: dict[str, Any] = {}
+        """By run: the text of its workflow, as of the last `now`; apart from it, as it hardly ever changes."""
         self._open: dict[RunId, dict[StepId, str]] = {}
         self._short = reprlib.Repr()
         self._short.maxstring = self._short.maxother = self._short.maxlong = MAX_VALUE_CHARS
@@ -39,6 +48,7 @@ class Details:
 
     def now(self) -> dict[str, Any]:
         """By run: its start (Unix seconds, None if that is forgotten) and its steps, as plain data."""
+        self.code = {}
         if not self._open:
             return {}
         begun, recorded, started = self._times()
@@ -46,9 +56,10 @@ class Details:
         for run_id, values in tuple(self._open.items()):
             try:
                 run = self._cluster.run(run_id)
-                steps = run.steps
+                steps, code = run.steps, run.code()
             except RaftoralError:
                 continue
+            self.code[run_id] = self._text(code)
             found[run_id] = {
                 "start": begun.get(run_id),
                 "first": max(0, len(steps) - MAX_STEPS_TOLD),
@@ -65,8 +76,30 @@ class Details:
                     }
                     for step in steps[-MAX_STEPS_TOLD:]
                 ],
+                "places": self._places(code),
             }
         return found
+
+    @staticmethod
+    def _text(code: RunCode) -> dict[str, Any]:
+        lines = [line[:MAX_LINE_CHARS] for line in code.lines[:MAX_LINES_SHOWN]]
+        return {"file": code.file, "first": code.first_line, "lines": lines, "left": len(code.lines) - len(lines)}
+
+    @staticmethod
+    def _places(code: RunCode) -> dict[str, list[dict[str, Any]]]:
+        """By node: where each of its branches is; in code of another file than the workflow's, without a line of that."""
+        return {
+            str(node): [
+                {
+                    "branch": one.branch,
+                    "line": one.line,
+                    "own": one.own,
+                    "where": f"{one.file}:{one.line} in {one.function}",
+                }
+                for one in places
+            ]
+            for node, places in code.places.items()
+        }
 
     def _times(self) -> tuple[dict[RunId, float], dict[tuple[RunId, StepId], float], dict[tuple[RunId, StepId], float]]:
         """When runs began, and when steps were recorded and (last) begun to be run, as far as events are kept."""
@@ -98,6 +131,9 @@ class Details:
         if size > MAX_VALUE_BYTES_READ:
             return f"({size} bytes)"
         try:
-            return self._short.repr(run.value(step))[: 2 * MAX_VALUE_CHARS]
+            value = run.value(step)
+            if type(value) is datetime:  # when a timer is due, say
+                return value.astimezone().isoformat(" ", "milliseconds")
+            return self._short.repr(value)[: 2 * MAX_VALUE_CHARS]
         except Exception as problem:  # the notebook's own classes may do anything
             return f"(cannot be shown: {type(problem).__name__})"

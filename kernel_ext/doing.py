@@ -1,7 +1,8 @@
-"""Carries out what was asked for in the page: one fault line after another, on a thread of its own."""
+"""Carries out what was asked for in the page: one line after another, as the magics take them, on a thread of its own."""
 
 from __future__ import annotations
 
+import ast
 import logging
 import threading
 from collections import deque
@@ -9,7 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raftoral_nb.errors import RaftoralError
 
-from .words import done_words
+from .errors import MagicError
+from .parsing import RUN_COMMANDS, RUN_OR_NODE, parse
+from .run_lines import OnRun, Send
+from .words import DONE_TO_RUN, done_words, signal_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,12 +25,14 @@ _log = logging.getLogger(__name__)
 MAX_WAITING: Final = 32
 """What may wait to be done; more is refused."""
 
-MAX_LINE: Final = 200
+MAX_LINE: Final = 1000
 """Characters of a line."""
+
+_OF_RUNS: Final = frozenset({"signal", *RUN_COMMANDS, *RUN_OR_NODE})
 
 
 class Doer:
-    """Causes faults in a cluster, in the order they were asked for. The thread exists only while there is something to do.
+    """Causes faults in a cluster, and signals, stops, pauses and cancels runs, in the order they were asked for. The thread exists only while there is something to do.
 
     `tell(answer)` is called for each line: at once with `state` "taken", then with "done" and what to say, or with "failed"
     and why. It must not raise, and is called from that thread too.
@@ -71,9 +77,46 @@ class Doer:
 
     def _done(self, line: str) -> dict[str, str]:
         try:
-            return {"state": "done", "words": done_words(self._cluster.cause(line[:MAX_LINE]))}
+            return {"state": "done", "words": self._do(line)}
         except RaftoralError as problem:
             return {"state": "failed", "words": str(problem)}
         except Exception as problem:
             _log.exception("%r could not be done", line)
             return {"state": "failed", "words": f"{type(problem).__name__}: {problem}"}
+
+    def _do(self, line: str) -> str:
+        if len(line) > MAX_LINE:
+            raise MagicError(f"what is asked for is too long: {len(line)} characters, and {MAX_LINE} may be")
+        if line.partition(" ")[0] in _OF_RUNS:
+            match parse(line):
+                case OnRun(name, run_id, reason):
+                    return self._on_run(name, run_id, reason)
+                case Send("signal", run_id, name, expression):
+                    value = _literal(expression)
+                    self._cluster.run(run_id).signal(name, value)
+                    return signal_words(run_id, name)
+        return done_words(self._cluster.cause(line))
+
+    def _on_run(self, name: str, run_id: str, reason: str) -> str:
+        run = self._cluster.run(run_id)
+        match name:
+            case "cancel":
+                run.cancel(reason)
+            case "terminate":
+                run.terminate(reason)
+            case "pause":
+                run.pause()
+            case "resume":
+                run.resume()
+        return f"run {run_id} {DONE_TO_RUN[name]}"
+
+
+def _literal(expression: str) -> Any:
+    """A value written in Python; nothing of the notebook is evaluated for a page. Raises `MagicError`."""
+    try:
+        return ast.literal_eval(expression) if expression else None
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise MagicError(
+            f"{expression[:80]} is no value written in Python, such as True, 3, 'yes' or {{'ok': 1}}; "
+            "with names of the notebook: send the signal in a cell"
+        ) from None

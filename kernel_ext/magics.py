@@ -41,7 +41,7 @@ from .parsing import (
 )
 from .pending import Definition
 from .session import Session
-from .words import DONE, DONE_TO_RUN, fault_words, healed_words, node_list, recovered_words
+from .words import DONE, DONE_TO_RUN, fault_words, healed_words, node_list, recovered_words, signal_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ class RaftoralMagics(Magics):
     log_level = Enum(
         LOG_LEVELS, default_value=None, allow_none=True, help="What the engine logs when `start` has no --log-level."
     ).tag(config=True)
-    refresh_rate = Float(15.0, min=0.1, max=60.0, help="How often a second the live view is redrawn, at most.").tag(
+    refresh_rate = Float(20.0, min=0.1, max=60.0, help="How often a second the live view is redrawn, at most.").tag(
         config=True
     )
 
@@ -209,7 +209,7 @@ class RaftoralMagics(Magics):
         if asked.kind == "update":
             return run.update(asked.name, value)
         run.signal(asked.name, value)
-        return shows.emit(shows.notice(f"run {asked.run_id} was sent the signal {asked.name}"))
+        return shows.emit(shows.notice(signal_words(asked.run_id, asked.name)))
 
     def _on_run(self, asked: OnRun) -> Shown:
         run = self.session.cluster.run(asked.run_id)

@@ -6,8 +6,11 @@ entry in every log. Of a run, `tail` are the latest steps, and `first` is how ma
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, get_args
 
+from raftoral_nb.model import RunId, StepId
 from raftoral_nb.statistics import UNFINISHED, RunStatus
 
 from .words import link_state
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
         StepActivity,
     )
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Grows when the page's code of an older version could not draw the snapshot."""
 
 MAX_RUNS_SHOWN: Final = 12
@@ -43,6 +46,8 @@ SILENCE: Final = 0.15
 MAX_ACTIVITIES_SHOWN: Final = 8
 """Steps that one node runs now, of one run, drawn one by one."""
 
+_NO_ATTEMPTS: Final[Mapping[tuple[RunId, StepId], int]] = MappingProxyType({})
+
 MAX_TEXT: Final = 200
 """Characters of a failure or problem in the picture."""
 
@@ -52,8 +57,17 @@ def taken(cluster: Cluster) -> ClusterLook:
     return cluster.look(runs=MAX_RUNS_SHOWN, entries=MAX_ENTRIES_SHOWN, steps=MAX_STEPS_SHOWN)
 
 
-def snapshot(look: ClusterLook, number: int, *, stopped: bool = False) -> dict[str, Any]:
-    """The snapshot with this sequence number; `stopped` says that the cluster has ended, whatever the look says."""
+def snapshot(
+    look: ClusterLook,
+    number: int,
+    *,
+    stopped: bool = False,
+    attempts: Mapping[tuple[RunId, StepId], int] = _NO_ATTEMPTS,
+) -> dict[str, Any]:
+    """The snapshot with this sequence number; `stopped` says that the cluster has ended, whatever the look says.
+
+    `attempts` are those of steps whose function was called more than once.
+    """
     statistics = look.statistics
     running = statistics.running and not stopped
     entries = {f"{entry.index}:{entry.term}": _entry(entry) for tail in look.logs.values() for entry in tail.entries}
@@ -70,7 +84,7 @@ def snapshot(look: ClusterLook, number: int, *, stopped: bool = False) -> dict[s
         "nodes": [_node(node, look.logs.get(number)) for number, node in sorted(statistics.nodes.items())],
         "links": _links(statistics),
         "entries": entries,
-        "runs": [_run(run, look) for run in statistics.runs.values()],
+        "runs": [_run(run, look, attempts) for run in statistics.runs.values()],
         "omitted": {status: look.omitted.get(status, 0) for status in get_args(RunStatus)},
         "counters": {
             "commands": statistics.commands,
@@ -145,7 +159,10 @@ def _node(node: NodeStatistics, log: LogTail | None) -> dict[str, Any]:
 
 
 def _links(statistics: ClusterStatistics) -> list[dict[str, Any]]:
-    """Each link once, from the lower number to the higher: `cut` is "both", "out" (a to b), "back" or None."""
+    """Each link once, from the lower number to the higher: `cut` is "both", "out" (a to b), "back" or None.
+
+    `out` and `back` are the messages sent so far each way, by kind.
+    """
     found = []
     for a, node in sorted(statistics.nodes.items()):
         for b, link in sorted(node.links.items()):
@@ -164,6 +181,8 @@ def _links(statistics: ClusterStatistics) -> list[dict[str, Any]]:
                         (one.delay.seconds for one in (link, back) if one is not None and one.delay is not None),
                         default=None,
                     ),
+                    "out": dict(link.sent),
+                    "back": {} if back is None else dict(back.sent),
                 }
             )
     return found
@@ -181,12 +200,14 @@ def _entry(entry: LoggedEntry) -> dict[str, Any]:
     }
 
 
-def _step(step: Step) -> dict[str, Any]:
-    return {"id": step.step_id, "op": step.operation, "node": step.node, "failed": step.failure is not None}
+def _step(step: Step, attempts: int) -> dict[str, Any]:
+    told = {"id": step.step_id, "op": step.operation, "node": step.node, "failed": step.failure is not None}
+    return told | {"attempts": attempts} if attempts > 1 else told
 
 
-def _run(run: RunStatistics, look: ClusterLook) -> dict[str, Any]:
+def _run(run: RunStatistics, look: ClusterLook, attempts: Mapping[tuple[RunId, StepId], int]) -> dict[str, Any]:
     tail = look.steps.get(run.run_id)
+    steps = () if tail is None else tail.steps
     return {
         "run": run.run_id,
         "workflow": run.workflow,
@@ -195,7 +216,9 @@ def _run(run: RunStatistics, look: ClusterLook) -> dict[str, Any]:
         "steps": run.steps,
         "failure": _short(run.failure if run.held is None else run.held.reason),
         "first": run.steps if tail is None else tail.first,
-        "tail": [] if tail is None else [_step(step) for step in tail.steps],
+        "tail": [_step(step, attempts.get((run.run_id, step.step_id), 1)) for step in steps],
+        "parent": run.parent,
+        "waiting": run.waiting,
         "lanes": [_lane(number, node, run) for number, node in sorted(look.statistics.nodes.items())],
     }
 
@@ -212,6 +235,7 @@ def _lane(number: int, node: NodeStatistics, run: RunStatistics) -> dict[str, An
             "effects": 0,
             "problem": None,
             "doing": [],
+            "more": 0,
         }
     return {
         "node": number,
@@ -222,6 +246,7 @@ def _lane(number: int, node: NodeStatistics, run: RunStatistics) -> dict[str, An
         "effects": execution.effects_run,
         "problem": _short(execution.problem),
         "doing": [_activity(one) for one in execution.activities[:MAX_ACTIVITIES_SHOWN]],
+        "more": max(0, len(execution.activities) - MAX_ACTIVITIES_SHOWN),
     }
 
 

@@ -12,7 +12,7 @@ import anywidget
 import traitlets
 from msgspec import structs
 
-from raftoral_nb.model import NodeChanged
+from raftoral_nb.model import NodeChanged, RunId, StepId, StepRetrying
 
 from .coalescer import Coalescer
 from .details import Details
@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from raftoral_nb.model import ClusterEvent
     from raftoral_nb.statistics import ClusterLook, ClusterStatistics
 
-DEFAULT_RATE: Final = 15.0
+DEFAULT_RATE: Final = 20.0
 """Snapshots a second, at most."""
+
+
+MAX_ATTEMPTS_KEPT: Final = 1000
+"""Steps that were tried more than once of which it is known how often: the latest."""
 
 
 class ClusterView(anywidget.AnyWidget):
@@ -42,6 +46,7 @@ class ClusterView(anywidget.AnyWidget):
 
     snapshot = traitlets.Dict(help="what is drawn; see kernel_ext/snapshot.py").tag(sync=True)
     details = traitlets.Dict(help="of runs that are opened in the page; see kernel_ext/details.py").tag(sync=True)
+    code = traitlets.Dict(help="the text of their workflows; see kernel_ext/details.py").tag(sync=True)
 
     def __init__(self, cluster: Cluster, refresh: float = DEFAULT_RATE) -> None:
         # ipywidgets' own locks are not made for threads: whoever sets a trait or handles a message holds this one.
@@ -50,6 +55,9 @@ class ClusterView(anywidget.AnyWidget):
         self._number = 0
         self._stopped = False
         self._ended = False
+        self._attempts: dict[tuple[RunId, StepId], int] = {}
+        for _, event in cluster.history():
+            self._heed(event)
         self._alive = taken(cluster)
         self._details = Details(cluster)
         self._doer = Doer(cluster, self._answer)
@@ -104,13 +112,27 @@ class ClusterView(anywidget.AnyWidget):
         """Runs on the cluster's observer thread: only notes that there is something to draw."""
         if isinstance(event, NodeChanged) and event.change == "stopped":
             self._stopped = True  # only a cluster that stops says this of its nodes
+        self._heed(event)
         self._coalescer.poke()
 
+    def _heed(self, event: ClusterEvent) -> None:
+        """Keeps what no look tells: how often a step's function was called."""
+        if isinstance(event, StepRetrying):
+            self._attempts.pop((event.run_id, event.step_id), None)
+            while len(self._attempts) >= MAX_ATTEMPTS_KEPT:
+                del self._attempts[next(iter(self._attempts))]
+            self._attempts[event.run_id, event.step_id] = event.attempt + 1
+
     def _asked(self, _: object, content: object, __: object) -> None:
-        """A message of the page, in the kernel's main thread: `{"do": line, "task": id}` or `{"open": [run, ...]}`."""
+        """A message of the page, in the kernel's main thread.
+
+        It is `{"do": line, "task": id}`, `{"open": [run, ...]}`, or `{"look": true}` for the next snapshot though nothing happened.
+        """
         match content:
             case {"do": str(line), "task": str(task)}:
                 self._doer.ask(task, line)
+            case {"look": True}:
+                self._coalescer.poke()
             case {"open": list(runs)}:
                 with self._lock:
                     self._details.open([run for run in runs if isinstance(run, str)])
@@ -149,11 +171,12 @@ class ClusterView(anywidget.AnyWidget):
         with self._lock:
             if self.closed:
                 return
-            details = self._details.now()
+            details, code = self._details.now(), self._details.code
             with self.hold_sync():
                 self.snapshot = self._next(look)
                 self.details = details
+                self.code = code
 
     def _next(self, look: ClusterLook) -> dict[str, Any]:
         self._number += 1
-        return snapshot(look, self._number, stopped=self._stopped)
+        return snapshot(look, self._number, stopped=self._stopped, attempts=self._attempts)

@@ -46,6 +46,11 @@ DONE_TO_RUN: Final = {
 """The same of a run."""
 
 
+def signal_words(run_id: str, name: str) -> str:
+    """What is said after a signal was sent."""
+    return f"run {run_id} was sent the signal {name}"
+
+
 def event_words(event: ClusterEvent) -> str:
     """One line about the event."""
     match event:

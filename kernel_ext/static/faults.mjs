@@ -53,6 +53,33 @@ export function partitionLine(side, snapshot) {
   return here.length && other.length ? `partition ${here.join(" ")} / ${other.join(" ")}` : null;
 }
 
+/** @param {string} word @returns {string | null} the word as a magic takes it; null if it cannot be written there */
+function quoted(word) {
+  if (/^[^\s"'\\]+$/.test(word)) return word;
+  if (!word.includes('"') && !word.includes("\\")) return `"${word}"`;
+  return word.includes("'") ? null : `'${word}'`;
+}
+
+/** @param {any} run @returns {Fault[]} what can be asked of a run as it is now */
+export function runFaults(run) {
+  const name = quoted(run.run);
+  if (name === null || !["running", "paused", "held"].includes(run.status)) return [];
+  return [
+    run.status === "paused"
+      ? { line: `resume ${name}`, label: "Resume", title: "let new steps of it begin" }
+      : { line: `pause ${name}`, label: "Pause", title: "let no new step of it begin" },
+    { line: `cancel ${name}`, label: "Cancel", title: "ask it to end; it may clean up" },
+    { line: `terminate ${name}`, label: "Terminate", title: "end it at once, without cleanup" },
+  ];
+}
+
+/** @param {any} run @param {string} name @param {string} value written in Python @returns {string | null} the line, or null if that is no signal */
+export function signalLine(run, name, value) {
+  const title = quoted(name.trim());
+  if (!name.trim() || title === null || /\s/.test(run.run)) return null;
+  return `signal ${run.run} ${title} ${value.trim()}`.trim();
+}
+
 /** @param {string} line @returns {string} what does the same in a cell */
 export const magic = (line) => `%raftoral ${line}`;
 

@@ -33,14 +33,34 @@ const STEPS = {
   wake: { mark: "z", word: "timer ended" },
   deadline: { mark: "◷", word: "deadline" },
   expiry: { mark: "◷", word: "deadline passed" },
-  race: { mark: "⑂", word: "race" },
-  group: { mark: "⑂", word: "branches" },
+  race: { mark: "⇉", word: "race" },
+  group: { mark: "⇉", word: "branches" },
   patched: { mark: "?", word: "gate" },
   due: { mark: "◷", word: "due" },
   receive: { mark: "✉", word: "message received" },
   answer: { mark: "✉", word: "answer" },
   child: { mark: "⤷", word: "child run" },
   join: { mark: "⤷", word: "child run ended" },
+};
+
+/**
+ * Messages between nodes, as raftoral_nb/raft/traffic.py calls them. Answers are square, what asks or tells is round; `rank` says
+ * which are drawn first when there are more than can be drawn: the rarer ones.
+ */
+const MESSAGES = {
+  "ask vote": { mark: "V", word: "asks for a vote", answer: false, rank: 0 },
+  vote: { mark: "V", word: "vote", answer: true, rank: 0 },
+  "ask pre-vote": { mark: "P", word: "asks for a pre-vote", answer: false, rank: 1 },
+  "pre-vote": { mark: "P", word: "pre-vote", answer: true, rank: 1 },
+  "hand over": { mark: "T", word: "hands leadership over", answer: false, rank: 0 },
+  outdated: { mark: "!", word: "says: your term is over", answer: true, rank: 0 },
+  snapshot: { mark: "S", word: "piece of a snapshot", answer: false, rank: 1 },
+  "snapshot taken": { mark: "S", word: "piece taken", answer: true, rank: 2 },
+  refuse: { mark: "✗", word: "refuses a proposal", answer: true, rank: 1 },
+  propose: { mark: "+", word: "proposal for the leader", answer: false, rank: 2 },
+  append: { mark: "A", word: "appends entries", answer: false, rank: 3 },
+  acknowledge: { mark: "✓", word: "acknowledges", answer: true, rank: 4 },
+  heartbeat: { mark: "♥", word: "heartbeat", answer: false, rank: 5 },
 };
 
 const STATUSES = {
@@ -66,6 +86,9 @@ function found(known, name, mark) {
 
 /** @param {string} name */
 export const entryKind = (name) => found(ENTRIES, name, name.slice(0, 1).toUpperCase() || "?");
+
+/** @param {string} name @returns {Kind & { answer: boolean, rank: number }} */
+export const messageKind = (name) => ({ answer: false, rank: 2, ...found(MESSAGES, name, name.slice(0, 1).toUpperCase() || "?") });
 
 /** @param {string} name */
 export const stepKind = (name) => found(STEPS, name, "◆");

@@ -14,9 +14,10 @@ export function morph(old, fresh) {
   for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   if (old.nodeName === "INPUT") {
     // What was typed or dragged hides the attribute.
-    if (old.type === "checkbox") old.checked = fresh.hasAttribute("checked");
+    if (old.type === "checkbox" || old.type === "radio") old.checked = fresh.hasAttribute("checked");
     else if (old.value !== fresh.getAttribute("value")) old.value = fresh.getAttribute("value");
   }
+  if (old.dataset?.kept) return; // what is in it is somebody else's
   const [olds, freshes] = [[...old.childNodes], [...fresh.childNodes]];
   freshes.forEach((child, index) => (index < olds.length ? morph(olds[index], child) : old.append(child)));
   olds.slice(freshes.length).forEach((child) => child.remove());

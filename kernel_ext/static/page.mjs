@@ -1,5 +1,6 @@
 // All of the view: what stands above, between and below. Pure.
 
+import { sentBetween } from "./flights.mjs";
 import { placeOf } from "./history.mjs";
 import { logsHtml } from "./logs.mjs";
 import { panelHtml } from "./panel.mjs";
@@ -21,6 +22,7 @@ export function headHtml(snapshot, link, ui) {
   return (
     `<span class="rv-title">${escape(snapshot.name)}</span><span class="rv-state" data-state="${state}"><i></i>${told}</span>` +
     `${facts.map((fact) => `<span class="rv-fact">${fact}</span>`).join("")}<span class="rv-tools">` +
+    `<button type="button" data-act="messages" aria-pressed="${ui.messages}" title="watch the messages between nodes, though nothing else happens (m)">Messages</button>` +
     `<button type="button" data-act="form" aria-pressed="${ui.form === "tables"}" title="the same as tables (v)">Tables</button>` +
     `<button type="button" data-act="help" aria-expanded="${ui.help}" title="the keys (?)" aria-label="keys">?</button></span>`
   );
@@ -66,20 +68,29 @@ export function footHtml(snapshot) {
 
 const helpHtml = () => `<dl class="rv-help">${KEYS.map(([key, words]) => `<div><dt><kbd>${escape(key)}</kbd></dt><dd>${escape(words)}</dd></div>`).join("")}</dl>`;
 
+/** Whether the panel stands beside the ring, and how wide the ring is then, for this width in pixels. */
+export function layout(width) {
+  const beside = width >= WIDE;
+  return { beside, room: beside ? width - PANEL - 16 : width };
+}
+
 /**
  * All the markup, for this width in pixels.
- * @param {{ frames: any[], ui: any, tasks: any[], details: any, link: string }} all
+ * `still` pictures tell messages as numbers; so does one for a reader who wants no motion (`motion` false).
+ * @param {{ frames: any[], ui: any, tasks: any[], details: any, code?: any, link: string, motion?: boolean }} all
  */
-export function viewHtml({ frames, ui, tasks, details, link }, width) {
-  const frame = frames[placeOf(frames, ui.at)];
+export function viewHtml({ frames, ui, tasks, details, code = {}, link, motion = true }, width) {
+  const at = placeOf(frames, ui.at);
+  const frame = frames[at];
   const { snapshot } = frame;
   const able = ui.at === null && link === "live" && snapshot.state === "running";
   const still = ui.at !== null || link !== "live";
-  const beside = width >= WIDE;
+  const { beside, room } = layout(width);
+  const sent = still || !motion ? sentBetween(frames[at - 1]?.snapshot, snapshot) : [];
   const picture = () =>
-    `<div class="rv-top" data-beside="${beside}">${ringSvg(snapshot, beside ? width - PANEL - 16 : width, ui, still)}${panelHtml(snapshot, ui, tasks, able)}</div>` +
+    `<div class="rv-top" data-beside="${beside}">${ringSvg(snapshot, room, ui, still, sent)}${panelHtml(snapshot, ui, tasks, able)}</div>` +
     `<section aria-label="logs"><h3>Logs</h3>${logsHtml(frame, width, ui)}</section>` +
-    `<section class="rv-runs" data-narrow="${width < NARROW}" aria-label="runs"><h3>Runs</h3>${runsHtml(snapshot, width, ui, details)}</section>`;
+    `<section class="rv-runs" data-narrow="${width < NARROW}" aria-label="runs"><h3>Runs</h3>${runsHtml(snapshot, width, ui, details, { code, able })}</section>`;
   return (
     `<div class="rv-head">${headHtml(snapshot, link, ui)}</div>${bannerHtml(snapshot, link)}${ui.help ? helpHtml() : '<div hidden></div>'}` +
     `<div class="rv-body" data-form="${ui.form}">${ui.form === "tables" ? tablesHtml(snapshot) : picture()}</div>` +

@@ -1,6 +1,7 @@
 // What is chosen, what can be done to it, and what was done. Pure.
 
 import { linkFaults, magic, nodeFaults, partitionLine, taskWords } from "./faults.mjs";
+import { countWords } from "./flights.mjs";
 import { counted, escape } from "./text.mjs";
 import { conditions, isIll, linkWords, roleOf, timerWords } from "./words.mjs";
 
@@ -41,17 +42,19 @@ function nodePanel(node, snapshot, able) {
 }
 
 function linkPanel(link, snapshot, able) {
-  return `<h4>link ${link.a}-${link.b}</h4><p>${escape(linkWords(link) || (link.up ? "well" : "no connection"))}</p>${buttons(linkFaults(snapshot, link.a, link.b), able)}`;
+  return `<h4>link ${link.a}-${link.b}</h4><p>${escape(linkWords(link) || (link.up ? "well" : "no connection"))}</p>` +
+    `<dl class="rv-counts"><div><dt>${link.a}→${link.b}</dt><dd>${escape(countWords(link.out))}</dd></div><div><dt>${link.b}→${link.a}</dt><dd>${escape(countWords(link.back))}</dd></div></dl>${buttons(linkFaults(snapshot, link.a, link.b), able)}`;
 }
 
 function wholePanel(snapshot, ui, able) {
+  const dragged = ui.drag === null || ui.drag === undefined ? "" : `<p class="rv-drop">Drop node ${ui.drag} here: it goes to the other side.</p>`;
   const words = '<p class="rv-quiet">Choose a node or a link to see more of it, and to break it. <kbd>?</kbd> lists the keys.</p>';
   if (snapshot.nodes.length < 2 || snapshot.state !== "running") return words;
   const line = partitionLine(ui.side, snapshot);
   const boxes = snapshot.nodes.map((node) => `<label><input type="checkbox" data-side="${node.node}"${ui.side.includes(node.node) ? " checked" : ""}> ${node.node}</label>`);
   const part = `<button type="button" data-do="${escape(line ?? "")}"${line && able ? "" : " disabled"} title="${escape(line ? magic(line) : "choose the nodes of one side")}">Part from the others</button>`;
   const heal = snapshot.links.some(isIll) ? `<button type="button" data-do="heal" title="${magic("heal")}"${able ? "" : " disabled"}>Heal everything</button>` : "";
-  return `${words}<fieldset><legend>partition: one side</legend>${boxes.join(" ")} ${part}</fieldset>${heal}`;
+  return `${words}<fieldset data-tray="true" data-over="${Boolean(dragged)}"><legend>partition: one side</legend>${dragged}${boxes.join(" ")} ${part}<p class="rv-quiet">Or drag nodes here.</p></fieldset>${heal}`;
 }
 
 function tasksHtml(tasks) {
@@ -66,8 +69,9 @@ function tasksHtml(tasks) {
 
 /** What is chosen, and the tasks; `able` if something can be done now. */
 export function panelHtml(snapshot, ui, tasks, able) {
-  const node = snapshot.nodes.find((one) => one.node === ui.node);
-  const link = snapshot.links.find((one) => `${one.a}-${one.b}` === ui.link);
+  const dragging = ui.drag !== null && ui.drag !== undefined; // then there is a place to drop it
+  const node = dragging ? undefined : snapshot.nodes.find((one) => one.node === ui.node);
+  const link = dragging ? undefined : snapshot.links.find((one) => `${one.a}-${one.b}` === ui.link);
   const about = node ? nodePanel(node, snapshot, able) : link ? linkPanel(link, snapshot, able) : wholePanel(snapshot, ui, able);
   const waits = ui.waits ? `<p class="rv-waiting">${ui.waits} the link to which node? Type its number.</p>` : "";
   const why = able || snapshot.state !== "running" ? "" : '<p class="rv-quiet">Nothing can be done to a picture of before.</p>';

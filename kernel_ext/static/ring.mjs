@@ -1,5 +1,6 @@
 // The nodes in a ring, with the links between them, as SVG. Pure.
 
+import { numbersSvg } from "./flights.mjs";
 import { escape } from "./text.mjs";
 import { conditions, linkWords, nodeWords, roleOf, summary } from "./words.mjs";
 
@@ -57,6 +58,7 @@ function nodeSvg(node, snapshot, place, { dense, factor }, ui, still) {
   if (told.length > CHIPS_SHOWN) shown.splice(CHIPS_SHOWN - 1, 1, `${told.length - CHIPS_SHOWN + 1} more`);
   const crown = role === "leader" ? `<path class="rv-crown" d="${CROWN}" transform="translate(-9 ${-RADIUS - 17}) scale(1.5)"/>` : "";
   const cross = role === "dead" ? `<path class="rv-cross" d="M-15 -15 L15 15 M15 -15 L-15 15"/>` : "";
+  const side = (ui.side ?? []).includes(node.node) ? `<text class="rv-sided" x="${-RADIUS - 6}" y="${-RADIUS + 6}">◧</text>` : "";
   const terms = dense
     ? `<text class="rv-soft" y="${RADIUS + 29}">term ${node.term}</text>`
     : `<g class="rv-term" transform="translate(0 ${RADIUS + 33})"><circle cx="${gone ? -27 : -50}" cy="-4" r="5" style="--rv-term: ${termHue(node.term)}"/>` +
@@ -68,11 +70,11 @@ function nodeSvg(node, snapshot, place, { dense, factor }, ui, still) {
     `<g class="rv-node" role="button" tabindex="0" aria-pressed="${ui.node === node.node}" aria-label="${escape(nodeWords(node, snapshot))}" ` +
     `data-node="${node.node}" data-role="${role}" data-term="${node.term}" data-epoch="${node.epoch}" data-commit="${node.commit}" ` +
     `data-applied="${node.applied}" data-paused="${node.paused}" data-held="${node.held}" data-blocked="${Boolean(node.blocked)}" ` +
-    `data-acting="${node.acting}" transform="translate(${place.x.toFixed(1)} ${place.y.toFixed(1)})${factor === 1 ? "" : ` scale(${factor})`}">` +
+    `data-acting="${node.acting}" data-sided="${(ui.side ?? []).includes(node.node)}" transform="translate(${place.x.toFixed(1)} ${place.y.toFixed(1)})${factor === 1 ? "" : ` scale(${factor})`}">` +
     `<title>${escape(nodeWords(node, snapshot))}${node.blocked ? escape(`; blocked at ${node.blocked}`) : ""}</title>` +
     `<circle class="rv-hit" r="${RADIUS + 10}"/>${role === "leader" ? `<circle class="rv-halo" r="${RADIUS + 4}"/>` : ""}` +
     `<circle class="rv-disc" r="${RADIUS}" style="--rv-term: ${termHue(node.term)}"/>${timer(node, snapshot, still)}${crown}` +
-    `<text class="rv-number" y="8">${node.node}</text>${cross}` +
+    `<text class="rv-number" y="8">${node.node}</text>${cross}${side}` +
     `<text class="rv-role" y="${RADIUS + 16}">${role}</text>${terms}${words}</g>`
   );
 }
@@ -92,21 +94,29 @@ function linkSvg(link, snapshot, from, to, radius, ui) {
   const name = `${link.a}-${link.b}`;
   const [mx, my] = at(0.5);
   const wide = words.length * 6.2 + 14;
-  const label = words
-    ? `<g class="rv-tag" transform="translate(${mx} ${my})"><rect x="${-wide / 2}" y="-9" width="${wide}" height="18" rx="9"/>` +
+  const tag = words
+    ? `<g class="rv-tag" data-of="${name}" data-state="${state}" transform="translate(${mx} ${my})"><rect x="${-wide / 2}" y="-9" width="${wide}" height="18" rx="9"/>` +
       `<text y="4">${escape(words)}</text></g>`
     : "";
-  return (
+  const svg =
     `<g class="rv-link" data-link="${name}" data-state="${state}" data-chosen="${ui.link === name}"><title>link ${name}: ${escape(words || (link.up ? "well" : "no connection"))}</title>` +
-    `<path class="rv-reach" d="M${x1} ${y1} L${x2} ${y2}"/><path class="rv-wire" d="M${x1} ${y1} L${x2} ${y2}"/>${label}</g>`
-  );
+    `<path class="rv-reach" d="M${x1} ${y1} L${x2} ${y2}"/><path class="rv-wire" d="M${x1} ${y1} L${x2} ${y2}"/></g>`;
+  return { svg, tag };
 }
 
-/** The nodes as SVG markup for this width in pixels; `still` if nothing may move. */
-export function ringSvg(snapshot, width, ui = {}, still = false) {
+/** Where each node of a snapshot stands, by its number, and how large it is. */
+export function placesOf(snapshot, width) {
   const plan = ring(snapshot.nodes.length, width);
-  const { places, height } = plan;
-  const place = new Map(snapshot.nodes.map((node, index) => [node.node, places[index]]));
+  return { ...plan, by: new Map(snapshot.nodes.map((node, index) => [node.node, plan.places[index]])) };
+}
+
+/**
+ * The nodes as SVG markup for this width in pixels; `still` if nothing may move. `sent` are messages that are told as numbers;
+ * those that move are put into the group `rv-flights` by whoever has a page.
+ */
+export function ringSvg(snapshot, width, ui = {}, still = false, sent = []) {
+  const plan = placesOf(snapshot, width);
+  const { places, height, by: place } = plan;
   const order = (link) => Number(Boolean(linkWords(link)));
   const links = snapshot.links
     .filter((link) => place.has(link.a) && place.has(link.b))
@@ -115,6 +125,6 @@ export function ringSvg(snapshot, width, ui = {}, still = false) {
   const nodes = snapshot.nodes.map((node, index) => nodeSvg(node, snapshot, places[index], plan, ui, still));
   return (
     `<svg class="rv-nodes" role="group" aria-label="${escape(summary(snapshot))}" width="${width}" height="${height}" ` +
-    `viewBox="0 0 ${width} ${height}"><g>${links.join("")}</g><g>${nodes.join("")}</g></svg>`
+    `viewBox="0 0 ${width} ${height}"><g>${links.map((link) => link.svg).join("")}</g><g class="rv-numbers">${numbersSvg(sent, place, plan.radius, plan.dense)}</g><g class="rv-flights" data-kept="true" aria-hidden="true"></g><g>${nodes.join("")}</g><g class="rv-tags">${links.map((link) => link.tag).join("")}</g></svg>`
   );
 }

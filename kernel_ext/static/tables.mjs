@@ -1,5 +1,6 @@
 // The same as the picture, as tables: for screen readers, and for whoever likes to read. Pure.
 
+import { countWords } from "./flights.mjs";
 import { entryWords, standing } from "./logs.mjs";
 import { laneWords } from "./runs.mjs";
 import { escape } from "./text.mjs";
@@ -20,14 +21,14 @@ export function tablesHtml(snapshot) {
     return [`node ${node.node}`, roleOf(node, snapshot), node.term, gone ? "–" : node.epoch, gone ? "–" : node.commit, gone ? "–" : node.applied, node.length,
       [...conditions(node), timerWords(node)].filter(Boolean).join(", ") || "–"];
   });
-  const links = snapshot.links.map((link) => [`${link.a}-${link.b}`, linkWords(link) || "well", link.up ? "connected" : "not connected"]);
+  const links = snapshot.links.map((link) => [`${link.a}-${link.b}`, linkWords(link) || "well", link.up ? "connected" : "not connected", countWords(link.out), countWords(link.back)]);
   const logs = snapshot.nodes.flatMap((node) =>
     node.tail.slice(-5).map(([index, term]) => [`node ${node.node}`, index, term, node.role === "dead" ? "kept" : standing(node, index), entryWords(index, term, snapshot.entries[`${index}:${term}`])]));
-  const runs = snapshot.runs.flatMap((run) => run.lanes.map((lane) => [run.run, `${run.workflow}, version ${run.version}`, run.status, `node ${lane.node}`, laneWords(lane, run), run.failure ?? ""]));
+  const runs = snapshot.runs.flatMap((run) => run.lanes.map((lane) => [run.run, `${run.workflow}, version ${run.version}`, run.status, `node ${lane.node}`, laneWords(lane, run), [run.failure, run.parent && `child of ${run.parent}`, run.waiting && `${run.waiting} messages not received`].filter(Boolean).join("; ")]));
   return (
     `<div class="rv-tables">${table("Nodes", ["node", "role", "term", "epoch", "commit", "applied", "log", "state"], nodes)}` +
-    `${links.length ? table("Links", ["link", "state", "connection"], links) : ""}` +
+    `${links.length ? table("Links", ["link", "state", "connection", "messages there", "messages back"], links) : ""}` +
     `${table("The last entries of each log", ["log", "index", "term", "state", "what"], logs)}` +
-    `${runs.length ? table("Runs", ["run", "workflow", "status", "node", "execution", "failure"], runs) : ""}</div>`
+    `${runs.length ? table("Runs", ["run", "workflow", "status", "node", "execution", "more"], runs) : ""}</div>`
   );
 }

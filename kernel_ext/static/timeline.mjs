@@ -24,6 +24,7 @@ export function timelineHtml(run, details, snapshot, width, ui = {}) {
   const times = steps.flatMap((step) => [step.from, step.at]).filter((time) => typeof time === "number");
   const [start, end] = [Math.min(...times), Math.max(...times)];
   const span = Math.max(0.001, end - start);
+  const attempts = new Map(run.tail.filter((step) => step.attempts).map((step) => [step.id, step.attempts]));
   const rows = steps.map((step) => {
     const kind = stepKind(step.op);
     const linked = ui.step && ui.step.run === run.run && ui.step.id === step.id;
@@ -32,11 +33,12 @@ export function timelineHtml(run, details, snapshot, width, ui = {}) {
       ? `<i class="rv-bar"><i style="left: ${(((Math.min(began, step.at) - start) / span) * 100).toFixed(2)}%; width: ${(((Math.max(0, step.at - began)) / span) * 100).toFixed(2)}%"></i></i>`
       : '<i class="rv-bar"></i>';
     const took = typeof step.at === "number" && typeof step.from === "number" ? duration(Math.max(0, step.at - step.from)) : "";
-    const words = `step ${step.id}, ${kind.word}, by node ${step.node}${took && `, ${took}`}${step.failed ? ", failed" : ""}${step.value ? `, ${step.value}` : ""}`;
+    const tries = attempts.has(step.id) ? `, ${attempts.get(step.id)} attempts` : "";
+    const words = `step ${step.id}, ${kind.word}, by node ${step.node}${took && `, ${took}`}${tries}${step.failed ? ", failed" : ""}${step.value ? `, ${step.value}` : ""}`;
     return (
       `<li><button type="button" class="rv-item" data-act="step" data-run="${escape(run.run)}" data-step="${escape(step.id)}" data-linked="${Boolean(linked)}" ` +
       `aria-label="${escape(words)}" title="${escape(words)}"><span class="rv-id" style="--rv-depth: ${depth(step.id)}"><b>${kind.mark}</b> ${escape(shorten(step.id, 26))}</span>` +
-      `<span class="rv-by">node ${step.node}</span>${bar}<span class="rv-took">${took}</span>` +
+      `<span class="rv-by">node ${step.node}</span>${bar}<span class="rv-took">${tries ? `<b class="rv-again">×${attempts.get(step.id)}</b> ` : ""}${took}</span>` +
       `<span class="rv-value${step.failed ? " rv-failure" : ""}">${escape(shorten(step.value ?? "", 60))}</span></button></li>`
     );
   });

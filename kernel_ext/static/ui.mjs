@@ -6,13 +6,15 @@ import { eventFrom, placeOf } from "./history.mjs";
 /**
  * `node` and `link` are what is chosen, `entry` ("index:term") and `step` what is looked at, `open` the opened runs, `at` the
  * picture that is shown (its number; null is the latest), `side` the nodes on one side of a partition to be made, `waits` what a
- * key waits for a number for.
+ * key waits for a number for, `drag` the node that is being dragged, `typed` what stands in the signal forms of runs, and
+ * `messages` says that messages are watched though nothing else happens.
  * @typedef {{ node: number | null, link: string | null, entry: string | null, step: { run: string, id: string } | null, open: string[],
- *   at: number | null, form: "picture" | "tables", help: boolean, side: number[], waits: "cut" | "slow" | null }} Ui
+ *   at: number | null, form: "picture" | "tables", help: boolean, side: number[], waits: "cut" | "slow" | null, drag: number | null,
+ *   typed: Record<string, { name: string, value: string }>, messages: boolean }} Ui
  */
 
 /** @type {Ui} */
-export const START = { node: null, link: null, entry: null, step: null, open: [], at: null, form: "picture", help: false, side: [], waits: null };
+export const START = { node: null, link: null, entry: null, step: null, open: [], at: null, form: "picture", help: false, side: [], waits: null, drag: null, typed: {}, messages: false };
 
 /** Runs that can be open at once; kernel_ext/details.py knows no more. */
 const MAX_OPEN = 3;
@@ -40,10 +42,18 @@ export function reduce(ui, action) {
       return { ...ui, help: !ui.help };
     case "side":
       return { ...ui, side: toggled(ui.side, action.node).sort((a, b) => a - b) };
+    case "drag":
+      return { ...ui, drag: action.node };
+    case "drop": // to the side that is made, with nothing chosen, so that the partition is in sight
+      return { ...ui, drag: null, node: null, link: null, side: [...new Set([...ui.side, action.node])].sort((a, b) => a - b) };
+    case "type":
+      return { ...ui, typed: { ...ui.typed, [action.run]: { name: "", value: "", ...ui.typed[action.run], [action.field]: action.text } } };
+    case "messages":
+      return { ...ui, messages: !ui.messages };
     case "waits":
       return { ...ui, waits: action.waits };
     case "leave":
-      return { ...ui, node: null, link: null, entry: null, step: null, waits: null, help: false, at: null };
+      return { ...ui, node: null, link: null, entry: null, step: null, waits: null, help: false, at: null, drag: null };
     default:
       return ui;
   }
@@ -62,6 +72,7 @@ export const KEYS = [
   ["← →", "one picture back, forward (then the picture stands still)"],
   ["Shift ← →", "to where something happened"],
   ["v", "picture or tables"],
+  ["m", "watch the messages, though nothing else happens"],
   ["Esc", "choose nothing, and back to now"],
 ];
 
@@ -94,6 +105,8 @@ export function keyed(key, shift, ui, frames) {
       return numberAt(shift ? eventFrom(frames, place, 1) : place + 1);
     case "v":
       return { act: "form" };
+    case "m":
+      return { act: "messages" };
     case "?":
       return { act: "help" };
     case "Escape":

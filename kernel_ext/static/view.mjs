@@ -2,9 +2,11 @@
 // what a snapshot holds is said in kernel_ext/snapshot.py. Nothing is loaded from another host.
 
 import { taskWords, withTask } from "./faults.mjs";
+import { flights, sentBetween } from "./flights.mjs";
 import { placeOf, remember } from "./history.mjs";
 import { morph } from "./morph.mjs";
-import { viewHtml } from "./page.mjs";
+import { layout, viewHtml } from "./page.mjs";
+import { placesOf } from "./ring.mjs";
 import { START, keyed, reduce } from "./ui.mjs";
 import { summary } from "./words.mjs";
 
@@ -12,6 +14,9 @@ const MOST_SAID = 8; // announcements kept for screen readers
 const PATIENCE = 400; // milliseconds after which a kernel that has not answered is called busy
 const ENDED = new Set(["dead", "restarting", "autorestarting", "terminating"]);
 const EDGES = 34; // pixels of padding and border, left and right
+const MOST_FLYING = 48; // messages drawn at one time; those that set off when there are more are in the numbers only
+const WATCH = 250; // milliseconds from one look at the messages to the next, for a reader who watches them
+const GRIP = 6; // pixels that a pointer moves before that is dragging
 
 /** Draws one model into one element and follows it; returns what ends that. */
 function render({ model, el }) {
@@ -44,13 +49,33 @@ function render({ model, el }) {
   let asked = 0;
   const mine = Math.random().toString(36).slice(2); // several displays share a model, and hear each other's answers
   const timers = new Set();
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  let flown = null; // the snapshot up to which messages were drawn
+  let watching = 0;
+  let grip = null; // where a pointer went down on a node
+  let ghost = null; // what follows it
 
+  const fly = (snapshot) => {
+    const before = flown;
+    flown = snapshot;
+    const layer = picture.querySelector(".rv-flights");
+    if (!layer || !before || ui.at !== null || link !== "live" || calm.matches || document.hidden) return;
+    const { by, radius } = placesOf(snapshot, layout(width).room);
+    for (const one of flights(sentBetween(before, snapshot), by, radius)) {
+      if (layer.childElementCount >= MOST_FLYING) return;
+      layer.insertAdjacentHTML("beforeend", one.svg);
+      const drawn = layer.lastElementChild;
+      const at = ({ x, y }) => `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
+      const steps = [{ transform: at(one.start), opacity: 1 }, { transform: at(one.end), opacity: 1, offset: 0.9 }, { transform: at(one.end), opacity: 0 }];
+      drawn.animate(steps, { duration: one.took }).finished.then(() => drawn.remove(), () => drawn.remove());
+    }
+  };
   const paint = () => {
     frame = 0;
     if (!frames.length) return;
     width = Math.max(200, Math.floor(root.clientWidth || 720) - EDGES);
     const fresh = document.createElement("div");
-    fresh.innerHTML = viewHtml({ frames, ui, tasks, details: model.get("details") ?? {}, link }, width);
+    fresh.innerHTML = viewHtml({ frames, ui, tasks, details: model.get("details") ?? {}, code: model.get("code") ?? {}, link, motion: !calm.matches }, width);
     fresh.className = "rv-picture";
     morph(picture, fresh);
     const { snapshot } = frames[placeOf(frames, ui.at)];
@@ -61,7 +86,9 @@ function render({ model, el }) {
       term: snapshot.term,
       state: link === "live" ? snapshot.state : link,
       time: ui.at === null ? "now" : "before",
+      format: snapshot.format,
     });
+    if (frames.at(-1).snapshot !== flown) fly(frames.at(-1).snapshot);
   };
   const ask = () => {
     if (!frame) frame = requestAnimationFrame(paint);
@@ -123,6 +150,15 @@ function render({ model, el }) {
       told({ id: message.task, state: message.state, ...(message.words ? { words: message.words } : {}) });
     }
   };
+  const watch = () => {
+    clearInterval(watching);
+    watching = 0;
+    if (ui.messages) {
+      watching = setInterval(() => {
+        if (link === "live" && ui.at === null && !document.hidden && root.isConnected) model.send({ look: true });
+      }, WATCH);
+    }
+  };
   const act = (action) => {
     if (!action) return;
     const before = ui;
@@ -130,6 +166,10 @@ function render({ model, el }) {
     if (action.act) ui = reduce(ui, action);
     if (action.do) cause(action.do);
     if (ui.open !== before.open && link === "live") model.send({ open: ui.open });
+    if (ui.messages !== before.messages) {
+      watch();
+      say(ui.messages ? "Messages are watched, though nothing else happens." : "Messages are drawn when something happens.");
+    }
     if (ui.at !== before.at) {
       const { snapshot, said } = frames[placeOf(frames, ui.at)];
       say(ui.at === null ? `Back to now. ${summary(snapshot)}` : [...said, summary(snapshot)].join(" "));
@@ -148,16 +188,27 @@ function render({ model, el }) {
       say("selected: copy it with the keyboard");
     }
   };
+  const reveal = (run) => {
+    /** @type {NodeListOf<HTMLElement>} */
+    const heads = picture.querySelectorAll(".rv-run .rv-open");
+    const found = [...heads].find((one) => one.dataset.run === run);
+    found?.closest(".rv-run").scrollIntoView({ block: "nearest" });
+    found?.focus();
+  };
   const show = (selector) => picture.querySelector(selector)?.scrollIntoView({ block: "nearest" });
 
   // --- what the reader does
 
   const clicked = (event) => {
+    if (ghost) return; // the end of dragging
     const on = (selector) => event.target.closest(selector);
     const found = on("[data-do], [data-copy], [data-key], [data-act], [data-entry], [data-node][data-role], [data-link], [data-step-id]");
     if (!found || !root.contains(found)) return;
     const { dataset } = found;
-    if (dataset.do !== undefined) cause(dataset.do);
+    if (dataset.do !== undefined) {
+      cause(dataset.do);
+      if (found.matches(".rv-send") && dataset.do) act({ act: "type", run: found.closest("[data-run]").dataset.run, field: "value", text: "" });
+    } else if (dataset.act === "show") reveal(dataset.run);
     else if (dataset.copy) copy(found);
     else if (dataset.key) act(keyed(dataset.key.split(" ").at(-1) || " ", dataset.key.startsWith("Shift"), ui, frames));
     else if (dataset.act) {
@@ -173,7 +224,9 @@ function render({ model, el }) {
     if (entry && ui.entry !== entry) act({ act: "entry", entry });
   };
   const changed = (event) => {
-    if (event.target.type === "range") {
+    const { field, run } = event.target.dataset;
+    if (field) act({ act: "type", run, field, text: event.target.value });
+    else if (event.target.type === "range") {
       const place = Number(event.target.value);
       act({ act: "at", at: place >= frames.length - 1 ? null : frames[place].snapshot.seq });
     } else if (event.target.dataset.side && event.type === "change") act({ act: "side", node: Number(event.target.dataset.side) });
@@ -197,6 +250,11 @@ function render({ model, el }) {
     event.stopPropagation(); // typed into the picture, a key must not become a command of the notebook
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     const { target, key } = event;
+    if (target.matches("input[type=text]")) {
+      if (key === "Enter") target.closest(".rv-signal").querySelector(".rv-send").click();
+      if (key === "Escape") root.focus();
+      return;
+    }
     if (target.dataset?.entry && key.startsWith("Arrow")) {
       among(target, key)?.focus();
       event.preventDefault();
@@ -218,9 +276,42 @@ function render({ model, el }) {
   };
   const keep = (event) => event.stopPropagation();
 
-  const listeners = { click: clicked, focusin: focused, input: changed, change: changed, keydown: typed, keyup: keep, keypress: keep };
+  // --- a node that is dragged to the other side of a partition
+
+  const gripped = (event) => {
+    const on = event.target.closest(".rv-node");
+    grip = on && event.button === 0 && link === "live" && ui.at === null ? { node: Number(on.dataset.node), x: event.clientX, y: event.clientY } : null;
+  };
+  const dragged = (event) => {
+    if (!grip) return;
+    if (!ghost) {
+      if (Math.hypot(event.clientX - grip.x, event.clientY - grip.y) < GRIP) return;
+      root.setPointerCapture(event.pointerId);
+      ghost = document.createElement("div");
+      ghost.className = "rv-ghost";
+      ghost.textContent = String(grip.node);
+      root.append(ghost);
+      act({ act: "drag", node: grip.node });
+    }
+    const box = root.getBoundingClientRect();
+    ghost.style.transform = `translate(${event.clientX - box.left}px, ${event.clientY - box.top}px)`;
+  };
+  const released = (event) => {
+    const held = grip;
+    grip = null;
+    if (!ghost || !held) return;
+    const dropped = event.type === "pointerup" && document.elementsFromPoint(event.clientX, event.clientY).some((one) => one.closest("[data-tray]") && root.contains(one));
+    ghost.remove();
+    act(dropped ? { act: "drop", node: held.node, say: `Node ${held.node} is on the other side.` } : { act: "drag", node: null, say: `Node ${held.node} stays where it was.` });
+    setTimeout(() => { ghost = null; }); // a click follows, which is none
+  };
+
+  const listeners = {
+    pointerdown: gripped, pointermove: dragged, pointerup: released, pointercancel: released,
+    click: clicked, focusin: focused, input: changed, change: changed, keydown: typed, keyup: keep, keypress: keep,
+  };
   for (const [name, listener] of Object.entries(listeners)) root.addEventListener(name, listener);
-  const followed = { "change:snapshot": arrived, "change:details": ask, "comm_live_update": liveness, "comm:close": closed, "msg:custom": answered };
+  const followed = { "change:snapshot": arrived, "change:details": ask, "change:code": ask, "comm_live_update": liveness, "comm:close": closed, "msg:custom": answered };
   for (const [name, listener] of Object.entries(followed)) model.on(name, listener);
   kernel?.statusChanged?.connect(status);
   kernel?.disposed?.connect(stale);
@@ -228,6 +319,7 @@ function render({ model, el }) {
     if (Math.abs(Math.floor(root.clientWidth) - EDGES - width) > 1) ask();
   });
   sized?.observe(root);
+  calm.addEventListener("change", ask);
   take();
   paint();
 
@@ -235,6 +327,8 @@ function render({ model, el }) {
     cancelAnimationFrame(frame);
     timers.forEach(clearTimeout);
     sized?.disconnect();
+    clearInterval(watching);
+    calm.removeEventListener("change", ask);
     for (const [name, listener] of Object.entries(followed)) model.off(name, listener);
     kernel?.statusChanged?.disconnect(status);
     kernel?.disposed?.disconnect(stale);

@@ -13,17 +13,17 @@ const node = (number, changes = {}) => ({
   incarnation: 1, tail: [[7, 2], [8, 2], [9, 2]], ...changes,
 });
 const lane = (number, step, queue = 0, status = "running", changes = {}) =>
-  ({ node: number, status, step, queue, last: null, effects: 0, problem: null, doing: [], ...changes });
+  ({ node: number, status, step, queue, last: null, effects: 0, problem: null, doing: [], more: 0, ...changes });
 const recorded = (count, by = 2) => Array.from({ length: count }, (_, place) => ({ id: `${place}/s`, op: "compute", node: by, failed: false }));
 const run = (changes = {}) => ({
   run: "order-1", workflow: "order", version: 1, status: "running", steps: 5, failure: null, first: 0, tail: recorded(5),
-  lanes: [lane(1, 5), lane(2, 5), lane(3, 2, 3)], ...changes,
+  lanes: [lane(1, 5), lane(2, 5), lane(3, 2, 3)], parent: null, waiting: 0, ...changes,
 });
-const pair = (a, b, changes = {}) => ({ a, b, up: true, cut: null, slow: null, ...changes });
+const pair = (a, b, changes = {}) => ({ a, b, up: true, cut: null, slow: null, out: {}, back: {}, ...changes });
 const command = (kind, step = null) => ({ kind, text: `${kind} ${step ?? ""}`, run: "order-1", step });
 const entry = (kind, step) => ({ kind, size: 80, count: 1, commands: [command(kind, step)] });
 const sample = (changes = {}) => ({
-  format: 2, seq: 4, time: 1000, name: "cluster-1", state: "running", leader: 2, term: 2, epoch: 2, timeout: 0.5,
+  format: 3, seq: 4, time: 1000, name: "cluster-1", state: "running", leader: 2, term: 2, epoch: 2, timeout: 0.5,
   nodes: [node(1), node(2, { role: "leader", acting: true, silence: null }), node(3)],
   links: [pair(1, 2), pair(1, 3), pair(2, 3)],
   entries: { "7:2": entry("start"), "8:2": entry("checkpoint", "0/s"), "9:2": entry("checkpoint", "1/s") },
@@ -40,16 +40,19 @@ const count = (text, pattern) => (text.match(pattern) ?? []).length;
 test("what people named a run, a step or a workflow cannot become markup", () => {
   const evil = `<img src=x onerror="alert('1')">&`;
   const one = run({
-    run: evil, workflow: evil, failure: evil, tail: [{ id: evil, op: evil, node: 1, failed: false }], steps: 1,
+    run: evil, workflow: evil, failure: evil, parent: evil, tail: [{ id: evil, op: evil, node: 1, failed: false }], steps: 1,
     lanes: [lane(1, 1, 0, "diverged", { problem: evil, last: evil, doing: [{ id: evil, attempt: 2, fraction: 0.5, text: evil }] })],
   });
   const entries = { "9:2": { kind: evil, size: 1, count: 1, commands: [{ kind: evil, text: evil, run: evil, step: evil }] } };
-  const snapshot = sample({ name: evil, runs: [one], nodes: [node(1, { blocked: evil, links: [evil] })], entries });
-  const ui = { ...view.START, node: 1, entry: "9:2", open: [evil], side: [1] };
-  const details = { [evil]: { start: 1, first: 0, steps: [{ id: evil, op: evil, node: 1, epoch: 1, failed: true, from: 1, at: 2, value: evil }] } };
+  const links = [pair(1, 2, { out: { [evil]: 3 } })];
+  const snapshot = sample({ name: evil, runs: [one], links, nodes: [node(1, { blocked: evil, links: [evil] })], entries });
+  const ui = { ...view.START, node: 1, entry: "9:2", open: [evil], side: [1], typed: { [evil]: { name: evil, value: evil } } };
+  const details = { [evil]: { start: 1, first: 0, steps: [{ id: evil, op: evil, node: 1, epoch: 1, failed: true, from: 1, at: 2, value: evil }], places: { 1: [{ branch: evil, line: 2, own: true, where: evil }, { branch: "", line: 9, own: false, where: evil }] } } };
+  const code = { [evil]: { file: evil, first: 1, lines: [evil, evil], left: 0 } };
   const tasks = [{ id: "1", line: evil, state: "failed", words: evil }];
   for (const form of ["picture", "tables"]) {
-    const html = page(snapshot, { ui: { ...ui, form }, details, tasks });
+    const before = frameOf(sample({ links: [pair(1, 2)] }));
+    const html = page(snapshot, { frames: [before, frameOf({ ...snapshot, seq: 5 })], ui: { ...ui, form }, details, code, tasks, motion: false });
     assert.equal(count(html, /<img/g), 0, form);
     assert.equal(count(html, /onerror="/g), 0, form);
   }
@@ -178,7 +181,7 @@ test("a node that diverged says why, and a step that is being run says which and
   const lanes = [lane(1, 3, 0, "diverged", { problem: "asked for 3/b" }), lane(2, 5, 0, "running", { doing: [{ id: "5/fit", attempt: 2, fraction: 0.25, text: "" }] })];
   const html = view.runsHtml(sample({ runs: [run({ lanes })] }), 700);
   assert.match(html, /node 1: asked for 3\/b/);
-  assert.match(html, /5\/fit ×2 25 %/);
+  assert.match(html, /5\/fit <b class="rv-again">attempt 2<\/b> 25 %/);
 });
 
 test("a kind or status that is not known is drawn with its own name", () => {
@@ -206,6 +209,109 @@ test("an opened run shows its steps at once, and their times and values when the
 
 test("runs that are not drawn are counted", () => {
   assert.match(view.runsHtml(sample({ omitted: { running: 0, completed: 28, failed: 2 } }), 700), /28 completed, 2 failed/);
+});
+
+test("steps of branches stand on lines of their own, and a timer's end on that of the branch that waits for it", () => {
+  const steps = ["0/a", "1.0.0/left", "1.1.0/right", "1.10.0/last", "1.1.1/sleep", "1.1.1.0.0/wake"].map((id) => ({ id, op: id.split("/")[1], node: 2, failed: false }));
+  assert.deepEqual(view.branchesOf(steps), ["", "1.0", "1.1", "1.10"], "in the order of their numbers");
+  const one = run({ steps: 6, tail: steps });
+  const svg = view.trackSvg(one, lane(1, 6), 400);
+  for (const name of ["1.0", "1.1", "1.10"]) assert.ok(svg.includes(`>⇉${name}</text>`), name);
+  const heights = [...svg.matchAll(/class="rv-done" x="[\d.]+" y="([\d.]+)"/g)].map((found) => Number(found[1]));
+  assert.equal(new Set(heights).size, 4);
+  assert.deepEqual(heights.slice(2, 3).concat(heights.slice(4)), [heights[2], heights[2], heights[2]], "right, sleep and wake are on one line");
+  assert.match(view.runsHtml(sample({ runs: [one] }), 700), /3 branches/);
+});
+
+test("more branches than there is room for share the last line, and it says how many", () => {
+  const steps = Array.from({ length: 12 }, (_, place) => ({ id: `0.${place}.0/s`, op: "compute", node: 2, failed: false }));
+  const plan = view.linesOf(steps);
+  assert.equal(plan.names.length, view.MOST_LINES);
+  assert.equal(plan.names.at(-1), "+8", "five lines are theirs alone, that of the workflow among them");
+  assert.ok(steps.every((step) => plan.by.get(view.branchOf(step)) < view.MOST_LINES));
+});
+
+test("timers, messages and child runs are marked in a lane, and what was tried again is too", () => {
+  const tail = [["0/z", "sleep"], ["1/m", "receive"], ["2/c", "child"], ["3/f", "compute"]].map(([id, op]) => ({ id, op, node: 2, failed: false }));
+  tail[3].attempts = 3;
+  const svg = view.trackSvg(run({ steps: 4, tail }), lane(1, 4), 400);
+  for (const mark of ["z", "✉", "⤷"]) assert.ok(svg.includes(`>${mark}</text>`), mark);
+  assert.equal(count(svg, /rv-retried/g), 1);
+  assert.match(svg, /3\/f: effect, run by node 2, 3 attempts/);
+});
+
+test("a run names its parent and its children, and links to those that are drawn", () => {
+  const runs = [run(), run({ run: "order-1/2", parent: "order-1", waiting: 2 }), run({ run: "far-1", parent: "elsewhere" })];
+  const html = view.runsHtml(sample({ runs }), 700);
+  assert.match(html, /child <button[^>]*data-act="show" data-run="order-1\/2"/);
+  assert.match(html, /child of <button[^>]*data-act="show" data-run="order-1"/);
+  assert.match(html, /child of <b>elsewhere<\/b>/);
+  assert.match(html, /2 messages not received yet/);
+});
+
+test("steps that are being run and find no room are counted", () => {
+  const doing = [{ id: "5/fit", attempt: 1, fraction: null, text: "" }, { id: "6/fit", attempt: 1, fraction: null, text: "" }];
+  const html = view.runsHtml(sample({ runs: [run({ lanes: [lane(1, 5, 0, "running", { doing, more: 3 })] })] }), 700);
+  assert.match(html, /5\/fit … \+4/);
+  assert.match(html, /runs 5\/fit, runs 6\/fit, and 3 steps more/);
+});
+
+test("the code of an opened run shows at which line each node is, and nodes at one line stand together", () => {
+  const at = (line, changes = {}) => ({ branch: "", line, own: true, where: `cell:${line} in order`, ...changes });
+  const places = { 1: [at(12)], 2: [at(12), at(11, { branch: "1.0." })], 3: [at(3, { own: false, where: "tools.py:3 in fit" })] };
+  const code = { "order-1": { file: "cell", first: 10, lines: ["    async def order(ctx):", "        a", "", "        b"], left: 0 } };
+  const ui = { ...view.START, open: ["order-1"] };
+  const details = { "order-1": { start: 1, first: 0, steps: [], places } };
+  const html = page(sample(), { ui, details, code });
+  assert.match(html, /data-line="12" data-nodes="1 2" data-here="true"/);
+  assert.match(html, /data-line="11" data-nodes="2" data-here="true"/);
+  assert.match(html, />1 2♛<\/b>/);
+  assert.match(html, /<b[^>]*>3<\/b> in tools.py:3 in fit/);
+  assert.match(html, /<code>async def order\(ctx\):<\/code>/, "without the indentation that all lines have");
+  const frames = [frameOf(sample({ seq: 1 })), frameOf(sample({ seq: 2 }))];
+  const before = view.viewHtml({ frames, ui: { ...ui, at: 1 }, tasks: [], details, code, link: "live" }, 700);
+  assert.equal(count(before, /data-here="true"/g), 0, "where the nodes were before is not known");
+});
+
+// --- messages
+
+test("what was sent between two pictures is told by direction and kind, the rarer kinds first, and what a cut swallows is lost", () => {
+  const before = sample({ links: [pair(1, 2, { out: { append: 3, heartbeat: 9 } }), pair(1, 3)] });
+  const after = sample({ links: [pair(1, 2, { cut: "out", out: { append: 5, heartbeat: 9, "ask vote": 1 }, back: { acknowledge: 2 } }), pair(1, 3), pair(2, 3, { out: { append: 7 } })] });
+  const sent = view.sentBetween(before, after);
+  assert.deepEqual(sent.map((one) => [one.from, one.to, one.kind, one.count, one.lost]), [
+    [1, 2, "ask vote", 1, true],
+    [1, 2, "append", 2, true],
+    [2, 1, "acknowledge", 2, false],
+  ], "of a link that was not there before nothing is said: it may be older");
+  assert.equal(view.sentWords(sent[1]), "1→2: appends entries ×2, lost");
+  const again = view.sentBetween(after, sample({ links: [pair(1, 2, { out: { append: 1 } })] }));
+  assert.deepEqual(again.map((one) => one.count), [1], "a node that was restarted counts anew");
+  assert.deepEqual(view.sentBetween(undefined, after), []);
+});
+
+test("of many messages some are drawn with their number, each with a letter and a shape, and a lost one ends half way", () => {
+  const links = Array.from({ length: 6 }, (_, at) => pair(at + 1, at + 2, { cut: at ? null : "both" }));
+  const busy = links.map((link) => ({ ...link, out: { append: 5, heartbeat: 2, propose: 1 }, back: { acknowledge: 5 } }));
+  const places = new Map(Array.from({ length: 7 }, (_, at) => [at + 1, { x: 100 * at, y: 50 }]));
+  const drawn = view.flights(view.sentBetween(sample({ links }), sample({ links: busy })), places, 27);
+  assert.equal(drawn.length, view.MOST_FLIGHTS);
+  assert.equal(drawn.filter((one) => one.kind === "heartbeat").length, 0, "the most usual ones make room first");
+  const lost = drawn.find((one) => one.from === 1 && one.to === 2);
+  assert.ok(lost.lost && lost.end.x === 50);
+  assert.match(view.markSvg({ kind: "append", count: 5, lost: false, from: 1, to: 2, slow: null }), /<circle.*>A<.*×5/);
+  assert.match(view.markSvg({ kind: "acknowledge", count: 1, lost: true, from: 1, to: 2, slow: null }), /<rect.*>✓<.*<path/);
+});
+
+test("messages are numbers where nothing may move, and in the tables", () => {
+  const links = [pair(1, 2, { out: { append: 4, heartbeat: 1 } })];
+  const frames = [frameOf(sample({ seq: 1 })), frameOf(sample({ seq: 2, links }))];
+  const calm = (changes) => view.viewHtml({ frames, ui: view.START, tasks: [], details: {}, link: "live", ...changes }, 700);
+  assert.match(calm({ motion: false }), /data-lane="1-2"[^>]*><title>1→2: appends entries ×4; 1→2: heartbeat<\/title><text y="4">A4 ♥1</);
+  assert.equal(count(calm({}), /data-lane=/g), 0, "where they move they are not told twice");
+  assert.match(calm({ link: "stale" }), /data-lane="1-2"/);
+  assert.match(calm({ ui: { ...view.START, form: "tables" } }), /4 append, 1 heartbeat/);
+  assert.match(calm({ ui: { ...view.START, link: "1-2" } }), /<dt>1→2<\/dt><dd>4 append, 1 heartbeat/);
 });
 
 // --- words
@@ -273,6 +379,33 @@ test("a link is cut as seen from either end, and healed when it is ill", () => {
   assert.deepEqual(lines([pair(1, 2)], 2, 1), ["cut 2-1", "cut 2-1 --one-way", "slow 2-1 --delay 200ms"]);
   assert.deepEqual(lines([pair(1, 2, { cut: "out" })], 1, 2), ["heal 1-2"]);
   assert.deepEqual(lines([pair(1, 2)], 1, 3), []);
+});
+
+test("a run is paused, cancelled and sent signals by lines that the magics take, while it has not ended", () => {
+  const lines = (one) => view.runFaults(one).map((fault) => fault.line);
+  assert.deepEqual(lines(run()), ["pause order-1", "cancel order-1", "terminate order-1"]);
+  assert.deepEqual(lines(run({ status: "paused" }))[0], "resume order-1");
+  assert.deepEqual(lines(run({ run: "my run" }))[1], 'cancel "my run"');
+  assert.deepEqual(lines(run({ status: "completed" })), []);
+  assert.equal(view.signalLine(run(), "approve", " True "), "signal order-1 approve True");
+  assert.equal(view.signalLine(run(), "it's ok", ""), `signal order-1 "it's ok"`);
+  assert.equal(view.signalLine(run(), "  ", "1"), null);
+  assert.equal(view.signalLine(run(), `"'`, "1"), null);
+  assert.equal(view.signalLine(run({ run: "my run" }), "approve", ""), null);
+  const ui = { ...view.START, open: ["order-1"], typed: { "order-1": { name: "approve", value: "3" } } };
+  assert.match(page(sample(), { ui }), /data-do="signal order-1 approve 3" title="%raftoral signal order-1 approve 3">Signal/);
+  const ended = page(sample({ runs: [run({ status: "failed" })] }), { ui });
+  assert.equal(count(ended, /data-field=/g), 0);
+});
+
+test("a node that is dragged to the other side is on it, and there is a place to drop it while it is dragged", () => {
+  let ui = view.reduce({ ...view.START, node: 3 }, { act: "drag", node: 3 });
+  assert.match(page(sample(), { ui }), /data-tray="true" data-over="true"/);
+  ui = view.reduce(ui, { act: "drop", node: 3 });
+  assert.deepEqual([ui.drag, ui.node, ui.side], [null, null, [3]]);
+  assert.match(page(sample(), { ui }), /data-do="partition 3 \/ 1 2"/);
+  assert.match(view.ringSvg(sample(), 700, ui), /data-node="3"[^>]*data-sided="true"/);
+  assert.deepEqual(view.reduce(view.reduce(ui, { act: "drag", node: 1 }), { act: "drag", node: null }).side, [3]);
 });
 
 test("a partition needs nodes on both sides", () => {

@@ -12,7 +12,7 @@ from kernel_ext.details import Details
 from kernel_ext.doing import MAX_WAITING, Doer
 from kernel_ext.words import done_words
 from raftoral_nb import Cluster, parse_fault
-from raftoral_nb.errors import NodeStateError
+from raftoral_nb.errors import NodeStateError, WorkflowCancelledError
 
 
 class Answers:
@@ -71,7 +71,12 @@ def test_lines_are_carried_out_in_their_order_and_answered_in_words(live: Cluste
         ("kill 9", "there is no node 9"),
         ("explode 1", "there is no fault 'explode'"),
         ("restart 1", "node 1 is alive"),
-        ("cut 1-" + "1" * 1000, "is not a node"),
+        ("cut 1-" + "1" * 900, "is not a node"),
+        ("kill " + "1" * 1000, "too long"),
+        ("cancel nobody", "nobody"),
+        ("signal", "signal needs a run and a name"),
+        ("signal r go open('x')", "is no value written in Python"),
+        ("signal nobody go 1", "nobody"),
         ("", "there is no fault"),
     ],
 )
@@ -160,3 +165,41 @@ def test_the_details_of_an_opened_run_are_its_steps_with_times_nodes_and_shorten
     assert {step["node"] for step in steps} == {live.leader}
     details.open([])
     assert details.now() == {}
+    assert details.code == {}
+
+
+async def waits(ctx: Any, _: None) -> Any:
+    ctx.on_query("here", lambda: True)
+    return await ctx.receive("go")
+
+
+def test_a_run_is_paused_signalled_and_cancelled_by_lines_of_the_page(live: Cluster, answers: Answers) -> None:
+    doer = Doer(live, answers)
+    run = live.start_workflow(waits, None, run_id="r")
+    other = live.start_workflow(waits, None, run_id="other")
+    doer.ask("a", "pause r")
+    assert answers.end("a") == {"task": "a", "state": "done", "words": "run r is paused: no new step of it begins"}
+    assert run.status == "paused"
+    doer.ask("b", "resume r")
+    doer.ask("c", "signal r go {'ok': [1, 2]}")
+    assert answers.end("c")["words"] == "run r was sent the signal go"
+    assert run.wait_for_completion(20) == {"ok": [1, 2]}
+    doer.ask("d", "cancel other nobody paid")
+    assert answers.end("d")["words"] == "run other is asked to end"
+    with pytest.raises(WorkflowCancelledError, match="nobody paid"):
+        other.wait_for_completion(20)
+    doer.ask("e", "cancel r")
+    assert answers.end("e")["state"] == "failed"
+
+
+def test_the_details_of_an_opened_run_say_at_which_line_of_its_code_each_node_is(live: Cluster) -> None:
+    run = live.start_workflow(waits, None, run_id="r")
+    assert all(run.query("here", node=number) for number in live.nodes), "what answers has come to its next operation"
+    details = Details(live)
+    details.open(["r"])
+    places = details.now()["r"]["places"]
+    code = details.code["r"]
+    assert code["lines"][0] == "async def waits(ctx: Any, _: None) -> Any:"
+    at = {code["lines"][place["line"] - code["first"]].strip() for found in places.values() for place in found}
+    assert (set(places), at) == ({"1", "2", "3"}, {'return await ctx.receive("go")'})
+    assert all(place["where"].startswith("test_doing.py:") for found in places.values() for place in found)

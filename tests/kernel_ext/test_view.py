@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import comm
 import pytest
+from msgspec import structs
 
 from kernel_ext import session as session_module
 from kernel_ext.coalescer import MAX_LOOKS, Coalescer
-from kernel_ext.snapshot import snapshot, unsettled
+from kernel_ext.snapshot import MAX_RUNS_SHOWN, snapshot, unsettled
 from kernel_ext.view import ClusterView
-from raftoral_nb import Cluster, model
-from raftoral_nb.statistics import ClusterLook, ClusterStatistics
+from raftoral_nb import Cluster, Retry, current_step, model, step
+from raftoral_nb.statistics import ClusterLook, ClusterStatistics, LinkStatistics, StepActivity
 from tests.kernel_ext.conftest import Notebook
-from tests.kernel_ext.samples import busy_cluster, cluster, execution, look, node, quiet_cluster, run
+from tests.kernel_ext.samples import busy_cluster, cluster, execution, links, look, node, quiet_cluster, run
 
 
 class Page:
@@ -188,8 +190,6 @@ def test_a_paint_that_raises_is_logged_and_does_not_end_the_painting(caplog: pyt
 
 
 def test_a_snapshot_is_plain_json_with_a_lane_per_node() -> None:
-    import json
-
     made = snapshot(look(busy_cluster()), 7)
     assert json.loads(json.dumps(made)) == made
     assert made["seq"] == 7
@@ -203,6 +203,7 @@ def test_a_snapshot_is_plain_json_with_a_lane_per_node() -> None:
         "effects": 0,
         "problem": None,
         "doing": [],
+        "more": 0,
     }
     assert lanes["order-2", 4]["status"] == "none"
 
@@ -215,6 +216,42 @@ def test_a_stopped_cluster_has_no_leader() -> None:
 def test_runs_that_are_not_shown_are_counted() -> None:
     made = snapshot(look(quiet_cluster(), omitted={"completed": 28}), 1)
     assert {status: count for status, count in made["omitted"].items() if count} == {"completed": 28}
+
+
+def test_links_tell_what_was_sent_each_way_and_runs_whose_children_they_are() -> None:
+    there = LinkStatistics(up=True, cut=False, cut_back=False, delay=None, sent={"append": 3})
+    back = LinkStatistics(up=True, cut=False, cut_back=False, delay=None, sent={"acknowledge": 2})
+    child = structs.replace(run("order-1/2", "ship", 3), parent="order-1", waiting=4)
+    made = snapshot(
+        look(cluster([node(1, "leader", links={2: there}), node(2, links={1: back})], [child])),
+        1,
+        attempts={("order-1/2", "1/step_1"): 3},
+    )
+    assert [(one["out"], one["back"]) for one in made["links"]] == [({"append": 3}, {"acknowledge": 2})]
+    told = made["runs"][0]
+    assert (told["parent"], told["waiting"]) == ("order-1", 4)
+    assert [step.get("attempts") for step in told["tail"]] == [None, 3, None]
+
+
+def test_a_snapshot_is_no_larger_however_much_there_is() -> None:
+    """All that a cluster can have many of: runs are chosen by `look`, and the rest is cut here."""
+
+    def of(steps: int, activities: int) -> int:
+        doing = tuple(
+            StepActivity(step_id=f"{n}/fit", attempt=1, fraction=None, text="x" * 500) for n in range(activities)
+        )
+        lane = structs.replace(execution(steps), activities=doing)
+        runs = {f"sweep-{number}": run(f"sweep-{number}", "sweep", steps) for number in range(MAX_RUNS_SHOWN)}
+        nodes = [
+            node(
+                number, "leader" if number == 1 else "follower", links=links(number, 9), runs=dict.fromkeys(runs, lane)
+            )
+            for number in range(1, 10)
+        ]
+        return len(json.dumps(snapshot(look(cluster(nodes, list(runs.values()))), 1)))
+
+    assert of(100_000, 1000) < 1.1 * of(1000, 20)
+    assert of(100_000, 1000) < 512 * 1024, "nine nodes, each with eight steps at once in twelve runs"
 
 
 @pytest.mark.parametrize(
@@ -267,6 +304,37 @@ def test_a_held_nodes_queue_grows_in_the_view_and_drains_after_release(page: Pag
     page.wait(lambda one: queue(one) == 20)
     live.release(held)
     page.wait(lambda one: queue(one) == 0)
+    view.close()
+
+
+def test_a_step_that_was_tried_again_says_how_often_also_in_a_view_that_was_opened_later(
+    page: Page, live: Cluster
+) -> None:
+    async def stubborn(ctx: Any, _: None) -> int:
+        def ask() -> int:
+            if current_step().attempt < 3:
+                raise ConnectionError("away")
+            return 1
+
+        return int(await ctx.compute("ask", step(ask, retry=Retry(attempts=5, first_wait=0.01))))
+
+    def attempts(one: dict[str, Any]) -> list[Any]:
+        return [found.get("attempts") for one_run in one["runs"] for found in one_run["tail"]]
+
+    view = ClusterView(live, refresh=100)
+    live.start_workflow(stubborn, None, run_id="r").wait_for_completion(10)
+    page.wait(lambda one: attempts(one) == [3])
+    view.close()
+    later = ClusterView(live, refresh=100)
+    assert attempts(later.snapshot) == [3]
+    later.close()
+
+
+def test_a_page_that_watches_messages_gets_a_picture_though_nothing_happened(page: Page) -> None:
+    view = ClusterView(still(quiet_cluster()), refresh=100)
+    first = page.wait(lambda one: one["seq"] >= 1)
+    view._handle_msg({"content": {"data": {"method": "custom", "content": {"look": True}}}, "buffers": []})
+    page.wait(lambda one: one["seq"] > first["seq"])
     view.close()
 
 

@@ -1,0 +1,109 @@
+// Messages between nodes: how many of each kind went over each link from one picture to the next, and which of them are drawn. Pure.
+
+import { messageKind } from "./kinds.mjs";
+import { escape } from "./text.mjs";
+
+/** Messages that set off in one picture, drawn one by one. The others are numbers beside them. */
+export const MOST_FLIGHTS = 16;
+/** How long a drawn message takes at least (milliseconds): far longer than a real one, or nobody would see it. */
+export const FLIGHT = 700;
+const LONGEST = 4000; // of one over a slow link
+const ASIDE = 5; // pixels that each direction keeps from the line between the nodes
+
+/**
+ * Messages of one kind over one direction of a link; `lost` if nothing passes there, `slow` (seconds) if the link is.
+ * @typedef {{ from: number, to: number, kind: string, count: number, lost: boolean, slow: number | null }} Sent
+ */
+
+/** @param {Record<string, number> | undefined} before @param {Record<string, number>} after @returns {[string, number][]} */
+function since(before, after) {
+  const rose = Object.entries(after).map(([kind, count]) => {
+    const was = before?.[kind] ?? 0;
+    // Counting begins anew when a node is restarted.
+    return /** @type {[string, number]} */ ([kind, count < was ? count : count - was]);
+  });
+  return rose.filter(([, count]) => count > 0);
+}
+
+/** @param {any} before @param {any} after @returns {Sent[]} all that was sent between two snapshots, the rarer kinds first */
+export function sentBetween(before, after) {
+  if (!before) return [];
+  const old = new Map(before.links.map((link) => [`${link.a}-${link.b}`, link]));
+  const found = [];
+  for (const link of after.links) {
+    const was = old.get(`${link.a}-${link.b}`);
+    if (!was) continue;
+    const { cut, slow } = link;
+    for (const [kind, count] of since(was.out, link.out ?? {})) {
+      found.push({ from: link.a, to: link.b, kind, count, lost: cut === "both" || cut === "out", slow });
+    }
+    for (const [kind, count] of since(was.back, link.back ?? {})) {
+      found.push({ from: link.b, to: link.a, kind, count, lost: cut === "both" || cut === "back", slow });
+    }
+  }
+  return found.sort((one, other) => messageKind(one.kind).rank - messageKind(other.kind).rank);
+}
+
+/** @param {Sent} sent @returns {string} in words */
+export function sentWords({ from, to, kind, count, lost }) {
+  const { word } = messageKind(kind);
+  return `${from}→${to}: ${word}${count > 1 ? ` ×${count}` : ""}${lost ? ", lost" : ""}`;
+}
+
+/** @param {Record<string, number> | undefined} counts @returns {string} counts by kind, in words */
+export function countWords(counts) {
+  const all = Object.entries(counts ?? {}).sort(([one], [other]) => messageKind(one).rank - messageKind(other).rank);
+  return all.map(([kind, count]) => `${count} ${kind}`).join(", ") || "none";
+}
+
+/** From one node to another, beside the line between them: where it begins and ends. */
+export function lane(from, to, radius) {
+  const [dx, dy] = [to.x - from.x, to.y - from.y];
+  const length = Math.hypot(dx, dy) || 1;
+  const gap = Math.min(0.5, (radius + 8) / length);
+  const [ox, oy] = [(-dy / length) * ASIDE, (dx / length) * ASIDE];
+  const at = (share) => ({ x: from.x + dx * share + ox, y: from.y + dy * share + oy });
+  return { start: at(gap), end: at(1 - gap), middle: at(0.5), near: at(gap + (1 - 2 * gap) * 0.22) };
+}
+
+/**
+ * What is drawn of what was sent: where each message sets off and ends, and for how long it is on its way.
+ * @param {Sent[]} sent @param {Map<number, { x: number, y: number }>} places @param {number} radius
+ */
+export function flights(sent, places, radius) {
+  const known = sent.filter(({ from, to }) => places.has(from) && places.has(to));
+  return known.slice(0, MOST_FLIGHTS).map((one) => {
+    const { start, end, middle } = lane(places.get(one.from), places.get(one.to), radius);
+    const took = Math.min(LONGEST, Math.max(FLIGHT, (one.slow ?? 0) * 1000));
+    return { ...one, start, end: one.lost ? middle : end, took, svg: markSvg(one) };
+  });
+}
+
+/** A message as it is drawn: its letter in a circle or, if it is an answer, in a square; a lost one is struck out. */
+export function markSvg({ kind, count, lost }) {
+  const { mark, answer } = messageKind(kind);
+  const shape = answer ? '<rect x="-7" y="-7" width="14" height="14" rx="2"/>' : '<circle r="7.5"/>';
+  const strike = lost ? '<path d="M-8 8 L8 -8"/>' : "";
+  const more = count > 1 ? `<text class="rv-many" x="10" y="4">×${count}</text>` : "";
+  return `<g class="rv-message" data-kind="${escape(kind)}" data-lost="${lost}">${shape}<text y="4">${escape(mark)}</text>${strike}${more}</g>`;
+}
+
+/** The same for those who want nothing to move, and for a picture that stands still: numbers where the messages set off. */
+export function numbersSvg(sent, places, radius, dense = false) {
+  const most = dense ? 1 : 2; // kinds that are told beside a link; all of them when it is pointed at, and in the tables
+  const lanes = new Map();
+  for (const one of sent) {
+    if (!places.has(one.from) || !places.has(one.to)) continue;
+    const name = `${one.from}>${one.to}`;
+    lanes.set(name, [...(lanes.get(name) ?? []), one]);
+  }
+  return [...lanes.values()].map((all) => {
+    const { near } = lane(places.get(all[0].from), places.get(all[0].to), radius);
+    const words = all.map(sentWords).join("; ");
+    const short = all.slice(0, most).map((one) => `${messageKind(one.kind).mark}${one.count}`).join(" ") + (all.length > most ? "…" : "");
+    return (
+      `<g class="rv-sent" data-lane="${all[0].from}-${all[0].to}" data-lost="${all[0].lost}" transform="translate(${near.x.toFixed(1)} ${near.y.toFixed(1)})">` +
+      `<title>${escape(words)}</title><text y="4">${escape(short)}${all[0].lost ? " ✗" : ""}</text></g>`
+    );
+  }).join("");
+}
