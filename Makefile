@@ -17,10 +17,10 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=60 --nbval-sanitize-wi
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo lab test lint format types unit notebooks pictures bench wheel clean distclean
+.PHONY: help demo lab test lint format types unit notebooks pictures binder-check bench wheel clean distclean
 
 help: ## list what make can do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-demo ## set up .venv (package, console script, Jupyter kernel) and run the demonstration
 	@$(BIN)/raftoral-nb demo
@@ -66,6 +66,9 @@ notebooks: $(VENV)/.installed-test ## run the notebooks and write their outputs 
 
 pictures: $(VENV)/.installed-test ## take README's pictures of the live view anew (needs a Chromium)
 	$(BIN)/python -m tests.browser.pictures docs
+
+binder-check: $(VENV)/.installed-test ## do what Binder does with binder/, without Docker (downloads; needs a Chromium)
+	$(BIN)/python -m tests.browser.binder
 
 bench: $(VENV)/.installed-demo ## measure checkpoints, beside bare PySyncObj, the loss of leaders, memory and stalls
 	$(BIN)/python benchmarks/checkpoint_latency.py

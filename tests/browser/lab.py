@@ -39,7 +39,7 @@ CHROMIUM_FLAGS: Final = [
     "--disable-dev-shm-usage",
 ]
 
-SERVER_ADDRESS: Final = re.compile(r"http://127\.0\.0\.1:(\d+)/lab")
+SERVER_ADDRESS: Final = re.compile(r"(http://127\.0\.0\.1:\d+(?:/user/[\w-]+)?)/lab")
 
 # What is done inside the page, by JupyterLab's own objects.
 OPEN_NOTEBOOK: Final = """async (path) => {
@@ -96,24 +96,10 @@ class LabServer:
 
     def start(self) -> None:
         """Starts the server and waits until it says where it listens."""
-        config = self._state / "config"
-        (config / "labconfig").mkdir(parents=True)
-        # Without this, JupyterLab asks another host for news and shows a question about it.
-        disabled = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
-        (config / "labconfig" / "page_config.json").write_text(json.dumps(disabled))
-        command = [
-            *(sys.executable, "-m", "jupyterlab", "--no-browser"),
-            "--ServerApp.ip=127.0.0.1",
-            "--ServerApp.port=0",
-            f"--ServerApp.root_dir={self.notebooks}",
-            "--ServerApp.allow_root=True",
-            "--LabApp.expose_app_in_browser=True",
-            "--LabApp.extension_manager=readonly",
-        ]
         self._process = subprocess.Popen(
-            command,
+            self._command(),
             cwd=self.notebooks,
-            env=self._environment(config),
+            env=self._environment(self._configure()),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -143,9 +129,35 @@ class LabServer:
         self._process = None
 
     @property
+    def pid(self) -> int:
+        """The process id of the server that runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """All that the server and its kernels have printed."""
         return "".join(self._lines)
+
+    def _configure(self) -> Path:
+        """Makes the folder of configuration, and returns it."""
+        config = self._state / "config"
+        (config / "labconfig").mkdir(parents=True)
+        # Without this, JupyterLab asks another host for news and shows a question about it.
+        disabled = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+        (config / "labconfig" / "page_config.json").write_text(json.dumps(disabled))
+        return config
+
+    def _command(self) -> list[str]:
+        return [
+            *(sys.executable, "-m", "jupyterlab", "--no-browser"),
+            "--ServerApp.ip=127.0.0.1",
+            "--ServerApp.port=0",
+            f"--ServerApp.root_dir={self.notebooks}",
+            "--ServerApp.allow_root=True",
+            "--LabApp.expose_app_in_browser=True",
+            "--LabApp.extension_manager=readonly",
+        ]
 
     def _environment(self, config: Path) -> dict[str, str]:
         own = {
@@ -169,7 +181,7 @@ class LabServer:
             self._lines.append(line)
             found = SERVER_ADDRESS.search(line)
             if found and not self.address:
-                self.address = f"http://127.0.0.1:{found[1]}"
+                self.address = found[1]
                 self._up.set()
         self._up.set()  # it ended
 
