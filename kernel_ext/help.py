@@ -43,6 +43,9 @@ Workflows and runs
   %raftoral signal order-1 approve True send a signal, which `await ctx.receive("approve")` returns
   %raftoral update order-1 limit 100    the same, and shows what the workflow answers
   %raftoral query order-1 progress      what the workflow gave to ctx.on_query says
+  %raftoral button order-1 approve      a button that sends that signal: the human in the loop (with True, or another value)
+  kernel_ext.signal_buttons(run, "approve", {"Yes": True, "No": False})
+                                        a button for each answer, in Python
   %raftoral cancel order-1 not wanted   ask a run to end, which may clean up; the rest of the line is the reason
   %raftoral terminate order-1           end it at once
   %raftoral pause order-1               begin no new step of it (or: resume order-1)

@@ -78,6 +78,7 @@ MESSAGES: Final = {
     "signal": "send a run a signal",
     "update": "send a run a signal, and wait for its answer",
     "query": "ask a run something",
+    "button": "a button that sends a run a signal",
 }
 
 SUBCOMMANDS: Final = {
@@ -119,6 +120,7 @@ USAGE: Final = {
     "signal": "signal RUN NAME [VALUE-EXPRESSION]",
     "update": "update RUN NAME [VALUE-EXPRESSION]",
     "query": "query RUN NAME [ARGUMENT-EXPRESSION]",
+    "button": "button RUN NAME [VALUE-EXPRESSION]",
     **{name: f"{name} RUN [REASON]" for name in RUN_COMMANDS},
     **{name: FAULTS[name] for name in LINK_COMMANDS},
     "scenario": "scenario [NAME] [--wait|--show|--stop]",

@@ -143,7 +143,7 @@ class Session:
         return _GET_WIDGETS if self._in_kernel() and not _have_widgets() else ""
 
     def _in_kernel(self) -> bool:
-        return hasattr(self._shell, "kernel")
+        return _is_kernel(self._shell)
 
     def view(self, cluster: Cluster, refresh: float) -> ClusterView | None:
         """The live view of this cluster, made if there is none; None where there are no widgets."""
@@ -232,6 +232,17 @@ class Session:
     def _python_names(self, text: str) -> list[str]:
         completer = self._shell.Completer
         return list(completer.attr_matches(text) if "." in text else completer.global_matches(text))
+
+
+def widgets_can_be_shown() -> bool:
+    """The same of the shell that runs this, if any."""
+    from IPython.core.getipython import get_ipython
+
+    return _is_kernel(get_ipython()) and _have_widgets()
+
+
+def _is_kernel(shell: object) -> bool:
+    return hasattr(shell, "kernel")
 
 
 def _register(definition: Definition, cluster: Cluster) -> Registration:

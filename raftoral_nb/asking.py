@@ -22,7 +22,9 @@ from .errors import (
 from .limits import MAX_NAME_CHARS, MAX_REASON_CHARS
 from .model import (
     CancelRun,
+    ClusterEvent,
     Command,
+    NodeChanged,
     NodeId,
     PauseRun,
     Rejected,
@@ -38,6 +40,8 @@ from .threads import refuse_on_own_thread
 from .workflow import failures, values
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .host import Host
     from .run import Ending, WorkflowRun
     from .workflow.made import Encoded
@@ -191,6 +195,22 @@ def variables(host: Host, run_id: RunId) -> dict[str, Any]:
         if step.operation in _VARIABLES and step.value is not None:
             latest[step.key] = step.value
     return {key: values.decode(data, what=f"variable {key!r} of run {run_id!r}") for key, data in latest.items()}
+
+
+def subscribe(host: Host, run_id: RunId, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:
+    """See `WorkflowRun.subscribe`."""
+    stopped = False
+
+    def told(event: ClusterEvent) -> None:
+        nonlocal stopped
+        if isinstance(event, NodeChanged):
+            if event.change == "stopped" and not stopped:  # only a cluster that stops says this of its nodes
+                stopped = True
+                callback(event)
+        elif getattr(event, "run_id", None) == run_id:
+            callback(event)
+
+    return host.observers.subscribe(told)
 
 
 def find(

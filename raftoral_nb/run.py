@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -14,7 +14,7 @@ import anyio
 from . import asking, collect, history, run_code
 from .bridge import current_poster, wait_for
 from .errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
-from .model import Difference, Failure, RunId, StateEvent, Step
+from .model import ClusterEvent, Difference, Failure, RunId, StateEvent, Step
 from .statistics import RunCode, RunStatus
 from .threads import on_own_thread, refuse_on_own_thread
 from .workflow import failures, values
@@ -206,6 +206,27 @@ class WorkflowRun(Generic[O]):
         if step.failure is not None:
             raise failures.rebuild(step.failure, step_id=step.step_id)
         return values.decode(step.value or b"", what=f"step {step.step_id!r} of run {self._run_id!r}")
+
+    def subscribe(self, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:
+        """Call `callback(event)` for every event of this run, in order; returns what ends it. See `Cluster.subscribe`.
+
+        And, once, for the `NodeChanged` that says that the cluster has stopped: nothing comes after it. Raises `ClusterError` if
+        it has stopped already.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     return await ctx.receive("approve")
+        >>> told = []
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     unsubscribe = run.subscribe(lambda event: told.append(type(event).__name__))
+        ...     id = run.signal("approve", True)
+        ...     test.finish(run)
+        True
+        >>> "MessageSent" in told, told[-1]
+        (True, 'NodeChanged')
+        """
+        return asking.subscribe(self._host, self._run_id, callback)
 
     # --- asking something of it, from outside
 
