@@ -8,6 +8,7 @@ whether it fails, and a value that no other effect has, so that two nodes which 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from typing import Any, Final, Protocol
@@ -168,6 +169,8 @@ LIBRARY_BATCH_BYTES: Final = 65_536
 """PySyncObj's own `appendEntriesBatchSizeBytes`: entries of about this size, or a multiple of it, are a hazard of its."""
 ASK_SECONDS: Final = 6.0
 """The longest that a client waits for an answer; mostly it is much less patient."""
+RESUME_SECONDS: Final = 15.0
+"""How long whatever is paused may take to be resumed in the end."""
 LATE_SECONDS: Final = 1.0
 """How long after the last answer a command that a client gave up may still be committed."""
 THINK_SECONDS: Final = 3.6
@@ -217,8 +220,11 @@ class Clients:
         await asyncio.gather(*(self._client(number) for number in range(1, self._count + 1)))
         await asyncio.sleep(LATE_SECONDS)
         dice = SeededDice(self._world.seed, "client", "last")
-        while paused := self._paused():
-            await self._ask(1, dice, f"resume {paused[0]}", ResumeRun(paused[0]))
+        # Where nobody answers any more, that is what the checks tell.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RESUME_SECONDS):
+                while paused := self._paused():
+                    await self._ask(1, dice, f"resume {paused[0]}", ResumeRun(paused[0]))
 
     def _paused(self) -> list[RunId]:
         """The runs that some living node knows as paused."""

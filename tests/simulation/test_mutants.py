@@ -44,7 +44,16 @@ FOUND_BY = {
 """The invariants of which one must be violated: a mutant that fails for another reason proves nothing."""
 
 
-BEGIN_AT = {"checksum of a stored record": 85, "vote kept": 36, "epoch check": 8, "entries sent whole": 1}
+BEGIN_AT = {
+    "checksum of a stored record": 89,
+    "vote kept": 51,
+    "answers wait for the disk": 11,
+    "epoch check": 10,
+    "version check": 8,
+    "intent before the effect": 7,
+    "pauses are heeded": 4,
+    "entries sent whole": 1,
+}
 """Where the search begins, so that it is short as long as the engine does what it did; it goes round, and misses no seed."""
 
 
