@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .bars import progress_bar
 from .buttons import signal_button, signal_buttons
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["load_ipython_extension", "signal_button", "signal_buttons", "unload_ipython_extension"]
+__all__ = ["load_ipython_extension", "progress_bar", "signal_button", "signal_buttons", "unload_ipython_extension"]
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

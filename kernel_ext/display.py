@@ -113,8 +113,13 @@ def events(history: Sequence[tuple[float, ClusterEvent]], *, times: bool = False
 
 def formatters() -> dict[type, Any]:
     """How the engine's own objects are shown in a notebook: by type, a function that gives the MIME bundle."""
-    from raftoral_nb import Cluster, Registration, WorkflowRun
+    from raftoral_nb import Cluster, Progress, Registration, WorkflowRun
     from raftoral_nb.statistics import ClusterStatistics
+
+    from . import bars
+
+    def progress_bundle(progress: Progress, **_: Any) -> Any:
+        return bars.shown(progress)._repr_mimebundle_()
 
     def cluster_bundle(cluster: Cluster, **_: Any) -> dict[str, Any]:
         return cluster_picture(cluster.statistics())._repr_mimebundle_()
@@ -130,6 +135,7 @@ def formatters() -> dict[type, Any]:
 
     return {
         Cluster: cluster_bundle,
+        Progress: progress_bundle,
         ClusterStatistics: statistics_bundle,
         WorkflowRun: run_bundle,
         Registration: registration_bundle,

@@ -43,6 +43,7 @@ Workflows and runs
   %raftoral signal order-1 approve True send a signal, which `await ctx.receive("approve")` returns
   %raftoral update order-1 limit 100    the same, and shows what the workflow answers
   %raftoral query order-1 progress      what the workflow gave to ctx.on_query says
+  %raftoral progress train-1 epoch 10   a bar that follows the variable `epoch` up to 10, until the run ends
   %raftoral button order-1 approve      a button that sends that signal: the human in the loop (with True, or another value)
   kernel_ext.signal_buttons(run, "approve", {"Yes": True, "No": False})
                                         a button for each answer, in Python

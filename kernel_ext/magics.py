@@ -14,7 +14,7 @@ from raftoral_nb import SCENARIOS, Cluster
 from raftoral_nb.errors import NonDeterminismWarning, NoSuchNodeError, WorkflowNotFoundError
 from raftoral_nb.limits import MAX_NODES
 
-from . import buttons
+from . import bars, buttons
 from . import display as shows
 from .cells import async_functions, choose, resolve, run_cell
 from .errors import MagicError, did_you_mean
@@ -209,6 +209,8 @@ class RaftoralMagics(Magics):
             return run.query(asked.name, *((value,) if asked.expression else ()))
         if asked.kind == "button":
             return buttons.signal_button(run, asked.name, value if asked.expression else True)
+        if asked.kind == "progress":
+            return bars.progress_bar(run, asked.name, value)
         if asked.kind == "update":
             return run.update(asked.name, value)
         run.signal(asked.name, value)

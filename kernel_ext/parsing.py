@@ -79,6 +79,7 @@ MESSAGES: Final = {
     "update": "send a run a signal, and wait for its answer",
     "query": "ask a run something",
     "button": "a button that sends a run a signal",
+    "progress": "a bar of how far a run is, by a variable of its",
 }
 
 SUBCOMMANDS: Final = {
@@ -121,6 +122,7 @@ USAGE: Final = {
     "update": "update RUN NAME [VALUE-EXPRESSION]",
     "query": "query RUN NAME [ARGUMENT-EXPRESSION]",
     "button": "button RUN NAME [VALUE-EXPRESSION]",
+    "progress": "progress RUN VARIABLE [TOTAL-EXPRESSION]",
     **{name: f"{name} RUN [REASON]" for name in RUN_COMMANDS},
     **{name: FAULTS[name] for name in LINK_COMMANDS},
     "scenario": "scenario [NAME] [--wait|--show|--stop]",

@@ -121,6 +121,7 @@ if TYPE_CHECKING:
     )
     from .node import Node
     from .play import ScenarioPlay
+    from .progress import Progress, ProgressLook
     from .raft.compaction import Compaction
     from .raft.timing import Timing
     from .registry import Registration
@@ -199,6 +200,7 @@ _HOMES = {
         "WorkflowStarted",
     ),
     "node": ("Node",),
+    "progress": ("Progress", "ProgressLook"),
     "registry": ("Registration",),
     "run": ("WorkflowRun",),
     "runtime": ("WorkflowRuntime",),
@@ -288,6 +290,8 @@ __all__ = [
     "OutcomeUnknown",
     "OutputLine",
     "PortInUseError",
+    "Progress",
+    "ProgressLook",
     "ProtocolError",
     "QueryFailedError",
     "RaftoralError",

@@ -34,6 +34,7 @@ from .model import (
     Step,
     TerminateRun,
 )
+from .progress import VARIABLES
 from .replay import check_key
 from .statistics import RunStatus
 from .threads import refuse_on_own_thread
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from .workflow.made import Encoded
 
 _STATUSES = get_args(RunStatus)
-_VARIABLES = frozenset({"var", "set", "update"})
 
 
 def signal(host: Host, run_id: RunId, name: str, value: Any, signal_id: str | None) -> str:
@@ -192,7 +192,7 @@ def variables(host: Host, run_id: RunId) -> dict[str, Any]:
     """See `WorkflowRun.variables`."""
     latest: dict[str, bytes] = {}
     for step in tuple(host.run_record(run_id).steps):
-        if step.operation in _VARIABLES and step.value is not None:
+        if step.operation in VARIABLES and step.value is not None:
             latest[step.key] = step.value
     return {key: values.decode(data, what=f"variable {key!r} of run {run_id!r}") for key, data in latest.items()}
 

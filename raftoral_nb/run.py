@@ -15,6 +15,7 @@ from . import asking, collect, history, run_code
 from .bridge import current_poster, wait_for
 from .errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
 from .model import ClusterEvent, Difference, Failure, RunId, StateEvent, Step
+from .progress import Progress
 from .statistics import RunCode, RunStatus
 from .threads import on_own_thread, refuse_on_own_thread
 from .workflow import failures, values
@@ -286,6 +287,28 @@ class WorkflowRun(Generic[O]):
         {'epoch': 3}
         """
         return asking.variables(self._host, self._run_id)
+
+    def progress(self, variable: str, total: float | str | None = None) -> Progress:
+        """How far the run is, as its replicated variable `variable` says: shown in a notebook, it is a bar that follows the run.
+
+        `total` is what the variable is when all is done: a number, or the key of another variable that holds it. Without one
+        the value is a fraction from 0 to 1, or a pair (done, total); any other is shown as it is. Elsewhere than in a notebook
+        print it, or have `run.progress(...).show()` draw it as text until the run ends. Updates come with the records, a
+        bounded number of them a second. Raises `BadArgumentError` and `StepKeyError`.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def train(ctx, epochs):
+        ...     epoch = await ctx.var("epoch", 0)
+        ...     while epoch.value < epochs:
+        ...         await ctx.sleep(60)
+        ...         await epoch.update(lambda number: number + 1)
+        >>> with workflow_test() as test:
+        ...     run = test.start(train, 4, run_id="train-1")
+        ...     test.advance(130)
+        ...     print(run.progress("epoch", total=4))
+        train-1 epoch ██████████░░░░░░░░░░ 2 of 4
+        """
+        return Progress(self._host, self._run_id, variable, total)
 
     def cancel(self, reason: str = "") -> None:
         """Ask the run to end: the operations it waits for raise `CancelledRunError`, on every node, and it may clean up.
