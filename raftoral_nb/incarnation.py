@@ -11,6 +11,7 @@ from .catch_up import difference, handed_over
 from .model import (
     ClusterEvent,
     Command,
+    Definition,
     NodeId,
     Outcome,
     OutputLine,
@@ -266,3 +267,11 @@ class Incarnation:
     def yield_leadership(self) -> None:
         """Have another node lead."""
         self._consensus.post(self.member.yield_leadership)
+
+    def definition(self, workflow: str, version: int | None) -> Definition | None:
+        """What this node's state knows of a workflow; read from the node's thread, while the state goes on."""
+        known = self.member.state.definitions
+        if version is None:
+            versions = [number for name, number in tuple(known) if name == workflow]
+            version = max(versions, default=0)
+        return known.get((workflow, version))

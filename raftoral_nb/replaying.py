@@ -75,6 +75,9 @@ class _Alone:
     def yield_leadership(self) -> None:
         """It has none."""
 
+    def definition(self, workflow: str, version: int | None) -> Definition | None:
+        """It starts nothing."""
+
 
 def replay_run(run: Run, definition: Definition | None = None) -> Replayed:
     """Replay a recorded run against its own code, or that of `definition`. Blocks; runs the workflow here, but no step.

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import (
+    InputTypeError,
     InternalError,
     RaftoralError,
     RunConflictError,
@@ -19,7 +20,7 @@ from ..errors import (
 )
 from ..limits import MAX_NAME_CHARS
 from ..model import RunId
-from . import failures, values
+from . import failures, inputs, values
 from .branch_state import BranchState
 from .definitions import Workflow
 from .execution import Execution
@@ -92,6 +93,12 @@ async def start(
 
     async def produce(step_id: StepId) -> Product:
         value, failure = execution.product(step_id, child_id)
+        fn = execution.around.workflow_function(name, version)
+        if fn is not None:
+            try:
+                inputs.check(fn, input, workflow=name)
+            except InputTypeError as error:
+                failure = execution.fail_without_record(error)
         if failure is None:
             data, failure = execution.product(step_id, input)
             if data is not None:

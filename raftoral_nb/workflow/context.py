@@ -429,7 +429,8 @@ class WorkflowContext:
         `workflow` must be registered; without a `version` the latest is taken. The child's run_id is `parent/place`, the same
         whoever leads, so that it is started once; with a `run_id` of its own, a run of that id that was started with the same
         input is waited for. A child is cancelled when its parent is, or ends, or begins anew; a `detached` one is not, and
-        cannot be awaited. Raises `WorkflowNotFoundError`, `RunConflictError`, `TooManyChildrenError`, `ValueNotShippableError`.
+        cannot be awaited. Raises `WorkflowNotFoundError`, `RunConflictError`, `TooManyChildrenError`, `ValueNotShippableError`,
+        and `InputTypeError` if the input is not what the child's annotation asks for, before anything is started.
 
         >>> async def ship(ctx, item):
         ...     return f"{item} shipped"

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 import anyio
 
+from ..errors import RaftoralError
 from ..limits import MAX_FUNCTIONS_KEPT
 from ..model import (
     Command,
@@ -85,6 +86,10 @@ class ExecutorHost(Protocol):
 
     def yield_leadership(self) -> None:
         """Have another node lead."""
+        ...
+
+    def definition(self, workflow: str, version: int | None) -> Definition | None:
+        """What this node knows of a workflow, in its latest version if None is given; None if it knows none."""
         ...
 
 
@@ -241,6 +246,14 @@ class Executor:
     def step_function(self, run_id: RunId, step_id: StepId, fn: Callable[..., Any]) -> Callable[..., Any]:
         """What to run for a step whose function is `fn`."""
         return fn if self.replace_function is None else self.replace_function(run_id, step_id, fn)
+
+    def workflow_function(self, workflow: str, version: int | None) -> Callable[..., Any] | None:
+        """This node's copy of a registered workflow; None if there is none, or it cannot be loaded here."""
+        definition = self._host.definition(workflow, version)
+        try:
+            return None if definition is None else self._function(definition)
+        except RaftoralError:
+            return None  # its own runs say why
 
     def effect_started(self, run_id: RunId, step_id: StepId) -> None:
         """Count and tell that a step's function begins to run here."""

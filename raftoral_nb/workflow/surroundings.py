@@ -56,6 +56,10 @@ class Surroundings(Protocol):
         """What to run for a step whose function is `fn`."""
         ...
 
+    def workflow_function(self, workflow: str, version: int | None) -> Callable[..., Any] | None:
+        """This node's copy of a registered workflow; None if there is none, or it cannot be loaded here."""
+        ...
+
     def effect_started(self, run_id: RunId, step_id: StepId) -> None:
         """Count and tell that a step's function begins to run here."""
         ...

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from raftoral_nb import (
     Cluster,
+    CodeNotShippableError,
+    InputTypeError,
     RunConflictError,
     ValueNotShippableError,
     WorkflowCancelledError,
@@ -17,7 +19,8 @@ from raftoral_nb import (
     WorkflowTerminatedError,
     WrongTaskError,
 )
-from raftoral_nb.model import CheckpointSet, WorkflowContinued, WorkflowStarted
+from raftoral_nb.model import CheckpointSet, Definition, WorkflowContinued, WorkflowStarted
+from raftoral_nb.workflow import definitions
 from tests.cluster.helpers import PATIENCE, Watch, note, notes
 
 
@@ -157,6 +160,60 @@ def test_a_child_that_cannot_be_started_raises_in_its_parent(
             return str(problem)
 
     assert shipping.start_workflow(order, None).wait_for_completion(PATIENCE)
+
+
+class Parcel(NamedTuple):
+    address: str
+    weight: float
+
+
+async def deliver(ctx: WorkflowContext, parcel: Parcel) -> str:
+    return await ctx.compute("deliver", lambda: f"to {parcel.address}")
+
+
+@pytest.mark.parametrize("version", [None, 1])
+def test_the_input_of_a_child_is_checked_before_it_is_started(cluster: Cluster, version: int | None) -> None:
+    cluster.register_workflow("deliver", deliver)
+
+    async def order(ctx: WorkflowContext, _: Any) -> list[str]:
+        told = []
+        for weight in ("heavy", 3.5):
+            given: Any = Parcel("Jaffa", weight)  # type: ignore[arg-type]
+            try:
+                told.append(await ctx.run_child("deliver", given, version=version))
+            except InputTypeError as error:
+                told.append(str(error))
+        return told
+
+    run = cluster.start_workflow(order, None, run_id="order")
+    refused, delivered = run.wait_for_completion(PATIENCE)
+    assert "parcel.weight" in refused
+    assert "expected float, got str" in refused
+    assert delivered == "to Jaffa"
+    assert results(cluster, "order") == [[refused, delivered]] * 3
+    assert [one.run_id for one in cluster.runs()] == ["order", "order/1"]
+
+
+def test_a_child_whose_code_cannot_be_loaded_is_started_and_says_so_itself(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.register_workflow("deliver", deliver)
+    load = definitions.load
+
+    def loaded(definition: Definition) -> Any:
+        if definition.workflow == "deliver":
+            raise CodeNotShippableError("its module is gone")
+        return load(definition)
+
+    monkeypatch.setattr(definitions, "load", loaded)
+
+    async def order(ctx: WorkflowContext, _: Any) -> str:
+        try:
+            return str(await ctx.run_child("deliver", "anything"))
+        except WorkflowFailedError as error:
+            return str(error)
+
+    assert "its module is gone" in cluster.start_workflow(order, None).wait_for_completion(PATIENCE)
 
 
 def test_ids_of_children_stay_within_their_limit_however_deep_they_are(cluster: Cluster) -> None:
