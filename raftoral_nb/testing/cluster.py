@@ -12,7 +12,18 @@ from ..cluster import Cluster
 from ..errors import StalledError
 from ..host import Host
 from ..incarnation import Incarnation
-from ..model import CheckpointSet, ClusterEvent, Command, NodeChanged, NodeId, Outcome, RunId, SetCheckpoint
+from ..model import (
+    CheckpointSet,
+    ClusterEvent,
+    Command,
+    NodeChanged,
+    NodeId,
+    Outcome,
+    RunId,
+    SetCheckpoint,
+    StartChild,
+    Step,
+)
 from ..raft.replica import Timing
 from ..run import Ending
 from ..simulation.clock_view import ClockView
@@ -29,7 +40,7 @@ DEFAULT_START: Final = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 class Plan(Protocol):
     """What a test wants to happen at certain steps."""
 
-    def about_to_record(self, node: NodeId, command: SetCheckpoint) -> bool:
+    def about_to_record(self, node: NodeId, run_id: RunId, step: Step) -> bool:
         """A node would record a step; True if it is to be killed instead."""
         ...
 
@@ -55,9 +66,13 @@ class VirtualIncarnation(Incarnation):
 
     def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> None:
         """As a node does, unless it is killed just before."""
-        if isinstance(command, SetCheckpoint) and self.plan.about_to_record(self.node, command):
-            self.die(self.node)
-            return
+        match command:
+            case SetCheckpoint(run_id=run_id, step=step) | StartChild(run_id=run_id, step=step):
+                if self.plan.about_to_record(self.node, run_id, step):
+                    self.die(self.node)
+                    return
+            case _:
+                pass
         super().propose(command, timeout, done)
 
     def arm(self, seconds: float, callback: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 
@@ -175,7 +176,13 @@ class VirtualThread(LoopThread):
         self._state = "stopped"
         tasks = tuple(self._tasks)
         for task in tasks:
-            task.cancel()
+            coroutine = task.get_coro()
+            if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                # Cancelled before its first turn, it would never have begun what it was given to do, which is a warning.
+                if not self._world.loop.is_closed():
+                    self._world.loop.call_soon(task.cancel)
+            else:
+                task.cancel()
         if tasks and not self._world.loop.is_running() and not self._world.loop.is_closed():
             with contextlib.suppress(StalledError):
                 self._world.run(_ended(tasks))

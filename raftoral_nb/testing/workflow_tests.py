@@ -20,7 +20,6 @@ from ..model import (
     NodeId,
     OutputLine,
     RunId,
-    SetCheckpoint,
     Step,
 )
 from ..run import WorkflowRun
@@ -238,9 +237,9 @@ class WorkflowTest:
 
     # --- the plan (cluster.Plan)
 
-    def about_to_record(self, node: NodeId, command: SetCheckpoint) -> bool:
+    def about_to_record(self, node: NodeId, run_id: RunId, step: Step) -> bool:
         """See `cluster.Plan`."""
-        return self._dies(node, command.run_id, command.step, "before")
+        return self._dies(node, run_id, step, "before")
 
     def recorded(self, run_id: RunId, event: CheckpointSet) -> bool:
         """See `cluster.Plan`."""
