@@ -312,7 +312,7 @@ class LoopThread:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            if any(map(_unstarted, tasks)):
+            if any(map(unstarted, tasks)):
                 # Cancelled before its first step, a task would never await what it wraps, and Python would complain of that.
                 await asyncio.sleep(0)
                 continue
@@ -348,7 +348,8 @@ def _finish(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _unstarted(task: asyncio.Task[Any]) -> bool:
+def unstarted(task: asyncio.Task[Any]) -> bool:
+    """Whether a task has not had its first turn yet."""
     coro = task.get_coro()
     return inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED
 

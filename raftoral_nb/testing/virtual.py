@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 
 from ..errors import BlockingCallError, ClusterError, StalledError
 from ..simulation.clock import VirtualClockLoop
 from ..simulation.nested import without_outer_loop
-from ..threads import LoopThread
+from ..threads import LoopThread, unstarted
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -176,9 +175,8 @@ class VirtualThread(LoopThread):
         self._state = "stopped"
         tasks = tuple(self._tasks)
         for task in tasks:
-            coroutine = task.get_coro()
-            if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-                # Cancelled before its first turn, it would never have begun what it was given to do, which is a warning.
+            if unstarted(task):
+                # Cancelled before its first turn, it would never await what it wraps, and Python would complain of that.
                 if not self._world.loop.is_closed():
                     self._world.loop.call_soon(task.cancel)
             else:
