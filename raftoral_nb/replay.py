@@ -51,16 +51,19 @@ class Branch:
     branch has its own, so that their names do not depend on which of them happens to run first.
     """
 
-    __slots__ = ("ordinal", "path")
+    __slots__ = ("awaited_by", "ordinal", "path")
 
+    awaited_by: Branch | None
+    """The branch that waits, at an operation, until this one has ended; None of the root, and in a task group."""
     path: str
     """Empty for the root; `2.1.` for branch 1 of the root's operation 2."""
     # Invariant: the number of operations that were named on this branch.
     ordinal: int
 
-    def __init__(self, path: str = "") -> None:
+    def __init__(self, path: str = "", awaited_by: Branch | None = None) -> None:
         self.path = path
         self.ordinal = 0
+        self.awaited_by = awaited_by
 
     def __repr__(self) -> str:
         return f"Branch({self.path!r}, ordinal={self.ordinal})"
@@ -85,7 +88,7 @@ class Branch:
         """Branch `index` (from 0) of the operation that was named last. Raises `InternalError` if none was."""
         if not self.ordinal or index < 0:
             raise InternalError(f"{self!r} has no operation that could have a branch {index}")
-        return Branch(f"{self.path}{self.ordinal - 1}.{index}.")
+        return Branch(f"{self.path}{self.ordinal - 1}.{index}.", self)
 
 
 # --- Answers ----------------------------------------------------------------------------------------------------------
@@ -126,7 +129,7 @@ class Replay:
     `steps` (in record order) and `ended` are what is recorded at the start; the rest is handed over as it is applied.
     """
 
-    __slots__ = ("_at", "_begun", "_places", "_queue", "_steps", "_void", "consumed", "ended", "last_consumed")
+    __slots__ = ("_at", "_latest", "_places", "_queue", "_steps", "_void", "consumed", "ended", "last_consumed")
 
     # Invariant: every step handed over.
     _steps: dict[StepId, Step]
@@ -134,8 +137,8 @@ class Replay:
     _at: dict[str, Step]
     # Invariant: the same positions, with the number of steps handed over before.
     _places: dict[str, int]
-    # Invariant: the positions of operations of which something is recorded in a branch of theirs, at whatever depth.
-    _begun: set[str]
+    # Invariant: by path of a branch, the highest ordinal of its operations of which anything is recorded, at whatever depth.
+    _latest: dict[str, int]
     # Invariant: positions whose steps do not count; none of them is in `_queue`.
     _void: set[str]
     # Invariant: the steps of `_steps` that were neither consumed nor dropped, in record order.
@@ -150,7 +153,7 @@ class Replay:
         self._steps = {}
         self._at = {}
         self._places = {}
-        self._begun = set()
+        self._latest = {}
         self._void = set()
         self._queue = {}
         self.consumed = 0
@@ -170,18 +173,20 @@ class Replay:
         if position not in self._at:
             self._at[position] = step
             self._places[position] = len(self._steps)
-            self._note_begun(position)
+            self._note_latest(position)
         self._steps[step.step_id] = step
         if position in self._void:
             self.consumed += 1
         else:
             self._queue[step.step_id] = step
 
-    def _note_begun(self, position: str) -> None:
-        around = position.rpartition(".")[0].rpartition(".")[0]
-        while around and around not in self._begun:
-            self._begun.add(around)
-            around = around.rpartition(".")[0].rpartition(".")[0]
+    def _note_latest(self, position: str) -> None:
+        parts = position.split(".")
+        for last in range(0, len(parts), 2):
+            if not parts[last].isdigit():
+                return  # a name that no branch of ours gave
+            path = "".join(f"{part}." for part in parts[:last])
+            self._latest[path] = max(int(parts[last]), self._latest.get(path, 0))
 
     def end(self) -> None:
         """Say that the run's end is recorded: what is missing now stays missing."""
@@ -222,9 +227,17 @@ class Replay:
         step = self._at.get(position)
         return None if step is None else (self._places[position], step)
 
-    def begun_at(self, position: str) -> bool:
-        """Whether an operation has begun at a position (a step_id without its key): it, or part of it, is recorded."""
-        return position in self._at or position in self._begun
+    def is_past(self, branch: Branch) -> bool:
+        """Whether code was recorded to have gone on from where `branch` is: something is there, below that, or behind it.
+
+        Behind a branch are the operations of whoever waits for it to end, too.
+        """
+        inner: Branch | None = branch
+        while inner is not None:
+            if self._latest.get(inner.path, -1) >= inner.ordinal:
+                return True
+            inner = inner.awaited_by
+        return False
 
     def void(self, position: str) -> None:
         """Drop what is recorded at `position`, or will be: nobody is going to ask for it. Counts as consumed."""

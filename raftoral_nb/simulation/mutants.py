@@ -89,7 +89,7 @@ def _any_version_records() -> list[Patch]:
 
 
 def _gates_by_position_alone() -> list[Patch]:
-    return [(Replay, "begun_at", lambda self, position: False)]
+    return [(Replay, "is_past", lambda self, branch: False)]
 
 
 def _no_epoch_check() -> list[Patch]:

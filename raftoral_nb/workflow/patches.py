@@ -1,11 +1,11 @@
 """`ctx.patched`: one code for runs from before and after a change.
 
 The gate is a recorded boolean that is found by its position, like every step. What differs is what happens when another step
-is recorded in that position, or a part of an operation whose own record comes last (a step in a branch of a `gather`, the
-intent of a step at most once): then the run passed here with code that had no gate. The answer is False, and the gate takes
-no ordinal, so that the old side of the `if` asks for that very step next. Every node comes to the same answer, because it
-follows from the record alone: nobody decides while the position is empty but the acting node, whose True is then recorded
-there, unless another record comes first.
+is recorded there, or in a branch below (the first step of a `gather`, the intent of a step at most once), or behind it: then
+the run passed here with code that had no gate. The answer is False, and the gate takes no ordinal, so that the old side of the
+`if` asks for that very step next. Every node comes to the same answer, because it follows from the record alone: nobody
+decides while nothing is recorded from here on but the acting node, whose True is then recorded here, unless another record
+comes first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ async def patched(ctx: WorkflowContext, name: str) -> bool:
     execution, state = ctx._execution, ctx._state
     check_task(state, f"patched {name!r}")
     step_id = state.branch.peek_id(name)
-    position = step_id.partition("/")[0]
 
     async def produce(step_id: StepId) -> Product:
         return execution.product(step_id, True)
@@ -40,7 +39,7 @@ async def patched(ctx: WorkflowContext, name: str) -> bool:
                 return bool(execution.decode(step))
             case Diverged() | Missing(ended=True):
                 return False
-            case Missing() if execution.replay.begun_at(position):
+            case Missing() if execution.replay.is_past(state.branch):
                 return False
             case Missing():
                 term = execution.may_begin()

@@ -201,9 +201,29 @@ def test_what_is_recorded_at_a_position_is_told_with_its_place_in_the_log() -> N
     assert replay.recorded_at("2") is None
 
 
-def test_an_operation_has_begun_as_soon_as_a_step_of_any_branch_below_it_is_recorded() -> None:
+def test_a_branch_is_past_where_something_is_recorded_there_below_or_behind() -> None:
+    def at(path: str, ordinal: int) -> Branch:
+        branch = Branch(path)
+        branch.ordinal = ordinal
+        return branch
+
     replay = Replay()
-    assert not replay.begun_at("2")
+    assert not replay.is_past(at("", 0))
     replay.record(step("2.1.0.3.4/fold"))
-    assert [replay.begun_at(position) for position in ("2", "2.1.0", "2.1.0.3.4")] == [True] * 3
-    assert not any(replay.begun_at(position) for position in ("1", "2.1", "2.0.0", "2.1.1", "2.1.0.3.3", "21"))
+    assert all(replay.is_past(at("", ordinal)) for ordinal in (0, 1, 2))
+    assert replay.is_past(at("2.1.", 0))
+    assert replay.is_past(at("2.1.0.3.", 4))
+    ahead = [at("", 3), at("2.1.", 1), at("2.0.", 0), at("2.1.0.3.", 5), at("2.1.0.2.", 0), at("21.", 0), at("1.1.", 0)]
+    assert not any(map(replay.is_past, ahead))
+
+
+def test_the_end_of_a_branch_is_past_when_who_waited_for_it_went_on() -> None:
+    root = Branch()
+    root.next_id("gather")
+    inner = root.child(0)
+    inner.next_id("one")
+    replay = Replay([step("0.0.0/one"), step("0.1.0/other"), step("0.1.1/more")])
+    assert not replay.is_past(inner)
+    replay.record(step("1/next"))
+    assert replay.is_past(inner)
+    assert not replay.is_past(Branch("7.0."))  # of a task group: nobody waits there

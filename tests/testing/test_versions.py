@@ -299,6 +299,36 @@ def test_a_gate_before_an_operation_is_closed_once_any_part_of_it_is_recorded(pa
             assert node.result(run.run_id) == [not begun, True]
 
 
+def test_a_gate_at_the_end_of_a_branch_is_closed_when_the_run_has_gone_on_behind_it() -> None:
+    async def before(ctx: WorkflowContext, _: int) -> None:
+        async def branch(inner: WorkflowContext) -> None:
+            await inner.compute("pack", lambda: "packed")
+
+        await ctx.gather(branch, branch)
+        await ctx.compute("wait", hour)
+        await ctx.compute("wait again", hour)
+
+    async def after(ctx: WorkflowContext, _: int) -> list[bool]:
+        async def branch(inner: WorkflowContext) -> bool:
+            await inner.compute("pack", lambda: "packed")
+            return await inner.patched("at the end")
+
+        met = await ctx.gather(branch, branch)
+        await ctx.compute("wait", hour)
+        await ctx.compute("wait again", hour)
+        return [*met, await ctx.patched("after")]
+
+    with workflow_test() as test:
+        register(test, before, after)
+        early, late = (test.start("order", 2, version=1) for _ in range(2))
+        test.advance(60)
+        early.move_to_version(2)  # the step behind the branches is being done, and not recorded: nobody has passed
+        test.advance(3600)
+        late.move_to_version(2)
+        assert test.finish(early) == [True, True, True]
+        assert test.finish(late) == [False, False, True]
+
+
 def test_a_run_is_moved_while_it_cleans_up_after_a_deadline() -> None:
     async def cleans_up(ctx: WorkflowContext, rounds: int) -> str:
         try:
