@@ -225,6 +225,7 @@ class Clients:
             async with asyncio.timeout(RESUME_SECONDS):
                 while paused := self._paused():
                     await self._ask(1, dice, f"resume {paused[0]}", ResumeRun(paused[0]))
+                    await asyncio.sleep(0.05)  # a node that lags may say so of a run that goes on
 
     def _paused(self) -> list[RunId]:
         """The runs that some living node knows as paused."""
