@@ -12,6 +12,8 @@ import pytest
 
 from raftoral_nb import Cluster, key_file
 from raftoral_nb.key_file import KeyFile
+from tests.cluster.helpers import STEADFAST, followers
+from tests.cluster.intruder import network_of
 
 
 @pytest.fixture(autouse=True)
@@ -25,20 +27,23 @@ def contents() -> list[KeyFile]:
 
 
 def test_a_running_cluster_has_a_key_file_that_follows_its_nodes_and_ends_with_it(tmp_path: Path) -> None:
-    with Cluster(2, name="lab", data_dir=tmp_path / "data") as cluster:
+    with Cluster(2, name="lab", data_dir=tmp_path / "data", timing=STEADFAST) as cluster:
         (held,) = contents()
         assert (held.name, held.kind, held.data_dir) == ("lab", "kernel", str(tmp_path / "data"))
         assert held.key == cluster._host.key
         assert [process.pid for process in held.processes] == [os.getpid()]
         assert sorted(held.nodes) == [1, 2]
         assert {place.address.rpartition(":")[0] for place in held.nodes.values()} == {"127.0.0.1"}
+        follower = followers(cluster)[0]
         number = cluster.add()
-        cluster.kill(1)
-        cluster.restart(1)
-        (held,) = contents()
-        assert sorted(held.nodes) == [1, 2, number]
-        cluster.remove(2)
-        assert sorted(contents()[0].nodes) == [1, number]
+        assert sorted(contents()[0].nodes) == [1, 2, number]
+        cluster.kill(follower)
+        cluster.restart(follower)
+        ports = {int(place.address.rpartition(":")[2]) for place in contents()[0].nodes.values()}
+        network = network_of(cluster)
+        assert ports == {endpoint.address[1] for endpoint in network._endpoints.values()}
+        cluster.remove(follower)
+        assert sorted(contents()[0].nodes) == sorted({1, 2, number} - {follower})
         with Cluster(1, name="lab") as namesake:
             assert sorted(one.key for one in contents()) == sorted([cluster._host.key, namesake._host.key])
     assert contents() == []
