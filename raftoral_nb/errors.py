@@ -353,6 +353,14 @@ class UnknownClusterError(RaftoralError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class NotEncryptedError(ClusterError):
+    """Nodes were to listen, or to talk, where other machines can reach them, and what they say would not be encrypted."""
+
+
+class MissingPackageError(RaftoralError, ImportError):
+    """What was asked for needs a package that is not installed; the message says which, and how to get it."""
+
+
 # --- the data directory
 
 

@@ -14,6 +14,7 @@ from ..model import NodeId
 from .guests import Guest
 from .link_faults import DelayLine
 from .network import FIRST_REDIAL
+from .tls import encrypted, may_talk, watch_silence
 from .wire import Session, decode_message
 
 if TYPE_CHECKING:
@@ -100,10 +101,11 @@ class Dialer:
 
     async def _connect(self) -> None:
         endpoint = self._endpoint
-        session = Session(endpoint.network.key, endpoint.identity, dialer=True, expected=self._peer)
+        network, host = endpoint.network, self._address[0]
+        session = Session(network.session_key, endpoint.identity, dialer=True, expected=self._peer)
         connection = Connection(endpoint, session, self)
         try:
-            await endpoint.network.loop.create_connection(lambda: connection, *self._address)
+            await network.loop.create_connection(lambda: connection, *self._address, **encrypted(network.tls, host))
         except OSError as error:
             logger.debug("node %d cannot reach node %d: %s", endpoint.node, self._peer, error)
             self._redial()
@@ -133,18 +135,24 @@ class Connection(asyncio.Protocol):
         self._endpoint = endpoint
         self._dialer = dialer
         self._transport: asyncio.Transport | None = None
+        self._accepted: socket.socket | None = None
+        """The socket, until it has become the transport."""
         self._timer: asyncio.TimerHandle | None = None
         self._aborted = False
         self._on_its_way: DelayLine[bytes] = DelayLine(endpoint.network.loop, self._write_delayed)
 
     async def adopt(self, accepted: socket.socket) -> None:
         """Takes over an accepted socket."""
+        network = self._endpoint.network
+        self._accepted = accepted
         try:
-            await self._endpoint.network.loop.connect_accepted_socket(lambda: self, accepted)
-        except OSError:
-            # The peer is gone already, or the system refused the socket; nobody else knows of it.
+            await network.loop.connect_accepted_socket(lambda: self, accepted, **encrypted(network.tls, None))
+        except OSError as error:
+            # The peer is gone already, or the system refused the socket, or it was no TLS; nobody else knows of it.
             accepted.close()
-            self._endpoint.lost(self)
+            self._endpoint.not_encrypted(self, error)
+        finally:
+            self._accepted = None
 
     def answer(self, payload: bytes) -> None:
         """Writes one frame to a guest; ends the connection if it does not read. Raises ProtocolError for one too large."""
@@ -195,6 +203,9 @@ class Connection(asyncio.Protocol):
         self._on_its_way.clear()
         if self._transport is not None:
             self._transport.abort()
+        elif self._accepted is not None:
+            with contextlib.suppress(OSError):
+                self._accepted.shutdown(socket.SHUT_RDWR)  # ends the TLS handshake
 
     # --- asyncio.Protocol
 
@@ -208,6 +219,14 @@ class Connection(asyncio.Protocol):
             return
         with contextlib.suppress(OSError):
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            watch_silence(transport)
+        if not may_talk(transport, network.tls):
+            error = ProtocolError(
+                "it is not encrypted by the cluster's certificate, and comes from, or goes to, another machine"
+            )
+            network.refused(self._endpoint.node, self, error)
+            self.abort()
+            return
         self._give_time()
         if self._dialer is not None:
             self._dialer.opened(self)

@@ -13,8 +13,9 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
-from ..errors import ClusterError, ProtocolError
+from ..errors import ClusterError, NotEncryptedError, ProtocolError
 from ..model import NodeId
+from .tls import Tls, encrypted, may_talk, watch_silence
 from .wire import GUEST, Identity, Session
 
 VISIT_TIMEOUT: Final = 5.0
@@ -58,10 +59,12 @@ class Visit(asyncio.Protocol):
         expected: NodeId | None,
         received: Callable[[bytes], None],
         lost: Callable[[BaseException | None], None],
+        tls: Tls | None = None,
     ) -> None:
         identity = Identity(GUEST, secrets.randbits(63))
         self.entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._session = Session(key, identity, dialer=True, expected=expected)
+        self._session = Session(key if tls is None else tls.session_key(key), identity, dialer=True, expected=expected)
+        self._tls = tls
         self._received = received
         self._lost = lost
         self._transport: asyncio.Transport | None = None
@@ -92,6 +95,13 @@ class Visit(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         with contextlib.suppress(OSError):
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            watch_silence(transport)
+        if not may_talk(transport, self._tls):
+            self._error = NotEncryptedError(
+                "that node is on another machine, and the connection is not encrypted by the cluster's certificate"
+            )
+            self.close()
+            return
         self._transport.write(self._session.opening())
 
     def data_received(self, data: bytes) -> None:
@@ -127,21 +137,23 @@ async def visit(
     received: Callable[[bytes], None],
     lost: Callable[[BaseException | None], None],
     timeout: float = VISIT_TIMEOUT,
+    tls: Tls | None = None,
 ) -> Visit:
     """Connect to a node as its guest. Raises `ClusterError`, saying why, if it does not let one in within `timeout` seconds.
 
-    It shows out whoever has another key, and that looks the same as a node that ends.
+    With `tls` the connection is encrypted, which it must be (`NotEncryptedError`) to another machine. The node shows out whoever has
+    another key, and that looks the same as a node that ends.
     """
     made: list[Visit] = []
 
     def make() -> Visit:
-        made.append(Visit(key, expected, received, lost))
+        made.append(Visit(key, expected, received, lost, tls))
         return made[0]
 
     host, port = address
     try:
         async with asyncio.timeout(timeout):
-            await asyncio.get_running_loop().create_connection(make, host, port)
+            await asyncio.get_running_loop().create_connection(make, host, port, **encrypted(tls, host))
             await made[0].entered
             return made[0]
     except BaseException as error:

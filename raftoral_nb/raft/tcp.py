@@ -26,6 +26,7 @@ from .guests import Reception
 from .link_faults import LinkFaults
 from .network import Endpoint, Inbox, Receiver
 from .traffic import Traffic, note
+from .tls import Tls, check_listening
 from .wire import GUEST, Identity, Message, Session, check_key, encode_message
 
 logger = logging.getLogger(__name__)
@@ -62,14 +63,21 @@ class TcpNetwork(LinkFaults):
         elsewhere: Mapping[NodeId, Address] | None = None,
         reception: Reception | None = None,
         tell: Callable[[StrangersRefused], None] | None = None,
+        tls: Tls | None = None,
     ) -> None:
         """`key` is the cluster's secret (`wire.new_key`); `ports` are fixed ports by node, all others are free ones.
 
         `host` is the address on which nodes listen; `elsewhere` says where nodes of other processes do; `reception` serves
-        connections of guests, which are refused without one; `tell` is told, not often, of those who tried to get in.
+        connections of guests, which are refused without one; `tell` is told, not often, of those who tried to get in. With
+        `tls` every connection is encrypted; without it nothing is said to another machine, and `NotEncryptedError` is raised if
+        `host` can be reached from one.
         """
         super().__init__(asyncio.get_running_loop())
         self.key = check_key(key)
+        check_listening(host, tls)
+        self.tls = tls
+        self.session_key = self.key if tls is None else tls.session_key(self.key)
+        """What both ends of a connection prove to have."""
         self.host = host
         self.reception = reception
         self.attempts = Attempts(self.loop, tell)
@@ -379,7 +387,7 @@ class TcpEndpoint:
             if len(self._strangers) >= MAX_STRANGERS:
                 # A true peer is through in a millisecond, so the oldest is the one that does not belong here.
                 self.drop(next(iter(self._strangers)), "it had proven nothing when too many others came")
-            connection = Connection(self, Session(self.network.key, self.identity, dialer=False))
+            connection = Connection(self, Session(self.network.session_key, self.identity, dialer=False))
             self._strangers[connection] = None
             self.network.spawn(connection.adopt(accepted))
 
@@ -436,6 +444,12 @@ class TcpEndpoint:
         self._strangers.pop(stranger, None)
         self.network.dropped(self.node, reason)
         stranger.abort()
+
+    def not_encrypted(self, stranger: Connection, error: OSError) -> None:
+        """An accepted connection never came to be: it was given up, or is not encrypted as ours are."""
+        known = self._strangers.pop(stranger, stranger) is None
+        if known and self.network.tls is not None and not self.closed:
+            self.network.dropped(self.node, f"it was not encrypted by the cluster's certificate ({error})")
 
     def lost(self, connection: Connection) -> None:
         """The connection is gone, for whatever reason."""
