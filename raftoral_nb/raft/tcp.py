@@ -25,8 +25,8 @@ from .connection import Connection, Dialer
 from .guests import Reception
 from .link_faults import LinkFaults
 from .network import Endpoint, Inbox, Receiver
-from .traffic import Traffic, note
 from .tls import Tls, check_listening
+from .traffic import Traffic, note
 from .wire import GUEST, Identity, Message, Session, check_key, encode_message
 
 logger = logging.getLogger(__name__)
