@@ -25,6 +25,7 @@ DEFAULT_SIMULATION_SEEDS = 300
 DEFAULT_SOAK_SECONDS = 60.0
 DEFAULT_BIT_FLIPS = 40
 DEFAULT_KILL_MOMENTS = 5
+DEFAULT_KERNEL_KILL_MOMENTS = 2
 DEFAULT_FUZZ_ATTEMPTS = 120
 DEFAULT_NOTEBOOKS = 4
 
@@ -57,6 +58,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=DEFAULT_KILL_MOMENTS,
         help="random moments at which a process with a data directory is killed (default: %(default)s)",
+    )
+    parser.addoption(
+        "--kernel-kill-moments",
+        type=int,
+        default=DEFAULT_KERNEL_KILL_MOMENTS,
+        help="random moments at which a notebook's kernel with a data directory is killed (default: %(default)s)",
+    )
+    parser.addoption(
+        "--kernel-kill-seed", type=int, help="dice of them, as a failure prints it (default: others each time)"
     )
     parser.addoption(
         "--fuzz-attempts",

@@ -6,13 +6,13 @@ import json
 import random
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import killed_process
 from tests.cluster.helpers import PATIENCE
+from tests.cluster.lives import check_lives
 
 SCRIPT = Path(killed_process.__file__)
 
@@ -56,20 +56,4 @@ def test_no_recorded_step_is_done_again_and_nothing_acknowledged_is_lost_when_a_
     output, errors = last.communicate(timeout=4 * PATIENCE)
     assert last.returncode == 0, errors
     found = json.loads(output.splitlines()[-1])
-    results: dict[str, list[str]] = found["results"]
-
-    started = (tmp_path / "started").read_text().split() if (tmp_path / "started").exists() else []
-    assert started, "no run was ever started: the moments were too early"
-    assert set(started) <= set(results), "an acknowledged run is gone"
-    done: dict[tuple[str, int], list[str]] = {}
-    for line in (tmp_path / "effects").read_text().splitlines():
-        run, number, nonce, before = line.split()
-        done.setdefault((run, int(number)), []).append(nonce)
-        if int(number):
-            # The effect before was recorded, and acknowledged: that must be what the run has, for ever.
-            assert results[run][int(number) - 1] == before, f"step {int(number) - 1} of {run} was lost or changed"
-    for run, result in results.items():
-        assert [nonce in done[run, number] for number, nonce in enumerate(result)] == [True] * killed_process.STEPS
-        # A kill leaves at most the step that was being done to be done again, in each run that went on.
-        again = Counter({number: len(done[run, number]) - 1 for number in range(killed_process.STEPS)})
-        assert again.total() <= moments, f"steps of {run} were done again: {+again}"
+    check_lives(tmp_path, found["results"], kills=moments)

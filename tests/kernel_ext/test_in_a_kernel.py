@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+from tests.kernel_ext.kernels import Kernel, new_kernel  # noqa: F401 - a fixture
 
 STORY = [
     "%load_ext raftoral_nb\n%raftoral start --nodes 3",
@@ -95,62 +95,8 @@ STUCK = "import threading\ngo_on = threading.Event()\ndef wait():\n    import __
 WAITING = "%%workflow\nasync def waiting(ctx, _):\n    await ctx.compute('wait', wait)"
 
 
-class Kernel:
-    """A kernel, and cells run in it one by one."""
-
-    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
-        self.manager = manager
-        self._client: Any = client  # partly untyped
-
-    def run(self, cell: str, on_output: Callable[[], object] | None = None) -> tuple[str, str]:
-        """What the cell printed, and the name of what it raised, or ""; `on_output` is called when it prints."""
-        printed: list[str] = []
-
-        def hook(message: dict[str, Any]) -> None:
-            if message["msg_type"] == "stream":
-                printed.append(message["content"]["text"])
-                if on_output is not None:
-                    on_output()
-
-        reply = self._client.execute_interactive(cell, timeout=60, allow_stdin=False, output_hook=hook)
-        return "".join(printed), reply["content"].get("ename", "")
-
-    def kill(self) -> None:
-        """Ends its process at once, as the operating system does when memory is short."""
-        process = self.manager.provisioner.process  # type: ignore[union-attr]
-        process.kill()
-        process.wait(60)
-
-    def leave(self) -> int:
-        """Asks the kernel to end; returns the exit code of its process."""
-        self._client.shutdown()
-        code: int = self.manager.provisioner.process.wait(60)  # type: ignore[union-attr]
-        return code
-
-
 @pytest.fixture
-def new_kernel() -> Iterator[Callable[[], Kernel]]:
-    """Starts kernels, in the current folder."""
-    started: list[tuple[KernelManager, Any]] = []
-
-    def start() -> Kernel:
-        manager = KernelManager(kernel_name="python3")
-        manager.start_kernel()
-        client: Any = manager.blocking_client()
-        started.append((manager, client))
-        client.start_channels()
-        client.wait_for_ready(timeout=60)
-        return Kernel(manager, client)
-
-    yield start
-    for manager, client in started:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-        manager.cleanup_resources()
-
-
-@pytest.fixture
-def kernel(new_kernel: Callable[[], Kernel]) -> Kernel:
+def kernel(new_kernel: Callable[[], Kernel]) -> Kernel:  # noqa: F811
     return new_kernel()
 
 
@@ -190,7 +136,9 @@ CHAIN = (
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning", "ignore::UserWarning")
 def test_a_killed_kernel_is_gone_on_from_without_its_cells(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_kernel: Callable[[], Kernel]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    new_kernel: Callable[[], Kernel],  # noqa: F811
 ) -> None:
     monkeypatch.chdir(tmp_path)
     first = new_kernel()
