@@ -136,7 +136,9 @@ class Lock:
             path.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise StorageWriteError(f"{path} cannot be used as a data directory: {error}") from error
+            raise StorageWriteError(
+                f"{path} cannot be used as a data directory: {error}; make it writable, or give another directory"
+            ) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             text = json.dumps(
