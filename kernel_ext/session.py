@@ -16,6 +16,7 @@ from .completion import Known
 from .display import Shown, notice, registered
 from .errors import MagicError, did_you_mean
 from .pending import Definition, Pending
+from .recovering import RecoveryBar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +79,8 @@ class Session:
         if nodes is not None and not 1 <= nodes <= MAX_NODES:
             raise MagicError(f"a cluster has 1 to {MAX_NODES} nodes, not {nodes}. Example: %raftoral start --nodes 3")
         cluster = raftoral_nb.Cluster(nodes, data_dir=data_dir, durability=durability, log_level=log_level)
-        cluster.start()
+        with RecoveryBar(cluster, kernel=self._in_kernel(), widgets=self.can_show_widgets()):
+            cluster.start()
         before, self._own = self._own, cluster
         raftoral_nb.set_current_cluster(cluster)
         return cluster, self._put_into_notebook(cluster, before)

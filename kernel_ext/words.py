@@ -117,6 +117,8 @@ def event_words(event: ClusterEvent) -> str:
                 else f"{count} connections were refused, the last by node {node}"
             )
             return f"{what} {reason}"
+        case model.RecoveryProgress(fraction=fraction, text=text):
+            return f"recovering from the data directory, {fraction:.0%}: {text}"
         case model.ClusterRecovered():
             return recovered_words(event)
         case model.EffectStarted(node=node, run_id=run_id, step_id=step_id):

@@ -161,12 +161,14 @@ class Cluster(Joining, Finding):
         try:
             began = time.monotonic()
             if self._data is not None:
+                self._data.begin(self._host)
                 self._host.journals = self._data.take(self.name, self._host.numbers)
             self._host.thread.start()
             self._host.thread.run(self._host.on_open, self._leave_out)
             self._announcement.put_up()
             self.wait_for_leader(self._host.proposal_timeout)
             if self._data is not None:
+                self._data.end()
                 self.recovered = recovery.told(self._host, time.monotonic() - began)
         except BaseException:
             self.stop()

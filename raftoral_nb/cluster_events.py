@@ -91,6 +91,13 @@ class StrangersRefused(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class RecoveryProgress(msgspec.Struct, frozen=True, gc=False):
+    """How far a cluster has come that goes on from a data directory: about `fraction`, from 0 to 1. Told if it lasts a moment."""
+
+    fraction: float
+    text: str
+
+
 class ClusterRecovered(msgspec.Struct, frozen=True, gc=False):
     """What a cluster found in its data directory: unfinished runs go on, recorded steps and cells need not be done again."""
 

@@ -20,6 +20,7 @@ from .cluster_events import NetworkChanged as NetworkChanged
 from .cluster_events import NodeBlocked as NodeBlocked
 from .cluster_events import NodeChanged as NodeChanged
 from .cluster_events import OutputLine as OutputLine
+from .cluster_events import RecoveryProgress as RecoveryProgress
 from .cluster_events import RoleChanged as RoleChanged
 from .cluster_events import RunHeld as RunHeld
 from .cluster_events import ScenarioChanged as ScenarioChanged
@@ -446,6 +447,7 @@ ClusterEvent = (
     | SnapshotInstalled
     | StorageFailed
     | StrangersRefused
+    | RecoveryProgress
     | ClusterRecovered
     | EffectStarted
     | StepRetrying

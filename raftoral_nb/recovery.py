@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .errors import ClusterError, NoSuchNodeError
 from .model import ClusterRecovered, NodeId
 from .raft.directory import DirectoryJournals, Durability, Manifest, read_manifest
+from .recovering import Recovering, RecoveringHost
 
 if TYPE_CHECKING:
     from .host import Host
@@ -22,6 +23,17 @@ class DataDirectory:
         self.path = path
         self.durability = durability
         self.found: Manifest | None = read_manifest(path)
+        self._recovering: Recovering | None = None
+
+    def begin(self, host: RecoveringHost) -> None:
+        """Tell from here on how far going on from it has come, if there is something to go on from."""
+        if self.found is not None:
+            self._recovering = Recovering(host, self.found.nodes)
+
+    def end(self) -> None:
+        """Going on from it is over, or has failed."""
+        if self._recovering is not None:
+            self._recovering.end()
 
     def numbers(self, count: int) -> tuple[NodeId, ...]:
         """The numbers of `count` nodes: those of the directory, if it has as many."""
@@ -30,7 +42,7 @@ class DataDirectory:
 
     def take(self, name: str, numbers: Sequence[NodeId]) -> DirectoryJournals:
         """Take the directory for this process, and make it if it is new. Raises `StorageError`."""
-        return DirectoryJournals(self.path, name, numbers, self.durability)
+        return DirectoryJournals(self.path, name, numbers, self.durability, self._recovering)
 
 
 def look(data_dir: str | os.PathLike[str] | None, durability: object) -> DataDirectory | None:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -213,10 +213,29 @@ def _described(text: bytes) -> str:
         return "another process"
 
 
+class ReadingWatch(Protocol):
+    """Who wants to know how far reading the logs has come. Called on any thread; must neither wait nor raise."""
+
+    def reading(self, node: NodeId, done: int, total: int) -> None:
+        """So many bytes of a node's log are read and checked."""
+        ...
+
+    def was_read(self, node: NodeId, last_index: int) -> None:
+        """A node's log is in memory; `last_index` is its last entry's."""
+        ...
+
+
 class DirectoryJournals(Journals):
     """The journals of a cluster whose nodes keep theirs in a data directory. Holds the directory's lock until `end`."""
 
-    def __init__(self, path: Path, name: str, nodes: Sequence[NodeId], durability: Durability) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        nodes: Sequence[NodeId],
+        durability: Durability,
+        watch: ReadingWatch | None = None,
+    ) -> None:
         """Take the directory, and make what is missing in a new one.
 
         Raises `DirectoryInUseError`, `ForeignDirectoryError` (another name, other nodes, another Python's code),
@@ -226,6 +245,7 @@ class DirectoryJournals(Journals):
         self.path = path
         self._durability = durability
         self._name = name
+        self._watch = watch
         read_manifest(path)  # before a lock file is made in a directory of somebody else's
         self._lock = Lock(path, name)
         try:
@@ -287,7 +307,10 @@ class DirectoryJournals(Journals):
     def _read(self, node: NodeId, thread: SaverThread) -> DurableJournal:
         folder = node_folder(self.path, node)
         own = identity(self.manifest.cluster, node)
+        watch = self._watch
         with SqliteReader(folder) as reader:
+            if watch is not None:
+                reader.watch = lambda done, total: watch.reading(node, done, total)
             recovered, pieces = reader.recover(own)
         synced = self._durability == "disk"
         journal = DurableJournal(
@@ -298,6 +321,8 @@ class DirectoryJournals(Journals):
         except BaseException:
             journal.close_store()
             raise
+        if watch is not None:
+            watch.was_read(node, journal.last_index)
         return journal
 
     def _add(self, node: NodeId) -> None:

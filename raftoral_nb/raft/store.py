@@ -14,7 +14,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
@@ -138,6 +138,8 @@ class SqliteReader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file = folder / LOG_FILE
+        self.watch: Callable[[int, int], None] | None = None
+        """Called as it is read, with the bytes that were, and about how many there are."""
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -148,6 +150,7 @@ class SqliteReader:
                 shutil.copyfile(self._file, copies / LOG_FILE)
                 with contextlib.suppress(FileNotFoundError):
                     shutil.copyfile(wal_of(self._file), wal_of(copies / LOG_FILE))
+                self._size = sum(file.stat().st_size for file in copies.iterdir())
             except FileNotFoundError as error:
                 raise DamagedStorageError(f"{error.filename} is missing; {ADVICE}") from None
             except OSError as error:
@@ -185,7 +188,11 @@ class SqliteReader:
 
     def rows(self) -> Iterator[Row]:
         """All rows, by number. Raises `ChainBrokenError` where the database cannot be read."""
+        done = 0
         for number, body, digest in self._select("SELECT number, body, digest FROM records ORDER BY number"):
+            if self.watch is not None and isinstance(body, bytes):
+                done += len(body)
+                self.watch(done, self._size)
             if not (isinstance(number, int) and isinstance(body, bytes) and isinstance(digest, bytes)):
                 raise ChainBrokenError(f"record {number} is no record")
             yield Row(number, body, digest)

@@ -16,6 +16,8 @@ class Kernel:
 
     def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
         self.manager = manager
+        self.displayed: list[dict[str, Any]] = []
+        """The MIME bundles of what cells displayed, first or anew."""
         self._client: Any = client  # partly untyped
 
     def run(self, cell: str, on_output: Callable[[], object] | None = None) -> tuple[str, str]:
@@ -23,6 +25,8 @@ class Kernel:
         printed: list[str] = []
 
         def hook(message: dict[str, Any]) -> None:
+            if message["msg_type"] in {"display_data", "update_display_data"}:
+                self.displayed.append(message["content"]["data"])
             if message["msg_type"] == "stream":
                 printed.append(message["content"]["text"])
                 if on_output is not None:

@@ -41,6 +41,7 @@ while True:
     for run in runs:
         run.wait_for_completion(60)
 """
+NO_PATIENCE = "from raftoral_nb import recovering\nrecovering.QUIET_SECONDS = recovering.INTERVAL_SECONDS = 0.0"
 LAST = """
 import json
 results = {run.run_id: run.wait_for_completion(60) for run in cluster.runs()}
@@ -75,7 +76,12 @@ def test_no_recorded_step_is_done_again_and_nothing_acknowledged_is_lost_when_a_
             assert kernel.lives_for(dice.uniform(0.2, 1.5))
         kernel.kill()
     last = new_kernel()
+    assert last.run(NO_PATIENCE)[1] == ""
     assert last.run(START)[1] == ""
+    bars = [bundle for bundle in last.displayed if bundle["text/plain"].startswith("recovering [")]
+    assert "application/vnd.jupyter.widget-view+json" in bars[0]
+    assert bars[-1]["text/plain"].endswith("] 100%")
+    assert len(bars) == 2  # between them the widget changes, and nothing is displayed
     printed, error = last.run(LAST)
     assert error == "", printed
     found = json.loads(printed)

@@ -199,6 +199,10 @@ STEP = model.Step("0/charge", "compute", b"", None, 2, 3)
         ),
         (model.StorageFailed(2, "no space left"), "node 2 stepped aside, as its disk failed: no space left"),
         (
+            model.RecoveryProgress(0.42, "reading and checking the log of node 2"),
+            "recovering from the data directory, 42%: reading and checking the log of node 2",
+        ),
+        (
             model.StrangersRefused(2, 1, "from a stranger: no hello"),
             "node 2 refused a connection from a stranger: no hello",
         ),

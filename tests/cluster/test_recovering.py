@@ -1,0 +1,130 @@
+"""How far a cluster has come that goes on from a data directory is told while it lasts, and only if it lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from raftoral_nb import Cluster, ClusterEvent, ClusterRecovered, RecoveryProgress, StorageError, WorkflowContext
+from raftoral_nb import recovering as module
+from raftoral_nb.observers import Observers
+from raftoral_nb.raft.store import LOG_FILE
+from raftoral_nb.recovering import Recovering
+from raftoral_nb.state import State
+from tests.cluster.helpers import PATIENCE
+
+
+async def many(ctx: WorkflowContext, steps: int) -> int:
+    for number in range(steps):
+        await ctx.compute("step", abs, number)
+    return steps
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("made") / "lab"
+    with Cluster(3, data_dir=path) as cluster:
+        assert cluster.start_workflow(many, 300).wait_for_completion(PATIENCE) == 300
+    return path
+
+
+def watched(path: Path) -> list[ClusterEvent]:
+    """The events until a cluster has recovered, as somebody in Python sees them."""
+    cluster, seen = Cluster(data_dir=path), list[ClusterEvent]()
+    cluster.subscribe(seen.append)
+    with cluster:
+        assert [run.wait_for_completion(PATIENCE) for run in cluster.runs()] == [300]
+    recovered = next(place for place, event in enumerate(seen) if isinstance(event, ClusterRecovered))
+    assert not [event for event in seen[recovered:] if isinstance(event, RecoveryProgress)]
+    return seen[:recovered]
+
+
+def test_a_recovery_that_is_over_at_once_says_nothing_on_its_way(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUIET_SECONDS", PATIENCE)
+    assert [event for event in watched(made) if isinstance(event, RecoveryProgress)] == []
+
+
+def test_a_recovery_that_lasts_says_how_far_it_has_come_in_reading_and_in_applying(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(module, "INTERVAL_SECONDS", 0.0)
+    told = [event for event in watched(made) if isinstance(event, RecoveryProgress)]
+    fractions = [event.fraction for event in told]
+    assert fractions == sorted(fractions)
+    assert 0.0 <= fractions[0] < 0.2
+    assert 0.95 < fractions[-1] <= 1.0
+    for word in ("reading and checking the log of node 1", "reading and checking the log of node 3", "applying entry"):
+        assert any(word in event.text for event in told), word
+
+
+def test_a_directory_that_is_new_or_damaged_is_no_recovery(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
+    cluster, seen = Cluster(1, data_dir=tmp_path / "new"), list[ClusterEvent]()
+    cluster.subscribe(seen.append)
+    with cluster:
+        assert cluster.start_workflow(many, 3).wait_for_completion(PATIENCE) == 3
+    assert not [event for event in seen if isinstance(event, RecoveryProgress)]
+    (tmp_path / "new" / "node-1" / LOG_FILE).write_bytes(b"")
+    with pytest.raises(StorageError):
+        Cluster(data_dir=tmp_path / "new").start()
+
+
+class Host:
+    """An engine room, as far as a recovery looks at it."""
+
+    def __init__(self) -> None:
+        self.observers = Observers("test")
+        self.index = 0
+
+    def head(self) -> State:
+        return State(index=self.index)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    now = [1000.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def go_on(seconds: float) -> None:
+        now[0] += seconds
+
+    return go_on
+
+
+def test_however_much_happens_it_is_told_a_few_times_a_second(clock: Callable[[float], None]) -> None:
+    host = Host()
+    recovering = Recovering(host, [1, 2])
+    told: list[RecoveryProgress] = []
+    host.observers.attach(
+        lambda event: told.append(event) if isinstance(event, RecoveryProgress) else None, lambda: None
+    )
+    for done in range(100):
+        recovering.reading(1, done, 1000)
+    assert told == []
+    clock(module.QUIET_SECONDS)
+    for done in range(100, 1000):
+        recovering.reading(1, done, 1000)
+        clock(0.001)
+    assert len(told) == 1 + int(0.9 / module.INTERVAL_SECONDS)
+    recovering.was_read(1, 50)
+    recovering.was_read(2, 50)
+    clock(1.0)
+    host.index = 25
+    host.observers.publish(ClusterRecovered(0, 0, 0, 0, 0.0))  # any event: entries are applied
+    assert told[-1] == RecoveryProgress(0.8, "applying entry 25 of 50")
+    clock(1.0)
+    recovering.reading(1, 0, 1000)  # it never goes back
+    assert told[-1].fraction == 0.8
+    count = len(told)
+    recovering.end()
+    clock(1.0)
+    recovering.reading(1, 999, 1000)
+    host.observers.publish(ClusterRecovered(0, 0, 0, 0, 0.0))
+    assert len(told) == count
+    host.observers.close(1.0)
