@@ -1,4 +1,4 @@
-"""Fixtures of the browser tests: one Chromium and one JupyterLab for all of them, a fresh page for each."""
+"""Fixtures of the browser tests: one Chromium and one page with JupyterLab for all of them, a notebook and a kernel per module."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 from playwright.sync_api import Browser
 
@@ -43,13 +44,39 @@ def notebook_copy(lab_server: LabServer) -> Callable[[str], str]:
     return copy
 
 
-@pytest.fixture
-def lab(browser: Browser, lab_server: LabServer, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """A page of its own. With RAFTORAL_SCREENSHOTS=FOLDER, what it showed last is kept there as TEST.png."""
+@pytest.fixture(scope="session")
+def lab_page(browser: Browser, lab_server: LabServer) -> Iterator[Lab]:
+    """JupyterLab in one page for all tests: opening it takes longer than most of them. Motion is reduced."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    opened = Lab(context.new_page(), lab_server)
+    yield Lab(context.new_page(), lab_server)
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def notebook(lab_page: Lab) -> Iterator[Callable[[str, list[str]], Lab]]:
+    """Opens a notebook of these cells under a name that no other module uses; its kernel ends with the module."""
+
+    def opened(name: str, cells: list[str]) -> Lab:
+        made = nbformat.v4.new_notebook()
+        made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        made.cells = [
+            nbformat.v4.new_markdown_cell(cell) if cell.startswith("# A title") else nbformat.v4.new_code_cell(cell)
+            for cell in cells
+        ]
+        nbformat.write(made, lab_page.server.notebooks / name)
+        lab_page.open(name)
+        return lab_page
+
     yield opened
+    lab_page.shutdown_kernel()
+
+
+@pytest.fixture
+def lab(lab_page: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The page. With RAFTORAL_SCREENSHOTS=FOLDER, what it showed last is kept there as TEST.png."""
+    lab_page.errors.clear()
+    lab_page.foreign_requests.clear()
+    yield lab_page
     folder = os.environ.get("RAFTORAL_SCREENSHOTS")
     if folder:
-        opened.screenshot(Path(folder) / f"{request.node.name}.png")
-    context.close()
+        lab_page.screenshot(Path(folder) / f"{request.node.name}.png")

@@ -45,6 +45,7 @@ SERVER_ADDRESS: Final = re.compile(r"(http://127\.0\.0\.1:\d+(?:/user/[\w-]+)?)/
 OPEN_NOTEBOOK: Final = """async (path) => {
     const app = window.jupyterapp;
     await app.restored;
+    window.raftoralTests?.panel.dispose();
     const panel = await app.commands.execute('docmanager:open', { path });
     await panel.context.ready;
     await panel.revealed;
@@ -64,6 +65,10 @@ START_CELL: Final = """async (index) => {
         () => { cells[index] = 'done'; },
         (error) => { cells[index] = `failed: ${error}`; },
     );
+}"""
+ASK_KERNEL: Final = """async (code) => {
+    const { kernel } = window.raftoralTests.panel.sessionContext.session;
+    await kernel.requestExecute({ code, silent: true, store_history: false, stop_on_error: false }).done;
 }"""
 CELL_OUTPUTS: Final = """(index) => {
     const model = window.raftoralTests.panel.content.widgets[index].model;
@@ -199,6 +204,7 @@ class Lab:
         self.server = server
         self.errors: list[str] = []
         self.foreign_requests: list[str] = []
+        self._there = False
         page.set_default_timeout(START_SECONDS * 1000)
         page.on("pageerror", lambda error: self.errors.append(error.stack or str(error)))
         page.on("console", self._on_console)
@@ -229,9 +235,11 @@ class Lab:
         return foreign
 
     def open(self, name: str) -> None:
-        """Opens the notebook of that file name and waits until its kernel answers."""
-        self.page.goto(f"{self.server.address}/lab?token={self.server.token}&reset")
-        self.page.wait_for_function("() => window.jupyterapp !== undefined")
+        """Opens the notebook of that file name and waits until its kernel answers. One that was open is closed, not so its kernel."""
+        if not self._there:
+            self.page.goto(f"{self.server.address}/lab?token={self.server.token}&reset")
+            self.page.wait_for_function("() => window.jupyterapp !== undefined")
+            self._there = True
         self._do(OPEN_NOTEBOOK, name)
         self._do(KERNEL_ANSWERS)
 
@@ -309,9 +317,35 @@ class Lab:
         self._do("async () => { await window.raftoralTests.panel.sessionContext.restartKernel(); }")
         self._do(KERNEL_ANSWERS)
 
+    def ask_kernel(self, code: str) -> None:
+        """Has the kernel run some Python that no cell holds, and waits for its end; what it shows or raises is dropped."""
+        self._do(ASK_KERNEL, code)
+
+    def clear(self) -> None:
+        """Leaves the open notebook as it was opened: no cell runs, no output is shown, no cluster is running."""
+        self.errors.clear()
+        self.foreign_requests.clear()
+        running = "() => Object.values(window.raftoralTests.cells).includes('running')"
+        if self.page.evaluate(running):  # a test before has failed
+            self.restart_kernel()
+        else:
+            self.ask_kernel("get_ipython().run_line_magic('raftoral', 'stop')")
+        self.page.evaluate("() => { window.raftoralTests.cells = {}; }")
+        self._do("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+
     def shutdown_kernel(self) -> None:
         """Ends the notebook's kernel, as closing the notebook for good does."""
         self._do("async () => { await window.raftoralTests.panel.sessionContext.shutdown(); }")
+
+    def replace_kernel(self) -> None:
+        """Ends the notebook's kernel, as closing the notebook for good does, and starts another one."""
+        self.shutdown_kernel()
+        self._do(
+            """async () => {
+                await window.raftoralTests.panel.sessionContext.changeKernel({ name: 'python3' });
+            }"""
+        )
+        self._do(KERNEL_ANSWERS)
 
     def screenshot(self, path: Path) -> Path:
         """Writes a picture (PNG) of what is in sight."""

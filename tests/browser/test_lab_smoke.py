@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from tests.browser.lab import DARK, LIGHT, CellFailedError, Lab
@@ -12,18 +12,22 @@ from tests.browser.lab import DARK, LIGHT, CellFailedError, Lab
 pytestmark = pytest.mark.browser
 
 
+CELLS = [
+    "# A title",
+    "print('six times seven is', 6 * 7)\n'a result'",
+    "input_is_missing + 1",
+    "import threading\nthreading.Event().wait()",
+]
+
+
+@pytest.fixture(scope="module")
+def opened(notebook: Callable[[str, list[str]], Lab]) -> Lab:
+    return notebook("tiny.ipynb", CELLS)
+
+
 @pytest.fixture
-def tiny(lab: Lab) -> Lab:
-    notebook = nbformat.v4.new_notebook()
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook.cells = [
-        nbformat.v4.new_markdown_cell("# A title"),
-        nbformat.v4.new_code_cell("print('six times seven is', 6 * 7)\n'a result'"),
-        nbformat.v4.new_code_cell("input_is_missing + 1"),
-        nbformat.v4.new_code_cell("import threading\nthreading.Event().wait()"),
-    ]
-    nbformat.write(notebook, lab.server.notebooks / "tiny.ipynb")
-    lab.open("tiny.ipynb")
+def tiny(opened: Lab, lab: Lab) -> Lab:
+    lab.clear()
     return lab
 
 

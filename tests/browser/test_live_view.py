@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import nbformat
 import pytest
 from playwright.sync_api import Locator, expect
 
@@ -35,17 +34,15 @@ run.wait_for_completion(timeout=20), first, second, held""",
 ]
 
 
+@pytest.fixture(scope="module")
+def opened(notebook: Callable[[str, list[str]], Lab]) -> Lab:
+    return notebook("live_view.ipynb", CELLS)
+
+
 @pytest.fixture
-def view_notebook(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    notebook = nbformat.v4.new_notebook()
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
-    # A file of its own for each test: the server keeps the kernel of a file that is opened again.
-    name = "".join(letter if letter.isalnum() else "_" for letter in request.node.name) + ".ipynb"
-    nbformat.write(notebook, lab.server.notebooks / name)
-    lab.open(name)
-    yield lab
-    lab.shutdown_kernel()
+def view_notebook(opened: Lab, lab: Lab) -> Lab:
+    lab.clear()
+    return lab
 
 
 def view_of(lab: Lab) -> Locator:
@@ -98,7 +95,7 @@ def test_the_view_follows_the_cluster_through_a_kill_a_hold_and_the_end(view_not
     assert lab.foreign_requests == []
 
 
-@pytest.mark.parametrize("end", [Lab.restart_kernel, Lab.shutdown_kernel], ids=["restarted", "shut down"])
+@pytest.mark.parametrize("end", [Lab.restart_kernel, Lab.replace_kernel], ids=["restarted", "shut down"])
 def test_when_the_kernel_is_gone_the_picture_says_that_it_is_stale(
     view_notebook: Lab, end: Callable[[Lab], None]
 ) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
-import nbformat
 import pytest
 from playwright.sync_api import Locator, expect
 
@@ -26,17 +25,16 @@ threading.Event().wait(60)  # until it is interrupted""",
 ]
 
 
+@pytest.fixture(scope="module")
+def view_notebook(notebook: Callable[[str, list[str]], Lab]) -> Lab:
+    return notebook("view_controls.ipynb", CELLS)
+
+
 @pytest.fixture
-def opened(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    notebook = nbformat.v4.new_notebook()
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
-    name = "".join(letter if letter.isalnum() else "_" for letter in request.node.name) + ".ipynb"
-    nbformat.write(notebook, lab.server.notebooks / name)
-    lab.open(name)
+def opened(view_notebook: Lab, lab: Lab) -> Lab:
+    lab.clear()
     lab.run_cell(0)
-    yield lab
-    lab.shutdown_kernel()
+    return lab
 
 
 def view_of(lab: Lab, cell: int = 0) -> Locator:
