@@ -1,7 +1,7 @@
 // The live view: draws one model into one element, and follows it. What it draws is made by the other modules, which are pure;
 // what a snapshot holds is said in kernel_ext/snapshot.py. Nothing is loaded from another host.
 
-import { taskWords, withTask } from "./faults.mjs";
+import { signalLine, taskWords, withTask } from "./faults.mjs";
 import { flights, sentBetween } from "./flights.mjs";
 import { placeOf, remember } from "./history.mjs";
 import { morph } from "./morph.mjs";
@@ -188,6 +188,16 @@ function render({ model, el }) {
       say("selected: copy it with the keyboard");
     }
   };
+  const signal = (within) => {
+    // What was typed last may not be painted yet, so the line is not taken from the page.
+    const { run: id } = within.closest(".rv-run").dataset;
+    const run = frames.at(-1).snapshot.runs.find((one) => one.run === id);
+    const { name = "", value = "" } = ui.typed[id] ?? {};
+    const line = run && signalLine(run, name, value);
+    if (!line) return;
+    cause(line);
+    act({ act: "type", run: id, field: "value", text: "" });
+  };
   const reveal = (run) => {
     /** @type {NodeListOf<HTMLElement>} */
     const heads = picture.querySelectorAll(".rv-run .rv-open");
@@ -205,10 +215,9 @@ function render({ model, el }) {
     const found = on("[data-do], [data-copy], [data-key], [data-act], [data-entry], [data-node][data-role], [data-link], [data-step-id]");
     if (!found || !root.contains(found)) return;
     const { dataset } = found;
-    if (dataset.do !== undefined) {
-      cause(dataset.do);
-      if (found.matches(".rv-send") && dataset.do) act({ act: "type", run: found.closest("[data-run]").dataset.run, field: "value", text: "" });
-    } else if (dataset.act === "show") reveal(dataset.run);
+    if (found.matches(".rv-send")) signal(found);
+    else if (dataset.do !== undefined) cause(dataset.do);
+    else if (dataset.act === "show") reveal(dataset.run);
     else if (dataset.copy) copy(found);
     else if (dataset.key) act(keyed(dataset.key.split(" ").at(-1) || " ", dataset.key.startsWith("Shift"), ui, frames));
     else if (dataset.act) {
@@ -225,8 +234,9 @@ function render({ model, el }) {
   };
   const changed = (event) => {
     const { field, run } = event.target.dataset;
-    if (field) act({ act: "type", run, field, text: event.target.value });
-    else if (event.target.type === "range") {
+    if (field) {
+      if (event.type === "input") act({ act: "type", run, field, text: event.target.value });
+    } else if (event.target.type === "range") {
       const place = Number(event.target.value);
       act({ act: "at", at: place >= frames.length - 1 ? null : frames[place].snapshot.seq });
     } else if (event.target.dataset.side && event.type === "change") act({ act: "side", node: Number(event.target.dataset.side) });
@@ -251,7 +261,7 @@ function render({ model, el }) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     const { target, key } = event;
     if (target.matches("input[type=text]")) {
-      if (key === "Enter") target.closest(".rv-signal").querySelector(".rv-send").click();
+      if (key === "Enter") signal(target);
       if (key === "Escape") root.focus();
       return;
     }
@@ -306,7 +316,12 @@ function render({ model, el }) {
     setTimeout(() => { ghost = null; }); // a click follows, which is none
   };
 
+  const undragged = (event) => {
+    if (grip) event.preventDefault(); // the browser would drag a selected text, and cancel ours
+  };
+
   const listeners = {
+    dragstart: undragged,
     pointerdown: gripped, pointermove: dragged, pointerup: released, pointercancel: released,
     click: clicked, focusin: focused, input: changed, change: changed, keydown: typed, keyup: keep, keypress: keep,
   };

@@ -325,6 +325,7 @@ class Lab:
         """Leaves the open notebook as it was opened: no cell runs, no output is shown, no cluster is running."""
         self.errors.clear()
         self.foreign_requests.clear()
+        self.page.mouse.up()
         running = "() => Object.values(window.raftoralTests.cells).includes('running')"
         if self.page.evaluate(running):  # a test before has failed
             self.restart_kernel()

@@ -7,21 +7,28 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.browser.lab import Lab
+from tests.browser.accessibility import grave_faults
+from tests.browser.lab import DARK, LIGHT, Lab
 
 pytestmark = pytest.mark.browser
 
 CELLS = [
     "%load_ext raftoral_nb\n%raftoral start --nodes 3",
-    """%%workflow
+    """%%workflow count
 async def count(ctx, steps):
     for number in range(steps):
         await ctx.compute(f"step_{number}", int, number)
-    return steps""",
+    return steps
+
+async def approval(ctx, _):
+    return await ctx.receive("approve")""",
     "%raftoral watch",
     "cluster.start_workflow('count', 20, run_id='late').wait_for_completion(timeout=30)",
     """import threading
 threading.Event().wait(60)  # until it is interrupted""",
+    """cluster.register_workflow("approval", approval)
+run, other = (cluster.start_workflow("approval", None, run_id=f"approval-{n}") for n in (1, 2))
+print(f"{run.run_id}: {await run!r}")""",
 ]
 
 
@@ -170,3 +177,81 @@ def test_an_opened_run_shows_its_steps_with_values_and_a_step_and_its_log_entry_
     expect(view.get_by_role("table", name="Runs")).to_contain_text("20 of 20 steps consumed")
     assert opened.errors == []
     assert opened.foreign_requests == []
+
+
+def test_nodes_are_dragged_to_one_side_of_a_partition_and_the_magic_for_it_is_shown(opened: Lab) -> None:
+    view = view_of(opened)
+    leader_of(view)
+    tray = view.locator("[data-tray]")
+    mouse = opened.page.mouse
+    for number in ("1", "3"):
+        start = middle_of(node(view, number).locator(".rv-disc"))
+        mouse.move(*start)
+        mouse.down()
+        mouse.move(start[0] + 30, start[1] + 30)
+        expect(tray).to_have_attribute("data-over", "true")
+        mouse.move(*middle_of(tray), steps=3)
+        mouse.up()
+        expect(node(view, number)).to_have_attribute("data-sided", "true")
+    view.locator("[data-side='3']").uncheck()  # the same by list
+    expect(node(view, "3")).to_have_attribute("data-sided", "false")
+    expect(node(view, "1")).to_have_attribute("aria-pressed", "false")  # a node that was dragged was not clicked
+    view.get_by_role("button", name="Part from the others").click()
+    expect(view.locator("[data-task=done] code")).to_have_text("%raftoral partition 1 / 2 3")
+    expect(view.locator("[data-link][data-state=cut]")).to_have_count(2)
+    view.get_by_role("button", name="Heal everything").click()
+    expect(view.locator("[data-link][data-state=cut]")).to_have_count(0)
+    assert opened.errors == []
+
+
+def middle_of(place: Locator) -> tuple[float, float]:
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_a_run_that_a_cell_awaits_is_approved_from_the_view_and_another_is_cancelled_by_keyboard(opened: Lab) -> None:
+    opened.run_cell(1)
+    opened.start_cell(5)
+    view = view_of(opened)
+    view.locator("[data-act=open][data-run=approval-1]").click()
+    here = view.locator(".rv-code li[data-here=true]")
+    expect(here).to_have_attribute("data-nodes", "1 2 3")
+    expect(here).to_contain_text('await ctx.receive("approve")')
+    name = view.locator("input[data-field=name]")
+    name.fill("approve")
+    name.press("Tab")
+    opened.page.keyboard.type("'yes'")
+    opened.page.keyboard.press("Enter")
+    opened.wait_for_cell(5)
+    assert "approval-1: 'yes'" in opened.output_text(5)
+    view = view_of(opened)
+    expect(view.locator("[data-task=done] code")).to_have_text("%raftoral signal approval-1 approve 'yes'")
+    expect(view.locator(".rv-run[data-run=approval-1]")).to_have_attribute("data-status", "completed")
+    view.locator("[data-act=open][data-run=approval-2]").press("Enter")
+    view.locator("[data-do='cancel approval-2']").press("Enter")
+    expect(view.locator(".rv-run[data-run=approval-2]")).to_have_attribute("data-status", "cancelled")
+    assert opened.errors == []
+
+
+def test_messages_are_numbers_on_the_links_and_are_watched_though_nothing_happens(opened: Lab) -> None:
+    view = view_of(opened)
+    leader_of(view)
+    view.focus()
+    opened.page.keyboard.press("m")
+    expect(view.get_by_role("button", name="Messages")).to_have_attribute("aria-pressed", "true")
+    expect(view.locator(".rv-sent").filter(has_text="♥").first).to_be_visible()  # heartbeats, which are no events
+    opened.page.keyboard.press("m")
+    expect(view.get_by_role("button", name="Messages")).to_have_attribute("aria-pressed", "false")
+
+
+def test_axe_finds_no_grave_fault_of_the_view_in_jupyterlab_in_either_theme(opened: Lab) -> None:
+    opened.run_cell(1)
+    opened.run_cell(3)
+    view = view_of(opened)
+    view.locator("[data-act=open][data-run=late]").click()
+    expect(view.locator(".rv-code ol li")).to_have_count(4)
+    for theme in (DARK, LIGHT):
+        opened.set_theme(theme)
+        assert grave_faults(opened.page) == [], theme

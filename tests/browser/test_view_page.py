@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from msgspec import structs
+from playwright.sync_api import Browser, BrowserContext, Locator, expect
 
 from kernel_ext.snapshot import snapshot
+from tests.browser.accessibility import grave_faults
 from tests.kernel_ext.samples import broken_cluster, cluster, look, node
+from tests.kernel_ext.samples import opened as opened_run
+from tests.kernel_ext.view_page import DARK, LIGHT
 from tests.kernel_ext.view_page import page as page_with
 
 pytestmark = pytest.mark.browser
 
-Draw = Callable[[dict[str, Any]], Locator]
+
+class Draw(Protocol):
+    """Opens a page that shows a snapshot; gives the view in it."""
+
+    def __call__(self, data: dict[str, Any], **options: Any) -> Locator: ...
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    opened = browser.new_context()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
-def draw(browser: Browser, tmp_path: Path) -> Iterator[Draw]:
-    """Opens a page that shows a snapshot; gives the view in it."""
-    context = browser.new_context()
+def draw(context: BrowserContext, tmp_path: Path) -> Iterator[Draw]:
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
 
-    def opened(data: dict[str, Any]) -> Locator:
+    def opened(data: dict[str, Any], **options: Any) -> Locator:
         file = tmp_path / "page.html"
-        file.write_text(page_with(data), "utf-8")
-        page = context.new_page()
+        file.write_text(page_with(data, **options), "utf-8")
         page.goto(file.as_uri())
         return page.locator(".raftoral-view")
 
     yield opened
-    context.close()
+    page.close()
+    assert errors == []
 
 
 def lose_kernel(view: Locator) -> None:
@@ -82,13 +98,73 @@ def test_the_view_of_a_kernel_that_is_gone_says_so_until_a_snapshot_arrives(draw
 
 @pytest.mark.parametrize("width", [320, 480, 1200])
 def test_nothing_sticks_out_of_the_view(draw: Draw, width: int) -> None:
-    view = draw(snapshot(look(broken_cluster()), 7))
+    view = draw(snapshot(look(broken_cluster()), 7), more=opened_run())
     view.page.set_viewport_size({"width": width, "height": 800})
-    lanes = view.locator(".rv-row")
-    expect(lanes).to_have_count(20)
+    expect(view.locator(".rv-row")).to_have_count(20)
+    view.locator("[data-act=open][data-run=order-2]").click()
+    expect(view.locator(".rv-code ol li")).to_have_count(13)
     view.page.wait_for_function(
         "() => { const one = document.querySelector('.raftoral-view'); return one.scrollWidth <= one.clientWidth; }"
     )
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_no_grave_fault_in_the_picture_an_opened_run_the_help_and_the_tables(draw: Draw, dark: bool) -> None:
+    view = draw(snapshot(look(broken_cluster()), 7), more=opened_run(), theme=DARK if dark else LIGHT, dark=dark)
+    view.locator("[data-act=open][data-run=order-2]").click()
+    node_5 = view.locator(".rv-node[data-node='5']")
+    node_5.click()
+    view.get_by_role("button", name="keys").click()
+    expect(view.locator(".rv-help")).to_be_visible()
+    expect(view.locator(".rv-code ol li")).to_have_count(13)
+    assert grave_faults(view.page) == []
+    view.get_by_role("button", name="Tables").click()
+    expect(view.get_by_role("table", name="Links")).to_be_visible()
+    assert grave_faults(view.page) == []
+
+
+def test_messages_move_along_the_links_and_are_numbers_for_who_wants_no_motion(draw: Draw) -> None:
+    first, then = broken_cluster(), broken_cluster()
+    for number, one in then.nodes.items():
+        more = {peer: structs.replace(link, sent={**link.sent, "append": 60}) for peer, link in one.links.items()}
+        then = structs.replace(then, nodes={**then.nodes, number: structs.replace(one, links=more)})
+    view = draw(snapshot(look(first), 7))
+    expect(view).to_have_attribute("data-seq", "7")
+    change = f"model.state.snapshot = {json.dumps(snapshot(look(then), 8))}; fire('change:snapshot')"
+    # How many are drawn at that moment is noted by the page itself: they are gone soon.
+    view.page.evaluate(
+        """window.most = 0; new MutationObserver(() => {
+            window.most = Math.max(window.most, document.querySelectorAll('.rv-flights .rv-message[data-kind=append]').length);
+        }).observe(document.querySelector('.rv-flights'), { childList: true })"""
+    )
+    view.page.evaluate(change)
+    view.page.wait_for_function("() => window.most === 16")
+    expect(view.locator(".rv-flights .rv-message")).to_have_count(0)  # each ends where it was going
+    expect(view.locator(".rv-sent")).to_have_count(0)
+    view.page.emulate_media(reduced_motion="reduce")
+    expect(view.locator(".rv-sent")).to_have_count(20)
+    expect(view.locator(".rv-sent[data-lane='2-1']")).to_contain_text("A20")
+    view.page.emulate_media(reduced_motion="no-preference")
+
+
+def test_what_is_typed_into_a_form_stays_there_through_new_pictures_and_does_nothing_else(draw: Draw) -> None:
+    view = draw(snapshot(look(broken_cluster()), 7), more=opened_run())
+    view.locator("[data-act=open][data-run=order-2]").click()
+    name = view.locator("input[data-field=name]")
+    name.focus()
+    view.page.keyboard.type("k3 paid")  # k and 3 are keys of the view
+    view.page.evaluate(
+        f"model.state.snapshot = {json.dumps(snapshot(look(broken_cluster()), 8))}; fire('change:snapshot')"
+    )
+    expect(view).to_have_attribute("data-seq", "8")
+    expect(name).to_have_value("k3 paid")
+    expect(view.locator(".rv-node[aria-pressed=true]")).to_have_count(0)
+    view.page.keyboard.press("Tab")
+    view.page.keyboard.type("{'sum': 3}")
+    view.page.keyboard.press("Enter")
+    sent = view.page.evaluate("model.sent.filter((one) => one.do).map((one) => one.do)")
+    assert sent == ["signal order-2 \"k3 paid\" {'sum': 3}"]
+    expect(view.locator("input[data-field=value]")).to_have_value("")
 
 
 def test_no_key_leaves_the_picture(draw: Draw) -> None:

@@ -93,6 +93,7 @@ def links(number: int, nodes: int) -> dict[int, LinkStatistics]:
                 cut=pair == {2, 5} or (number, peer) == (3, 5),
                 cut_back=pair == {2, 5} or (number, peer) == (5, 3),
                 delay=LinkDelay(0.2) if pair == {1, 2} else None,
+                sent={"append": 40, "heartbeat": 7} if number == 2 else {"acknowledge": 40, "vote": 1},
             )
     return found
 
@@ -197,3 +198,31 @@ def look(statistics: ClusterStatistics, *, time: float = 1_700_000_000.0, **chan
         "omitted": {},
     }
     return ClusterLook(**(fields | changes))
+
+
+def opened(run_id: str = "order-2", steps: int = 12) -> dict[str, Any]:
+    """What the page knows of a run that is open in it: `details` and `code`."""
+    lines = ["async def order(ctx, item):", *(f"    await ctx.compute('step_{n}', work)" for n in range(steps))]
+    told = [
+        {
+            "id": f"{n}/step_{n}",
+            "op": "compute",
+            "node": 2,
+            "epoch": 3,
+            "failed": False,
+            "from": 100 + n,
+            "at": 100.5 + n,
+            "value": str(n),
+        }
+        for n in range(steps)
+    ]
+    place = {"branch": "", "own": True}
+    places = {
+        "1": [{**place, "line": 4, "where": "cell:4 in order"}],
+        "2": [{**place, "line": 13, "where": "cell:13 in order"}],
+        "3": [{**place, "line": 4, "own": False, "where": "tools.py:4 in work"}],
+    }
+    return {
+        "details": {run_id: {"start": 100.0, "first": 0, "steps": told, "places": places}},
+        "code": {run_id: {"file": "cell", "first": 1, "lines": lines, "left": 0}},
+    }

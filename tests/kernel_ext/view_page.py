@@ -37,7 +37,7 @@ PAGE: Final = """<!doctype html><meta charset="utf-8"><title>view</title>
 {js}
 const listeners = {{}};
 window.model = {{
-  state: {{ snapshot: {snapshot} }},
+  state: {{ snapshot: {snapshot}, ...{more} }},
   get(name) {{ return this.state[name]; }},
   on(name, callback) {{ (listeners[name] ??= []).push(callback); }},
   sent: [],
@@ -52,9 +52,17 @@ window.end = render({{ model: window.model, el: document.getElementById("view") 
 
 
 def page(
-    data: Mapping[str, Any], *, theme: Mapping[str, str] | None = None, dark: bool = False, script: str = ""
+    data: Mapping[str, Any],
+    *,
+    theme: Mapping[str, str] | None = None,
+    dark: bool = False,
+    script: str = "",
+    more: Mapping[str, Any] | None = None,
 ) -> str:
-    """A page that draws this snapshot; `script` runs after the first paint, with `model` and `fire(event)` at hand."""
+    """A page that draws this snapshot; `script` runs after the first paint, with `model` and `fire(event)` at hand.
+
+    `more` are the model's other values, such as `details`.
+    """
     js = re.sub(r"^export default .*$", "", bundled(), flags=re.MULTILINE)
     return PAGE.format(
         theme=" ".join(f"{name}: {value};" for name, value in (theme or {}).items()),
@@ -63,6 +71,7 @@ def page(
         body='data-jp-theme-light="false"' if dark else 'data-jp-theme-light="true"',
         js=js,
         snapshot=json.dumps(data).replace("</", "<\\/"),
+        more=json.dumps(more or {}).replace("</", "<\\/"),
         script=script,
     )
 
