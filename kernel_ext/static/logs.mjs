@@ -63,19 +63,19 @@ function cell(node, index, held, frame, ui, first) {
   );
 }
 
-/** The logs as markup for this width in pixels. */
-export function logsHtml(frame, width, ui = {}) {
+/** The logs as markup for this width in pixels; `part` as for `viewHtml`. */
+export function logsHtml(frame, width, ui = {}, part = (_, html) => html) {
   const { snapshot } = frame;
   const last = Math.max(1, ...snapshot.nodes.map((node) => node.length), ...Object.values(frame.lost).flat().map((one) => one.index));
   const columns = Math.max(3, Math.min(MOST_ENTRIES, Math.floor((width - LABEL) / CELL), last));
   const indexes = Array.from({ length: columns }, (_, place) => last - columns + 1 + place);
-  const rows = snapshot.nodes.map((node) => {
+  const rows = snapshot.nodes.map((node, place) => {
     const tail = new Map(node.tail);
     const chosen = indexes.find((index) => ui.entry === `${index}:${tail.get(index)}`) ?? [...tail.keys()].filter((index) => index >= indexes[0]).at(-1);
     const short = node.length < indexes[0] && !frame.lost[node.node];
     const cells = short ? [] : indexes.map((index) => cell(node, index, tail.get(index), frame, ui, index === chosen));
     const beyond = short ? `<span class="rv-quiet">ends at entry ${node.length}</span>` : "";
-    return `<div class="rv-log" role="group" aria-label="log of node ${node.node}"><span class="rv-who">node ${node.node}${node.role === "leader" ? ' <b class="rv-star">♛</b>' : ""}</span>${cells.join("")}${beyond}</div>`;
+    return part(`log ${place}`, `<div class="rv-log" data-keyed="true" role="group" aria-label="log of node ${node.node}"><span class="rv-who">node ${node.node}${node.role === "leader" ? ' <b class="rv-star">♛</b>' : ""}</span>${cells.join("")}${beyond}</div>`);
   });
   const head = indexes.map((index, place) => `<span class="rv-index">${(columns - 1 - place) % 5 === 0 ? index : ""}</span>`);
   return `<div class="rv-logs" style="--rv-cell: ${CELL}px"><div class="rv-log rv-heads" aria-hidden="true"><span class="rv-who">entry</span>${head.join("")}</div>${rows.join("")}${aboutHtml(frame, ui)}</div>`;

@@ -78,8 +78,9 @@ export function layout(width) {
  * All the markup, for this width in pixels.
  * `still` pictures tell messages as numbers; so does one for a reader who wants no motion (`motion` false).
  * @param {{ frames: any[], ui: any, tasks: any[], details: any, code?: any, link: string, motion?: boolean }} all
+ * @param {number} width @param {(name: string, html: string) => string} part of `parts`; leaves nothing out if it is not given
  */
-export function viewHtml({ frames, ui, tasks, details, code = {}, link, motion = true }, width) {
+export function viewHtml({ frames, ui, tasks, details, code = {}, link, motion = true }, width, part = (_, html) => html) {
   const at = placeOf(frames, ui.at);
   const frame = frames[at];
   const { snapshot } = frame;
@@ -88,11 +89,11 @@ export function viewHtml({ frames, ui, tasks, details, code = {}, link, motion =
   const { beside, room } = layout(width);
   const sent = still || !motion ? sentBetween(frames[at - 1]?.snapshot, snapshot) : [];
   const picture = () =>
-    `<div class="rv-top" data-beside="${beside}">${ringSvg(snapshot, room, ui, still, sent)}${panelHtml(snapshot, ui, tasks, able)}</div>` +
-    `<section aria-label="logs"><h3>Logs</h3>${logsHtml(frame, width, ui)}</section>` +
-    `<section class="rv-runs" data-narrow="${width < NARROW}" aria-label="runs"><h3>Runs</h3>${runsHtml(snapshot, width, ui, details, { code, able })}</section>`;
+    `<div class="rv-top" data-beside="${beside}">${ringSvg(snapshot, room, ui, still, sent)}${part("panel", panelHtml(snapshot, ui, tasks, able))}</div>` +
+    `<section aria-label="logs"><h3>Logs</h3>${logsHtml(frame, width, ui, part)}</section>` +
+    `<section class="rv-runs" data-narrow="${width < NARROW}" aria-label="runs"><h3>Runs</h3>${runsHtml(snapshot, width, ui, details, { code, able, part })}</section>`;
   return (
-    `<div class="rv-head">${headHtml(snapshot, link, ui)}</div>${bannerHtml(snapshot, link)}${ui.help ? helpHtml() : '<div hidden></div>'}` +
+    `${part("head", `<div class="rv-head">${headHtml(snapshot, link, ui)}</div>`)}${bannerHtml(snapshot, link)}${ui.help ? helpHtml() : '<div hidden></div>'}` +
     `<div class="rv-body" data-form="${ui.form}">${ui.form === "tables" ? tablesHtml(snapshot) : picture()}</div>` +
     `<div class="rv-times">${timeHtml(frames, ui)}</div><div class="rv-foot">${footHtml(snapshot)}</div>`
   );

@@ -151,13 +151,13 @@ function factsHtml(run, snapshot) {
 
 /**
  * The runs as markup for this width in pixels; `details` and `code` are those of opened runs, `able` if something can be done now.
- * @param {any} snapshot @param {number} width @param {any} ui @param {any} details @param {{ code?: any, able?: boolean }} more
+ * @param {any} snapshot @param {number} width @param {any} ui @param {any} details @param {{ code?: any, able?: boolean, part?: (name: string, html: string) => string }} more
  */
-export function runsHtml(snapshot, width, ui = {}, details = {}, { code = {}, able = false } = {}) {
+export function runsHtml(snapshot, width, ui = {}, details = {}, { code = {}, able = false, part = (_, html) => html } = {}) {
   if (!snapshot.runs.length) return '<p class="rv-quiet">No runs yet: <code>%raftoral run NAME</code> starts one.</p>';
   const narrow = width < NARROW; // a narrow lane leaves its count to the reader of blocks
   const room = Math.max(30, width - (narrow ? 190 : 264));
-  const shown = snapshot.runs.map((run) => {
+  const shown = snapshot.runs.map((run, place) => {
     const open = (ui.open ?? []).includes(run.run);
     const failure = run.failure ? `<span class="rv-failure" title="${escape(run.failure)}">${escape(shorten(run.failure, 80))}</span>` : "";
     const kind = statusKind(run.status);
@@ -165,7 +165,8 @@ export function runsHtml(snapshot, width, ui = {}, details = {}, { code = {}, ab
     const opened = () =>
       `${runFormHtml(run, ui, able)}${timelineHtml(run, details[run.run], snapshot, width, ui)}` +
       codeHtml(run, code[run.run], details[run.run]?.places, snapshot, ui.at == null);
-    return (
+    return part(
+      `run ${place}`,
       `<section class="rv-run" data-run="${escape(run.run)}" data-status="${run.status}" data-steps="${run.steps}">` +
       `<header><button type="button" class="rv-open" data-act="open" data-run="${escape(run.run)}" aria-expanded="${open}" title="${escape(run.run)}: timeline">` +
       `<i aria-hidden="true">${open ? "▾" : "▸"}</i><b>${escape(shorten(run.run, 32))}</b></button>` +
@@ -173,7 +174,7 @@ export function runsHtml(snapshot, width, ui = {}, details = {}, { code = {}, ab
       `<span class="rv-status rv-is-${run.status}">${kind.mark} ${kind.word}</span>` +
       `<span class="rv-quiet">${counted(run.steps, "step")} recorded</span>${factsHtml(run, snapshot)}${failure}</header>` +
       `<div role="list">${run.lanes.map((lane) => laneRow(lane, run, snapshot, room, ui, plan)).join("")}</div>` +
-      `${open ? `<div class="rv-opened">${opened()}</div>` : ""}</section>`
+      `${open ? `<div class="rv-opened">${opened()}</div>` : ""}</section>`,
     );
   });
   const omitted = Object.entries(snapshot.omitted ?? {}).filter(([, number]) => number > 0);

@@ -4,7 +4,7 @@
 import { signalLine, taskWords, withTask } from "./faults.mjs";
 import { flights, sentBetween } from "./flights.mjs";
 import { placeOf, remember } from "./history.mjs";
-import { morph } from "./morph.mjs";
+import { morph, parts } from "./morph.mjs";
 import { layout, viewHtml } from "./page.mjs";
 import { placesOf } from "./ring.mjs";
 import { START, keyed, reduce } from "./ui.mjs";
@@ -50,6 +50,7 @@ function render({ model, el }) {
   const mine = Math.random().toString(36).slice(2); // several displays share a model, and hear each other's answers
   const timers = new Set();
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  let drawn = new Map(); // the parts of the picture that is on the page
   let flown = null; // the snapshot up to which messages were drawn
   let watching = 0;
   let grip = null; // where a pointer went down on a node
@@ -75,7 +76,9 @@ function render({ model, el }) {
     if (!frames.length) return;
     width = Math.max(200, Math.floor(root.clientWidth || 720) - EDGES);
     const fresh = document.createElement("div");
-    fresh.innerHTML = viewHtml({ frames, ui, tasks, details: model.get("details") ?? {}, code: model.get("code") ?? {}, link, motion: !calm.matches }, width);
+    const { part, drawn: now } = parts(drawn);
+    drawn = now;
+    fresh.innerHTML = viewHtml({ frames, ui, tasks, details: model.get("details") ?? {}, code: model.get("code") ?? {}, link, motion: !calm.matches }, width, part);
     fresh.className = "rv-picture";
     morph(picture, fresh);
     const { snapshot } = frames[placeOf(frames, ui.at)];
@@ -86,7 +89,7 @@ function render({ model, el }) {
       term: snapshot.term,
       state: link === "live" ? snapshot.state : link,
       time: ui.at === null ? "now" : "before",
-      format: snapshot.format,
+      checkpoints: snapshot.counters.checkpoints,
     });
     if (frames.at(-1).snapshot !== flown) fly(frames.at(-1).snapshot);
   };

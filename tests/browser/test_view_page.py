@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -173,6 +174,38 @@ def test_no_key_leaves_the_picture(draw: Draw) -> None:
     view.focus()
     view.page.keyboard.press("b")
     assert view.page.evaluate("window.leaked") == 0
+
+
+def test_a_picture_that_changed_step_by_step_is_the_one_that_is_drawn_at_once(draw: Draw) -> None:
+    """Parts that stay the same are left alone, and cells of logs move on: what comes of it must not differ."""
+    busy = broken_cluster()
+
+    def grown(entries: int, runs: int) -> dict[str, Any]:
+        nodes = {
+            number: structs.replace(one, log_length=one.log_length + entries * (number != 4))
+            for number, one in busy.nodes.items()
+        }
+        return snapshot(look(structs.replace(busy, nodes=nodes, runs=dict(list(busy.runs.items())[-runs:]))), 9)
+
+    steps = [grown(*one) for one in ((0, 4), (1, 3), (1, 4), (7, 2), (40, 1), (41, 4), (42, 4))]
+    view = draw(steps[-1])
+    body = "() => document.querySelector('.rv-body').innerHTML"
+    expect(view.locator(".rv-run")).to_have_count(4)
+    at_once = view.page.evaluate(body)
+    view = draw(steps[0])
+    for number, step in enumerate(steps[1:], 10):
+        # Every second one as tables in between: the picture is made anew then.
+        changed = {**step, "seq": number, "time": step["time"] + number}
+        view.page.evaluate(f"model.state.snapshot = {json.dumps(changed)}; fire('change:snapshot')")
+        expect(view).to_have_attribute("data-seq", str(number))
+        if number % 2:
+            view.get_by_role("button", name="Tables").click()
+            expect(view.locator(".rv-tables")).to_be_visible()
+            view.get_by_role("button", name="Tables").click()
+            expect(view.locator(".rv-logs")).to_be_visible()
+    expect(view.locator(".rv-run")).to_have_count(4)
+    later = re.compile(r"rv-runs-out-\d")
+    assert later.sub("", view.page.evaluate(body)) == later.sub("", at_once)
 
 
 def test_a_view_that_is_removed_follows_no_more(draw: Draw) -> None:

@@ -362,6 +362,16 @@ test("durations are said in units that fit them", () => {
   assert.deepEqual([0, 0.0404, 0.9999, 12.34, 185].map(view.duration), ["0 ms", "40 ms", "1.0 s", "12.3 s", "3 min 5 s"]);
 });
 
+test("what is on the page already is left out of the next picture, and a mark of the same tag stands in its place", () => {
+  const first = view.parts(new Map());
+  assert.equal(first.part("run 0", '<section class="x">a</section>'), '<section class="x">a</section>');
+  const second = view.parts(first.drawn);
+  assert.equal(second.part("run 0", '<section class="x">a</section>'), '<section data-same="true"></section>');
+  assert.equal(second.part("run 1", "<section>a</section>"), "<section>a</section>", "the same in another place is another part");
+  assert.equal(view.parts(second.drawn).part("run 0", "<section>b</section>"), "<section>b</section>");
+  assert.equal(view.parts(new Map(view.parts(second.drawn).drawn)).part("run 0", "<p>a</p>"), "<p>a</p>", "what was not drawn in between is gone");
+});
+
 // --- faults
 
 test("only what makes sense for a node is offered", () => {
