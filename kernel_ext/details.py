@@ -77,6 +77,7 @@ class Details:
                     for step in steps[-MAX_STEPS_TOLD:]
                 ],
                 "places": self._places(code),
+                "more": {str(node): count for node, count in code.more.items() if count},
             }
         return found
 

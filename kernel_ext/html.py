@@ -51,5 +51,7 @@ def cluster_html(statistics: ClusterStatistics) -> str:
     parts = [f"<p><b>{escape(tables.cluster_line(statistics))}</b></p>", table_html(tables.nodes_table(statistics))]
     if statistics.runs:
         parts.append(table_html(tables.runs_table(statistics)))
+    if notes := tables.notes(statistics):
+        parts.append(line_html("\n".join(notes)))
     parts.append(line_html(f"{tables.workflow_line(statistics)}\n{tables.counter_line(statistics)}"))
     return f'<div class="raftoral-static">{"".join(parts)}</div>'

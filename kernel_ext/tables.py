@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from raftoral_nb import WorkflowRun
-    from raftoral_nb.statistics import ClusterStatistics, ExecutionStatistics, LogEntry, NodeStatistics
+    from raftoral_nb.statistics import ClusterStatistics, ExecutionStatistics, LogEntry, NodeStatistics, StepActivity
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,36 @@ def runs_table(statistics: ClusterStatistics) -> Table:
         for run_id, run in statistics.runs.items()
     )
     return Table("runs: steps recorded, and consumed by each node", header, rows, frozenset({2, 4}))
+
+
+def notes(statistics: ClusterStatistics) -> tuple[str, ...]:
+    """What does not fit into the tables, in sentences: what nodes run now, why they stopped, and how runs hang together."""
+    said = []
+    for number, node in sorted(statistics.nodes.items()):
+        if node.storage_error is not None:
+            said.append(f"node {number}: its disk takes nothing: {node.storage_error}")
+    for run_id, run in statistics.runs.items():
+        if run.held is not None:
+            said.append(f"run {run_id} is held: {run.held.reason}")
+        if run.parent is not None:
+            said.append(f"run {run_id} is a child of run {run.parent}")
+        if run.waiting:
+            said.append(f"run {run_id}: {counted(run.waiting, 'message')} not received yet")
+        for number, node in sorted(statistics.nodes.items()):
+            execution = None if node.role == "dead" else node.runs.get(run_id)
+            if execution is None:
+                continue
+            if execution.problem is not None and execution.status in {"diverged", "superseded"}:
+                said.append(f"run {run_id}: node {number} {execution.status}: {execution.problem}")
+            said += [f"run {run_id}: node {number} runs {activity_words(one)}" for one in execution.activities]
+    return tuple(said)
+
+
+def activity_words(activity: StepActivity) -> str:
+    """`step 3/fit, attempt 2, 40 %: epoch 4`."""
+    again = f", attempt {activity.attempt}" if activity.attempt > 1 else ""
+    share = "" if activity.fraction is None else f", {activity.fraction:.0%}"
+    return f"step {activity.step_id}{again}{share}{': ' if activity.text else ''}{activity.text}"
 
 
 def run_list(runs: Sequence[WorkflowRun[object]]) -> Table:

@@ -40,6 +40,8 @@ def cluster_text(statistics: ClusterStatistics) -> str:
     parts = [tables.cluster_line(statistics), table_text(tables.nodes_table(statistics))]
     if statistics.runs:
         parts.append(table_text(tables.runs_table(statistics)))
+    if notes := tables.notes(statistics):
+        parts.append("\n".join(notes))
     parts.append(f"{tables.workflow_line(statistics)}\n{tables.counter_line(statistics)}")
     return "\n\n".join(parts)
 

@@ -43,6 +43,7 @@ def code(host: Host, run_id: RunId) -> RunCode:
         first_line=first,
         lines=lines,
         places=MappingProxyType(places),
+        more=MappingProxyType({number: max(0, len(one.branches) - MAX_PLACES) for number, one in executions.items()}),
     )
 
 

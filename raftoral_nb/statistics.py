@@ -141,6 +141,8 @@ class RunCode(msgspec.Struct, frozen=True, kw_only=True):
     """Of the function, without what ends them; the first `MAX_CODE_LINES` of `raftoral_nb.run_code`."""
     places: Mapping[NodeId, tuple[CodePlace, ...]]
     """By node: a place for each branch that runs, the workflow's own first; none where the execution has ended."""
+    more: Mapping[NodeId, int] = msgspec.field(default_factory=lambda: MappingProxyType({}))
+    """By node: how many branches run besides, for which no place is given."""
 
 
 class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):

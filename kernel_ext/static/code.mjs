@@ -20,7 +20,7 @@ function outdented(lines) {
  * The text of a workflow; `places` are where the nodes were when the kernel was asked last, `live` says that this is now.
  * @param {any} run @param {any} code @param {Record<string, any[]> | undefined} places @param {any} snapshot @param {boolean} live
  */
-export function codeHtml(run, code, places, snapshot, live) {
+export function codeHtml(run, code, places, snapshot, live, more = {}) {
   if (!code || !code.lines.length) return '<p class="rv-quiet">The code is known as soon as a node has begun to execute the run.</p>';
   const last = code.first + code.lines.length - 1;
   /** @type {Map<string, { place: any, nodes: number[] }>} */
@@ -34,6 +34,7 @@ export function codeHtml(run, code, places, snapshot, live) {
   const inside = ({ place }) => place.own && place.line >= code.first && place.line <= last;
   const all = [...met.values()];
   const elsewhere = all.filter((one) => !inside(one)).map(({ place, nodes }) => `<li>${badge(nodes, place.branch, snapshot)} in ${escape(place.where)}</li>`);
+  for (const [number, count] of live ? Object.entries(more) : []) elsewhere.push(`<li>${badge([Number(number)], "", snapshot)} runs ${count} more branches</li>`);
   const rows = outdented(code.lines).map((text, at) => {
     const line = code.first + at;
     const here = all.filter((one) => inside(one) && one.place.line === line);

@@ -164,7 +164,7 @@ export function runsHtml(snapshot, width, ui = {}, details = {}, { code = {}, ab
     const plan = planOf(run, room);
     const opened = () =>
       `${runFormHtml(run, ui, able)}${timelineHtml(run, details[run.run], snapshot, width, ui)}` +
-      codeHtml(run, code[run.run], details[run.run]?.places, snapshot, ui.at == null);
+      codeHtml(run, code[run.run], details[run.run]?.places, snapshot, ui.at == null, details[run.run]?.more);
     return part(
       `run ${place}`,
       `<section class="rv-run" data-run="${escape(run.run)}" data-status="${run.status}" data-steps="${run.steps}">` +

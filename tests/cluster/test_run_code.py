@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from raftoral_nb.errors import RunNotFoundError
+from raftoral_nb.run_code import MAX_PLACES
 from raftoral_nb.statistics import RunCode
 from raftoral_nb.testing import workflow_test
 
@@ -79,3 +80,21 @@ def test_each_branch_that_runs_has_a_place_and_a_node_that_is_held_stays_where_i
 def test_a_run_that_is_not_known_has_no_code() -> None:
     with workflow_test() as test, pytest.raises(RunNotFoundError):
         test.cluster.run("nobody").code()
+
+
+def test_of_many_branches_some_have_a_place_and_the_others_are_counted() -> None:
+    async def many(ctx: Any, number: int) -> None:
+        async def one(ctx: Any, index: int) -> None:
+            await ctx.receive(f"go {index}")
+
+        await ctx.map(one, range(number))
+
+    with workflow_test(nodes=1) as test:
+        run = test.start(many, 30)
+        test.settle()
+        code = run.code()
+        assert [place.branch for place in code.places[1]] == ["", *(f"0.{index}." for index in range(MAX_PLACES - 1))]
+        assert code.more[1] == 31 - MAX_PLACES
+        run.terminate()
+        test.settle()
+        assert code.more[1] + len(run.code().places[1]) == 31 - MAX_PLACES

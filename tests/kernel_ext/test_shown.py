@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from html import escape
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kernel_ext import display, html, text
 from kernel_ext.words import event_words, size_words
 from raftoral_nb import LogEntry, model
-from tests.kernel_ext.samples import busy_cluster, cluster, node, quiet_cluster, run
+from raftoral_nb.statistics import StepActivity
+from tests.kernel_ext.samples import busy_cluster, cluster, execution, node, quiet_cluster, run
 
 QUIET = """\
 cluster cluster-1: running, 3 nodes; node 2 leads, term 3, epoch 3
@@ -252,3 +255,31 @@ def test_output_is_the_same_text_whichever_node_was_first() -> None:
     first, second = [line(1, "a", 1.0), line(1, "b", 3.0)], [line(2, "a", 2.0), line(2, "b", 4.0, "log")]
     expected = "r, node 1\n  a\n  b\nr, node 2\n  a\n  [log] b"
     assert text.log_text([*first, *second]) == text.log_text([*second, *first]) == expected
+
+
+def test_what_fits_into_no_table_is_said_below_in_both_forms() -> None:
+    fitting = structs.replace(
+        execution(3),
+        activities=(
+            StepActivity(step_id="3/fit", attempt=2, fraction=0.4, text="epoch <4>"),
+            StepActivity(step_id="4/send", attempt=1, fraction=None, text=""),
+        ),
+    )
+    stopped = structs.replace(execution(1, status="diverged"), problem="it asked for 1/b")
+    nodes = [
+        node(1, "leader", runs={"a/2": fitting}),
+        node(2, runs={"a/2": stopped}),
+        node(3, "dead", storage_error="no space left", runs={"a/2": stopped}),
+    ]
+    child = structs.replace(run("a/2", "order", 3), parent="a", waiting=1)
+    busy = cluster(nodes, [run("a", "order", 1), child])
+    said = [
+        "node 3: its disk takes nothing: no space left",
+        "run a/2 is a child of run a",
+        "run a/2: 1 message not received yet",
+        "run a/2: node 1 runs step 3/fit, attempt 2, 40%: epoch <4>",
+        "run a/2: node 1 runs step 4/send",
+        "run a/2: node 2 diverged: it asked for 1/b",
+    ]
+    assert "\n".join(said) in text.cluster_text(busy)
+    assert "<br>".join(map(escape, said)) in html.cluster_html(busy)
