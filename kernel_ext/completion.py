@@ -28,7 +28,9 @@ from .parsing import (
 
 _DELAYS: Final = ("50ms", "200ms", "1s")
 _AGES: Final = ("5m", "1h", "1d")
-"""Times that are offered; any other may be typed."""
+_ELECTIONS: Final = ("1s-2s", "5s-10s")
+_SIZES: Final = ("20kB", "1MB", "8MB")
+"""Times and sizes that are offered; any other may be typed."""
 _LINE: Final = re.compile(r"(?:^|=)\s*%raftoral\s+(?P<rest>.*)$")
 _DOTTED: Final = re.compile(r"[^\W\d]\w*(?:\.\w*)*$")
 _CELL: Final = re.compile(r"^\s*%%workflow\s+(?P<rest>.*)$")
@@ -78,6 +80,11 @@ def offers(rest: str, known: Known) -> list[str] | None:
         "--since": list(_AGES),
         "--delay": list(_DELAYS),
         "--jitter": list(_DELAYS),
+        "--heartbeat": list(_DELAYS),
+        "--election-timeout": list(_ELECTIONS),
+        "--snapshot-after": list(_SIZES),
+        "--keep-log": list(_SIZES),
+        "--port": [],
     }
     if previous in values:
         return values[previous]

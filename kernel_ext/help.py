@@ -15,10 +15,18 @@ Cluster
   %raftoral start --data-dir lab         keep it in a directory: after the kernel died, the same line goes on from there
   %raftoral start --data-dir lab --durability disk   synced before it is acknowledged: survives a power loss as well
   %raftoral start --log-level info      also show what the engine logs (debug, info, warning, error)
+  %raftoral start --heartbeat 200ms --election-timeout 1s-2s
+                                        a patient leader, for a busy machine; either one alone takes the other along
+  %raftoral start --snapshot-after 20kB --keep-log 4kB
+                                        how much is logged until a node makes a snapshot, and how much stays behind it
   %raftoral stop                        stop it; names user code that is still running
   %raftoral status                      nodes and runs as they are now, as a table
   %raftoral entries --last 5            the logs of the nodes side by side: which entries are committed, and who has them
   %raftoral watch                       the live view: nodes, links, logs and runs; breaks them by click and key
+                                        (in a terminal: as text that follows the cluster, until Ctrl-C; needs rich)
+
+  %raftoral metrics                     counters and gauges as OpenMetrics text, as Prometheus reads it
+  %raftoral metrics --serve --port 9464 the same over HTTP, to programs of this machine; --stop ends it
 
   The running cluster is `cluster` in the notebook (if that name is free), and raftoral_nb.current_cluster().
 

@@ -27,6 +27,7 @@ from .parsing import (
     Events,
     History,
     Log,
+    Metrics,
     Move,
     OnNode,
     OnRun,
@@ -118,6 +119,8 @@ class RaftoralMagics(Magics):
                 result = shows.events(last, times=parsed.times, omitted=len(history) - len(last))
             case Entries(last):
                 result = self._entries(last or ENTRIES_SHOWN)
+            case Metrics():
+                result = self._metrics(parsed)
             case Simple(name="stop"):
                 return shows.emit(self.session.stop())
             case Simple(name="status"):
@@ -165,7 +168,14 @@ class RaftoralMagics(Magics):
         nodes = asked.nodes
         if nodes is None and (asked.data_dir is None or Cluster.nodes_in(asked.data_dir) is None):
             nodes = self.nodes
-        cluster, hint = self.session.start(nodes, asked.log_level or self.log_level, asked.data_dir, asked.durability)
+        cluster, hint = self.session.start(
+            nodes,
+            log_level=asked.log_level or self.log_level,
+            data_dir=asked.data_dir,
+            durability=asked.durability,
+            timing=asked.timing,
+            **({} if asked.compaction is None else {"compaction": asked.compaction}),
+        )
         if cluster.recovered is not None:
             hint = "\n".join(filter(None, (recovered_words(cluster.recovered), hint)))
         for registration in self.session.register_pending():
@@ -174,8 +184,24 @@ class RaftoralMagics(Magics):
         hints = "\n".join(filter(None, (hint, self.session.missing_widgets())))
         return shows.started(tuple(cluster.nodes), None if view is None else view.model_id, hints)
 
-    def _watch(self) -> Shown:
+    def _metrics(self, asked: Metrics) -> Shown:
+        if asked.how == "show":
+            return shows.page(self.session.latest.metrics())
         cluster = self.session.cluster
+        if asked.how == "serve":
+            server = cluster.serve_metrics(asked.port)
+            return shows.notice(
+                f"metrics are served to this machine at {server.address}; to end it: %raftoral metrics --stop"
+            )
+        if cluster.metrics_server is None or not cluster.metrics_server.running:
+            raise MagicError("the metrics are not served. To do so: %raftoral metrics --serve")
+        cluster.metrics_server.stop()
+        return shows.notice("metrics are served no more")
+
+    def _watch(self) -> Shown | None:
+        cluster = self.session.cluster
+        if self.session.in_terminal():
+            return self.session.watch(cluster, self.refresh_rate)
         view = self.session.view(cluster, self.refresh_rate)
         return shows.cluster_picture(cluster.statistics()) if view is None else view.still()
 

@@ -8,7 +8,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Final, Literal, NoReturn, get_args
 
-from raftoral_nb import FAULTS, Fault, FaultError, parse_fault
+from raftoral_nb import FAULTS, Compaction, Fault, FaultError, Timing, parse_fault
 from raftoral_nb.statistics import RunStatus
 
 from .errors import MagicError, did_you_mean
@@ -17,6 +17,8 @@ from .run_lines import OnRun as OnRun
 from .run_lines import Runs as Runs
 from .run_lines import Send as Send
 from .run_lines import ago, message
+from .start_lines import TUNING_FLAGS, TUNING_USAGE, add_tuning, compaction, metrics, timing
+from .start_lines import Metrics as Metrics
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 DURABILITIES: Final = ("process", "disk")
@@ -95,6 +97,7 @@ SUBCOMMANDS: Final = {
     "log": "what workflows printed and logged",
     "events": "what happened, in order",
     "entries": "the logs of the nodes, side by side",
+    "metrics": "counters and gauges as OpenMetrics text; --serve: over HTTP, to this machine",
     "watch": "the live view",
     **NODE_COMMANDS,
     **LINK_COMMANDS,
@@ -104,7 +107,7 @@ SUBCOMMANDS: Final = {
 }
 
 USAGE: Final = {
-    "start": "start [--nodes N] [--data-dir DIR] [--durability process|disk] [--log-level LEVEL]",
+    "start": f"start [--nodes N] [--data-dir DIR] [--durability process|disk] [--log-level LEVEL] {TUNING_USAGE}",
     "stop": "stop",
     "status": "status",
     "register": "register NAME [--version N] [--strict]",
@@ -116,6 +119,7 @@ USAGE: Final = {
     "log": "log [RUN] [--node N] [--last N] [--times]",
     "events": "events [--last N] [--times]",
     "entries": "entries [--last N]",
+    "metrics": "metrics [--serve [--port N]|--stop]",
     "watch": "watch",
     **{name: "|".join((f"{name} NODE", *NODE_WORDS[name], *["RUN"] * (name in RUN_OR_NODE))) for name in NODE_COMMANDS},
     "signal": "signal RUN NAME [VALUE-EXPRESSION]",
@@ -129,7 +133,7 @@ USAGE: Final = {
 }
 
 FLAGS: Final = {
-    "start": ("--nodes", "--data-dir", "--durability", "--log-level"),
+    "start": ("--nodes", "--data-dir", "--durability", "--log-level", *TUNING_FLAGS),
     "register": ("--version", "--strict"),
     "run": ("--version", "--id"),
     "runs": ("--status", "--workflow", "--since"),
@@ -137,6 +141,7 @@ FLAGS: Final = {
     "log": ("--node", "--last", "--times"),
     "events": ("--last", "--times"),
     "entries": ("--last",),
+    "metrics": ("--serve", "--port", "--stop"),
     "cut": ("--one-way",),
     "slow": ("--delay", "--jitter"),
     "scenario": ("--wait", "--show", "--stop"),
@@ -162,6 +167,8 @@ class Start:
     log_level: str | None
     data_dir: str | None = None
     durability: Durability | None = None
+    timing: Timing | None = None
+    compaction: Compaction | None = None
 
 
 @dataclass(frozen=True)
@@ -261,6 +268,7 @@ Parsed = (
     | Log
     | Events
     | Entries
+    | Metrics
     | OnNode
     | Break
     | Play
@@ -349,10 +357,13 @@ def parse(line: str) -> Parsed | None:
             parser.add_argument("--data-dir", metavar="DIR")
             parser.add_argument("--durability", type=str.lower, choices=DURABILITIES)
             parser.add_argument("--log-level", type=str.lower, choices=LOG_LEVELS)
+            add_tuning(parser)
             found = parser.parse_args(words)
             if found.durability is not None and found.data_dir is None:
                 raise MagicError(f"--durability needs a --data-dir: where should it be stored?\nUsage: {usage}")
-            return Start(found.nodes, found.log_level, found.data_dir, found.durability)
+            times = timing(found.heartbeat, found.election_timeout, usage)
+            sizes = compaction(found.snapshot_after, found.keep_log, usage)
+            return Start(found.nodes, found.log_level, found.data_dir, found.durability, times, sizes)
         case "register":
             parser.add_argument("name", metavar="NAME")
             parser.add_argument("--version", type=_count)
@@ -379,6 +390,8 @@ def parse(line: str) -> Parsed | None:
         case "entries":
             parser.add_argument("--last", type=_count)
             return Entries(parser.parse_args(words).last)
+        case "metrics":
+            return metrics(parser, words, usage)
         case "scenario":
             return _scenario(parser, words, usage)
         case _ if name in NODE_COMMANDS:

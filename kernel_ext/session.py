@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import raftoral_nb
@@ -13,7 +15,7 @@ from raftoral_nb.limits import MAX_NODES
 
 from .cells import is_workflow
 from .completion import Known
-from .display import Shown, notice, registered
+from .display import Shown, cluster_picture, notice, registered
 from .errors import MagicError, did_you_mean
 from .pending import Definition, Pending
 from .recovering import RecoveryBar
@@ -25,13 +27,13 @@ if TYPE_CHECKING:
 
     from raftoral_nb import Cluster, Registration
 
-    from .parsing import Durability
     from .view import ClusterView
 
 NAME: Final = "cluster"
 """The variable of the notebook that holds the running cluster."""
 
 _NO_CLUSTER: Final = "no cluster is running. Start one: %raftoral start"
+_GET_RICH: Final = "for a picture that follows the cluster: pip install 'raftoral-nb[rich]'"
 _GET_WIDGETS: Final = "for the live view: pip install ipywidgets anywidget"
 
 
@@ -67,10 +69,11 @@ class Session:
             return self._own
         return self.cluster
 
-    def start(
-        self, nodes: int | None, log_level: str | None, data_dir: str | None, durability: Durability | None
-    ) -> tuple[Cluster, str]:
-        """Starts a cluster and puts it into the notebook; returns it with a hint to show, or "". Raises `RaftoralError`."""
+    def start(self, nodes: int | None, **options: Any) -> tuple[Cluster, str]:
+        """Starts a cluster with the options of `Cluster`, and puts it into the notebook; returns it with a hint to show, or "".
+
+        Raises `RaftoralError`.
+        """
         if self._own is not None and self._own.running:
             raise MagicError(
                 f"a cluster of {len(self._own.nodes)} nodes is already running. To stop it first: %raftoral stop\n"
@@ -78,7 +81,7 @@ class Session:
             )
         if nodes is not None and not 1 <= nodes <= MAX_NODES:
             raise MagicError(f"a cluster has 1 to {MAX_NODES} nodes, not {nodes}. Example: %raftoral start --nodes 3")
-        cluster = raftoral_nb.Cluster(nodes, data_dir=data_dir, durability=durability, log_level=log_level)
+        cluster = raftoral_nb.Cluster(nodes, **options)
         with RecoveryBar(cluster, kernel=self._in_kernel(), widgets=self.can_show_widgets()):
             cluster.start()
         before, self._own = self._own, cluster
@@ -146,6 +149,20 @@ class Session:
 
     def _in_kernel(self) -> bool:
         return _is_kernel(self._shell)
+
+    def in_terminal(self) -> bool:
+        """True in an IPython whose output goes to a terminal."""
+        return not self._in_kernel() and sys.stdout.isatty()
+
+    def watch(self, cluster: Cluster, refresh: float) -> Shown | None:
+        """Follows this cluster in the terminal until Ctrl-C; without rich, the picture as it is now, with how to get more."""
+        if importlib.util.find_spec("rich") is None:
+            still = cluster_picture(cluster.statistics())
+            return replace(still, plain=f"{still.plain}\n\n{_GET_RICH}")
+        from .terminal import watch
+
+        watch(cluster, refresh)
+        return None
 
     def view(self, cluster: Cluster, refresh: float) -> ClusterView | None:
         """The live view of this cluster, made if there is none; None where there are no widgets."""

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from raftoral_nb import WorkflowRun
-    from raftoral_nb.statistics import ClusterStatistics, ExecutionStatistics, LogEntry, NodeStatistics, StepActivity
+    from raftoral_nb.statistics import (
+        ClusterStatistics,
+        ExecutionStatistics,
+        LogEntry,
+        LogTail,
+        NodeStatistics,
+        RunStatus,
+        StepActivity,
+    )
 
 
 @dataclass(frozen=True)
@@ -192,6 +200,47 @@ def entries_table(logs: Mapping[int, Sequence[LogEntry]], snapshots: Mapping[int
     )
     header = ("index", "term", "entry", *(f"node {number}" for number in numbers))
     return Table("logs: the last entries, and who has them", header, rows, frozenset({0, 1}))
+
+
+def log_tails(logs: Mapping[int, LogTail], statistics: ClusterStatistics, last: int) -> Table:
+    """A row per entry that one of the logs has among its last ones, with how far each node has come with it.
+
+    That is `applied`, `committed`, `in its log`, `in its snapshot`, or `-`. Two rows of one index are two entries that different
+    leaders put there.
+    """
+    end = max((tail.last_index for tail in logs.values()), default=0)
+    known = {
+        (entry.index, entry.term): entry for tail in logs.values() for entry in tail.entries if entry.index > end - last
+    }
+    numbers = sorted(logs)
+
+    def progress(number: int, index: int, term: int) -> str:
+        node, tail = statistics.nodes[number], logs[number]
+        if index < tail.first_index:
+            return "in its snapshot" if index <= node.snapshot_index else "-"
+        if all((entry.index, entry.term) != (index, term) for entry in tail.entries):
+            return "-"
+        if node.role == "dead":
+            return "in its log"
+        return "applied" if index <= node.applied_index else "committed" if index <= node.commit_index else "in its log"
+
+    rows = tuple(
+        (
+            str(index),
+            str(term),
+            ", ".join(command.text for command in known[index, term].commands) or f"({known[index, term].kind})",
+            *(progress(number, index, term) for number in numbers),
+        )
+        for index, term in sorted(known)
+    )
+    header = ("index", "term", "entry", *(f"node {number}" for number in numbers))
+    return Table("logs: the last entries, and who has them", header, rows, frozenset({0, 1}))
+
+
+def omitted_line(omitted: Mapping[RunStatus, int]) -> str:
+    """The runs that are not shown, in one line; "" if there are none."""
+    parts = [f"{count} {status}" for status, count in omitted.items() if count]
+    return f"and {', '.join(parts)}" if parts else ""
 
 
 def scenario_list(descriptions: Mapping[str, str]) -> Table:

@@ -24,11 +24,11 @@ from .errors import (
 )
 from .event_stream import EventStream
 from .fault_lines import Fault, parse_fault
-from .finding import Finding
 from .host import Host
 from .joining import Joining
 from .limits import MAX_NODES
 from .look import Looker
+from .measuring import Measuring
 from .model import ClusterEvent, ClusterRecovered, NodeChanged, NodeId, OutputLine, RunId
 from .node import Node
 from .play import ScenarioPlay
@@ -66,7 +66,7 @@ class _Nodes(dict[NodeId, Node]):
         raise no_such_node(number, self)
 
 
-class Cluster(Joining, Finding):
+class Cluster(Joining, Measuring):
     """A cluster of nodes in this process, over TCP on 127.0.0.1 (or in memory), each with a thread of its own.
 
     With `data_dir` it goes on from that directory, or makes it: it outlives its process (`durability="process"`, a killed
@@ -158,6 +158,7 @@ class Cluster(Joining, Finding):
                 raise ClusterError(f"cluster {self.name!r} {word}; for a new one make another Cluster")
             self._status = "running"
         capture.install()
+        self._begin_measuring()
         try:
             began = time.monotonic()
             if self._data is not None:
@@ -209,6 +210,7 @@ class Cluster(Joining, Finding):
             self._host.journals.end()
             if not self._host.observers.close(deadline()):
                 stuck.append("a callback given to subscribe()")
+            stuck.extend(self._end_measuring(deadline()))
             capture.uninstall()
             if self._logs:
                 logs.reset()

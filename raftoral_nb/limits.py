@@ -115,3 +115,6 @@ MAX_SOURCES_SHOWN: Final = 1000
 
 MAX_FUNCTIONS_KEPT: Final = 64
 """Workflows whose unpickled functions a node keeps; the least recently used is unpickled again when it is needed."""
+
+MAX_WORKFLOWS_MEASURED: Final = 50
+"""Workflows that metrics name, the first by alphabet; the runs of all others are counted together."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,17 @@ def require_tool(*names: str, get_it: str) -> str:
         if path is not None:
             return path
     message = f"{' or '.join(names)} is not installed; to get it: {get_it}"
+    if os.environ.get("RAFTORAL_REQUIRE_ALL_TOOLS") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def require_module(name: str, *, get_it: str) -> Any:
+    """The module of that name, of an optional package; what happens where it is missing is as in `require_tool`."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        message = f"{name} is not installed; to get it: {get_it}"
     if os.environ.get("RAFTORAL_REQUIRE_ALL_TOOLS") == "1":
         pytest.fail(message)
     pytest.skip(message)

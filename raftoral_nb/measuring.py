@@ -1,0 +1,70 @@
+"""What a cluster tells to systems that watch many things: metrics and traces. Base class of `Cluster`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import ClusterError
+from .finding import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .metrics_server import MetricsServer
+    from .statistics import ClusterStatistics
+    from .tracing import Tracing
+
+
+class Measuring(Finding):
+    """Metrics as OpenMetrics text, in hand or served; spans for OpenTelemetry, if it is set up when the cluster starts."""
+
+    name: str
+    _metrics_server: MetricsServer | None = None
+    _tracing: Tracing | None = None
+    statistics: Callable[[], ClusterStatistics]
+
+    def metrics(self) -> str:
+        """The statistics as OpenMetrics text, as Prometheus and others read it; also of a cluster that has stopped.
+
+        Labels are nodes, statuses and the first `MAX_WORKFLOWS_MEASURED` workflows, never runs or steps. Counters begin anew with
+        the cluster; one that is read off the most advanced node (`raftoral_commands_total`) may fall when that node dies.
+        """
+        from . import __version__
+        from .metrics import openmetrics
+
+        return openmetrics(self.statistics(), __version__)
+
+    def serve_metrics(self, port: int = 0) -> MetricsServer:
+        """Serve `metrics` as `http://127.0.0.1:PORT/metrics` to programs of this machine, until `stop` of the server or the cluster.
+
+        `port` 0 takes any that is free; `server.address` says which. Whoever may use this machine may read them.
+        Raises `PortInUseError`, `BadArgumentError` for what is no port, and `ClusterError` if they are served already, or the
+        cluster does not run.
+        """
+        from .metrics_server import MetricsServer
+
+        self._check_running()
+        served = self._metrics_server
+        if served is not None and served.running:
+            raise ClusterError(f"the metrics are served already, at {served.address}; stop() that server first")
+        self._metrics_server = MetricsServer(self.metrics, port, self.name)
+        return self._metrics_server
+
+    @property
+    def metrics_server(self) -> MetricsServer | None:
+        """What serves the metrics, or served them last; None if nothing did."""
+        return self._metrics_server
+
+    def _begin_measuring(self) -> None:
+        from .tracing import Tracing
+
+        self._tracing = Tracing.begin(self.name, self._host.observers)
+
+    def _end_measuring(self, timeout: float) -> list[str]:
+        """Called when the cluster stops, after the last event; what is still in the way, by name."""
+        left = []
+        if self._metrics_server is not None and not self._metrics_server.stop(timeout):
+            left.append("a request for metrics")
+        if self._tracing is not None and not self._tracing.end(timeout):
+            left.append("an exporter of OpenTelemetry")
+        return left
