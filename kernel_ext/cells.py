@@ -7,7 +7,7 @@ import inspect
 import traceback
 from typing import Any
 
-from raftoral_nb import Workflow
+import raftoral_nb
 
 from .errors import MagicError, did_you_mean
 
@@ -88,7 +88,7 @@ def resolve(name: str, namespace: dict[str, Any]) -> Any:
 
 def is_workflow(value: Any) -> bool:
     """True for what can be registered: a `Workflow` or an `async def`."""
-    return isinstance(value, Workflow) or inspect.iscoroutinefunction(value)
+    return isinstance(value, raftoral_nb.Workflow) or inspect.iscoroutinefunction(value)
 
 
 def _described(value: Any) -> str:

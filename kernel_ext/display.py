@@ -11,7 +11,7 @@ from .words import registration_words
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from raftoral_nb import Cluster, Registration, WorkflowRun
+    from raftoral_nb import Cluster, Progress, Registration, WorkflowRun
     from raftoral_nb.model import ClusterEvent, OutputLine
     from raftoral_nb.statistics import ClusterStatistics, LogEntry
 
@@ -111,14 +111,15 @@ def events(history: Sequence[tuple[float, ClusterEvent]], *, times: bool = False
     return page(text.events_text(history, times=times, omitted=omitted))
 
 
-def formatters() -> dict[type, Any]:
-    """How the engine's own objects are shown in a notebook: by type, a function that gives the MIME bundle."""
-    from raftoral_nb import Cluster, Progress, Registration, WorkflowRun
-    from raftoral_nb.statistics import ClusterStatistics
+def formatters() -> dict[str, Any]:
+    """How the engine's own objects are shown in a notebook: by the type's full name, a function that gives the MIME bundle.
 
-    from . import bars
+    By name, because the modules are loaded when they are needed, and not with the extension.
+    """
 
     def progress_bundle(progress: Progress, **_: Any) -> Any:
+        from . import bars
+
         return bars.shown(progress)._repr_mimebundle_()
 
     def cluster_bundle(cluster: Cluster, **_: Any) -> dict[str, Any]:
@@ -134,9 +135,9 @@ def formatters() -> dict[type, Any]:
         return registered(registration)._repr_mimebundle_()
 
     return {
-        Cluster: cluster_bundle,
-        Progress: progress_bundle,
-        ClusterStatistics: statistics_bundle,
-        WorkflowRun: run_bundle,
-        Registration: registration_bundle,
+        "raftoral_nb.cluster.Cluster": cluster_bundle,
+        "raftoral_nb.progress.Progress": progress_bundle,
+        "raftoral_nb.statistics.ClusterStatistics": statistics_bundle,
+        "raftoral_nb.run.WorkflowRun": run_bundle,
+        "raftoral_nb.registry.Registration": registration_bundle,
     }

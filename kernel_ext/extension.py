@@ -23,7 +23,7 @@ class _Loaded:
 
     magics: RaftoralMagics
     matcher: Any
-    formats: dict[type, Any]
+    formats: dict[str, Any]
 
 
 # Kept here and not on the shell: the extension has two names (raftoral_nb, kernel_ext), and both mean this one.

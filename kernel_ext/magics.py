@@ -10,7 +10,6 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, nee
 from traitlets import Enum, Float, Int
 
 import raftoral_nb
-from raftoral_nb import SCENARIOS, Cluster
 from raftoral_nb.errors import NonDeterminismWarning, NoSuchNodeError, WorkflowNotFoundError
 from raftoral_nb.limits import MAX_NODES
 
@@ -166,7 +165,7 @@ class RaftoralMagics(Magics):
 
     def _start(self, asked: Start) -> Shown:
         nodes = asked.nodes
-        if nodes is None and (asked.data_dir is None or Cluster.nodes_in(asked.data_dir) is None):
+        if nodes is None and (asked.data_dir is None or raftoral_nb.Cluster.nodes_in(asked.data_dir) is None):
             nodes = self.nodes
         cluster, hint = self.session.start(
             nodes,
@@ -278,7 +277,7 @@ class RaftoralMagics(Magics):
             play.stop()
             return shows.notice(f"scenario {play.scenario.name}: {play.status}; what it broke stays so: %raftoral heal")
         if asked.name is None:
-            return shows.scenarios({**SCENARIOS, **_described(self.session.own_scenarios())})
+            return shows.scenarios({**raftoral_nb.SCENARIOS, **_described(self.session.own_scenarios())})
         cluster = self.session.cluster
         scenario = self.session.scenario(asked.name, tuple(cluster.nodes))
         if asked.how == "show":

@@ -6,9 +6,9 @@ import argparse
 import re
 import shlex
 from dataclasses import dataclass
-from typing import Final, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, get_args
 
-from raftoral_nb import FAULTS, Compaction, Fault, FaultError, Timing, parse_fault
+from raftoral_nb import FAULTS, Fault, FaultError, parse_fault
 from raftoral_nb.statistics import RunStatus
 
 from .errors import MagicError, did_you_mean
@@ -19,6 +19,9 @@ from .run_lines import Send as Send
 from .run_lines import ago, message
 from .start_lines import TUNING_FLAGS, TUNING_USAGE, add_tuning, compaction, metrics, timing
 from .start_lines import Metrics as Metrics
+
+if TYPE_CHECKING:
+    from raftoral_nb import Compaction, Timing
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 DURABILITIES: Final = ("process", "disk")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from raftoral_nb import Workflow
+import raftoral_nb
 
 if TYPE_CHECKING:
     from raftoral_nb import Cluster, Registration
@@ -23,7 +23,7 @@ class Definition:
     def register(self, cluster: Cluster) -> Registration:
         """Hands it to the cluster; raises what `Cluster.register_workflow` raises."""
         target, version = self.target, self.version
-        if isinstance(target, Workflow):
+        if isinstance(target, raftoral_nb.Workflow):
             if target.name == self.name and version is None:
                 return cluster.register_workflow(target, strict=self.strict)
             # Under another name or version it is only its function that counts, but a version it names is kept.

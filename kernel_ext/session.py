@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import raftoral_nb
-from raftoral_nb import Scenario
 from raftoral_nb.errors import NonDeterminismWarning, RaftoralError, ScenarioError
 from raftoral_nb.limits import MAX_NODES
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from raftoral_nb import Cluster, Registration
+    from raftoral_nb import Cluster, Registration, Scenario
 
     from .view import ClusterView
 
@@ -211,7 +210,9 @@ class Session:
         """The scenarios of the notebook, by the names of their variables."""
         space = self._shell.user_ns
         return {
-            name: value for name, value in space.items() if isinstance(value, Scenario) and not name.startswith("_")
+            name: value
+            for name, value in space.items()
+            if isinstance(value, raftoral_nb.Scenario) and not name.startswith("_")
         }
 
     def scenario(self, name: str, nodes: Sequence[int]) -> Scenario:
@@ -227,7 +228,7 @@ class Session:
             raise ScenarioError(
                 f"there is no scenario {name!r}; there are: {', '.join(known)}.{did_you_mean(name, known)}"
             )
-        return Scenario.built_in(name, nodes)
+        return raftoral_nb.Scenario.built_in(name, nodes)
 
     # --- completion
 

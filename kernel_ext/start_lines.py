@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from raftoral_nb import Compaction, Timing
 from raftoral_nb.errors import ClusterError
 
 from .errors import MagicError
+
+if TYPE_CHECKING:
+    from raftoral_nb import Compaction, Timing
 
 TUNING_USAGE: Final = "[--heartbeat TIME] [--election-timeout TIME[-TIME]] [--snapshot-after SIZE] [--keep-log SIZE]"
 TUNING_FLAGS: Final = ("--heartbeat", "--election-timeout", "--snapshot-after", "--keep-log")
@@ -72,6 +74,8 @@ def timing(heartbeat: float | None, election: tuple[float, float] | None, usage:
     """
     if heartbeat is None and election is None:
         return None
+    from raftoral_nb import Timing
+
     usual = Timing()
     if heartbeat is None:
         assert election is not None
@@ -93,6 +97,8 @@ def compaction(snapshot_after: int | None, keep_log: int | None, usage: str) -> 
     """The sizes that were asked for; None if none was. Raises `MagicError`."""
     if snapshot_after is None and keep_log is None:
         return None
+    from raftoral_nb import Compaction
+
     usual = Compaction()
     after = usual.log_bytes if snapshot_after is None else snapshot_after
     kept = min(usual.kept_bytes, max(1, after // 5)) if keep_log is None else keep_log
