@@ -17,7 +17,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=60 --nbval-sanitize-wi
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo lab test lint format types unit notebooks pictures binder-check bench wheel clean distclean
+.PHONY: help demo lab test lint format types unit notebooks pictures docs binder-check bench wheel clean distclean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ notebooks: $(VENV)/.installed-test ## run the notebooks and write their outputs 
 
 pictures: $(VENV)/.installed-test ## take README's pictures of the live view anew (needs a Chromium)
 	$(BIN)/python -m tests.browser.pictures docs
+
+docs: $(VENV)/.installed-test ## write docs/reference.md, and README's links to Binder
+	@$(BIN)/python -m tests.docs.write
 
 binder-check: $(VENV)/.installed-test ## do what Binder does with binder/, without Docker (downloads; needs a Chromium)
 	$(BIN)/python -m tests.browser.binder

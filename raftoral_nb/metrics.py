@@ -42,6 +42,11 @@ def openmetrics(statistics: ClusterStatistics, version: str) -> str:
             "Network frames that were not authentic, too long, or malformed.",
             statistics.refused_frames,
         ),
+        (
+            "dropped_strangers",
+            "Connections that were closed because they never proved the cluster's key.",
+            statistics.dropped_strangers,
+        ),
         ("events", "Events published.", statistics.events),
     ):
         page.one(name, "counter", words, {}, count, suffix="_total")
