@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 CLIENTS = 4
 CLIENT_SECONDS = FAULT_SECONDS + 3.0
 LONGEST_HEALED_STEP = 0.4
-LIVE_SECONDS = 15.0
+LIVE_SECONDS = 30.0
 """After everything is healed: within so many virtual seconds all must be well."""
 LEAST_SECONDS = 60.0
 

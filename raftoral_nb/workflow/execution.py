@@ -33,14 +33,11 @@ from .handover import RunContinued, RunEnded, RunStarted
 from .lifecycle import Interruptions
 from .made import Encoded, Made, Product
 from .mailbox import Mailbox, Queries
-from .scopes import DECISIONS, pending
+from .scopes import DECISIONS, UNINTERRUPTED, pending
 from .surroundings import FINAL_REFUSALS, Surroundings
 
 if TYPE_CHECKING:
     from .running import RunningStep
-
-_UNINTERRUPTED = frozenset({"group", "expiry", "patched"})
-"""Decisions that are made in a moment, and that others rely on: a request to cancel the run does not come between."""
 
 _END = "end of the run"
 """Where an execution waits when its workflow has returned. No step id: those contain a slash."""
@@ -258,9 +255,9 @@ class Execution:
         produce: Callable[[StepId], Awaitable[Product]],
     ) -> Made:
         """What `produce` makes; or that the request to cancel came before it or interrupted it."""
-        if operation in _UNINTERRUPTED or not (self.cancel_reason is not None and self._may_interrupt(state)):
+        if operation in UNINTERRUPTED or not (self.cancel_reason is not None and self._may_interrupt(state)):
             with anyio.CancelScope() as scope:
-                if operation not in _UNINTERRUPTED:
+                if operation not in UNINTERRUPTED:
                     self._interruptible[scope] = (state, step_id)
                 try:
                     product = await produce(step_id)

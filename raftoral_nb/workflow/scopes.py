@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 DECISIONS: Final[frozenset[Operation]] = frozenset({"race", "group", "expiry"})
 """The operations whose records interrupt others."""
 
+UNINTERRUPTED: Final[frozenset[Operation]] = frozenset({"group", "expiry", "patched"})
+"""Decisions that are made in a moment, and that others rely on: a request to cancel the run does not come between."""
 
 STOPS: Final[tuple[type[BaseException], ...]] = (Interrupted, CancelledRunError)
 """What is raised at an operation from outside, and is no failure of the branch that it is raised in."""

@@ -81,7 +81,7 @@ def test_it_follows_nodes_logs_and_runs_with_their_lanes_until_the_cluster_stops
     with Watch(cluster) as watching:
         cluster.start_workflow(tally, door, run_id="slow")
         door.await_arrival()
-        screen.wait_for("run slow: step 0/first, recorded by node")
+        screen.wait_for("slow: step 0/first")
         screen.wait_for("0 (1 in queue)")
         door.open()
         watching.wait_for(WorkflowCompleted)
