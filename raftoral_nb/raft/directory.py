@@ -122,6 +122,24 @@ def _refuse_foreign(path: Path) -> None:
     )
 
 
+def refuse_others(path: Path) -> None:
+    """Raise `ForeignDirectoryError` if a data directory, or a log in it, is another user's: what is in it is code.
+
+    Root's are anybody's, and root may use all: in containers folders often belong to somebody else.
+    """
+    us = os.geteuid()
+    for part in (path, path / MANIFEST_FILE, *path.glob("node-*"), *path.glob("node-*/*")):
+        try:
+            owner = part.lstat().st_uid
+        except OSError:  # whoever reads it will say so
+            continue
+        if owner not in (us, 0) and us != 0:
+            raise ForeignDirectoryError(
+                f"{part} belongs to user {owner}, not to you ({us}): the workflows in it are code, which would be run as you. "
+                "Give a directory of your own"
+            )
+
+
 class Lock:
     """Keeps a directory for this process, for as long as it lives. A lock whose process is gone is no lock."""
 
@@ -133,7 +151,7 @@ class Lock:
             raise StorageError("a data directory needs file locks as Linux and macOS have them") from None
         self.file = path / LOCK_FILE
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise StorageWriteError(
@@ -247,6 +265,7 @@ class DirectoryJournals(Journals):
         self._name = name
         self._watch = watch
         read_manifest(path)  # before a lock file is made in a directory of somebody else's
+        refuse_others(path)
         self._lock = Lock(path, name)
         try:
             found = read_manifest(path)

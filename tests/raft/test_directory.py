@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +69,27 @@ def test_a_file_in_place_of_a_directory_is_refused(tmp_path: Path) -> None:
     file.write_text("x")
     with pytest.raises(ForeignDirectoryError, match="is a file"):
         DirectoryJournals(file, "test", (1,), "process")
+
+
+def test_what_is_made_is_for_its_owner_only(journals: DirectoryJournals) -> None:
+    opened(journals).close()
+    for folder in (journals.path, node_folder(journals.path, 1)):
+        assert stat.S_IMODE(folder.stat().st_mode) & 0o077 == 0
+
+
+def test_a_directory_of_another_user_is_refused_as_its_code_would_be_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data"
+    DirectoryJournals(path, "test", (1,), "process").end()
+    file = next(node_folder(path, 1).iterdir())
+    if os.geteuid() == 0:
+        os.chown(file, 1234, 1234)
+        DirectoryJournals(path, "test", (1,), "process").end()  # root may
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    with pytest.raises(ForeignDirectoryError, match=r"belongs to user \d+, not to you \(4321\).*would be run as you"):
+        DirectoryJournals(path, "test", (1,), "process")
+    assert owner(path) is None
 
 
 def test_another_cluster_or_another_python_is_refused(
