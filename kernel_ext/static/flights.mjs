@@ -63,7 +63,7 @@ export function lane(from, to, radius) {
   const gap = Math.min(0.5, (radius + 8) / length);
   const [ox, oy] = [(-dy / length) * ASIDE, (dx / length) * ASIDE];
   const at = (share) => ({ x: from.x + dx * share + ox, y: from.y + dy * share + oy });
-  return { start: at(gap), end: at(1 - gap), middle: at(0.5), near: at(gap + (1 - 2 * gap) * 0.22) };
+  return { start: at(gap), end: at(1 - gap), middle: at(0.5), near: at(gap + (1 - 2 * gap) * 0.33) };
 }
 
 /**
@@ -107,3 +107,10 @@ export function numbersSvg(sent, places, radius, dense = false) {
     );
   }).join("");
 }
+
+/** What the letters of messages mean. */
+export function legendHtml() {
+  const marks = ["append", "acknowledge", "ask vote", "ask pre-vote", "snapshot", "heartbeat"].map((kind) => `<b>${messageKind(kind).mark}</b> ${LEGEND[kind]}`);
+  return `<p class="rv-quiet rv-messages">messages: ${marks.join(" · ")} · round: sent on its own, square: an answer</p>`;
+}
+const LEGEND = { append: "entries", acknowledge: "acknowledged", "ask vote": "vote", "ask pre-vote": "pre-vote", snapshot: "snapshot", heartbeat: "heartbeat" };

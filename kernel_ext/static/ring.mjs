@@ -61,7 +61,7 @@ function nodeSvg(node, snapshot, place, { dense, factor }, ui, still) {
   const side = (ui.side ?? []).includes(node.node) ? `<text class="rv-sided" x="${-RADIUS - 6}" y="${-RADIUS + 6}">◧</text>` : "";
   const terms = dense
     ? `<text class="rv-soft" y="${RADIUS + 29}">term ${node.term}</text>`
-    : `<g class="rv-term" transform="translate(0 ${RADIUS + 33})"><circle cx="${gone ? -27 : -50}" cy="-4" r="5" style="--rv-term: ${termHue(node.term)}"/>` +
+    : `<g class="rv-term" transform="translate(0 ${RADIUS + 33})"><circle cx="${gone ? -30 : -54}" cy="-4" r="5" style="--rv-term: ${termHue(node.term)}"/>` +
       `<text x="${gone ? 6 : 7}" y="0">term ${node.term}${gone ? "" : ` · epoch ${node.epoch}`}</text></g>`;
   const words = dense
     ? told.length ? `<text class="rv-told" x="${RADIUS - 3}" y="${-RADIUS + 6}">!</text>` : ""

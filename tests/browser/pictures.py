@@ -6,6 +6,7 @@ and a follower that is held has a queue to catch up with. No test; needs a Chrom
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from tests.browser.lab import DARK, LIGHT, Lab, LabServer, chromium
 
 WIDTH: Final = 900
 """Of the view, in pixels."""
+NARROW: Final = 400
+"""Of the view in a narrow column."""
 
 # What the steps call. A module, so that all nodes and the notebook share the two events.
 STORY: Final = """
@@ -96,16 +99,25 @@ def take(lab: Lab, folder: Path) -> list[Path]:
     expect(view.locator("[data-run=sweep-1][data-step='21']")).to_have_count(2)
     view.locator("[data-role][data-held=true]").click()
     written = []
-    for theme, name in ((LIGHT, "view-light.png"), (DARK, "view-dark.png")):
+
+    def shoot(theme: str, name: str, width: int) -> None:
         lab.set_theme(theme)
         size, box = lab.page.viewport_size, view.bounding_box()
         assert size is not None
         assert box is not None
-        lab.page.set_viewport_size({"width": round(size["width"] + WIDTH - box["width"]), "height": size["height"]})
-        expect(view).to_have_css("width", f"{WIDTH}px")
-        expect(view.locator(".rv-nodes")).to_have_attribute("width", str(WIDTH - 340))
+        lab.page.set_viewport_size({"width": round(size["width"] + width - box["width"]), "height": size["height"]})
+        expect(view).to_have_css("width", f"{width}px")
+        ring = width - 340 if width > NARROW else width - 36
+        expect(view.locator(".rv-nodes")).to_have_attribute("width", re.compile(f"^{ring}|{ring + 2}$"))
         view.screenshot(path=folder / name, animations="disabled")
         written.append(folder / name)
+
+    shoot(LIGHT, "view-light.png", WIDTH)
+    shoot(DARK, "view-dark.png", WIDTH)
+    view.locator("[data-act=open][data-run=sweep-1]").click()
+    expect(view.locator("[data-code=sweep-1] [data-here=true]")).to_have_count(1)
+    lab.page.set_viewport_size({"width": 1300, "height": 2300})
+    shoot(LIGHT, "view-narrow.png", NARROW)
     lab.shutdown_kernel()
     return written
 
