@@ -75,17 +75,15 @@ export function flights(sent, places, radius) {
   return known.slice(0, MOST_FLIGHTS).map((one) => {
     const { start, end, middle } = lane(places.get(one.from), places.get(one.to), radius);
     const took = Math.min(LONGEST, Math.max(FLIGHT, (one.slow ?? 0) * 1000));
-    return { ...one, start, end: one.lost ? middle : end, took, svg: markSvg(one) };
+    return { ...one, start, end: one.lost ? middle : end, took, html: markHtml(one) };
   });
 }
 
 /** A message as it is drawn: its letter in a circle or, if it is an answer, in a square; a lost one is struck out. */
-export function markSvg({ kind, count, lost }) {
+export function markHtml({ kind, count, lost }) {
   const { mark, answer } = messageKind(kind);
-  const shape = answer ? '<rect x="-7" y="-7" width="14" height="14" rx="2"/>' : '<circle r="7.5"/>';
-  const strike = lost ? '<path d="M-8 8 L8 -8"/>' : "";
-  const more = count > 1 ? `<text class="rv-many" x="10" y="4">×${count}</text>` : "";
-  return `<g class="rv-message" data-kind="${escape(kind)}" data-lost="${lost}">${shape}<text y="4">${escape(mark)}</text>${strike}${more}</g>`;
+  const more = count > 1 ? `<i>×${count}</i>` : "";
+  return `<span class="rv-message" data-kind="${escape(kind)}" data-answer="${answer}" data-lost="${lost}"><b>${escape(mark)}</b>${more}</span>`;
 }
 
 /** The same for those who want nothing to move, and for a picture that stands still: numbers where the messages set off. */

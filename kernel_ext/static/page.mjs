@@ -89,7 +89,7 @@ export function viewHtml({ frames, ui, tasks, details, code = {}, link, motion =
   const { beside, room } = layout(width);
   const sent = still || !motion ? sentBetween(frames[at - 1]?.snapshot, snapshot) : [];
   const picture = () =>
-    `<div class="rv-top" data-beside="${beside}"><div>${ringSvg(snapshot, room, ui, still, sent)}${snapshot.links.length ? legendHtml() : ""}</div>${part("panel", panelHtml(snapshot, ui, tasks, able))}</div>` +
+    `<div class="rv-top" data-beside="${beside}"><div class="rv-ring">${ringSvg(snapshot, room, ui, still, sent)}<div class="rv-flights" data-kept="true" aria-hidden="true"></div>${snapshot.links.length ? legendHtml() : ""}</div>${part("panel", panelHtml(snapshot, ui, tasks, able))}</div>` +
     `<section aria-label="logs"><h3>Logs</h3>${logsHtml(frame, width, ui, part)}</section>` +
     `<section class="rv-runs" data-narrow="${width < NARROW}" aria-label="runs"><h3>Runs</h3>${runsHtml(snapshot, width, ui, details, { code, able, part })}</section>`;
   return (

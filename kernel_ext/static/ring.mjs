@@ -111,8 +111,7 @@ export function placesOf(snapshot, width) {
 }
 
 /**
- * The nodes as SVG markup for this width in pixels; `still` if nothing may move. `sent` are messages that are told as numbers;
- * those that move are put into the group `rv-flights` by whoever has a page.
+ * The nodes as SVG markup for this width in pixels; `still` if nothing may move. `sent` are messages that are told as numbers.
  */
 export function ringSvg(snapshot, width, ui = {}, still = false, sent = []) {
   const plan = placesOf(snapshot, width);
@@ -125,6 +124,6 @@ export function ringSvg(snapshot, width, ui = {}, still = false, sent = []) {
   const nodes = snapshot.nodes.map((node, index) => nodeSvg(node, snapshot, places[index], plan, ui, still));
   return (
     `<svg class="rv-nodes" role="group" aria-label="${escape(summary(snapshot))}" width="${width}" height="${height}" ` +
-    `viewBox="0 0 ${width} ${height}"><g>${links.map((link) => link.svg).join("")}</g><g class="rv-numbers">${numbersSvg(sent, place, plan.radius, plan.dense)}</g><g class="rv-flights" data-kept="true" aria-hidden="true"></g><g>${nodes.join("")}</g><g class="rv-tags">${links.map((link) => link.tag).join("")}</g></svg>`
+    `viewBox="0 0 ${width} ${height}"><g>${links.map((link) => link.svg).join("")}</g><g class="rv-numbers">${numbersSvg(sent, place, plan.radius, plan.dense)}</g><g>${nodes.join("")}</g><g class="rv-tags">${links.map((link) => link.tag).join("")}</g></svg>`
   );
 }

@@ -15,6 +15,7 @@ const PATIENCE = 400; // milliseconds after which a kernel that has not answered
 const ENDED = new Set(["dead", "restarting", "autorestarting", "terminating"]);
 const EDGES = 34; // pixels of padding and border, left and right
 const MOST_FLYING = 48; // messages drawn at one time; those that set off when there are more are in the numbers only
+const FEW = 3; // of those that set off at once, when the page falls behind
 const WATCH = 250; // milliseconds from one look at the messages to the next, for a reader who watches them
 const GRIP = 6; // pixels that a pointer moves before that is dragging
 
@@ -62,9 +63,10 @@ function render({ model, el }) {
     const layer = picture.querySelector(".rv-flights");
     if (!layer || !before || ui.at !== null || link !== "live" || calm.matches || document.hidden) return;
     const { by, radius } = placesOf(snapshot, layout(width).room);
-    for (const one of flights(sentBetween(before, snapshot), by, radius)) {
+    const behind = snapshot.seq - before.seq > 2; // the page has left pictures out: it has enough to do
+    for (const one of flights(sentBetween(before, snapshot), by, radius).slice(0, behind ? FEW : MOST_FLYING)) {
       if (layer.childElementCount >= MOST_FLYING) return;
-      layer.insertAdjacentHTML("beforeend", one.svg);
+      layer.insertAdjacentHTML("beforeend", one.html);
       const drawn = layer.lastElementChild;
       const at = ({ x, y }) => `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
       const steps = [{ transform: at(one.start), opacity: 1 }, { transform: at(one.end), opacity: 1, offset: 0.9 }, { transform: at(one.end), opacity: 0 }];

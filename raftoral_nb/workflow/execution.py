@@ -59,8 +59,7 @@ class Execution:
         self.effects_run = 0
         self.function: Callable[..., Any] | None = None
         """This node's copy of the workflow, once it has begun."""
-        self.branches: dict[str, Any] = {}
-        """What is awaited in each branch that runs, by its path: a look at it tells the line it is at."""
+        self.branches: dict[str, Any] = {}  # by path, what is awaited in each that runs: it knows its line
         self.difference: Difference | None = None
         """Of an execution that diverged: from the record, as it is shown to people."""
         self.replay = Replay()
