@@ -27,9 +27,9 @@ def test_a_click_is_the_answer_that_a_run_waits_for_while_its_cell_awaits_it(
     lab.open(NAME)
     for text in ("%raftoral start", "async def purchase", "PATIENCE = 3000"):
         lab.run_cell(lab.find_cell(text))
-    asking = lab.find_cell("ipywidgets.Button")
+    asking = lab.find_cell("display(signal_buttons(")
     lab.start_cell(asking)
-    approve = lab.output_area(asking).get_by_role("button", name="approve")
+    approve = lab.output_area(asking).get_by_role("button", name="Approve")
     expect(approve).to_be_enabled()
     assert lab.is_running(asking)
     approve.click()
