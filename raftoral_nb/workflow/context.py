@@ -7,14 +7,13 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from ..model import NodeId, RunId
+from ..model import RunId
 from ..replay import Branch
 from . import branches as parallel
 from . import chance, children, messages, steps, timers
-from .branch_state import BranchState
 from .children import ChildRun
 from .definitions import Workflow
-from .execution import Execution
+from .identity import Identity
 from .lifecycle import ContinueAsNew
 from .messages import MISSING, Update
 from .patches import patched
@@ -36,47 +35,13 @@ O = TypeVar("O")  # noqa: E741
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class WorkflowContext:
+class WorkflowContext(Identity):
     """The first argument of every workflow, one per node, run and branch.
 
     Every operation is a step: its result is recorded once by the acting node and replicated, and the other nodes, or a new
     leader, take the record instead of doing it again. Operations must be awaited one after another, in the workflow's own
     task; anything else raises `WrongTaskError`. A step's key names it in logs and views and must be a non-empty string.
     """
-
-    def __init__(
-        self, execution: Execution, node: NodeId, branch: Branch | None = None, scopes: tuple[Scope, ...] = ()
-    ) -> None:
-        self._execution = execution
-        self._node = node
-        self._state = BranchState(branch if branch is not None else Branch(), scopes)
-
-    @property
-    def run_id(self) -> RunId:
-        """Which run this is; the same on every node."""
-        return self._execution.run_id
-
-    @property
-    def workflow(self) -> str:
-        """The workflow's registered name."""
-        return self._execution.definition.workflow
-
-    @property
-    def version(self) -> int:
-        """The version this run started with, and keeps."""
-        return self._execution.definition.version
-
-    @property
-    def node(self) -> NodeId:
-        """The node that executes this. It differs from node to node: for display only, never to decide anything."""
-        return self._node
-
-    def idempotency_key(self, key: str) -> str:
-        """`run_id/step_id` of the next step, if it gets `key`: the same however often that step's function runs.
-
-        Give it to the service that a step calls, so that a repeated call is recognized. Records nothing.
-        """
-        return f"{self.run_id}/{self._state.branch.peek_id(key)}"
 
     # --- steps
 
@@ -139,13 +104,29 @@ class WorkflowContext:
         return await patched(self, name)
 
     async def var(self, key: str, value: T) -> ReplicatedVar[T]:
-        """Make a replicated variable that starts with `value` (recorded as a step)."""
+        """Make a replicated variable that starts with `value` (recorded as a step). See `ReplicatedVar`.
+
+        >>> async def count(ctx, words):
+        ...     letters = await ctx.var("letters", 0)
+        ...     for word in words:
+        ...         await letters.update(lambda number: number + len(word))
+        ...     return letters.value
+        >>> run(count, ["a", "bc"])
+        3
+        """
         from .variables import ReplicatedVar
 
         return await ReplicatedVar.with_value(key, self, value)
 
     async def create_replicated_var(self, key: str, value: T) -> ReplicatedVar[T]:
-        """The same as `var`, under the original's name."""
+        """The same as `var`, under the original's name.
+
+        >>> async def order(ctx, item):
+        ...     status = await ctx.create_replicated_var("status", "pending")
+        ...     return await status.set(f"{item} sent")
+        >>> run(order, "tea")
+        'tea sent'
+        """
         return await self.var(key, value)
 
     # --- time
@@ -227,7 +208,13 @@ class WorkflowContext:
         return chance.dice(self)
 
     def random(self) -> float:
-        """A random number from 0 to below 1, the same on every node; `rng` has the other distributions."""
+        """A random number from 0 to below 1, the same on every node; `rng` has the other distributions.
+
+        >>> async def draw(ctx, _):
+        ...     return 0.0 <= ctx.random() < 1.0
+        >>> run(draw)
+        True
+        """
         return chance.dice(self).random()
 
     def uuid4(self) -> uuid.UUID:
