@@ -24,7 +24,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PATH: Final = ROOT / "docs" / "reference.md"
 
 HANDLES: Final = (
-    *("Cluster", "Node", "WorkflowRun", "WorkflowRuntime", "ScenarioPlay"),
+    *("Cluster", "Node", "WorkflowRun", "WorkflowRuntime", "Progress", "ScenarioPlay"),
     *("WorkflowContext", "ReplicatedVar", "TaskGroup", "BranchTask", "Saga", "ChildRun", "Update", "RunningStep"),
     *("Workflow", "StepFunction", "Scenario"),
 )
