@@ -45,6 +45,8 @@ class Known:
     run_ids: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
     scenarios: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = ()
+    """Those that can be attached to."""
     python: Callable[[str], Iterable[str]] = lambda _: ()
     """What Python offers for a name or a dotted name of the notebook."""
 
@@ -98,6 +100,8 @@ def offers(rest: str, known: Known) -> list[str] | None:
     if name == "run":
         # Behind the name, and any flags with their values, stands Python.
         return None if before else list(known.workflows)
+    if name == "attach":
+        return [] if before else list(known.clusters)
     if name == "move":
         return list(known.run_ids) if not before else []
     if name == "check":

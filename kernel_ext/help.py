@@ -14,6 +14,10 @@ Cluster
   %raftoral start --nodes 5             any number from 1 to 9
   %raftoral start --data-dir lab         keep it in a directory: after the kernel died, the same line goes on from there
   %raftoral start --data-dir lab --durability disk   synced before it is acknowledged: survives a power loss as well
+  %raftoral start --processes           each node a process of its own, on a core of its own; kill is a SIGKILL then
+  %raftoral start --processes --data-dir lab --detach   ... that go on without the notebook, until they are stopped
+  %raftoral attach lab                  drive such a cluster from this notebook (`raftoral-nb ps` in a shell lists them)
+  %raftoral leave                       let go of it: it goes on
   %raftoral start --log-level info      also show what the engine logs (debug, info, warning, error)
   %raftoral start --heartbeat 200ms --election-timeout 1s-2s
                                         a patient leader, for a busy machine; either one alone takes the other along

@@ -20,6 +20,7 @@ from .errors import MagicError, did_you_mean
 from .help import RAFTORAL_HELP, WORKFLOW_HELP, short_help
 from .parsing import (
     LOG_LEVELS,
+    Attach,
     Break,
     Check,
     Entries,
@@ -42,14 +43,23 @@ from .parsing import (
 )
 from .pending import Definition
 from .session import Session
-from .words import DONE, DONE_TO_RUN, fault_words, healed_words, node_list, recovered_words, signal_words
+from .words import (
+    DONE,
+    DONE_TO_RUN,
+    fault_words,
+    healed_words,
+    node_list,
+    outlives_words,
+    recovered_words,
+    signal_words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from raftoral_nb import Fault, Scenario, WorkflowRun
+    from raftoral_nb import Cluster, Fault, Scenario, WorkflowRun
 
     from .display import Shown
     from .parsing import NodeName
@@ -91,6 +101,8 @@ class RaftoralMagics(Magics):
                 result: Any = shows.page(short_help())
             case Start():
                 result = self._start(parsed)
+            case Attach(name=name):
+                result = self._attach(name)
             case Register():
                 target = resolve(parsed.workflow, self._names(local_ns))
                 definition = Definition(parsed.workflow, parsed.version, target, parsed.strict)
@@ -122,6 +134,8 @@ class RaftoralMagics(Magics):
                 result = self._metrics(parsed)
             case Simple(name="stop"):
                 return shows.emit(self.session.stop())
+            case Simple(name="leave"):
+                return shows.emit(self.session.leave())
             case Simple(name="status"):
                 result = shows.cluster_picture(self.session.latest.statistics())
             case Runs():
@@ -174,9 +188,21 @@ class RaftoralMagics(Magics):
             durability=asked.durability,
             timing=asked.timing,
             **({} if asked.compaction is None else {"compaction": asked.compaction}),
+            processes=asked.processes,
+            detach=asked.detach,
         )
         if cluster.recovered is not None:
             hint = "\n".join(filter(None, (recovered_words(cluster.recovered), hint)))
+        if asked.detach:
+            hint = "\n".join(filter(None, (hint, outlives_words(cluster.name))))
+        return self._show_start(cluster, hint)
+
+    def _attach(self, name: str) -> Shown:
+        cluster, hint = self.session.attach(name)
+        told = f"attached to cluster {cluster.name}, which goes on without this notebook: %raftoral leave"
+        return self._show_start(cluster, "\n".join(filter(None, (told, hint))))
+
+    def _show_start(self, cluster: Cluster, hint: str) -> Shown:
         for registration in self.session.register_pending():
             shows.emit(registration)
         view = self.session.view(cluster, self.refresh_rate)

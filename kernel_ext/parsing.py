@@ -6,7 +6,7 @@ import argparse
 import re
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, get_args
+from typing import Final, Literal, NoReturn, get_args
 
 from raftoral_nb import FAULTS, Fault, FaultError, parse_fault
 from raftoral_nb.statistics import RunStatus
@@ -17,20 +17,19 @@ from .run_lines import OnRun as OnRun
 from .run_lines import Runs as Runs
 from .run_lines import Send as Send
 from .run_lines import ago, message
-from .start_lines import TUNING_FLAGS, TUNING_USAGE, add_tuning, compaction, metrics, timing
+from .start_lines import DURABILITIES as DURABILITIES
+from .start_lines import START_FLAGS, START_USAGE, metrics, start
+from .start_lines import Attach as Attach
+from .start_lines import Durability as Durability
 from .start_lines import Metrics as Metrics
-
-if TYPE_CHECKING:
-    from raftoral_nb import Compaction, Timing
+from .start_lines import Start as Start
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-DURABILITIES: Final = ("process", "disk")
 LEADER: Final = "leader"
 HELP: Final = ("help", "--help", "-h")
 
 NodeWord = Literal["leader", "follower", "dead", "paused", "held"]
 NodeName = int | NodeWord
-Durability = Literal["process", "disk"]
 
 NODE_COMMANDS: Final = {
     "kill": "end a node; only its journal (log, term, vote) stays",
@@ -89,6 +88,8 @@ MESSAGES: Final = {
 
 SUBCOMMANDS: Final = {
     "start": "start a cluster",
+    "attach": "drive a cluster that runs in processes of its own",
+    "leave": "let go of such a cluster, which goes on",
     "stop": "stop it",
     "status": "nodes and runs, as a table",
     "register": "register a workflow of the notebook",
@@ -110,7 +111,9 @@ SUBCOMMANDS: Final = {
 }
 
 USAGE: Final = {
-    "start": f"start [--nodes N] [--data-dir DIR] [--durability process|disk] [--log-level LEVEL] {TUNING_USAGE}",
+    "start": START_USAGE,
+    "attach": "attach NAME",
+    "leave": "leave",
     "stop": "stop",
     "status": "status",
     "register": "register NAME [--version N] [--strict]",
@@ -136,7 +139,7 @@ USAGE: Final = {
 }
 
 FLAGS: Final = {
-    "start": ("--nodes", "--data-dir", "--durability", "--log-level", *TUNING_FLAGS),
+    "start": START_FLAGS,
     "register": ("--version", "--strict"),
     "run": ("--version", "--id"),
     "runs": ("--status", "--workflow", "--since"),
@@ -160,18 +163,6 @@ class Simple:
     """A subcommand without arguments (`stop`, `status`, `watch`)."""
 
     name: str
-
-
-@dataclass(frozen=True)
-class Start:
-    """`start`; None means: as configured."""
-
-    nodes: int | None
-    log_level: str | None
-    data_dir: str | None = None
-    durability: Durability | None = None
-    timing: Timing | None = None
-    compaction: Compaction | None = None
 
 
 @dataclass(frozen=True)
@@ -260,6 +251,7 @@ class Play:
 Parsed = (
     Simple
     | Start
+    | Attach
     | Register
     | Run
     | Move
@@ -357,16 +349,11 @@ def parse(line: str) -> Parsed | None:
             return OnRun(name, found.run, " ".join(found.reason))
         case "start":
             parser.add_argument("--nodes", type=_count)
-            parser.add_argument("--data-dir", metavar="DIR")
-            parser.add_argument("--durability", type=str.lower, choices=DURABILITIES)
             parser.add_argument("--log-level", type=str.lower, choices=LOG_LEVELS)
-            add_tuning(parser)
-            found = parser.parse_args(words)
-            if found.durability is not None and found.data_dir is None:
-                raise MagicError(f"--durability needs a --data-dir: where should it be stored?\nUsage: {usage}")
-            times = timing(found.heartbeat, found.election_timeout, usage)
-            sizes = compaction(found.snapshot_after, found.keep_log, usage)
-            return Start(found.nodes, found.log_level, found.data_dir, found.durability, times, sizes)
+            return start(parser, words, usage)
+        case "attach":
+            parser.add_argument("name", metavar="NAME")
+            return Attach(parser.parse_args(words).name)
         case "register":
             parser.add_argument("name", metavar="NAME")
             parser.add_argument("--version", type=_count)

@@ -73,19 +73,32 @@ class Session:
 
         Raises `RaftoralError`.
         """
-        if self._own is not None and self._own.running:
-            raise MagicError(
-                f"a cluster of {len(self._own.nodes)} nodes is already running. To stop it first: %raftoral stop\n"
-                "More than one at a time can be made in Python: raftoral_nb.Cluster(nodes=3)"
-            )
+        self._refuse_second()
         if nodes is not None and not 1 <= nodes <= MAX_NODES:
             raise MagicError(f"a cluster has 1 to {MAX_NODES} nodes, not {nodes}. Example: %raftoral start --nodes 3")
         cluster = raftoral_nb.Cluster(nodes, **options)
         with RecoveryBar(cluster, kernel=self._in_kernel(), widgets=self.can_show_widgets()):
             cluster.start()
+        return cluster, self._drive(cluster)
+
+    def attach(self, name: str) -> tuple[Cluster, str]:
+        """Attaches to a cluster that runs and puts it into the notebook; as `start`."""
+        self._refuse_second()
+        cluster = raftoral_nb.attach(name)
+        return cluster, self._drive(cluster)
+
+    def _refuse_second(self) -> None:
+        if self._own is not None and self._own.running:
+            ends = "leave" if self._own.outlives else "stop"
+            raise MagicError(
+                f"a cluster of {len(self._own.nodes)} nodes is already running. To {ends} it first: %raftoral {ends}\n"
+                "More than one at a time can be made in Python: raftoral_nb.Cluster(nodes=3)"
+            )
+
+    def _drive(self, cluster: Cluster) -> str:
         before, self._own = self._own, cluster
         raftoral_nb.set_current_cluster(cluster)
-        return cluster, self._put_into_notebook(cluster, before)
+        return self._put_into_notebook(cluster, before)
 
     def _put_into_notebook(self, cluster: Cluster, before: Cluster | None) -> str:
         space = self._shell.user_ns
@@ -98,6 +111,17 @@ class Session:
             )
         self._shell.push({NAME: cluster})
         return ""
+
+    def leave(self) -> Shown:
+        """Lets go of the magics' cluster, which goes on. Raises `ClusterError` for one that would not."""
+        cluster = self.cluster
+        cluster.leave()
+        raftoral_nb.set_current_cluster(None)
+        for view in self._views:
+            view.end()
+        return notice(
+            f"cluster {cluster.name} goes on without this notebook. To drive it: %raftoral attach {cluster.name}"
+        )
 
     def stop(self) -> Shown:
         """Stops the magics' cluster; a second time does nothing."""
@@ -134,7 +158,10 @@ class Session:
         """Stops it, and lets it be the current one no longer."""
         if raftoral_nb.current_cluster() is cluster:
             raftoral_nb.set_current_cluster(None)
-        cluster.stop()
+        if cluster.running and cluster.outlives:
+            cluster.leave()
+        else:
+            cluster.stop()
 
     # --- the view
 
@@ -242,7 +269,11 @@ class Session:
             cluster = self.cluster
         except MagicError:
             return Known(
-                workflows=self.pending.names, functions=functions, scenarios=scenarios, python=self._python_names
+                workflows=self.pending.names,
+                functions=functions,
+                scenarios=scenarios,
+                clusters=raftoral_nb.attachable(),
+                python=self._python_names,
             )
         runs = tuple(run.run_id for run in cluster.runs())
         return Known(

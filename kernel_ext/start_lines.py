@@ -1,11 +1,11 @@
-"""What `%raftoral start` says of times and sizes, and what `%raftoral metrics` asks for, taken apart. Part of `parsing`."""
+"""What `%raftoral start` says, and what `%raftoral metrics` asks for, taken apart. Part of `parsing`."""
 
 from __future__ import annotations
 
 import argparse
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from raftoral_nb.errors import ClusterError
 
@@ -17,10 +17,48 @@ if TYPE_CHECKING:
 TUNING_USAGE: Final = "[--heartbeat TIME] [--election-timeout TIME[-TIME]] [--snapshot-after SIZE] [--keep-log SIZE]"
 TUNING_FLAGS: Final = ("--heartbeat", "--election-timeout", "--snapshot-after", "--keep-log")
 
+START_USAGE: Final = (
+    "start [--nodes N] [--data-dir DIR] [--durability process|disk] [--processes] [--detach] [--log-level LEVEL] "
+    f"{TUNING_USAGE}"
+)
+START_FLAGS: Final = (
+    "--nodes",
+    "--data-dir",
+    "--durability",
+    "--processes",
+    "--detach",
+    "--log-level",
+    *TUNING_FLAGS,
+)
+
+DURABILITIES: Final = ("process", "disk")
+Durability = Literal["process", "disk"]
+
 _TIME: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s)")
 _SIZE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>kB|MB)", re.IGNORECASE)
 _SECONDS: Final = {"ms": 0.001, "s": 1.0}
 _BYTES: Final = {"kb": 1000, "mb": 1_000_000}
+
+
+@dataclass(frozen=True)
+class Start:
+    """`start`; None means: as configured."""
+
+    nodes: int | None
+    log_level: str | None
+    data_dir: str | None = None
+    durability: Durability | None = None
+    timing: Timing | None = None
+    compaction: Compaction | None = None
+    processes: bool = False
+    detach: bool = False
+
+
+@dataclass(frozen=True)
+class Attach:
+    """`attach NAME`: the name of a cluster that runs, or the path of its key file."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -57,6 +95,36 @@ def size(text: str) -> int:
     if found is None:
         raise argparse.ArgumentTypeError(f"expected a size such as 20kB or 8MB, not {text!r}")
     return int(float(found["number"]) * _BYTES[found["unit"].lower()])
+
+
+def start(parser: argparse.ArgumentParser, words: list[str], usage: str) -> Start:
+    """Takes apart what follows `start`; the parser knows `--nodes` and `--log-level` already. Raises `MagicError`."""
+    parser.add_argument("--data-dir", metavar="DIR")
+    parser.add_argument("--durability", type=str.lower, choices=DURABILITIES)
+    parser.add_argument("--processes", action="store_true")
+    parser.add_argument("--detach", action="store_true")
+    add_tuning(parser)
+    found = parser.parse_args(words)
+    if found.durability is not None and found.data_dir is None:
+        raise MagicError(f"--durability needs a --data-dir: where should it be stored?\nUsage: {usage}")
+    if found.detach and not found.processes:
+        raise MagicError(f"--detach is for nodes in processes of their own: add --processes.\nUsage: {usage}")
+    if found.detach and found.data_dir is None:
+        raise MagicError(
+            f"--detach needs a --data-dir: what outlives the notebook must be kept somewhere.\nUsage: {usage}"
+        )
+    times = timing(found.heartbeat, found.election_timeout, usage)
+    sizes = compaction(found.snapshot_after, found.keep_log, usage)
+    return Start(
+        found.nodes,
+        found.log_level,
+        found.data_dir,
+        found.durability,
+        times,
+        sizes,
+        processes=found.processes,
+        detach=found.detach,
+    )
 
 
 def add_tuning(parser: argparse.ArgumentParser) -> None:

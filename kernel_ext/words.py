@@ -249,6 +249,14 @@ def link_state(node: NodeStatistics) -> tuple[str, ...]:
     return tuple(found)
 
 
+def outlives_words(name: str) -> str:
+    """What is said of a cluster that goes on without its notebook."""
+    return (
+        f"cluster {name} outlives this notebook. In another one: %raftoral attach {name}. To end it: %raftoral stop, or "
+        f"raftoral-nb stop {name} in a shell"
+    )
+
+
 def recovered_words(found: ClusterRecovered) -> str:
     """What a cluster went on from."""
     return (

@@ -69,6 +69,7 @@ from .errors import (
     UnknownClusterError,
     UpdateRefusedError,
     ValueNotShippableError,
+    VersionMismatchError,
     WorkflowCancelledError,
     WorkflowConflictError,
     WorkflowDefinitionError,
@@ -79,6 +80,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .attaching import attach, attachable
     from .cluster import Cluster, StopReport
     from .fault_lines import FAULTS, Fault, parse_fault
     from .model import (
@@ -222,6 +224,7 @@ _HOMES = {
         "RunStatistics",
         "StepActivity",
     ),
+    "attaching": ("attach", "attachable"),
     "testing": ("check_determinism", "replay_history", "workflow_test"),
     "workflow.children": ("ChildRun",),
     "workflow.context": ("WorkflowContext",),
@@ -348,6 +351,7 @@ __all__ = [
     "Update",
     "UpdateRefusedError",
     "ValueNotShippableError",
+    "VersionMismatchError",
     "Workflow",
     "WorkflowCancelled",
     "WorkflowCancelledError",
@@ -367,6 +371,8 @@ __all__ = [
     "WorkflowTerminated",
     "WorkflowTerminatedError",
     "WrongTaskError",
+    "attach",
+    "attachable",
     "check_determinism",
     "current_cluster",
     "current_step",

@@ -17,7 +17,7 @@ from .key_file import KeyFile, Place
 from .raft.tcp import TcpNetwork
 
 if TYPE_CHECKING:
-    from .host import Host
+    from .hosting import Hosting
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Announcement:
     be because others could read it, the cluster goes on, the key stays in memory, and a warning is logged.
     """
 
-    def __init__(self, host: Host, data_dir: Path | None) -> None:
+    def __init__(self, host: Hosting, data_dir: Path | None) -> None:
         self._host = host
         self._data_dir = data_dir
         self._process = os.getpid()

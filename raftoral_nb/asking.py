@@ -43,19 +43,18 @@ from .workflow import failures, values
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .host import Host
+    from .hosting import Hosting
     from .run import Ending, WorkflowRun
-    from .workflow.made import Encoded
 
 _STATUSES = get_args(RunStatus)
 
 
-def signal(host: Host, run_id: RunId, name: str, value: Any, signal_id: str | None) -> str:
+def signal(host: Hosting, run_id: RunId, name: str, value: Any, signal_id: str | None) -> str:
     """See `WorkflowRun.signal`."""
     return _send(host, run_id, name, value, signal_id, update=False)
 
 
-def _send(host: Host, run_id: RunId, name: str, value: Any, message_id: str | None, *, update: bool) -> str:
+def _send(host: Hosting, run_id: RunId, name: str, value: Any, message_id: str | None, *, update: bool) -> str:
     kind = "update" if update else "signal"
     check_key(name)
     given: object = message_id
@@ -73,22 +72,22 @@ def _send(host: Host, run_id: RunId, name: str, value: Any, message_id: str | No
     return message_id
 
 
-def cancel(host: Host, run_id: RunId, reason: str) -> None:
+def cancel(host: Hosting, run_id: RunId, reason: str) -> None:
     """See `WorkflowRun.cancel`."""
     _ask(host, CancelRun(run_id, _reason(reason), time.time()), f"cancelling run {run_id!r}")
 
 
-def terminate(host: Host, run_id: RunId, reason: str) -> None:
+def terminate(host: Hosting, run_id: RunId, reason: str) -> None:
     """See `WorkflowRun.terminate`."""
     _ask(host, TerminateRun(run_id, _reason(reason), time.time()), f"terminating run {run_id!r}")
 
 
-def pause(host: Host, run_id: RunId) -> None:
+def pause(host: Hosting, run_id: RunId) -> None:
     """See `WorkflowRun.pause`."""
     _ask(host, PauseRun(run_id, time.time()), f"pausing run {run_id!r}")
 
 
-def resume(host: Host, run_id: RunId) -> None:
+def resume(host: Hosting, run_id: RunId) -> None:
     """See `WorkflowRun.resume`."""
     _ask(host, ResumeRun(run_id, time.time()), f"resuming run {run_id!r}")
 
@@ -101,7 +100,7 @@ def _reason(reason: str) -> str:
     return given.encode("utf-8", "backslashreplace").decode()[:MAX_REASON_CHARS]
 
 
-def _ask(host: Host, command: Command, what: str) -> None:
+def _ask(host: Hosting, command: Command, what: str) -> None:
     answer = host.propose(command, what)
     if not isinstance(answer, Rejected):
         return
@@ -115,7 +114,7 @@ def _ask(host: Host, command: Command, what: str) -> None:
     raise InternalError(f"{what} was refused: {answer.reason}")
 
 
-def update(host: Host, run_id: RunId, name: str, value: Any, timeout: float | None, update_id: str | None) -> Any:
+def update(host: Hosting, run_id: RunId, name: str, value: Any, timeout: float | None, update_id: str | None) -> Any:
     """See `WorkflowRun.update`."""
     refuse_on_own_thread("run.update()")
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -153,30 +152,16 @@ def _answer(answer: Step | Ending, run_id: RunId, name: str) -> Any:
 
 
 def query(
-    host: Host, run_id: RunId, name: str, args: tuple[Any, ...], node: NodeId | None, timeout: float | None
+    host: Hosting, run_id: RunId, name: str, args: tuple[Any, ...], node: NodeId | None, timeout: float | None
 ) -> Any:
     """See `WorkflowRun.query`."""
     incarnation = host.spokesman() if node is None else host.alive(node, "asked")
     if incarnation is None:
         raise NodeStateError("no node runs that could answer, or all are paused")
     host.run_record(run_id)
-    executor, number = incarnation.executor, incarnation.node
-
-    async def ask() -> Encoded:
-        while True:
-            execution = await executor.await_execution(run_id)
-            if name in (known := execution.queries.functions):
-                return executor.query(execution, name, args)
-            if known or execution.status not in ("running", "continued"):
-                names = ", ".join(map(repr, known)) or "none"
-                raise QueryFailedError(
-                    f"run {run_id!r} answers no query {name!r} on node {number}; it answers: {names}"
-                )
-            # It has hardly begun there: it is not known yet what it will answer.
-            await execution.queries.changed.wait()
-
+    number = incarnation.node
     try:
-        value, failure = incarnation.thread.run(ask, timeout=timeout)
+        value, failure = incarnation.query(run_id, name, args, timeout)
     except TimeoutError:
         raise CompletionTimeoutError(
             f"node {number} has not answered the query {name!r} of run {run_id!r} within {timeout} s: the workflow has not "
@@ -188,7 +173,7 @@ def query(
     return values.decode(value or b"", what=f"the answer to the query {name!r} of run {run_id!r}")
 
 
-def variables(host: Host, run_id: RunId) -> dict[str, Any]:
+def variables(host: Hosting, run_id: RunId) -> dict[str, Any]:
     """See `WorkflowRun.variables`."""
     latest: dict[str, bytes] = {}
     for step in tuple(host.run_record(run_id).steps):
@@ -197,7 +182,7 @@ def variables(host: Host, run_id: RunId) -> dict[str, Any]:
     return {key: values.decode(data, what=f"variable {key!r} of run {run_id!r}") for key, data in latest.items()}
 
 
-def subscribe(host: Host, run_id: RunId, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:
+def subscribe(host: Hosting, run_id: RunId, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:
     """See `WorkflowRun.subscribe`."""
     stopped = False
 
@@ -214,7 +199,7 @@ def subscribe(host: Host, run_id: RunId, callback: Callable[[ClusterEvent], None
 
 
 def find(
-    host: Host, status: str | None, workflow: str | None, since: datetime | timedelta | None
+    host: Hosting, status: str | None, workflow: str | None, since: datetime | timedelta | None
 ) -> tuple[WorkflowRun[Any], ...]:
     """See `Cluster.runs`."""
     from .run import WorkflowRun

@@ -12,8 +12,8 @@ from .limits import MAX_LINK_DELAY
 from .model import CampaignAsked, LinkDelay, NetworkChanged, NodeId
 
 if TYPE_CHECKING:
-    from .host import Host
-    from .raft.network import Network
+    from .hosting import Hosting
+    from .raft.network import Links
 
 NodeName = NodeId | Literal["leader", "follower", "dead", "paused", "held"]
 """A node by its number, or by what it is now: the leader, or the first follower, dead, paused or held node."""
@@ -43,7 +43,7 @@ class Breaking:
     `NoSuchNodeError`, `FaultError` for what makes no sense, and `ClusterError` while the cluster does not run.
     """
 
-    _host: Host
+    _host: Hosting
 
     @property
     def _numbers(self) -> tuple[NodeId, ...]:
@@ -59,9 +59,11 @@ class Breaking:
         """
         link = self._link(a, b)
 
-        def act(network: Network) -> None:
+        def act(network: Links) -> None:
             network.cut(*link, both=not one_way)
-            self._host.tell(NetworkChanged("cut one way" if one_way else "cut", (link if one_way else _ordered(link),)))
+            self._host.announce(
+                NetworkChanged("cut one way" if one_way else "cut", (link if one_way else _ordered(link),))
+            )
 
         self._on_network(act)
         return link
@@ -71,10 +73,10 @@ class Breaking:
         number = self._number(node)
         links = self._links_of(number)
 
-        def act(network: Network) -> None:
+        def act(network: Links) -> None:
             for link in links:
                 network.cut(*link)
-            self._host.tell(NetworkChanged("isolated", links, node=number))
+            self._host.announce(NetworkChanged("isolated", links, node=number))
 
         self._on_network(act)
         return number
@@ -108,10 +110,10 @@ class Breaking:
         side = {number: index for index, group in enumerate(made) for number in group}
         links = tuple(link for link in itertools.combinations(self._numbers, 2) if side[link[0]] != side[link[1]])
 
-        def act(network: Network) -> None:
+        def act(network: Links) -> None:
             for link in itertools.combinations(self._numbers, 2):
                 (network.cut if link in links else network.mend)(*link)
-            self._host.tell(NetworkChanged("partitioned", links, groups=tuple(made)))
+            self._host.announce(NetworkChanged("partitioned", links, groups=tuple(made)))
 
         self._on_network(act)
         return tuple(made)
@@ -131,10 +133,10 @@ class Breaking:
         links, node = self._links(where)
         amount = LinkDelay(seconds, spread)
 
-        def act(network: Network) -> None:
+        def act(network: Links) -> None:
             for link in links:
                 network.slow(*link, amount)
-            self._host.tell(NetworkChanged("slowed", links, node=node, delay=amount))
+            self._host.announce(NetworkChanged("slowed", links, node=node, delay=amount))
 
         self._on_network(act)
         return links
@@ -149,13 +151,13 @@ class Breaking:
             itertools.combinations(self._numbers, 2)
         )
 
-        def act(network: Network) -> tuple[Link, ...]:
+        def act(network: Links) -> tuple[Link, ...]:
             ill = tuple(sorted({_ordered(link) for link in chosen if _is_ill(network, link)}))
             for link in ill:
                 network.mend(*link)
                 network.slow(*link, None)
             if ill:
-                self._host.tell(NetworkChanged("healed", ill))
+                self._host.announce(NetworkChanged("healed", ill))
             return ill
 
         return self._on_network(act)
@@ -169,7 +171,7 @@ class Breaking:
         if it does not act within `timeout` seconds.
         """
         number = self._number(node)
-        if self._host.alive(number, "made leader").member.paused:
+        if self._host.alive(number, "made leader").paused:
             raise NodeStateError(f"node {number} is paused and cannot be made leader; resume it first")
         try:
             self._host.thread.run(self._host.on_transfer, number, timeout=timeout)
@@ -196,19 +198,19 @@ class Breaking:
                 for number in self._numbers
                 if number != leader
                 and (incarnation := self._host.incarnation(number)) is not None
-                and not incarnation.member.paused
+                and not incarnation.paused
             )
         for number in numbers:
-            if self._host.alive(number, "made a candidate").member.paused:
+            if self._host.alive(number, "made a candidate").paused:
                 raise NodeStateError(f"node {number} is paused and cannot campaign; resume it first")
         if not numbers:
             raise NodeStateError("no node is there to campaign: the others are dead or paused")
 
         def act() -> None:
-            self._host.tell(CampaignAsked(numbers))
+            self._host.announce(CampaignAsked(numbers))
             for number in numbers:
                 if (incarnation := self._host.incarnation(number)) is not None:
-                    incarnation.member.campaign()
+                    incarnation.campaign()
 
         self._host.thread.call(act)
         return numbers
@@ -242,9 +244,9 @@ class Breaking:
                 if word == "dead":
                     return number
             elif (
-                (word == "paused" and incarnation.member.paused)
+                (word == "paused" and incarnation.paused)
                 or (word == "held" and incarnation.held)
-                or (word == "follower" and number != leader and not incarnation.member.paused)
+                or (word == "follower" and number != leader and not incarnation.paused)
             ):
                 return number
         raise NodeStateError(f"no node is {'a follower that runs' if word == 'follower' else word} now")
@@ -270,13 +272,8 @@ class Breaking:
             raise FaultError("a cluster of one node has no links")
         return tuple(_ordered((number, peer)) for peer in self._numbers if peer != number)
 
-    def _on_network(self, act: Callable[[Network], T]) -> T:
-        def on_loop() -> T:
-            network = self._host.network
-            assert network is not None, "a running cluster has a network"
-            return act(network)
-
-        return self._host.thread.call(on_loop)
+    def _on_network(self, act: Callable[[Links], T]) -> T:
+        return self._host.change_links(act)
 
     def _why_not(self, number: NodeId) -> str:
         """What keeps a node from being made leader, on the consensus loop."""
@@ -284,7 +281,7 @@ class Breaking:
         incarnation, leader = host.incarnation(number), host.leader
         if incarnation is None:
             return "it died meanwhile"
-        if incarnation.member.paused:
+        if incarnation.paused:
             return "it was paused meanwhile"
         if leader is None:
             return "no node leads that could hand over; a majority must run and reach each other"
@@ -292,7 +289,7 @@ class Breaking:
         network = host.network
         if network is not None and (network.is_cut(leader, number) or network.is_cut(number, leader)):
             return f"node {leader} leads, and the link between the two is cut; heal it"
-        if leading is not None and (behind := leading.member.log_length - incarnation.member.log_length) > 0:
+        if leading is not None and (behind := leading.log_length - incarnation.log_length) > 0:
             return f"node {leader} leads, and node {number} is still {behind} entries behind it"
         return f"node {leader} leads, and node {number} was not elected in its place; try again"
 
@@ -301,7 +298,7 @@ def _ordered(link: Link) -> Link:
     return min(link), max(link)
 
 
-def _is_ill(network: Network, link: Link) -> bool:
+def _is_ill(network: Links, link: Link) -> bool:
     back = link[::-1]
     return any(network.is_cut(*way) or network.delay(*way) is not None for way in (link, back))
 

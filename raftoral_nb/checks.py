@@ -112,9 +112,11 @@ def _register(command: Any, limits: Limits) -> str | None:
         return f"the workflow's name {_NAME}"
     if not _is_number(definition.version, 0):
         return "the workflow's version must be a number from 0"
-    texts = [definition.fingerprint, definition.digest, *definition.sources.keys(), *definition.sources.values()]
+    texts = [definition.fingerprint, definition.digest]
+    for table in (definition.sources, definition.made_with):
+        texts += [*table.keys(), *table.values()]
     if not all(isinstance(text, str) for text in texts):
-        return "the definition's fingerprint, digest and sources must be text"
+        return "the definition's fingerprint, digest, sources and versions must be text"
     if not _is_bytes(definition.code, limits.code_bytes):
         return f"the workflow's code must be at most {limits.code_bytes} bytes"
     return None

@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 
 from . import __version__
 from .limits import MAX_NODES
+from .processes import command as processes
 from .simulation import command as simulation
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from . import inspection
 
             return inspection.run(arguments)
+        if arguments.command in ("ps", "stop", "node"):
+            return processes.run(arguments)
         from . import demo  # loads the engine, which --help and --version do without
 
         return demo.run_demo(arguments.nodes, arguments.log_level)
@@ -86,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("directory", type=Path, metavar="DIR", help="the data directory")
     inspect.add_argument("--steps", action="store_true", help="name every recorded step")
     inspect.add_argument("--json", action="store_true", help="as JSON")
+    processes.add_parsers(commands)
     simulation.add_parser(commands)
     return parser
 

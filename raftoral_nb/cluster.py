@@ -16,21 +16,23 @@ import msgspec
 
 from . import collect, current, fault_lines, logs, recovery
 from .announced import Announcement
-from .breaking import NodeName, no_such_node
+from .attaching import Attaching
+from .breaking import no_such_node
 from .errors import (
     ClusterError,
-    NodeStateError,
     NotAcknowledgedError,
 )
 from .event_stream import EventStream
 from .fault_lines import Fault, parse_fault
 from .host import Host
+from .hosting import Hosting
 from .joining import Joining
 from .limits import MAX_NODES
 from .look import Looker
 from .measuring import Measuring
-from .model import ClusterEvent, ClusterRecovered, NodeChanged, NodeId, OutputLine, RunId
+from .model import ClusterEvent, ClusterRecovered, NodeId, OutputLine, RunId
 from .node import Node
+from .node_faults import NodeFaults
 from .play import ScenarioPlay
 from .raft.compaction import DEFAULT_COMPACTION, Compaction
 from .raft.replica import Timing
@@ -66,12 +68,16 @@ class _Nodes(dict[NodeId, Node]):
         raise no_such_node(number, self)
 
 
-class Cluster(Joining, Measuring):
+class Cluster(NodeFaults, Joining, Measuring, Attaching):
     """A cluster of nodes in this process, over TCP on 127.0.0.1 (or in memory), each with a thread of its own.
 
     With `data_dir` it goes on from that directory, or makes it: it outlives its process (`durability="process"`, a killed
     kernel) or the machine's power as well (`"disk"`, synced before it is acknowledged). Number and name of its nodes are then those
     of the directory. `leave_out` are nodes that are not started, because their files are damaged, say.
+
+    With `processes` each node is a process of its own on this machine: steps of different nodes run on different cores, and `kill`
+    is a SIGKILL. They end with this process, also when that is killed; without a `data_dir` their logs are in a temporary folder.
+    With `detach`, which needs a `data_dir`, they go on until somebody calls `stop`, and any process of the same user can `attach`.
 
     `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds) starting
     a run or registering a workflow may wait for a majority. Use it as a context manager, synchronous or asynchronous, or
@@ -92,6 +98,8 @@ class Cluster(Joining, Measuring):
         timing: Timing | None = None,
         compaction: Compaction = DEFAULT_COMPACTION,
         log_level: str | int | None = None,
+        processes: bool = False,
+        detach: bool = False,
     ) -> None:
         data = recovery.look(data_dir, durability)
         if nodes is None:
@@ -114,27 +122,47 @@ class Cluster(Joining, Measuring):
         self._leave_out = recovery.left_out(leave_out, numbers)
         self.recovered: ClusterRecovered | None = None
         """What was found in the data directory; None without one, or in a new one. Set by `start`."""
-        self._host = self._make_host(
-            self.name,
-            numbers,
-            network=network,
-            ports=None if ports is None else dict(zip(numbers, ports, strict=True)),
-            timing=timing or Timing(),
-            compaction=compaction,
-            proposal_timeout=proposal_timeout,
-            founders=None if data is None or data.found is None else data.found.founders,
-        )
-        self._announcement = Announcement(self._host, None if data is None else data.path)
-        self._registry = Registry(self._host)
-        self._looker = Looker(self._host)
+        options: dict[str, Any] = {
+            "network": network,
+            "ports": None if ports is None else dict(zip(numbers, ports, strict=True)),
+            "timing": timing or Timing(),
+            "compaction": compaction,
+            "proposal_timeout": proposal_timeout,
+            "founders": None if data is None or data.found is None else data.found.founders,
+        }
+        if processes or detach:
+            from .processes.handle import remote_host  # most clusters need none of it
+
+            host: Hosting = remote_host(
+                self.name, numbers, data, processes=processes, detach=detach, log_level=log_level, **options
+            )
+        else:
+            host = self._make_host(self.name, numbers, **options)
+        self._take(host, data)
+
+    def _take(self, host: Hosting, data: recovery.DataDirectory | None) -> None:
+        """Be the handle of a host."""
+        self._host = host
+        self._announcement = Announcement(host, None if data is None else data.path)
+        self._registry = Registry(host)
+        self._looker = Looker(host)
+        host.numbers_changed = self._numbers_changed
         self._status: Literal["new", "running", "stopped"] = "new"
         self._play: ScenarioPlay | None = None
         self._change = threading.Lock()
         self._joining = threading.Lock()
-        self._nodes = _Nodes({number: Node(self, self._host, number) for number in numbers})
+        self._nodes = _Nodes({number: Node(self, host, number) for number in host.numbers})
         self.nodes: Mapping[NodeId, Node] = MappingProxyType(self._nodes)
 
-    _make_host: Callable[..., Host] = Host
+    @classmethod
+    def _handle_on(cls, host: Hosting) -> Self:
+        self = cls.__new__(cls)
+        self.name = host.name
+        self._logs, self._data, self._leave_out, self.recovered = False, None, frozenset(), None
+        self._take(host, None)
+        return self
+
+    _make_host: Callable[..., Hosting] = Host
     """What makes the engine room; on a virtual clock in `raftoral_nb.testing`."""
 
     @staticmethod
@@ -163,15 +191,17 @@ class Cluster(Joining, Measuring):
             began = time.monotonic()
             if self._data is not None:
                 self._data.begin(self._host)
-                self._host.journals = self._data.take(self.name, self._host.numbers)
+                self._host.use(self._data)
             self._host.thread.start()
             self._host.thread.run(self._host.on_open, self._leave_out)
             self._announcement.put_up()
-            self.wait_for_leader(self._host.proposal_timeout)
+            if not self._host.attached:  # one that has lost its majority can be attached to, and mended
+                self.wait_for_leader(self._host.proposal_timeout)
             if self._data is not None:
                 self._data.end()
                 self.recovered = recovery.told(self._host, time.monotonic() - began)
         except BaseException:
+            self._host.leaving = self._host.attached
             self.stop()
             raise
         current.started(self)
@@ -200,14 +230,10 @@ class Cluster(Joining, Measuring):
             pass
         finally:
             deadline = collect.deadline(STOP_SECONDS)
-            stuck: list[str] = []
-            for incarnation in self._host.gone:
-                stuck.extend(incarnation.join(deadline()))
-            self._host.thread.stop(STOP_SECONDS)
+            stuck = self._host.end(deadline)
             if play is not None and not play.stop(deadline()):
                 stuck.append(f"scenario {play.scenario.name}")
             self._announcement.take_down()
-            self._host.journals.end()
             if not self._host.observers.close(deadline()):
                 stuck.append("a callback given to subscribe()")
             stuck.extend(self._end_measuring(deadline()))
@@ -220,7 +246,7 @@ class Cluster(Joining, Measuring):
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.stop()
+        self._exit()
 
     async def __aenter__(self) -> Self:
         return await anyio.to_thread.run_sync(self.start)
@@ -229,7 +255,7 @@ class Cluster(Joining, Measuring):
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self.stop)
+            await anyio.to_thread.run_sync(self._exit)
 
     @property
     def running(self) -> bool:
@@ -255,76 +281,6 @@ class Cluster(Joining, Measuring):
                 "must; restart or resume some",
                 may_commit=False,
             ) from None
-
-    def kill(self, node: NodeName) -> NodeId:
-        """Drop everything of a node except its journal, at once; returns its number.
-
-        Raises `NoSuchNodeError`, or `NodeStateError` if it is dead already.
-        """
-        number = self._number(node)
-        incarnation = self._host.alive(number, "killed")
-        if not self._host.thread.call(self._host.on_retire, number):
-            raise NodeStateError(f"node {number} is dead and cannot be killed; restart it first")
-        self._host.tell(NodeChanged(number, "killed"))
-        incarnation.join(STOP_SECONDS)
-        self._host.forget_ended()
-        return number
-
-    def restart(self, node: NodeName) -> NodeId:
-        """Start a dead node again from its journal; it catches up by itself. Raises `NodeStateError` if it is alive."""
-        number = self._number(node)
-        if self._host.incarnation(number) is not None:
-            raise NodeStateError(f"node {number} is alive; kill it first, then restart it")
-        self._host.thread.run(self._host.on_boot, number)
-        self._announcement.change()
-        return number
-
-    def pause(self, node: NodeName) -> NodeId:
-        """Freeze a node as a hung process would be: messages wait, timers and operations stop; a running step goes on."""
-        number = self._number(node)
-        incarnation = self._host.alive(number, "paused")
-        if incarnation.member.paused:
-            raise NodeStateError(f"node {number} is paused already; resume it")
-        self._host.thread.call(incarnation.pause)
-        self._host.tell(NodeChanged(number, "paused"))
-        return number
-
-    def resume(self, node: NodeName) -> NodeId:
-        """End `pause`. What waited is processed before timers that came due. Raises `NodeStateError` if it is not paused."""
-        number = self._number(node)
-        incarnation = self._host.alive(number, "resumed")
-        if not incarnation.member.paused:
-            raise NodeStateError(f"node {number} is not paused")
-        self._host.thread.call(incarnation.resume)
-        self._host.tell(NodeChanged(number, "resumed"))
-        return number
-
-    def hold(self, node: NodeName) -> NodeId:
-        """Stop a node's execution of workflows while its log goes on: its catch-up queues grow.
-
-        A held leader goes on to lead, and does nothing: runs stand still until it is released, or another node leads.
-        """
-        number = self._number(node)
-        incarnation = self._host.alive(number, "held")
-        if incarnation.held:
-            raise NodeStateError(f"node {number} is held already; release it")
-        incarnation.hold()
-        with contextlib.suppress(TimeoutError, ClusterError):
-            incarnation.thread.call(
-                _nothing, timeout=1.0
-            )  # the gate is closed when this returns, unless a workflow blocks
-        self._host.tell(NodeChanged(number, "held"))
-        return number
-
-    def release(self, node: NodeName) -> NodeId:
-        """End `hold`: the node drains its catch-up queues. Raises `NodeStateError` if it is not held."""
-        number = self._number(node)
-        incarnation = self._host.alive(number, "released")
-        if not incarnation.held:
-            raise NodeStateError(f"node {number} is not held")
-        incarnation.release()
-        self._host.tell(NodeChanged(number, "released"))
-        return number
 
     def cause(self, fault: Fault | str) -> Fault:
         """Bring about a fault that is given as data or as a line (`"slow 2 --delay 200ms"`); returns it with numbers for names.
@@ -449,17 +405,22 @@ class Cluster(Joining, Measuring):
 
     def statistics(self) -> ClusterStatistics:
         """One consistent look at everything, as frozen data."""
-        return self._seen(lambda: collect.statistics(self._host, running=self.running))
+        return self._seen(lambda: collect.statistics(self._host, running=self.running), None, 0)
 
-    def _seen(self, look: Callable[[], O]) -> O:
+    def _seen(self, look: Callable[[], O], only: Collection[RunId] | None, entries: int) -> O:
         if self.running:
             with contextlib.suppress(ClusterError):  # stopped meanwhile
+                self._host.refresh(only, entries)
                 return self._host.thread.call(look)
         return look()
 
     def look(self, *, runs: int = 12, entries: int = 16, steps: int = 60) -> ClusterLook:
         """What a view is drawn from: one cheap look, with at most so many runs, log entries per node and steps per run."""
-        return self._seen(lambda: self._looker.look(running=self.running, runs=runs, entries=entries, steps=steps))
+        return self._seen(
+            lambda: self._looker.look(running=self.running, runs=runs, entries=entries, steps=steps),
+            self._looker.shown(runs),
+            entries,
+        )
 
     def events(self) -> EventStream:
         """Typed events from this call on, as an async iterator (any anyio backend) that ends when the cluster stops."""
@@ -490,7 +451,3 @@ class Cluster(Joining, Measuring):
         if self._status != "running":
             word = "is not started: call start()" if self._status == "new" else "has stopped: make a new one"
             raise ClusterError(f"cluster {self.name!r} {word}")
-
-
-def _nothing() -> None:
-    pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from .statistics import ClusterStatistics, ExecutionStatistics, LinkStatistics, 
 
 if TYPE_CHECKING:
     from .host import Host
+    from .hosting import Hosting
     from .incarnation import Incarnation
 
 
@@ -41,13 +42,13 @@ def workflows(state: State) -> Mapping[str, tuple[int, ...]]:
     return MappingProxyType({name: tuple(sorted(found)) for name, found in versions.items()})
 
 
-def statistics(host: Host, *, running: bool, only: Container[RunId] | None = None) -> ClusterStatistics:
+def statistics(host: Hosting, *, running: bool, only: Collection[RunId] | None = None) -> ClusterStatistics:
     """A snapshot of the whole cluster, with all of its runs or `only` these."""
     head = host.head()
     leader = host.leader
     leading = host.incarnation(leader) if leader is not None else None
-    commit_index = leading.member.replica.raft.commit_index if leading is not None else 0
-    nodes = {number: _node(host, number, commit_index, only) for number in host.numbers}
+    commit_index = leading.commit_index if leading is not None else 0
+    nodes = {number: host.node_statistics(number, commit_index, only) for number in host.numbers}
     return ClusterStatistics(
         name=host.name,
         running=running,
@@ -70,21 +71,20 @@ def statistics(host: Host, *, running: bool, only: Container[RunId] | None = Non
     )
 
 
-def held(host: Host, run_id: RunId) -> Difference | None:
+def held(host: Hosting, run_id: RunId) -> Difference | None:
     """Where the code differs from the record of an unfinished run, if it does so on every living node; else None.
 
     Such a run stands still. From any thread.
     """
     record = host.head().runs.get(run_id)
     alive = [one for number in host.numbers if (one := host.incarnation(number)) is not None]
-    found = [one.executor.execution(run_id) for one in alive]
-    if record is None or not record.unfinished or not found:
+    if record is None or not record.unfinished or not alive:
         return None
-    differences = [one.difference for one in found if one is not None and one.status == "diverged"]
-    return differences[0] if len(differences) == len(found) else None
+    found = [one.stands_still(run_id) for one in alive]
+    return found[0][1] if all(still for still, _ in found) else None
 
 
-def _run(host: Host, run: Run) -> RunStatistics:
+def _run(host: Hosting, run: Run) -> RunStatistics:
     return RunStatistics(
         run_id=run.run_id,
         workflow=run.definition.workflow,
@@ -98,7 +98,8 @@ def _run(host: Host, run: Run) -> RunStatistics:
     )
 
 
-def _node(host: Host, number: NodeId, commit_index: int, only: Container[RunId] | None) -> NodeStatistics:
+def node(host: Host, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
+    """One node of this process; `commit_index` is the leader's."""
     incarnation = host.incarnation(number)
     journal = host.journals.of(number)
     count = host.starts[number]
@@ -167,13 +168,13 @@ def _links(host: Host, number: NodeId, connected: frozenset[NodeId]) -> Mapping[
                 delay=network.delay(number, peer),
                 sent=MappingProxyType(network.traffic.sent(number, peer)),
             )
-            for peer in host.numbers
+            for peer in host.everybody
             if peer != number
         }
     )
 
 
-def _executions(incarnation: Incarnation, only: Container[RunId] | None) -> dict[str, ExecutionStatistics]:
+def _executions(incarnation: Incarnation, only: Collection[RunId] | None) -> dict[str, ExecutionStatistics]:
     """Executions with their catch-up queues, counted against what this node has applied, handed over or not."""
     found: dict[str, ExecutionStatistics] = {}
     for run_id, run in incarnation.member.state.runs.items():

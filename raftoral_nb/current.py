@@ -46,4 +46,4 @@ def stopped(cluster: Cluster) -> None:
 def stop_all() -> None:
     """Stop what still runs when the interpreter ends."""
     while (cluster := current_cluster()) is not None:
-        cluster.stop()
+        cluster._exit()

@@ -130,6 +130,10 @@ class CodeNotShippableError(RaftoralError):
     """A workflow's code, or something that it captured, cannot be pickled or is too large."""
 
 
+class VersionMismatchError(CodeNotShippableError):
+    """A node cannot load a workflow's code, because its Python or a package has another version; the message names both."""
+
+
 class RunConflictError(RaftoralError):
     """The `run_id` was already used, with another workflow, version or input, or for a run that was evicted."""
 

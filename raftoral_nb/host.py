@@ -1,4 +1,4 @@
-"""The engine room of a cluster: its nodes and whoever waits for them, on the consensus thread."""
+"""The engine room of a cluster in this process: its nodes and whoever waits for them, on the consensus thread."""
 
 from __future__ import annotations
 
@@ -6,64 +6,33 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from . import collect
-from .answers import Answers
-from .collect import Counters
-from .errors import (
-    ClusterError,
-    CompletionTimeoutError,
-    NodeStateError,
-    NotAcknowledgedError,
-    RunNotFoundError,
-    StorageError,
-)
+from . import collect, log_entries, run_code
+from .errors import ClusterError, NodeStateError, StorageError
 from .failed_disks import FailedDisks
+from .hosting import Change, Hosting
 from .incarnation import Incarnation
-from .model import (
-    CheckpointSet,
-    ClusterEvent,
-    Command,
-    Committed,
-    EffectStarted,
-    EpochChanged,
-    ExecutionStopped,
-    Failure,
-    NodeChanged,
-    NodeId,
-    Outcome,
-    OutputLine,
-    Rejected,
-    RunHeld,
-    RunId,
-    TransferAsked,
-    Unknown,
-    WorkflowCancelled,
-    WorkflowCompleted,
-    WorkflowFailed,
-    WorkflowTerminated,
-)
-from .observers import Observers
+from .model import NodeChanged, NodeId, RunId
 from .raft.compaction import Compaction
 from .raft.journal import Journals
 from .raft.library import Dice
 from .raft.memory import MemoryNetwork
-from .raft.network import Network
+from .raft.network import Links, Network
 from .raft.replica import Timing
 from .raft.tcp import TcpNetwork
-from .raft.wire import new_key
-from .run import Ending
-from .state import Applied, Run, State
-from .threads import LoopThread
+from .state import Applied, State
+from .statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
+
+if TYPE_CHECKING:
+    from .recovery import DataDirectory
+
+T = TypeVar("T")
 
 NetworkKind = Literal["tcp", "memory"]
 
-_NOT_TAKEN = frozenset({"stopped", "no_leader"})
-"""Rejections that say only that the node that was asked could not pass the command on."""
 
-
-class Host:
+class Host(Hosting):
     """Owns the consensus thread, the network, the journals and the incarnations of one cluster.
 
     Methods whose names begin with `on_` are called on the consensus loop; the others may be called from any other thread,
@@ -82,57 +51,93 @@ class Host:
         proposal_timeout: float,
         founders: Sequence[NodeId] | None = None,
     ) -> None:
-        self.name = name
-        self.numbers = tuple(numbers)
+        super().__init__(name, numbers, timing=timing, proposal_timeout=proposal_timeout)
         self._founders = self.numbers if founders is None else tuple(founders)
-        self.thread = self._make_thread()
-        self.observers = Observers(name)
-        self.counters = Counters()
         self.journals = Journals()
         """Where the nodes' logs are; in place of memory, a data directory's, set before the nodes are started."""
         self.disks = FailedDisks(self.on_boot, self.incarnation, self.tell)
         self.network: Network | None = None
-        self.key = new_key()
-        """Proves that somebody belongs to the cluster, where its network can be reached by others."""
-        self.proposal_timeout = proposal_timeout
-        self.starts = dict.fromkeys(self.numbers, 0)
-        """How often each node was started."""
         self.gone: list[Incarnation] = []
         """Ended incarnations whose threads may still run user code."""
         self._network_kind = network
         self._ports = ports
-        self.timing = timing
         self._compaction = compaction
         self._dice: Dice = random.Random()
         self._incarnations: dict[NodeId, Incarnation] = {}
         self._booting: set[NodeId] = set()
         # The rest belongs to the consensus loop.
-        self._acting: dict[NodeId, int] = {}
-        self._leader_waiters: list[asyncio.Future[None]] = []
         self._applied_waiters: list[tuple[NodeId, int, asyncio.Future[None]]] = []
-        self._waiting: dict[RunId, list[Callable[[Ending], None]]] = {}
-        self.answers = Answers()
         self._last_state = State()
-        self._told_index = 0
-        self._shut = False
-        self._last_actor: NodeId | None = None
 
-    def _make_thread(self) -> LoopThread:
-        """Where consensus runs."""
-        return LoopThread(f"{self.name}-consensus")
+    # --- the cluster's life
+
+    def use(self, data: DataDirectory) -> None:
+        """Keep the nodes' logs in a data directory. Before the start. Raises `StorageError`."""
+        self.journals = data.take(self.name, self.numbers)
+
+    def end(self, left: Callable[[], float]) -> list[str]:
+        """After `on_shut`: end the threads, and let go of the journals; names the user code that could not be ended."""
+        stuck: list[str] = []
+        for incarnation in self.gone:
+            stuck.extend(incarnation.join(left()))
+        self.thread.stop(left())
+        self.journals.end()
+        return stuck
+
+    # --- what is done to nodes and links
+
+    def kill(self, number: NodeId, timeout: float) -> None:
+        """End a node at once; only its journal stays. Waits up to `timeout` seconds for its threads."""
+        incarnation = self.alive(number, "killed")
+        if not self.thread.call(self.on_retire, number):
+            raise NodeStateError(f"node {number} is dead and cannot be killed; restart it first")
+        self.announce(NodeChanged(number, "killed"))
+        incarnation.join(timeout)
+        self.forget_ended()
+
+    def change(self, number: NodeId, change: Change) -> None:
+        """Do something to a living node, and wait until it is done. Raises `NodeStateError`."""
+        incarnation = self.alive(number, "changed")
+        match change:
+            case "pause":
+                self.thread.call(incarnation.pause)
+            case "resume":
+                self.thread.call(incarnation.resume)
+            case "hold":
+                incarnation.hold()
+                with contextlib.suppress(TimeoutError, ClusterError):
+                    # The gate is closed when this returns, unless a workflow blocks.
+                    incarnation.thread.call(_nothing, timeout=1.0)
+            case "release":
+                incarnation.release()
+
+    def change_links(self, act: Callable[[Links], T]) -> T:
+        """Have `act` do something to the links, on the consensus loop."""
+
+        def on_loop() -> T:
+            assert self.network is not None, "a running cluster has a network"
+            return act(self.network)
+
+        return self.thread.call(on_loop)
 
     # --- nodes, on the consensus loop
 
     async def on_open(self, leave_out: Collection[NodeId] = ()) -> None:
         """Make the network and start every node but those to leave out. Raises `PortInUseError`, `StorageError`."""
-        loop = asyncio.get_running_loop()
-        if self._network_kind == "memory":
-            self.network = MemoryNetwork(loop)
-        else:
-            self.network = TcpNetwork(self.key, self._ports, tell=self.tell)
+        self.network = self._make_network(asyncio.get_running_loop())
         for number in self.numbers:
             if number not in leave_out:
                 await self.on_boot(number)
+
+    def _make_network(self, loop: asyncio.AbstractEventLoop) -> Network:
+        if self._network_kind == "memory":
+            return MemoryNetwork(loop)
+        return TcpNetwork(self.key, self._ports, tell=self.tell)
+
+    @property
+    def everybody(self) -> tuple[NodeId, ...]:
+        """The nodes that nodes of this host may have links to."""
+        return self.numbers
 
     async def on_boot(self, number: NodeId) -> None:
         """Start a node from its journal. Raises `NodeStateError` if it is alive, and `StorageError`."""
@@ -193,8 +198,15 @@ class Host:
         self.numbers = (*self.numbers, number)
         return number
 
-    def on_leave(self, number: NodeId) -> None:
-        """End a node that is no member any more, and drop its journal."""
+    def leave(self, number: NodeId, timeout: float) -> None:
+        """End a node that is no member any more, and drop its journal; waits for its threads."""
+        incarnation = self.incarnation(number)
+        self.thread.call(self._on_leave, number)
+        if incarnation is not None:
+            incarnation.join(timeout)
+        self.forget_ended()
+
+    def _on_leave(self, number: NodeId) -> None:
         self.on_retire(number)
         self.journals.forget(number)
         self.numbers = tuple(one for one in self.numbers if one != number)
@@ -208,84 +220,14 @@ class Host:
             self.tell(NodeChanged(number, "stopped"))
         if self.network is not None:
             await self.network.close()
-        for callbacks in tuple(self._waiting.values()):
-            for callback in tuple(callbacks):
-                callback(ClusterError(f"cluster {self.name!r} was stopped before the run ended"))
-        self._waiting.clear()
-        for waiter in self._leader_waiters:
-            if not waiter.done():
-                waiter.set_exception(ClusterError(f"cluster {self.name!r} was stopped"))
-
-    async def on_await_leader(self) -> NodeId:
-        """Wait until a node acts."""
-        while (leader := self.leader) is None:
-            await self._leader_change()
-        return leader
-
-    async def on_await_other_leader(self, former: NodeId | None) -> NodeId:
-        """Wait until a node other than `former` acts."""
-        while (leader := self.leader) is None or leader == former:
-            await self._leader_change()
-        return leader
-
-    async def on_transfer(self, number: NodeId) -> None:
-        """Have the leader hand over to a node, again and again if need be, until that one acts."""
-        asked: NodeId | None = None
-        while (leader := self.leader) != number:
-            leading = self._incarnations.get(leader) if leader is not None else None
-            if leading is not None:
-                if asked != leader:
-                    self.tell(TransferAsked(leading.node, number))
-                asked = leader
-                leading.member.yield_leadership(number)
-            # The request may be lost on its way, and the node may lose its election.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.timing.retry):
-                    await self._leader_change()
-
-    async def _leader_change(self) -> None:
-        """Wait until a node begins to act."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._leader_waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            self._leader_waiters.remove(waiter)
-
-    @property
-    def leader(self) -> NodeId | None:
-        """The node that holds the latest epoch and may act now; None while there is no such node. From any thread."""
-        acting = [
-            (term, number)
-            for number, term in tuple(self._acting.items())
-            if (incarnation := self._incarnations.get(number)) is not None and not incarnation.member.paused
-        ]
-        return max(acting)[1] if acting else None
+        self._end_all_waits()
 
     # --- from the incarnations (incarnation.IncarnationHost)
 
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
         """Whoever waits for a node to get here is told; the first node to apply an entry makes its events known."""
         self._tell_applied_waiters()
-        if index <= self._told_index:
-            return
-        self._told_index = index
-        for one in applied:
-            for event in one.events:
-                match event:
-                    case EpochChanged(node=actor):
-                        if self._last_actor not in (None, actor):
-                            self.counters.leader_changes += 1
-                        self._last_actor = actor
-                    case WorkflowCompleted(run_id=run_id, result=result):
-                        self._end_waits(run_id, result)
-                    case WorkflowFailed() | WorkflowCancelled() | WorkflowTerminated():
-                        self._end_waits(event.run_id, event.failure)
-                    case CheckpointSet(run_id=run_id, step=step):
-                        self.answers.recorded(run_id, step)
-                    case _:
-                        pass
-                self.tell(event)
+        super().entry_applied(index, applied)
 
     def _tell_applied_waiters(self) -> None:
         for who, wanted, waiter in self._applied_waiters:
@@ -296,22 +238,7 @@ class Host:
     def state_replaced(self, node: NodeId) -> None:
         """Whoever waits for a node to get here, or for a run that ended in what was skipped, is told."""
         self._tell_applied_waiters()
-        runs = self._incarnations[node].member.state.runs
-        for run_id in tuple(self._waiting):
-            ending = _ending(runs.get(run_id))
-            if ending is not None:
-                self._end_waits(run_id, ending)
-        self.answers.look(self._incarnations[node].member.state)
-
-    def acting_changed(self, node: NodeId, term: int | None) -> None:
-        """Keep who acts."""
-        if term is None:
-            self._acting.pop(node, None)
-            return
-        self._acting[node] = term
-        for waiter in self._leader_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._state_skipped(self._incarnations[node].member.state)
 
     def node_failed(self, node: NodeId, error: BaseException) -> None:
         """A broken node counts as killed. One whose disk failed starts again, from what is stored, as soon as it can."""
@@ -321,18 +248,6 @@ class Host:
             if isinstance(error, StorageError):
                 self.disks.failed(node, error)
 
-    def tell(self, event: ClusterEvent) -> None:
-        """Publish an event."""
-        if isinstance(event, EffectStarted):
-            self.counters.effects_run += 1
-        self.observers.publish(event)
-        if isinstance(event, ExecutionStopped) and event.difference is not None and collect.held(self, event.run_id):
-            self.observers.publish(RunHeld(event.run_id, event.difference))
-
-    def write(self, line: OutputLine) -> None:
-        """Keep a line of output."""
-        self.observers.write(line)
-
     # --- looking at nodes and runs
 
     def incarnation(self, number: NodeId) -> Incarnation | None:
@@ -341,7 +256,7 @@ class Host:
 
     def alive(self, number: NodeId, done_to_it: str) -> Incarnation:
         """The living incarnation of a node; raises `NodeStateError` if it is dead."""
-        incarnation = self._incarnations.get(number)
+        incarnation = self.incarnation(number)
         if incarnation is None:
             raise NodeStateError(f"node {number} is dead and cannot be {done_to_it}; restart it first")
         return incarnation
@@ -372,77 +287,12 @@ class Host:
         states = [incarnation.member.state for incarnation in tuple(self._incarnations.values())]
         return max([*states, self._last_state], key=lambda state: state.index)
 
-    def run_record(self, run_id: RunId) -> Run:
-        """What is recorded of a run; raises `RunNotFoundError`."""
-        record = self.head().runs.get(run_id)
-        if record is None:
-            raise RunNotFoundError(f"no run {run_id!r} is known: it was never started, or its records were evicted")
-        return record
-
-    def when_ended(self, run_id: RunId, callback: Callable[[Ending], None]) -> Callable[[], None]:
-        """Have `callback(ending)` called once, on the consensus loop or right now; returns what forgets it."""
-        if not self.thread.alive:
-            callback(self._ending_after_stop(run_id))
-            return _nothing
-
-        def watch() -> None:
-            record = self.head().runs.get(run_id)
-            if self._shut:
-                callback(self._ending_after_stop(run_id))
-            elif record is None:
-                callback(RunNotFoundError(f"no run {run_id!r} is known: its records were evicted"))
-            elif (ending := _ending(record)) is not None:
-                callback(ending)
-            else:
-                self._waiting.setdefault(run_id, []).append(callback)
-
-        def forget() -> None:
-            callbacks = self._waiting.get(run_id, [])
-            if callback in callbacks:
-                callbacks.remove(callback)
-
-        try:
-            self.thread.call(watch)
-        except ClusterError:
-            callback(self._ending_after_stop(run_id))
-        return lambda: self.thread.post(forget)
-
-    def _ending_after_stop(self, run_id: RunId) -> Ending:
-        ending = _ending(self.head().runs.get(run_id))
-        return ClusterError(f"cluster {self.name!r} stopped before the run ended") if ending is None else ending
-
-    def _end_waits(self, run_id: RunId, ending: Ending) -> None:
-        for callback in self._waiting.pop(run_id, ()):
-            callback(ending)
-
-    def wait_until_applied(self, number: NodeId, timeout: float) -> int:
-        """Wait until a node has applied what the others have now; returns its index. Raises `CompletionTimeoutError`."""
+    async def on_await_applied(self, number: NodeId, target: int) -> int:
+        """Wait until a node has applied the log up to an index; returns how far it is. Raises `NodeStateError` if it dies."""
         incarnation = self.alive(number, "waited for")
-
-        async def wait() -> int:
-            if self._incarnations.get(number) is not incarnation:
-                raise NodeStateError(f"node {number} was stopped while it was waited for")
-            return await self._on_await_applied(incarnation, self.head().index)
-
-        try:
-            return self.thread.run(wait, timeout=timeout)
-        except TimeoutError:
-            raise CompletionTimeoutError(
-                f"node {number} has not applied what the others have within {timeout} s; does it reach the leader?"
-            ) from None
-
-    async def on_await_level(self) -> None:
-        """Wait until every node that runs, and is not paused, has applied what any node has applied by now."""
-        target = self.head().index
-        for incarnation in tuple(self._incarnations.values()):
-            with contextlib.suppress(NodeStateError):  # one that dies meanwhile does not run
-                if self._incarnations.get(incarnation.node) is incarnation and not incarnation.member.paused:
-                    await self._on_await_applied(incarnation, target)
-
-    async def _on_await_applied(self, incarnation: Incarnation, target: int) -> int:
         if incarnation.member.state.index < target:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            entry = (incarnation.node, target, waiter)
+            entry = (number, target, waiter)
             self._applied_waiters.append(entry)
             try:
                 await waiter
@@ -450,48 +300,32 @@ class Host:
                 self._applied_waiters.remove(entry)
         return incarnation.member.state.index
 
-    def propose(self, command: Command, what: str) -> Committed | Rejected:
-        """Propose a command by way of whichever node can, and wait. Raises `NotAcknowledgedError` at the deadline."""
-        outcome = self.thread.run(self.on_ask, command)
-        if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN):
-            return outcome
-        raise NotAcknowledgedError(
-            f"{what} was not acknowledged within {self.proposal_timeout} s: {outcome.reason}; a majority of the "
-            f"{len(self.numbers)} nodes must run and reach each other",
-            may_commit=isinstance(outcome, Unknown),
+    def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
+        """Nothing: all of it is in this process."""
+
+    def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
+        """One node, on the consensus loop or after the stop; `commit_index` is the leader's."""
+        return collect.node(self, number, commit_index, only)
+
+    def tail(self, number: NodeId, most: int, described: Callable[[tuple[bytes, int, int]], LoggedEntry]) -> LogTail:
+        """The end of a node's log, on the consensus loop or after the stop."""
+        journal = self.journals.of(number)
+        return LogTail(
+            first_index=journal.first_index,
+            last_index=journal.last_index,
+            entries=tuple(described(entry) for entry in journal.tail(most)),
         )
 
-    async def on_ask(self, command: Command) -> Outcome:
-        """Propose a command by way of whichever node can; its outcome within `proposal_timeout`."""
-        # Every command that comes this way says the same thing when it is said twice, so another node may say it again.
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.proposal_timeout
-        sent = False
-        while True:
-            incarnation = self.spokesman()
-            left = deadline - loop.time()
-            if incarnation is None or left <= 0:
-                reason = "no node runs, or all are paused" if incarnation is None else "the time is up"
-                return Unknown(reason) if sent else Rejected(reason, "no_leader")
-            outcome = await incarnation.ask(command, left)
-            if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN):
-                return outcome
-            sent = sent or isinstance(outcome, Unknown)
+    def entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
+        """The last entries of a node's log, in words. Waits while the cluster runs."""
+        if self.thread.alive:
+            with contextlib.suppress(ClusterError):  # stopped meanwhile
+                return self.thread.call(log_entries.entries, self, number, last)
+        return log_entries.entries(self, number, last)
 
-    def spokesman(self) -> Incarnation | None:
-        """The node that knows most: the one that acts, or any that is awake; None if there is none. From any thread."""
-        leader = self.leader
-        if leader is not None and (acting := self._incarnations.get(leader)) is not None:
-            return acting
-        awake = [one for one in tuple(self._incarnations.values()) if not one.member.paused]
-        return awake[0] if awake else None
-
-
-def _ending(record: Run | None) -> bytes | Failure | None:
-    """How a run ended; None if it has not, or is not known."""
-    if record is None:
-        return None
-    return record.failure if record.result is None else record.result
+    def run_code(self, run_id: RunId) -> RunCode:
+        """The code of a run, and where each living node is in it. Raises `RunNotFoundError`."""
+        return run_code.code(self, run_id)
 
 
 def _nothing() -> None:

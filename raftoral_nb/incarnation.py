@@ -7,15 +7,19 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from . import executing
 from .catch_up import difference, handed_over
+from .hosting import ExecutionEnd
 from .model import (
     ClusterEvent,
     Command,
     Definition,
+    Difference,
     NodeId,
     Outcome,
     OutputLine,
     RoleChanged,
+    RunId,
     SnapshotInstalled,
     Unknown,
 )
@@ -30,6 +34,7 @@ from .step_threads import Steps, StepThreads
 from .threads import LoopThread
 from .workflow.executor import PROPOSAL_SECONDS, Executor
 from .workflow.handover import ActingChanged, HandedOver
+from .workflow.made import Encoded
 
 FOLLOWER_HAND_OVER = 0.005
 """How long a follower's records are gathered before its thread is woken for them (seconds): nobody waits for a follower, and
@@ -172,6 +177,46 @@ class Incarnation:
         finally:
             self._asking.pop(asking, None)
             asking.cancel()
+
+    # --- what handles ask (hosting.Life)
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is frozen."""
+        return self.member.paused
+
+    @property
+    def log_length(self) -> int:
+        """Entries of its log, with those that a snapshot stands for."""
+        return self.member.log_length
+
+    @property
+    def commit_index(self) -> int:
+        """The last entry that it knows to be committed."""
+        return self.member.replica.raft.commit_index
+
+    def stands_still(self, run_id: RunId) -> tuple[bool, Difference | None]:
+        """Whether its execution of a run differed from the record, and where."""
+        execution = self.executor.execution(run_id)
+        if execution is None or execution.status != "diverged":
+            return False, None
+        return True, execution.difference
+
+    def query(self, run_id: RunId, name: str, args: tuple[Any, ...], timeout: float | None) -> Encoded:
+        """What its execution of a run answers to a query. Waits. Raises TimeoutError and `QueryFailedError`."""
+        return self.thread.run(executing.answer, self.executor, run_id, name, args, timeout=timeout)
+
+    def execution_end(self, run_id: RunId, timeout: float | None) -> ExecutionEnd:
+        """What its execution of a run came to. Waits. Raises TimeoutError."""
+        return self.thread.run(executing.end, self.executor, run_id, timeout=timeout)
+
+    def campaign(self) -> None:
+        """Try to become the leader now."""
+        self.member.campaign()
+
+    def hand_over(self, target: NodeId) -> None:
+        """Have a leader make another node lead."""
+        self.member.yield_leadership(target)
 
     # --- faults
 

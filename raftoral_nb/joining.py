@@ -58,27 +58,26 @@ class Joining(Breaking):
             others = [other for other in self._host.numbers if other != number]
             if not others:
                 raise ClusterError(f"node {number} is the only one and cannot be removed; stop the cluster instead")
-            if self._host.leader == number:
-                able = [other for other in others if self.nodes[other].alive and not self.nodes[other].paused]
-                if not able:
-                    raise ClusterError(f"node {number} leads, and no other node runs that could lead in its place")
-                self.transfer(able[0])
             self._change_members(number, "remove")
-            incarnation = self._host.incarnation(number)
-            self._host.thread.call(self._host.on_leave, number)
-            if incarnation is not None:
-                incarnation.join(1.0)
-            self._host.forget_ended()
+            self._host.leave(number, 1.0)
             self._nodes.pop(number, None)
             self._announcement.change()
-            self._host.tell(NodeChanged(number, "removed"))
+            self._host.announce(NodeChanged(number, "removed"))
         return number
+
+    def _make_another_lead(self, number: NodeId) -> None:
+        others = [other for other in self._host.numbers if other != number]
+        able = [other for other in others if self.nodes[other].alive and not self.nodes[other].paused]
+        if not able:
+            raise ClusterError(f"node {number} leads, and no other node runs that could lead in its place")
+        self.transfer(able[0])
 
     def _change_members(self, number: NodeId, change: Literal["add", "remove"]) -> None:
         why = ""
         for _ in range(ATTEMPTS):
             # Who acts has applied all that came before it, changes of members included.
-            self.wait_for_leader(self._host.proposal_timeout)
+            if self.wait_for_leader(self._host.proposal_timeout) == number and change == "remove":
+                self._make_another_lead(number)
             answer = self._host.propose(ChangeMembers(number, change), f"to {change} node {number}")
             if isinstance(answer, Committed):
                 return

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 from . import collect
 from .log_entries import command_words
 from .model import Command, RunId
-from .raft.journal import LogEntry, MemoryJournal, proposals_in
+from .raft.journal import LogEntry, proposals_in
 from .state import Run
-from .statistics import ClusterLook, LoggedCommand, LoggedEntry, LogTail, StepTail
+from .statistics import ClusterLook, LoggedCommand, LoggedEntry, StepTail
 
 if TYPE_CHECKING:
-    from .host import Host
+    from .hosting import Hosting
 
 MAX_COMMANDS_LOOKED_AT: Final = 4
 """Commands of one log entry that are told one by one; of the others the number is."""
@@ -31,10 +31,13 @@ MAX_ENTRY_BYTES_LOOKED_INTO: Final = 256 * 1024
 class Looker:
     """Looks at one cluster, again and again. What an entry holds is found out once: index and term name it for ever."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Hosting) -> None:
         self._host = host
-        # Invariant: the entries of the last look, and no others.
-        self._known: dict[tuple[int, int], LoggedEntry] = {}
+        self._described = Described()
+
+    def shown(self, runs: int) -> frozenset[RunId]:
+        """The runs that a look at so many would show. From any thread."""
+        return frozenset(_chosen(tuple(self._host.head().runs.values()), runs))
 
     def look(self, *, running: bool, runs: int, entries: int, steps: int) -> ClusterLook:
         """See `Cluster.look`."""
@@ -42,14 +45,12 @@ class Looker:
         head = host.head()
         shown = _chosen(tuple(head.runs.values()), runs)
         statistics = collect.statistics(host, running=running, only=frozenset(shown))
-        known, self._known = self._known, {}
+        self._described.begin()
         return ClusterLook(
             time=time.time(),
             statistics=statistics,
             election_timeout=host.timing.election_max,
-            logs=MappingProxyType(
-                {number: self._tail(host.journals.of(number), entries, known) for number in host.numbers}
-            ),
+            logs=MappingProxyType({number: host.tail(number, entries, self._described.of) for number in host.numbers}),
             steps=MappingProxyType(
                 {
                     run_id: StepTail(first=max(0, len(run.steps) - steps), steps=tuple(run.steps[-steps:]))
@@ -61,13 +62,26 @@ class Looker:
             ),
         )
 
-    def _tail(self, journal: MemoryJournal, most: int, known: dict[tuple[int, int], LoggedEntry]) -> LogTail:
-        found = []
-        for data, index, term in journal.tail(most):
-            entry = self._known.get((index, term)) or known.get((index, term)) or described((data, index, term))
-            self._known[index, term] = entry
-            found.append(entry)
-        return LogTail(first_index=journal.first_index, last_index=journal.last_index, entries=tuple(found))
+
+class Described:
+    """Remembers what the entries of the last look hold: index and term name an entry for ever."""
+
+    def __init__(self) -> None:
+        # Invariant: the entries of this look and of the one before, and no others.
+        self._known: dict[tuple[int, int], LoggedEntry] = {}
+        self._before: dict[tuple[int, int], LoggedEntry] = {}
+
+    def begin(self) -> None:
+        """Another look begins."""
+        self._before, self._known = self._known, {}
+
+    def of(self, entry: LogEntry) -> LoggedEntry:
+        """What an entry holds."""
+        _, index, term = entry
+        name = (index, term)
+        found = self._known.get(name) or self._before.get(name) or described(entry)
+        self._known[name] = found
+        return found
 
 
 def _chosen(runs: tuple[Run, ...], most: int) -> dict[RunId, Run]:

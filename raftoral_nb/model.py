@@ -161,6 +161,8 @@ class Definition(msgspec.Struct, frozen=True, gc=False):
     digest: str
     code: bytes
     sources: dict[str, str]
+    made_with: dict[str, str] = {}
+    """The versions of Python (`python`) and of the packages that the code refers to, where it was registered."""
 
 
 # --- Commands ------------------------------------------------------------------------------------------------------

@@ -19,14 +19,14 @@ from .replaying import replay_run
 from .threads import refuse_on_own_thread
 
 if TYPE_CHECKING:
-    from .host import Host
+    from .hosting import Hosting
     from .state import Run
 
 MAX_MOVE_ATTEMPTS: Final = 20
 """How often a run is checked anew because it went on while it was checked."""
 
 
-def move(host: Host, run_id: str, version: int) -> None:
+def move(host: Hosting, run_id: str, version: int) -> None:
     """See `WorkflowRun.move_to_version`."""
     refuse_on_own_thread("run.move_to_version()")
     given: object = version  # a notebook's code is not type-checked

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
-from . import log_entries
 from .errors import (
     BadArgumentError,
-    ClusterError,
     CompletionTimeoutError,
     NodeStateError,
     NonDeterminismError,
@@ -17,17 +14,16 @@ from .errors import (
 from .model import NodeId, RunId
 from .statistics import LogEntry, NodeStatistics
 from .workflow import values
-from .workflow.execution import Execution
 
 if TYPE_CHECKING:
     from .cluster import Cluster
-    from .host import Host
+    from .hosting import Hosting
 
 
 class Node:
     """`cluster.nodes[2]`: what it is, and what can be done to it. The same handle through kills and restarts."""
 
-    def __init__(self, cluster: Cluster, host: Host, number: NodeId) -> None:
+    def __init__(self, cluster: Cluster, host: Hosting, number: NodeId) -> None:
         self._cluster = cluster
         self._host = host
         self._number = number
@@ -46,7 +42,7 @@ class Node:
     def paused(self) -> bool:
         """Whether it is frozen."""
         incarnation = self._host.incarnation(self._number)
-        return incarnation is not None and incarnation.member.paused
+        return incarnation is not None and incarnation.paused
 
     @property
     def held(self) -> bool:
@@ -106,10 +102,7 @@ class Node:
         given: object = last  # a notebook's code is not type-checked
         if isinstance(given, bool) or not isinstance(given, int) or last < 1:
             raise BadArgumentError(f"entries() takes how many of the last entries to show, from 1, not {last!r}")
-        if self._cluster.running:
-            with contextlib.suppress(ClusterError):  # stopped meanwhile
-                return self._host.thread.call(log_entries.entries, self._host, self._number, last)
-        return log_entries.entries(self._host, self._number, last)
+        return self._host.entries(self._number, last)
 
     def wait_until_applied(self, timeout: float = 10.0) -> int:
         """Wait until this node has applied all that any node has applied by now; returns its applied index.
@@ -128,16 +121,8 @@ class Node:
         number = self._number
         incarnation = self._host.alive(number, "asked")
         self._host.run_record(run_id)
-
-        async def wait() -> Execution:
-            while True:
-                execution = await incarnation.executor.await_execution(run_id)
-                await execution.done.wait()
-                if incarnation.executor.execution(run_id) in (execution, None):  # else it was moved, or began anew
-                    return execution
-
         try:
-            execution = incarnation.thread.run(wait, timeout=timeout)
+            execution = incarnation.execution_end(run_id, timeout)
         except TimeoutError:
             raise CompletionTimeoutError(
                 f"node {number} has not finished its execution of run {run_id!r} within {timeout} s"

@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -79,6 +79,14 @@ class Observers:
             logger.warning("%s: callbacks missed %d events", self._name, self._missed)
             self._missed = 0
         self._queue.put(event)
+
+    def recall(self, past: Sequence[tuple[float, ClusterEvent]]) -> None:
+        """Put what happened before this was made, oldest first, before what was published since; nobody is told of it."""
+        with self._lock:
+            since = tuple(self._history)
+            self._history.clear()
+            self._history.extend((at, _slim(event)) for at, event in past)
+            self._history.extend(since)
 
     def write(self, line: OutputLine) -> None:
         """Keep a line of captured output."""

@@ -25,7 +25,7 @@ from .threads import refuse_on_own_thread
 
 if TYPE_CHECKING:
     from .cluster import Cluster
-    from .host import Host
+    from .hosting import Hosting
 
 CONDITION_SECONDS: Final = 60.0
 """How long a step waits for its condition before the scenario fails."""
@@ -43,7 +43,7 @@ class ScenarioPlay:
     It ends by itself, by `stop`, or with the cluster. What it broke and did not mend stays broken: `cluster.heal()`.
     """
 
-    def __init__(self, cluster: Cluster, host: Host, scenario: Scenario) -> None:
+    def __init__(self, cluster: Cluster, host: Hosting, scenario: Scenario) -> None:
         self.scenario = scenario
         self._cluster = cluster
         self._host = host
@@ -176,7 +176,7 @@ class ScenarioPlay:
             self._change.notify_all()
 
     def _tell(self, change: Any, text: str) -> None:
-        self._host.tell(ScenarioChanged(self.scenario.name, change, text))
+        self._host.announce(ScenarioChanged(self.scenario.name, change, text))
 
     # --- on the consensus loop
 

@@ -36,7 +36,7 @@ from .workflow import values
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .host import Host
+    from .hosting import Hosting
     from .model import ClusterEvent
 
 VARIABLES: Final = frozenset({"var", "set", "update"})
@@ -85,7 +85,7 @@ class ProgressLook(msgspec.Struct, frozen=True):
 class Progress:
     """The progress of one run; made by `run.progress(...)`. Handles are cheap and hold no resources."""
 
-    def __init__(self, host: Host, run_id: RunId, variable: str, total: float | str | None) -> None:
+    def __init__(self, host: Hosting, run_id: RunId, variable: str, total: float | str | None) -> None:
         check_key(variable)
         given: object = total
         if isinstance(given, str):

@@ -13,7 +13,7 @@ from .raft.directory import DirectoryJournals, Durability, Manifest, read_manife
 from .recovering import Recovering, RecoveringHost
 
 if TYPE_CHECKING:
-    from .host import Host
+    from .hosting import Hosting
 
 
 class DataDirectory:
@@ -72,7 +72,7 @@ def left_out(given: Collection[NodeId], numbers: Sequence[NodeId]) -> frozenset[
     return frozenset(given)
 
 
-def told(host: Host, seconds: float) -> ClusterRecovered | None:
+def told(host: Hosting, seconds: float) -> ClusterRecovered | None:
     """Say what a cluster that has just found its leader went on from; None if that was nothing."""
     head = host.head()
     runs = tuple(head.runs.values())
@@ -85,5 +85,5 @@ def told(host: Host, seconds: float) -> ClusterRecovered | None:
         workflows=len(head.definitions),
         seconds=round(seconds, 3),
     )
-    host.tell(recovered)
+    host.announce(recovered)
     return recovered

@@ -33,7 +33,7 @@ from .workflow.fingerprints import fingerprint
 from .workflow.lint import Finding
 
 if TYPE_CHECKING:
-    from .host import Host
+    from .hosting import Hosting
 
 
 MAX_VERSION = 1_000_000_000
@@ -56,7 +56,7 @@ class Registration(msgspec.Struct, frozen=True):
 class Registry:
     """Of one cluster; may be called from any thread but the cluster's own, and waits for a majority."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Hosting) -> None:
         self._host = host
         self._lock = threading.Lock()
         self._registering = threading.Lock()

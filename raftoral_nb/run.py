@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
-from . import asking, collect, history, run_code
+from . import asking, collect, history
 from .bridge import current_poster, wait_for
 from .errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
 from .model import ClusterEvent, Difference, Failure, RunId, StateEvent, Step
@@ -21,7 +21,7 @@ from .threads import on_own_thread, refuse_on_own_thread
 from .workflow import failures, values
 
 if TYPE_CHECKING:
-    from .host import Host
+    from .hosting import Hosting
 
 O = TypeVar("O")  # noqa: E741 - input and output are I and O everywhere
 
@@ -53,7 +53,7 @@ class WorkflowRun(Generic[O]):
     Handles are cheap and hold no resources. One whose cluster has stopped still knows what was known then.
     """
 
-    def __init__(self, host: Host, run_id: RunId, workflow: str, version: int) -> None:
+    def __init__(self, host: Hosting, run_id: RunId, workflow: str, version: int) -> None:
         self._host = host
         self._run_id = run_id
         self._workflow = workflow
@@ -145,7 +145,7 @@ class WorkflowRun(Generic[O]):
         ...     {node: place.function for node, (place,) in run.code().places.items()}
         {1: 'order', 2: 'order', 3: 'order'}
         """
-        return run_code.code(self._host, self._run_id)
+        return self._host.run_code(self._run_id)
 
     def save_history(self, path: str | Path) -> Path:
         """Write what is recorded of the run so far to a JSON file, for `raftoral_nb.testing.replay_history`; returns its path.

@@ -143,13 +143,14 @@ def refuse_others(path: Path) -> None:
 class Lock:
     """Keeps a directory for this process, for as long as it lives. A lock whose process is gone is no lock."""
 
-    def __init__(self, path: Path, cluster: str) -> None:
-        """Raises `DirectoryInUseError`, naming the owner, and `StorageWriteError`."""
+    def __init__(self, path: Path, cluster: str, *, shared: bool = False) -> None:
+        """`shared`: with others who share it. Raises `DirectoryInUseError`, naming the owner, and `StorageWriteError`."""
         try:
             import fcntl
         except ImportError:
             raise StorageError("a data directory needs file locks as Linux and macOS have them") from None
         self.file = path / LOCK_FILE
+        self._shared = shared
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o600)
@@ -158,7 +159,7 @@ class Lock:
                 f"{path} cannot be used as a data directory: {error}; make it writable, or give another directory"
             ) from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             text = json.dumps(
                 {"pid": os.getpid(), "host": socket.gethostname(), "cluster": cluster, "since": time.time()}
             )
@@ -180,8 +181,9 @@ class Lock:
         """Let others use the directory. Idempotent."""
         if self in _held:
             _held.discard(self)
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, 0)
+            if not self._shared:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
 
     def forget(self) -> None:
@@ -213,7 +215,7 @@ def owner(path: Path) -> str | None:
         return None
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return _described(os.pread(descriptor, 4096, 0))
         return None
@@ -243,6 +245,15 @@ class ReadingWatch(Protocol):
         ...
 
 
+def refuse_other_python(path: Path, manifest: Manifest) -> None:
+    """Raise `ForeignDirectoryError` if the code in a directory is of another version of Python."""
+    if manifest.python != PYTHON:
+        raise ForeignDirectoryError(
+            f"the workflows in {path} are code of Python {manifest.python}, which Python {PYTHON} cannot load; "
+            f"use Python {manifest.python}"
+        )
+
+
 class DirectoryJournals(Journals):
     """The journals of a cluster whose nodes keep theirs in a data directory. Holds the directory's lock until `end`."""
 
@@ -261,7 +272,7 @@ class DirectoryJournals(Journals):
         """
         super().__init__()
         self.path = path
-        self._durability = durability
+        self._durability: Durability = durability
         self._name = name
         self._watch = watch
         read_manifest(path)  # before a lock file is made in a directory of somebody else's
@@ -277,11 +288,7 @@ class DirectoryJournals(Journals):
                     f"{path} holds cluster {self.manifest.name!r} of nodes {', '.join(map(str, self.manifest.nodes))}, not "
                     f"{name!r} of nodes {', '.join(map(str, nodes))}; leave name and nodes out to go on with it"
                 )
-            if self.manifest.python != PYTHON:
-                raise ForeignDirectoryError(
-                    f"the workflows in {path} are code of Python {self.manifest.python}, which Python {PYTHON} cannot load; "
-                    f"use Python {self.manifest.python}"
-                )
+            refuse_other_python(path, self.manifest)
         except BaseException:
             self._lock.release()
             raise

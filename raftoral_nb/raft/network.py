@@ -68,8 +68,8 @@ class Endpoint(Protocol):
         ...
 
 
-class Network(Protocol):
-    """Links between nodes, and faults on them."""
+class Links(Protocol):
+    """The links between nodes, and faults on them."""
 
     @property
     def refused_frames(self) -> int:
@@ -79,15 +79,6 @@ class Network(Protocol):
     @property
     def dropped_strangers(self) -> int:
         """Connections closed so far because they never proved the cluster's key."""
-        ...
-
-    @property
-    def traffic(self) -> Traffic:
-        """What was sent so far, counted."""
-        ...
-
-    async def attach(self, node: NodeId, receiver: Receiver) -> Endpoint:
-        """Adds a node; links to the others come up afterwards. Raises NodeStateError while the node is attached."""
         ...
 
     def cut(self, a: NodeId, b: NodeId, both: bool = True) -> None:
@@ -112,6 +103,19 @@ class Network(Protocol):
 
     def delay(self, source: NodeId, target: NodeId) -> LinkDelay | None:
         """How slow the way from `source` to `target` is made; None: not at all."""
+        ...
+
+
+class Network(Links, Protocol):
+    """Links between nodes, and who is at their ends."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was sent so far, counted."""
+        ...
+
+    async def attach(self, node: NodeId, receiver: Receiver) -> Endpoint:
+        """Adds a node; links to the others come up afterwards. Raises NodeStateError while the node is attached."""
         ...
 
     async def close(self) -> None:

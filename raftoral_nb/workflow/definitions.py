@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 import msgspec
 
 from .. import errors, limits, model
-from . import inputs, pickling, sources
+from . import inputs, pickling, sources, versions
 from .fingerprints import fingerprint
 from .steps import StepFunction
 from .values import describe, type_name
@@ -141,9 +141,10 @@ def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[model.Defini
     validate(fn)
     inputs.resolve(fn)
     reached = _Reached(fn)
+    modules: set[str] = set()
     try:
         code = pickling.dumps(fn, limits.MAX_CODE_BYTES)
-        pickling.loads(code)
+        pickling.loads(code, modules)
     except pickling.TooLargeError as error:
         largest = sorted(reached.measured(), key=lambda one: -one.size)[:3]
         listed = ", ".join(f"{one.name} ({one.kind}, {one.size:,} bytes)" for one in largest) or "its code"
@@ -160,6 +161,7 @@ def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[model.Defini
         digest=_digest(code),
         code=code,
         sources=sources.texts(reached.functions),
+        made_with=versions.made_with(modules),
     )
     return definition, reached.measured()
 
@@ -171,16 +173,26 @@ def load(definition: model.Definition) -> Callable[..., Any]:
 
     Raises:
         CodeNotShippableError: the code was damaged on its way, or does not unpickle here.
+        VersionMismatchError: which is one, if Python, or a package that the code refers to, has another version here.
     """
     which = f"workflow {definition.workflow!r} version {definition.version}"
     if _digest(definition.code) != definition.digest:
         raise errors.CodeNotShippableError(
             f"the code of {which} does not match its digest: register the workflow again"
         )
+    if (why := versions.other_python(definition.made_with)) is not None:
+        raise errors.VersionMismatchError(
+            f"the code of {which} cannot be loaded here: {why}. Run this node with that version, or register the workflow from "
+            "a notebook that has this one, as the next version"
+        )
     sources.show(definition.sources)
     try:
         function: Callable[..., Any] = pickling.loads(definition.code)
     except Exception as error:
+        if why := versions.differences(definition.made_with):
+            raise errors.VersionMismatchError(
+                f"the code of {which} does not unpickle here ({describe(error)}): {why}. Install the same version"
+            ) from error
         raise errors.CodeNotShippableError(
             f"the code of {which} does not unpickle here ({describe(error)}). It needs the modules that it imports, and the "
             f"Python version under which it was registered."

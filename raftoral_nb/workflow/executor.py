@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import anyio
 
-from ..errors import RaftoralError
+from ..errors import RaftoralError, VersionMismatchError
 from ..limits import MAX_FUNCTIONS_KEPT
 from ..model import (
     Command,
@@ -355,7 +355,9 @@ class Executor:
                         raise returned
                     result = values.round_trip(returned, what=f"result of run {execution.run_id!r}")[0]
                 except BaseException as error:
-                    if not self.is_outcome(error):
+                    if not self.is_outcome(error) or (
+                        isinstance(error, VersionMismatchError) and execution.function is None
+                    ):
                         raise
                     if isinstance(error, ContinueAsNew):
                         continued, failure = execution.next_input(error.input)
@@ -364,6 +366,9 @@ class Executor:
                         if cancelled and execution.cancel_reason is not None:
                             failure = execution.as_cancelled(failure)
                 await execution.finish(result, failure, cancelled=cancelled, continued=continued)
+        except VersionMismatchError as error:
+            # Another node may have the right versions: this one takes no part in the run, and does not lead it.
+            execution.stop("diverged", str(error))
         except Exception as error:
             # A bug of ours. It must not take the executions of other runs along.
             logger.exception("node %d: its execution of run %r broke", self.node, execution.run_id)

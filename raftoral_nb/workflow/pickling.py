@@ -67,15 +67,17 @@ def dumps(value: object, limit: int) -> bytes:
     return buffer.getvalue()
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes, modules: set[str] | None = None) -> Any:
     """What `data` holds: own copies of everything, but the same class objects where this process has them.
+
+    The names of the modules that it refers to are added to `modules`.
 
     Safe to call from several threads at once. `data` must come from a trusted source: unpickling runs code.
 
     Raises:
         Exception: whatever unpickling raises; classes begun by the failed load are forgotten.
     """
-    unpickler = _Unpickler(io.BytesIO(data))
+    unpickler = _Unpickler(io.BytesIO(data), modules)
     try:
         value = unpickler.load()
     except BaseException:
@@ -89,8 +91,9 @@ def loads(data: bytes) -> Any:
 class _Unpickler(pickle.Unpickler):
     """An unpickler for one `load`, which builds only classes that this process does not have."""
 
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: io.BytesIO, modules: set[str] | None) -> None:
         super().__init__(file)
+        self._modules = modules
         self._new: list[tuple[str | None, Any]] = []
         self._holds_lock = False
 
@@ -102,7 +105,16 @@ class _Unpickler(pickle.Unpickler):
                 return self._make_enum
             if name == "_class_setstate":
                 return self._set_class_state
+            if name == "subimport":
+                return self._import
+        elif self._modules is not None:
+            self._modules.add(module)
         return super().find_class(module, name)
+
+    def _import(self, module: str) -> Any:
+        if self._modules is not None:
+            self._modules.add(module)
+        return _cloudpickle.subimport(module)
 
     def forget_new_classes(self) -> None:
         """Takes classes of a failed load out of cloudpickle's tracker: they may be half built."""

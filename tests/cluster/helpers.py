@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from raftoral_nb import Cluster, ClusterEvent
+from raftoral_nb.host import Host
 from raftoral_nb.raft.replica import Timing
 
 E = TypeVar("E")
@@ -112,6 +113,12 @@ class Watch:
 
     def _found(self, kind: type[E], true: Callable[[E], bool]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind) and true(event)]
+
+
+def engine(cluster: Cluster) -> Host:
+    """The engine room of a cluster whose nodes are in this process."""
+    assert isinstance(cluster._host, Host)
+    return cluster._host
 
 
 def followers(cluster: Cluster) -> list[int]:

@@ -22,7 +22,7 @@ from raftoral_nb.raft import member
 from raftoral_nb.raft.compaction import Compaction
 from raftoral_nb.state import Limits, State
 from raftoral_nb.workflow import executor
-from tests.cluster.helpers import PATIENCE, gate
+from tests.cluster.helpers import PATIENCE, engine, gate
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_node_keeps_few_functions_and_loads_others_again(monkeypatch: pytest.M
             for number in range(4):
                 run = cluster.start_workflow(answering(number, f"flow{number}"))
                 assert run.wait_for_completion(PATIENCE) == number
-        incarnation = cluster._host.incarnation(1)
+        incarnation = engine(cluster).incarnation(1)
         assert incarnation is not None
         assert len(incarnation.executor._functions) == 2
 

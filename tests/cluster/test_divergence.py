@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raftoral_nb import Cluster, EpochChanged, ExecutionStopped, NonDeterminismError, WorkflowContext
-from tests.cluster.helpers import PATIENCE, Watch, followers, gate
+from tests.cluster.helpers import PATIENCE, Watch, engine, followers, gate
 
 # What these workflows do is what the check of their code points at.
 pytestmark = pytest.mark.filterwarnings("ignore::raftoral_nb.NonDeterminismWarning")
@@ -93,7 +93,7 @@ def test_a_node_that_diverged_does_not_keep_the_run_from_going_on_when_it_become
         run = cluster.start_workflow(differs_before_it_waits, (odd, "diverged-leader"))
         watch.until(ExecutionStopped)
         gate("diverged-leader").await_arrival()
-        incarnation = cluster._host.incarnation(odd)
+        incarnation = engine(cluster).incarnation(odd)
         assert incarnation is not None
         cluster._host.thread.call(incarnation.member.campaign)
         while watch.until(EpochChanged).node != odd:

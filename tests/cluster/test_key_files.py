@@ -12,7 +12,7 @@ import pytest
 
 from raftoral_nb import Cluster, key_file
 from raftoral_nb.key_file import KeyFile
-from tests.cluster.helpers import STEADFAST, followers
+from tests.cluster.helpers import STEADFAST, engine, followers
 from tests.cluster.intruder import network_of
 
 
@@ -30,7 +30,7 @@ def test_a_running_cluster_has_a_key_file_that_follows_its_nodes_and_ends_with_i
     with Cluster(2, name="lab", data_dir=tmp_path / "data", timing=STEADFAST) as cluster:
         (held,) = contents()
         assert (held.name, held.kind, held.data_dir) == ("lab", "kernel", str(tmp_path / "data"))
-        assert held.key == cluster._host.key
+        assert held.key == engine(cluster).key
         assert [process.pid for process in held.processes] == [os.getpid()]
         assert sorted(held.nodes) == [1, 2]
         assert {place.address.rpartition(":")[0] for place in held.nodes.values()} == {"127.0.0.1"}
@@ -45,7 +45,7 @@ def test_a_running_cluster_has_a_key_file_that_follows_its_nodes_and_ends_with_i
         cluster.remove(follower)
         assert sorted(contents()[0].nodes) == sorted({1, 2, number} - {follower})
         with Cluster(1, name="lab") as namesake:
-            assert sorted(one.key for one in contents()) == sorted([cluster._host.key, namesake._host.key])
+            assert sorted(one.key for one in contents()) == sorted([engine(cluster).key, engine(namesake).key])
     assert contents() == []
     assert list(key_file.folder().iterdir()) == []
 

@@ -21,7 +21,7 @@ from raftoral_nb import (
     current_cluster,
     set_current_cluster,
 )
-from tests.cluster.helpers import PATIENCE, Watch, followers, gate, in_thread
+from tests.cluster.helpers import PATIENCE, Watch, engine, followers, gate, in_thread
 
 
 async def quick(ctx: WorkflowContext, value: Any) -> Any:
@@ -255,7 +255,7 @@ def test_a_killed_node_is_forgotten_once_its_step_has_returned() -> None:
         for _ in range(20):
             cluster.restart(killed)
             killed = cluster.kill(killed)
-        assert cluster._host.gone == []
+        assert engine(cluster).gone == []
 
 
 def test_stop_names_a_workflow_that_keeps_its_nodes_thread() -> None:

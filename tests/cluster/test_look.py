@@ -10,6 +10,7 @@ from raftoral_nb import Cluster
 from raftoral_nb.look import MAX_ENTRY_BYTES_LOOKED_INTO, described
 from raftoral_nb.model import Entry, Proposal, ProposalId, SetCheckpoint, StartRun, Step, Takeover
 from raftoral_nb.raft.wire import encode_entry
+from tests.cluster.helpers import engine
 
 
 async def count(ctx: Any, steps: int) -> int:
@@ -90,7 +91,7 @@ def test_entries_that_a_leader_without_a_majority_appends_are_seen_as_uncommitte
 ) -> None:
     old = live.wait_for_leader()
     live.isolate(old)
-    incarnation = live._host.incarnation(old)
+    incarnation = engine(live).incarnation(old)
     assert incarnation is not None
     lost = Proposal(ProposalId("0.9.x", 1), StartRun("lost", "none", 1, b""))
     live._host.thread.call(incarnation.member.replica.submit, [lost])

@@ -14,7 +14,7 @@ from raftoral_nb import (
     WorkflowContext,
     WorkflowStarted,
 )
-from tests.cluster.helpers import PATIENCE, STEADFAST, Watch, followers, gate, in_thread, note, repeats
+from tests.cluster.helpers import PATIENCE, STEADFAST, Watch, engine, followers, gate, in_thread, note, repeats
 
 
 def effect(number: int, at: int) -> int:
@@ -137,7 +137,7 @@ def test_a_start_does_not_wait_for_a_node_that_is_paused_meanwhile() -> None:
         for number in followers(cluster):
             cluster.kill(number)
         asked = threading.Event()
-        incarnation = cluster._host.incarnation(cluster.wait_for_leader())
+        incarnation = engine(cluster).incarnation(cluster.wait_for_leader())
         assert incarnation is not None
         submit = incarnation.member.replica.submit
 

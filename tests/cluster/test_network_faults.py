@@ -24,7 +24,7 @@ from raftoral_nb import (
 )
 from raftoral_nb.model import StartRun, Unknown
 from raftoral_nb.workflow import values
-from tests.cluster.helpers import PATIENCE, STEADFAST, Watch, followers, gate, in_thread, note, notes, repeats
+from tests.cluster.helpers import PATIENCE, STEADFAST, Watch, engine, followers, gate, in_thread, note, notes, repeats
 
 Kind = Literal["tcp", "memory"]
 
@@ -45,7 +45,7 @@ def level(cluster: Cluster) -> None:
     """Every node has what any node has, and knows the same of every run."""
     for node in cluster.nodes.values():
         node.wait_until_applied(PATIENCE)
-    states = [cluster._host.alive(number, "looked at").member.state for number in cluster.nodes]
+    states = [engine(cluster).alive(number, "looked at").member.state for number in cluster.nodes]
     assert len({state.index for state in states}) == 1
     for one, other in itertools.pairwise(states):
         assert one.runs == other.runs
@@ -79,7 +79,7 @@ def test_what_a_minority_leader_takes_is_not_acknowledged_and_the_majority_goes_
 
 async def _ask_through(cluster: Cluster, node: int, run_id: str) -> Any:
     """Propose the start of a run through one node, whoever leads."""
-    incarnation = cluster._host.alive(node, "asked")
+    incarnation = engine(cluster).alive(node, "asked")
     return await incarnation.ask(StartRun(run_id, "count", 1, values.encode(-1, what="input")), 1.0)
 
 

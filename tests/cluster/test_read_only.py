@@ -22,7 +22,7 @@ from raftoral_nb.raft import store
 from raftoral_nb.raft.durable import DurableJournal
 from raftoral_nb.raft.store import SqliteWriter
 from tests.cluster import read_only_folders
-from tests.cluster.helpers import PATIENCE, Watch
+from tests.cluster.helpers import PATIENCE, Watch, engine
 
 REFUSE = "PRAGMA query_only = ON"
 
@@ -42,7 +42,7 @@ def read_only(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
     def refuse() -> None:
         for number in cluster.nodes:
-            journal = cluster._host.journals.of(number)
+            journal = engine(cluster).journals.of(number)
             assert isinstance(journal, DurableJournal)
             assert isinstance(journal._writer, SqliteWriter)
             journal._writer._db.execute(REFUSE)

@@ -23,7 +23,7 @@ from raftoral_nb import (
     WorkflowFailedError,
 )
 from raftoral_nb.model import CheckpointSet, MessageSent
-from tests.cluster.helpers import PATIENCE, Watch, in_thread, note, notes
+from tests.cluster.helpers import PATIENCE, Watch, engine, in_thread, note, notes
 
 
 async def approval(ctx: WorkflowContext, given: Any) -> Any:
@@ -156,7 +156,7 @@ def test_a_signal_that_cannot_be_sent_says_why(cluster: Cluster) -> None:
 
 def test_more_signals_than_may_wait_are_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, node in cluster.nodes.items():
-        incarnation = cluster._host.incarnation(number)
+        incarnation = engine(cluster).incarnation(number)
         assert incarnation is not None
         assert node.alive
         limits = incarnation.member.state.limits

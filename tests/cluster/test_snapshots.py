@@ -9,7 +9,7 @@ import pytest
 
 from raftoral_nb import Cluster, SnapshotInstalled, WorkflowContext
 from raftoral_nb.raft.compaction import Compaction
-from tests.cluster.helpers import PATIENCE, STEADFAST, Watch, followers, gate, note, notes, repeats
+from tests.cluster.helpers import PATIENCE, STEADFAST, Watch, engine, followers, gate, note, notes, repeats
 
 
 def effect(number: int) -> int:
@@ -107,7 +107,7 @@ def test_a_node_that_was_outrun_can_lead_and_goes_on_with_the_run(forgetful: Clu
     gate("half").open()
     assert unfinished.wait_for_completion(PATIENCE) == 1000 + sum(range(100, 110))
     cluster.kill(first)
-    incarnation = cluster._host.incarnation(late)
+    incarnation = engine(cluster).incarnation(late)
     assert incarnation is not None
     cluster._host.thread.call(incarnation.member.campaign)
     cluster.wait_for_leader(PATIENCE)

@@ -14,6 +14,7 @@ KNOWN = Known(
     run_ids=("order-1", "order-2"),
     functions=("order", "other"),
     scenarios=("late-follower", "mine"),
+    clusters=("lab",),
 )
 
 
@@ -65,6 +66,8 @@ KNOWN = Known(
         ("events ", ["--last", "--times"]),
         ("start --log-level ", ["debug", "info", "warning", "error"]),
         ("start --nodes ", []),
+        ("attach ", ["lab"]),
+        ("attach lab ", []),
         ("stop ", []),
     ],
 )

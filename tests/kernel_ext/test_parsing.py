@@ -10,6 +10,7 @@ from kernel_ext.parsing import (
     FLAGS,
     SUBCOMMANDS,
     USAGE,
+    Attach,
     Break,
     Check,
     Entries,
@@ -42,6 +43,10 @@ from raftoral_nb import Fault
         ("start --nodes=5 --log-level INFO", Start(5, "info")),
         ("start --data-dir 'my lab'", Start(None, None, "my lab")),
         ("start --data-dir lab --durability DISK", Start(None, None, "lab", "disk")),
+        ("start --processes", Start(None, None, processes=True)),
+        ("start --processes --data-dir lab --detach", Start(None, None, "lab", processes=True, detach=True)),
+        ("attach lab", Attach("lab")),
+        ("leave", Simple("leave")),
         ("stop", Simple("stop")),
         ("  status  ", Simple("status")),
         ("register order", Register("order", None)),
@@ -192,6 +197,9 @@ def test_every_subcommand_has_usage_flags_and_an_example_in_the_help() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ("start --detach --data-dir lab", "add --processes"),
+        ("start --detach --processes", "--detach needs a --data-dir"),
+        ("attach", "NAME"),
         ("signal", "signal needs a run and a name"),
         ("signal order-1", "signal needs a run and a name"),
         ("update order-1 'open", "update needs a run and a name"),

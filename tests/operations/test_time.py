@@ -21,7 +21,7 @@ from raftoral_nb import (
     WrongTaskError,
     step,
 )
-from tests.cluster.helpers import PATIENCE, Watch, gate, note, notes
+from tests.cluster.helpers import PATIENCE, Watch, engine, gate, note, notes
 
 
 def results(cluster: Cluster, run_id: str) -> list[Any]:
@@ -98,7 +98,7 @@ def test_a_thousand_sleeping_runs_need_no_timer_each(cluster: Cluster) -> None:
     assert all(asleep.acquire(timeout=PATIENCE) for _ in runs)
     leader = cluster.wait_for_leader()
     assert all(run.status == "running" for run in runs)
-    incarnation = cluster._host.incarnation(leader)
+    incarnation = engine(cluster).incarnation(leader)
     assert incarnation is not None
 
     def far_timers() -> int:

@@ -24,7 +24,7 @@ class Faults:
         self.counts: Counter[str] = Counter()
         self._soak = soak
         self._cluster = soak.cluster
-        self._host = soak.cluster._host
+        self._host = soak.host
         self._dice = dice
         self._numbers = tuple(soak.cluster.nodes)
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []

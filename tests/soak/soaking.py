@@ -32,7 +32,7 @@ from raftoral_nb.simulation.invariants import Checker
 from raftoral_nb.state import Applied, State
 from raftoral_nb.workflow.context import WorkflowContext
 from raftoral_nb.workflow.handover import HandedOver
-from tests.cluster.helpers import in_thread
+from tests.cluster.helpers import engine, in_thread
 from tests.soak.breaking import Faults
 
 CLIENTS = 12
@@ -132,8 +132,8 @@ class Soak:
         self._began = time.monotonic()
         self.checker = Checker(lambda: self.elapsed, virtual=False)
         self.cluster = Cluster(nodes, proposal_timeout=5.0, compaction=SMALL)
-        self._host = self.cluster._host
-        self._host.journals = WatchedJournals(self.checker)
+        self.host = engine(self.cluster)
+        self.host.journals = WatchedJournals(self.checker)
         self._choice = random.Random(f"{seed} choice")
         self._asked: dict[int, NodeId] = {}
         self._values = itertools.count(1)
@@ -150,15 +150,15 @@ class Soak:
         """Start, load, break, heal, check."""
         with self._watching():
             with self.cluster:
-                self._host.thread.call(self._begin)
+                self.host.thread.call(self._begin)
                 loads = [in_thread(self._clients), *(in_thread(self._worker(number)) for number in range(WORKERS))]
                 faults = Faults(self, random.Random(f"{self.seed} faults"))
                 faults.cause(self._seconds)
-                self._host.thread.call(self._set_majority_lost, True)
+                self.host.thread.call(self._set_majority_lost, True)
                 for load in loads:
                     load()
                 self._settle()
-                self._host.thread.call(final_checks.check, self.nodes, self.checker, self.clients)
+                self.host.thread.call(final_checks.check, self.nodes, self.checker, self.clients)
             with self.lock:
                 return Report(
                     seed=self.seed,
@@ -194,7 +194,7 @@ class Soak:
         asyncio.get_running_loop().set_exception_handler(unhandled)
 
     def _clients(self) -> None:
-        self._host.thread.run(self.clients.run)
+        self.host.thread.run(self.clients.run)
 
     def _worker(self, worker: int) -> Callable[[], None]:
         def work() -> None:
@@ -228,9 +228,9 @@ class Soak:
                 except (NonDeterminismError, NodeStateError) as error:
                     self.violated("no execution differs", f"{run.run_id} on node {number}: {error}")
         try:
-            self._host.thread.run(self._until_well, timeout=LIVE_SECONDS)
+            self.host.thread.run(self._until_well, timeout=LIVE_SECONDS)
         except TimeoutError:
-            problem = self._host.thread.call(final_checks.unwell, self.nodes, len(self.cluster.nodes))
+            problem = self.host.thread.call(final_checks.unwell, self.nodes, len(self.cluster.nodes))
             self.violated("all is well after the healing", f"after {LIVE_SECONDS:g} s {problem}")
 
     async def _until_well(self) -> None:
@@ -250,7 +250,7 @@ class Soak:
         now = time.monotonic()
         if self._no_leader_since is not None and not self._majority_lost:
             self._without_leader = max(self._without_leader, now - self._no_leader_since)
-        if self._host.leader is not None or self._majority_lost:
+        if self.host.leader is not None or self._majority_lost:
             self._no_leader_since = None
         elif self._no_leader_since is None:
             self._no_leader_since = now
@@ -264,9 +264,9 @@ class Soak:
     @contextlib.contextmanager
     def majority_lost(self) -> Iterator[None]:
         """While a majority is gone nobody can lead, and the time does not count."""
-        self._host.thread.call(self._set_majority_lost, True)
+        self.host.thread.call(self._set_majority_lost, True)
         yield
-        self._host.thread.call(self._set_majority_lost, False)
+        self.host.thread.call(self._set_majority_lost, False)
 
     # --- what clients need (workload.World, workload.Effects)
 
@@ -276,7 +276,7 @@ class Soak:
 
     @property
     def nodes(self) -> Mapping[NodeId, Watched]:
-        living = self._host._incarnations.items()
+        living = self.host._incarnations.items()
         return {number: one.watched for number, one in living}  # type: ignore[attr-defined]
 
     def node_for(self, client: int) -> Watched | None:

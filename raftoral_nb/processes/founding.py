@@ -1,0 +1,211 @@
+"""`raftoral-nb node`: the first node of a cluster, one that joins, or one that comes back."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from .. import key_file
+from ..alive import Process
+from ..errors import ClusterError, KeyFileError, NotAcknowledgedError, RaftoralError
+from ..key_file import KeyFile, Place
+from ..model import ChangeMembers, Committed, NodeId, Outcome, Rejected
+from ..raft.compaction import DEFAULT_COMPACTION
+from ..raft.directory import Durability, read_manifest
+from ..raft.node_directory import prepare
+from ..raft.replica import Timing
+from ..raft.tls import Tls, is_loopback, make_certificate
+from ..raft.wire import new_key
+from .announcing import address_text, parse_address
+from .calls import Calls
+from .messages import Address, Ask, Enter, Entrance, Introduce, Shared, Spec
+from .program import Ending, Ready, run
+
+JOIN_SECONDS: Final = 30.0
+"""How long a node that joins waits for a majority to make it a member."""
+
+_ANYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - they are refused
+
+
+def run_node(arguments: argparse.Namespace) -> int:
+    """Run the node until it is ended; returns the exit code. Raises `RaftoralError` if it cannot start."""
+    from .command import PORT
+
+    host, port = parse_address(arguments.listen, PORT)
+    if host in _ANYWHERE:
+        raise ClusterError(f"--listen {host!r} is no address that the others can dial: give the one of this machine")
+    joins = [parse_address(text, PORT) for text in arguments.join]
+    path: Path = arguments.data_dir.expanduser().absolute()
+    manifest = read_manifest(path)
+    file: Path = arguments.key_file.expanduser()
+    if joins or (manifest is not None and file.exists()):
+        content = key_file.read(file)
+    else:
+        content = _first_key_file(file, arguments.name, host)
+    name = content.name
+    entrance = None
+    if joins or (manifest is not None and len(manifest.founders) != len(manifest.nodes)):
+        known = joins or [parse_address(place.address) for place in content.nodes.values()]
+        entrance = asyncio.run(_enter(content, known))
+    if manifest is not None:
+        node, founders = manifest.nodes[0], manifest.founders
+        new = False
+    elif entrance is not None:
+        node, founders, new = entrance.node, entrance.shared.founders, True
+        prepare(path, name, [node], arguments.durability, founders)
+    else:
+        node, founders, new = 1, (1,), False
+        prepare(path, name, [node], arguments.durability)
+    spec = Spec(
+        shared=_shared(entrance, name, founders, path, arguments.durability),
+        key=content.key,
+        node=node,
+        incarnation=1,
+        host=host,
+        port=port,
+        elsewhere={} if entrance is None else entrance.nodes,
+        parent=None,
+        log_level=arguments.log_level,
+        certificate=content.certificate,
+    )
+    ending = Ending()
+    ending.catch_signals()
+
+    def listening(ready: Ready) -> None:
+        _place(file, content, node, ready.address)
+        others = {} if entrance is None else {number: a for number, a in entrance.nodes.items() if number != node}
+        asyncio.run(_introduce(content, node, ready.address, others, new=new))
+        print(f"node {node} of cluster {name} listens at {address_text(ready.address)}", flush=True)
+
+    return run(spec, ending, None, (), listening)
+
+
+def _first_key_file(file: Path, name: str | None, host: str) -> KeyFile:
+    if file.exists():
+        return key_file.read(file)
+    named = name or file.stem
+    content = KeyFile(
+        name=named,
+        key=new_key(),
+        kind="processes",
+        certificate=None if is_loopback(host) else make_certificate(named),
+    )
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(msgspec.json.format(msgspec.json.encode(content)))
+    except OSError as error:
+        raise KeyFileError(f"the key file {file} cannot be made: {error}") from error
+    print(f"made {file}: whoever has it is let in, so copy it only to the machines of the other nodes", file=sys.stderr)
+    return content
+
+
+def _place(file: Path, content: KeyFile, node: NodeId, address: Address) -> None:
+    """Say in the key file, which may be the copy of this machine, where the node is."""
+    nodes = {**key_file.read(file).nodes, node: Place(address_text(address), Process.own())}
+    data = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(content, nodes=nodes)))
+    half = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(data)
+        half.replace(file)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        print(f"the key file {file} cannot be brought up to date: {error}", file=sys.stderr)
+
+
+def _shared(
+    entrance: Entrance | None, name: str, founders: Sequence[NodeId], path: Path, durability: Durability
+) -> Shared:
+    if entrance is not None:
+        return msgspec.structs.replace(entrance.shared, data_dir=str(path), durability=durability, path=())
+    return Shared(
+        name=name,
+        founders=tuple(founders),
+        data_dir=str(path),
+        temporary=False,
+        durability=durability,
+        timing=Timing(),
+        compaction=DEFAULT_COMPACTION,
+        proposal_timeout=10.0,
+    )
+
+
+def _tls(content: KeyFile) -> Tls | None:
+    return None if content.certificate is None else Tls(content.certificate)
+
+
+async def _enter(content: KeyFile, known: Sequence[Address]) -> Entrance:
+    """Ask those who run for a number, and where the others are. Raises `ClusterError` if nobody answers."""
+    problems = []
+    for address in known:
+        try:
+            calls = await Calls.open(content.key, address, None, lambda calls: None, tls=_tls(content))
+            try:
+                entrance: Entrance = (await calls.ask(Enter())).body
+                return entrance
+            finally:
+                calls.close()
+                await calls.lost
+        except RaftoralError as error:
+            problems.append(str(error))
+    raise ClusterError(
+        f"no node of cluster {content.name!r} lets this one in: {'; '.join(problems) or 'none is known'}"
+    )
+
+
+async def _introduce(content: KeyFile, node: NodeId, own: Address, others: dict[NodeId, Address], *, new: bool) -> None:
+    """Tell the others where this node is, and have it made a member if it is new. Raises `NotAcknowledgedError`."""
+
+    async def reach(number: NodeId, address: Address) -> Outcome | None:
+        try:
+            calls = await Calls.open(content.key, address, number, lambda calls: None, tls=_tls(content))
+            try:
+                await calls.ask(Introduce(node, own))
+                return await _become_member(node, calls) if new else None
+            finally:
+                calls.close()
+                await calls.lost
+        except RaftoralError as error:
+            # It is dialed by the one with the higher number, which knows where it is, as soon as it can be reached.
+            print(f"node {number} at {address_text(address)} cannot be reached now: {error}", file=sys.stderr)
+            return None
+
+    asked = {asyncio.ensure_future(reach(number, address)) for number, address in others.items()}
+    outcome: Outcome = Rejected("no node could be reached", "no_leader")
+    try:
+        for answered in asyncio.as_completed(asked):
+            # Any of them may pass it on, and those that cannot reach the others wait until they can.
+            outcome = await answered or outcome
+            if isinstance(outcome, Committed):
+                return
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    if new:
+        why = "" if isinstance(outcome, Committed) else outcome.reason
+        raise NotAcknowledgedError(
+            f"node {node} was not made a member within {JOIN_SECONDS:g} s: {why}; start it again, with an empty data directory",
+            may_commit=not isinstance(outcome, Rejected),
+        )
+
+
+async def _become_member(node: NodeId, calls: Calls) -> Outcome:
+    """Ask one node for it, until it is so or the time is up: another change may be under way, or nobody lead."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + JOIN_SECONDS
+    while True:
+        command = ChangeMembers(node, "add")
+        outcome: Outcome = (await calls.ask(Ask(command, max(0.1, deadline - loop.time())))).body
+        if isinstance(outcome, Committed) or loop.time() >= deadline:
+            return outcome
+        await asyncio.sleep(Timing().election_min)

@@ -1,0 +1,188 @@
+"""The program of a node's process: starts the node, says where it is, and ends with whoever started it, unless told not to.
+
+Whoever starts it writes a `Spec` as one line of JSON into its standard input, and keeps that open: its end is the end of the
+process. The answer is one line of JSON on standard output, `Ready` or a `Refusal`. What the process has to say otherwise goes
+to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO, Final
+
+import msgspec
+
+from .. import logs
+from ..alive import Process
+from ..errors import RaftoralError
+from ..raft.node_directory import NodeJournals
+from ..workflow.output import capture
+from .messages import Address, Refusal, Spec, refusal
+from .node_host import NodeHost
+from .serving import Desk
+
+logger = logging.getLogger(__name__)
+
+END_SECONDS: Final = 2.0
+"""How long a node that ends waits for user code before its process ends all the same."""
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The node listens."""
+
+    address: Address
+    process: Process
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """It does not, and that is why."""
+
+    refusal: Refusal
+
+
+class Ending:
+    """Why and when the process ends: the main thread waits for it, everybody else may ask for it."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe()
+        self._pid = os.getpid()
+
+    def ask(self) -> None:
+        """End. From any thread, and from a signal's handler."""
+        with contextlib.suppress(OSError):
+            os.write(self._writing, b"x")
+
+    def catch_signals(self) -> None:
+        """End orderly on SIGTERM and SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, _number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == self._pid:
+            self.ask()
+        else:  # a forked child of user code
+            os._exit(1)
+
+    def wait(self, watched: Sequence[int]) -> bool:
+        """Wait for the end: True if one of these descriptors says that the process is gone with which this one ends."""
+        ready, _, _ = select.select([self._reading, *watched], [], [])
+        return self._reading not in ready
+
+
+def watch(parent: Process) -> list[int]:
+    """A descriptor that can be read when a process has ended, where the system has such (Linux); else nothing.
+
+    A pipe's end would say it too, but a forked child of that process may hold it open.
+    """
+    opened = getattr(os, "pidfd_open", None)
+    found: list[int] = []
+    if opened is not None:
+        with contextlib.suppress(OSError):
+            found.append(opened(parent.pid))
+    return found
+
+
+def child() -> int:
+    """Run as the child of a process that writes the spec; returns the exit code."""
+    ending = Ending()
+    ending.catch_signals()
+    # What user code prints past Python, and what its own children do, must not be taken for our answer.
+    answering = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    inherited = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    with os.fdopen(os.dup(inherited), "rb") as file:
+        line = file.readline()
+    if not line:
+        return 1
+    spec = msgspec.json.decode(line, type=Spec)
+    watched = [] if spec.parent is None else watch(spec.parent)
+    if spec.parent is not None and spec.parent.gone:
+        return 1
+    if spec.piped:
+        watched.append(inherited)
+    else:
+        os.close(inherited)
+    return run(spec, ending, answering, watched)
+
+
+def run(
+    spec: Spec,
+    ending: Ending,
+    answering: IO[bytes] | None,
+    watched: Sequence[int],
+    listening: Callable[[Ready], None] | None = None,
+) -> int:
+    """Run a node until its end; returns the exit code. `answering` gets one line, and the process ends when one of `watched` can be read.
+
+    `listening` is called when the node can be reached; what it raises of ours ends the node, and is raised.
+    """
+    shared = spec.shared
+    sys.path[:0] = [folder for folder in shared.path if folder not in sys.path]
+    logs.set_level(spec.log_level or "warning")
+    capture.install()
+    desk = Desk(ending.ask)
+    host = desk.host = NodeHost(spec, desk.receive)
+    try:
+        host.journals = NodeJournals(Path(shared.data_dir), spec.node, shared.durability)
+        host.thread.start()
+        host.thread.run(host.on_open)
+        address = host.thread.call(lambda: host.tcp.addresses[spec.node])
+    except RaftoralError as error:
+        _say(answering, Failed(refusal(error)))
+        _end(host)
+        if listening is not None:
+            raise
+        return 1
+    except Exception as error:
+        logger.exception("node %d could not start", spec.node)
+        _say(answering, Failed(Refusal("ClusterError", f"node {spec.node} could not start: {error!r}")))
+        _end(host)
+        return 1
+    ready = Ready(address, Process.own())
+    _say(answering, ready)
+    if listening is not None:
+        try:
+            listening(ready)
+        except BaseException:
+            _end(host)
+            raise
+    orphaned = ending.wait(watched)
+    _end(host)
+    if orphaned and shared.temporary:
+        shutil.rmtree(shared.data_dir, ignore_errors=True)
+    return 0
+
+
+def _say(answering: IO[bytes] | None, what: Ready | Failed) -> None:
+    if answering is not None:
+        with contextlib.suppress(OSError):  # nobody listens any more, which is noticed elsewhere
+            answering.write(msgspec.json.encode(what) + b"\n")
+            answering.flush()
+            answering.close()
+
+
+def _end(host: NodeHost) -> None:
+    """End the node; the process ends soon, whatever user code does."""
+    # Threads that user code started may keep an interpreter from exiting.
+    watchdog = threading.Timer(2 * END_SECONDS, os._exit, [0])
+    watchdog.daemon = True
+    watchdog.start()
+    if host.thread.alive:
+        with contextlib.suppress(TimeoutError, RaftoralError):
+            host.thread.run(host.on_shut, timeout=END_SECONDS)
+    host.end(lambda: END_SECONDS / 4)
+    host.observers.close(0.1)
+    capture.uninstall()

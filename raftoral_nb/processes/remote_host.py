@@ -1,0 +1,434 @@
+"""The handle's side of a cluster whose nodes are in other processes: it follows the log, and asks the nodes for the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..alive import Process
+from ..errors import ClusterError, CodeNotShippableError, NodeStateError
+from ..hosting import Change
+from ..model import (
+    Command,
+    NodeChanged,
+    NodeId,
+    Outcome,
+    RegisterWorkflow,
+    RunId,
+)
+from ..raft.compaction import Compaction
+from ..raft.network import Links
+from ..raft.node_directory import add_folder, drop_folder
+from ..raft.replica import Timing
+from ..raft.tcp import HOST
+from ..recovery import DataDirectory
+from ..statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
+from . import dead
+from .announcing import KeyFileOfProcesses
+from .children import Child, kill_process
+from .directory import Directory
+from .following import Following
+from .lives import RemoteLife
+from .messages import (
+    AwaitApplied,
+    Boot,
+    ChangeNode,
+    Forget,
+    Introduce,
+    Look,
+    ReadCode,
+    ReadEntries,
+    Shared,
+    Spec,
+    Status,
+    Stop,
+)
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LOOK_SECONDS = 1.0
+"""How long a look at the cluster waits for a node; of one that does not answer, what it said last is shown."""
+
+END_SECONDS = 1.5
+"""How long nodes' processes get to end by themselves when the cluster is stopped."""
+
+
+class RemoteHost(Following):
+    """A cluster of processes, started here or found running. Its thread only talks with them."""
+
+    def __init__(
+        self,
+        name: str,
+        numbers: Sequence[NodeId],
+        *,
+        timing: Timing,
+        proposal_timeout: float,
+        network: str = "tcp",
+        ports: dict[NodeId, int] | None = None,
+        compaction: Compaction,
+        founders: Sequence[NodeId] | None = None,
+        detach: bool = False,
+        log_level: str | int | None = None,
+        found: KeyFileOfProcesses | None = None,
+    ) -> None:
+        super().__init__(name, numbers, timing=timing, proposal_timeout=proposal_timeout, found=found)
+        if network != "tcp":
+            raise ClusterError("nodes in processes of their own talk over TCP: leave network='memory' out")
+        self.attached = found is not None
+        self.outlives = detach or self.attached
+        self._ports = dict(ports or {})
+        self._compaction = compaction
+        self._founders = self.numbers if founders is None else tuple(founders)
+        self._log_level = log_level
+        self._directory: Directory | None = None
+
+    # --- the cluster's life
+
+    def use(self, data: DataDirectory) -> None:
+        """Keep the nodes' logs in a data directory. Before the start. Raises `StorageError`."""
+        self._directory = Directory.prepare(data, self.name, self.numbers)
+
+    async def on_open(self, leave_out: Collection[NodeId] = ()) -> None:
+        """Start every node but those to leave out; or find those that run. Raises what keeps a node from starting."""
+        if self._announced is None:
+            await self._found_cluster([number for number in self.numbers if number not in leave_out])
+        else:
+            await self._find_cluster(self._announced)
+        self._spawn(self._read_log())
+
+    async def _found_cluster(self, numbers: Sequence[NodeId]) -> None:
+        if self._directory is None:
+            if self.outlives:
+                raise ClusterError(
+                    "a cluster that is to outlive this process needs a data_dir: what it knows must be somewhere"
+                )
+            self._directory = Directory.temporary(self.name, self.numbers)
+        self._shared = Shared(
+            name=self.name,
+            founders=self._founders,
+            data_dir=str(self._directory.path),
+            temporary=self._directory.is_temporary,
+            durability=self._directory.durability,
+            timing=self.timing,
+            compaction=self._compaction,
+            proposal_timeout=self.proposal_timeout,
+            path=tuple(sys.path),
+        )
+        self._announced = KeyFileOfProcesses.begin(self.name, self.key, self._shared.data_dir, self.outlives)
+        starting = [asyncio.ensure_future(self._start(number)) for number in numbers]
+        try:
+            await asyncio.gather(*starting)
+        except BaseException:
+            await asyncio.gather(*starting, return_exceptions=True)
+            raise
+        await asyncio.gather(*(self._meet(number) for number in numbers))
+        await self._introduce_all(numbers)
+
+    async def _find_cluster(self, announced: KeyFileOfProcesses) -> None:
+        self.key = announced.content.key
+        self._addresses.update(announced.addresses)
+        self._processes.update(announced.processes)
+        problems: list[BaseException] = []
+        tried: set[NodeId] = set()
+        while trying := sorted(set(self._addresses) - tried):  # those whom one meets tell of others
+            tried.update(trying)
+            outcomes = await asyncio.gather(*(self._meet(number) for number in trying), return_exceptions=True)
+            problems += [one for one in outcomes if isinstance(one, BaseException)]
+        if not self._calls:
+            why = "; ".join(map(str, problems)) or "its key file names no nodes"
+            raise ClusterError(f"no node of cluster {self.name!r} can be reached: {why}")
+        for number in sorted(set(self._addresses) - set(self._calls)):
+            self._spawn(self._redial(number))
+        await self._catch_up()
+
+    async def on_shut(self) -> None:
+        """End every node, or let go of them; whoever waits is told."""
+        self._shut = True
+        for task in tuple(self._tasks):
+            task.cancel()
+        calls = tuple(self._calls.items())
+        if not self.leaving:
+            for _, one in calls:
+                one.ask(Stop())
+            if calls:
+                await asyncio.wait([one.lost for _, one in calls], timeout=END_SECONDS)
+        for number, one in calls:
+            self._expected.add(number)
+            one.close()
+            if not self.leaving:
+                self.tell(NodeChanged(number, "stopped"))
+        if calls:
+            await asyncio.wait([one.lost for _, one in calls], timeout=END_SECONDS)
+        self._end_all_waits()
+
+    def end(self, left: Callable[[], float]) -> list[str]:
+        """After `on_shut`: see that the processes are gone, and clear away what was theirs."""
+        for child in self._children.values():
+            if self.leaving:
+                child.leave()
+            elif not child.wait(left()):
+                child.kill()
+        if not self.leaving:
+            for number, process in self._all_processes().items():
+                if number not in self._children and not dead.wait_gone(process, left()):
+                    kill_process(process.pid)
+        self.thread.stop(left())
+        if not self.leaving:
+            if self._shared is not None and self._shared.temporary:
+                shutil.rmtree(self._shared.data_dir, ignore_errors=True)
+            if self._announced is not None:
+                self._announced.end()
+        return []
+
+    # --- processes
+
+    def _all_processes(self) -> dict[NodeId, Process]:
+        """Those that are known here, or that another handle has started since."""
+        return {**({} if self._announced is None else self._announced.read_again().processes), **self._processes}
+
+    async def _start(self, number: NodeId) -> None:
+        """Start a node's process, and wait until it listens."""
+        assert self._shared is not None
+        # One that another process has started ends with that, whoever starts a node of it anew.
+        owner = self._announced.content.owner if self._announced is not None else None
+        spec = Spec(
+            shared=self._shared,
+            key=self.key,
+            node=number,
+            incarnation=self.starts.get(number, 0) + 1,
+            host=HOST,
+            port=self._ports.get(number, 0),
+            elsewhere={other: address for other, address in self._addresses.items() if other in self._calls},
+            parent=owner,
+            piped=owner is not None and (not self.attached or not hasattr(os, "pidfd_open")),
+            log_level=self._log_level,
+            certificate=None if self._announced is None else self._announced.content.certificate,
+        )
+        before = self._children.pop(number, None)
+        if before is not None:  # it ended by itself
+            before.kill()
+        child = self._children[number] = Child.start(spec)
+        try:
+            ready = await child.ready()
+        except BaseException:
+            child.kill()
+            del self._children[number]
+            raise
+        self._told.pop(number, None)  # it begins another chronicle
+        self._addresses[number] = ready.address
+        self._processes[number] = ready.process
+        if self._announced is not None:
+            self._announced.place(number, ready.address, ready.process)
+
+    async def _introduce_all(self, numbers: Sequence[NodeId]) -> None:
+        asked = [
+            self._calls[number].ask(Introduce(other, self._addresses[other]))
+            for number in tuple(self._calls)
+            for other in self._addresses
+            if other != number and (number in numbers or other in numbers)
+        ]
+        everything = self.network.everything()
+        asked += [self._calls[number].ask(everything) for number in numbers if number in self._calls]
+        await asyncio.gather(*asked, return_exceptions=True)
+
+    async def on_ask(self, command: Command) -> Outcome:
+        """As of a hosting; code that a node could not load is not proposed at all."""
+        if isinstance(command, RegisterWorkflow):
+            own = platform.python_version()
+            for number, other in self._pythons.items():
+                if number in self._calls and _minor(other) != _minor(own):
+                    raise CodeNotShippableError(
+                        f"workflow {command.definition.workflow!r} cannot be registered from here: this is Python {own}, and "
+                        f"node {number} runs Python {other}, which cannot load the code of another version. Use a notebook "
+                        f"with Python {_minor(other)}, or nodes with {_minor(own)}"
+                    )
+        return await super().on_ask(command)
+
+    # --- what is done to nodes and links
+
+    def kill(self, number: NodeId, timeout: float) -> None:
+        """End a node's process at once (SIGKILL). Raises `NodeStateError` for one of another host."""
+        self.alive(number, "killed")
+        calls = self.thread.call(lambda: self._calls.get(number))
+        child, process = self._children.get(number), self._processes.get(number)
+        if child is None and (process is None or process.host != Process.own().host):
+            raise NodeStateError(f"node {number} runs in {process}, which cannot be killed from here: kill it there")
+        self._expected.add(number)
+        if child is not None:
+            child.kill()
+            self._children.pop(number, None)
+        elif process is not None:
+            kill_process(process.pid)
+        if calls is not None:
+            with contextlib.suppress(TimeoutError, ClusterError):
+                self.thread.run(lambda: _wait_for(calls.lost), timeout=timeout)
+        self.announce(NodeChanged(number, "killed"))
+
+    async def on_boot(self, number: NodeId) -> None:
+        """Start a node's process again, on what its log keeps. Raises `NodeStateError` if it is alive, or was elsewhere."""
+        if number in self._incarnations:
+            raise NodeStateError(f"node {number} is alive; kill it first, then restart it")
+        if (calls := self._calls.get(number)) is not None:
+            await calls.ask(Boot())
+            return
+        process = self._processes.get(number)
+        if process is not None and process.host != Process.own().host:
+            raise NodeStateError(
+                f"node {number} was in {process}, and cannot be restarted from here: start it there, with raftoral-nb node"
+            )
+        await self._start(number)
+        await self._meet(number)
+        await self._introduce_all([number])
+
+    async def on_join(self) -> NodeId:
+        """Start a node that is no member yet, under a number that none had before; returns it."""
+        assert self._shared is not None
+        number = max(*self.starts, *self.numbers, self.head().highest_member) + 1
+        add_folder(Path(self._shared.data_dir), number)
+        self.starts[number] = 0
+        await self._start(number)
+        await self._meet(number)
+        if number not in self.numbers:
+            self.numbers = (*self.numbers, number)
+        await self._introduce_all([number])
+        return number
+
+    def leave(self, number: NodeId, timeout: float) -> None:
+        """End a node that is no member any more, and drop its log, where it can be reached from here."""
+        self._expected.add(number)
+        with contextlib.suppress(TimeoutError, NodeStateError):
+            self.thread.run(self._on_leave, number, timeout=timeout)
+        child = self._children.pop(number, None)
+        if child is not None and not child.wait(timeout):
+            child.kill()
+        assert self._shared is not None
+        if Path(self._shared.data_dir).is_dir():
+            drop_folder(Path(self._shared.data_dir), number)
+        self._forget(number)
+
+    async def _on_leave(self, number: NodeId) -> None:
+        for other, calls in tuple(self._calls.items()):
+            if other != number:
+                calls.ask(Forget(number))
+        if (leaving := self._calls.get(number)) is not None:
+            await leaving.ask(Stop())
+            await leaving.lost
+
+    def change(self, number: NodeId, change: Change) -> None:
+        """Do something to a living node, and wait until it is done. Raises `NodeStateError`."""
+        life = self.alive(number, "changed")
+        assert isinstance(life, RemoteLife)
+
+        async def ask() -> None:
+            status: Status = (await life.calls.ask(ChangeNode(change))).body
+            self._take_status(number, life.calls, status)
+
+        self.thread.run(ask)
+
+    def change_links(self, act: Callable[[Links], T]) -> T:
+        """Have `act` do something to the links; the nodes at their ends carry it out, and are waited for."""
+
+        async def on_loop() -> T:
+            done = act(self.network)
+            change = self.network.taken()
+            if change is not None:
+                asked = [calls.ask(change) for calls in self._calls.values()]
+                await asyncio.gather(*asked, return_exceptions=True)  # one that dies meanwhile is told when it is back
+            return done
+
+        return self.thread.run(on_loop)
+
+    async def on_await_applied(self, number: NodeId, target: int) -> int:
+        """Wait until a node has applied the log up to an index; returns how far it is. Raises `NodeStateError` if it dies."""
+        life = self.alive(number, "waited for")
+        assert isinstance(life, RemoteLife)
+        index: int = (await life.calls.ask(AwaitApplied(target))).body
+        return index
+
+    # --- looking
+
+    def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
+        """Before a look: ask every node what only it knows. Waits up to `LOOK_SECONDS`."""
+        self.thread.run(self._on_refresh, None if only is None else tuple(only), entries)
+
+    async def _on_refresh(self, only: tuple[RunId, ...] | None, entries: int) -> None:
+        waiting = []
+        for number, calls in self._calls.items():
+            if number in self._looking:  # it has not answered the last time: it is not waited for again
+                continue
+            looking = self._looking[number] = calls.ask(Look(only, entries))
+            looking.add_done_callback(partial(self._looked, number))
+            waiting.append(looking)
+        if waiting:
+            await asyncio.wait(waiting, timeout=LOOK_SECONDS)
+        self.network.refused_frames = sum(look.refused for look in self.looks.values())
+        self.network.dropped_strangers = sum(look.dropped for look in self.looks.values())
+
+    def _looked(self, number: NodeId, done: asyncio.Future[Any]) -> None:
+        if self._looking.get(number) is done:
+            del self._looking[number]
+        if not done.cancelled() and done.exception() is None:
+            self.looks[number] = done.result().body
+
+    def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
+        """One node, as it said when it was looked at last; `commit_index` is the leader's."""
+        look = self.looks.get(number)
+        known = None if look is None else look.statistics
+        if number in self._incarnations and known is not None and known.role != "dead":
+            return dead.alive_statistics(known, commit_index, only, self.numbers, self.network)
+        return dead.dead_statistics(number, known, self.starts.get(number, 0), self.numbers, self.network)
+
+    def tail(self, number: NodeId, most: int, described: Callable[[tuple[bytes, int, int]], LoggedEntry]) -> LogTail:
+        """The end of a node's log, as it was when it was looked at last."""
+        del described, most
+        look = self.looks.get(number)
+        return LogTail(first_index=1, last_index=0, entries=()) if look is None else look.tail
+
+    def run_code(self, run_id: RunId) -> RunCode:
+        """The code of a run, and where each living node is in it. Waits up to `LOOK_SECONDS`. Raises `RunNotFoundError`."""
+        definition = self.run_record(run_id).definition
+
+        async def ask() -> list[RunCode]:
+            asked = [life.calls.ask(ReadCode(run_id)) for life in self._incarnations.values()]
+            if not asked:
+                return []
+            done, late = await asyncio.wait(asked, timeout=LOOK_SECONDS)
+            for one in late:
+                one.cancel()
+            return [one.result().body for one in done if one.exception() is None]
+
+        with contextlib.suppress(ClusterError):  # stopped meanwhile
+            return dead.merged_code(definition.workflow, definition.version, self.thread.run(ask))
+        return dead.merged_code(definition.workflow, definition.version, [])
+
+    def entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
+        """The last entries of a node's log, in words; of a dead node, those in its part of the data directory."""
+        life = self.incarnation(number)
+        if isinstance(life, RemoteLife) and self.thread.alive:
+
+            async def ask() -> tuple[LogEntry, ...]:
+                found: tuple[LogEntry, ...] = (await life.calls.ask(ReadEntries(last))).body
+                return found
+
+            with contextlib.suppress(NodeStateError):  # it died meanwhile
+                return self.thread.run(ask)
+        return () if self._shared is None else dead.stored_entries(Path(self._shared.data_dir), number, last)
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+async def _wait_for(future: asyncio.Future[None]) -> None:
+    await asyncio.shield(future)

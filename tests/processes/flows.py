@@ -1,0 +1,39 @@
+"""Workflows for clusters of processes. Importable, so that nodes find them without a copy."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def pid() -> int:
+    print("a step runs in", os.getpid())
+    return os.getpid()
+
+
+async def two_steps(ctx: Any, name: str) -> list[int]:
+    """Where its two steps ran; a signal comes between them."""
+    first = await ctx.compute("first", pid)
+    ctx.on_query("first", lambda add=0: first + add)
+    await ctx.var("stage", f"{name} waits")
+    await ctx.receive("go", timeout=3600)
+    return [first, await ctx.compute("second", pid)]
+
+
+async def waits(ctx: Any, _input: Any) -> str:
+    try:
+        update = await ctx.receive_update("change", timeout=3600)
+        await update.answer(update.value * 2)
+        await ctx.receive("never")
+    finally:
+        await ctx.compute("cleaned up", pid)
+    return "never"
+
+
+async def odd(ctx: Any, node_pid: int) -> int:
+    """Differs from its record in the process that is named."""
+    if os.getpid() == node_pid:
+        await ctx.compute("other", pid)
+    await ctx.compute("step", pid)
+    await ctx.receive("go", timeout=3600)
+    return 1

@@ -1,0 +1,181 @@
+"""Nodes on several hosts: the first makes the cluster, others join with the key file, one is cut off, and one comes late."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes.helpers import PATIENCE, ROOT
+from tests.processes.hosts import Loopback, Namespaces, why_no_namespaces
+
+NOTEBOOK = """
+import json, sys
+from raftoral_nb import attach
+from tests.processes import flows
+cluster = attach(sys.argv[1])
+host = cluster._host
+
+
+def another(leader):
+    return host.thread.run(host.on_await_other_leader, leader, timeout=30)
+
+
+for line in sys.stdin:
+    print(json.dumps(eval(line)), flush=True)
+cluster.leave()
+"""
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+
+
+def start(prefix: list[str], *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*prefix, sys.executable, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+    )
+
+
+class Lab:
+    """The hosts, the nodes on them, and a notebook."""
+
+    def __init__(self, hosts: Namespaces | Loopback, folder: Path) -> None:
+        self.hosts = hosts
+        self.folder = folder
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def key_file(self, number: int) -> Path:
+        return self.folder / f"host-{number}" / "lab.json"
+
+    def node(self, number: int, *joins: int) -> subprocess.Popen[str]:
+        """Start a node on a host, and wait until it is a member."""
+        file = self.key_file(number)
+        file.parent.mkdir()
+        if joins:
+            shutil.copy(self.key_file(1), file)  # with its mode
+        process = start(
+            self.hosts.prefix(number),
+            "-m",
+            "raftoral_nb.cli",
+            "node",
+            *("--listen", f"{self.hosts.address(number)}:7001", "--key-file", str(file)),
+            *("--data-dir", str(file.parent / "data")),
+            *(part for join in joins for part in ("--join", f"{self.hosts.address(join)}:7001")),
+        )
+        self.processes.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        wanted = f"node {number} of cluster lab listens at {self.hosts.address(number)}:7001\n"
+        assert line == wanted, (line, process.communicate(timeout=PATIENCE) if not line else "")
+        return process
+
+    def notebook(self) -> None:
+        self.driver = start(self.hosts.prefix(0), "-c", NOTEBOOK, str(self.key_file(1)))
+        self.processes.append(self.driver)
+
+    def ask(self, expression: str) -> Any:
+        """What an expression comes to in the notebook."""
+        assert self.driver.stdin is not None
+        assert self.driver.stdout is not None
+        self.driver.stdin.write(expression + "\n")
+        self.driver.stdin.flush()
+        line = self.driver.stdout.readline()
+        assert line, self.driver.communicate(timeout=PATIENCE)[1]
+        return json.loads(line)
+
+    def close(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate(timeout=PATIENCE)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Lab]:
+    why = why_no_namespaces()
+    if why is None and importlib.util.find_spec("cryptography") is None:
+        why = "without the package cryptography nodes do not listen beyond loopback"
+    hosts: Namespaces | Loopback
+    if why is None:
+        hosts = Namespaces(4)
+    else:
+        hosts = Loopback()
+        with capsys.disabled():
+            print(f"\nno hosts of their own for nodes, loopback addresses in their place: {why}")
+    made = Lab(hosts, tmp_path)
+    yield made
+    made.close()
+    hosts.close()
+
+
+def test_nodes_of_several_hosts_are_one_cluster_through_a_pulled_cable_and_with_a_late_joiner(lab: Lab) -> None:
+    nodes = [lab.node(1), lab.node(2, 1), lab.node(3, 2, 1)]
+    mode = lab.key_file(1).stat().st_mode & 0o777
+    assert mode == 0o600
+    lab.notebook()
+    assert sorted(lab.ask("list(cluster.nodes)")) == [1, 2, 3]
+    old = lab.ask("cluster.wait_for_leader(30)")
+    assert lab.ask("cluster.register_workflow(flows.two_steps).version") == 1
+    first = lab.ask(
+        "[run := cluster.start_workflow('two_steps', 'a', run_id='far'), run.query('first', timeout=30)][1]"
+    )
+
+    if isinstance(lab.hosts, Namespaces):
+        lab.hosts.pull(old)
+    else:
+        lab.ask(f"cluster.isolate({old})")
+    others = [number for number in (1, 2, 3) if number != old]
+    assert lab.ask(f"another({old})") in others
+    nodes.append(lab.node(4, others[0], others[1]))
+    lab.ask("run.signal('go')")
+    result = lab.ask("run.wait_for_completion(30)")
+    assert result[0] == first != result[1], "another host did the second step"
+
+    if isinstance(lab.hosts, Namespaces):
+        lab.hosts.plug(old)
+    else:
+        lab.ask("cluster.heal()")
+    for number in (1, 2, 3, 4):
+        assert lab.ask(f"cluster.nodes[{number}].wait_until_applied(30) > 0")
+        assert lab.ask(f"cluster.nodes[{number}].result('far', 30)") == result
+    assert lab.ask("sorted(cluster.statistics().nodes)") == [1, 2, 3, 4]
+
+    lab.driver.communicate(timeout=PATIENCE)  # the end of its input: it lets go
+    assert lab.driver.returncode == 0
+    stopping = start(lab.hosts.prefix(0), "-m", "raftoral_nb.cli", "stop", str(lab.key_file(1)))
+    assert stopping.communicate(timeout=PATIENCE) == ("cluster lab stopped\n", "")
+    for node in nodes:
+        assert node.wait(PATIENCE) == 0
+
+
+def test_a_node_that_is_not_let_in_says_why(lab: Lab, tmp_path: Path) -> None:
+    lab.node(1)
+    other = tmp_path / "other.json"
+    content = json.loads(lab.key_file(1).read_text())
+    content["key"] = "A" * 43 + "="
+    content["certificate"] = None
+    other.touch(0o600)
+    other.write_text(json.dumps(content))
+    arguments = ["--listen", "127.0.0.9:7001", "--join", f"{lab.hosts.address(1)}:7001", "--key-file", str(other)]
+    stranger = start(
+        lab.hosts.prefix(1), "-m", "raftoral_nb.cli", "node", *arguments, "--data-dir", str(tmp_path / "d")
+    )
+    _, errors = stranger.communicate(timeout=PATIENCE)
+    assert stranger.returncode == 1
+    assert "lets this one in" in errors
+    assert not (tmp_path / "d").exists()
+    nobody = start([], "-m", "raftoral_nb.cli", "node", "--listen", "0.0.0.0", *arguments[4:], "--data-dir", "d")
+    assert "no address that the others can dial" in nobody.communicate(timeout=PATIENCE)[1]

@@ -1,0 +1,175 @@
+"""What becomes of nodes' processes: they end with whoever started them, or outlive it where that was asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from raftoral_nb import Cluster, ClusterError, DirectoryInUseError, NodeStateError, UnknownClusterError, key_file
+from raftoral_nb.alive import Process
+from raftoral_nb.processes import remote_host
+from tests.processes import flows
+from tests.processes.helpers import PATIENCE, all_gone, command, end, processes, script
+
+STARTS = """
+import sys
+from raftoral_nb import Cluster
+from tests.processes import flows
+name, data_dir = sys.argv[1:3]
+cluster = Cluster(3, name=name, processes=True, detach=data_dir != "-", data_dir=None if data_dir == "-" else data_dir)
+cluster.start()
+cluster.register_workflow(flows.two_steps)
+run = cluster.start_workflow("two_steps", "kept", run_id="kept")
+while not run.variables():
+    pass
+print(*(process.pid for process in cluster._host._processes.values()), cluster._host._shared.data_dir, flush=True)
+sys.stdin.read()
+"""
+
+
+def started(text: str, *arguments: str) -> tuple[subprocess.Popen[str], list[Process], Path]:
+    """A process that has started a cluster, its nodes' processes, and their directory."""
+    parent = script(text, *arguments)
+    assert parent.stdout is not None
+    line = parent.stdout.readline().split()
+    assert line, parent.communicate()
+    return parent, [Process.of(int(pid)) for pid in line[:3]], Path(line[3])
+
+
+@pytest.fixture
+def detached(tmp_path: Path) -> Iterator[tuple[str, list[Process]]]:
+    """The name and the processes of a cluster whose starter was killed."""
+    name = f"outlives-{os.getpid()}"
+    parent, nodes, _ = started(STARTS, name, str(tmp_path / "lab"))
+    end(parent)
+    yield name, nodes
+    command("stop", name)
+    assert all_gone(nodes)
+
+
+def test_a_stopped_cluster_leaves_no_process_file_or_folder() -> None:
+    with Cluster(1, name="brief", processes=True) as cluster:
+        (one,) = processes(cluster).values()
+        assert isinstance(cluster._host, remote_host.RemoteHost)
+        assert cluster._host._shared is not None
+        folder = Path(cluster._host._shared.data_dir)
+        assert folder.is_dir()
+        assert key_file.of_cluster("brief").content is not None
+    assert one.gone
+    assert not folder.exists()
+    with pytest.raises(UnknownClusterError):
+        Cluster.attach("brief")
+
+
+def test_nodes_end_with_the_process_that_started_them_however_that_ends() -> None:
+    parent, nodes, folder = started(STARTS, "orphans", "-")
+    parent.send_signal(signal.SIGKILL)
+    parent.communicate(timeout=PATIENCE)
+    assert all_gone(nodes)
+    assert not folder.exists()
+    with pytest.raises(UnknownClusterError):
+        Cluster.attach("orphans")
+
+
+def test_a_detached_cluster_goes_on_without_its_starter_and_is_found_attached_to_and_stopped(
+    detached: tuple[str, list[Process]], tmp_path: Path
+) -> None:
+    name, nodes = detached
+    assert not any(process.gone for process in nodes)
+    told = command("ps", "--json")
+    (found,) = [one for one in json.loads(told.stdout) if one["name"] == name]
+    assert (found["kind"], found["outlives"]) == ("processes", True)
+    assert {node["pid"] for node in found["nodes"].values()} == {process.pid for process in nodes}
+    assert name in command("ps").stdout
+
+    cluster = Cluster.attach(name)
+    run = cluster.run("kept")
+    assert run.variables() == {"stage": "kept waits"}
+    cluster.restart(cluster.kill("leader"))
+    run.signal("go")
+    first, second = run.wait_for_completion(PATIENCE)
+    assert first in {process.pid for process in nodes}
+    assert second in {process.pid for process in processes(cluster).values()} - {first}
+    new = processes(cluster)
+    cluster.leave()
+    assert not any(process.gone for process in new.values())
+
+    with pytest.raises(DirectoryInUseError):
+        Cluster(data_dir=tmp_path / "lab").start()
+    stopped = command("stop", name)
+    assert (stopped.returncode, stopped.stdout) == (0, f"cluster {name} stopped\n")
+    assert all_gone(list(new.values()))
+    again = command("stop", name)
+    assert again.returncode == 1
+    assert f"no cluster named '{name}'" in again.stderr
+    with Cluster(data_dir=tmp_path / "lab") as here:  # the same directory serves a cluster of this process
+        assert here.run("kept").wait_for_completion(PATIENCE) == [first, second]
+
+
+def test_whoever_has_another_key_is_not_let_in() -> None:
+    with Cluster(1, name="locked", processes=True) as cluster:
+        found = key_file.of_cluster("locked")
+        assert found.content is not None
+        other = msgspec.structs.replace(found.content, key=bytes(32))
+        path = found.path.with_name("copy.json")
+        path.touch(0o600)
+        path.write_bytes(msgspec.json.encode(other))
+        try:
+            with pytest.raises(ClusterError, match="does not let us in"):
+                Cluster.attach(str(path))
+            refused = command("stop", str(path))
+            assert refused.returncode == 1
+            assert cluster.nodes[1].alive
+        finally:
+            path.unlink()
+        assert cluster.statistics().refused_frames > 0
+
+
+def test_a_node_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with Cluster(2, processes=True, data_dir=tmp_path / "lab") as cluster:
+        with pytest.raises(DirectoryInUseError, match="in use"):
+            Cluster(processes=True, data_dir=tmp_path / "lab").start()
+        follower = next(number for number in cluster.nodes if number != cluster.wait_for_leader(PATIENCE))
+        cluster.kill(follower)
+        log = tmp_path / "lab" / f"node-{follower}" / "log.sqlite"
+        files = [path for path in (tmp_path / "lab" / f"node-{follower}").iterdir() if path.stat().st_size > 1000]
+        assert files, log
+        for path in files:
+            path.write_bytes(b"\0" * path.stat().st_size)
+        with pytest.raises(Exception, match=f"node-{follower}") as problem:
+            cluster.restart(follower)
+        assert type(problem.value).__name__ == "DamagedStorageError"
+        assert not cluster.nodes[follower].alive
+
+
+def test_a_process_that_ends_as_it_starts_shows_what_it_wrote(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho no Python is here >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    with pytest.raises(ClusterError, match="no Python is here"):
+        Cluster(1, processes=True).start()
+
+
+def test_a_node_whose_process_ends_by_itself_is_dead_and_can_be_restarted() -> None:
+    with Cluster(3, processes=True) as cluster:
+        cluster.register_workflow(flows.two_steps)
+        leader = cluster.wait_for_leader(PATIENCE)
+        process = processes(cluster)[leader]
+        os.kill(process.pid, signal.SIGKILL)
+        assert all_gone([process])
+        assert cluster.start_workflow("two_steps", "x", run_id="x").status == "running"
+        assert cluster.wait_for_leader(PATIENCE) != leader
+        assert not cluster.nodes[leader].alive
+        with pytest.raises(NodeStateError):
+            cluster.kill(leader)
+        cluster.restart(leader)
+        assert cluster.nodes[leader].wait_until_applied(PATIENCE)
