@@ -37,3 +37,9 @@ async def odd(ctx: Any, node_pid: int) -> int:
     await ctx.compute("step", pid)
     await ctx.receive("go", timeout=3600)
     return 1
+
+
+async def many_steps(ctx: Any, count: int) -> int:
+    for number in range(count):
+        await ctx.compute(f"step {number}", lambda number=number: bytes(200) + bytes([number]))
+    return count

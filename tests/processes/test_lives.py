@@ -13,7 +13,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from raftoral_nb import Cluster, ClusterError, DirectoryInUseError, NodeStateError, UnknownClusterError, key_file
+from raftoral_nb import (
+    Cluster,
+    ClusterError,
+    Compaction,
+    DirectoryInUseError,
+    NodeStateError,
+    UnknownClusterError,
+    key_file,
+)
 from raftoral_nb.alive import Process
 from raftoral_nb.processes import remote_host
 from tests.processes import flows
@@ -157,6 +165,23 @@ def test_a_process_that_ends_as_it_starts_shows_what_it_wrote(monkeypatch: pytes
     monkeypatch.setattr(sys, "executable", str(broken))
     with pytest.raises(ClusterError, match="no Python is here"):
         Cluster(1, processes=True).start()
+
+
+def test_a_handle_that_comes_when_the_log_was_cut_reads_a_snapshot() -> None:
+    small = Compaction(log_bytes=4000, kept_bytes=500, piece_bytes=1000)
+    with Cluster(1, name="cut", processes=True, compaction=small) as cluster:
+        run = cluster.start_workflow(flows.many_steps, 60)
+        assert run.wait_for_completion(PATIENCE) == 60
+        assert cluster.look().logs[1].first_index > 30
+        late = Cluster.attach("cut")
+        try:
+            assert late.run(run.run_id).steps == run.steps
+            assert [event for _, event in late.run(run.run_id).history()] == [event for _, event in run.history()]
+            more = late.start_workflow("many_steps", 2)
+            assert more.wait_for_completion(PATIENCE) == 2
+            assert cluster.run(more.run_id).wait_for_completion(PATIENCE) == 2
+        finally:
+            late.leave()
 
 
 def test_a_node_whose_process_ends_by_itself_is_dead_and_can_be_restarted() -> None:
