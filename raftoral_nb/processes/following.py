@@ -88,6 +88,7 @@ class Following(Hosting):
         self._calls: dict[NodeId, Calls] = {}
         self._looking: dict[NodeId, asyncio.Future[Any]] = {}
         self._told: dict[NodeId, int] = {}
+        self._redialing: set[NodeId] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._state = State()
         # Invariant: the log is applied to the state up to here.
@@ -145,6 +146,15 @@ class Following(Hosting):
 
     async def _redial(self, number: NodeId) -> None:
         """A node cannot be reached: try again until it can, or its process is known to have ended."""
+        if number in self._redialing:
+            return
+        self._redialing.add(number)
+        try:
+            await self._reach(number)
+        finally:
+            self._redialing.discard(number)
+
+    async def _reach(self, number: NodeId) -> None:
         wait = FIRST_REDIAL
         while not self._shut and number in self.numbers and number not in self._calls:
             try:
@@ -219,16 +229,13 @@ class Following(Hosting):
 
     def _moved(self, number: NodeId, address: Address) -> None:
         """A node is there now: one that another handle started, or that joined by itself."""
-        known = self._addresses.get(number)
-        if known == address and number in self.numbers:
-            return
         self._addresses[number] = address
         if number not in self.numbers:
             self.starts.setdefault(number, 0)
             self.numbers = tuple(sorted((*self.numbers, number)))
             self.numbers_changed()
         child = self._children.get(number)
-        if number not in self._calls and not self._quiet and (child is None or child.ended):
+        if number not in self._calls and not self._quiet and not self._shut and (child is None or child.ended):
             if child is not None:  # another handle has started the node in another process
                 child.kill()
                 del self._children[number]

@@ -27,9 +27,13 @@ from .announcing import address_text, parse_address
 from .calls import Calls
 from .messages import Address, Ask, Enter, Entrance, Introduce, Shared, Spec
 from .program import Ending, Ready, run
+from .serving import remember
 
 JOIN_SECONDS: Final = 30.0
 """How long a node that joins waits for a majority to make it a member."""
+
+ADDRESSES_FILE: Final = "addresses.json"
+"""In the data directory: where the other nodes were last."""
 
 _ANYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - they are refused
 
@@ -51,6 +55,7 @@ def run_node(arguments: argparse.Namespace) -> int:
         content = _first_key_file(file, arguments.name, host)
     name = content.name
     entrance = None
+    addresses = path / ADDRESSES_FILE
     if joins or (manifest is not None and len(manifest.founders) != len(manifest.nodes)):
         known = joins or [parse_address(place.address) for place in content.nodes.values()]
         entrance = asyncio.run(_enter(content, known))
@@ -70,7 +75,8 @@ def run_node(arguments: argparse.Namespace) -> int:
         incarnation=1,
         host=host,
         port=port,
-        elsewhere={} if entrance is None else entrance.nodes,
+        elsewhere={**_remembered(addresses), **({} if entrance is None else entrance.nodes)},
+        remember=str(addresses),
         parent=None,
         log_level=arguments.log_level,
         certificate=content.certificate,
@@ -80,11 +86,19 @@ def run_node(arguments: argparse.Namespace) -> int:
 
     def listening(ready: Ready) -> None:
         _place(file, content, node, ready.address)
-        others = {} if entrance is None else {number: a for number, a in entrance.nodes.items() if number != node}
+        remember(spec, spec.elsewhere)
+        others = {number: address for number, address in spec.elsewhere.items() if number != node}
         asyncio.run(_introduce(content, node, ready.address, others, new=new))
         print(f"node {node} of cluster {name} listens at {address_text(ready.address)}", flush=True)
 
     return run(spec, ending, None, (), listening)
+
+
+def _remembered(file: Path) -> dict[NodeId, Address]:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[NodeId, Address])
+    except (OSError, ValueError):  # it is of use, and not needed
+        return {}
 
 
 def _first_key_file(file: Path, name: str | None, host: str) -> KeyFile:

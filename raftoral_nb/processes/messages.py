@@ -61,6 +61,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     piped: bool = False
     """Whether the end of its standard input is the end of that process."""
     log_level: str | int | None = None
+    remember: str | None = None
+    """The file in which the node keeps where the others are; None if whoever starts it knows that."""
     certificate: Certificate | None = None
     """For TLS; without one the node may listen on loopback only."""
 

@@ -6,8 +6,11 @@ import asyncio
 import logging
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from .. import executing, log_entries
 from ..alive import Process
@@ -17,6 +20,7 @@ from ..look import Described
 from ..model import ClusterEvent, NodeId, Rejected
 from ..raft.guests import Guest, Line
 from ..raft.journal import Snapshot
+from ..raft.store import write_file
 from ..workflow import values
 from .messages import (
     MAX_ANSWER_BYTES,
@@ -55,6 +59,7 @@ from .messages import (
     Refusal,
     Request,
     SnapshotOffer,
+    Spec,
     Stop,
     Welcome,
     decode_request,
@@ -122,6 +127,7 @@ class Desk:
                 self._introduce(other, address)
             case Forget(node=other):
                 host.tcp.forget(other)
+                remember(host.spec, host.tcp.elsewhere)
             case Look(only=only, entries=count):
                 return self._look(None if only is None else frozenset(only), count)
             case ReadEntries(last=last):
@@ -235,10 +241,9 @@ class Desk:
     def _introduce(self, node: NodeId, address: Address) -> None:
         if node == self.host.node:
             return
-        before = self.host.tcp.elsewhere.get(node)
         self.host.tcp.introduce(node, address)
-        if before != address:
-            self.host.chronicle.add(Moved(node, address))
+        self.host.chronicle.add(Moved(node, address))
+        remember(self.host.spec, self.host.tcp.elsewhere)
 
     def _look(self, only: frozenset[str] | None, entries: int) -> NodeLook:
         host = self.host
@@ -260,6 +265,15 @@ class Desk:
             raise NodeStateError(f"node {host.node} is dead; ask another one")
         nodes: dict[NodeId, Address] = {**host.tcp.elsewhere, **host.tcp.addresses}
         return Entrance(node=max(*nodes, state.highest_member) + 1, shared=host.spec.shared, nodes=nodes)
+
+
+def remember(spec: Spec, elsewhere: Mapping[NodeId, Address]) -> None:
+    """Keep where the other nodes are, for when this one is started again."""
+    if spec.remember is not None:
+        try:
+            write_file(Path(spec.remember), msgspec.json.encode(dict(elsewhere)))
+        except OSError as error:
+            logger.warning("where the other nodes are cannot be kept: %s", error)
 
 
 async def _passed(_executor: Any) -> None:

@@ -29,6 +29,11 @@ def another(leader):
     return host.thread.run(host.on_await_other_leader, leader, timeout=30)
 
 
+def alive(number):
+    host.thread.run(lambda: host._until(lambda: number in host._incarnations), timeout=30)
+    return True
+
+
 for line in sys.stdin:
     print(json.dumps(eval(line)), flush=True)
 cluster.leave()
@@ -63,7 +68,7 @@ class Lab:
     def node(self, number: int, *joins: int) -> subprocess.Popen[str]:
         """Start a node on a host, and wait until it is a member."""
         file = self.key_file(number)
-        file.parent.mkdir()
+        file.parent.mkdir(exist_ok=True)
         if joins:
             shutil.copy(self.key_file(1), file)  # with its mode
         process = start(
@@ -152,6 +157,12 @@ def test_nodes_of_several_hosts_are_one_cluster_through_a_pulled_cable_and_with_
         assert lab.ask(f"cluster.nodes[{number}].wait_until_applied(30) > 0")
         assert lab.ask(f"cluster.nodes[{number}].result('far', 30)") == result
     assert lab.ask("sorted(cluster.statistics().nodes)") == [1, 2, 3, 4]
+
+    for number, joins in ((1, ()), (4, (1,))):  # the same lines again
+        nodes[number - 1].kill()
+        nodes[number - 1].wait(PATIENCE)
+        nodes[number - 1] = lab.node(number, *joins)
+        assert lab.ask(f"cluster.nodes[{number}].wait_until_applied(30) > 0 if alive({number}) else 0")
 
     lab.driver.communicate(timeout=PATIENCE)  # the end of its input: it lets go
     assert lab.driver.returncode == 0
