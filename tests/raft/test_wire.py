@@ -439,6 +439,28 @@ def test_a_key_of_another_length_is_not_taken() -> None:
             Session(key, Identity(1, 1), dialer=False)
 
 
+@given(st.lists(st.binary(min_size=1, max_size=50), max_size=4), st.data())
+def test_a_session_knows_in_which_frame_or_part_of_the_handshake_it_stands(
+    payloads: list[bytes], data: st.DataObject
+) -> None:
+    sender, receiver = pair()
+    frames = [sender.seal(payload) for payload in payloads]
+    end = data.draw(st.integers(0, sum(map(len, frames))))
+    receiver.feed(b"".join(frames)[:end])
+    whole = 0
+    while whole < len(frames) and end >= len(frames[whole]):
+        end -= len(frames[whole])
+        whole += 1
+    assert receiver.halfway == (whole if end else None)
+    assert not receiver.torn
+
+    dialer, acceptor = (Session(KEY, Identity(node, 1), dialer=node == 2) for node in (2, 1))
+    part = data.draw(st.integers(0, wire.HELLO_BYTES))
+    acceptor.feed(dialer.opening()[:part])
+    assert acceptor.torn == (0 < part < wire.HELLO_BYTES)
+    assert acceptor.halfway is None
+
+
 @settings(max_examples=200)
 @given(st.integers(0, 2**32 - 1))
 def test_a_stream_with_one_random_change_delivers_only_a_true_beginning(seed: int) -> None:
