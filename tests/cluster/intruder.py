@@ -8,12 +8,12 @@ import os
 import pickle
 import random
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from raftoral_nb import Cluster
 from raftoral_nb.raft import wire
-from raftoral_nb.raft.tcp import TcpEndpoint, TcpNetwork
+from raftoral_nb.raft.tcp import Address, TcpEndpoint, TcpNetwork
 from tests.cluster.helpers import PATIENCE
 
 HANDSHAKE: Final = wire.HELLO_BYTES + wire.MAC_BYTES
@@ -46,8 +46,8 @@ class Recorded:
 
     @property
     def proven(self) -> bool:
-        """Whether both proofs and a frame each way were heard."""
-        return min(len(self.dialer), len(self.acceptor)) > HANDSHAKE
+        """Whether both proofs were heard."""
+        return min(len(self.dialer), len(self.acceptor)) >= HANDSHAKE
 
 
 class Tap:
@@ -133,79 +133,42 @@ class Tap:
             writer.write(frame)
 
 
-class Intruder:
-    """All the taps, and the attacks. `attempts` is how many the nodes must have counted."""
+class Stranger:
+    """Somebody who can connect to nodes, and has heard sessions. `attempts` is how many the nodes must have counted."""
 
-    def __init__(self, cluster: Cluster, dice: random.Random, trace: str) -> None:
-        self.cluster = cluster
+    def __init__(self, addresses: Sequence[Address], dice: random.Random, trace: str) -> None:
+        self.addresses = sorted(addresses)
         self.dice = dice
         self.attempts = 0
         self.tried: dict[str, int] = {}
-        self.taps: list[Tap] = []
         self.bomb = pickle.dumps(Bomb(trace))
-        self._change: Callable[[bytes], bytes] | None = None
-        self._victim: bytearray | None = None
-        self._broken = asyncio.Event()
-        self._frames: list[bytes] = []
-        self._heard = asyncio.Event()
-
-    # --- the taps
-
-    async def listen_in(self) -> None:
-        """Put a tap on every link, and hear a whole session of each but those that carry nothing."""
-        network = network_of(self.cluster)
-        for node, endpoint in sorted(network._endpoints.items()):
-            for peer, lower in sorted(network._endpoints.items()):
-                if peer < node:
-                    tap = Tap(self, node, peer, lower.address)
-                    self.taps.append(tap)
-                    address = await tap.open()
-                    await self._on_loop(endpoint, peer, address)
-        while not all(tap.sessions for tap in self.taps) or not any(one.proven for one in self.recorded()):
-            await self._next_frame()
-
-    async def leave(self) -> None:
-        """Take the taps off again."""
-        network = network_of(self.cluster)
-        for tap in self.taps:
-            await self._on_loop(network._endpoints[tap.node], tap.peer, tap.real)
-        for tap in self.taps:
-            await tap.close()
-
-    async def _on_loop(self, endpoint: TcpEndpoint, peer: int, address: tuple[str, int]) -> None:
-        await asyncio.to_thread(self.cluster._host.thread.call, lambda: endpoint.peer_attached(peer, address))
-
-    def heard(self, frame: bytes) -> None:
-        """A frame passed somewhere."""
-        if len(self._frames) < 1000:
-            self._frames.append(frame)
-        self._heard.set()
+        self._recorded: list[Recorded] = []
 
     def recorded(self) -> list[Recorded]:
-        return [one for tap in self.taps for one in tap.sessions]
+        """The sessions that were heard."""
+        return self._recorded
 
-    def take_change(self, heard: bytearray) -> Callable[[bytes], bytes] | None:
-        """What is to be done to the frame that passes now."""
-        change, self._change = self._change, None
-        if change is not None:
-            self._victim = heard
-        return change
+    async def hear_a_guest(self, key: bytes) -> None:
+        """Listen in while somebody who has the key, and is no node, is let in."""
+        heard = Recorded()
+        reader, writer = await asyncio.open_connection(*self.dice.choice(self.addresses))
+        guest = wire.Session(key, wire.Identity(wire.GUEST, 1), dialer=True)
+        say = guest.opening()
+        for size in (wire.HELLO_BYTES, wire.MAC_BYTES):
+            heard.dialer += say
+            writer.write(say)
+            answer = await reader.readexactly(size)
+            heard.acceptor += answer
+            guest.feed(answer)
+            say = guest.take_outgoing()
+        assert guest.established
+        writer.close()
+        await writer.wait_closed()
+        self._recorded.append(heard)
 
-    def broken(self, *heard: bytearray) -> None:
-        """A link ended."""
-        if any(one is self._victim for one in heard):
-            self._broken.set()
-
-    async def _next_frame(self) -> None:
-        self._heard.clear()
-        async with asyncio.timeout(PATIENCE):
-            await self._heard.wait()
-
-    # --- attacks
-
-    async def attack(self) -> None:
-        """Try something, and see it refused."""
-        tries: dict[str, Callable[[], Awaitable[None]]] = {
+    def tries(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """All that may be tried, by name."""
+        return {
             "garbage": lambda: self._knock(self._garbage()),
             "a protocol of others": lambda: self._knock(self._other_protocol()),
             "a pickle": lambda: self._knock(self._pickle()),
@@ -213,13 +176,11 @@ class Intruder:
             "a session cut short": lambda: self._knock(self._cut_short(), hang_up=True),
             "a session again": lambda: self._knock(self._again()),
             "a session with a bit flipped": lambda: self._knock(self._flipped_session()),
-            "a frame with a bit flipped": lambda: self._change_frame(self._flipped_frame),
-            "a frame twice": lambda: self._change_frame(lambda frame: frame + frame),
-            "an earlier frame": lambda: self._change_frame(self._earlier_frame),
-            "a pickle as a frame": lambda: self._change_frame(self._pickle_frame),
-            "an enormous frame": lambda: self._change_frame(self._enormous_frame),
-            "an impostor": self._be_impostor,
         }
+
+    async def attack(self) -> None:
+        """Try something, and see it refused."""
+        tries = self.tries()
         name = self.dice.choice(list(tries))
         self.tried[name] = self.tried.get(name, 0) + 1
         try:
@@ -232,8 +193,7 @@ class Intruder:
 
     async def _knock(self, data: bytes, *, hang_up: bool = False) -> None:
         """Say it all to some node, as a stranger; the node must end it, and have said no more than its hello."""
-        endpoint = self.dice.choice(sorted(network_of(self.cluster)._endpoints.items()))[1]
-        reader, writer = await asyncio.open_connection(*endpoint.address)
+        reader, writer = await asyncio.open_connection(*self.dice.choice(self.addresses))
         answer = b""
         with contextlib.suppress(ConnectionError):  # it is ended in the middle of what is said
             writer.write(data)
@@ -245,21 +205,6 @@ class Intruder:
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
         assert len(answer) <= wire.HELLO_BYTES, f"a stranger was told {len(answer)} bytes"
-
-    async def _change_frame(self, change: Callable[[bytes], bytes]) -> None:
-        """Do it to the next frame that passes anywhere; who gets it must break the link."""
-        self._broken.clear()
-        self._change = change
-        await self._broken.wait()
-
-    async def _be_impostor(self) -> None:
-        """Answer the next dialer with what the node it dials said to it in an earlier session."""
-        tap = self.dice.choice([tap for tap in self.taps if any(one.proven for one in tap.sessions)])
-        session = self.dice.choice([one for one in tap.sessions if one.proven])
-        tap.unmasked.clear()
-        tap.impostor = bytes(session.acceptor)
-        tap.tear()
-        await tap.unmasked.wait()
 
     # --- what is said
 
@@ -309,6 +254,103 @@ class Intruder:
         said = bytearray(self._session().dialer)
         said[self.dice.randrange(HANDSHAKE)] ^= 1 << self.dice.randrange(8)
         return bytes(said)
+
+
+class Intruder(Stranger):
+    """A stranger who sits on all the links of a cluster in this process."""
+
+    def __init__(self, cluster: Cluster, dice: random.Random, trace: str) -> None:
+        endpoints = network_of(cluster)._endpoints.values()
+        super().__init__([endpoint.address for endpoint in endpoints], dice, trace)
+        self.cluster = cluster
+        self.taps: list[Tap] = []
+        self._change: Callable[[bytes], bytes] | None = None
+        self._victim: bytearray | None = None
+        self._broken = asyncio.Event()
+        self._frames: list[bytes] = []
+        self._heard = asyncio.Event()
+
+    # --- the taps
+
+    async def listen_in(self) -> None:
+        """Put a tap on every link, and hear how it is built, and some of what passes."""
+        network = network_of(self.cluster)
+        for node, endpoint in sorted(network._endpoints.items()):
+            for peer, lower in sorted(network._endpoints.items()):
+                if peer < node:
+                    tap = Tap(self, node, peer, lower.address)
+                    self.taps.append(tap)
+                    address = await tap.open()
+                    await self._on_loop(endpoint, peer, address)
+        while not all(any(one.proven for one in tap.sessions) for tap in self.taps) or len(self._frames) < 2:
+            await self._next_frame()
+
+    async def leave(self) -> None:
+        """Take the taps off again."""
+        network = network_of(self.cluster)
+        for tap in self.taps:
+            await self._on_loop(network._endpoints[tap.node], tap.peer, tap.real)
+        for tap in self.taps:
+            await tap.close()
+
+    async def _on_loop(self, endpoint: TcpEndpoint, peer: int, address: tuple[str, int]) -> None:
+        await asyncio.to_thread(self.cluster._host.thread.call, lambda: endpoint.peer_attached(peer, address))
+
+    def heard(self, frame: bytes) -> None:
+        """A frame passed somewhere."""
+        if len(self._frames) < 1000:
+            self._frames.append(frame)
+        self._heard.set()
+
+    def recorded(self) -> list[Recorded]:
+        """The sessions that were heard."""
+        return [one for tap in self.taps for one in tap.sessions]
+
+    def take_change(self, heard: bytearray) -> Callable[[bytes], bytes] | None:
+        """What is to be done to the frame that passes now."""
+        change, self._change = self._change, None
+        if change is not None:
+            self._victim = heard
+        return change
+
+    def broken(self, *heard: bytearray) -> None:
+        """A link ended."""
+        if any(one is self._victim for one in heard):
+            self._broken.set()
+
+    async def _next_frame(self) -> None:
+        self._heard.clear()
+        async with asyncio.timeout(PATIENCE):
+            await self._heard.wait()
+
+    # --- attacks
+
+    def tries(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """The same, and what can be done to frames on their way."""
+        return {
+            **super().tries(),
+            "a frame with a bit flipped": lambda: self._change_frame(self._flipped_frame),
+            "a frame twice": lambda: self._change_frame(lambda frame: frame + frame),
+            "an earlier frame": lambda: self._change_frame(self._earlier_frame),
+            "a pickle as a frame": lambda: self._change_frame(self._pickle_frame),
+            "an enormous frame": lambda: self._change_frame(self._enormous_frame),
+            "an impostor": self._be_impostor,
+        }
+
+    async def _change_frame(self, change: Callable[[bytes], bytes]) -> None:
+        """Do it to the next frame that passes anywhere; who gets it must break the link."""
+        self._broken.clear()
+        self._change = change
+        await self._broken.wait()
+
+    async def _be_impostor(self) -> None:
+        """Answer the next dialer with what the node it dials said to it in an earlier session."""
+        tap = self.dice.choice([tap for tap in self.taps if any(one.proven for one in tap.sessions)])
+        session = self.dice.choice([one for one in tap.sessions if one.proven])
+        tap.unmasked.clear()
+        tap.impostor = bytes(session.acceptor)
+        tap.tear()
+        await tap.unmasked.wait()
 
     def _flipped_frame(self, frame: bytes) -> bytes:
         flipped = bytearray(frame)
