@@ -58,6 +58,7 @@ def test_no_recorded_step_is_done_again_and_nothing_acknowledged_is_lost_when_a_
     new_kernel: Callable[[], Kernel],  # noqa: F811
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
     moments = request.config.getoption("--kernel-kill-moments")
     seed = request.config.getoption("--kernel-kill-seed")
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
@@ -88,4 +89,7 @@ def test_no_recorded_step_is_done_again_and_nothing_acknowledged_is_lost_when_a_
     assert found["storage"] == [None] * 3
     assert found["recovered"] == len(found["results"])
     check_lives(tmp_path, found["results"], kills=moments)
+    key_files = tmp_path / "runtime" / "raftoral"
+    assert [file.name for file in key_files.iterdir()] == ["lab.json"]  # those of the dead kernels were cleared away
     assert last.leave() == 0
+    assert list(key_files.iterdir()) == []
