@@ -451,11 +451,8 @@ class Execution:
             del self._running[running.step_id]
 
     def expire(self, step_id: StepId, due: float) -> Expiry:
-        """Have the step `step_id` recorded when the wall clock shows `due`, by whichever node acts then.
-
-        Nobody asks for it as for a step: it is looked at where it lies, and leaves the catch-up queue at once.
-        """
-        self.replay.void(step_id.partition("/")[0])
+        """Have the step `step_id` recorded when the wall clock shows `due`, by whichever node acts then."""
+        self.replay.void(step_id.partition("/")[0])  # nobody asks for it as for a step: it is looked at where it lies
         expiry = self._expiries[step_id] = Expiry(self, step_id, due)
         expiry.arm()
         return expiry
