@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/reference/*.ipynb)
 
 # A kernel of the same name elsewhere on the machine must not be taken for the one in .venv.
 export JUPYTER_PREFER_ENV_PATH := 1

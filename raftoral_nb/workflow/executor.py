@@ -375,6 +375,7 @@ class Executor:
             execution.stop("diverged", f"internal error: {error}")
         finally:
             execution.done.set()
+            execution.queries.tell()
 
     async def _run(self, execution: Execution) -> Any:
         definition = execution.definition

@@ -62,10 +62,14 @@ class Queries:
     def __init__(self) -> None:
         self.functions: dict[str, Callable[..., Any]] = {}
         self.changed = anyio.Event()
-        """Set, and replaced, when another query can be answered."""
+        """Set, and replaced, when another query can be answered, or none will be any more."""
 
     def register(self, name: str, fn: Callable[..., Any]) -> None:
         """Have `fn` answer the query `name` from now on."""
         self.functions[name] = fn
+        self.tell()
+
+    def tell(self) -> None:
+        """Have whoever waits for a query look again."""
         self.changed.set()
         self.changed = anyio.Event()

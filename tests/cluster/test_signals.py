@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -294,6 +295,33 @@ def test_a_query_that_never_comes_to_be_known_ends_with_its_timeout(cluster: Clu
     with pytest.raises(CompletionTimeoutError, match="has not come to its"):
         run.query("progress", timeout=0.05)
     run.terminate()
+
+
+def test_a_query_that_waits_on_a_node_ends_when_the_run_ends_there_without_it(cluster: Cluster) -> None:
+    async def says_nothing(ctx: WorkflowContext, given: Any) -> str:
+        return await ctx.compute("one", lambda: "done")
+
+    held = cluster.hold("follower")
+    run = cluster.start_workflow(says_nothing)
+    run.wait_for_completion(PATIENCE)  # and that node's execution has not begun to end
+    executor = cluster._host.alive(held, "asked").executor
+    waits = threading.Event()
+    kind: Any = type(executor._arrival)
+    wait = kind.wait
+
+    async def waited(event: Any) -> None:
+        execution = executor.execution(run.run_id)
+        if execution is not None and event is execution.queries.changed:
+            waits.set()
+        await wait(event)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "wait", waited)
+        asked = in_thread(lambda: run.query("limit", node=held, timeout=PATIENCE))
+        assert waits.wait(PATIENCE)
+        cluster.release(held)
+        with pytest.raises(QueryFailedError, match="it answers: none"):
+            asked()
 
 
 def test_variables_are_read_from_outside_while_the_run_goes_on(cluster: Cluster) -> None:

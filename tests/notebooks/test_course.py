@@ -13,7 +13,8 @@ import pytest
 from jupyter_client.manager import KernelManager
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = [*COURSE, *sorted((ROOT / "notebooks" / "reference").glob("*.ipynb"))]
 CELL_SECONDS = 120.0
 
 WHAT_IS_LEFT = """\
@@ -90,7 +91,7 @@ def test_notebooks_run_twice_in_a_row_and_in_any_order_without_meeting_each_othe
             assert kernel.run(WHAT_IS_LEFT) == "[] None\n", f"left behind by {path.stem}"
 
 
-@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem[:2] != "00"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in COURSE if path.stem[:2] != "00"], ids=lambda path: path.stem)
 def test_a_notebook_of_the_course_has_what_every_one_of_them_has(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
@@ -106,8 +107,8 @@ def test_a_notebook_of_the_course_has_what_every_one_of_them_has(path: Path) -> 
 
 
 def test_links_between_notebooks_lead_somewhere() -> None:
-    names = {path.name for path in NOTEBOOKS}
-    for path in NOTEBOOKS:
+    names = {path.relative_to(ROOT / "notebooks").as_posix() for path in NOTEBOOKS}
+    for path in COURSE:
         text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
         linked = {part.partition(")")[0] for part in text.split("](")[1:]}
         assert {link for link in linked if link.endswith(".ipynb")} <= names, path.name
