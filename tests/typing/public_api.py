@@ -133,6 +133,7 @@ def starting(cluster: Cluster) -> None:
     assert_type(run, WorkflowRun[Receipt])
     assert_type(run.wait_for_completion(timeout=10), Receipt)
     assert_type(run.steps, tuple[Step, ...])
+    assert_type(run.code().lines, tuple[str, ...])
     assert_type(cluster.start_workflow(order, Order("tea"), run_id="mine", version=1), WorkflowRun[Receipt])
     assert_type(cluster.start_workflow(plain, 5), WorkflowRun[str])
     assert_type(cluster.start_workflow(function, 5), WorkflowRun[float])
