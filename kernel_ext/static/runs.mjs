@@ -122,7 +122,7 @@ function laneRow(lane, run, snapshot, width, ui, plan) {
   const problem = lane.problem ? `<p class="rv-failure rv-problem">node ${lane.node}: ${escape(lane.problem)}</p>` : "";
   return (
     `<div class="rv-row" role="listitem" style="height: ${plan.height + 4}px" data-run="${escape(run.run)}" data-node="${lane.node}" data-step="${lane.step}" ` +
-    `data-queue="${lane.queue}" data-status="${lane.status}" aria-label="node ${lane.node}: ${escape(words)}" title="${escape(lane.last ?? words)}">` +
+    `data-queue="${lane.queue}" data-status="${lane.status}" data-leads="${leads}" aria-label="node ${lane.node}: ${escape(words)}" title="${escape(lane.last ?? words)}">` +
     `<span class="rv-who${leads ? " rv-leads" : ""}">node ${lane.node}${leads ? ' <b class="rv-star" title="leader">♛</b>' : ""}</span>` +
     `<span class="rv-count">${gone ? "–" : `${lane.step}/${run.steps}`}</span>` +
     `<span class="rv-queue rv-is-${lane.status}" data-empty="${ended || lane.queue === 0}">${gone ? "" : ended ? kind.word : `queue ${lane.queue}`}</span>` +
