@@ -71,8 +71,7 @@ class Tracing:
         # Whoever has set up a provider has imported this.
         if "opentelemetry.trace" not in sys.modules:
             return None
-        from opentelemetry import trace
-
+        trace: Any = sys.modules["opentelemetry.trace"]  # optional, and so not imported by name
         provider = trace.get_tracer_provider()
         if isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
             return None

@@ -10,6 +10,7 @@ import textwrap
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import UnionType
 from typing import Any, Final
 
 import msgspec
@@ -28,7 +29,8 @@ HANDLES: Final = (
     *("WorkflowContext", "ReplicatedVar", "TaskGroup", "BranchTask", "Saga", "ChildRun", "Update", "RunningStep"),
     *("Workflow", "StepFunction", "Scenario"),
 )
-"""Classes that are told with their methods, in this order; those of the cluster, those of a workflow, what both are made from."""
+"""Classes that are told with their methods, in this order; those of the cluster, those of a workflow, what both are made from. Any
+other class with methods follows them."""
 
 HEAD: Final = """\
 # Reference
@@ -75,7 +77,10 @@ def _python() -> Iterator[str]:
         if inspect.isfunction(thing):
             yield from _function(name, thing)
     yield "### Handles"
-    for name in HANDLES:
+    plain = [
+        name for name, one in things.items() if isinstance(one, type) and not _is(one, BaseException | msgspec.Struct)
+    ]
+    for name in dict.fromkeys((*HANDLES, *plain)):
         yield from _class(name, things.pop(name))
     errors = {name: one for name, one in things.items() if _is(one, BaseException)}
     events = typing.get_args(raftoral_nb.ClusterEvent)
@@ -94,7 +99,7 @@ def _python() -> Iterator[str]:
     )
 
 
-def _is(thing: object, kind: type) -> bool:
+def _is(thing: object, kind: type | UnionType) -> bool:
     return isinstance(thing, type) and issubclass(thing, kind)
 
 
@@ -136,6 +141,7 @@ _NOT_MADE: Final = frozenset(
         "Update",
         "ScenarioPlay",
         "RunningStep",
+        "Progress",
     }
 )
 """Handles that users are given, and never make."""
