@@ -2,7 +2,7 @@
 
 A run is one span, from its start to its end. A step whose function runs is a span below it: from the start of the function on
 the node that acts to its record, so a step that was done twice has two, and the first one says that it was not recorded. Other
-steps are events of the run's span. Inputs, values and results are in none of them.
+steps are events of the run's span. Inputs, values and results are in none of them; types, messages and tracebacks of failures are.
 """
 
 from __future__ import annotations
