@@ -304,7 +304,7 @@ def test_a_query_that_waits_on_a_node_ends_when_the_run_ends_there_without_it(cl
     held = cluster.hold("follower")
     run = cluster.start_workflow(says_nothing)
     run.wait_for_completion(PATIENCE)  # and that node's execution has not begun to end
-    executor = cluster._host.alive(held, "asked").executor
+    executor = engine(cluster).alive(held, "asked").executor
     waits = threading.Event()
     kind: Any = type(executor._arrival)
     wait = kind.wait
