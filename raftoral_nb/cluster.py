@@ -77,7 +77,8 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
 
     With `processes` each node is a process of its own on this machine: steps of different nodes run on different cores, and `kill`
     is a SIGKILL. They end with this process, also when that is killed; without a `data_dir` their logs are in a temporary folder.
-    With `detach`, which needs a `data_dir`, they go on until somebody calls `stop`, and any process of the same user can `attach`.
+    With `detach`, which needs a `data_dir`, they go on until somebody calls `stop`, and any process of the same user can `attach`; the end of
+    a `with` block, and of the process, only lets go of them.
 
     `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds) starting
     a run or registering a workflow may wait for a majority. Use it as a context manager, synchronous or asynchronous, or

@@ -92,6 +92,7 @@ class RemoteHost(Following):
         self._founders = self.numbers if founders is None else tuple(founders)
         self._log_level = log_level
         self._directory: Directory | None = None
+        self._booting: set[NodeId] = set()
 
     # --- the cluster's life
 
@@ -282,17 +283,25 @@ class RemoteHost(Following):
         if (calls := self._calls.get(number)) is not None:
             await calls.ask(Boot())
             return
-        process = self._processes.get(number)
-        if process is not None and process.host != Process.own().host:
-            raise NodeStateError(
-                f"node {number} was in {process}, and cannot be restarted from here: start it there, with raftoral-nb node"
-            )
-        await self._start(number)
-        await self._meet(number)
+        self._refuse_to_start(f"node {number} cannot be restarted from here")
+        if number in self._booting:  # another thread was quicker
+            raise NodeStateError(f"node {number} is being started already")
+        self._booting.add(number)
+        try:
+            await self._start(number)
+            await self._meet(number)
+        finally:
+            self._booting.discard(number)
         await self._introduce_all([number])
+
+    def _refuse_to_start(self, what: str) -> None:
+        """Nodes that were started one by one, each on its machine, are started there: they have folders of their own."""
+        if self._announced is not None and self._announced.content.data_dir is None:
+            raise NodeStateError(f"{what}: the nodes of this cluster are started where they are, with raftoral-nb node")
 
     async def on_join(self) -> NodeId:
         """Start a node that is no member yet, under a number that none had before; returns it."""
+        self._refuse_to_start("no node can be added from here")
         assert self._shared is not None
         number = max(*self.starts, *self.numbers, self.head().highest_member) + 1
         add_folder(Path(self._shared.data_dir), number)

@@ -189,7 +189,7 @@ def test_a_second_handle_sees_and_does_the_same(cluster: Cluster) -> None:
         told = [event for _, event in attached.history()]
         assert any(isinstance(event, CheckpointSet) for event in told)
         assert any(isinstance(event, NodeChanged) for event in told)
-        assert attached.log("asked") == cluster.log("asked")
+        assert set(map(str, attached.log("asked"))) == set(map(str, cluster.log("asked"))) != set()
         with Watch(cluster) as watch:
             attached.run("shared").signal("go")
             assert attached.run("shared").wait_for_completion(PATIENCE) == run.wait_for_completion(PATIENCE)
@@ -199,7 +199,7 @@ def test_a_second_handle_sees_and_does_the_same(cluster: Cluster) -> None:
             attached.heal()
             attached.pause(follower)
             watch.until(NodeChanged, lambda event: event == NodeChanged(follower, "paused"))
-            assert cluster.nodes[follower].paused
+            assert cluster.statistics().nodes[follower].paused
             attached.resume(follower)
             attached.kill(follower)
             watch.until(NodeChanged, lambda event: event == NodeChanged(follower, "killed"))

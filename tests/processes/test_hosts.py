@@ -19,6 +19,7 @@ from tests.processes.hosts import Loopback, Namespaces, why_no_namespaces
 
 NOTEBOOK = """
 import json, sys
+import raftoral_nb
 from raftoral_nb import attach
 from tests.processes import flows
 cluster = attach(sys.argv[1])
@@ -27,6 +28,13 @@ host = cluster._host
 
 def another(leader):
     return host.thread.run(host.on_await_other_leader, leader, timeout=30)
+
+
+def why(act):
+    try:
+        return act()
+    except raftoral_nb.NodeStateError as error:
+        return str(error)
 
 
 def alive(number):
@@ -157,6 +165,7 @@ def test_nodes_of_several_hosts_are_one_cluster_through_a_pulled_cable_and_with_
         assert lab.ask(f"cluster.nodes[{number}].wait_until_applied(30) > 0")
         assert lab.ask(f"cluster.nodes[{number}].result('far', 30)") == result
     assert lab.ask("sorted(cluster.statistics().nodes)") == [1, 2, 3, 4]
+    assert "started where they are" in lab.ask("why(cluster.add)")
 
     for number, joins in ((1, ()), (4, (1,))):  # the same lines again
         nodes[number - 1].kill()

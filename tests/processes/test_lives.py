@@ -23,7 +23,9 @@ from raftoral_nb import (
     key_file,
 )
 from raftoral_nb.alive import Process
+from raftoral_nb.model import WorkflowCompleted
 from raftoral_nb.processes import remote_host
+from tests.cluster.helpers import Watch
 from tests.processes import flows
 from tests.processes.helpers import PATIENCE, all_gone, command, end, processes, script
 
@@ -177,8 +179,10 @@ def test_a_handle_that_comes_when_the_log_was_cut_reads_a_snapshot() -> None:
         try:
             assert late.run(run.run_id).steps == run.steps
             assert [event for _, event in late.run(run.run_id).history()] == [event for _, event in run.history()]
-            more = late.start_workflow("many_steps", 2)
-            assert more.wait_for_completion(PATIENCE) == 2
+            with Watch(cluster) as watch:
+                more = late.start_workflow("many_steps", 2)
+                assert more.wait_for_completion(PATIENCE) == 2
+                watch.until(WorkflowCompleted, lambda event: event.run_id == more.run_id)
             assert cluster.run(more.run_id).wait_for_completion(PATIENCE) == 2
         finally:
             late.leave()
