@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..alive import Process
-from ..errors import ClusterError, CodeNotShippableError, NodeStateError
+from ..errors import ClusterError, NodeStateError, VersionMismatchError
 from ..hosting import Change
 from ..model import (
     Command,
@@ -249,7 +249,7 @@ class RemoteHost(Following):
             own = platform.python_version()
             for number, other in self._pythons.items():
                 if number in self._calls and _minor(other) != _minor(own):
-                    raise CodeNotShippableError(
+                    raise VersionMismatchError(
                         f"workflow {command.definition.workflow!r} cannot be registered from here: this is Python {own}, and "
                         f"node {number} runs Python {other}, which cannot load the code of another version. Use a notebook "
                         f"with Python {_minor(other)}, or nodes with {_minor(own)}"

@@ -6,7 +6,7 @@ import platform
 
 import pytest
 
-from raftoral_nb import Cluster, CodeNotShippableError, ExecutionStopped
+from raftoral_nb import Cluster, ExecutionStopped, VersionMismatchError
 from raftoral_nb.processes import remote_host
 from raftoral_nb.workflow import versions
 from tests.cluster.helpers import Watch
@@ -24,7 +24,7 @@ def test_code_that_nodes_could_not_load_is_refused_where_it_is_registered_and_wh
 
         with monkeypatch.context() as patched:
             patched.setattr(remote_host, "platform", Other)
-            with pytest.raises(CodeNotShippableError, match=f"this is Python 3.99.1, and node 1 runs Python {here}"):
+            with pytest.raises(VersionMismatchError, match=f"this is Python 3.99.1, and node 1 runs Python {here}"):
                 cluster.register_workflow(flows.two_steps)
 
         with monkeypatch.context() as patched:
