@@ -19,6 +19,7 @@ from .directory import (
     node_folder,
     read_manifest,
     refuse_other_python,
+    refuse_others,
 )
 from .journal import Journals
 
@@ -70,6 +71,7 @@ class NodeJournals(DirectoryJournals):
         if manifest is None or node not in manifest.nodes:
             raise StorageError(f"{path} has no log of node {node}: whoever starts the cluster makes it")
         refuse_other_python(path, manifest)
+        refuse_others(path)
         self.manifest = manifest
         self._name = manifest.name
         self._all = Lock(path, manifest.name, shared=True)

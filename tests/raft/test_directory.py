@@ -26,6 +26,7 @@ from raftoral_nb.raft.directory import (
     read_manifest,
 )
 from raftoral_nb.raft.durable import DurableJournal
+from raftoral_nb.raft.node_directory import NodeJournals
 from raftoral_nb.raft.records import (
     Base,
     Chain,
@@ -89,6 +90,8 @@ def test_a_directory_of_another_user_is_refused_as_its_code_would_be_run(
     monkeypatch.setattr(os, "geteuid", lambda: 4321)
     with pytest.raises(ForeignDirectoryError, match=r"belongs to user \d+, not to you \(4321\).*would be run as you"):
         DirectoryJournals(path, "test", (1,), "process")
+    with pytest.raises(ForeignDirectoryError, match="would be run as you"):
+        NodeJournals(path, 1, "process")
     assert owner(path) is None
 
 
