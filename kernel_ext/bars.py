@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from raftoral_nb import ClusterError, RaftoralError
 
 from . import html
-from .buttons import MAX_LABEL, shortened
+from .buttons import MAX_LABEL
 from .coalescer import Coalescer
 from .display import Shown
 from .session import widgets_can_be_shown
+from .text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,9 +63,9 @@ def _state(look: ProgressLook) -> dict[str, Any]:
     bad = look.ended and look.status != "completed"
     return {
         "kind": "bar",
-        "title": shortened(f"{look.run_id} {look.variable}", _MAX_WORDS),
+        "title": one_line(f"{look.run_id} {look.variable}", _MAX_WORDS),
         "fraction": look.fraction,
-        "words": shortened(look.words, _MAX_WORDS),
+        "words": one_line(look.words, _MAX_WORDS),
         "note": look.note,
         "ended": look.ended or look.stopped,
         "tone": "bad" if bad else "good" if look.ended else "",
@@ -110,7 +111,7 @@ class _Bar:
         try:
             return _state(self._progress.now())
         except RaftoralError as problem:  # its records were evicted
-            return {**self.state, "note": shortened(str(problem), _MAX_WORDS), "ended": True}
+            return {**self.state, "note": one_line(str(problem), _MAX_WORDS), "ended": True}
 
     def close(self) -> None:
         """Follow the run no more. Idempotent."""

@@ -26,6 +26,7 @@ from . import html
 from .display import Shown
 from .errors import MagicError
 from .session import widgets_can_be_shown
+from .text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,12 +44,6 @@ MAX_ERROR: Final = 200
 """Characters of an error that are shown."""
 
 _ENDED: Final = (WorkflowCompleted, WorkflowFailed, WorkflowCancelled, WorkflowTerminated)
-
-
-def shortened(text: str, most: int) -> str:
-    """The text in one line of at most so many characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 class SignalButtons:
@@ -70,7 +65,7 @@ class SignalButtons:
     ) -> None:
         self._run = run
         self._name = name
-        self._labels = [shortened(label, MAX_LABEL) for label in choices]
+        self._labels = [one_line(label, MAX_LABEL) for label in choices]
         self._values = list(choices.values())
         self._changed = changed
         # One id for whichever is pressed, however often: the run receives one signal of these buttons.
@@ -91,7 +86,7 @@ class SignalButtons:
         with self._lock:
             return {
                 "kind": "buttons",
-                "title": shortened(f"{self._run.run_id}: {self._name}", 2 * MAX_LABEL),
+                "title": one_line(f"{self._run.run_id}: {self._name}", 2 * MAX_LABEL),
                 "buttons": self._labels,
                 "enabled": self._enabled,
                 "chosen": self._chosen,
@@ -192,7 +187,7 @@ class SignalButtons:
             # An answer that came late: it was recorded all the same, or there is nobody to send it to.
             if self._sent is None and not self._finished:
                 self._enabled, self._chosen = True, None
-                self._words, self._tone = shortened(words, MAX_ERROR), "bad"
+                self._words, self._tone = one_line(words, MAX_ERROR), "bad"
         self._changed()
 
     def _over(self, words: str, tone: str = "") -> None:
@@ -200,7 +195,7 @@ class SignalButtons:
         with self._lock:
             self._enabled, self._finished = False, True
             if self._sent is None:
-                self._words, self._tone = shortened(words, MAX_ERROR), tone
+                self._words, self._tone = one_line(words, MAX_ERROR), tone
         self._changed()
 
 
@@ -249,7 +244,7 @@ def _shown(run: WorkflowRun[Any], name: str, choices: Mapping[str, Any], *, repe
     buttons = SignalButtons(run, name, choices, _nothing, repeat=repeat)
     if not widgets:
         value = next(iter(choices.values()))
-        words = f"{buttons.still.plain}; here it is sent by run.signal({name!r}, {shortened(repr(value), MAX_LABEL)})"
+        words = f"{buttons.still.plain}; here it is sent by run.signal({name!r}, {one_line(repr(value), MAX_LABEL)})"
         return Shown(words, html.line_html(words))
     from .controls import Control
 

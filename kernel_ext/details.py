@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,8 +38,6 @@ class Details:
         self.code: dict[str, Any] = {}
         """By run: the text of its workflow, as of the last `now`; apart from it, as it hardly ever changes."""
         self._open: dict[RunId, dict[StepId, str]] = {}
-        self._short = reprlib.Repr()
-        self._short.maxstring = self._short.maxother = self._short.maxlong = MAX_VALUE_CHARS
 
     def open(self, runs: list[RunId]) -> None:
         """From now on tell of these runs, and of no others. What is no run is told as nothing."""
@@ -122,7 +119,7 @@ class Details:
 
     def _value(self, run: WorkflowRun[Any], step: Step, known: dict[StepId, str]) -> str:
         if step.failure is not None:
-            return f"failed: {step.failure}"[:MAX_VALUE_CHARS]
+            return run.shown_value(step, MAX_VALUE_CHARS)
         if step.step_id not in known:
             known[step.step_id] = self._decoded(run, step)
         return known[step.step_id]
@@ -135,6 +132,6 @@ class Details:
             value = run.value(step)
             if type(value) is datetime:  # when a timer is due, say
                 return value.astimezone().isoformat(" ", "milliseconds")
-            return self._short.repr(value)[: 2 * MAX_VALUE_CHARS]
-        except Exception as problem:  # the notebook's own classes may do anything
+        except (Exception, SystemExit) as problem:  # the notebook's own classes may do anything
             return f"(cannot be shown: {type(problem).__name__})"
+        return run.shown_value(step, MAX_VALUE_CHARS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
 
     from .tables import Table
 
+MAX_EVENT_CHARS: Final = 1000
+"""Characters of one event: what a failure's message may be is up to its class."""
+
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 _STREAM: Final = {"stdout": "", "stderr": "[stderr] ", "log": "[log] ", "engine": "[engine] "}
+
+
+def one_line(text: str, most: int) -> str:
+    """The text on one line of at most `most` printable characters: nothing in it moves a terminal's cursor."""
+    line = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], " ".join(text.split()))
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def table_text(table: Table) -> str:
@@ -88,6 +99,6 @@ def events_text(history: Sequence[tuple[float, ClusterEvent]], *, times: bool = 
         return "no events yet"
     lines = [f"(the last {counted(len(history), 'event')}; {omitted} before: use --last)"] if omitted else []
     for time, event in history:
-        words = event_words(event)
+        words = one_line(event_words(event), MAX_EVENT_CHARS)
         lines.append(f"{clock(time)}  {words}" if times else words)
     return "\n".join(lines)

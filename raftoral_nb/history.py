@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .errors import RaftoralError
 from .model import (
     CancelRequested,
     CheckpointSet,
+    Failure,
     MessageSent,
     RunPaused,
     RunResumed,
     StateEvent,
+    Step,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -25,6 +27,8 @@ from .workflow import values
 if TYPE_CHECKING:
     from .run_record import Change, Run
 
+MAX_FAILURE_CHARS: Final = 200
+"""How much of a failure's message is in a row of a table."""
 COLUMNS = ("time", "event", "step_id", "operation", "node", "epoch", "value", "failure")
 """The columns of `WorkflowRun.to_frame()`."""
 
@@ -89,25 +93,39 @@ def _row(time: float, event: StateEvent) -> tuple[Any, ...]:
     name = type(event).__name__
     match event:
         case CheckpointSet(step=step):
-            outcome = (_shown(step.value), None if step.failure is None else str(step.failure))
+            outcome = (_shown(step.value), None if step.failure is None else _told(step.failure))
             return (at, name, step.step_id, step.operation, step.node, step.epoch, *outcome)
         case MessageSent(message=message):
             return (at, name, message.name, message.kind, None, None, _shown(message.value), None)
         case WorkflowCompleted(result=data) | WorkflowContinued(input=data):
             return (at, name, None, None, None, None, _shown(data), None)
         case WorkflowFailed(failure=failure) | WorkflowCancelled(failure=failure) | WorkflowTerminated(failure=failure):
-            return (at, name, None, None, None, None, None, str(failure))
+            return (at, name, None, None, None, None, None, _told(failure))
         case CancelRequested(reason=reason):
             return (at, name, None, None, None, None, reason or None, None)
         case _:
             return (at, name, None, None, None, None, None, None)
 
 
-def _shown(data: bytes | None) -> str | None:
+def _told(failure: Failure) -> str:
+    return values.shorten_text(str(failure), MAX_FAILURE_CHARS)
+
+
+def shown_step(step: Step, width: int) -> str:
+    """See `WorkflowRun.shown_value`."""
+    if step.failure is not None:
+        return values.shorten_text(f"failed: {step.failure}", width)
+    return _shown(step.value, width) or "nothing"
+
+
+def _shown(data: bytes | None, width: int = 60) -> str | None:
     """A value as a short text, whatever it is and whatever its class does."""
     if not data:
         return None
     try:
-        return values.shorten(values.decode(data, what="a recorded value"))
-    except Exception as error:  # a class that is gone, or whose own methods raise: the table is shown all the same
+        return values.shorten(values.decode(data, what="a recorded value"), width)
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a class that is gone, or whose own methods raise: the rest is shown all the same
         return f"<not shown: {type(error).__name__}>"

@@ -229,6 +229,22 @@ class WorkflowRun(Generic[O]):
         """
         return asking.subscribe(self._host, self._run_id, callback)
 
+    def shown_value(self, step: Step, width: int = 60) -> str:
+        """A recorded step's value, or its failure, on one line of at most `width` printable characters. For views.
+
+        Never raises, whatever the value's class does; it does run its `__repr__`.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     return await ctx.compute("many", lambda: ["tea"] * 1000)
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     many = test.finish(run)
+        ...     run.shown_value(run.steps[0], 20)
+        "['tea', 'tea', 'tea…"
+        """
+        return history.shown_step(step, width)
+
     # --- asking something of it, from outside
 
     def signal(self, name: str, value: Any = None, *, signal_id: str | None = None) -> str:

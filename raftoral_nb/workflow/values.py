@@ -91,9 +91,15 @@ def shorten(value: object, width: int = 60) -> str:
     Never raises: a `repr` that does is replaced by the type's name.
     """
     try:
-        text = " ".join(_Repr(width).repr(value).split())
-    except Exception:  # a view must not fail because of a user's __repr__
+        text = _Repr(width).repr(value)[: 20 * (width + 10)]
+    except _HOSTILE:  # a view must not fail because of a user's __repr__
         text = f"<{type_name(type(value))}>"
+    return shorten_text(text, width)
+
+
+def shorten_text(text: str, width: int = 60) -> str:
+    """The text on one line of at most `width` printable characters."""
+    text = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], " ".join(text.split()))
     return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
 
 
@@ -136,6 +142,12 @@ def _too_large(value: object, size: int, what: str) -> errors.ValueNotShippableE
     )
 
 
+_HOSTILE: Final = (Exception, SystemExit, GeneratorExit)
+"""What the methods of a value may raise when it is only looked at; an interrupt is a person's."""
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+"""Characters that move a terminal's cursor, turn the direction of text or cannot be encoded: shown as escapes."""
+
+
 class _Repr(reprlib.Repr):
     """Limits the work for long containers, and leaves out addresses."""
 
@@ -150,8 +162,8 @@ class _Repr(reprlib.Repr):
 
     def repr_instance(self, x: Any, level: int) -> str:  # noqa: ARG002
         try:
-            return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(x))
-        except Exception:  # see `shorten`
+            return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(x)[: 20 * self.maxother])
+        except _HOSTILE:  # see `shorten`
             return f"<{type_name(type(x))}>"
 
     def repr_str(self, x: str, level: int) -> str:  # noqa: ARG002
