@@ -102,7 +102,7 @@ MAKERS: Final[tuple[Callable[[], Any], ...]] = (
     lambda: np.array([[1.5, NAN], [2.5, 0.0]]),
     lambda: np.array([{1, 2}, "a", None], dtype=object),
     lambda: np.zeros(2, dtype=[("a", "f4")]),
-    lambda: np.ma.array([1, 2], mask=[0, 1]),
+    lambda: np.ma.array([1, 2], mask=[False, True]),
     lambda: np.random.default_rng(3),
     lambda: pd.NaT,
     lambda: pd.Series([1, None, NAN]),
@@ -128,7 +128,7 @@ def test_values_of_any_kind_raise_no_alarm_through_a_failover_and_a_replay() -> 
         run = test.start(takes_all, numbers)
         test.kill_leader_at(f"step {len(numbers) // 2}", restart=True)
         assert len(test.finish(run)) == len(MAKERS)  # and raises for a node that diverged
-        dead = test.kill("follower")
+        dead = test.cluster.kill("follower")
         test.restart(dead)
         test.cluster.nodes[dead].result(run.run_id)
         test.raise_divergence(run)
