@@ -35,7 +35,11 @@ def difference(
         return None
     if result is None or recorded.result is None or _alike(run_id, result, recorded.result):
         return None
-    return "its result differs from the recorded one"
+    return f"its result differs from the recorded one: it is {_shown(run_id, result)}, and {_shown(run_id, recorded.result)} there"
+
+
+def _shown(run_id: RunId, data: bytes) -> str:
+    return values.shorten(values.decode(data, what=f"result of run {run_id!r}"))
 
 
 def _alike(run_id: RunId, mine: bytes, theirs: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -118,3 +119,14 @@ def test_a_held_run_goes_on_with_a_node_that_fits_again() -> None:
         test.restart(next(number for number, node in test.cluster.nodes.items() if not node.alive))
         test.settle()
         assert run.held is None
+
+
+def test_results_that_differ_are_shown_both() -> None:
+    async def tells_where(ctx: WorkflowContext, _: None) -> str:
+        return f"node {vars(ctx)['_node']}"
+
+    with workflow_test() as test:
+        run = test.start(tells_where, None)
+        with pytest.raises(NonDeterminismError) as caught:
+            test.finish(run)
+        assert re.search(r"it is 'node \d', and 'node \d' there", str(caught.value))
