@@ -35,7 +35,7 @@ facts = {
     "kernel_ext": kernel_ext.__file__,
     "line_magics": [name for name in shell.magics_manager.magics["line"] if "raftoral" in name],
     "cell_magics": [name for name in shell.magics_manager.magics["cell"] if "workflow" in name],
-    "static": sorted(entry.name for entry in static.iterdir() if entry.is_file()),
+    "static": sorted(entry.name for entry in static.rglob("*") if entry.is_file()),
     "typed": [(files(package) / "py.typed").is_file() for package in (raftoral_nb, kernel_ext)],
 }
 shell.run_line_magic("unload_ext", "raftoral_nb")
@@ -114,7 +114,9 @@ def test_the_extension_loads_from_the_installed_wheel(environment: Path, tmp_pat
         assert Path(facts[package]).is_relative_to(environment), facts
     assert facts["line_magics"] == ["raftoral"]
     assert facts["cell_magics"] == ["workflow"]
-    assert facts["static"] == sorted(path.name for path in (ROOT / "kernel_ext" / "static").iterdir() if path.is_file())
+    assert facts["static"] == sorted(
+        path.name for path in (ROOT / "kernel_ext" / "static").rglob("*") if path.is_file()
+    )
     assert any(name.endswith(".mjs") for name in facts["static"])
     assert facts["typed"] == [True, True]
 
