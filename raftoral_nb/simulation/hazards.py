@@ -14,7 +14,7 @@ import msgspec
 
 from ..errors import InternalError
 from ..model import NodeId
-from ..raft import library
+from ..raft import library, traffic
 from ..raft.guard import Guard, Verdict
 from ..raft.journal import MemoryJournal
 from ..raft.wire import Message
@@ -58,6 +58,7 @@ def _entries_cut_up() -> list[Patch]:
         return _Piece(dict(message)) if "transmission" in message else outgoing(self, peer, message)
 
     return [
+        (traffic, "KINDS", {**traffic.KINDS, _Piece: "piece"}),  # or counting them breaks the node before they can
         (library, "MAX_ENTRY_BYTES", LIBRARY_BATCH_BYTES - 1),
         (Guard, "incoming", pieces_in),
         (Guard, "outgoing", pieces_out),
