@@ -98,30 +98,54 @@ def _run(host: Hosting, run: Run) -> RunStatistics:
     )
 
 
+def dead(
+    number: NodeId,
+    *,
+    term: int,
+    log_length: int,
+    snapshot_index: int,
+    incarnation: int,
+    storage_error: str | None,
+    links: Mapping[NodeId, LinkStatistics],
+    voted_for: NodeId | None,
+) -> NodeStatistics:
+    """A dead node, of which nothing is known but what its journal kept."""
+    return NodeStatistics(
+        node=number,
+        role="dead",
+        paused=False,
+        held=False,
+        acting=False,
+        term=term,
+        epoch=0,
+        commit_index=0,
+        applied_index=0,
+        log_length=log_length,
+        snapshot_index=snapshot_index,
+        entries_behind=0,
+        blocked=None,
+        incarnation=incarnation,
+        storage_error=storage_error,
+        effects_run=0,
+        runs=MappingProxyType({}),
+        links=links,
+        voted_for=voted_for,
+    )
+
+
 def node(host: Host, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
     """One node of this process; `commit_index` is the leader's."""
     incarnation = host.incarnation(number)
     journal = host.journals.of(number)
     count = host.starts[number]
     if incarnation is None:
-        return NodeStatistics(
-            node=number,
-            role="dead",
-            paused=False,
-            held=False,
-            acting=False,
+        return dead(
+            number,
             term=journal.getCurrentTerm(),
-            epoch=0,
-            commit_index=0,
-            applied_index=0,
             log_length=journal.last_index,
             snapshot_index=journal.snapshot_index,
-            entries_behind=0,
-            blocked=None,
             incarnation=count,
             storage_error=host.disks.reason(number),
-            effects_run=0,
-            runs=MappingProxyType({}),
             links=_links(host, number, frozenset()),
             voted_for=_vote(journal),
         )

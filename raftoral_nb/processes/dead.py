@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from msgspec import structs
 
+from .. import collect
 from ..alive import Process
 from ..errors import StorageError
 from ..log_entries import command_words
@@ -25,24 +26,13 @@ def dead_statistics(
     number: NodeId, known: NodeStatistics | None, starts: int, numbers: Sequence[NodeId], links: RemoteLinks
 ) -> NodeStatistics:
     """A dead node: what was known of its log when it was looked at last."""
-    return NodeStatistics(
-        node=number,
-        role="dead",
-        paused=False,
-        held=False,
-        acting=False,
+    return collect.dead(
+        number,
         term=0 if known is None else known.term,
-        epoch=0,
-        commit_index=0,
-        applied_index=0,
         log_length=0 if known is None else known.log_length,
         snapshot_index=0 if known is None else known.snapshot_index,
-        entries_behind=0,
-        blocked=None,
         incarnation=starts,
         storage_error=None if known is None else known.storage_error,
-        effects_run=0,
-        runs=MappingProxyType({}),
         links=_links(number, None, numbers, links),
         voted_for=None if known is None else known.voted_for,
     )
