@@ -10,7 +10,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from raftoral_nb import ClusterError, RaftoralError
+from raftoral_nb import ClusterError, NotAcknowledgedError, RaftoralError
 from raftoral_nb.errors import RunEndedError, RunNotFoundError
 from raftoral_nb.model import (
     CheckpointSet,
@@ -51,7 +51,8 @@ class SignalButtons:
 
     They can be pressed until one of them was, somebody else sent the run that signal, or the run has ended; with `repeat`,
     again as soon as the workflow has received it. A press that fails says why and may be repeated: it is the same signal, and is
-    received once. `changed()` is called from any thread, with no lock held.
+    received once. If it may have been recorded all the same, no other button can be pressed in its place: the run might have
+    received the first, and the page would name the second. `changed()` is called from any thread, with no lock held.
     """
 
     def __init__(
@@ -74,6 +75,8 @@ class SignalButtons:
         self._lock = threading.Lock()
         self._enabled, self._words, self._tone = True, "", ""
         self._chosen: int | None = None
+        # The button whose signal may have been recorded although its press failed.
+        self._perhaps: int | None = None
         # The signal that was sent, by whomever; and whether there is nobody any more to send one to.
         self._sent: str | None = None
         self._past: set[str] = set()
@@ -120,6 +123,10 @@ class SignalButtons:
         """Send what the button at that place sends. Returns at once."""
         with self._lock:
             able = self._enabled and 0 <= place < len(self._labels)
+            if able and self._perhaps not in (None, place):
+                able = False
+                label = self._labels[self._perhaps]
+                self._words, self._tone = f"{label} may have been sent: only that can be pressed again", "bad"
             if able:
                 self._enabled, self._chosen = False, place
                 self._words, self._tone = "sending …", ""
@@ -138,10 +145,11 @@ class SignalButtons:
         except RunEndedError:
             self._over("the run has ended: it was not sent")
         except RaftoralError as problem:
-            self._again(str(problem))
+            unknown = isinstance(problem, NotAcknowledgedError) and problem.may_commit
+            self._again(str(problem), place if unknown else None)
         except Exception as problem:
             _log.exception("the signal %r could not be sent", self._name)
-            self._again(f"{type(problem).__name__}: {problem}")
+            self._again(f"{type(problem).__name__}: {problem}", place)
         else:
             self._was_sent(signal_id)
 
@@ -165,6 +173,8 @@ class SignalButtons:
                 return
             self._sent = signal_id
             self._enabled, self._tone = False, "good"
+            if self._chosen is None:
+                self._chosen = self._perhaps
             if signal_id == self._id and self._chosen is not None:
                 self._words = f"sent: {self._labels[self._chosen]}"
             else:
@@ -180,10 +190,13 @@ class SignalButtons:
             if self._repeat and not self._finished:
                 self._past |= {self._id, self._sent}
                 self._sent, self._chosen, self._id, self._enabled = None, None, _new_id(), True
+                self._perhaps = None
         self._changed()
 
-    def _again(self, words: str) -> None:
+    def _again(self, words: str, perhaps: int | None) -> None:
         with self._lock:
+            if self._perhaps is None:
+                self._perhaps = perhaps
             # An answer that came late: it was recorded all the same, or there is nobody to send it to.
             if self._sent is None and not self._finished:
                 self._enabled, self._chosen = True, None

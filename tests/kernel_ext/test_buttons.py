@@ -113,6 +113,36 @@ def test_an_error_is_shown_shortly_and_the_press_may_be_repeated(
     assert sent[0] == sent[1]  # the same signal: had the first been recorded, it would have been received once
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_after_a_press_that_may_have_been_recorded_no_other_button_is_sent_in_its_place(
+    live: Cluster, page: ControlPage, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    run = start(live, 2)
+    row = kernel_ext.signal_buttons(run, "approve", {"Approve": True, "Decline": False})
+    real = WorkflowRun.signal
+    failed: list[str | None] = []
+
+    def late(self: WorkflowRun[Any], name: str, value: Any = None, *, signal_id: str | None = None) -> str:
+        if not failed:
+            failed.append(signal_id)
+            raise NotAcknowledgedError("no majority", may_commit=True)
+        return real(self, name, value, signal_id=signal_id)
+
+    monkeypatch.setattr(WorkflowRun, "signal", late)
+    press(row, 0)
+    page.words("no majority")
+    press(row, 1)
+    assert page.words("Approve may have been sent: only that can be pressed again")["enabled"]
+    if recorded:
+        real(run, "approve", True, signal_id=failed[0])  # the answer was lost, the signal was not
+    else:
+        press(row, 0)
+    state = page.words("Approve: received")
+    assert (state["chosen"], state["enabled"]) == (0, False)
+    run.signal("approve", "by hand")
+    assert run.wait_for_completion(20) == [True, "by hand"]
+
+
 def test_buttons_of_a_run_that_ended_cannot_be_pressed_and_say_so(live: Cluster, page: ControlPage) -> None:
     run = start(live)
     kernel_ext.signal_button(run, "other")
