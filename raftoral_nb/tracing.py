@@ -7,6 +7,7 @@ steps are events of the run's span. Inputs, values and results are in none of th
 
 from __future__ import annotations
 
+import logging
 import queue
 import sys
 import threading
@@ -34,7 +35,11 @@ from .model import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .observers import Observers
+
+logger = logging.getLogger(__name__)
 
 _FOLLOWED: Final = (
     WorkflowStarted,
@@ -87,6 +92,8 @@ class Tracing:
         self._steps: dict[tuple[RunId, StepId], _OpenStep] = {}
         # What a deposed leader says of a run may come after its end.
         self._ended: deque[RunId] = deque(maxlen=MAX_RUNS_KEPT)
+        # Of the open runs. Nodes in processes of their own tell of a step's beginning by another way than of its record, and may be late.
+        self._known: dict[RunId, set[StepId]] = {}
         self._queue: queue.SimpleQueue[tuple[int, ClusterEvent] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._main, name=f"{name}-tracing", daemon=True)
         self._thread.start()
@@ -106,10 +113,20 @@ class Tracing:
 
     def _main(self) -> None:
         while (item := self._queue.get()) is not None:
-            self._follow(*item)
+            self._guarded(self._follow, *item)
         now = time.time_ns()
         for run_id in [*self._runs]:
-            self._end_run(run_id, now, "the cluster stopped", failed=False)
+            self._guarded(self._end_stopped, run_id, now)
+
+    def _guarded(self, follow: Callable[..., None], *about: Any) -> None:
+        """Span processors are somebody else's code, and what they raise must not end the spans of everything else."""
+        try:
+            follow(*about)
+        except Exception:
+            logger.exception("%s: a span could not be made", self._name)
+
+    def _end_stopped(self, run_id: RunId, now: int) -> None:
+        self._end_run(run_id, now, "the cluster stopped", failed=False)
 
     def _follow(self, at: int, event: ClusterEvent) -> None:
         match event:
@@ -124,6 +141,7 @@ class Tracing:
             case CheckpointSet(run_id=run_id, step=step):
                 self._recorded(run_id, step.step_id, step.operation, step.node, step.failure, at)
             case WorkflowContinued(run_id=run_id):
+                self._known.pop(run_id, None)
                 self._run(run_id, at).add_event("continued as new", None, at)
             case WorkflowCompleted(run_id=run_id):
                 self._end_run(run_id, at, None, failed=False)
@@ -162,6 +180,7 @@ class Tracing:
         for key in [key for key in self._steps if key[0] == run_id]:
             self._abandon(key, at, why or "the run ended")
         del self._runs[run_id]
+        self._known.pop(run_id, None)
         self._ended.append(run_id)
         codes = self._trace.StatusCode
         if failed:
@@ -175,6 +194,8 @@ class Tracing:
     # --- steps
 
     def _start_step(self, run_id: RunId, step_id: StepId, node: NodeId, at: int) -> None:
+        if step_id in self._known.get(run_id, ()):
+            return
         key = (run_id, step_id)
         before = self._steps.get(key)
         if before is not None and before.retrying and before.node == node:
@@ -206,6 +227,7 @@ class Tracing:
     def _recorded(
         self, run_id: RunId, step_id: StepId, operation: str, node: NodeId, failure: Failure | None, at: int
     ) -> None:
+        self._known.setdefault(run_id, set()).add(step_id)
         found = self._steps.pop((run_id, step_id), None)
         if found is None:
             attributes = {"raftoral.step_id": step_id, "raftoral.operation": operation, "raftoral.node": node}

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from raftoral_nb import Cluster, Retry, WorkflowFailedError, WorkflowStarted, step
 from raftoral_nb.course import Door, Watch
+from raftoral_nb.model import CheckpointSet, EffectStarted, Step, WorkflowCompleted
+from raftoral_nb.observers import Observers
+from raftoral_nb.tracing import Tracing
 from tests.tools import require_module
 
 Spans = Callable[[], dict[str, list[Any]]]
@@ -134,6 +138,47 @@ def test_a_child_is_below_its_parent_and_a_cancelled_run_says_so(spans: Spans) -
     (below,) = spans()["run child"]
     assert below.parent.span_id == above.context.span_id
     assert above.status.description == "terminated"
+
+
+def test_a_step_whose_beginning_is_told_after_its_record_is_not_taken_for_one_that_was_not_recorded(
+    spans: Spans,
+) -> None:
+    told = Observers("late")
+    tracing = Tracing.begin("late", told)
+    assert tracing is not None
+    done = Step(step_id="1/tea", operation="compute", value=b"", failure=None, node=1, epoch=1)
+    told.publish(WorkflowStarted("one", "order", 1))
+    told.publish(CheckpointSet("one", done))
+    told.publish(EffectStarted(1, "one", "1/tea"))  # by way of a node's chronicle
+    told.publish(WorkflowCompleted("one", b""))
+    assert tracing.end(20)
+    told.close(20)
+    (run,) = spans()["run order"]
+    assert [event.name for event in run.events] == ["recorded"]
+    assert "step tea" not in spans()
+
+
+def test_a_span_processor_that_raises_costs_only_the_span_that_it_raised_at(
+    spans: Spans, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = Observers("raising")
+    tracing = Tracing.begin("raising", told)
+    assert tracing is not None
+    real = tracing._tracer.start_span
+
+    def raising(name: str, **more: Any) -> Any:
+        if name == "run bad":
+            raise RuntimeError("no span of this one")
+        return real(name, **more)
+
+    tracing._tracer = SimpleNamespace(start_span=raising)
+    told.publish(WorkflowStarted("one", "bad", 1))
+    told.publish(WorkflowStarted("two", "good", 1))
+    told.publish(WorkflowCompleted("two", b""))
+    assert tracing.end(20)
+    told.close(20)
+    assert list(spans()) == ["run good"]
+    assert "a span could not be made" in caplog.text
 
 
 def test_without_a_provider_nothing_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
