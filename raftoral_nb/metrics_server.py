@@ -84,6 +84,22 @@ def _handler(page: Callable[[], str]) -> type[http.server.BaseHTTPRequestHandler
         server_version = "raftoral-nb"
         sys_version = ""
 
+        def setup(self) -> None:
+            """Gives the request its time as a whole: `timeout` is for each read, and somebody could send a byte at a time for ever."""
+            super().setup()
+            self._late = threading.Timer(REQUEST_SECONDS, self._give_up)
+            self._late.daemon = True
+            self._late.start()
+
+        def finish(self) -> None:
+            """It is answered, or given up."""
+            self._late.cancel()
+            super().finish()
+
+        def _give_up(self) -> None:
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
+
         def do_GET(self) -> None:
             """Answers one request."""
             if urlsplit(f"//{self.headers.get('Host', HOST)}").hostname not in LOCAL_NAMES:

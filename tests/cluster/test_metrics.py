@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import socket
 import threading
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from raftoral_nb import BadArgumentError, Cluster, ClusterError, PortInUseError
+from raftoral_nb import BadArgumentError, Cluster, ClusterError, PortInUseError, metrics_server
 from raftoral_nb.limits import MAX_WORKFLOWS_MEASURED
 from raftoral_nb.metrics import CONTENT_TYPE, openmetrics
 from raftoral_nb.statistics import ClusterStatistics, RunStatistics
@@ -156,6 +158,32 @@ def test_one_that_asks_for_nothing_does_not_hinder_the_end() -> None:
         silent.close()
         assert get(server.port)[0] == 200
     assert [thread.name for thread in threading.enumerate() if thread.name.endswith("-metrics")] == []
+
+
+def test_one_that_asks_a_byte_at_a_time_keeps_nobody_else_from_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_server, "REQUEST_SECONDS", 0.5)
+    with Cluster(1, network="memory") as cluster:
+        server = cluster.serve_metrics()
+        answered = threading.Event()
+        slow = socket.create_connection(("127.0.0.1", server.port))
+        slow.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+
+        def drip() -> None:
+            with contextlib.suppress(OSError):
+                while not answered.wait(0.05):
+                    slow.sendall(b"a")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        try:
+            asked = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+            asked.request("GET", "/metrics")
+            assert asked.getresponse().status == 200
+            asked.close()
+        finally:
+            answered.set()
+            dripping.join()
+            slow.close()
 
 
 def test_a_port_that_is_taken_or_is_none_is_refused_with_a_reason() -> None:
