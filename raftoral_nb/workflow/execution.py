@@ -364,6 +364,8 @@ class Execution:
         self.result, self.failure, self.continued = result, failure, continued
         while self._recorded_end is None:
             await self._around.pass_gate()
+            if self._recorded_end is not None:  # while the node was held
+                break
             if self.replay.queue_length:
                 await self.diverge(self._left_over(), asked="the end of the workflow", recorded=self._next_recorded())
             term = self.may_begin()

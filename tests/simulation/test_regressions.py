@@ -79,3 +79,15 @@ def test_questions_that_a_pause_ended_were_answered_in_the_order_of_their_addres
     times = [(time, node) for time, node, *_ in answers]
     assert len(set(times)) < len(times), "no pause ended more than one question"
     assert all(other.history == first.history for other in others)
+
+
+def test_an_execution_that_was_woken_while_its_node_was_held_overlooked_the_end_of_its_run_and_waited_for_ever() -> (
+    None
+):
+    """Node 1 is held where its execution waits for the end of run-37's first generation, which comes meanwhile."""
+    assert not simulate(202827, nodes=3, schedule="pauses").violations
+
+
+def test_a_gate_opened_in_front_of_a_task_group_of_which_only_what_came_behind_was_recorded() -> None:
+    for seed, nodes, schedule in ((100331, 3, "mixed"), (100149, 2, "members"), (100338, 4, "leaders")):
+        assert not simulate(seed, nodes=nodes, schedule=schedule).violations
