@@ -362,9 +362,9 @@ class Execution:
         if self._stopped():  # code that was stopped, and went on to an end of its own
             return
         self.result, self.failure, self.continued = result, failure, continued
-        while self._recorded_end is None:
+        while not self._end_recorded():
             await self._around.pass_gate()
-            if self._recorded_end is not None:  # while the node was held
+            if self._end_recorded():  # while the node was held
                 break
             if self.replay.queue_length:
                 await self.diverge(self._left_over(), asked="the end of the workflow", recorded=self._next_recorded())
@@ -374,10 +374,11 @@ class Execution:
                 continue
             command = self._last_command(term, cancelled=cancelled)
             with anyio.CancelScope() as scope, self._around.fenced(scope):
-                await self._until_recorded(_END, command, lambda: self._recorded_end is not None, term)
-        if self._stopped():  # while it waited
+                await self._until_recorded(_END, command, self._end_recorded, term)
+        recorded = self._recorded_end
+        if self._stopped() or recorded is None:  # stopped while it waited; the loop leaves with a record
             return
-        difference = self._difference(self._recorded_end)
+        difference = self._difference(recorded)
         if difference:
             self._differ(
                 difference, asked="the end of the workflow", recorded=self._next_recorded() or "the end of the run"
@@ -406,6 +407,9 @@ class Execution:
         if self.continued is not None:
             return ContinueRun(self.run_id, term, node, self.generation, self.continued, at, version)
         return EndRun(self.run_id, term, node, self.result, self.failure, version, cancelled, self.generation, at)
+
+    def _end_recorded(self) -> bool:
+        return self._recorded_end is not None
 
     def _difference(self, recorded: RunEnded | RunContinued) -> str | None:
         if self.replay.queue_length:
