@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CONNECT_TIMEOUT: Final = 5.0
+"""Seconds in which a node that is dialed must answer. The system alone asks a host that is off for minutes, ever more seldom, and would notice
+late that it is back."""
+
 HANDSHAKE_TIMEOUT: Final = 2.0
 """Seconds in which a new connection must be authenticated."""
 
@@ -105,10 +109,12 @@ class Dialer:
         session = Session(network.session_key, endpoint.identity, dialer=True, expected=self._peer)
         connection = Connection(endpoint, session, self)
         try:
-            await network.loop.create_connection(lambda: connection, *self._address, **encrypted(network.tls, host))
-        except OSError as error:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await network.loop.create_connection(lambda: connection, *self._address, **encrypted(network.tls, host))
+        except OSError as error:  # a TimeoutError is one
             logger.debug("node %d cannot reach node %d: %s", endpoint.node, self._peer, error)
-            self._redial()
+            if self._connection is None:  # else it is dialed again when that is lost
+                self._redial()
         finally:
             self._task = None
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
 from raftoral_nb.errors import ClusterError
+from raftoral_nb.raft import connection
 from raftoral_nb.raft.guests import Line, visit
 from raftoral_nb.raft.tcp import Address, TcpEndpoint, TcpNetwork
 from tests.raft.network_helpers import Recorder, numbered
@@ -83,6 +85,34 @@ def test_a_node_that_comes_back_at_another_address_is_found_there_once_that_is_s
             await two.recorder.until_fact(("down", 1, 0))
             two.network.introduce(1, await again.attach(1))
             await again.recorder.until_fact(("up", 2, 0))
+
+    run(test)
+
+
+def test_a_host_that_does_not_answer_is_not_waited_for_as_long_as_the_system_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT", 0.05)
+
+    async def test() -> None:
+        async with processes(2) as (one, two):
+            first = await one.attach(1)
+            await two.attach(2)
+            loop = asyncio.get_running_loop()
+            real = loop.create_connection
+            dialed: list[int] = []
+
+            async def silent(*arguments: Any, **more: Any) -> Any:
+                dialed.append(1)
+                if len(dialed) == 1:
+                    await loop.create_future()  # as a host that is off
+                return await real(*arguments, **more)
+
+            monkeypatch.setattr(loop, "create_connection", silent)
+            two.network.introduce(1, first)
+            await one.recorder.until_fact(("up", 2, 0))
+            await two.recorder.until_fact(("up", 1, 0))
+            assert len(dialed) == 2
 
     run(test)
 
