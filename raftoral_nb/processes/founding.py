@@ -6,9 +6,9 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -53,12 +53,18 @@ def run_node(arguments: argparse.Namespace) -> int:
         content = key_file.read(file)
     else:
         content = _first_key_file(file, arguments.name, host)
+    if not joins and manifest is None and content.nodes:
+        there = " or ".join(f"--join {place.address}" for _, place in sorted(content.nodes.items()))
+        raise ClusterError(
+            f"the key file {file} is of a cluster that has nodes already, and {path} holds none of them: a second first node would "
+            f"be another cluster under the same key. Join it ({there}), or name another key file to begin a new one"
+        )
     name = content.name
     entrance = None
     addresses = path / ADDRESSES_FILE
     if joins or (manifest is not None and len(manifest.founders) != len(manifest.nodes)):
         known = joins or [parse_address(place.address) for place in content.nodes.values()]
-        entrance = asyncio.run(_enter(content, known))
+        entrance = asyncio.run(_enter(content, known, new=manifest is None))
     if manifest is not None:
         node, founders = manifest.nodes[0], manifest.founders
         new = False
@@ -88,10 +94,33 @@ def run_node(arguments: argparse.Namespace) -> int:
         _place(file, content, node, ready.address)
         remember(spec, spec.elsewhere)
         others = {number: address for number, address in spec.elsewhere.items() if number != node}
-        asyncio.run(_introduce(content, node, ready.address, others, new=new))
+        try:
+            asyncio.run(_until_asked(ending, _introduce(content, node, ready.address, others, new=new)))
+        except asyncio.CancelledError:
+            if new:
+                raise ClusterError(
+                    f"node {node} was ended before it was a member; it is started again with an empty data directory"
+                ) from None
+            return
         print(f"node {node} of cluster {name} listens at {address_text(ready.address)}", flush=True)
 
     return run(spec, ending, None, (), listening)
+
+
+async def _until_asked(ending: Ending, work: Coroutine[Any, Any, None]) -> None:
+    """Do something, and cancel it when the process is to end meanwhile."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+
+    def asked() -> None:
+        loop.remove_reader(ending.descriptor)
+        task.cancel()
+
+    loop.add_reader(ending.descriptor, asked)
+    try:
+        await task
+    finally:
+        loop.remove_reader(ending.descriptor)
 
 
 def _remembered(file: Path) -> dict[NodeId, Address]:
@@ -157,14 +186,14 @@ def _tls(content: KeyFile) -> Tls | None:
     return None if content.certificate is None else Tls(content.certificate)
 
 
-async def _enter(content: KeyFile, known: Sequence[Address]) -> Entrance:
+async def _enter(content: KeyFile, known: Sequence[Address], *, new: bool) -> Entrance:
     """Ask those who run for a number, and where the others are. Raises `ClusterError` if nobody answers."""
     problems = []
     for address in known:
         try:
             calls = await Calls.open(content.key, address, None, lambda calls: None, tls=_tls(content))
             try:
-                entrance: Entrance = (await calls.ask(Enter())).body
+                entrance: Entrance = (await calls.ask(Enter(reserve=new))).body
                 return entrance
             finally:
                 calls.close()

@@ -230,6 +230,9 @@ class Drop(msgspec.Struct, frozen=True, tag=20, array_like=True):
 class Enter(msgspec.Struct, frozen=True, tag=21, array_like=True):
     """Somebody wants to join as a new node: under which number?"""
 
+    reserve: bool = False
+    """Whether the number is kept for whoever asks: two nodes that join at the same time must not have the same."""
+
 
 class ReadCode(msgspec.Struct, frozen=True, tag=22, array_like=True):
     """The code of a run, and where the node is in it."""

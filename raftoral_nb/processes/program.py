@@ -62,6 +62,11 @@ class Ending:
         with contextlib.suppress(OSError):
             os.write(self._writing, b"x")
 
+    @property
+    def descriptor(self) -> int:
+        """Can be read once somebody has asked for the end."""
+        return self._reading
+
     def catch_signals(self) -> None:
         """End orderly on SIGTERM and SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):

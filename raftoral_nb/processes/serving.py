@@ -85,6 +85,8 @@ class Desk:
         self.host: NodeHost
         self.stop = stop
         self.described = Described()
+        self._reserved: NodeId = 0
+        """The highest number that was given to somebody who joins."""
 
     def receive(self, line: Line) -> Guest:
         """A guest has proven the key."""
@@ -144,8 +146,8 @@ class Desk:
                 await host.on_boot(node)
             case ReadCode(run_id=run_id):
                 return host.run_code(run_id)
-            case Enter():
-                return self._entrance()
+            case Enter(reserve=reserve):
+                return self._entrance(reserve=reserve)
             case Stop():
                 asyncio.get_running_loop().call_later(0.01, self.stop)  # the answer leaves first
         return None
@@ -255,8 +257,8 @@ class Desk:
             host.tcp.dropped_strangers,
         )
 
-    def _entrance(self) -> Entrance:
-        """Under which number somebody may join, as far as this node knows."""
+    def _entrance(self, *, reserve: bool) -> Entrance:
+        """Under which number somebody may join, as far as this node knows. One that was reserved is given to nobody else here."""
         host = self.host
         state = host.head()
         if len(state.members) >= MAX_NODES:
@@ -264,7 +266,10 @@ class Desk:
         if host.incarnation(host.node) is None:
             raise NodeStateError(f"node {host.node} is dead; ask another one")
         nodes: dict[NodeId, Address] = {**host.tcp.elsewhere, **host.tcp.addresses}
-        return Entrance(node=max(*nodes, state.highest_member) + 1, shared=host.spec.shared, nodes=nodes)
+        number = max(*nodes, state.highest_member, self._reserved) + 1
+        if reserve:
+            self._reserved = number
+        return Entrance(node=number, shared=host.spec.shared, nodes=nodes)
 
 
 def remember(spec: Spec, elsewhere: Mapping[NodeId, Address]) -> None:

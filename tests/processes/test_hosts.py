@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -179,6 +180,24 @@ def test_nodes_of_several_hosts_are_one_cluster_through_a_pulled_cable_and_with_
     assert stopping.communicate(timeout=PATIENCE) == ("cluster lab stopped\n", "")
     for node in nodes:
         assert node.wait(PATIENCE) == 0
+
+
+def test_a_node_that_joins_can_be_interrupted_while_no_majority_agrees(lab: Lab, tmp_path: Path) -> None:
+    lab.node(1)
+    second = lab.node(2, 1)
+    os.kill(second.pid, signal.SIGSTOP)
+    third = start(
+        lab.hosts.prefix(3),
+        *("-m", "raftoral_nb.cli", "node", "--key-file", str(lab.key_file(1)), "--data-dir", str(tmp_path / "third")),
+        *("--listen", f"{lab.hosts.address(3)}:7001", "--join", f"{lab.hosts.address(1)}:7001"),
+    )
+    lab.processes.append(third)
+    assert third.stderr is not None
+    assert "node 2 at" in third.stderr.readline()  # it cannot be reached
+    third.send_signal(signal.SIGINT)
+    _, errors = third.communicate(timeout=PATIENCE)
+    assert third.returncode == 1
+    assert "node 3 was ended before it was a member" in errors
 
 
 def test_a_node_that_is_not_let_in_says_why(lab: Lab, tmp_path: Path) -> None:
