@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from .. import key_file
-from ..errors import ClusterError, RaftoralError
+from ..errors import ClusterError, NodeStateError, RaftoralError
 from ..key_file import KeyFile
 
 PORT: Final = 7001
@@ -162,10 +162,14 @@ async def _stop_nodes(content: KeyFile) -> None:
                 if process is not None and not process.gone:
                     problems.append(f"node {number} ({process}): {error}")
                 continue
-            welcome = (await calls.ask(Hello())).body
+            try:
+                welcome = (await calls.ask(Hello())).body
+            except NodeStateError:  # it ends just now
+                continue
             for other, address in welcome.elsewhere.items():
                 addresses.setdefault(other, address)
-            await calls.ask(Stop())
+            with contextlib.suppress(NodeStateError):
+                await calls.ask(Stop())
             await calls.lost
             if not await asyncio.to_thread(wait_gone, welcome.process, 5.0):
                 problems.append(f"node {number} ({welcome.process}) has not ended yet")

@@ -110,6 +110,9 @@ class Following(Hosting):
         except BaseException:
             calls.close()
             raise
+        if number in self._calls:  # it was met at the same time by who restarts it and by who had lost it
+            calls.close()
+            return welcome
         self._calls[number] = calls
         again = self._processes.get(number) == welcome.process
         self.starts[number] = welcome.incarnation
@@ -177,7 +180,7 @@ class Following(Hosting):
             while True:
                 news: News = (await calls.ask(Follow(told, status_number))).body
                 self._take_status(number, calls, news.status)
-                if news.missed:
+                if news.missed and told:  # what was dropped before anybody followed is not missed
                     logger.warning("%d events of node %d were not told: they came too fast", news.missed, number)
                 for item in news.items:
                     if item.origin != self._origin:

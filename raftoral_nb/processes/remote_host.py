@@ -60,6 +60,9 @@ T = TypeVar("T")
 LOOK_SECONDS = 1.0
 """How long a look at the cluster waits for a node; of one that does not answer, what it said last is shown."""
 
+CHANGE_SECONDS = 5.0
+"""How long a node may take for what it is told to do; nobody waits longer for one whose process hangs, or is stopped."""
+
 END_SECONDS = 1.5
 """How long nodes' processes get to end by themselves when the cluster is stopped."""
 
@@ -241,7 +244,7 @@ class RemoteHost(Following):
         ]
         everything = self.network.everything()
         asked += [self._calls[number].ask(everything) for number in numbers if number in self._calls]
-        await asyncio.gather(*asked, return_exceptions=True)
+        await _answered(asked)
 
     async def on_ask(self, command: Command) -> Outcome:
         """As of a hosting; code that a node could not load is not proposed at all."""
@@ -343,17 +346,26 @@ class RemoteHost(Following):
             status: Status = (await life.calls.ask(ChangeNode(change))).body
             self._take_status(number, life.calls, status)
 
-        self.thread.run(ask)
+        try:
+            self.thread.run(ask, timeout=CHANGE_SECONDS)
+        except TimeoutError:
+            raise NodeStateError(
+                f"node {number} did not answer within {CHANGE_SECONDS:g} s: its process hangs, or is stopped. Kill the node, "
+                "then restart it"
+            ) from None
 
     def change_links(self, act: Callable[[Links], T]) -> T:
-        """Have `act` do something to the links; the nodes at their ends carry it out, and are waited for."""
+        """Have `act` do something to the links; the nodes at their ends carry it out, and are waited for.
+
+        For a node that hangs no longer than `CHANGE_SECONDS`: it does it when it goes on.
+        """
 
         async def on_loop() -> T:
             done = act(self.network)
             change = self.network.taken()
             if change is not None:
-                asked = [calls.ask(change) for calls in self._calls.values()]
-                await asyncio.gather(*asked, return_exceptions=True)  # one that dies meanwhile is told when it is back
+                # One that dies meanwhile is told when it is back.
+                await _answered([calls.ask(change) for calls in self._calls.values()])
             return done
 
         return self.thread.run(on_loop)
@@ -430,13 +442,21 @@ class RemoteHost(Following):
                 found: tuple[LogEntry, ...] = (await life.calls.ask(ReadEntries(last))).body
                 return found
 
-            with contextlib.suppress(NodeStateError):  # it died meanwhile
-                return self.thread.run(ask)
+            with contextlib.suppress(NodeStateError, TimeoutError):  # it died meanwhile, or hangs
+                return self.thread.run(ask, timeout=CHANGE_SECONDS)
         return () if self._shared is None else dead.stored_entries(Path(self._shared.data_dir), number, last)
 
 
 def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
+
+
+async def _answered(asked: Sequence[asyncio.Future[Any]]) -> None:
+    """Wait for answers, whatever they are; what has none by then is not called off."""
+    for one in asked:
+        one.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else looks at it
+    if asked:
+        await asyncio.wait(asked, timeout=CHANGE_SECONDS)
 
 
 async def _wait_for(future: asyncio.Future[None]) -> None:

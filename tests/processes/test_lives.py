@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -9,6 +10,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -25,6 +28,11 @@ from raftoral_nb import (
 from raftoral_nb.alive import Process
 from raftoral_nb.model import WorkflowCompleted
 from raftoral_nb.processes import remote_host
+from raftoral_nb.processes.announcing import KeyFileOfProcesses
+from raftoral_nb.processes.calls import Answered, Calls
+from raftoral_nb.processes.command import _stop_nodes
+from raftoral_nb.processes.following import Following
+from raftoral_nb.processes.messages import Answer, Enter, Entrance, Follow, News, Status, Stop
 from tests.cluster.helpers import Watch
 from tests.processes import flows
 from tests.processes.helpers import PATIENCE, all_gone, command, end, processes, script
@@ -186,6 +194,121 @@ def test_a_handle_that_comes_when_the_log_was_cut_reads_a_snapshot() -> None:
             assert cluster.run(more.run_id).wait_for_completion(PATIENCE) == 2
         finally:
             late.leave()
+
+
+def test_nobody_waits_for_ever_for_a_process_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_host, "CHANGE_SECONDS", 0.5)
+    with Cluster(3, processes=True) as cluster:
+        leader = cluster.wait_for_leader(PATIENCE)
+        hung, other = (number for number in cluster.nodes if number != leader)
+        process = processes(cluster)[hung]
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            cluster.slow((leader, other), 0.001)
+            with pytest.raises(NodeStateError, match=f"node {hung} did not answer"):
+                cluster.pause(hung)
+            cluster.restart(cluster.kill(other))
+            assert cluster.nodes[other].alive
+            assert cluster.nodes[hung].entries(3)
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+        monkeypatch.undo()
+        cluster.pause(hung)
+        assert cluster.nodes[hung].paused
+
+
+async def asked_to_enter(found: key_file.KeyFile, reserve: bool) -> int:
+    where = KeyFileOfProcesses(None, found)
+    calls = await Calls.open(found.key, where.addresses[1], 1, lambda calls: None)
+    try:
+        entrance: Entrance = (await calls.ask(Enter(reserve=reserve))).body
+        return entrance.node
+    finally:
+        calls.close()
+        await calls.lost
+
+
+def test_two_nodes_that_join_at_the_same_time_get_different_numbers() -> None:
+    with Cluster(1, name="entered", processes=True):
+        found = key_file.of_cluster("entered").content
+        assert found is not None
+        numbers = [asyncio.run(asked_to_enter(found, reserve)) for reserve in (False, True, True, False)]
+    assert numbers == [2, 2, 3, 4]
+
+
+def test_a_node_that_is_met_twice_at_the_same_time_is_followed_once() -> None:
+    with Cluster(1, processes=True) as cluster:
+        host = cluster._host
+        assert isinstance(host, remote_host.RemoteHost)
+
+        async def meet_twice() -> bool:
+            before = host._calls[1]
+            await asyncio.gather(host._meet(1), host._meet(1))
+            return host._calls[1] is before
+
+        assert host.thread.run(meet_twice, timeout=PATIENCE)
+        assert cluster.nodes[1].alive
+        cluster.pause(1)
+        cluster.resume(1)
+        assert not cluster.nodes[1].paused
+
+
+@pytest.mark.parametrize("told", [0, 7])
+def test_what_a_node_told_before_anybody_followed_is_not_called_missed(
+    told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = [News((), told + 5, 3, Status(alive=True), 1)]
+
+    class Line:
+        async def ask(self, _asked: Follow) -> Answered:
+            if not answers:
+                raise NodeStateError("it has ended")
+            return Answered(answers.pop(), Answer(1, told + 5, 0))
+
+    handle: Any = SimpleNamespace(_take_status=lambda *_: None, _told={}, _wake=lambda: None)
+    asyncio.run(Following._follow(handle, 1, cast(Calls, Line()), told, 0))
+    assert handle._told == {1: told + 5}
+    assert ("3 events of node 1 were not told" in caplog.text) == (told > 0)
+
+
+def test_a_node_that_ends_while_the_cluster_is_stopped_keeps_no_other_from_being_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopped: list[int] = []
+    ended = Process(1, "another host")
+
+    class Line:
+        def __init__(self, number: int) -> None:
+            self.number = number
+            self.lost = asyncio.get_running_loop().create_future()
+            self.lost.set_result(None)
+
+        async def ask(self, asked: object) -> Any:
+            if self.number == 1:
+                raise NodeStateError("it has ended")
+            if isinstance(asked, Stop):
+                stopped.append(self.number)
+            return SimpleNamespace(body=SimpleNamespace(elsewhere={}, process=ended))
+
+    async def opened(_key: bytes, _address: object, number: int, *_: object, **__: object) -> Any:
+        return Line(number)
+
+    monkeypatch.setattr(Calls, "open", opened)
+    places = {number: key_file.Place(f"127.0.0.1:{number}", ended) for number in (1, 2)}
+    asyncio.run(_stop_nodes(key_file.KeyFile(name="x", key=bytes(32), kind="processes", nodes=places)))
+    assert stopped == [2]
+
+
+def test_a_first_node_is_not_started_with_the_key_of_a_cluster_that_has_one(tmp_path: Path) -> None:
+    places = {1: key_file.Place("127.0.0.1:7001")}
+    file = tmp_path / "lab.json"
+    file.touch(0o600)
+    file.write_bytes(msgspec.json.encode(key_file.KeyFile(name="lab", key=bytes(32), kind="processes", nodes=places)))
+    arguments = ("--listen", "127.0.0.9:7001", "--key-file", str(file), "--data-dir", str(tmp_path / "dir"))
+    refused = command("node", *arguments)
+    assert refused.returncode == 1
+    assert "--join 127.0.0.1:7001" in refused.stderr
+    assert not (tmp_path / "dir").exists()
 
 
 def test_a_node_whose_process_ends_by_itself_is_dead_and_can_be_restarted() -> None:
