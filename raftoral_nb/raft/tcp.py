@@ -11,6 +11,7 @@ A connection whose dialer says that it is no node (`wire.GUEST`) is a guest's: i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -250,7 +251,14 @@ class TcpNetwork(LinkFaults):
             self._idle = None
 
     def _listen(self, node: NodeId) -> socket.socket:
-        port = self._ports.get(node, 0)
+        fixed, before = self._ports.get(node, 0), self._addresses.get(node)
+        if not fixed and before is not None and self.reception is not None:
+            # It starts again in its process, after its disk failed, and that is where others look for it.
+            with contextlib.suppress(PortInUseError):
+                return self._bind(node, before[1])
+        return self._bind(node, fixed)
+
+    def _bind(self, node: NodeId, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:

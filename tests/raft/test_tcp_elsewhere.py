@@ -89,6 +89,21 @@ def test_a_node_that_comes_back_at_another_address_is_found_there_once_that_is_s
     run(test)
 
 
+def test_a_node_that_starts_again_in_its_process_is_where_others_know_it_to_be() -> None:
+    async def test() -> None:
+        async with processes(2) as (one, two):
+            first = await one.attach(1)
+            await two.attach(2)
+            two.network.introduce(1, first)
+            await one.recorder.until_fact(("up", 2, 0))
+            one.endpoint.close()
+            await two.recorder.until_fact(("down", 1, 0))
+            assert await one.attach(1) == first
+            await one.recorder.until_fact(("up", 2, 0), times=2)
+
+    run(test)
+
+
 def test_a_host_that_does_not_answer_is_not_waited_for_as_long_as_the_system_would(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
