@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -471,9 +471,6 @@ def rebuilt(refused: Refusal) -> RaftoralError:
         return found
     return ClusterError(f"{refused.kind}: {refused.text}")
 
-
-Way = Literal["stop", "parent", "signal"]
-"""Why a node's process ends."""
 
 STATE_EVENTS: Final = get_args(model.StateEvent)
 """What applying entries tells: guests find it out by themselves."""
