@@ -17,7 +17,7 @@ from ..alive import Process
 from ..errors import ClusterError, NodeStateError, RaftoralError
 from ..limits import MAX_NODES
 from ..look import Described
-from ..model import ClusterEvent, NodeId, Rejected
+from ..model import ClusterEvent, NodeId, Rejected, RunId
 from ..raft.guests import Guest, Line
 from ..raft.journal import Snapshot
 from ..raft.store import write_file
@@ -135,8 +135,7 @@ class Desk:
             case ReadEntries(last=last):
                 return log_entries.entries(host, node, last)
             case Query(run_id=run_id, name=name, args=args):
-                given = values.decode(args, what=f"the arguments of the query {name!r}")
-                value, failure = await beside(host, node, executing.answer, run_id, name, given)
+                value, failure = await beside(host, node, _answered, run_id, name, args)
                 return Answered(value, failure)
             case AwaitEnd(run_id=run_id):
                 return await beside(host, node, executing.end, run_id)
@@ -279,6 +278,13 @@ def remember(spec: Spec, elsewhere: Mapping[NodeId, Address]) -> None:
             write_file(Path(spec.remember), msgspec.json.encode(dict(elsewhere)))
         except OSError as error:
             logger.warning("where the other nodes are cannot be kept: %s", error)
+
+
+async def _answered(executor: Any, run_id: RunId, name: str, args: bytes) -> Any:
+    """The answer to a query. Reading the arguments may run code of theirs, which must not keep consensus waiting."""
+    return await executing.answer(
+        executor, run_id, name, values.decode(args, what=f"the arguments of the query {name!r}")
+    )
 
 
 async def _passed(_executor: Any) -> None:

@@ -98,6 +98,7 @@ def test_runs_are_asked_and_told_as_in_one_process(cluster: Cluster) -> None:
     assert run.query("first", timeout=PATIENCE) == first
     follower = next(number for number in cluster.nodes if number != leader)
     assert run.query("first", 1, node=follower, timeout=PATIENCE) == first + 1
+    assert run.query("first", flows.Telltale(), timeout=PATIENCE) == first, "arguments are read where workflows run"
     with pytest.raises(QueryFailedError, match="answers no query 'second'"):
         run.query("second")
     with pytest.raises(QueryFailedError) as failed:
