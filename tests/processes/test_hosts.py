@@ -184,20 +184,21 @@ def test_nodes_of_several_hosts_are_one_cluster_through_a_pulled_cable_and_with_
 
 def test_a_node_that_joins_can_be_interrupted_while_no_majority_agrees(lab: Lab, tmp_path: Path) -> None:
     lab.node(1)
-    second = lab.node(2, 1)
-    os.kill(second.pid, signal.SIGSTOP)
-    third = start(
-        lab.hosts.prefix(3),
-        *("-m", "raftoral_nb.cli", "node", "--key-file", str(lab.key_file(1)), "--data-dir", str(tmp_path / "third")),
-        *("--listen", f"{lab.hosts.address(3)}:7001", "--join", f"{lab.hosts.address(1)}:7001"),
+    others = [lab.node(2, 1), lab.node(3, 1)]
+    for other in others:  # of two, one would do: the first and the one that joins were a majority of three
+        os.kill(other.pid, signal.SIGSTOP)
+    fourth = start(
+        lab.hosts.prefix(4),
+        *("-m", "raftoral_nb.cli", "node", "--key-file", str(lab.key_file(1)), "--data-dir", str(tmp_path / "fourth")),
+        *("--listen", f"{lab.hosts.address(4)}:7001", "--join", f"{lab.hosts.address(1)}:7001"),
     )
-    lab.processes.append(third)
-    assert third.stderr is not None
-    assert "node 2 at" in third.stderr.readline()  # it cannot be reached
-    third.send_signal(signal.SIGINT)
-    _, errors = third.communicate(timeout=PATIENCE)
-    assert third.returncode == 1
-    assert "node 3 was ended before it was a member" in errors
+    lab.processes.append(fourth)
+    assert fourth.stderr is not None
+    assert "cannot be reached now" in fourth.stderr.readline()
+    fourth.send_signal(signal.SIGINT)
+    _, errors = fourth.communicate(timeout=PATIENCE)
+    assert fourth.returncode == 1
+    assert "node 4 was ended before it was a member" in errors
 
 
 def test_a_node_that_is_not_let_in_says_why(lab: Lab, tmp_path: Path) -> None:
