@@ -106,6 +106,8 @@ def event_words(event: ClusterEvent) -> str:
             return f"node {node} became {role} in term {term}"
         case model.MembersChanged(members=members):
             return f"the members are now the nodes {', '.join(map(str, members))}"
+        case model.NumberReserved(node=node):
+            return f"number {node} is reserved for a node that is to join"
         case model.SnapshotInstalled(node=node, index=index):
             return f"node {node} was too far behind for the log and took over the state as of entry {index}"
         case model.StorageFailed(node=node, reason=reason):

@@ -25,6 +25,7 @@ from .model import (
     Proposal,
     ProposalId,
     RegisterWorkflow,
+    ReserveNumber,
     ResumeRun,
     SendSignal,
     SetCheckpoint,
@@ -102,6 +103,10 @@ def _takeover(command: Any, _limits: Limits) -> str | None:
 def _change_members(command: Any, _limits: Limits) -> str | None:
     good = _is_number(command.node, 1) and command.change in ("add", "remove")
     return None if good else "a change of members names a node, from 1, to add or to remove"
+
+
+def _reserve(command: Any, _limits: Limits) -> str | None:
+    return None if _is_number(command.node, 1) else "a reservation names the number of a node, from 1"
 
 
 def _register(command: Any, limits: Limits) -> str | None:
@@ -261,6 +266,7 @@ def _is_bytes(value: Any, most: int) -> bool:
 _CHECKS: Final[dict[type[Any], Callable[[Any, Limits], str | None]]] = {
     Takeover: _takeover,
     ChangeMembers: _change_members,
+    ReserveNumber: _reserve,
     RegisterWorkflow: _register,
     StartRun: _start,
     SetCheckpoint: _checkpoint,

@@ -190,13 +190,11 @@ class Host(Hosting):
         """What a node's incarnation gets in place of a thread, a clock and so on of its own."""
         return {}
 
-    async def on_join(self) -> NodeId:
-        """Start a node that is no member yet, under a number that none had before; returns it."""
-        number = max(*self.starts, self.head().highest_member) + 1
+    async def on_join(self, number: NodeId) -> None:
+        """Start a node that is no member yet, under a number that was reserved for it."""
         self.starts[number] = 0
         await self.on_boot(number)
         self.numbers = (*self.numbers, number)
-        return number
 
     def leave(self, number: NodeId, timeout: float) -> None:
         """End a node that is no member any more, and drop its journal; waits for its threads."""

@@ -206,8 +206,8 @@ class Hosting(ABC):
         """Start a node from its journal. Raises `NodeStateError` if it is alive."""
 
     @abstractmethod
-    async def on_join(self) -> NodeId:
-        """Start a node that is no member yet, under a number that none had before; returns it."""
+    async def on_join(self, number: NodeId) -> None:
+        """Start a node that is no member yet, under a number that was reserved for it. Raises `ClusterError`."""
 
     @abstractmethod
     def leave(self, number: NodeId, timeout: float) -> None:
@@ -228,6 +228,10 @@ class Hosting(ABC):
     @abstractmethod
     def head(self) -> State:
         """The state of the most advanced living node; when none lives, the last one that was. From any thread."""
+
+    def next_number(self) -> NodeId:
+        """The lowest number that no node has or had, nor another is about to join under, as far as is known here. From any thread."""
+        return max(self.head().next_number, *(number + 1 for number in (*self.numbers, *tuple(self.starts))))
 
     @abstractmethod
     def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
@@ -482,8 +486,7 @@ class Hosting(ABC):
         leader = self.leader
         if leader is not None and (acting := self._incarnations.get(leader)) is not None:
             return acting
-        awake = [one for one in tuple(self._incarnations.values()) if not one.paused]
-        return awake[0] if awake else None
+        return next((one for one in tuple(self._incarnations.values()) if not one.paused), None)
 
 
 def ending(record: Run | None) -> bytes | Failure | None:

@@ -10,14 +10,14 @@ from .announced import Announcement
 from .breaking import Breaking, NodeName
 from .errors import ClusterError, NotAcknowledgedError
 from .limits import MAX_NODES
-from .model import ChangeMembers, Committed, NodeChanged, NodeId
+from .model import ChangeMembers, Committed, NodeChanged, NodeId, ReserveNumber
 from .node import Node
 
 if TYPE_CHECKING:
     from .cluster import Cluster
 
 ATTEMPTS = 5
-"""How often a change of members is asked for while other changes are under way, or leadership moves."""
+"""How often a number or a change of members is asked for while others do the same, or leadership moves."""
 
 
 class Joining(Breaking):
@@ -32,15 +32,17 @@ class Joining(Breaking):
         """Start a new node, wait until a majority has made it a member, and return its number.
 
         It counts for majorities at once, and catches up by itself. It has a number that no node had before: a node that
-        lost its log would break promises made under its name. Raises `ClusterError` if there are `MAX_NODES` already,
-        and `NotAcknowledgedError` if no majority agrees within `proposal_timeout`; the node then runs, and may become
-        a member later.
+        lost its log would break promises made under its name; the number is agreed on before the node starts, so that
+        two that join at the same time, from different notebooks or machines, are never taken for one. Raises `ClusterError`
+        if there are `MAX_NODES` already, and `NotAcknowledgedError` if no majority agrees within `proposal_timeout`: no
+        node was started then, or, if the majority was lost meanwhile, it runs and may become a member later.
         """
         self._check_running()
         with self._joining:
             if len(self._host.numbers) >= MAX_NODES:
                 raise ClusterError(f"a cluster has at most {MAX_NODES} nodes; remove one first")
-            number = self._host.thread.run(self._host.on_join)
+            number = self._reserve_number()
+            self._host.thread.run(self._host.on_join, number)
             self._nodes[number] = Node(cast("Cluster", self), self._host, number)
             self._announcement.change()
             self._change_members(number, "add")
@@ -64,6 +66,16 @@ class Joining(Breaking):
             self._announcement.change()
             self._host.announce(NodeChanged(number, "removed"))
         return number
+
+    def _reserve_number(self) -> NodeId:
+        number, why = 0, ""
+        for _ in range(ATTEMPTS):
+            number = max(number + 1, self._host.next_number())
+            answer = self._host.propose(ReserveNumber(number), f"the number {number} for a node that is to join")
+            if isinstance(answer, Committed):
+                return number
+            why = answer.reason  # somebody else took it
+        raise NotAcknowledgedError(f"no number could be reserved for a new node: {why}", may_commit=False)
 
     def _make_another_lead(self, number: NodeId) -> None:
         others = [other for other in self._host.numbers if other != number]

@@ -13,6 +13,7 @@ from .model import (
     NodeId,
     PauseRun,
     RegisterWorkflow,
+    ReserveNumber,
     ResumeRun,
     SendSignal,
     SetCheckpoint,
@@ -65,6 +66,8 @@ def command_words(command: Any) -> str:
             return f"takeover by node {node}"
         case ChangeMembers(node=node, change=change):
             return f"{change} node {node}"
+        case ReserveNumber(node=node):
+            return f"reserve number {node}"
         case RegisterWorkflow(definition=definition):
             return f"register {definition.workflow}, version {definition.version}"
         case SetCheckpoint(run_id=run_id, step=step):

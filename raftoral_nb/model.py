@@ -182,6 +182,12 @@ class ChangeMembers(msgspec.Struct, frozen=True, gc=False, tag="members", array_
     change: Literal["add", "remove"]
 
 
+class ReserveNumber(msgspec.Struct, frozen=True, gc=False, tag="reserve", array_like=True):
+    """Takes the number of a node that is to join, for its proposer alone: refused if a node has or had it, or another took it."""
+
+    node: NodeId
+
+
 class RegisterWorkflow(msgspec.Struct, frozen=True, gc=False, tag="register", array_like=True):
     """Adds or replaces a workflow definition."""
 
@@ -272,6 +278,7 @@ class MoveRun(msgspec.Struct, frozen=True, gc=False, tag="move", array_like=True
 Command = (
     Takeover
     | ChangeMembers
+    | ReserveNumber
     | RegisterWorkflow
     | StartRun
     | SetCheckpoint
@@ -319,6 +326,12 @@ class MembersChanged(msgspec.Struct, frozen=True, gc=False):
     """The nodes that count for majorities became others."""
 
     members: tuple[NodeId, ...]
+
+
+class NumberReserved(msgspec.Struct, frozen=True, gc=False):
+    """A number was taken for a node that is to join."""
+
+    node: NodeId
 
 
 class WorkflowRegistered(msgspec.Struct, frozen=True, gc=False):
@@ -420,6 +433,7 @@ class CommandRefused(msgspec.Struct, frozen=True, gc=False):
 StateEvent = (
     EpochChanged
     | MembersChanged
+    | NumberReserved
     | WorkflowRegistered
     | WorkflowStarted
     | CheckpointSet

@@ -39,10 +39,12 @@ from .model import (
     EpochChanged,
     MembersChanged,
     NodeId,
+    NumberReserved,
     Proposal,
     ProposalId,
     RegisterWorkflow,
     Rejected,
+    ReserveNumber,
     RunId,
     StateEvent,
     Takeover,
@@ -109,6 +111,8 @@ class State(msgspec.Struct):
     members: tuple[NodeId, ...] = ()
     # Invariant: only rises; no node of a number up to it is ever added (again): without its log it would break its word.
     highest_member: NodeId = 0
+    # Invariant: only rises; each number is reserved once, so no two nodes that join at the same time have the same.
+    highest_reserved: NodeId = 0
     # Invariant: in the order in which they were first registered; at most `Limits.definitions`. A (workflow, version) that an
     # unfinished run uses is there, and keeps its fingerprint.
     definitions: dict[tuple[str, int], Definition] = msgspec.field(default_factory=dict)
@@ -128,6 +132,11 @@ class State(msgspec.Struct):
     """Entries applied that carried proposals."""
     checkpoints: int = 0
     """Steps recorded."""
+
+    @property
+    def next_number(self) -> NodeId:
+        """The lowest number that no node has or had, and that none is about to join under."""
+        return max(self.highest_member, self.highest_reserved) + 1
 
     def latest_version(self, workflow: str) -> int | None:
         """The highest registered version of `workflow`, or None. Looks at every definition."""
@@ -169,6 +178,14 @@ def _change_members(state: State, command: ChangeMembers, _index: int) -> Events
     return _refused("members_unchanged", reason)
 
 
+def _reserve_number(state: State, command: ReserveNumber, _index: int) -> Events:
+    if command.node < state.next_number:
+        reason = f"node {command.node} cannot join: its number, or a higher one, is taken; {state.next_number} is free"
+        return _refused("number_taken", reason)
+    state.highest_reserved = command.node
+    return (NumberReserved(command.node),)
+
+
 def _register(state: State, command: RegisterWorkflow, _index: int) -> Events:
     definition = command.definition
     name = (definition.workflow, definition.version)
@@ -204,6 +221,7 @@ def _definition_to_drop(state: State, workflow: str, version: int) -> tuple[str,
 _HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {
     Takeover: _take_over,
     ChangeMembers: _change_members,
+    ReserveNumber: _reserve_number,
     RegisterWorkflow: _register,
     **HANDLERS,
 }

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -28,6 +28,8 @@ from .calls import Calls
 from .messages import Address, Ask, Enter, Entrance, Introduce, Shared, Spec
 from .program import Ending, Ready, run
 from .serving import remember
+
+T = TypeVar("T")
 
 JOIN_SECONDS: Final = 30.0
 """How long a node that joins waits for a majority to make it a member."""
@@ -60,15 +62,21 @@ def run_node(arguments: argparse.Namespace) -> int:
             f"be another cluster under the same key. Join it ({there}), or name another key file to begin a new one"
         )
     name = content.name
-    entrance = None
+    ending = Ending()
+    ending.catch_signals()
+    entrance: Entrance | None = None
     addresses = path / ADDRESSES_FILE
     if joins or (manifest is not None and len(manifest.founders) != len(manifest.nodes)):
         known = joins or [parse_address(place.address) for place in content.nodes.values()]
-        entrance = asyncio.run(_enter(content, known, new=manifest is None))
+        try:
+            entrance = asyncio.run(_until_asked(ending, _enter(content, known, new=manifest is None)))
+        except asyncio.CancelledError:
+            raise ClusterError("the node was ended before it was let in; nothing was made") from None
     if manifest is not None:
         node, founders = manifest.nodes[0], manifest.founders
         new = False
     elif entrance is not None:
+        assert entrance.node is not None, "a number was asked for"
         node, founders, new = entrance.node, entrance.shared.founders, True
         prepare(path, name, [node], arguments.durability, founders)
     else:
@@ -87,8 +95,6 @@ def run_node(arguments: argparse.Namespace) -> int:
         log_level=arguments.log_level,
         certificate=content.certificate,
     )
-    ending = Ending()
-    ending.catch_signals()
 
     def listening(ready: Ready) -> None:
         _place(file, content, node, ready.address)
@@ -107,7 +113,7 @@ def run_node(arguments: argparse.Namespace) -> int:
     return run(spec, ending, None, (), listening)
 
 
-async def _until_asked(ending: Ending, work: Coroutine[Any, Any, None]) -> None:
+async def _until_asked(ending: Ending, work: Coroutine[Any, Any, T]) -> T:
     """Do something, and cancel it when the process is to end meanwhile."""
     loop = asyncio.get_running_loop()
     task = loop.create_task(work)
@@ -118,7 +124,7 @@ async def _until_asked(ending: Ending, work: Coroutine[Any, Any, None]) -> None:
 
     loop.add_reader(ending.descriptor, asked)
     try:
-        await task
+        return await task
     finally:
         loop.remove_reader(ending.descriptor)
 
@@ -187,9 +193,11 @@ def _tls(content: KeyFile) -> Tls | None:
 
 
 async def _enter(content: KeyFile, known: Sequence[Address], *, new: bool) -> Entrance:
-    """Ask those who run for a number, and where the others are. Raises `ClusterError` if nobody answers."""
+    """Ask those who run for a number, if the node is new, and where the others are. Raises `ClusterError` if nobody answers."""
     problems = []
     for address in known:
+        if new:
+            print(f"joining cluster {content.name} through {address_text(address)}", file=sys.stderr, flush=True)
         try:
             calls = await Calls.open(content.key, address, None, lambda calls: None, tls=_tls(content))
             try:

@@ -228,10 +228,10 @@ class Drop(msgspec.Struct, frozen=True, tag=20, array_like=True):
 
 
 class Enter(msgspec.Struct, frozen=True, tag=21, array_like=True):
-    """Somebody wants to join as a new node: under which number?"""
+    """Somebody wants to join as a new node, or comes back: where are the others?"""
 
     reserve: bool = False
-    """Whether the number is kept for whoever asks: two nodes that join at the same time must not have the same."""
+    """Whether it is new, and a number is to be reserved for it."""
 
 
 class ReadCode(msgspec.Struct, frozen=True, tag=22, array_like=True):
@@ -344,7 +344,8 @@ class Answered(msgspec.Struct, frozen=True):
 class Entrance(msgspec.Struct, frozen=True, kw_only=True):
     """For a node that wants to join."""
 
-    node: NodeId
+    node: NodeId | None
+    """The number that was reserved for it."""
     shared: Shared
     nodes: Mapping[NodeId, Address]
 

@@ -302,11 +302,10 @@ class RemoteHost(Following):
         if self._announced is not None and self._announced.content.data_dir is None:
             raise NodeStateError(f"{what}: the nodes of this cluster are started where they are, with raftoral-nb node")
 
-    async def on_join(self) -> NodeId:
-        """Start a node that is no member yet, under a number that none had before; returns it."""
+    async def on_join(self, number: NodeId) -> None:
+        """Start a node that is no member yet, under a number that was reserved for it. Raises `NodeStateError`."""
         self._refuse_to_start("no node can be added from here")
         assert self._shared is not None
-        number = max(*self.starts, *self.numbers, self.head().highest_member) + 1
         add_folder(Path(self._shared.data_dir), number)
         self.starts[number] = 0
         await self._start(number)
@@ -314,7 +313,6 @@ class RemoteHost(Following):
         if number not in self.numbers:
             self.numbers = (*self.numbers, number)
         await self._introduce_all([number])
-        return number
 
     def leave(self, number: NodeId, timeout: float) -> None:
         """End a node that is no member any more, and drop its log, where it can be reached from here."""

@@ -14,10 +14,10 @@ import msgspec
 
 from .. import executing, log_entries
 from ..alive import Process
-from ..errors import ClusterError, NodeStateError, RaftoralError
+from ..errors import ClusterError, NodeStateError, NotAcknowledgedError, RaftoralError
 from ..limits import MAX_NODES
 from ..look import Described
-from ..model import ClusterEvent, NodeId, Rejected, RunId
+from ..model import ClusterEvent, Committed, NodeId, Outcome, Rejected, ReserveNumber, RunId
 from ..raft.guests import Guest, Line
 from ..raft.journal import Snapshot
 from ..raft.store import write_file
@@ -85,8 +85,6 @@ class Desk:
         self.host: NodeHost
         self.stop = stop
         self.described = Described()
-        self._reserved: NodeId = 0
-        """The highest number that was given to somebody who joins."""
 
     def receive(self, line: Line) -> Guest:
         """A guest has proven the key."""
@@ -146,7 +144,7 @@ class Desk:
             case ReadCode(run_id=run_id):
                 return host.run_code(run_id)
             case Enter(reserve=reserve):
-                return self._entrance(reserve=reserve)
+                return await self._entrance(reserve=reserve)
             case Stop():
                 asyncio.get_running_loop().call_later(0.01, self.stop)  # the answer leaves first
         return None
@@ -256,19 +254,30 @@ class Desk:
             host.tcp.dropped_strangers,
         )
 
-    def _entrance(self, *, reserve: bool) -> Entrance:
-        """Under which number somebody may join, as far as this node knows. One that was reserved is given to nobody else here."""
+    async def _entrance(self, *, reserve: bool) -> Entrance:
+        """Where the nodes are, for somebody who joins or comes back; and a number, which a majority gives to nobody else."""
         host = self.host
-        state = host.head()
-        if len(state.members) >= MAX_NODES:
+        if reserve and len(host.head().members) >= MAX_NODES:
             raise ClusterError(f"a cluster has at most {MAX_NODES} nodes; remove one first")
         if host.incarnation(host.node) is None:
             raise NodeStateError(f"node {host.node} is dead; ask another one")
+        number = await self._reserve_number() if reserve else None
         nodes: dict[NodeId, Address] = {**host.tcp.elsewhere, **host.tcp.addresses}
-        number = max(*nodes, state.highest_member, self._reserved) + 1
-        if reserve:
-            self._reserved = number
         return Entrance(node=number, shared=host.spec.shared, nodes=nodes)
+
+    async def _reserve_number(self) -> NodeId:
+        host = self.host
+        number = 0
+        outcome: Outcome = Rejected("nobody was asked", "number_taken")
+        while isinstance(outcome, Rejected) and outcome.code == "number_taken":
+            number = max(number + 1, host.next_number(), *(other + 1 for other in host.tcp.elsewhere))
+            outcome = await host.on_ask(ReserveNumber(number))
+        if not isinstance(outcome, Committed):
+            raise NotAcknowledgedError(
+                f"no majority agreed on a number for it within {host.proposal_timeout:g} s: {outcome.reason}",
+                may_commit=False,
+            )
+        return number
 
 
 def remember(spec: Spec, elsewhere: Mapping[NodeId, Address]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from raftoral_nb import BadArgumentError, Cluster, Compaction, WorkflowContext
 from raftoral_nb.log_entries import command_words
-from raftoral_nb.model import ChangeMembers, EndRun, MoveRun, StartRun, Unknown
+from raftoral_nb.model import ChangeMembers, EndRun, MoveRun, ReserveNumber, StartRun, Unknown
 
 
 async def three(ctx: WorkflowContext, _: object) -> None:
@@ -77,6 +77,7 @@ def test_asking_for_no_entries_says_what_is_needed(last: object) -> None:
 
 
 def test_every_command_has_words() -> None:
+    assert command_words(ReserveNumber(4)) == "reserve number 4"
     assert command_words(ChangeMembers(4, "add")) == "add node 4"
     assert command_words(EndRun("r", 1, 1, None, None)) == "end r"
     assert command_words(StartRun("r", "w", 1, b"")) == "start r"

@@ -18,6 +18,7 @@ from raftoral_nb.model import (
     Proposal,
     ProposalId,
     RegisterWorkflow,
+    ReserveNumber,
     ResumeRun,
     SendSignal,
     SetCheckpoint,
@@ -96,6 +97,7 @@ def children(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.
     )
 
 
+reservations = st.builds(ReserveNumber, st.integers(1, 6))
 continuations = st.builds(ContinueRun, run_ids, terms, nodes, generations, values)
 signals = st.builds(SendSignal, run_ids, signal_ids, st.sampled_from("ab"), values, st.booleans())
 asked = (
@@ -107,7 +109,7 @@ asked = (
     | st.builds(MoveRun, run_ids, st.integers(1, 2), st.integers(0, 2), generations)
 )
 commands: st.SearchStrategy[Command] = (
-    takeovers | registers | starts | checkpoints | ends | asked | children(nodes, terms) | continuations
+    takeovers | registers | starts | checkpoints | ends | asked | children(nodes, terms) | continuations | reservations
 )
 one = st.just(1)
 lively: st.SearchStrategy[Command] = (

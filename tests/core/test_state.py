@@ -12,9 +12,12 @@ from raftoral_nb.model import (
     CheckpointSet,
     Definition,
     EndRun,
+    Entry,
     EpochChanged,
     Failure,
+    NumberReserved,
     RegisterWorkflow,
+    ReserveNumber,
     RunEvicted,
     SetCheckpoint,
     StartRun,
@@ -26,7 +29,7 @@ from raftoral_nb.model import (
     WorkflowRegistered,
     WorkflowStarted,
 )
-from raftoral_nb.state import NO_EPOCH, Epoch, Limits, State, summary
+from raftoral_nb.state import NO_EPOCH, Epoch, Limits, State, apply_entry, summary
 from tests.core.commands import FAILURE, checkpoint, definition, done, end, refusal, running
 
 # --- epochs
@@ -48,6 +51,34 @@ def test_a_takeover_of_the_same_or_an_older_term_is_refused(term: int) -> None:
     state = State()
     done(state, Takeover(2, 3))
     assert refusal(state, Takeover(1, term)) == "stale_takeover"
+
+
+# --- numbers of nodes that join
+
+
+def test_a_number_is_reserved_once() -> None:
+    state = State()
+    assert state.next_number == 1
+    assert done(state, ReserveNumber(4)) == (NumberReserved(4),)
+    assert state.next_number == 5
+    for taken in (1, 4):
+        assert refusal(state, ReserveNumber(taken)) == "number_taken"
+    assert done(state, ReserveNumber(7)) == (NumberReserved(7),)
+    assert state.next_number == 8
+
+
+def test_a_number_that_a_member_has_or_had_is_not_reserved() -> None:
+    state = State()
+    apply_entry(state, 1, Entry((), (1, 2, 3)))
+    apply_entry(state, 2, Entry((), (1, 2)))
+    assert refusal(state, ReserveNumber(3)) == "number_taken"
+    assert state.next_number == 4
+    assert done(state, ReserveNumber(4)) == (NumberReserved(4),)
+
+
+@pytest.mark.parametrize("number", [0, -1, True, 1.5, "4", 2**70])
+def test_a_number_that_is_none_is_not_reserved(number: Any) -> None:
+    assert refusal(State(), ReserveNumber(number)) == "bad_command"
 
 
 # --- definitions

@@ -192,6 +192,7 @@ STEP = model.Step("0/charge", "compute", b"", None, 2, 3)
         (model.ScenarioChanged("mine", "completed"), "scenario mine is over"),
         (model.RoleChanged(1, "candidate", 4), "node 1 became candidate in term 4"),
         (model.MembersChanged((1, 2, 4)), "the members are now the nodes 1, 2, 4"),
+        (model.NumberReserved(4), "number 4 is reserved for a node that is to join"),
         (
             model.ClusterRecovered(3, 1, 20, 2, 0.4),
             "recovered 3 runs (1 unfinished) with 20 recorded steps and 2 workflows in 0.4 s",

@@ -217,23 +217,30 @@ def test_nobody_waits_for_ever_for_a_process_that_hangs(monkeypatch: pytest.Monk
         assert cluster.nodes[hung].paused
 
 
-async def asked_to_enter(found: key_file.KeyFile, reserve: bool) -> int:
+async def asked_to_enter(found: key_file.KeyFile, node: int) -> int | None:
     where = KeyFileOfProcesses(None, found)
-    calls = await Calls.open(found.key, where.addresses[1], 1, lambda calls: None)
+    calls = await Calls.open(found.key, where.addresses[node], node, lambda calls: None)
     try:
-        entrance: Entrance = (await calls.ask(Enter(reserve=reserve))).body
+        entrance: Entrance = (await calls.ask(Enter(reserve=True))).body
         return entrance.node
     finally:
         calls.close()
         await calls.lost
 
 
-def test_two_nodes_that_join_at_the_same_time_get_different_numbers() -> None:
-    with Cluster(1, name="entered", processes=True):
+def test_nodes_that_join_at_the_same_time_through_different_nodes_get_different_numbers() -> None:
+    with Cluster(3, name="entered", processes=True) as cluster:
+        cluster.wait_for_leader(PATIENCE)
         found = key_file.of_cluster("entered").content
         assert found is not None
-        numbers = [asyncio.run(asked_to_enter(found, reserve)) for reserve in (False, True, True, False)]
-    assert numbers == [2, 2, 3, 4]
+
+        async def at_once() -> list[int | None]:
+            return await asyncio.gather(*(asked_to_enter(found, node) for node in (1, 2, 3, 1, 2, 3)))
+
+        numbers = asyncio.run(at_once())
+        assert len(set(numbers)) == 6
+        assert not {None, 1, 2, 3} & set(numbers)
+        assert cluster.add() not in numbers
 
 
 def test_a_node_that_is_met_twice_at_the_same_time_is_followed_once() -> None:
