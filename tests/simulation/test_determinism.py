@@ -13,6 +13,14 @@ from raftoral_nb.simulation.run import simulate
 
 DIGEST = "import sys; from raftoral_nb.simulation.run import simulate; print(simulate(int(sys.argv[1])).digest)"
 
+LEAPING_CLOCKS = """
+import itertools, time
+leaps = itertools.count(1)
+for name in ("time", "monotonic", "perf_counter"):
+    setattr(time, name, lambda read=getattr(time, name): read() + 1000 * next(leaps))
+    setattr(time, name + "_ns", lambda read=getattr(time, name + "_ns"): read() + 1000 * 10**9 * next(leaps))
+"""
+
 
 @pytest.mark.parametrize("seed", [1, 7])
 def test_the_same_seed_gives_the_same_history_in_one_process(seed: int) -> None:
@@ -34,6 +42,13 @@ def test_the_same_seed_gives_the_same_history_in_processes_with_other_hash_seeds
             timeout=120,
         )
         assert there.stdout.strip() == here
+
+
+def test_no_clock_of_the_machine_has_a_say_in_a_history() -> None:
+    leaping = subprocess.run(
+        [sys.executable, "-c", LEAPING_CLOCKS + DIGEST, "2"], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert leaping.stdout.strip() == simulate(2).digest
 
 
 def test_another_seed_gives_another_history() -> None:
