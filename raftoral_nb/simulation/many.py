@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import multiprocessing
 import signal
 from collections import deque
@@ -17,6 +18,9 @@ from .run import Result, simulate
 
 SEEDS_AHEAD = 4
 """Seeds that wait for each worker: none is ever idle, and an interrupt finds little begun."""
+
+COLLECT_EVERY = 16
+"""Seeds after which a process collects the garbage of all of them: left to itself it would have a gigabyte of it (`rarely_collecting`)."""
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -73,6 +77,8 @@ def _prepared(choice: Choice) -> Iterator[None]:
 
 
 _stack = contextlib.ExitStack()
+_begun = itertools.count(1)
+"""Numbers the seeds of this process."""
 
 
 def _begin(choice: Choice) -> None:
@@ -83,6 +89,8 @@ def _begin(choice: Choice) -> None:
 
 
 def _simulated(choice: Choice, seed: int) -> Result:
+    if next(_begun) % COLLECT_EVERY == 0:
+        gc.collect()
     return simulate(seed, nodes=choice.nodes, schedule=choice.schedule, without=choice.without)
 
 
