@@ -84,6 +84,8 @@ class Checker:
     def __init__(self, now: Callable[[], float], *, virtual: bool = True) -> None:
         self._now = now
         self.journals: dict[NodeId, MemoryJournal] = {}
+        # Of members whose disks are gone: what they acknowledged counts until they are members no more.
+        self._lost: dict[NodeId, MemoryJournal] = {}
         self.violations: list[Violation] = []
         self._seen: set[tuple[str, object]] = set()
         # The log as the first node that applied an entry saw it: index -> (term, data). PySyncObj's own entries are not in it.
@@ -119,6 +121,15 @@ class Checker:
         if key not in self._seen and len(self.violations) < MAX_VIOLATIONS:
             self._seen.add(key)
             self.violations.append(Violation(round(self._now(), 6), invariant, text))
+
+    def disk_lost(self, node: NodeId) -> None:
+        """A member's disk is gone for good, and with it the copies that the leader may count: that is one failure, not a forbidden one."""
+        self._lost[node] = self.journals.pop(node)
+
+    def removed(self, node: NodeId) -> None:
+        """A node is no member any more: its copies count no longer."""
+        self.journals.pop(node, None)
+        self._lost.pop(node, None)
 
     # --- what journals do; see JournalWatch in disk
 
@@ -235,15 +246,14 @@ class Checker:
             self.committed[index] = (term, data)
             self._committed_in[index] = node.member.replica.raft.term
             self.last_committed = max(self.last_committed, index)
+            copies = {**self.journals, **self._lost}
             holders = [
                 number
-                for number, journal in self.journals.items()
+                for number, journal in copies.items()
                 if (journal.term_at(index) == term and index <= journal.stored_index) or index < journal.first_index
             ]
             # Whom the majority is of, only the leader knew that committed it: any membership that a node has in its log.
-            counted = {journal.members for journal in self.journals.values() if journal.members} or {
-                tuple(self.journals)
-            }
+            counted = {journal.members for journal in self.journals.values() if journal.members} or {tuple(copies)}
             if all(2 * len(set(holders).intersection(members)) <= len(members) for members in counted):
                 leads = node.member.replica.raft.role == LEADER
                 self.violated(

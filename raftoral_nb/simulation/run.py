@@ -307,15 +307,19 @@ class Simulation:
 
     def lose_disk(self, number: NodeId) -> None:
         """A node's process ends, and its disk is gone: nobody of that number ever comes back."""
-        self.moved = True
-        self.numbers = tuple(one for one in self.numbers if one != number)
-        self.end_node(number, "lost its disk")
-        self.checker.journals.pop(number, None)
+        self._end_for_good(number)
+        self.checker.disk_lost(number)
 
     def forget(self, number: NodeId) -> None:
         """A node is no member any more."""
         self.note(number, "removed", "")
-        self.lose_disk(number)
+        self._end_for_good(number)
+        self.checker.removed(number)
+
+    def _end_for_good(self, number: NodeId) -> None:
+        self.moved = True
+        self.numbers = tuple(one for one in self.numbers if one != number)
+        self.end_node(number, "lost its disk")
 
     def note(self, node: NodeId, what: str, details: str) -> None:
         """Add to the history."""

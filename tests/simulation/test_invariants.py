@@ -30,7 +30,7 @@ from raftoral_nb.model import (
 )
 from raftoral_nb.raft.journal import MemoryJournal
 from raftoral_nb.raft.library import LEADER
-from raftoral_nb.simulation.invariants import DELETED, Checker
+from raftoral_nb.simulation.invariants import COMMITTED_BY_LEADER, DELETED, Checker
 from raftoral_nb.simulation.pausing import PAUSED, Pauses
 from raftoral_nb.state import Applied, Epoch
 from raftoral_nb.workflow.handover import RunStarted, StepRecorded
@@ -122,6 +122,27 @@ def test_entries_that_differ_where_they_must_be_one_are_found(table: Table) -> N
     table.apply(1, 1)
     table.apply(3, 1)
     assert "applied sequences are prefixes of one another" in table.violated
+
+
+def test_what_a_member_held_when_its_disk_was_lost_counts_until_it_is_no_member(table: Table) -> None:
+    """The leader cannot know that a copy is gone; one that is lost is a failure like another, and was taken for a violation."""
+    table.add(1, 1, 1, 3)
+    table.checker.disk_lost(3)
+    table.nodes[1].member.replica.raft.role = LEADER
+    table.apply(1, 1)
+    assert not table.violated
+    table.add(2, 1, 1)
+    table.apply(1, 2)
+    assert table.violated == {COMMITTED_BY_LEADER}
+
+
+def test_what_a_removed_member_held_counts_no_more(table: Table) -> None:
+    table.add(1, 1, 1, 3)
+    table.checker.disk_lost(3)
+    table.checker.removed(3)
+    table.nodes[1].member.replica.raft.role = LEADER
+    table.apply(1, 1)
+    assert table.violated == {COMMITTED_BY_LEADER}
 
 
 def test_an_entry_that_no_majority_holds_must_not_be_applied(table: Table) -> None:
