@@ -36,6 +36,7 @@ PRIVATE_STATE = (
     "lastResponseTime",
     "otherNodes",
     "newAppendEntriesTime",
+    "connectedNodes",
 )
 """Private attributes of `SyncObj` that are read or set here. A test fails when an update changes one of them."""
 

@@ -221,6 +221,7 @@ def test_every_proposal_ends_by_its_deadline_however_often_leaders_die() -> None
         applied = members.applied(1)
         assert len(applied) == len(set(applied))
         assert sum(committed(outcome) for outcome in outcomes) <= len(applied)
+        assert sum(committed(outcome) for outcome in outcomes) > 100, "what a dead leader took was not proposed again"
 
     on_members(3, test)
 

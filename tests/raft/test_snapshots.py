@@ -341,6 +341,16 @@ def test_entries_below_the_own_snapshot_count_as_held(message: Any, next_index: 
     _on_bench(test, snapshot=_held(50, 4))
 
 
+def test_a_message_from_below_the_own_snapshot_commits_nothing_behind_it() -> None:
+    def test(bench: Bench) -> None:
+        bench.receive(2, append(5, 50, 4, entries(51, 5, 5)))  # of a leader that died; 51 and 52 are others by now
+        answers = bench.receive(3, append(6, 10, 2, entries(11, 2, 2), commit=52))
+        assert answers == [NextIndex(term=6, next_index=13, success=True, reset=False)]
+        assert bench.applied == []
+
+    _on_bench(test, snapshot=_held(50, 4))
+
+
 # --- the leader's side
 
 
