@@ -38,6 +38,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="seeds that the simulation runs over all schedules (default: %(default)s)",
     )
     parser.addoption(
+        "--other-python",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="another interpreter in which the simulation must give the same histories; it needs the same packages (may be "
+        "given several times)",
+    )
+    parser.addoption(
         "--soak-seconds",
         type=float,
         default=DEFAULT_SOAK_SECONDS,

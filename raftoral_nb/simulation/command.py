@@ -6,9 +6,15 @@ import argparse
 import contextlib
 import sys
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .run import Result
 
 DEFAULT_SEEDS: Final = 100
+
+INTERRUPTED: Final = 130
+"""The exit code when not all seeds were run, and nothing was violated so far; as of every interrupted command."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -109,15 +115,18 @@ def _one(arguments: argparse.Namespace) -> int:
         tally.add(result)
         print(tally)
     if result.violations:
-        print(report.violations(result))
+        print(report.violations(result, arguments.mutant))
+        if arguments.shrink and not arguments.trace:
+            print(_shrunk(result))
     return 1 if result.violations else 0
 
 
 def _many(arguments: argparse.Namespace) -> int:
-    from . import faults, many, mutants, report
+    from . import many, mutants, report
     from .shrink import shrink
 
     tally = report.Tally()
+    interrupted = False
     began = time.monotonic()
     count = arguments.seeds or DEFAULT_SEEDS
     choice = many.Choice(arguments.nodes, arguments.schedule, arguments.without_guard, arguments.mutant)
@@ -127,13 +136,23 @@ def _many(arguments: argparse.Namespace) -> int:
             for result in found:
                 tally.add(result)
                 if result.violations:
-                    print(report.violations(result), flush=True)
+                    print(report.violations(result, choice.mutant), flush=True)
                     if arguments.shrink:
                         with contextlib.nullcontext() if choice.mutant is None else mutants.without(choice.mutant):
-                            print(faults.described(shrink(result).plan.faults))
+                            print(_shrunk(shrink(result)), flush=True)
         except KeyboardInterrupt:
+            interrupted = True
             print(f"interrupted after {tally.seeds} of {count} seeds")
     took = time.monotonic() - began
     print(tally)
     print(f"{took:.0f} s of real time, {tally.seeds / max(took, 0.001):.1f} seeds a second")
-    return 1 if tally.failed else 0
+    if tally.failed:
+        return 1
+    return INTERRUPTED if interrupted else 0
+
+
+def _shrunk(result: Result) -> str:
+    from .faults import described
+
+    left = result.plan.faults
+    return f"    {len(left)} faults are enough:\n{described(left)}" if left else "    no fault is needed for that"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from typing import Final
 
 from ..model import NodeId
 from ..state import summary
@@ -10,6 +12,13 @@ from .invariants import Checker
 from .linearizability import list_problem, register_problem
 from .watched import WatchedNode
 from .workload import Clients
+
+HUNG: Final = "steps that hung"
+FAILED: Final = "steps that failed"
+ASKED_AGAIN: Final = "commands asked for again"
+INSTALLED: Final = "snapshots installed"
+RECORDED: Final = "recorded: "
+"""How the name of a kind of step begins."""
 
 
 def unwell(nodes: Mapping[NodeId, WatchedNode], count: int) -> str | None:
@@ -60,3 +69,13 @@ def check(nodes: Mapping[NodeId, WatchedNode], checker: Checker, clients: Client
         problem = register_problem(accesses)
         if problem is not None:
             checker.violated("client histories are linearizable", f"{register}: {problem}", register)
+
+
+def done(checker: Checker, clients: Clients, noted: Mapping[str, int]) -> dict[str, int]:
+    """How often things took place that are no faults: what was `noted`, and steps by kind, behind `RECORDED`."""
+    found = Counter({HUNG: 0, INSTALLED: 0} | dict(noted))
+    for _, step in checker.records.values():
+        found[RECORDED + step.operation] += 1
+        found[FAILED] += step.failure is not None and not step.cancelled
+    found[ASKED_AGAIN] = clients.asked_again
+    return dict(found)

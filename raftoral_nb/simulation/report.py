@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from .faults import KINDS, described
+from .final_checks import ASKED_AGAIN, FAILED, HUNG, INSTALLED
 from .invariants import DELETED
 from .run import Result
 
@@ -24,6 +26,7 @@ class Tally:
         self.slowest_recovery = 0.0
         self.slowest_leader = 0.0
         self.faults = dict.fromkeys((kind for kind in KINDS if kind != "burst"), 0)
+        self.did: Counter[str] = Counter()
         self.by_schedule: dict[tuple[str, int], int] = {}
         self.failed: list[Result] = []
 
@@ -41,6 +44,7 @@ class Tally:
         self.slowest_leader = max(self.slowest_leader, result.leader_recovery)
         for kind, count in result.faults.items():
             self.faults[kind] += count
+        self.did.update(result.did)
         key = (result.plan.schedule, result.plan.nodes)
         self.by_schedule[key] = self.by_schedule.get(key, 0) + 1
         if result.violations:
@@ -66,6 +70,7 @@ class Tally:
             ("longest recovery", f"{self.slowest_recovery:.1f} s", "until all runs were finished and all queues empty"),
             ("faults", f"{total:,}", f"{total / count:.0f} a seed"),
             *((f"  {kind}", f"{number:,}", "") for kind, number in self.faults.items()),
+            *((what, f"{self.did[what]:,}", "") for what in (HUNG, FAILED, ASKED_AGAIN, INSTALLED)),
             ("seeds that lose a minority", f"{self.with_losses:,}", "for good"),
             ("unsynced records lost, torn", f"{self.lost_records:,}, {self.torn_records:,}", ""),
             *(
@@ -86,12 +91,14 @@ class Tally:
         return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c}".rstrip() for a, b, c in rows)
 
 
-def violations(result: Result) -> str:
-    """What a seed violated, one a line, and how to see it again."""
+def violations(result: Result, mutant: str | None = None) -> str:
+    """What a seed violated, one a line, and how to see it again; `mutant` is the safeguard that was taken out."""
     planned = result.plan
     again = f"raftoral-nb simulate --seed {result.seed} --nodes {planned.nodes} --schedule {planned.schedule!r} --trace"
     if result.without is not None:
         again += f" --without-guard {result.without}"
+    if mutant is not None:
+        again += f" --mutant {mutant!r}"
     lines = [f"seed {result.seed} ({planned.schedule}, {planned.nodes} nodes): {again}"]
     lines += [f"    {violation}" for violation in result.violations[:5]]
     if len(result.violations) > 5:

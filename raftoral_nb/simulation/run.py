@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import pickle
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
@@ -65,6 +66,8 @@ class Result(msgspec.Struct, frozen=True):
     """Virtual seconds that passed."""
     faults: dict[str, int]
     """Faults that took place, by kind."""
+    did: dict[str, int]
+    """What else took place, by the names of `final_checks.done`."""
     acknowledged: int
     """Commands that clients were told to be committed, and records of steps and ends that nodes were."""
     runs: int
@@ -202,6 +205,7 @@ class Simulation:
         self._incarnations = dict.fromkeys(self.numbers, 0)
         self._attempts: dict[str, int] = {}
         self._values = 0
+        self.did: Counter[str] = Counter()
         self._done_once: set[str] = set()
         self._client_dice = {client: SeededDice(seed, "choice", client) for client in range(1, CLIENTS + 1)}
         self._client_node: dict[int, NodeId] = {}
@@ -352,6 +356,7 @@ class Simulation:
             without=self.without,
             seconds=self.elapsed,
             faults=dict(self.faulty.counts),
+            did=final_checks.done(checker, self.clients, self.did),
             acknowledged=self.acknowledged + len(checker.records) + len(checker.ended),
             runs=len(checker.ended),
             leaders=checker.leaders,
@@ -428,6 +433,8 @@ class Simulation:
         """A node read a snapshot, its own or another's."""
         self.note(node.number, "snapshot", f"read up to {node.member.state.index}")
         self.checker.installed(node)
+        # A log that has nothing but what stands for a snapshot was replaced by another node's.
+        self.did[final_checks.INSTALLED] += len(node.journal) == 1 and not node.journal[0][0]
 
     # --- from the clients (workload.World)
 
@@ -468,6 +475,7 @@ class Simulation:
         """How long an asynchronous step takes at this attempt."""
         attempt = self._attempts[what] = self._attempts.get(what, 0) + 1
         seconds = workload.effect_seconds(self.seed, what, attempt)
+        self.did[final_checks.HUNG] += seconds >= workload.HANGS and not self._healed_at
         # When all is healed no step hangs any more: what recovery takes then is the engine's own.
         return min(seconds, LONGEST_HEALED_STEP) if self._healed_at else seconds
 

@@ -210,10 +210,13 @@ class Clients:
     def __init__(self, world: World, count: int, until: float) -> None:
         self.appends: list[Append] = []
         self.accesses: dict[str, list[Access]] = {name: [] for name in REGISTERS}
+        self.asked_again = 0
+        """Commands that a client gave to a node after it had given them to one before."""
         self._world = world
         self._count = count
         self._until = until
         self._numbers = 0
+        self._asked: dict[int, Command] = {}
 
     async def run(self) -> None:
         """Let all of them work until the time is over; then whatever is paused is resumed."""
@@ -259,6 +262,8 @@ class Clients:
         world = self._world
         while (node := world.node_for(client)) is None:  # noqa: ASYNC110 - as a client would
             await asyncio.sleep(0.1)
+        self.asked_again += self._asked.get(client) is command
+        self._asked[client] = command
         began = node.clock.time()
         limit = 0.2 + (ASK_SECONDS - 0.2) * dice.random() ** 2
         outcome = await node.incarnation.ask(command, limit)
@@ -408,6 +413,10 @@ def _near_a_multiple(command: StartRun, dice: SeededDice) -> StartRun:
     return sized(target - over)
 
 
+HANGS: Final = 1.0
+"""A step that takes so many seconds or more is one that hangs: leaders die meanwhile, and whoever is patient is not any more."""
+
+
 def effect_seconds(seed: int, what: str, attempt: int) -> float:
     """How long a step takes at its nth attempt: mostly moments, sometimes long, rarely so long that it seems to hang."""
     chance = chance_of(seed, "seconds", what, attempt)
@@ -415,4 +424,4 @@ def effect_seconds(seed: int, what: str, attempt: int) -> float:
         return 0.002 + chance * 0.02
     if chance < 0.93:
         return (chance - 0.5) * 0.8
-    return 1.0 + (chance - 0.93) * 70.0
+    return HANGS + (chance - 0.93) * 70.0

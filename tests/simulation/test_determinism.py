@@ -30,11 +30,15 @@ def test_the_same_seed_gives_the_same_history_in_one_process(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [2, 8])
-def test_the_same_seed_gives_the_same_history_in_processes_with_other_hash_seeds(seed: int) -> None:
+def test_the_same_seed_gives_the_same_history_in_processes_with_other_hash_seeds(
+    seed: int, request: pytest.FixtureRequest
+) -> None:
+    """And in other Pythons, if any are given with `--other-python`."""
     here = simulate(seed).digest
-    for hash_seed in ("1", "4242"):
+    others = request.config.getoption("--other-python")
+    for python, hash_seed in ((sys.executable, "1"), (sys.executable, "4242"), *((one, "7") for one in others)):
         there = subprocess.run(
-            [sys.executable, "-c", DIGEST, str(seed)],
+            [python, "-c", DIGEST, str(seed)],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             capture_output=True,
             text=True,

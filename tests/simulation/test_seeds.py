@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import get_args
 
 import pytest
 
+from raftoral_nb.model import Operation
 from raftoral_nb.simulation import many, report
 from raftoral_nb.simulation.faults import SCHEDULES
+from raftoral_nb.simulation.final_checks import ASKED_AGAIN, FAILED, HUNG, INSTALLED, RECORDED
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +42,15 @@ def test_the_seeds_of_a_run_cover_every_schedule_every_size_and_every_kind_of_fa
     assert tally.with_losses >= tally.seeds / 5
     assert tally.lost_records
     assert tally.torn_records
+
+
+def test_steps_fail_and_hang_clients_ask_again_and_snapshots_are_installed(tally: report.Tally) -> None:
+    assert tally.did[FAILED] >= tally.seeds
+    assert tally.did[HUNG] >= tally.seeds
+    assert tally.did[ASKED_AGAIN] >= tally.seeds
+    assert tally.did[INSTALLED]
+
+
+def test_every_kind_of_step_that_there_is_was_recorded(tally: report.Tally) -> None:
+    recorded = {name.removeprefix(RECORDED) for name in tally.did if name.startswith(RECORDED)}
+    assert recorded == set(get_args(Operation))
