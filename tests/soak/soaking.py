@@ -26,7 +26,7 @@ from raftoral_nb.incarnation import Incarnation
 from raftoral_nb.model import ClusterEvent, Committed, EffectStarted, ExecutionStopped, NodeId, Outcome, RoleChanged
 from raftoral_nb.raft.compaction import Compaction
 from raftoral_nb.raft.journal import Journals, MemoryJournal
-from raftoral_nb.simulation import final_checks, workload
+from raftoral_nb.simulation import final_checks, language, workload
 from raftoral_nb.simulation.disk import WholeJournal
 from raftoral_nb.simulation.invariants import Checker
 from raftoral_nb.state import Applied, State
@@ -137,6 +137,7 @@ class Soak:
         self._choice = random.Random(f"{seed} choice")
         self._asked: dict[int, NodeId] = {}
         self._values = itertools.count(1)
+        self._done_once: set[str] = set()
         self._attempts: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._no_leader_since: float | None = None
@@ -256,7 +257,8 @@ class Soak:
             self._no_leader_since = now
 
     def _set_majority_lost(self, lost: bool) -> None:
-        """While a majority is gone nobody can lead, and the time does not count."""
+        """While a majority is gone nobody can lead, and the time does not count; what came before does."""
+        self.look()
         self._majority_lost = lost
         self._no_leader_since = None
         self.look()
@@ -295,6 +297,11 @@ class Soak:
                 self.checker.acknowledged(self.nodes.get(node), what, outcome.index)
 
     def new_value(self, what: str) -> int:
+        if what.endswith(language.ONCE):
+            with self.lock:
+                if what in self._done_once:
+                    self.checker.violated("at most once", f"the effect {what!r} was there twice", what)
+                self._done_once.add(what)
         return next(self._values)
 
     def seconds(self, what: str) -> float:
