@@ -313,8 +313,6 @@ class Checker:
                 ):
                     self._check_version(index, run_id, version)
                     self._check_author(index, "the end", run_id, node, epoch)
-                case _:
-                    pass
             for event in one.events:
                 match event:
                     case CheckpointSet(run_id=run_id, step=step):
