@@ -193,6 +193,8 @@ class RaftoralMagics(Magics):
         )
         if cluster.recovered is not None:
             hint = "\n".join(filter(None, (recovered_words(cluster.recovered), hint)))
+        if cluster.unlisted is not None:
+            hint = "\n".join(filter(None, (hint, f"raftoral-nb ps does not show this cluster: {cluster.unlisted}")))
         if asked.detach:
             hint = "\n".join(filter(None, (hint, outlives_words(cluster.name))))
         return self._show_start(cluster, hint)

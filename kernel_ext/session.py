@@ -131,10 +131,12 @@ class Session:
             if current is not None and current.running:
                 raise MagicError(f"cluster {current.name} was made in Python: stop it there, with its stop() method.")
             return notice("no cluster is running")
-        report = own.stop()
-        raftoral_nb.set_current_cluster(None)
-        for view in self._views:
-            view.end()
+        try:
+            report = own.stop()
+        finally:  # an interrupt is raised when it has stopped
+            raftoral_nb.set_current_cluster(None)
+            for view in self._views:
+                view.end()
         if not report.stuck:
             return notice("cluster stopped")
         return notice("\n".join(("cluster stopped; code that cannot be interrupted still runs in:", *report.stuck)))

@@ -26,7 +26,7 @@ class Announcement:
     """The key file of a cluster whose nodes live in this process and listen. Methods may wait for the disk.
 
     It serves those who look (`raftoral-nb ps`); the cluster runs without it. So where no such file can be written, or should not
-    be because others could read it, the cluster goes on, the key stays in memory, and a warning is logged.
+    be because others could read it, the cluster goes on, the key stays in memory, and `Cluster.unlisted` says why.
     """
 
     def __init__(self, host: Hosting, data_dir: Path | None) -> None:
@@ -53,6 +53,7 @@ class Announcement:
                 )
             )
         except KeyFileError as error:
+            self._host.unlisted = str(error)
             logger.warning(
                 "%s runs without a key file, and `raftoral-nb ps` will not show it: %s", self._host.name, error
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING, Self, cast
 
 from .breaking import Breaking
@@ -22,7 +23,7 @@ class Attaching(Breaking):
     _nodes: dict[NodeId, Node]
 
     @classmethod
-    def attach(cls, name: str) -> Self:
+    def attach(cls, name: str | os.PathLike[str]) -> Self:
         """A handle on a cluster of processes that runs already, by its name, or by the path of its key file; it is started.
 
         By name are found those that you have started on this machine (`raftoral-nb ps`). A handle sees and does what any other handle on the cluster does. `leave` lets go of the cluster, which goes on; `stop` ends it.
@@ -65,6 +66,11 @@ class Attaching(Breaking):
         """Whether the cluster goes on without this process: it was started with `detach`, or attached to."""
         return self._host.outlives
 
+    @property
+    def unlisted(self) -> str | None:
+        """Why other programs of yours do not find it: no key file could be written in safety. None if there is one, or it has no addresses."""
+        return self._host.unlisted
+
     # --- of the cluster
 
     @classmethod
@@ -80,7 +86,7 @@ class Attaching(Breaking):
         raise NotImplementedError
 
 
-def attach(name: str) -> Cluster:
+def attach(name: str | os.PathLike[str]) -> Cluster:
     """A handle on a cluster that runs in processes of its own: see `Cluster.attach`."""
     from .cluster import Cluster
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -305,6 +305,6 @@ def _is_ill(network: Links, link: Link) -> bool:
 
 def _seconds(value: float, name: str) -> float:
     given: Any = value
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given) or given < 0:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= sys.float_info.max:
         raise FaultError(f"{name} is a number of seconds, not {given!r}. Example: {name}=0.2")
     return float(given)

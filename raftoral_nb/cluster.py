@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 import anyio.to_thread
 import msgspec
 
-from . import collect, current, fault_lines, logs, recovery
+from . import collect, current, fault_lines, logs, options, recovery
 from .announced import Announcement
 from .attaching import Attaching
 from .breaking import no_such_node
@@ -27,7 +27,6 @@ from .fault_lines import Fault, parse_fault
 from .host import Host
 from .hosting import Hosting
 from .joining import Joining
-from .limits import MAX_NODES
 from .look import Looker
 from .measuring import Measuring
 from .model import ClusterEvent, ClusterRecovered, NodeId, OutputLine, RunId
@@ -40,7 +39,7 @@ from .registry import Registration, Registry
 from .run import WorkflowRun
 from .scenario import Scenario
 from .statistics import ClusterLook, ClusterStatistics
-from .threads import refuse_on_own_thread
+from .threads import do_all, refuse_on_own_thread
 from .workflow.context import WorkflowContext
 from .workflow.definitions import Workflow
 from .workflow.output import capture
@@ -105,13 +104,16 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         data = recovery.look(data_dir, durability)
         if nodes is None:
             nodes = DEFAULT_NODES if data is None or data.found is None else len(data.found.nodes)
-        given: object = nodes  # a notebook's code is not type-checked
-        if isinstance(given, bool) or not isinstance(given, int) or not 1 <= nodes <= MAX_NODES:
-            raise ClusterError(f"a cluster has 1 to {MAX_NODES} nodes, got {nodes!r}")
-        if ports is not None and len(ports) != nodes:
-            raise ClusterError(f"{nodes} nodes need {nodes} ports, got {len(ports)}")
-        if network not in ("tcp", "memory"):
-            raise ClusterError(f"network is 'tcp' or 'memory', got {network!r}")
+        options.check(
+            name=name,
+            nodes=nodes,
+            network=network,
+            ports=ports,
+            leave_out=leave_out,
+            proposal_timeout=proposal_timeout,
+            timing=timing,
+            compaction=compaction,
+        )
         self._logs = log_level is not None
         if log_level is not None:
             logs.set_level(log_level)
@@ -123,7 +125,7 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         self._leave_out = recovery.left_out(leave_out, numbers)
         self.recovered: ClusterRecovered | None = None
         """What was found in the data directory; None without one, or in a new one. Set by `start`."""
-        options: dict[str, Any] = {
+        shared: dict[str, Any] = {
             "network": network,
             "ports": None if ports is None else dict(zip(numbers, ports, strict=True)),
             "timing": timing or Timing(),
@@ -135,10 +137,10 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
             from .processes.handle import remote_host  # most clusters need none of it
 
             host: Hosting = remote_host(
-                self.name, numbers, data, processes=processes, detach=detach, log_level=log_level, **options
+                self.name, numbers, data, processes=processes, detach=detach, log_level=log_level, **shared
             )
         else:
-            host = self._make_host(self.name, numbers, **options)
+            host = self._make_host(self.name, numbers, **shared)
         self._take(host, data)
 
     def _take(self, host: Hosting, data: recovery.DataDirectory | None) -> None:
@@ -212,7 +214,7 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         """Stop everything, within a few seconds. User code that cannot be interrupted is left and named in the report.
 
         Runs that have not ended are gone, unless there is a data directory: then they go on with the next cluster that is
-        started there. Stopping twice does nothing.
+        started there. Stopping twice does nothing. An interrupt (Ctrl-C) ends a wait, and is raised when all the rest is done.
         """
         refuse_on_own_thread("cluster.stop()")
         with self._change:
@@ -224,24 +226,35 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         play = self._play
         if play is not None:
             play.halt()
+        stuck: list[str] = []
         try:
-            if self._host.thread.alive:
-                self._host.thread.run(self._host.on_shut, timeout=STOP_SECONDS)
-        except (TimeoutError, ClusterError):
-            pass
+            self._shut_nodes()
         finally:
-            deadline = collect.deadline(STOP_SECONDS)
-            stuck = self._host.end(deadline)
-            if play is not None and not play.stop(deadline()):
-                stuck.append(f"scenario {play.scenario.name}")
-            self._announcement.take_down()
-            if not self._host.observers.close(deadline()):
-                stuck.append("a callback given to subscribe()")
-            stuck.extend(self._end_measuring(deadline()))
-            capture.uninstall()
-            if self._logs:
-                logs.reset()
+            left = collect.deadline(STOP_SECONDS)
+            do_all(
+                lambda: stuck.extend(self._host.end(left)),
+                lambda: stuck.extend(() if play is None or play.stop(left()) else (f"scenario {play.scenario.name}",)),
+                self._announcement.take_down,
+                lambda: stuck.extend(
+                    () if self._host.observers.close(left()) else ("a callback given to subscribe()",)
+                ),
+                lambda: stuck.extend(self._end_measuring(left())),
+                capture.uninstall,
+                *([logs.reset] if self._logs else []),
+            )
         return StopReport(tuple(stuck))
+
+    def _shut_nodes(self) -> None:
+        def shut() -> None:
+            if self._host.thread.alive:
+                with contextlib.suppress(TimeoutError, ClusterError):
+                    self._host.thread.run(self._host.on_shut, timeout=STOP_SECONDS)
+
+        try:
+            shut()
+        except BaseException:  # an interrupt: perhaps it has not even begun
+            shut()
+            raise
 
     def __enter__(self) -> Self:
         return self.start()

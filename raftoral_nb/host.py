@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from . import collect, log_entries, run_code
@@ -23,6 +24,7 @@ from .raft.replica import Timing
 from .raft.tcp import TcpNetwork
 from .state import Applied, State
 from .statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
+from .threads import do_all
 
 if TYPE_CHECKING:
     from .recovery import DataDirectory
@@ -78,11 +80,16 @@ class Host(Hosting):
     def end(self, left: Callable[[], float]) -> list[str]:
         """After `on_shut`: end the threads, and let go of the journals; names the user code that could not be ended."""
         stuck: list[str] = []
-        for incarnation in self.gone:
-            stuck.extend(incarnation.join(left()))
-        self.thread.stop(left())
-        self.journals.end()
+        do_all(
+            *(partial(self._join, incarnation, left, stuck) for incarnation in self.gone),
+            lambda: self.thread.stop(left()),
+            self.journals.end,
+        )
         return stuck
+
+    @staticmethod
+    def _join(incarnation: Incarnation, left: Callable[[], float], stuck: list[str]) -> None:
+        stuck.extend(incarnation.join(left()))
 
     # --- what is done to nodes and links
 

@@ -156,6 +156,8 @@ class Hosting(ABC):
         """Whether the nodes were there before."""
         self.leaving = False
         """Whether `on_shut` only lets go of the nodes."""
+        self.unlisted: str | None = None
+        """Why there is no key file, where one was wanted."""
         self.numbers_changed: Callable[[], None] = _nothing
         """Called when somebody else has changed which nodes there are."""
         self.thread = self._make_thread()
@@ -491,9 +493,7 @@ class Hosting(ABC):
 
 def ending(record: Run | None) -> bytes | Failure | None:
     """How a run ended; None if it has not, or is not known."""
-    if record is None:
-        return None
-    return record.failure if record.result is None else record.result
+    return None if record is None else (record.failure if record.result is None else record.result)
 
 
 def _nothing() -> None:

@@ -189,7 +189,7 @@ def _read(path: Path, directory: int | None) -> KeyFile:
         descriptor = os.open(path if directory is None else path.name, flags, dir_fd=directory)
     except FileNotFoundError:
         raise KeyFileError(f"there is no key file {path}") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: it is no path at all
         raise KeyFileError(f"key file {path} cannot be opened (a link is not followed): {error}") from error
     try:
         found = os.fstat(descriptor)
@@ -248,6 +248,28 @@ def of_cluster(name: str, kind: Kind | None = None) -> Found:
     raise UnknownClusterError(
         f"no cluster named {name!r} is running for you on this host; running: {', '.join(names) or 'none'}"
     )
+
+
+def path_meant(given: str | os.PathLike[str]) -> Path | None:
+    """The key file that is named by its path (`~` is resolved); None if the name of a cluster was given.
+
+    A path ends in `.json` or has a slash in it, as a cluster's name may too: it is a name if such a cluster runs, and there is no such
+    file. Raises `KeyFileError` for what is neither.
+    """
+    checked: object = given  # a notebook's code is not type-checked
+    if not isinstance(checked, str | os.PathLike) or not isinstance(os.fspath(checked), str):
+        raise KeyFileError(
+            f"a cluster that runs is given by its name, or by the path of its key file, not as {given!r}"
+        )
+    if isinstance(given, str) and "/" not in given and not given.endswith(SUFFIX):
+        return None
+    try:
+        path = Path(given).expanduser()
+    except RuntimeError as error:  # nobody knows that user's home
+        raise KeyFileError(f"there is no key file {given}: {error}") from None
+    if not path.is_file() and any(one.content is not None and one.content.name == given for one in found()):
+        return None
+    return path
 
 
 def _look(place: Path, directory: int) -> tuple[Found, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -26,6 +27,8 @@ from .threads import refuse_on_own_thread
 if TYPE_CHECKING:
     from .cluster import Cluster
     from .hosting import Hosting
+
+logger = logging.getLogger(__name__)
 
 CONDITION_SECONDS: Final = 60.0
 """How long a step waits for its condition before the scenario fails."""
@@ -134,6 +137,11 @@ class ScenarioPlay:
             status = "stopped"
         except ScenarioError as error:
             text, self._error = str(error), error
+        except Exception as error:  # of an operating system that has no more processes, say
+            logger.exception("scenario %s failed", self.scenario.name)
+            text = f"scenario {self.scenario.name} failed: {type(error).__name__}: {error}"
+            self._error = ScenarioError(text)
+            self._error.__cause__ = error
         finally:
             detach()
             self._status = status

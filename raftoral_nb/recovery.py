@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .errors import ClusterError, NoSuchNodeError
 from .model import ClusterRecovered, NodeId
+from .options import path_of
 from .raft.directory import DirectoryJournals, Durability, Manifest, read_manifest
 from .recovering import Recovering, RecoveringHost
 
@@ -55,7 +56,7 @@ def look(data_dir: str | os.PathLike[str] | None, durability: object) -> DataDir
         return None
     if durability == "memory":
         raise ClusterError("durability='memory' stores nothing: leave data_dir out, or ask for 'process' or 'disk'")
-    return DataDirectory(Path(data_dir).expanduser().absolute(), "disk" if durability == "disk" else "process")
+    return DataDirectory(path_of(data_dir, "data_dir"), "disk" if durability == "disk" else "process")
 
 
 def left_out(given: Collection[NodeId], numbers: Sequence[NodeId]) -> frozenset[NodeId]:

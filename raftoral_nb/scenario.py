@@ -14,7 +14,6 @@ comes true, or came true since the last fault:
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -44,6 +43,7 @@ MAX_SCENARIO_PAUSE: Final = 3600.0
 """Seconds between two steps."""
 
 _STEPS_RECORDED: Final = re.compile(r"([1-9]\d{0,5}) steps recorded")
+_MAGIC: Final = "%raftoral "
 _NAME: Final = re.compile(r"[^\W\d][\w.-]*")
 
 When = str | float
@@ -100,6 +100,9 @@ class Scenario(msgspec.Struct, frozen=True):
         made = tuple(_step(self.name, number, one) for number, one in enumerate(steps, 1))
         if not 1 <= len(made) <= MAX_SCENARIO_STEPS:
             raise ScenarioError(f"scenario {self.name} has {len(made)} steps; 1 to {MAX_SCENARIO_STEPS} are allowed")
+        about: Any = self.description
+        if not isinstance(about, str):
+            raise ScenarioError(f"scenario {self.name}: its description is a sentence, not {about!r}")
         msgspec.structs.force_setattr(self, "steps", made)
 
     @classmethod
@@ -152,7 +155,7 @@ def _step(name: str, number: int, given: Any) -> ScenarioStep:
         raise ScenarioError(f"{where} waits for {when!r}: expected 0 to {MAX_SCENARIO_PAUSE:g} s, or a condition")
     if not isinstance(what, str) or not what.strip():
         raise ScenarioError(f"{where} does {what!r}: expected a line such as 'isolate leader', or '# a sentence'")
-    what = " ".join(what.split())
+    what = " ".join(what.split()).removeprefix(_MAGIC)  # as `str` of a scenario shows it
     if not what.startswith("#"):
         try:
             what = str(parse_fault(what))
@@ -162,7 +165,7 @@ def _step(name: str, number: int, given: Any) -> ScenarioStep:
 
 
 def _is_pause(seconds: float) -> bool:
-    return math.isfinite(seconds) and 0 <= seconds <= MAX_SCENARIO_PAUSE
+    return 0 <= seconds <= MAX_SCENARIO_PAUSE
 
 
 # --- what is built in

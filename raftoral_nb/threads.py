@@ -26,6 +26,7 @@ __all__ = [
     "LoopThread",
     "StepThreads",
     "Steps",
+    "do_all",
     "mark_own_thread",
     "on_own_thread",
     "refuse_on_own_thread",
@@ -68,6 +69,19 @@ def refuse_on_own_thread(what: str) -> None:
             f"{what} waits for the cluster, and would do so on {name!r}, one of the cluster's own threads, which would then "
             "wait for itself; await the asynchronous form there, or call it from another thread"
         )
+
+
+# --- cleaning up
+
+
+def do_all(*stages: Callable[[], object]) -> None:
+    """Call each of them in order, whatever the ones before raise (an interrupt in the main thread, say); then raise that.
+
+    Of several exceptions the last is raised, in the context of the others. Each stage must be able to follow a half done one.
+    """
+    with contextlib.ExitStack() as left:
+        for stage in reversed(stages):
+            left.callback(stage)
 
 
 # --- a thread with a loop

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -263,3 +264,30 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(runtime: Path, monkeypa
     monkeypatch.setattr(os, "rename", full)
     with pytest.raises(KeyFileError, match="No space left"):
         key_file.update(path, lambda one: one)
+
+
+def test_a_path_is_told_from_a_name_and_a_name_may_look_like_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert key_file.path_meant("lab") is None
+    assert key_file.path_meant(Path("lab")) == Path("lab")
+    assert key_file.path_meant("~/lab.json") == tmp_path / "lab.json"
+    assert key_file.path_meant("lab.json") == Path("lab.json")
+    key_file.write(content("lab.json"))
+    assert key_file.path_meant("lab.json") is None  # there is no such file, and such a cluster runs
+    Path("lab.json").touch()
+    assert key_file.path_meant("lab.json") == Path("lab.json")
+
+
+@pytest.mark.parametrize("given", [5, None, b"lab"])
+def test_what_is_neither_a_path_nor_a_name_is_refused(given: Any) -> None:
+    with pytest.raises(KeyFileError, match="by the path of its key file, not as"):
+        key_file.path_meant(given)
+
+
+@pytest.mark.parametrize("path", ["a\0b.json", "~no-such-user-of-this-machine/a.json"])
+def test_a_path_that_cannot_be_one_is_a_clear_error(path: str) -> None:
+    with pytest.raises(KeyFileError):
+        key_file.read(key_file.path_meant(path) or "")

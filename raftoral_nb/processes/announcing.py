@@ -21,23 +21,26 @@ logger = logging.getLogger(__name__)
 class KeyFileOfProcesses:
     """A key file, and what it says. Without a file (nobody could read it in safety) the cluster runs, and is not found."""
 
-    def __init__(self, path: Path | None, content: KeyFile) -> None:
+    def __init__(self, path: Path | None, content: KeyFile, problem: str | None = None) -> None:
         self.path = path
         self.content = content
+        self.problem = problem
+        """Why there is no file, where one was wanted."""
 
     @classmethod
     def begin(cls, name: str, key: bytes, data_dir: str, outlives: bool) -> KeyFileOfProcesses:
-        """Make the file of a new cluster. Raises `ClusterNameTakenError`, and `KeyFileError` if it must be found later."""
-        content = KeyFile(
-            name=name, key=key, kind="processes", owner=None if outlives else Process.own(), data_dir=data_dir
-        )
+        """Make the file of a new cluster. Raises `ClusterNameTakenError`, and `KeyFileError` if it must be found later.
+
+        Until `outlive` the cluster is this process's, whatever it is to be: nothing is left behind if this ends while it starts.
+        """
+        content = KeyFile(name=name, key=key, kind="processes", owner=Process.own(), data_dir=data_dir)
         try:
             return cls(key_file.write(content, unique=outlives), content)
         except KeyFileError as error:
             if outlives:
                 raise
             logger.warning("%s runs without a key file, and cannot be attached to: %s", name, error)
-            return cls(None, content)
+            return cls(None, content, str(error))
 
     @classmethod
     def of(cls, found: Found) -> KeyFileOfProcesses:
@@ -61,6 +64,11 @@ class KeyFileOfProcesses:
             with contextlib.suppress(KeyFileError):
                 self.content = key_file.read(self.path)
         return self
+
+    def outlive(self) -> None:
+        """The cluster is whole, and nobody's from here on. Raises `KeyFileError`."""
+        assert self.path is not None, "one that is to be found later has a file"
+        self.content = key_file.update(self.path, lambda content: msgspec.structs.replace(content, owner=None))
 
     def place(self, number: NodeId, address: Address, process: Process) -> None:
         """A node is there now."""

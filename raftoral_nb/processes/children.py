@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
@@ -16,7 +17,7 @@ import msgspec
 
 from ..errors import ClusterError
 from .messages import Spec, rebuilt
-from .program import Failed, Ready
+from .program import RELEASE, Failed, Ready
 
 START_SECONDS: Final = 30.0
 """How long a process may take until its node listens."""
@@ -40,7 +41,7 @@ class Child:
 
     @classmethod
     def start(cls, spec: Spec) -> Child:
-        """Start it. It ends with this process if the spec says so; else it is a session of its own. Raises `ClusterError`."""
+        """Start it. It ends with this process, or does until `release`, as the spec says. Raises `ClusterError`."""
         folder = Path(spec.shared.data_dir) / LOGS
         log = folder / f"node-{spec.node}.txt"
         package = Path(__file__).resolve().parents[2]
@@ -68,10 +69,17 @@ class Child:
             process.stdin.flush()
         except BrokenPipeError:
             pass  # it has ended, and the reason is told by `ready`
-        if not spec.piped:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
+        if spec.parent is not None and not spec.piped:
+            child.let_go()
         return child
+
+    def release(self) -> None:
+        """From here on it outlives this process, if its spec says so: the cluster is whole, and can be found."""
+        if self.spec.parent is None and self.process.stdin is not None and not self.process.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):  # it has ended
+                self.process.stdin.write(RELEASE)
+                self.process.stdin.flush()
+            self.let_go()
 
     async def ready(self) -> Ready:
         """Where the node listens. Raises what kept it from starting, or `ClusterError` if it ended without a word."""
@@ -121,6 +129,13 @@ class Child:
             return False
         self.let_go()
         return True
+
+    def end(self, left: Callable[[], float]) -> None:
+        """Wait until it has ended by itself, and end it if it has not in the time that is left, or the wait is interrupted."""
+        try:
+            self.wait(left())
+        finally:
+            self.kill()
 
     def leave(self) -> None:
         """It goes on without us. It stays our child as long as we live, and is reaped when it has ended meanwhile."""

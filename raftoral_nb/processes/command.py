@@ -129,14 +129,15 @@ def _told(one: key_file.Found) -> dict[str, Any]:
 
 
 def _stop(name: str) -> int:
-    found = key_file.of_cluster(name) if not _is_path(name) else key_file.Found(Path(name), key_file.read(name))
+    path = key_file.path_meant(name)
+    found = key_file.of_cluster(name) if path is None else key_file.Found(path, key_file.read(path))
     content = found.content
     assert content is not None
     if content.kind == "kernel":
         raise ClusterError(f"cluster {content.name!r} lives in {content.whose}: stop it there, with %raftoral stop")
     asyncio.run(_stop_nodes(content))
     with contextlib.suppress(RaftoralError):
-        if not _is_path(name):
+        if path is None:
             key_file.remove(found.path, content.key)
     print(f"cluster {content.name} stopped")
     return 0
@@ -175,7 +176,3 @@ async def _stop_nodes(content: KeyFile) -> None:
                 problems.append(f"node {number} ({welcome.process}) has not ended yet")
     if problems:
         raise ClusterError("not every node was stopped: " + "; ".join(problems))
-
-
-def _is_path(name: str) -> bool:
-    return name.endswith(key_file.SUFFIX) or "/" in name

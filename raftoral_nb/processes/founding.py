@@ -25,7 +25,7 @@ from ..raft.tls import Tls, is_loopback, make_certificate
 from ..raft.wire import new_key
 from .announcing import address_text, parse_address
 from .calls import Calls
-from .messages import Address, Ask, Enter, Entrance, Introduce, Shared, Spec
+from .messages import Address, Ask, Enter, Entrance, Hello, Introduce, Shared, Spec, Welcome
 from .program import Ending, Ready, run
 from .serving import remember
 
@@ -214,14 +214,25 @@ async def _enter(content: KeyFile, known: Sequence[Address], *, new: bool) -> En
 
 
 async def _introduce(content: KeyFile, node: NodeId, own: Address, others: dict[NodeId, Address], *, new: bool) -> None:
-    """Tell the others where this node is, and have it made a member if it is new. Raises `NotAcknowledgedError`."""
+    """Tell the others where this node is, and have it made a member if it is none. Raises `NotAcknowledgedError`.
+
+    One that comes back may be none: it was killed before it became one, or was removed meanwhile.
+    """
+    asks = new
 
     async def reach(number: NodeId, address: Address) -> Outcome | None:
         try:
             calls = await Calls.open(content.key, address, number, lambda calls: None, tls=_tls(content))
             try:
+                nonlocal asks
                 await calls.ask(Introduce(node, own))
-                return await _become_member(node, calls) if new else None
+                if not new:
+                    welcome: Welcome = (await calls.ask(Hello())).body
+                    # As far as that node knows; one that has just started knows nothing.
+                    if not welcome.applied or node in (welcome.members or welcome.shared.founders):
+                        return None
+                    asks = True
+                return await _become_member(node, calls)
             finally:
                 calls.close()
                 await calls.lost
@@ -237,13 +248,19 @@ async def _introduce(content: KeyFile, node: NodeId, own: Address, others: dict[
             # Any of them may pass it on, and those that cannot reach the others wait until they can.
             outcome = await answered or outcome
             if isinstance(outcome, Committed):
-                return
+                break
     finally:
         for task in asked:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
-    if new:
-        why = "" if isinstance(outcome, Committed) else outcome.reason
+    if isinstance(outcome, Committed) or not asks:
+        return
+    why = outcome.reason
+    if not new and not (isinstance(outcome, Rejected) and outcome.code == "members_unchanged"):
+        print(
+            f"node {node} may be no member; no majority has answered within {JOIN_SECONDS:g} s: {why}", file=sys.stderr
+        )
+    else:
         raise NotAcknowledgedError(
             f"node {node} was not made a member within {JOIN_SECONDS:g} s: {why}; start it again, with an empty data directory",
             may_commit=not isinstance(outcome, Rejected),
@@ -256,7 +273,7 @@ async def _become_member(node: NodeId, calls: Calls) -> Outcome:
     deadline = loop.time() + JOIN_SECONDS
     while True:
         command = ChangeMembers(node, "add")
-        outcome: Outcome = (await calls.ask(Ask(command, max(0.1, deadline - loop.time())))).body
+        outcome: Outcome = (await calls.ask(Ask(command, max(1.0, deadline - loop.time())))).body
         if isinstance(outcome, Committed) or loop.time() >= deadline:
             return outcome
         await asyncio.sleep(Timing().election_min)

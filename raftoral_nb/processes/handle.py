@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,13 +31,14 @@ def remote_host(
     return RemoteHost(name, numbers, detach=detach, **options)
 
 
-def attached_host(name: str) -> RemoteHost:
+def attached_host(given: str | os.PathLike[str]) -> RemoteHost:
     """The host of a cluster that runs. Raises `UnknownClusterError`, `KeyFileError`, and `ClusterError`."""
-    if name.endswith(key_file.SUFFIX) or "/" in name:
+    path = key_file.path_meant(given)
+    if path is not None:
         # A copy on another machine, or one that `raftoral-nb node` keeps: it is read, and not changed.
-        found = KeyFileOfProcesses(None, key_file.read(name))
+        found = KeyFileOfProcesses(None, key_file.read(path))
     else:
-        found = KeyFileOfProcesses.of(key_file.of_cluster(name, "processes"))
+        found = KeyFileOfProcesses.of(key_file.of_cluster(str(given), "processes"))
     name = found.content.name
     numbers = tuple(sorted(found.content.nodes))
     if not 1 <= len(numbers) <= MAX_NODES:

@@ -1,8 +1,8 @@
 """The program of a node's process: starts the node, says where it is, and ends with whoever started it, unless told not to.
 
 Whoever starts it writes a `Spec` as one line of JSON into its standard input, and keeps that open: its end is the end of the
-process. The answer is one line of JSON on standard output, `Ready` or a `Refusal`. What the process has to say otherwise goes
-to standard error.
+process, or, for a node that is to outlive it, until it is told (`RELEASE`) that the whole cluster is there. The answer is one line
+of JSON on standard output, `Ready` or a `Refusal`. What the process has to say otherwise goes to standard error.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ logger = logging.getLogger(__name__)
 
 END_SECONDS: Final = 2.0
 """How long a node that ends waits for user code before its process ends all the same."""
+
+
+RELEASE: Final = b"\n"
+"""Behind its spec, to a node that is to outlive whoever starts it: from here on it does."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -83,6 +87,16 @@ class Ending:
         ready, _, _ = select.select([self._reading, *watched], [], [])
         return self._reading not in ready
 
+    def wait_for_release(self, starter: int) -> bool:
+        """Wait until whoever started the process lets it go on alone, or the end is asked for; False if that one ends before.
+
+        `starter` is where that is read; it is closed.
+        """
+        try:
+            return not self.wait([starter]) or os.read(starter, 1) == RELEASE
+        finally:
+            os.close(starter)
+
 
 def watch(parent: Process) -> list[int]:
     """A descriptor that can be read when a process has ended, where the system has such (Linux); else nothing.
@@ -115,12 +129,13 @@ def child() -> int:
     spec = msgspec.json.decode(line, type=Spec)
     watched = [] if spec.parent is None else watch(spec.parent)
     if spec.parent is not None and spec.parent.gone:
+        _clear_away(spec.shared.data_dir if spec.shared.temporary else None)
         return 1
     if spec.piped:
         watched.append(inherited)
-    else:
+    elif spec.parent is not None:
         os.close(inherited)
-    return run(spec, ending, answering, watched)
+    return run(spec, ending, answering, watched, starter=inherited if spec.parent is None else None)
 
 
 def run(
@@ -129,10 +144,12 @@ def run(
     answering: IO[bytes] | None,
     watched: Sequence[int],
     listening: Callable[[Ready], None] | None = None,
+    starter: int | None = None,
 ) -> int:
     """Run a node until its end; returns the exit code. `answering` gets one line, and the process ends when one of `watched` can be read.
 
-    `listening` is called when the node can be reached; what it raises of ours ends the node, and is raised.
+    `listening` is called when the node can be reached; what it raises of ours ends the node, and is raised. `starter` is where the one
+    that starts a node which is to outlive it says when that begins; until then the node ends with it.
     """
     shared = spec.shared
     sys.path[:0] = [folder for folder in shared.path if folder not in sys.path]
@@ -164,10 +181,10 @@ def run(
         except BaseException:
             _end(host)
             raise
-    orphaned = ending.wait(watched)
-    _end(host)
-    if orphaned and shared.temporary:
-        shutil.rmtree(shared.data_dir, ignore_errors=True)
+    orphaned = (starter is not None and not ending.wait_for_release(starter)) or ending.wait(watched)
+    left_over = shared.data_dir if orphaned and shared.temporary else None
+    _end(host, left_over)
+    _clear_away(left_over)
     return 0
 
 
@@ -179,10 +196,10 @@ def _say(answering: IO[bytes] | None, what: Ready | Failed) -> None:
             answering.close()
 
 
-def _end(host: NodeHost) -> None:
-    """End the node; the process ends soon, whatever user code does."""
+def _end(host: NodeHost, left_over: str | None = None) -> None:
+    """End the node; the process ends soon, whatever user code does, and not without clearing away what would be left over."""
     # Threads that user code started may keep an interpreter from exiting.
-    watchdog = threading.Timer(2 * END_SECONDS, os._exit, [0])
+    watchdog = threading.Timer(2 * END_SECONDS, _exit, [left_over])
     watchdog.daemon = True
     watchdog.start()
     if host.thread.alive:
@@ -191,3 +208,13 @@ def _end(host: NodeHost) -> None:
     host.end(lambda: END_SECONDS / 4)
     host.observers.close(0.1)
     capture.uninstall()
+
+
+def _exit(left_over: str | None) -> None:
+    _clear_away(left_over)
+    os._exit(0)
+
+
+def _clear_away(left_over: str | None) -> None:
+    if left_over is not None:
+        shutil.rmtree(left_over, ignore_errors=True)

@@ -32,6 +32,7 @@ from ..raft.replica import Timing
 from ..raft.tcp import HOST
 from ..recovery import DataDirectory
 from ..statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
+from ..threads import do_all
 from . import dead
 from .announcing import KeyFileOfProcesses
 from .children import Child, kill_process
@@ -130,12 +131,16 @@ class RemoteHost(Following):
             path=tuple(sys.path),
         )
         self._announced = KeyFileOfProcesses.begin(self.name, self.key, self._shared.data_dir, self.outlives)
+        self.unlisted = self._announced.problem
         starting = [asyncio.ensure_future(self._start(number)) for number in numbers]
         try:
             await asyncio.gather(*starting)
         except BaseException:
             await asyncio.gather(*starting, return_exceptions=True)
             raise
+        if self.outlives:
+            self._announced.outlive()
+            self._release(numbers)
         await asyncio.gather(*(self._meet(number) for number in numbers))
         await self._introduce_all(numbers)
 
@@ -178,22 +183,29 @@ class RemoteHost(Following):
 
     def end(self, left: Callable[[], float]) -> list[str]:
         """After `on_shut`: see that the processes are gone, and clear away what was theirs."""
-        for child in self._children.values():
-            if self.leaving:
-                child.leave()
-            elif not child.wait(left()):
-                child.kill()
-        if not self.leaving:
-            for number, process in self._all_processes().items():
-                if number not in self._children and not dead.wait_gone(process, left()):
-                    kill_process(process.pid)
-        self.thread.stop(left())
-        if not self.leaving:
-            if self._shared is not None and self._shared.temporary:
-                shutil.rmtree(self._shared.data_dir, ignore_errors=True)
-            if self._announced is not None:
-                self._announced.end()
+        children = tuple(self._children.values())
+        if self.leaving:
+            do_all(*(child.leave for child in children), lambda: self.thread.stop(left()))
+            return []
+        do_all(
+            *(partial(child.end, left) for child in children),
+            lambda: self._end_others(left),
+            lambda: self.thread.stop(left()),
+            self._clear_away,
+        )
         return []
+
+    def _end_others(self, left: Callable[[], float]) -> None:
+        """Processes that other handles have started."""
+        for number, process in self._all_processes().items():
+            if number not in self._children and not dead.wait_gone(process, left()):
+                kill_process(process.pid)
+
+    def _clear_away(self) -> None:
+        if self._shared is not None and self._shared.temporary:
+            shutil.rmtree(self._shared.data_dir, ignore_errors=True)
+        if self._announced is not None:
+            self._announced.end()
 
     # --- processes
 
@@ -205,7 +217,8 @@ class RemoteHost(Following):
         """Start a node's process, and wait until it listens."""
         assert self._shared is not None
         # One that another process has started ends with that, whoever starts a node of it anew.
-        owner = self._announced.content.owner if self._announced is not None else None
+        starts_to_outlive = self.outlives and not self.attached
+        owner = self._announced.content.owner if self._announced is not None and not starts_to_outlive else None
         spec = Spec(
             shared=self._shared,
             key=self.key,
@@ -234,6 +247,12 @@ class RemoteHost(Following):
         self._processes[number] = ready.process
         if self._announced is not None:
             self._announced.place(number, ready.address, ready.process)
+
+    def _release(self, numbers: Sequence[NodeId]) -> None:
+        """Nodes that are to outlive this process do from here on: they can be found in the key file."""
+        for number in numbers:
+            if (child := self._children.get(number)) is not None:  # else it was killed meanwhile
+                child.release()
 
     async def _introduce_all(self, numbers: Sequence[NodeId]) -> None:
         asked = [
@@ -292,6 +311,7 @@ class RemoteHost(Following):
         self._booting.add(number)
         try:
             await self._start(number)
+            self._release([number])
             await self._meet(number)
         finally:
             self._booting.discard(number)
@@ -309,6 +329,7 @@ class RemoteHost(Following):
         add_folder(Path(self._shared.data_dir), number)
         self.starts[number] = 0
         await self._start(number)
+        self._release([number])
         await self._meet(number)
         if number not in self.numbers:
             self.numbers = (*self.numbers, number)

@@ -35,7 +35,7 @@ from ..model import NodeId
 from .durable import DurableJournal, SaverThread
 from .journal import Journals, MemoryJournal
 from .records import FORMAT, Chain, Contents, Recovered, identity
-from .store import ADVICE, SqliteReader, SqliteWriter, create, damaged, write_file
+from .store import ADVICE, SqliteReader, SqliteWriter, beside, create, damaged, write_file
 
 Durability = Literal["process", "disk"]
 """What survives: the end of the process (a killed kernel), or that of the machine (a power loss) as well."""
@@ -113,7 +113,7 @@ def _refuse_foreign(path: Path) -> None:
         return
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error}") from error
-    if CREATING_FILE in names or names <= {LOCK_FILE}:
+    if CREATING_FILE in names or names <= {LOCK_FILE, beside(path / CREATING_FILE).name}:
         return
     if any((path / name).is_dir() and name.startswith("node-") for name in names):
         raise DamagedStorageError(f"{path / MANIFEST_FILE} is missing; {ADVICE}")

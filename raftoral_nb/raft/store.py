@@ -376,16 +376,21 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def beside(file: Path) -> Path:
+    """Where `write_file` writes what is to become a file; left there by who was killed meanwhile."""
+    return file.with_name(file.name + ".new")
+
+
 def write_file(file: Path, data: bytes) -> None:
     """Make or replace a file, wholly or not at all; it is on the disk when this returns."""
-    beside = file.with_name(file.name + ".new")
-    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+    new = beside(file)
+    descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
     try:
         _write_fully(descriptor, data, 0)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    beside.replace(file)
+    new.replace(file)
     sync_folder(file.parent)
 
 

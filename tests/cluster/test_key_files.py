@@ -69,6 +69,7 @@ def test_without_a_safe_place_for_the_file_the_cluster_runs_and_keeps_its_key_to
     with caplog.at_level(logging.WARNING), Cluster(1) as cluster:
         cluster.restart(cluster.kill(1))
         assert list((runtime / "raftoral").iterdir()) == []
+        assert "open to others" in str(cluster.unlisted)
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert "runs without a key file" in warning
     assert "open to others" in warning

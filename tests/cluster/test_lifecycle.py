@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -16,9 +17,11 @@ from raftoral_nb import (
     NodeStateError,
     NoSuchNodeError,
     PortInUseError,
+    StopReport,
     WorkflowContext,
     WorkflowRuntime,
     current_cluster,
+    key_file,
     set_current_cluster,
 )
 from tests.cluster.helpers import PATIENCE, Watch, engine, followers, gate, in_thread
@@ -256,6 +259,41 @@ def test_a_killed_node_is_forgotten_once_its_step_has_returned() -> None:
             cluster.restart(killed)
             killed = cluster.kill(killed)
         assert engine(cluster).gone == []
+
+
+@pytest.mark.parametrize("where", ["telling the nodes", "a node", "consensus", "the journals", "callbacks"])
+def test_a_stop_that_is_interrupted_stops_all_the_rest(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster(2, data_dir=tmp_path / "lab").start()
+    host = engine(cluster)
+    incarnation = host.incarnation(1)
+    owner: Any
+    owner, name = {
+        "telling the nodes": (host.thread, "run"),
+        "a node": (incarnation, "join"),
+        "consensus": (host.thread, "stop"),
+        "the journals": (host.journals, "end"),
+        "callbacks": (host.observers, "close"),
+    }[where]
+    waits = getattr(owner, name)
+    interrupts = iter([KeyboardInterrupt])
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        if where == "telling the nodes" and (interrupt := next(interrupts, None)):
+            raise interrupt  # before it was even begun
+        done = waits(*arguments, **options)
+        if interrupt := next(interrupts, None):
+            raise interrupt
+        return done
+
+    monkeypatch.setattr(owner, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cluster.stop()
+    assert next(interrupts, None) is None
+    assert cluster.stop() == StopReport()
+    assert [one.content.name for one in key_file.found() if one.content is not None] == []
+    Cluster(data_dir=tmp_path / "lab").start().stop()  # nobody holds the directory
 
 
 def test_stop_names_a_workflow_that_keeps_its_nodes_thread() -> None:

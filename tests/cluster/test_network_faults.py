@@ -251,6 +251,7 @@ def test_two_that_campaign_in_the_same_moment_split_the_vote_and_a_later_term_ha
         (lambda c: c.slow(1, 0), FaultError, "more than 0"),
         (lambda c: c.slow(1, 61.0), FaultError, "at most 60 s"),
         (lambda c: c.slow(1, float("nan")), FaultError, "number of seconds"),
+        (lambda c: c.slow(1, 10**400), FaultError, "number of seconds"),
         (lambda c: c.slow(1, "200ms"), FaultError, "number of seconds"),
         (lambda c: c.slow(1, 0.1, 0.2), FaultError, "no larger than the delay"),
         (lambda c: c.slow((1, 2, 3), 0.1), FaultError, "pair of nodes"),

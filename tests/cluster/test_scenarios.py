@@ -225,6 +225,25 @@ def test_a_scenario_whose_act_fails_says_at_which_step(cluster: Cluster) -> None
     assert "resume 1" in told[-1].text
 
 
+def test_a_scenario_whose_act_fails_for_reasons_of_the_system_fails_and_says_so(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(*_: Any) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(cluster, "restart", no_more)
+    play = cluster.scenario([(0, "kill 1"), (0, "restart 1")])
+    with pytest.raises(ScenarioError, match="scenario unnamed failed: OSError: no more processes"):
+        play.wait(PATIENCE)
+    assert (play.status, play.lines) == ("failed", ("%raftoral kill 1",))
+
+
+def test_a_line_may_be_written_as_the_magic_that_does_the_same() -> None:
+    mine = Scenario("mine", [(0, "%raftoral kill 1"), ("leader", "restart 1")])
+    assert [step.what for step in mine.steps] == ["kill 1", "restart 1"]
+    assert "%raftoral kill 1" in str(mine)
+
+
 @pytest.mark.parametrize(
     ("steps", "says"),
     [
@@ -236,6 +255,7 @@ def test_a_scenario_whose_act_fails_says_at_which_step(cluster: Cluster) -> None
         ([(0, 7)], "expected a line"),
         ([(-1, "heal")], "expected 0 to 3600 s"),
         ([(float("inf"), "heal")], "expected 0 to 3600 s"),
+        ([(10**400, "heal")], "expected 0 to 3600 s"),
         ([(True, "heal")], "expected 0 to 3600 s"),
         ([("tomorrow", "heal")], "'tomorrow', which is nothing that can be waited for"),
         ([("0 steps recorded", "heal")], "nothing that can be waited for"),
@@ -252,6 +272,12 @@ def test_what_is_no_scenario_is_refused_when_it_is_defined(steps: Any, says: str
 def test_a_scenario_has_a_name_that_can_be_typed(name: Any) -> None:
     with pytest.raises(ScenarioError, match="one word"):
         Scenario(name, [(0, "heal")])
+
+
+def test_a_description_that_is_no_sentence_is_refused() -> None:
+    nothing: Any = 5
+    with pytest.raises(ScenarioError, match="its description is a sentence, not 5"):
+        Scenario("mine", [(0, "heal")], nothing)
 
 
 def test_a_scenario_for_other_nodes_is_refused_before_it_begins() -> None:

@@ -202,6 +202,51 @@ def test_a_node_that_joins_can_be_interrupted_while_no_majority_agrees(lab: Lab,
     assert not (tmp_path / "fourth").exists()
 
 
+KILLED = """
+import os, sys
+from raftoral_nb.cli import main
+from raftoral_nb.processes import founding
+
+async def killed_here(*_):
+    os.kill(os.getpid(), 9)
+
+founding._become_member = killed_here
+main(sys.argv[1:])
+"""
+
+HASTY = """
+import sys
+from raftoral_nb.cli import main
+from raftoral_nb.processes import founding
+
+founding.JOIN_SECONDS = 1.0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_node_that_comes_back_and_is_no_member_becomes_one_or_says_why_not(lab: Lab) -> None:
+    lab.node(1)
+    arguments = [
+        *("node", "--key-file", str(lab.key_file(1)), "--data-dir", str(lab.key_file(2).parent / "data")),
+        *("--listen", f"{lab.hosts.address(2)}:7001", "--join", f"{lab.hosts.address(1)}:7001"),
+    ]
+    killed = start(lab.hosts.prefix(2), "-c", KILLED, *arguments)
+    lab.processes.append(killed)
+    killed.communicate(timeout=PATIENCE)
+    assert killed.returncode == -signal.SIGKILL
+    second = lab.node(2, 1)  # the same line again
+    lab.notebook()
+    assert lab.ask("list(host.head().members)") == [1, 2]
+
+    assert lab.ask("cluster.remove(2)") == 2
+    assert second.wait(PATIENCE) == 0
+    removed = start(lab.hosts.prefix(2), "-c", HASTY, *arguments)
+    lab.processes.append(removed)
+    _, errors = removed.communicate(timeout=PATIENCE)
+    assert removed.returncode == 1
+    assert "such a number comes back never" in errors
+
+
 def test_a_node_that_is_not_let_in_says_why(lab: Lab, tmp_path: Path) -> None:
     lab.node(1)
     other = tmp_path / "other.json"

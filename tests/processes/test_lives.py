@@ -59,7 +59,7 @@ def started(text: str, *arguments: str) -> tuple[subprocess.Popen[str], list[Pro
     assert parent.stdout is not None
     line = parent.stdout.readline().split()
     assert line, parent.communicate()
-    return parent, [Process.of(int(pid)) for pid in line[:3]], Path(line[3])
+    return parent, [Process.of(int(pid)) for pid in line[:3] if pid != "-"], Path(line[3])
 
 
 @pytest.fixture
@@ -95,6 +95,33 @@ def test_nodes_end_with_the_process_that_started_them_however_that_ends() -> Non
     assert not folder.exists()
     with pytest.raises(UnknownClusterError):
         Cluster.attach("orphans")
+
+
+INTERRUPTED = """
+import sys, threading
+from raftoral_nb import Cluster
+from raftoral_nb.processes.announcing import KeyFileOfProcesses
+
+def killed_here(file):
+    print(*(file.content.nodes[number].process.pid for number in (1, 2)), "-", sys.argv[2], flush=True)
+    threading.Event().wait()
+
+KeyFileOfProcesses.outlive = killed_here
+Cluster(2, name=sys.argv[1], processes=True, detach=True, data_dir=sys.argv[2]).start()
+"""
+
+
+def test_a_cluster_that_was_to_outlive_its_starter_leaves_nothing_if_that_is_killed_while_it_starts(
+    tmp_path: Path,
+) -> None:
+    name = f"half-{os.getpid()}"
+    parent, nodes, folder = started(INTERRUPTED, name, str(tmp_path / "lab"))
+    assert not any(process.gone for process in nodes)
+    end(parent)
+    assert all_gone(nodes)
+    assert name not in command("ps").stdout
+    with Cluster(data_dir=folder) as here:  # nobody holds its directory
+        assert here.name == name
 
 
 def test_a_detached_cluster_goes_on_without_its_starter_and_is_found_attached_to_and_stopped(

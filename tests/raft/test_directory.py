@@ -147,6 +147,14 @@ def test_a_directory_whose_making_was_interrupted_is_made_anew(tmp_path: Path, m
     one.end()
 
 
+def test_a_directory_whose_making_was_killed_as_it_began_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    (tmp_path / "creating.new").touch()  # `write_file` was killed before it had a file
+    one = DirectoryJournals(tmp_path, "test", (1,), "process")
+    assert opened(one, 1).last_index == 0
+    one.end()
+
+
 def test_a_lost_manifest_is_damage_and_not_a_new_directory(journals: DirectoryJournals) -> None:
     journals.end()
     (journals.path / "cluster.json").unlink()
