@@ -267,8 +267,10 @@ def path_meant(given: str | os.PathLike[str]) -> Path | None:
         path = Path(given).expanduser()
     except RuntimeError as error:  # nobody knows that user's home
         raise KeyFileError(f"there is no key file {given}: {error}") from None
-    if not path.is_file() and any(one.content is not None and one.content.name == given for one in found()):
-        return None
+    if not path.is_file():
+        with contextlib.suppress(KeyFileError):  # without a folder for key files it is no cluster's name
+            if any(one.content is not None and one.content.name == given for one in found()):
+                return None
     return path
 
 

@@ -276,6 +276,9 @@ def test_a_path_is_told_from_a_name_and_a_name_may_look_like_a_path(
     assert key_file.path_meant("~/lab.json") == tmp_path / "lab.json"
     assert key_file.path_meant("lab.json") == Path("lab.json")
     key_file.write(content("lab.json"))
+    key_file.folder().chmod(0o755)
+    assert key_file.path_meant("lab.json") == Path("lab.json")  # nobody asks a folder that others may enter
+    key_file.folder().chmod(0o700)
     assert key_file.path_meant("lab.json") is None  # there is no such file, and such a cluster runs
     Path("lab.json").touch()
     assert key_file.path_meant("lab.json") == Path("lab.json")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kernel_ext import snapshot, tables
 from kernel_ext.words import link_state
-from raftoral_nb import LinkDelay, LinkStatistics
+from raftoral_nb import LinkDelay, LinkStatistics, current_cluster
 from tests.kernel_ext.conftest import Complete, Notebook
 from tests.kernel_ext.samples import cluster, look, node
 
@@ -169,3 +170,31 @@ def test_nodes_join_and_leave(started: Notebook) -> None:
     assert "there is no node 2: the nodes are 1, 3, 4" in started.fails("%raftoral kill 2")
     assert "add takes no argument" in started.fails("%raftoral add 7")
     assert "the members are now the nodes 1, 3, 4" in started.ok("%raftoral events --last 20").text
+
+
+def test_a_stop_that_is_interrupted_has_stopped_and_a_new_cluster_can_be_started(
+    started: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = started.shell.user_ns["cluster"]
+    stop = cluster.stop
+
+    def interrupted() -> None:
+        stop()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cluster, "stop", interrupted)
+    started.run("%raftoral stop")
+    assert current_cluster() is None
+    assert started.ok("%raftoral stop").text == "no cluster is running"
+    assert "running" in started.ok("%raftoral start --nodes 1").text
+
+
+def test_a_cluster_that_could_have_no_key_file_says_so_where_it_is_started(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "raftoral").mkdir(mode=0o755)
+    (tmp_path / "raftoral").chmod(0o755)
+    text = notebook.ok("%raftoral start --nodes 1").text
+    assert "raftoral-nb ps does not show this cluster" in text
+    assert "open to others (mode 755)" in text
