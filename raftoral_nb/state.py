@@ -171,11 +171,11 @@ def _change_members(state: State, command: ChangeMembers, _index: int) -> Events
     # Decided by the leader that appended the entry: `apply_entry` has taken the members over before this.
     if (command.node in state.members) == (command.change == "add"):
         return (MembersChanged(state.members),)
-    why = "another change was under way, or it leads; ask again"
     if command.change == "add" and command.node <= state.highest_member:
         why = "its number, or a higher one, was a member's before, and such a number comes back never"
-    reason = f"cannot {command.change} node {command.node} now: {why}"
-    return _refused("members_unchanged", reason)
+        return _refused("number_taken", f"cannot add node {command.node}: {why}")
+    why = "another change was under way, or it leads; ask again"
+    return _refused("members_unchanged", f"cannot {command.change} node {command.node} now: {why}")
 
 
 def _reserve_number(state: State, command: ReserveNumber, _index: int) -> Events:

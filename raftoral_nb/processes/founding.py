@@ -247,7 +247,7 @@ async def _introduce(content: KeyFile, node: NodeId, own: Address, others: dict[
         for answered in asyncio.as_completed(asked):
             # Any of them may pass it on, and those that cannot reach the others wait until they can.
             outcome = await answered or outcome
-            if isinstance(outcome, Committed):
+            if isinstance(outcome, Committed) or _never(outcome):
                 break
     finally:
         for task in asked:
@@ -256,15 +256,19 @@ async def _introduce(content: KeyFile, node: NodeId, own: Address, others: dict[
     if isinstance(outcome, Committed) or not asks:
         return
     why = outcome.reason
-    if not new and not (isinstance(outcome, Rejected) and outcome.code == "members_unchanged"):
-        print(
-            f"node {node} may be no member; no majority has answered within {JOIN_SECONDS:g} s: {why}", file=sys.stderr
-        )
-    else:
+    if _never(outcome):
+        raise NotAcknowledgedError(f"{why}; start it with an empty data directory", may_commit=False)
+    if new:
         raise NotAcknowledgedError(
             f"node {node} was not made a member within {JOIN_SECONDS:g} s: {why}; start it again, with an empty data directory",
             may_commit=not isinstance(outcome, Rejected),
         )
+    print(f"node {node} may be no member; no majority has answered within {JOIN_SECONDS:g} s: {why}", file=sys.stderr)
+
+
+def _never(outcome: Outcome) -> bool:
+    """Whether the node can never be a member, as its number was another's, or its own before it was removed."""
+    return isinstance(outcome, Rejected) and outcome.code == "number_taken"
 
 
 async def _become_member(node: NodeId, calls: Calls) -> Outcome:
@@ -274,6 +278,6 @@ async def _become_member(node: NodeId, calls: Calls) -> Outcome:
     while True:
         command = ChangeMembers(node, "add")
         outcome: Outcome = (await calls.ask(Ask(command, max(1.0, deadline - loop.time())))).body
-        if isinstance(outcome, Committed) or loop.time() >= deadline:
+        if isinstance(outcome, Committed) or _never(outcome) or loop.time() >= deadline:
             return outcome
         await asyncio.sleep(Timing().election_min)

@@ -214,15 +214,6 @@ founding._become_member = killed_here
 main(sys.argv[1:])
 """
 
-HASTY = """
-import sys
-from raftoral_nb.cli import main
-from raftoral_nb.processes import founding
-
-founding.JOIN_SECONDS = 1.0
-sys.exit(main(sys.argv[1:]))
-"""
-
 
 def test_a_node_that_comes_back_and_is_no_member_becomes_one_or_says_why_not(lab: Lab) -> None:
     lab.node(1)
@@ -240,7 +231,7 @@ def test_a_node_that_comes_back_and_is_no_member_becomes_one_or_says_why_not(lab
 
     assert lab.ask("cluster.remove(2)") == 2
     assert second.wait(PATIENCE) == 0
-    removed = start(lab.hosts.prefix(2), "-c", HASTY, *arguments)
+    removed = start(lab.hosts.prefix(2), "-m", "raftoral_nb.cli", *arguments)
     lab.processes.append(removed)
     _, errors = removed.communicate(timeout=PATIENCE)
     assert removed.returncode == 1
