@@ -340,7 +340,10 @@ class DirectoryJournals(Journals):
             recovered, pieces = reader.recover(own)
         synced = self._durability == "disk"
         journal = DurableJournal(
-            SqliteWriter(folder, own, synced=synced), recovered, pieces, saver=thread if synced else None
+            SqliteWriter(folder, own, recovered.chain.head, synced=synced),
+            recovered,
+            pieces,
+            saver=thread if synced else None,
         )
         try:
             journal.begin()

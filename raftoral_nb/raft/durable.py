@@ -293,7 +293,7 @@ class DurableJournal(MemoryJournal):
         pieces, self._pieces = self._pieces, ()
         self._pending, self._anew = [], False
         supersedes = None if self._kept is None or not (pieces or base) else self._kept.index
-        return Group(rows, pieces, base, supersedes), Head(chain.number, chain.digest)
+        return Group(rows, pieces, base, supersedes), chain.head
 
     def _base(self) -> Base:
         contents = Contents()

@@ -123,6 +123,11 @@ class Chain:
         self.digest = digest
         self._own = own
 
+    @property
+    def head(self) -> Head:
+        """The head that says that all of it is written."""
+        return Head(self.number, self.digest)
+
     def append(self, record: Record) -> Row:
         """The next row."""
         body = _encoder.encode(record)
@@ -174,7 +179,12 @@ def slot_offset(write: int) -> int:
 
 def read_head(data: bytes, own: bytes) -> Head:
     """The newest head in a head file. Raises `ChainBrokenError`, or `NewerRecordsError`."""
-    found: list[Head] = []
+    return max(_heads(data, own).values())
+
+
+def _heads(data: bytes, own: bytes) -> dict[int, Head]:
+    """The heads that can be read, at least one, by where their slots begin."""
+    found: dict[int, Head] = {}
     size = _HEAD.size
     for offset in (0, _SLOT_BYTES):
         body = data[offset : offset + size]
@@ -187,19 +197,23 @@ def read_head(data: bytes, own: bytes) -> Head:
             raise NewerRecordsError(f"it has format {version}, this version reads format {FORMAT}")
         if belongs != own:
             raise ChainBrokenError("it belongs to another node or another cluster")
-        found.append(Head(number, digest))
+        found[offset] = Head(number, digest)
     if not found:
         raise ChainBrokenError("neither of its two slots can be read")
-    return max(found)
+    return found
 
 
-def mended_head(data: bytes, own: bytes) -> bytes:
-    """A head file that says the same, with the newest head in both of its slots; raises as `read_head`.
+def mended_head(data: bytes, own: bytes, last: Head) -> tuple[bytes, bytes]:
+    """What a head file is to hold, one after the other, until both slots have the `last` record that was read; raises as `read_head`.
 
-    To be on the disk before any other head is written: a crash may have torn one slot, and the next may tear the other
-    while what was written over the torn one is not on the disk yet.
+    Each is to be on the disk before anything else is written. A crash may have torn one slot, and the next may tear the
+    other: so first the one that does not have the newest head. And a crash may have kept the head from what was stored before
+    it: a base that were written next, and kept from its head as well, would have dropped all that the head speaks of.
     """
-    return read_head(data, own).slot(own).ljust(_SLOT_BYTES, b"\0") * 2
+    found = _heads(data, own)
+    newest = max(found, key=found.__getitem__)
+    good, slot = data[newest : newest + _SLOT_BYTES], last.slot(own).ljust(_SLOT_BYTES, b"\0")
+    return (slot + good if newest else good + slot), slot + slot
 
 
 class Contents:
@@ -277,7 +291,7 @@ def follow_chain(rows: Iterable[Row], head: Head, own: bytes, *, may_be_torn: bo
                     raise ChainBrokenError("it does not begin with the state of the log")
                 chain = Chain(row.number - 1, first.previous, own)
                 # A crash between dropping what a base stands for and writing the head leaves the head right before it.
-                seen_head = Head(chain.number, chain.digest) == head
+                seen_head = chain.head == head
             record = chain.follow(row)
             if isinstance(record, Base) and record.format > FORMAT:
                 raise NewerRecordsError(f"it has format {record.format}, this version reads format {FORMAT}")

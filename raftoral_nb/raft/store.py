@@ -225,13 +225,13 @@ class SqliteReader:
 
 
 class SqliteWriter:
-    """Writes a node's folder that was read and found whole. Raises `StorageWriteError` if it cannot be opened for that.
+    """Writes a node's folder that was read up to `last`, and found whole. Raises `StorageWriteError` if it cannot be opened for that.
 
     With `synced` a group is on the disk when `write` returns; without, it is with the operating system, which survives the end of
     this process and not that of the machine. Calls must not overlap; they may come from any thread.
     """
 
-    def __init__(self, folder: Path, own: bytes, *, synced: bool) -> None:
+    def __init__(self, folder: Path, own: bytes, last: Head, *, synced: bool) -> None:
         self._file = folder / LOG_FILE
         self._own = own
         self._synced = synced
@@ -250,11 +250,14 @@ class SqliteWriter:
                     self._db.execute("PRAGMA synchronous = OFF")
                 head = (folder / HEAD_FILE).read_bytes()
                 self._head = os.open(folder / HEAD_FILE, os.O_RDWR | getattr(os, "O_BINARY", 0))
-                if head != (mended := mended_head(head, own)):
-                    # The older or torn slot only: the newest head stays where it is.
-                    for offset in (0, len(mended) // 2):
-                        _write_fully(self._head, mended[offset : offset + len(mended) // 2], offset)
-                        sync_file(self._head)
+                half = HEAD_BYTES // 2
+                for mended in mended_head(head, own, last):
+                    for offset in (0, half):
+                        slot = mended[offset : offset + half]
+                        if head[offset : offset + half] != slot:
+                            _write_fully(self._head, slot, offset)
+                            sync_file(self._head)
+                    head = mended
             except BaseException:
                 self._db.close()
                 raise

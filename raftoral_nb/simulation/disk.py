@@ -100,7 +100,8 @@ class SimulatedDisk:
     def open(self, saver: Saver | None) -> tuple[RecordWriter, Recovered, tuple[bytes, ...], Saver | None]:
         """What a journal is made of, read and checked by the engine's own recovery."""
         recovered, pieces = recover(self, self._own)
-        self._head = self._synced_head = mended_head(self._head, self._own)
+        _, self._head = mended_head(self._head, self._own, recovered.chain.head)
+        self._synced_head = self._head
         last = recovered.chain.number
         self._synced = [one for one in self._synced if isinstance(one, Piece) or one.number <= last]
         return self, recovered, pieces, saver

@@ -443,11 +443,11 @@ def test_a_node_that_crashes_in_each_of_its_lives_as_it_writes_a_head_can_always
     store.create(folder, first, own)
     head_file = folder / store.HEAD_FILE
     for writes in (2, 1, 1, 3, 2, 1):
-        writer = store.SqliteWriter(folder, own, synced=False)
+        writer = store.SqliteWriter(folder, own, chain.head, synced=False)
         for _ in range(writes):
             good = read_head(head_file.read_bytes(), own)
             row = chain.append(Voted(chain.number, None))
-            writer.write(store.Group((row,), (), None, None), Head(row.number, row.digest))
+            writer.write(store.Group((row,), (), None, None), chain.head)
         writer.close()
         torn = bytearray(head_file.read_bytes())
         half = len(torn) // 2
@@ -455,3 +455,25 @@ def test_a_node_that_crashes_in_each_of_its_lives_as_it_writes_a_head_can_always
         torn[last * half + 20] ^= 1
         head_file.write_bytes(torn)
         assert read_head(bytes(torn), own) == good
+
+
+def test_a_node_that_crashes_in_each_of_its_lives_before_it_writes_a_head_can_always_be_read(tmp_path: Path) -> None:
+    """A life begins with a new base. After two such crashes in a row it was called damaged: the head spoke of what the base had dropped."""
+    folder, own = tmp_path / "node", identity("test", 1)
+    chain = Chain(0, own, own)
+    store.create(folder, chain.append(Contents().base(own)), own)
+    head_file = folder / store.HEAD_FILE
+    for writes in (3, 0, 0, 2, 0, 1):
+        with store.SqliteReader(folder) as reader:
+            recovered, _ = reader.recover(own)
+        assert recovered.chain.head == chain.head
+        writer = store.SqliteWriter(folder, own, chain.head, synced=False)
+        base = chain.append(recovered.contents.base(chain.digest))
+        before = head_file.read_bytes()
+        writer.write(store.Group((base,), (), base.number, None), chain.head)
+        for _ in range(writes):
+            before = head_file.read_bytes()
+            row = chain.append(Voted(chain.number + 1, None))
+            writer.write(store.Group((row,), (), None, None), chain.head)
+        writer.close()
+        head_file.write_bytes(before)  # the last head did not come so far
