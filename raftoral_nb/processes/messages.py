@@ -380,6 +380,7 @@ ANSWERS: Final[dict[type, Any]] = {
     Query: Answered,
     AwaitEnd: ExecutionEnd,
     AwaitApplied: int,
+    Boot: Status,
     Enter: Entrance,
     ReadCode: RunCode,
 }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from ..errors import NodeStateError
 from ..host import Host
 from ..model import (
     ClusterEvent,
@@ -52,6 +53,8 @@ class NodeHost(Host):
         self._status = Status(alive=False)
         self._diverged: dict[RunId, Difference | None] = {}
         self._entry_waiters: set[asyncio.Future[None]] = set()
+        self.asked: set[asyncio.Future[Any]] = set()
+        """What the present incarnation's own thread was asked, and has not answered yet (see `beside`)."""
         self.observers.attach(self._published, lambda: None)
 
     def _make_network(self, loop: asyncio.AbstractEventLoop) -> Network:  # noqa: ARG002
@@ -146,6 +149,9 @@ class NodeHost(Host):
     def on_retire(self, number: NodeId) -> bool:
         """As of a host; and guests are told."""
         retired = super().on_retire(number)
+        for future in self.asked:
+            if not future.done():
+                future.set_exception(NodeStateError(f"node {number} was stopped before it answered"))
         self.look_at_status()
         return retired
 
@@ -165,10 +171,10 @@ class NodeHost(Host):
             self.look_at_status()
 
 
-def beside(host: Host, number: NodeId, async_fn: Any, *args: Any) -> asyncio.Future[Any]:
+def beside(host: NodeHost, number: NodeId, async_fn: Any, *args: Any) -> asyncio.Future[Any]:
     """Run `await async_fn(executor, *args)` on a node's own thread; a future on this loop. Cancelling it cancels that.
 
-    Raises `NodeStateError` if the node is dead.
+    Raises `NodeStateError` if the node is dead; so does the future if it dies meanwhile.
     """
     incarnation = host.alive(number, "asked")
     loop = asyncio.get_running_loop()
@@ -194,9 +200,13 @@ def beside(host: Host, number: NodeId, async_fn: Any, *args: Any) -> asyncio.Fut
             future.set_result(task.result())
 
     def dropped(ended: asyncio.Future[Any]) -> None:
-        if ended.cancelled():
+        host.asked.discard(ended)
+        if ended.cancelled() or isinstance(
+            ended.exception(), NodeStateError
+        ):  # a no-op for one that raised that itself
             incarnation.thread.post(lambda: started and started[0].cancel())
 
+    host.asked.add(future)
     incarnation.thread.post(begin)
     future.add_done_callback(dropped)
     return future

@@ -303,7 +303,8 @@ class RemoteHost(Following):
         if number in self._incarnations:
             raise NodeStateError(f"node {number} is alive; kill it first, then restart it")
         if (calls := self._calls.get(number)) is not None:
-            await calls.ask(Boot())
+            status: Status = (await calls.ask(Boot())).body
+            self._take_status(number, calls, status)
             return
         self._refuse_to_start(f"node {number} cannot be restarted from here")
         if number in self._booting:  # another thread was quicker

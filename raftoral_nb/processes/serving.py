@@ -141,6 +141,7 @@ class Desk:
                 return await host.on_await_applied(node, target)
             case Boot():
                 await host.on_boot(node)
+                return host.status()
             case ReadCode(run_id=run_id):
                 return host.run_code(run_id)
             case Enter(reserve=reserve):

@@ -220,7 +220,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         network = self._endpoint.network
         network.opened(self)
-        if self._aborted or self._endpoint.closed:
+        if self._aborted or self._endpoint.is_shut:
             self.abort()
             return
         with contextlib.suppress(OSError):
@@ -249,6 +249,9 @@ class Connection(asyncio.Protocol):
         try:
             payloads = session.feed(data)
             if not before:
+                if session.peer is not None and not self._endpoint.admits(session.peer.node):
+                    self.abort()  # who dials hears nothing, and waits longer each time
+                    return
                 if outgoing := session.take_outgoing():
                     transport.write(outgoing)
                 if session.established:

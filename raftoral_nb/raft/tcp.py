@@ -5,26 +5,27 @@ lost; nobody dials a node of this process that is not there. Nodes of other proc
 dialed until `forget`, whether they are there or not. Every byte goes through a `wire.Session`. All of it runs on one asyncio
 loop, on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and `close` leaves none behind.
 
-A connection whose dialer says that it is no node (`wire.GUEST`) is a guest's: it is handed to whoever serves guests.
+A connection whose dialer says that it is no node (`wire.GUEST`) is a guest's: it is handed to whoever serves guests. Guests stay,
+and others are let in, when the node leaves this process (its disk failed, say), so that they can ask why, and for its start; until
+`close`, or until the node is attached again, which takes over its listener and its guests.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import logging
 import socket
 from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from ..errors import ClusterError, NodeStateError, PortInUseError, ProtocolError
+from ..errors import ClusterError, NodeStateError, ProtocolError
 from ..model import NodeId, StrangersRefused
 from .attempts import Attempts
 from .connection import Connection, Dialer
 from .guests import Reception
 from .link_faults import LinkFaults
+from .listening import listen
 from .network import Endpoint, Inbox, Receiver
 from .tls import Tls, check_listening
 from .traffic import Traffic, note
@@ -87,6 +88,8 @@ class TcpNetwork(LinkFaults):
         # Invariant: none of these nodes is in `_endpoints`.
         self._elsewhere: dict[NodeId, Address] = dict(elsewhere or {})
         self._endpoints: dict[NodeId, TcpEndpoint] = {}
+        # Invariant: of nodes that are not in `_endpoints`, and whose guests are received all the same.
+        self._left: dict[NodeId, TcpEndpoint] = {}
         self._incarnations: dict[NodeId, int] = {}
         self._addresses: dict[NodeId, Address] = {}
         self._connections: set[Connection] = set()
@@ -106,9 +109,15 @@ class TcpNetwork(LinkFaults):
             raise ClusterError("the network is closed")
         if node in self._endpoints:
             raise NodeStateError(f"node {node} is on the network already; close its endpoint first")
-        listener = self._listen(node)
+        before = self._left.pop(node, None)
+        # It starts again in its process: others, and its guests, look for it where it was.
+        listener, guests = (
+            (listen(self.host, self._ports.get(node, 0), node), set[Connection]())
+            if before is None
+            else before.hand_over()
+        )
         self._incarnations[node] = self._incarnations.get(node, 0) + 1
-        endpoint = TcpEndpoint(self, Identity(node, self._incarnations[node]), listener, receiver)
+        endpoint = TcpEndpoint(self, Identity(node, self._incarnations[node]), listener, receiver, guests)
         others = list(self._endpoints.values())
         self._endpoints[node] = endpoint
         self._addresses[node] = endpoint.address
@@ -174,6 +183,9 @@ class TcpNetwork(LinkFaults):
         self.forget_faults()
         for endpoint in list(self._endpoints.values()):
             endpoint.close()
+        for left in self._left.values():
+            left.shut()
+        self._left.clear()
         while self._tasks or self._connections:
             if self._idle is None:
                 self._idle = self.loop.create_future()
@@ -195,12 +207,17 @@ class TcpNetwork(LinkFaults):
 
     # --- for the classes below
 
-    def detach(self, node: NodeId) -> None:
-        """An endpoint closes: nobody is to dial it any more."""
+    def detach(self, endpoint: TcpEndpoint) -> None:
+        """An endpoint closes: nobody is to dial it any more, but guests, where they are received."""
+        node = endpoint.node
         self._endpoints.pop(node, None)
         self.traffic.forget(node)
         for other in self._endpoints.values():
             other.peer_detached(node)
+        if self.reception is None or self._closed:
+            endpoint.shut()
+        else:
+            self._left[node] = endpoint
 
     def opened(self, connection: Connection) -> None:
         """A connection exists from here until `lost`."""
@@ -250,49 +267,32 @@ class TcpNetwork(LinkFaults):
             self._idle.set_result(None)
             self._idle = None
 
-    def _listen(self, node: NodeId) -> socket.socket:
-        fixed, before = self._ports.get(node, 0), self._addresses.get(node)
-        if not fixed and before is not None and self.reception is not None:
-            # It starts again in its process, after its disk failed, and that is where others look for it.
-            with contextlib.suppress(PortInUseError):
-                return self._bind(node, before[1])
-        return self._bind(node, fixed)
-
-    def _bind(self, node: NodeId, port: int) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            # A restarted node gets its port back although old connections linger (TIME_WAIT). Two listeners cannot share it.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setblocking(False)
-            listener.bind((self.host, port))
-            listener.listen(64)
-        except BaseException as error:
-            listener.close()
-            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE and port:
-                raise PortInUseError(
-                    f"port {port}, wanted for node {node}, is taken on {self.host}: stop the program that listens there (perhaps "
-                    "another cluster), or choose another port, or give no ports and let the system pick free ones"
-                ) from error
-            raise
-        return listener
-
 
 class TcpEndpoint:
     """One incarnation of a node on a `TcpNetwork`; see `network.Endpoint`."""
 
-    def __init__(self, network: TcpNetwork, identity: Identity, listener: socket.socket, receiver: Receiver) -> None:
+    def __init__(
+        self,
+        network: TcpNetwork,
+        identity: Identity,
+        listener: socket.socket,
+        receiver: Receiver,
+        guests: set[Connection],
+    ) -> None:
         self.network = network
         self.identity = identity
         self.node = identity.node
         self.address: Address = listener.getsockname()[:2]
         self.closed = False
+        """Whether the node has left."""
+        self.is_shut = False
+        """Whether nobody is received any more, guests neither."""
         self._listener = listener
         self._inbox = Inbox(network.loop, receiver, self.reset)
         self._links: dict[NodeId, Connection] = {}
         self._dialers: dict[NodeId, Dialer] = {}
         self._strangers: dict[Connection, None] = {}  # in order of arrival
-        self._guests: set[Connection] = set()
+        self._guests = guests
         self._accept_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -338,24 +338,40 @@ class TcpEndpoint:
             self._inbox.resume()
 
     def close(self) -> None:
-        """Leaves the network as a killed process would: nothing is flushed. Sockets close in the next turn of the loop."""
+        """Leaves the network as a killed process would: nothing is flushed. Sockets close in the next turn of the loop.
+
+        Guests stay, if there is a reception for them.
+        """
         if self.closed:
             return
         self.closed = True
         self._inbox.close()
-        self.network.loop.remove_reader(self._listener)
-        self._listener.close()
-        if self._accept_timer is not None:
-            self._accept_timer.cancel()
         for dialer in self._dialers.values():
             dialer.close()
         self._dialers.clear()
-        for connection in (*self._links.values(), *self._strangers, *self._guests):
+        for connection in (*self._links.values(), *self._strangers):
             connection.abort()
         self._links.clear()
         self._strangers.clear()
-        self._guests.clear()
-        self.network.detach(self.node)
+        self.network.detach(self)
+
+    def shut(self) -> None:
+        """After `close`: guests are not received any more either."""
+        for guest in self._guests:
+            guest.abort()
+        listener, _ = self.hand_over()
+        listener.close()
+
+    def hand_over(self) -> tuple[socket.socket, set[Connection]]:
+        """After `close`: nobody is received here any more. The listener and the guests are another's."""
+        self.is_shut = True
+        self.network.loop.remove_reader(self._listener)
+        if self._accept_timer is not None:
+            self._accept_timer.cancel()
+        for stranger in self._strangers:
+            stranger.abort()
+        self._strangers.clear()
+        return self._listener, self._guests
 
     # --- the directory
 
@@ -398,6 +414,10 @@ class TcpEndpoint:
             connection = Connection(self, Session(self.network.session_key, self.identity, dialer=False))
             self._strangers[connection] = None
             self.network.spawn(connection.adopt(accepted))
+
+    def admits(self, peer: NodeId) -> bool:
+        """Whether one that says to be this node, or a guest, is answered: nodes have no business here once the own one has left."""
+        return not self.closed or peer == GUEST
 
     def established(self, connection: Connection) -> None:
         """The connection's peer is proven. Raises ProtocolError if it may not be connected this way."""

@@ -104,6 +104,44 @@ def test_a_node_that_starts_again_in_its_process_is_where_others_know_it_to_be()
     run(test)
 
 
+def test_guests_stay_and_come_while_a_node_is_away_from_its_process_and_other_nodes_are_not_let_in() -> None:
+    async def test() -> None:
+        async with processes(2) as (one, two):
+            answers: asyncio.Queue[bytes] = asyncio.Queue()
+            gone = asyncio.Event()
+            first = await one.attach(1)
+            await two.attach(2)
+            two.network.introduce(1, first)
+            await two.recorder.until_fact(("up", 1, 0))
+            guest = await visit(KEY, first, 1, answers.put_nowait, lambda error: gone.set())
+            left, refused, admits = one.endpoint, asyncio.Event(), one.endpoint.admits
+
+            def seen(peer: int) -> bool:
+                if peer == 2:
+                    refused.set()
+                return admits(peer)
+
+            left.admits = seen  # type: ignore[method-assign]
+            left.close()
+            await two.recorder.until_fact(("down", 1, 0))
+            await refused.wait()
+            other = await visit(KEY, first, 1, answers.put_nowait, lambda error: None)
+            for line in (guest, other):
+                line.send(b"who is there?")
+                assert await answers.get() == b"WHO IS THERE?"
+            await one.attach(1)
+            await two.recorder.until_fact(("up", 1, 0), times=2)
+            assert two.recorder.facts.count(("down", 1, 0)) == 1, "it was not let in meanwhile"
+            guest.send(b"still?")
+            assert await answers.get() == b"STILL?"
+            assert one.network.refused_frames == one.network.dropped_strangers == 0
+            one.endpoint.close()
+            await one.network.close()
+            await gone.wait()
+
+    run(test)
+
+
 def test_a_host_that_does_not_answer_is_not_waited_for_as_long_as_the_system_would(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
