@@ -150,6 +150,7 @@ def _node(node: NodeStatistics, log: LogTail | None) -> dict[str, Any]:
         "snapshot": node.snapshot_index,
         "behind": node.entries_behind,
         "storage": _short(node.storage_error),
+        "problem": _short(node.problem),
         "effects": node.effects_run,
         "incarnation": node.incarnation,
         "links": list(link_state(node)),

@@ -139,6 +139,8 @@ def notes(statistics: ClusterStatistics) -> tuple[str, ...]:
     for number, node in sorted(statistics.nodes.items()):
         if node.storage_error is not None:
             said.append(f"node {number}: its disk takes nothing: {node.storage_error}")
+        if node.problem is not None:
+            said.append(f"node {number} is not followed from here: {node.problem}")
     for run_id, run in statistics.runs.items():
         if run.held is not None:
             said.append(f"run {run_id} is held: {run.held.reason}")

@@ -102,6 +102,8 @@ class NodeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Counts the node's starts, from 1."""
     storage_error: str | None = None
     """Why the node's disk does not take what is to be stored: it is dead until it does, and tries by itself. Else None."""
+    problem: str | None = None
+    """Why this handle cannot reach a node in a process of its own that may live, or follow what it tells; it goes on trying. Else None."""
     effects_run: int
     runs: Mapping[RunId, ExecutionStatistics]
     links: Mapping[NodeId, LinkStatistics] = msgspec.field(default_factory=lambda: MappingProxyType({}))

@@ -28,6 +28,7 @@ function nodePanel(node, snapshot, able) {
     ...(timerWords(node) ? [["leader", timerWords(node)]] : []),
     ...(conditions(node).length ? [["state", conditions(node).join(", ")]] : []),
     ...(node.storage ? [["disk", node.storage]] : []),
+    ...(node.problem ? [["not followed", node.problem]] : []),
     ...(node.blocked ? [["blocked at", node.blocked]] : []),
   ];
   const peers = snapshot.nodes.filter((one) => one.node !== node.node).map((peer) => {

@@ -35,6 +35,8 @@ class Calls:
         self._waiting: dict[int, tuple[Asked, asyncio.Future[Answered]]] = {}
         self._visit: Visit | None = None
         self.closed = False
+        self.problem: ProtocolError | None = None
+        """What the node sent that made no sense, if that ended the connection."""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the connection is gone."""
 
@@ -90,6 +92,8 @@ class Calls:
 
     def _gone(self) -> NodeStateError:
         who = "the node" if self._node is None else f"node {self._node}"
+        if self.problem is not None:
+            return NodeStateError(f"{who} is of another version than this, or no node: {self.problem}")
         return NodeStateError(f"{who} ended, or cannot be reached, before it answered")
 
     def _received(self, payload: bytes) -> None:
@@ -102,14 +106,17 @@ class Calls:
                 future.set_exception(rebuilt(answer.refusal))
             else:
                 future.set_result(Answered(decode_body(asked, answer.body), answer))
-        except ProtocolError:
+        except ProtocolError as error:
             # Of another version than ours: nothing that it says can be relied on.
+            self.problem = error
             self.close()
 
-    def _lost(self, _error: BaseException | None) -> None:
+    def _lost(self, error: BaseException | None) -> None:
         if self.closed:
             return
         self.closed = True
+        if isinstance(error, ProtocolError):
+            self.problem = error
         for _, future in tuple(self._waiting.values()):
             if not future.done():
                 future.set_exception(self._gone())

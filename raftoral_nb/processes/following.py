@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import history
 from ..alive import Process
-from ..errors import ClusterError, NodeStateError, RaftoralError
+from ..errors import NodeStateError, ProtocolError, RaftoralError, SnapshotError
 from ..hosting import Hosting
 from ..limits import MAX_EVENTS_KEPT
 from ..model import ClusterEvent, NetworkChanged, NodeChanged, NodeId, OutputLine, RunHeld
@@ -32,6 +32,7 @@ from .messages import (
     ChangeLinks,
     Follow,
     Hello,
+    LogAnswer,
     Moved,
     News,
     NodeLook,
@@ -44,11 +45,9 @@ from .messages import (
     packed,
     unpacked,
 )
+from .troubles import MAX_REDIAL, Troubles
 
 logger = logging.getLogger(__name__)
-
-MAX_REDIAL = 1.0
-"""Seconds; the wait between attempts to reach a node again doubles up to this."""
 
 
 class Following(Hosting):
@@ -89,6 +88,8 @@ class Following(Hosting):
         self._looking: dict[NodeId, asyncio.Future[Any]] = {}
         self._told: dict[NodeId, int] = {}
         self._redialing: set[NodeId] = set()
+        self._troubles = Troubles(name)
+        self._unreached: dict[NodeId, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._state = State()
         # Invariant: the log is applied to the state up to here.
@@ -114,6 +115,7 @@ class Following(Hosting):
             calls.close()
             return welcome
         self._calls[number] = calls
+        self._unreached.pop(number, None)
         again = self._processes.get(number) == welcome.process
         self.starts[number] = welcome.incarnation
         self._processes[number] = welcome.process
@@ -144,6 +146,9 @@ class Following(Hosting):
         self._incarnations.pop(number, None)
         self.acting_changed(number, None)
         self._source_changed.set()
+        self._wake()
+        if calls.problem is not None:
+            self._troubles.failed(number, calls.problem)
         if not self._shut and number not in self._expected:
             self._spawn(self._redial(number))
 
@@ -158,6 +163,13 @@ class Following(Hosting):
             self._redialing.discard(number)
 
     async def _reach(self, number: NodeId) -> None:
+        try:
+            await asyncio.sleep(self._troubles.wait(number))  # it was reached, and told what made no sense
+            await self._reach_again(number)
+        finally:
+            self._unreached.pop(number, None)
+
+    async def _reach_again(self, number: NodeId) -> None:
         wait = FIRST_REDIAL
         while not self._shut and number in self.numbers and number not in self._calls:
             try:
@@ -165,19 +177,37 @@ class Following(Hosting):
                 return
             except RaftoralError as error:
                 logger.debug("node %d cannot be reached: %s", number, error)
+                why = str(error)
             child, process = self._children.get(number), self._processes.get(number)
             if (child is not None and child.ended) or (child is None and process is not None and process.gone):
                 if number not in self._expected and number not in self._down:
                     self.announce(NodeChanged(number, "killed"))
+                self._troubles.forget(number)
                 return
+            self._unreached[number] = why
             await asyncio.sleep(wait)  # nothing says when a process elsewhere listens again
             wait = min(2 * wait, MAX_REDIAL)
+
+    def problem(self, number: NodeId) -> str | None:
+        """Why a node that is not known to have ended cannot be reached, or followed; None if it can. From any thread."""
+        return self._unreached.get(number) or self._troubles.reason(number)
+
+    async def _failed(self, number: NodeId, calls: Calls, error: RaftoralError) -> None:
+        """What a node told cannot be used: wait, or (if it made no sense) meet it anew, which waits as well."""
+        if calls.closed:
+            return
+        wait = self._troubles.failed(number, error)
+        if isinstance(error, ProtocolError | SnapshotError):
+            calls.close()
+            await calls.lost
+        else:
+            await asyncio.sleep(wait)
 
     # --- what nodes tell
 
     async def _follow(self, number: NodeId, calls: Calls, told: int, status_number: int) -> None:
-        with contextlib.suppress(NodeStateError):
-            while True:
+        while not calls.closed:
+            try:
                 news: News = (await calls.ask(Follow(told, status_number))).body
                 self._take_status(number, calls, news.status)
                 if news.missed and told:  # what was dropped before anybody followed is not missed
@@ -185,9 +215,12 @@ class Following(Hosting):
                 for item in news.items:
                     if item.origin != self._origin:
                         self._take(item.kind, item.data, item.time, shared=bool(item.origin))
-                told, status_number = news.told, news.status_number
-                self._told[number] = told
+                    self._told[number] = told = item.number
+                self._told[number] = told = news.told
+                status_number = news.status_number
                 self._wake()
+            except RaftoralError as error:
+                await self._failed(number, calls, error)
 
     def _take(self, kind: str, data: bytes, at: float, *, shared: bool) -> None:
         found = unpacked(kind, data)
@@ -251,6 +284,7 @@ class Following(Hosting):
         self._expected.add(number)
         for known in (self._addresses, self._processes, self._pythons, self.looks):
             known.pop(number, None)
+        self._troubles.forget(number)
         if self._announced is not None:
             self._announced.drop(number)
         self.numbers_changed()
@@ -280,49 +314,57 @@ class Following(Hosting):
 
     async def _read_log(self) -> None:
         while True:
-            self._source_changed.clear()
             source = self._source
-            changed: asyncio.Future[Any] = asyncio.ensure_future(self._source_changed.wait())
-            reading: asyncio.Future[Any] | None = None if source is None else source.calls.ask(ReadLog(self._cursor))
+            if source is None:
+                self._source_changed.clear()
+                await self._source_changed.wait()
+                continue
+            reading = asyncio.ensure_future(self._read_some(source))
             try:
-                while reading is not None and not reading.done():
-                    await asyncio.wait({reading, changed}, return_when=asyncio.FIRST_COMPLETED)
-                    if changed.done() and not reading.done():
-                        if self._source is not source:
-                            break
-                        self._source_changed.clear()
-                        changed = asyncio.ensure_future(self._source_changed.wait())
-                if reading is None:
-                    await changed
-                elif reading.done():
-                    with contextlib.suppress(NodeStateError, ClusterError):
-                        assert source is not None
-                        await self._take_log(source, reading.result().body)
+                while not reading.done() and self._source is source:
+                    self._source_changed.clear()
+                    changed = asyncio.ensure_future(self._source_changed.wait())
+                    try:
+                        await asyncio.wait({reading, changed}, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        changed.cancel()
+                if reading.done():
+                    reading.result()
             finally:
-                changed.cancel()
-                if reading is not None:
-                    reading.cancel()
+                reading.cancel()
 
-    async def _take_log(self, source: RemoteLife, answer: Any) -> None:
+    async def _read_some(self, source: RemoteLife) -> None:
+        try:
+            await self._take_log(source, (await source.calls.ask(ReadLog(self._cursor))).body)
+        except RaftoralError as error:
+            await self._failed(source.node, source.calls, error)
+
+    async def _take_log(self, source: RemoteLife, answer: LogAnswer) -> None:
+        before = self._cursor
         if answer.snapshot is not None:
             await self._take_snapshot(source, answer.snapshot)
         elif answer.entries is not None:
-            for index, data in answer.entries.entries:
-                applied = apply_entry(self._state, index, decode_entry(data))
+            # All or nothing: what was applied must not be asked for again.
+            for index, entry in [(index, decode_entry(data)) for index, data in answer.entries.entries]:
+                applied = apply_entry(self._state, index, entry)
                 if self._quiet:
                     self._told_index = index
                 else:
                     self.entry_applied(index, applied)
             self._cursor = max(self._cursor, answer.entries.upto)
+        if self._cursor <= before:
+            raise ProtocolError(f"it was asked for its log behind entry {before}, and told nothing of that")
         self._wake()
 
     async def _take_snapshot(self, source: RemoteLife, offer: SnapshotOffer) -> None:
         reader = Reader()
         for number in range(offer.pieces):
             reader.feed((await source.calls.ask(ReadPiece(number))).body)
-        self._state = reader.state()
-        self._told_index = self._cursor = offer.index
-        self._state_skipped(self._state)
+        state = reader.state()
+        if offer.index > self._cursor:
+            self._state = state
+            self._told_index = self._cursor = offer.index
+            self._state_skipped(self._state)
 
     async def _catch_up(self) -> None:
         """Of a cluster that was found running: learn all that there is, as something that has happened before."""

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from msgspec import structs
+
 from ..alive import Process
 from ..errors import ClusterError, NodeStateError, VersionMismatchError
 from ..hosting import Change
@@ -243,6 +245,7 @@ class RemoteHost(Following):
             del self._children[number]
             raise
         self._told.pop(number, None)  # it begins another chronicle
+        self._troubles.forget(number)
         self._addresses[number] = ready.address
         self._processes[number] = ready.process
         if self._announced is not None:
@@ -427,8 +430,10 @@ class RemoteHost(Following):
         look = self.looks.get(number)
         known = None if look is None else look.statistics
         if number in self._incarnations and known is not None and known.role != "dead":
-            return dead.alive_statistics(known, commit_index, only, self.numbers, self.network)
-        return dead.dead_statistics(number, known, self.starts.get(number, 0), self.numbers, self.network)
+            found = dead.alive_statistics(known, commit_index, only, self.numbers, self.network)
+        else:
+            found = dead.dead_statistics(number, known, self.starts.get(number, 0), self.numbers, self.network)
+        return structs.replace(found, problem=self.problem(number))
 
     def tail(self, number: NodeId, most: int, described: Callable[[tuple[bytes, int, int]], LoggedEntry]) -> LogTail:
         """The end of a node's log, as it was when it was looked at last."""

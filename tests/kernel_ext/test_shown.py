@@ -269,12 +269,13 @@ def test_what_fits_into_no_table_is_said_below_in_both_forms() -> None:
     stopped = structs.replace(execution(1, status="diverged"), problem="it asked for 1/b")
     nodes = [
         node(1, "leader", runs={"a/2": fitting}),
-        node(2, runs={"a/2": stopped}),
+        node(2, runs={"a/2": stopped}, problem="not a NodeChanged"),
         node(3, "dead", storage_error="no space left", runs={"a/2": stopped}),
     ]
     child = structs.replace(run("a/2", "order", 3), parent="a", waiting=1)
     busy = cluster(nodes, [run("a", "order", 1), child])
     said = [
+        "node 2 is not followed from here: not a NodeChanged",
         "node 3: its disk takes nothing: no space left",
         "run a/2 is a child of run a",
         "run a/2: 1 message not received yet",

@@ -33,6 +33,7 @@ from raftoral_nb.processes.calls import Answered, Calls
 from raftoral_nb.processes.command import _stop_nodes
 from raftoral_nb.processes.following import Following
 from raftoral_nb.processes.messages import Answer, Enter, Entrance, Follow, News, Status, Stop
+from raftoral_nb.processes.remote_host import RemoteHost
 from tests.cluster.helpers import Watch
 from tests.processes import flows
 from tests.processes.helpers import PATIENCE, all_gone, command, end, processes, script
@@ -230,6 +231,7 @@ def test_nobody_waits_for_ever_for_a_process_that_hangs(monkeypatch: pytest.Monk
         hung, other = (number for number in cluster.nodes if number != leader)
         process = processes(cluster)[hung]
         os.kill(process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
         try:
             cluster.slow((leader, other), 0.001)
             with pytest.raises(NodeStateError, match=f"node {hung} did not answer"):
@@ -294,12 +296,18 @@ def test_what_a_node_told_before_anybody_followed_is_not_called_missed(
     answers = [News((), told + 5, 3, Status(alive=True), 1)]
 
     class Line:
+        closed = False
+
         async def ask(self, _asked: Follow) -> Answered:
             if not answers:
+                self.closed = True
                 raise NodeStateError("it has ended")
             return Answered(answers.pop(), Answer(1, told + 5, 0))
 
-    handle: Any = SimpleNamespace(_take_status=lambda *_: None, _told={}, _wake=lambda: None)
+    handle: Any = Following.__new__(cast(Any, RemoteHost))
+    handle._told = {}
+    handle._take_status = lambda *_: None
+    handle._wake = lambda: None
     asyncio.run(Following._follow(handle, 1, cast(Calls, Line()), told, 0))
     assert handle._told == {1: told + 5}
     assert ("3 events of node 1 were not told" in caplog.text) == (told > 0)
