@@ -189,7 +189,7 @@ def subscribe(host: Hosting, run_id: RunId, callback: Callable[[ClusterEvent], N
     def told(event: ClusterEvent) -> None:
         nonlocal stopped
         if isinstance(event, NodeChanged):
-            if event.change == "stopped" and not stopped:  # only a cluster that stops says this of its nodes
+            if event.change == "stopped" and not stopped:  # said at the end only
                 stopped = True
                 callback(event)
         elif getattr(event, "run_id", None) == run_id:

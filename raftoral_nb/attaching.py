@@ -37,6 +37,7 @@ class Attaching(Breaking):
     def leave(self) -> None:
         """Let go of a cluster that outlives this process: it goes on, and can be attached to. The handle is stopped.
 
+        Whoever reads or follows events here is told, as by `stop`, that the nodes stopped: to this handle they have.
         Raises `ClusterError` for any other: its nodes would end.
         """
         self._check_running()

@@ -200,8 +200,18 @@ class Host(Hosting):
     async def on_join(self, number: NodeId) -> None:
         """Start a node that is no member yet, under a number that was reserved for it."""
         self.starts[number] = 0
-        await self.on_boot(number)
+        try:
+            await self.on_boot(number)
+        except BaseException:
+            self._undo_join(number)
+            raise
         self.numbers = (*self.numbers, number)
+
+    def _undo_join(self, number: NodeId) -> None:
+        """It could not be started: nothing of it stays."""
+        self.starts.pop(number, None)
+        with contextlib.suppress(StorageError):  # what is told is why it could not be started
+            self.journals.forget(number)
 
     def leave(self, number: NodeId, timeout: float) -> None:
         """End a node that is no member any more, and drop its journal; waits for its threads."""

@@ -211,8 +211,8 @@ class WorkflowRun(Generic[O]):
     def subscribe(self, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:
         """Call `callback(event)` for every event of this run, in order; returns what ends it. See `Cluster.subscribe`.
 
-        And, once, for the `NodeChanged` that says that the cluster has stopped: nothing comes after it. Raises `ClusterError` if
-        it has stopped already.
+        And, once, for the `NodeChanged` that says that the cluster has stopped, or was let go of (`Cluster.leave`): nothing comes
+        after it. Raises `ClusterError` if that has happened already.
 
         >>> from raftoral_nb.testing import workflow_test
         >>> async def order(ctx, item):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import ClusterError, NodeStateError, ProtocolError
@@ -85,6 +85,10 @@ class Calls:
         future.add_done_callback(done)
         return future
 
+    async def await_end(self) -> None:
+        """Wait until the connection is gone."""
+        await asyncio.shield(self.lost)
+
     def close(self) -> None:
         """End the connection."""
         if self._visit is not None:
@@ -126,3 +130,11 @@ class Calls:
             self.lost.set_result(None)
         if self._visit is not None:
             self._ended(self)
+
+
+async def answers_to(asked: Sequence[asyncio.Future[Any]], timeout: float) -> None:
+    """Wait for answers, whatever they are, up to `timeout` seconds; what has none by then is not called off."""
+    for one in asked:
+        one.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else looks at it
+    if asked:
+        await asyncio.wait(asked, timeout=timeout)

@@ -335,7 +335,9 @@ class Following(Hosting):
 
     async def _read_some(self, source: RemoteLife) -> None:
         try:
-            await self._take_log(source, (await source.calls.ask(ReadLog(self._cursor))).body)
+            answer: LogAnswer = (await source.calls.ask(ReadLog(self._cursor))).body
+            if not self._shut:  # else the end is told already, and nothing comes after that
+                await self._take_log(source, answer)
         except RaftoralError as error:
             await self._failed(source.node, source.calls, error)
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from msgspec import structs
 
 from ..alive import Process
-from ..errors import ClusterError, NodeStateError, VersionMismatchError
+from ..errors import ClusterError, NodeStateError, StorageError, VersionMismatchError
 from ..hosting import Change
 from ..model import (
     Command,
@@ -37,6 +37,7 @@ from ..statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
 from ..threads import do_all
 from . import dead
 from .announcing import KeyFileOfProcesses
+from .calls import Calls, answers_to
 from .children import Child, kill_process
 from .directory import Directory
 from .following import Following
@@ -177,8 +178,9 @@ class RemoteHost(Following):
         for number, one in calls:
             self._expected.add(number)
             one.close()
-            if not self.leaving:
-                self.tell(NodeChanged(number, "stopped"))
+        # To whoever listens here it is the end, whether the nodes go on or not.
+        for number in [number for number, _ in calls] or self.numbers:
+            self.tell(NodeChanged(number, "stopped"))
         if calls:
             await asyncio.wait([one.lost for _, one in calls], timeout=END_SECONDS)
         self._end_all_waits()
@@ -266,7 +268,7 @@ class RemoteHost(Following):
         ]
         everything = self.network.everything()
         asked += [self._calls[number].ask(everything) for number in numbers if number in self._calls]
-        await _answered(asked)
+        await answers_to(asked, CHANGE_SECONDS)
 
     async def on_ask(self, command: Command) -> Outcome:
         """As of a hosting; code that a node could not load is not proposed at all."""
@@ -286,20 +288,22 @@ class RemoteHost(Following):
     def kill(self, number: NodeId, timeout: float) -> None:
         """End a node's process at once (SIGKILL). Raises `NodeStateError` for one of another host."""
         self.alive(number, "killed")
-        calls = self.thread.call(lambda: self._calls.get(number))
-        child, process = self._children.get(number), self._processes.get(number)
-        if child is None and (process is None or process.host != Process.own().host):
-            raise NodeStateError(f"node {number} runs in {process}, which cannot be killed from here: kill it there")
-        self._expected.add(number)
+        calls, child, process = self.thread.call(self._on_kill, number)
         if child is not None:
             child.kill()
-            self._children.pop(number, None)
         elif process is not None:
             kill_process(process.pid)
         if calls is not None:
             with contextlib.suppress(TimeoutError, ClusterError):
-                self.thread.run(lambda: _wait_for(calls.lost), timeout=timeout)
+                self.thread.run(calls.await_end, timeout=timeout)
         self.announce(NodeChanged(number, "killed"))
+
+    def _on_kill(self, number: NodeId) -> tuple[Calls | None, Child | None, Process | None]:
+        process = self._processes.get(number)
+        if number not in self._children and (process is None or process.host != Process.own().host):
+            raise NodeStateError(f"node {number} runs in {process}, which cannot be killed from here: kill it there")
+        self._expected.add(number)
+        return self._calls.get(number), self._children.pop(number, None), process
 
     async def on_boot(self, number: NodeId) -> None:
         """Start a node's process again, on what its log keeps. Raises `NodeStateError` if it is alive, or was elsewhere."""
@@ -332,27 +336,45 @@ class RemoteHost(Following):
         assert self._shared is not None
         add_folder(Path(self._shared.data_dir), number)
         self.starts[number] = 0
-        await self._start(number)
-        self._release([number])
-        await self._meet(number)
+        try:
+            await self._start(number)
+            self._release([number])
+            await self._meet(number)
+        except BaseException:
+            self._undo_join(number)
+            raise
         if number not in self.numbers:
             self.numbers = (*self.numbers, number)
         await self._introduce_all([number])
 
+    def _undo_join(self, number: NodeId) -> None:
+        """It could not be started, or met: nothing of it stays."""
+        assert self._shared is not None
+        child = self._on_left(number)
+        if child is not None:
+            child.kill()
+        self.starts.pop(number, None)
+        with contextlib.suppress(StorageError):  # what is told is why it could not be started
+            drop_folder(Path(self._shared.data_dir), number)
+
     def leave(self, number: NodeId, timeout: float) -> None:
         """End a node that is no member any more, and drop its log, where it can be reached from here."""
-        self._expected.add(number)
         with contextlib.suppress(TimeoutError, NodeStateError):
             self.thread.run(self._on_leave, number, timeout=timeout)
-        child = self._children.pop(number, None)
+        child = self.thread.call(self._on_left, number)
         if child is not None and not child.wait(timeout):
             child.kill()
         assert self._shared is not None
         if Path(self._shared.data_dir).is_dir():
             drop_folder(Path(self._shared.data_dir), number)
+
+    def _on_left(self, number: NodeId) -> Child | None:
+        """Forget a node (consensus loop); its process, if it was started here, is still to be ended."""
         self._forget(number)
+        return self._children.pop(number, None)
 
     async def _on_leave(self, number: NodeId) -> None:
+        self._expected.add(number)
         for other, calls in tuple(self._calls.items()):
             if other != number:
                 calls.ask(Forget(number))
@@ -388,7 +410,7 @@ class RemoteHost(Following):
             change = self.network.taken()
             if change is not None:
                 # One that dies meanwhile is told when it is back.
-                await _answered([calls.ask(change) for calls in self._calls.values()])
+                await answers_to([calls.ask(change) for calls in self._calls.values()], CHANGE_SECONDS)
             return done
 
         return self.thread.run(on_loop)
@@ -474,15 +496,3 @@ class RemoteHost(Following):
 
 def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
-
-
-async def _answered(asked: Sequence[asyncio.Future[Any]]) -> None:
-    """Wait for answers, whatever they are; what has none by then is not called off."""
-    for one in asked:
-        one.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else looks at it
-    if asked:
-        await asyncio.wait(asked, timeout=CHANGE_SECONDS)
-
-
-async def _wait_for(future: asyncio.Future[None]) -> None:
-    await asyncio.shield(future)

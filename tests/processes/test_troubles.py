@@ -61,6 +61,7 @@ class Line:
         self.closed = False
         self.lost = asyncio.get_running_loop().create_future()
         self.asked: list[Asked] = []
+        self.asked_again = asyncio.Event()
         self._handle = handle
         self._kind = kind
         self._answers = answers
@@ -68,6 +69,8 @@ class Line:
     def ask(self, asked: Asked) -> asyncio.Future[Answered]:
         future = asyncio.get_running_loop().create_future()
         self.asked.append(asked)
+        if len(self.asked) == 2:
+            self.asked_again.set()
         if self.closed:
             future.set_exception(NodeStateError("it has ended"))
         elif isinstance(asked, self._kind | ReadPiece) and self._answers:
@@ -255,3 +258,14 @@ def test_an_answer_that_cannot_be_read_ends_the_connection_and_its_reason_is_tol
     pauses, said = followed(ReadLog, [], work)
     assert said == [None, str(problem)]
     assert pauses == LONGEST[:1]
+
+
+def test_nothing_of_the_log_is_told_after_the_end() -> None:
+    async def work(handle: RemoteHost, lines: list[Line]) -> None:
+        handle._shut = True
+        await lines[0].asked_again.wait()  # the answer to the first is read by then
+        assert lines[0].asked == [ReadLog(0), ReadLog(0)]
+        assert handle._cursor == 0
+
+    _, said = followed(ReadLog, [entries(GOOD)], work)
+    assert said == [None]

@@ -1,0 +1,169 @@
+"""What handles do with their own tables, folders and subscribers, whatever becomes of the nodes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftoral_nb import Cluster, ClusterError, NodeChanged, PortInUseError
+from raftoral_nb.incarnation import Incarnation
+from raftoral_nb.processes.messages import Shared
+from raftoral_nb.processes.remote_host import RemoteHost
+from raftoral_nb.raft.compaction import DEFAULT_COMPACTION
+from raftoral_nb.raft.directory import node_folder, read_manifest
+from raftoral_nb.raft.node_directory import prepare
+from raftoral_nb.raft.replica import Timing
+from tests.cluster.helpers import engine
+from tests.processes import flows
+from tests.processes.helpers import PATIENCE
+from tests.processes.here import node_here
+
+
+class Child:
+    """Stands for a node's process."""
+
+    def __init__(self) -> None:
+        self.killed = False
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def release(self) -> None:
+        pass
+
+    def wait(self, timeout: float) -> bool:
+        return True
+
+
+@pytest.fixture
+def handle(tmp_path: Path) -> Iterator[RemoteHost]:
+    """A handle on nodes 1 and 2, whose processes were never started."""
+    prepare(tmp_path, "handled", [1, 2], "process")
+    host = RemoteHost("handled", [1, 2], timing=Timing(), proposal_timeout=1.0, compaction=DEFAULT_COMPACTION)
+    host._shared = Shared(
+        name="handled",
+        founders=(1, 2),
+        data_dir=str(tmp_path),
+        temporary=False,
+        durability="process",
+        timing=Timing(),
+        compaction=DEFAULT_COMPACTION,
+        proposal_timeout=1.0,
+    )
+    host.thread.start()
+    yield host
+    assert host.thread.stop(PATIENCE)
+
+
+def numbers_in(path: Path) -> tuple[int, ...]:
+    manifest = read_manifest(path)
+    assert manifest is not None
+    assert {number for number in range(1, 9) if node_folder(path, number).exists()} == set(manifest.nodes)
+    return manifest.nodes
+
+
+def test_whoever_follows_a_cluster_here_is_told_the_end_when_its_handle_leaves(tmp_path: Path) -> None:
+    with node_here(tmp_path) as (node, file):
+        cluster = Cluster.attach(file)
+        cluster.register_workflow(flows.waits)
+        run = cluster.start_workflow("waits", None)
+        told: list[object] = []
+        ended, moved = threading.Event(), threading.Event()
+
+        def tell(event: object) -> None:
+            told.append(event)
+            if isinstance(event, NodeChanged):
+                ended.set()
+
+        run.subscribe(tell)
+        progress = run.progress("no such variable")
+        progress.follow(moved.set)
+        cluster.leave()
+        assert ended.wait(PATIENCE)
+        assert told[-1] == NodeChanged(1, "stopped")
+        assert told.count(NodeChanged(1, "stopped")) == 1
+        assert moved.wait(PATIENCE)
+        assert progress.now().stopped
+        assert node.incarnation(1) is not None, "the node goes on"
+        assert not any(event == NodeChanged(1, "stopped") for _, event in node.observers.history())
+
+
+def test_the_end_is_told_as_well_when_no_node_can_be_reached_any_more(handle: RemoteHost) -> None:
+    handle.leaving = True
+    handle.thread.run(handle.on_shut, timeout=PATIENCE)
+    assert [event for _, event in handle.observers.history()] == [NodeChanged(1, "stopped"), NodeChanged(2, "stopped")]
+
+
+def test_tables_of_nodes_are_changed_on_the_loop_only(handle: RemoteHost, tmp_path: Path) -> None:
+    elsewhere: list[str] = []
+
+    class Table(dict[int, Any]):
+        def pop(self, *given: Any) -> Any:
+            if threading.get_ident() != handle.thread.thread_ident:
+                elsewhere.append(threading.current_thread().name)
+            return super().pop(*given)
+
+    first, second = Child(), Child()
+    tables: Any = handle
+    tables._children = Table({1: first, 2: second})
+    for name in ("_addresses", "_processes", "_pythons", "looks"):
+        setattr(tables, name, Table({1: ("", 1), 2: ("", 2)}))
+    tables._incarnations = {1: object()}
+    handle.kill(1, PATIENCE)
+    handle.leave(2, PATIENCE)
+    assert elsewhere == []
+    assert first.killed
+    assert handle._children == {}
+    assert set(handle._addresses) == set(handle._processes) == {1}
+    assert (handle.numbers, numbers_in(tmp_path)) == ((1,), (1,))
+
+
+@pytest.mark.parametrize("where", ["_start", "_meet"])
+def test_a_node_in_a_process_that_cannot_be_started_leaves_nothing_behind(
+    where: str, handle: RemoteHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = Child()
+
+    async def start(number: int) -> None:
+        assert numbers_in(tmp_path) == (1, 2, 3)
+        tables: Any = handle
+        tables._children[number] = child
+        handle._addresses[number] = ("127.0.0.1", 1)
+
+    async def fail(_number: int) -> None:
+        raise ClusterError("no process could be started")
+
+    monkeypatch.setattr(handle, "_start", start)
+    monkeypatch.setattr(handle, where, fail)
+    with pytest.raises(ClusterError, match="no process"):
+        handle.thread.run(handle.on_join, 3, timeout=PATIENCE)
+    assert numbers_in(tmp_path) == (1, 2)
+    assert (handle.numbers, sorted(handle.starts), dict(handle._addresses), handle._children) == (
+        (1, 2),
+        [1, 2],
+        {},
+        {},
+    )
+    assert child.killed == (where == "_meet")
+
+
+def test_a_node_of_this_process_that_cannot_be_started_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Cluster(1, data_dir=tmp_path / "lab", network="memory") as cluster:
+
+        async def fail(*_: object) -> None:
+            raise PortInUseError("port 7001 is taken")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Incarnation, "start", fail)
+            with pytest.raises(PortInUseError):
+                cluster.add()
+        assert numbers_in(tmp_path / "lab") == (1,)
+        assert sorted(engine(cluster).starts) == [1]
+        added = cluster.add()
+        assert numbers_in(tmp_path / "lab") == (1, added)
