@@ -33,6 +33,12 @@ MAX_FILE_BYTES: Final = 262_144
 MAX_NAME_BYTES: Final = 120
 """Of the file's name; longer names of clusters are cut there, and told apart by a number."""
 
+LOCK_SECONDS: Final = 5.0
+"""How long one waits for another process that reads or writes key files."""
+
+LOCK_PAUSES: Final = (0.002, 0.1)
+"""Between two looks whether it is done, at first and at most (seconds)."""
+
 _OTHERS: Final = 0o077
 
 Kind = Literal["kernel", "processes"]
@@ -142,7 +148,7 @@ def _opened(*, make: bool) -> Iterator[tuple[Path, int]]:
         ) from error
     try:
         _refuse_shared(os.fstat(descriptor), place, "700")
-        _lock(descriptor)
+        _lock(descriptor, place)
         yield place, descriptor
     except OSError as error:
         raise KeyFileError(f"key files in {place} cannot be read or written: {error}") from error
@@ -150,14 +156,32 @@ def _opened(*, make: bool) -> Iterator[tuple[Path, int]]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> None:
-    """Until the descriptor is closed. Nobody keeps it for longer than it takes to read and write small files."""
+def _lock(descriptor: int, place: Path) -> None:
+    """Until the descriptor is closed. Nobody keeps it for longer than it takes to read and write small files.
+
+    Raises `KeyFileError` if somebody does so all the same: a process that hangs, or was stopped.
+    """
     try:
         import fcntl
     except ImportError:  # the system has no such locks; files are made exclusively all the same
         return
-    with contextlib.suppress(OSError):  # nor has every file system
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    deadline = time.monotonic() + LOCK_SECONDS
+    pause = LOCK_PAUSES[0]
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise KeyFileError(
+                    f"{place} has been locked for {LOCK_SECONDS:g} s by another process of yours, which hangs or was stopped: find it "
+                    f"(fuser {place}), let it go on or end it, then try again"
+                ) from None
+        except OSError:  # nor has every file system
+            return
+        # The system tells nobody for a limited time when a lock is free, so it is asked: ever less often, and not for long.
+        time.sleep(pause)
+        pause = min(2 * pause, LOCK_PAUSES[1])
 
 
 def _refuse_shared(found: os.stat_result, path: Path, mode: str) -> None:

@@ -18,6 +18,8 @@ LOCAL_NAMES: Final = frozenset({HOST, "localhost"})
 """What a request may call this machine. A page of the web that has its own name point here is refused."""
 REQUEST_SECONDS: Final = 5.0
 """How long one that asks may take to do so; requests are answered one after the other."""
+ACCEPT_PAUSE: Final = 1.0
+"""Seconds without accepting after the system refused to."""
 MAX_PORT: Final = 65_535
 
 
@@ -39,23 +41,23 @@ class MetricsServer:
             ) from None
         self.port: int = self._server.server_address[1]
         self.address = f"http://{HOST}:{self.port}/metrics"
-        self._ended = False
+        self._ended = self._server.ended
         self._thread = threading.Thread(target=self._main, name=f"{name}-metrics", daemon=True)
         self._thread.start()
 
     def _main(self) -> None:
         with self._server:
-            while not self._ended:
+            while not self._ended.is_set():
                 self._server.handle_request()  # waits for one
 
     @property
     def running(self) -> bool:
         """Whether it answers."""
-        return not self._ended
+        return not self._ended.is_set()
 
     def stop(self, timeout: float = REQUEST_SECONDS + 1) -> bool:
         """Answer no more, and free the port; False if a request kept it for more than `timeout` seconds. Idempotent."""
-        self._ended = True
+        self._ended.set()
         # A connection ends the waiting for one.
         with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), timeout=1):
             pass
@@ -68,6 +70,19 @@ class MetricsServer:
 
 class _Server(http.server.HTTPServer):
     allow_reuse_address = True
+
+    def __init__(self, address: tuple[str, int], handler: type[http.server.BaseHTTPRequestHandler]) -> None:
+        self.ended = threading.Event()
+        super().__init__(address, handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """As the library's, but with a pause if there are no descriptors left, say: who waits stays, and would be tried again at once."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if not isinstance(error, BlockingIOError | InterruptedError | ConnectionAbortedError):
+                self.ended.wait(ACCEPT_PAUSE)
+            raise
 
     def server_bind(self) -> None:
         """As the library's, but without asking the network for this machine's name."""

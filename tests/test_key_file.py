@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -249,6 +252,31 @@ def test_a_place_without_hard_links_or_locks_will_do(monkeypatch: pytest.MonkeyP
     path = key_file.write(content())
     assert key_file.read(path) == content(made=key_file.read(path).made)
     assert names_in(path.parent) == ["lab.json"]
+
+
+def test_who_keeps_the_folder_locked_is_waited_for_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = key_file.write(content())
+    held = os.open(path.parent, os.O_RDONLY)
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 8:
+            os.close(held)
+
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with monkeypatch.context() as patch:
+            patch.setattr(key_file, "LOCK_SECONDS", 0.0)
+            with pytest.raises(KeyFileError, match=r"locked for 0 s by another process.*fuser .*, then try again"):
+                key_file.found()
+        monkeypatch.setattr(key_file, "LOCK_SECONDS", 1000.0)
+        monkeypatch.setattr(key_file, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+        assert [one.path for one in key_file.found()] == [path]
+    finally:
+        if len(pauses) < 8:
+            os.close(held)
+    assert pauses == [0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.1, 0.1]
 
 
 def test_a_place_that_cannot_be_written_is_a_clear_error(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:

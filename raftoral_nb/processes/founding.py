@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 import os
+import socket
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -37,19 +39,23 @@ JOIN_SECONDS: Final = 30.0
 ADDRESSES_FILE: Final = "addresses.json"
 """In the data directory: where the other nodes were last."""
 
-_ANYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - they are refused
-
 
 def run_node(arguments: argparse.Namespace) -> int:
     """Run the node until it is ended; returns the exit code. Raises `RaftoralError` if it cannot start."""
     from .command import PORT
 
     host, port = parse_address(arguments.listen, PORT)
-    if host in _ANYWHERE:
+    if _is_anywhere(host):
         raise ClusterError(f"--listen {host!r} is no address that the others can dial: give the one of this machine")
     joins = [parse_address(text, PORT) for text in arguments.join]
     path: Path = arguments.data_dir.expanduser().absolute()
     manifest = read_manifest(path)
+    if manifest is not None and len(manifest.nodes) != 1:
+        raise ClusterError(
+            f"{path} holds nodes {', '.join(map(str, manifest.nodes))} of cluster {manifest.name!r}, and this runs one node, of a folder of its "
+            f"own. Start them together: Cluster(processes=True, data_dir={str(path)!r}), or %raftoral start --processes "
+            "--data-dir; or name another folder for a node of another cluster"
+        )
     file: Path = arguments.key_file.expanduser()
     if joins or (manifest is not None and file.exists()):
         content = key_file.read(file)
@@ -66,10 +72,9 @@ def run_node(arguments: argparse.Namespace) -> int:
     ending.catch_signals()
     entrance: Entrance | None = None
     addresses = path / ADDRESSES_FILE
-    if joins or (manifest is not None and len(manifest.founders) != len(manifest.nodes)):
-        known = joins or [parse_address(place.address) for place in content.nodes.values()]
+    if joins:
         try:
-            entrance = asyncio.run(_until_asked(ending, _enter(content, known, new=manifest is None)))
+            entrance = asyncio.run(_until_asked(ending, _enter(content, joins, new=manifest is None)))
         except asyncio.CancelledError:
             raise ClusterError("the node was ended before it was let in; nothing was made") from None
     if manifest is not None:
@@ -111,6 +116,19 @@ def run_node(arguments: argparse.Namespace) -> int:
         print(f"node {node} of cluster {name} listens at {address_text(ready.address)}", flush=True)
 
     return run(spec, ending, None, (), listening)
+
+
+def _is_anywhere(host: str) -> bool:
+    """Whether that is an address on which one listens, and which nobody can dial, however it is written. Asks no name server."""
+    try:
+        found = socket.getaddrinfo(host or "0", None, flags=socket.AI_NUMERICHOST)
+    except (OSError, ValueError):  # a name
+        return False
+    addresses = [ipaddress.ip_address(str(place[0]).partition("%")[0]) for *_, place in found]
+    return any(one.is_unspecified or getattr(one, "ipv4_mapped", one) == _NOWHERE for one in addresses)
+
+
+_NOWHERE: Final = ipaddress.IPv4Address(0)
 
 
 async def _until_asked(ending: Ending, work: Coroutine[Any, Any, T]) -> T:

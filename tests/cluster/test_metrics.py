@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import socket
+import socketserver
 import threading
+import urllib.request
 from types import MappingProxyType
 from typing import Any
 
@@ -196,3 +199,28 @@ def test_a_port_that_is_taken_or_is_none_is_refused_with_a_reason() -> None:
                 other.serve_metrics(wrong)  # type: ignore[arg-type]
     with pytest.raises(ClusterError, match="has stopped"):
         cluster.serve_metrics()
+
+
+def test_a_system_without_descriptors_is_not_asked_for_one_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float | None] = []
+    accept = socketserver.TCPServer.get_request
+
+    class Ended(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return self.is_set()
+
+    def refuse(server: socketserver.TCPServer) -> Any:
+        if len(waits) < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(server)
+
+    server = metrics_server.MetricsServer(lambda: "here 1\n", 0, "test")
+    server._ended = server._server.ended = Ended()
+    monkeypatch.setattr(socketserver.TCPServer, "get_request", refuse)
+    try:
+        with urllib.request.urlopen(server.address, timeout=30) as answer:
+            assert answer.read() == b"here 1\n"
+        assert waits == [metrics_server.ACCEPT_PAUSE] * 3
+    finally:
+        assert server.stop()

@@ -23,17 +23,19 @@ from raftoral_nb import (
     DirectoryInUseError,
     NodeStateError,
     UnknownClusterError,
+    cli,
     key_file,
 )
 from raftoral_nb.alive import Process
 from raftoral_nb.model import WorkflowCompleted
-from raftoral_nb.processes import remote_host
+from raftoral_nb.processes import founding, remote_host
 from raftoral_nb.processes.announcing import KeyFileOfProcesses
 from raftoral_nb.processes.calls import Answered, Calls
 from raftoral_nb.processes.command import _stop_nodes
 from raftoral_nb.processes.following import Following
 from raftoral_nb.processes.messages import Answer, Enter, Entrance, Follow, News, Status, Stop
 from raftoral_nb.processes.remote_host import RemoteHost
+from raftoral_nb.raft.node_directory import prepare
 from tests.cluster.helpers import Watch
 from tests.processes import flows
 from tests.processes.helpers import PATIENCE, all_gone, command, end, processes, script
@@ -351,6 +353,35 @@ def test_a_first_node_is_not_started_with_the_key_of_a_cluster_that_has_one(tmp_
     assert refused.returncode == 1
     assert "--join 127.0.0.1:7001" in refused.stderr
     assert not (tmp_path / "dir").exists()
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["0.0.0.0", "0", "0.0", "0x0", "::", "::0", "0:0:0:0:0:0:0:0", "[::]", "[::]:7001", "::ffff:0.0.0.0", "0:7001"],
+)
+def test_an_address_that_is_anywhere_is_refused_however_it_is_written(
+    host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ("--key-file", str(tmp_path / "lab.json"), "--data-dir", str(tmp_path / "dir"))
+    assert cli.main(["node", "--listen", host, *files]) == 1
+    assert "no address that the others can dial" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_that_can_be_dialed_and_a_name_are_not_taken_for_anywhere() -> None:
+    assert not any(
+        map(founding._is_anywhere, ("127.0.0.1", "::1", "192.168.1.5", "lab.example", "fe80::1%1", "a b", "ü" * 99))
+    )
+
+
+def test_one_node_is_not_run_on_the_directory_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare(tmp_path / "lab", "several", [1, 2, 3], "process")
+    files = ("--key-file", str(tmp_path / "lab.json"), "--data-dir", str(tmp_path / "lab"))
+    assert cli.main(["node", "--listen", "127.0.0.1:7001", *files]) == 1
+    said = capsys.readouterr().err
+    assert "holds nodes 1, 2, 3 of cluster 'several'" in said
+    assert f"Cluster(processes=True, data_dir='{tmp_path / 'lab'}')" in said
+    assert not (tmp_path / "lab.json").exists(), "no key was made for it"
 
 
 def test_a_node_whose_process_ends_by_itself_is_dead_and_can_be_restarted() -> None:
