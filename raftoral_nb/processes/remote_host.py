@@ -325,9 +325,14 @@ class RemoteHost(Following):
             self._booting.discard(number)
         await self._introduce_all([number])
 
+    @property
+    def _started_elsewhere(self) -> bool:
+        """Whether each node was started where it is (`raftoral-nb node`), with a folder of its own that is nobody else's."""
+        return self._announced is not None and self._announced.content.data_dir is None
+
     def _refuse_to_start(self, what: str) -> None:
         """Nodes that were started one by one, each on its machine, are started there: they have folders of their own."""
-        if self._announced is not None and self._announced.content.data_dir is None:
+        if self._started_elsewhere:
             raise NodeStateError(f"{what}: the nodes of this cluster are started where they are, with raftoral-nb node")
 
     async def on_join(self, number: NodeId) -> None:
@@ -365,7 +370,7 @@ class RemoteHost(Following):
         if child is not None and not child.wait(timeout):
             child.kill()
         assert self._shared is not None
-        if Path(self._shared.data_dir).is_dir():
+        if not self._started_elsewhere and Path(self._shared.data_dir).is_dir():
             drop_folder(Path(self._shared.data_dir), number)
 
     def _on_left(self, number: NodeId) -> Child | None:
