@@ -12,9 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-from msgspec import structs
+from typing import TypeVar
 
 from ..alive import Process
 from ..errors import ClusterError, NodeStateError, StorageError, VersionMismatchError
@@ -25,7 +23,6 @@ from ..model import (
     NodeId,
     Outcome,
     RegisterWorkflow,
-    RunId,
 )
 from ..raft.compaction import Compaction
 from ..raft.network import Links
@@ -33,24 +30,20 @@ from ..raft.node_directory import add_folder, drop_folder
 from ..raft.replica import Timing
 from ..raft.tcp import HOST
 from ..recovery import DataDirectory
-from ..statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
 from ..threads import do_all
 from . import dead
 from .announcing import KeyFileOfProcesses
 from .calls import Calls, answers_to
 from .children import Child, kill_process
 from .directory import Directory
-from .following import Following
 from .lives import RemoteLife
+from .looking import Looking
 from .messages import (
     AwaitApplied,
     Boot,
     ChangeNode,
     Forget,
     Introduce,
-    Look,
-    ReadCode,
-    ReadEntries,
     Shared,
     Spec,
     Status,
@@ -61,9 +54,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LOOK_SECONDS = 1.0
-"""How long a look at the cluster waits for a node; of one that does not answer, what it said last is shown."""
-
 CHANGE_SECONDS = 5.0
 """How long a node may take for what it is told to do; nobody waits longer for one whose process hangs, or is stopped."""
 
@@ -71,7 +61,7 @@ END_SECONDS = 1.5
 """How long nodes' processes get to end by themselves when the cluster is stopped."""
 
 
-class RemoteHost(Following):
+class RemoteHost(Looking):
     """A cluster of processes, started here or found running. Its thread only talks with them."""
 
     def __init__(
@@ -426,77 +416,6 @@ class RemoteHost(Following):
         assert isinstance(life, RemoteLife)
         index: int = (await life.calls.ask(AwaitApplied(target))).body
         return index
-
-    # --- looking
-
-    def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
-        """Before a look: ask every node what only it knows. Waits up to `LOOK_SECONDS`."""
-        self.thread.run(self._on_refresh, None if only is None else tuple(only), entries)
-
-    async def _on_refresh(self, only: tuple[RunId, ...] | None, entries: int) -> None:
-        waiting = []
-        for number, calls in self._calls.items():
-            if number in self._looking:  # it has not answered the last time: it is not waited for again
-                continue
-            looking = self._looking[number] = calls.ask(Look(only, entries))
-            looking.add_done_callback(partial(self._looked, number))
-            waiting.append(looking)
-        if waiting:
-            await asyncio.wait(waiting, timeout=LOOK_SECONDS)
-        self.network.refused_frames = sum(look.refused for look in self.looks.values())
-        self.network.dropped_strangers = sum(look.dropped for look in self.looks.values())
-
-    def _looked(self, number: NodeId, done: asyncio.Future[Any]) -> None:
-        if self._looking.get(number) is done:
-            del self._looking[number]
-        if not done.cancelled() and done.exception() is None:
-            self.looks[number] = done.result().body
-
-    def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
-        """One node, as it said when it was looked at last; `commit_index` is the leader's."""
-        look = self.looks.get(number)
-        known = None if look is None else look.statistics
-        if number in self._incarnations and known is not None and known.role != "dead":
-            found = dead.alive_statistics(known, commit_index, only, self.numbers, self.network)
-        else:
-            found = dead.dead_statistics(number, known, self.starts.get(number, 0), self.numbers, self.network)
-        return structs.replace(found, problem=self.problem(number))
-
-    def tail(self, number: NodeId, most: int, described: Callable[[tuple[bytes, int, int]], LoggedEntry]) -> LogTail:
-        """The end of a node's log, as it was when it was looked at last."""
-        del described, most
-        look = self.looks.get(number)
-        return LogTail(first_index=1, last_index=0, entries=()) if look is None else look.tail
-
-    def run_code(self, run_id: RunId) -> RunCode:
-        """The code of a run, and where each living node is in it. Waits up to `LOOK_SECONDS`. Raises `RunNotFoundError`."""
-        definition = self.run_record(run_id).definition
-
-        async def ask() -> list[RunCode]:
-            asked = [life.calls.ask(ReadCode(run_id)) for life in self._incarnations.values()]
-            if not asked:
-                return []
-            done, late = await asyncio.wait(asked, timeout=LOOK_SECONDS)
-            for one in late:
-                one.cancel()
-            return [one.result().body for one in done if one.exception() is None]
-
-        with contextlib.suppress(ClusterError):  # stopped meanwhile
-            return dead.merged_code(definition.workflow, definition.version, self.thread.run(ask))
-        return dead.merged_code(definition.workflow, definition.version, [])
-
-    def entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
-        """The last entries of a node's log, in words; of a dead node, those in its part of the data directory."""
-        life = self.incarnation(number)
-        if isinstance(life, RemoteLife) and self.thread.alive:
-
-            async def ask() -> tuple[LogEntry, ...]:
-                found: tuple[LogEntry, ...] = (await life.calls.ask(ReadEntries(last))).body
-                return found
-
-            with contextlib.suppress(NodeStateError, TimeoutError):  # it died meanwhile, or hangs
-                return self.thread.run(ask, timeout=CHANGE_SECONDS)
-        return () if self._shared is None else dead.stored_entries(Path(self._shared.data_dir), number, last)
 
 
 def _minor(version: str) -> str:

@@ -28,7 +28,7 @@ from raftoral_nb import (
 )
 from raftoral_nb.alive import Process
 from raftoral_nb.model import WorkflowCompleted
-from raftoral_nb.processes import founding, remote_host
+from raftoral_nb.processes import founding, looking, remote_host
 from raftoral_nb.processes.announcing import KeyFileOfProcesses
 from raftoral_nb.processes.calls import Answered, Calls
 from raftoral_nb.processes.command import _stop_nodes
@@ -228,6 +228,7 @@ def test_a_handle_that_comes_when_the_log_was_cut_reads_a_snapshot() -> None:
 
 def test_nobody_waits_for_ever_for_a_process_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_host, "CHANGE_SECONDS", 0.5)
+    monkeypatch.setattr(looking, "ENTRIES_SECONDS", 0.5)
     with Cluster(3, processes=True) as cluster:
         leader = cluster.wait_for_leader(PATIENCE)
         hung, other = (number for number in cluster.nodes if number != leader)
