@@ -181,6 +181,9 @@ def test_nodes_join_and_leave_with_their_processes(cluster: Cluster) -> None:
 
 
 def test_a_second_handle_sees_and_does_the_same(cluster: Cluster) -> None:
+    before = cluster.start_workflow("two_steps", "e")
+    before.signal("go")
+    before.wait_for_completion(PATIENCE)
     run = cluster.start_workflow("two_steps", "f", run_id="shared")
     attached = Cluster.attach(cluster.name)
     try:
@@ -190,7 +193,7 @@ def test_a_second_handle_sees_and_does_the_same(cluster: Cluster) -> None:
         told = [event for _, event in attached.history()]
         assert any(isinstance(event, CheckpointSet) for event in told)
         assert any(isinstance(event, NodeChanged) for event in told)
-        assert set(map(str, attached.log("asked"))) == set(map(str, cluster.log("asked"))) != set()
+        assert set(map(str, attached.log(before.run_id))) == set(map(str, cluster.log(before.run_id))) != set()
         with Watch(cluster) as watch:
             attached.run("shared").signal("go")
             assert attached.run("shared").wait_for_completion(PATIENCE) == run.wait_for_completion(PATIENCE)
