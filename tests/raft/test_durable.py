@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -455,6 +457,26 @@ def test_a_node_that_crashes_in_each_of_its_lives_as_it_writes_a_head_can_always
         torn[last * half + 20] ^= 1
         head_file.write_bytes(torn)
         assert read_head(bytes(torn), own) == good
+
+
+def test_reading_that_ends_in_the_middle_leaves_nothing_that_raises_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, own = tmp_path / "node", identity("test", 1)
+    chain = Chain(0, own, own)
+    store.create(folder, chain.append(Contents().base(own)), own)
+    writer = store.SqliteWriter(folder, own, chain.head, synced=False)
+    rows = tuple(chain.append(Voted(term, None)) for term in (1, 2, 3))
+    writer.write(store.Group(rows, (), None, None), chain.head)
+    writer.close()
+    raised: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+    with store.SqliteReader(folder) as reader:
+        reading = reader.rows()
+        next(reading)
+    del reading
+    gc.collect()
+    assert raised == []
 
 
 def test_a_node_that_crashes_in_each_of_its_lives_before_it_writes_a_head_can_always_be_read(tmp_path: Path) -> None:
