@@ -7,50 +7,21 @@ it does then (`PRAGMA query_only`). Folders that are read-only when a node start
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raftoral_nb import Cluster, NodeChanged, NotAcknowledgedError, StorageFailed, WorkflowContext, failed_disks
-from raftoral_nb.raft import store
-from raftoral_nb.raft.durable import DurableJournal
-from raftoral_nb.raft.store import SqliteWriter
 from tests.cluster import read_only_folders
 from tests.cluster.helpers import PATIENCE, Watch, engine
-
-REFUSE = "PRAGMA query_only = ON"
+from tests.cluster.read_only_databases import read_only
 
 
 async def double(ctx: WorkflowContext, value: int) -> int:
     return await ctx.compute("double", lambda: 2 * value)
-
-
-@contextlib.contextmanager
-def read_only(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every database of the cluster refuses to be written, also if it is opened anew."""
-    configure = store.configure
-
-    def configured(db: sqlite3.Connection) -> None:
-        configure(db)
-        db.execute(REFUSE)
-
-    def refuse() -> None:
-        for number in cluster.nodes:
-            journal = engine(cluster).journals.of(number)
-            assert isinstance(journal, DurableJournal)
-            assert isinstance(journal._writer, SqliteWriter)
-            journal._writer._db.execute(REFUSE)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "configure", configured)
-        cluster._host.thread.call(refuse)
-        yield
 
 
 @pytest.mark.parametrize("durability", ["process", "disk"])
@@ -62,7 +33,7 @@ def test_a_disk_that_becomes_read_only_stops_acknowledgements_says_so_loses_noth
         with Watch(cluster) as watch:
             cluster.register_workflow("double", 1, double)
             assert cluster.start_workflow("double", 1, run_id="before").wait_for_completion(PATIENCE) == 2
-            with read_only(cluster, monkeypatch):
+            with read_only(engine(cluster), monkeypatch):
                 cluster._host.proposal_timeout = 0.5
                 with pytest.raises(NotAcknowledgedError):
                     cluster.start_workflow("double", 5, run_id="unknown")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,37 +15,11 @@ from raftoral_nb import (
     StorageWriteError,
     failed_disks,
 )
-from raftoral_nb.processes.node_host import NodeHost
-from raftoral_nb.raft import store
-from raftoral_nb.raft.durable import DurableJournal
-from raftoral_nb.raft.store import SqliteWriter
 from tests.cluster.helpers import Watch
+from tests.cluster.read_only_databases import read_only
 from tests.processes import flows
 from tests.processes.helpers import PATIENCE
 from tests.processes.here import node_here
-
-REFUSE = "PRAGMA query_only = ON"
-
-
-@contextlib.contextmanager
-def read_only(host: NodeHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The node's database refuses to be written, also if it is opened anew."""
-    configure = store.configure
-
-    def configured(db: sqlite3.Connection) -> None:
-        configure(db)
-        db.execute(REFUSE)
-
-    def refuse() -> None:
-        journal = host.journals.of(1)
-        assert isinstance(journal, DurableJournal)
-        assert isinstance(journal._writer, SqliteWriter)
-        journal._writer._db.execute(REFUSE)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "configure", configured)
-        host.thread.call(refuse)
-        yield
 
 
 def alive(cluster: Cluster) -> bool:
