@@ -10,10 +10,13 @@ from __future__ import annotations
 import io
 import pickle
 import threading
+from collections import ChainMap
 from typing import TYPE_CHECKING, Any, Final
 
 import cloudpickle
 from cloudpickle import cloudpickle as _cloudpickle
+
+from . import reducers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +56,16 @@ class _BoundedBuffer(io.BytesIO):
         return size
 
 
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
+    """cloudpickle's pickler with our `reducers`."""
+
+    dispatch_table = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
+
+    def reducer_override(self, obj: Any) -> Any:
+        reduced = reducers.of_function_or_class(obj)
+        return super().reducer_override(obj) if reduced is None else reduced
+
+
 def dumps(value: object, limit: int) -> bytes:
     """The pickle of `value`, with functions and classes of the notebook by value.
 
@@ -61,7 +74,7 @@ def dumps(value: object, limit: int) -> bytes:
         Exception: whatever pickling the value raises.
     """
     buffer = _BoundedBuffer(limit)
-    cloudpickle.Pickler(buffer, protocol=PROTOCOL).dump(value)
+    _Pickler(buffer, protocol=PROTOCOL).dump(value)
     if buffer.size > limit:
         raise TooLargeError(buffer.size)
     return buffer.getvalue()
