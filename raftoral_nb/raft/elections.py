@@ -19,9 +19,6 @@ from .library import LEADER, Dice, Raft
 from .network import FIRST_REDIAL
 from .wire import AppendEntries, Message, Outdated, PreVote, PreVoteGranted
 
-NOW = 0.0
-"""An election deadline that was set on purpose: campaign in the next tick, without asking."""
-
 SUSPICION_MIN, SUSPICION_MAX = 0.5, 2.0
 """How much longer than `FIRST_REDIAL` a follower waits for a broken link to its leader before it asks (heartbeats)."""
 
@@ -74,13 +71,13 @@ class Elections:
     def timer(self) -> float | None:
         """Seconds until the deadline; None for one who leads, or waits for none: alone, or no member."""
         raft = self._raft
-        if raft.role == LEADER or raft.election_deadline == float("inf") or not raft.reachable:
+        if raft.role == LEADER or raft.election_timer_stopped or not raft.reachable:
             return None
-        return max(0.0, raft.election_deadline - self._clock())
+        return max(0.0, raft.election_due - self._clock())
 
     def due(self) -> bool:
         """Whether the election deadline has come, or all but come."""
-        return self._raft.election_deadline <= self._clock() + MARGIN
+        return self._raft.election_due <= self._clock() + MARGIN
 
     def before_tick(self) -> None:
         """If the deadline is due, ask instead of campaigning, and wait another timeout."""
@@ -88,11 +85,11 @@ class Elections:
         if raft.role == LEADER or not self.due():
             return
         if not self.member:
-            raft.election_deadline = float("inf")  # until a leader is heard again
+            raft.stop_election_timer()  # until a leader is heard again
             return
-        if not self.peers or raft.election_deadline == NOW:
+        if not self.peers or raft.campaigns_now:
             return
-        raft.election_deadline = self._clock() + raft.draw_timeout()
+        raft.restart_election_timer()
         if not raft.reachable:
             return
         self._asked_term = raft.term + 1
@@ -109,15 +106,13 @@ class Elections:
             return
         self._heard_at = float("-inf")
         share = SUSPICION_MIN + (SUSPICION_MAX - SUSPICION_MIN) * self._dice.random()
-        wait = FIRST_REDIAL + self._heartbeat * share
-        raft.election_deadline = min(raft.election_deadline, self._clock() + wait)
+        raft.campaign_within(FIRST_REDIAL + self._heartbeat * share)
 
     def link_back(self, peer: NodeId) -> None:
         """There is a link to `peer` again. If it leads and lives, it will be heard within a heartbeat or two."""
         raft = self._raft
-        if raft.role != LEADER and peer == raft.leader and raft.election_deadline != NOW:
-            wait = self._heartbeat * (2.0 + self._dice.random())
-            raft.election_deadline = max(raft.election_deadline, self._clock() + wait)
+        if raft.role != LEADER and peer == raft.leader and not raft.campaigns_now:
+            raft.campaign_not_before(self._heartbeat * (2.0 + self._dice.random()))
 
     def heard(self, message: AppendEntries) -> None:
         """A leader's message came; one of the present term shows that the cluster needs no other."""
@@ -156,4 +151,4 @@ class Elections:
         # Counted now: who was a member when asked need not be one any more.
         if self.member and 2 * (len(self._promised.intersection(self.peers)) + 1) > len(self.peers) + 1:
             self._asked_term = 0
-            raft.election_deadline = NOW
+            raft.campaign_now()

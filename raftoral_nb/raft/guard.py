@@ -213,10 +213,10 @@ class Guard:
             # It has the snapshot; the log goes on from there, or from where it begins by now.
             self._transfers.end(peer)
             self._raft.set_next_index(peer, max(self._raft.match_index(peer), self._journal.first_index) + 1)
-            self._raft.heartbeat_deadline = 0.0
+            self._raft.send_now()
         elif message["reset"]:
             # The follower waits for entries it lacks: send them in the next tick, not with the next heartbeat.
-            self._raft.heartbeat_deadline = 0.0
+            self._raft.send_now()
         elif before > self._raft.next_index(peer):
             # An acknowledgement says nothing about entries sent since; PySyncObj would send them all again.
             self._raft.set_next_index(peer, before)

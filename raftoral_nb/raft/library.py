@@ -44,6 +44,11 @@ PRIVATE_METHODS = ("doApplyCommand", "generateRaftTimeout", "onMessageReceived")
 MODULE_GLOBALS = ("monotonicTime", "random", "createPoller", "createJournal", "PIPE_NOTIFIER_ENABLED", "SyncObj")
 
 
+# Deadlines with a meaning of their own (clock seconds).
+_NOW = 0.0
+_NEVER = float("inf")
+
+
 class Dice(Protocol):
     """What elections draw their timeouts from: `random.Random` or anything with its `random()`."""
 
@@ -206,6 +211,7 @@ class Raft:
             useFork=False,
             onStateChanged=lambda old, new: role_changed(),
         )
+        self._clock = clock
         self._journal = journal
         self._transport = _Transport()
         self._raft = _SyncObj(
@@ -342,32 +348,62 @@ class Raft:
                 known[node] = value
         self._set("otherNodes", wanted)
 
-    # --- timers
+    # --- timers: PySyncObj's two deadlines are written here, and nowhere else
 
     @property
-    def election_deadline(self) -> float:
-        """When a follower or candidate will campaign (clock seconds); 0 means at once."""
+    def election_due(self) -> float:
+        """When a follower or candidate will campaign (clock seconds); infinity while its timer is stopped."""
         return float(self._raft._SyncObj__raftElectionDeadline)
 
-    @election_deadline.setter
-    def election_deadline(self, at: float) -> None:
-        self._set("raftElectionDeadline", at)
-
-    def draw_timeout(self) -> float:
-        """A random election timeout (seconds)."""
-        return float(self._raft._SyncObj__generateRaftTimeout())
+    @property
+    def campaigns_now(self) -> bool:
+        """Whether `campaign_now` was called and the next `tick` has not come yet."""
+        return self.election_due == _NOW
 
     @property
-    def heartbeat_deadline(self) -> float:
-        """When a leader must send again (clock seconds)."""
+    def election_timer_stopped(self) -> bool:
+        """Whether this node campaigns at no time."""
+        return self.election_due == _NEVER
+
+    def campaign_now(self) -> None:
+        """Campaign in the next `tick`, without asking anybody first."""
+        self._set("raftElectionDeadline", _NOW)
+
+    def restart_election_timer(self) -> None:
+        """Wait a random election timeout from now on."""
+        self._set("raftElectionDeadline", self._clock() + float(self._raft._SyncObj__generateRaftTimeout()))
+
+    def stop_election_timer(self) -> None:
+        """Campaign at no time, until the timer is started again."""
+        self._set("raftElectionDeadline", _NEVER)
+
+    def campaign_within(self, seconds: float) -> None:
+        """Bring the election deadline forward, if it is later than that."""
+        self._set("raftElectionDeadline", min(self.election_due, self._clock() + seconds))
+
+    def campaign_not_before(self, seconds: float) -> None:
+        """Put the election deadline off, if it is earlier than that."""
+        self._set("raftElectionDeadline", max(self.election_due, self._clock() + seconds))
+
+    @property
+    def heartbeat_due(self) -> float:
+        """When a leader must send again (clock seconds); not after now if it sends in the next `tick`."""
         return float(self._raft._SyncObj__newAppendEntriesTime)
 
-    @heartbeat_deadline.setter
-    def heartbeat_deadline(self, at: float) -> None:
-        self._set("newAppendEntriesTime", at)
+    def send_now(self) -> None:
+        """Leader only: send to every peer in the next `tick` (line 652), not with the next heartbeat."""
+        self._set("newAppendEntriesTime", _NOW)
 
-    def excuse_silence(self, now: float) -> None:
-        """Leader only: count every peer as heard from `now` (this process itself was asleep)."""
-        times = self._get("lastResponseTime")
-        for peer in times:
-            times[peer] = now
+    def excuse_own_sleep(self, slack: float) -> None:
+        """After a stall of this process, do not blame the peers for the silence.
+
+        A deadline that was missed by more than `slack` seconds says that this process was late, not that somebody is gone.
+        """
+        now = self._clock()
+        if self.role == LEADER:
+            if _NOW < self.heartbeat_due < now - slack:
+                times = self._get("lastResponseTime")
+                for peer in times:
+                    times[peer] = now
+        elif _NOW < self.election_due < now - slack:
+            self.restart_election_timer()

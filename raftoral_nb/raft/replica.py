@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ..limits import MAX_ENTRIES_IN_FLIGHT
 from ..model import ChangeMembers, Entry, NodeId, Proposal, Takeover
 from .compaction import Compaction, Compactor
-from .elections import NOW, Elections
+from .elections import Elections
 from .guard import Guard
 from .journal import MemoryJournal
 from .library import FOLLOWER, LEADER, Dice, Raft
@@ -150,7 +150,7 @@ class Replica:
         """Raft messages of `peer` came, in order."""
         if self._closed:
             return
-        self._excuse_own_sleep()
+        self.raft.excuse_own_sleep(self._timing.heartbeat)
         try:
             for message in messages:
                 self._receive(peer, message)
@@ -228,7 +228,7 @@ class Replica:
     def campaign(self) -> None:
         """Try to become the leader now instead of at the election timeout."""
         if self.raft.role != LEADER and self.node in self.members:
-            self.raft.election_deadline = NOW
+            self.raft.campaign_now()
             self.advance()
 
     def freeze(self) -> None:
@@ -240,7 +240,7 @@ class Replica:
     def thaw(self) -> None:
         """Undo `freeze`. The time slept is nobody's fault: messages that waited come first, then timers."""
         self._frozen = False
-        self._excuse_own_sleep()
+        self.raft.excuse_own_sleep(self._timing.heartbeat)
         self._arm()
         self._outbox.thaw()
         if self._waiting:
@@ -299,7 +299,7 @@ class Replica:
             if raft.role == LEADER and self._journal.last_index > self._sent_index and self._peers:
                 # What was just appended leaves in the next tick (line 652), not with the next heartbeat.
                 self._sent_index = self._journal.last_index
-                raft.heartbeat_deadline = 0.0
+                raft.send_now()
                 continue
             if self._role_changed:
                 self._role_changed = False
@@ -337,7 +337,7 @@ class Replica:
         if self._role_changed or raft.commit_index > raft.applied_index:
             return True
         if raft.role == LEADER:
-            return raft.match_index(peer) > raft.commit_index or raft.heartbeat_deadline <= self._loop.time()
+            return raft.match_index(peer) > raft.commit_index or raft.heartbeat_due <= self._loop.time()
         return self.elections.due()
 
     def _after_role_change(self) -> None:
@@ -349,8 +349,8 @@ class Replica:
         self._waiting.clear()
         self._transfers.clear()
         # PySyncObj leaves a deposed leader with a deadline long past: it would campaign at once against its successor.
-        if raft.election_deadline < self._loop.time():
-            raft.election_deadline = self._loop.time() + raft.draw_timeout()
+        if raft.election_due < self._loop.time():
+            raft.restart_election_timer()
 
     def _on_role_changed(self) -> None:
         self._role_changed = True
@@ -377,7 +377,8 @@ class Replica:
     def _scheduled_advance(self) -> None:
         self._advance_scheduled = False
         if self.raft.has_more:
-            self.raft.has_more, self.raft.heartbeat_deadline = False, 0.0
+            self.raft.has_more = False
+            self.raft.send_now()
         self.advance()
 
     def _append_waiting(self) -> None:
@@ -417,8 +418,8 @@ class Replica:
         self.raft.set_peers(self._peers, self._journal.last_index + 1, now)
         elections = self.elections
         elections.peers, elections.member = self._peers, self.node in self.members
-        if elections.member and self.raft.election_deadline == float("inf"):
-            self.raft.election_deadline = now + self.raft.draw_timeout()
+        if elections.member and self.raft.election_timer_stopped:
+            self.raft.restart_election_timer()
 
     def _outgoing(self, peer: NodeId, message: dict[str, Any]) -> None:
         translated = self._guard.outgoing(peer, message)
@@ -428,29 +429,15 @@ class Replica:
         if translated is not None:
             self._outbox.send(peer, translated)
 
-    def _excuse_own_sleep(self) -> None:
-        """After a stall of this process, do not blame the peers for the silence.
-
-        A deadline that was missed by more than a heartbeat says that this replica was late, not that a leader is gone.
-        """
-        now = self._loop.time()
-        raft = self.raft
-        late = now - self._timing.heartbeat
-        if raft.role == LEADER:
-            if 0.0 < raft.heartbeat_deadline < late:
-                raft.excuse_silence(now)
-        elif 0.0 < raft.election_deadline < late:
-            raft.election_deadline = now + raft.draw_timeout()
-
     # --- the timer
 
     def _next_deadline(self) -> float:
         raft = self.raft
         if raft.role == LEADER:
-            return min(raft.heartbeat_deadline, self._notice_at)
+            return min(raft.heartbeat_due, self._notice_at)
         if self._peers and not raft.reachable:
             return float("inf")
-        return raft.election_deadline
+        return raft.election_due
 
     def _arm(self) -> None:
         # A timer that is early looks again and is set anew: cheaper than moving it with every message.
@@ -469,10 +456,10 @@ class Replica:
 
     def _on_timer(self) -> None:
         self._timer, self._timer_at = None, float("inf")
-        self._excuse_own_sleep()
+        self.raft.excuse_own_sleep(self._timing.heartbeat)
         if self._notice_at <= self._loop.time():
             self._notice_at = float("inf")
-            self.raft.heartbeat_deadline = 0.0
+            self.raft.send_now()
         if self._next_deadline() <= self._loop.time():
             self.advance()
         else:

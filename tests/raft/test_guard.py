@@ -226,7 +226,7 @@ def two_refusals(bench: Bench) -> int:
     bench.lead()
     term = bench.replica.raft.term
     bench.receive(3, NextIndex(term=term, next_index=5, success=False, reset=True))
-    bench.replica.raft.heartbeat_deadline = 1e12  # nothing is sent in between
+    bench.replica.raft._set("newAppendEntriesTime", 1e12)  # nothing is sent in between
     bench.replica.raft.set_next_index(3, 5)
     bench.receive(3, NextIndex(term=term, next_index=30, success=False, reset=True))
     return bench.replica.raft.next_index(3)

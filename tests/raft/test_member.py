@@ -278,7 +278,7 @@ def test_two_nodes_that_ask_for_promises_at_the_same_moment_do_not_both_campaign
         members.kill(leader.node)
         await asyncio.sleep(0)
         for member in members.members.values():
-            member.replica.raft.election_deadline = members.loop.time() + 0.01
+            member.replica.raft.campaign_within(0.01)
             member.replica.advance()
         await asyncio.sleep(0.02)
         await members.leader(other_than=leader.node)
