@@ -78,6 +78,7 @@ from .errors import (
     WorkflowTerminatedError,
     WrongTaskError,
 )
+from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .attaching import attach, attachable
@@ -152,8 +153,6 @@ if TYPE_CHECKING:
     from .workflow.sagas import Saga
     from .workflow.steps import Retry, StepFunction, step
     from .workflow.variables import ReplicatedVar
-
-__version__ = "0.1.0"
 
 # `raftoral_nb.workflow` is the decorator to users, though a package of ours has that name as well. Importing the package
 # binds the name once; unbound again, it is looked up below like the others.

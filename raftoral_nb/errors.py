@@ -7,12 +7,63 @@
 from __future__ import annotations
 
 import linecache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .model import Difference, Failure
+
+class RecordedFailure(Protocol):
+    """What the errors know of a recorded failure, which is a `Failure`."""
+
+    @property
+    def type_name(self) -> str:
+        """The module and name of the exception's class."""
+        ...
+
+    @property
+    def message(self) -> str:
+        """What the exception said."""
+        ...
+
+    @property
+    def traceback(self) -> str:
+        """Where it was raised, as text; engine frames are left out."""
+        ...
+
+
+class RecordedDifference(Protocol):
+    """What the errors know of where an execution differed from the record, which is a `Difference`: text for people."""
+
+    @property
+    def reason(self) -> str:
+        """What differs, in a sentence."""
+        ...
+
+    @property
+    def recorded(self) -> str:
+        """The recorded operation, with its step_id."""
+        ...
+
+    @property
+    def asked(self) -> str:
+        """The operation that was asked for instead."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """File or cell, line and function of the workflow's code."""
+        ...
+
+    @property
+    def line(self) -> str:
+        """The text of that line."""
+        ...
+
+    @property
+    def cause(self) -> str:
+        """The likely cause."""
+        ...
 
 
 def _asking_line(traceback: TracebackType | None) -> str:
@@ -159,7 +210,7 @@ class WorkflowFailedError(RaftoralError):
 
     _ended = ""
 
-    def __init__(self, run_id: str, failure: Failure) -> None:
+    def __init__(self, run_id: str, failure: RecordedFailure) -> None:
         reason = f": {failure.message}" if failure.message else ""
         told = f"{self._ended}{reason}" if self._ended else f"failed with {failure}"
         super().__init__(f"run {run_id!r} {told}")
@@ -171,7 +222,7 @@ class WorkflowFailedError(RaftoralError):
         traceback = self.failure.traceback.rstrip()
         return [f"{type(self).__name__}: {self}", *(traceback.splitlines() if traceback else ())]
 
-    def __reduce__(self) -> tuple[type[WorkflowFailedError], tuple[str, Failure]]:
+    def __reduce__(self) -> tuple[type[WorkflowFailedError], tuple[str, RecordedFailure]]:
         return (type(self), (self.run_id, self.failure))
 
 
@@ -187,7 +238,7 @@ class WorkflowTerminatedError(WorkflowFailedError):
     _ended = "was terminated"
 
 
-def failed_error(run_id: str, failure: Failure) -> WorkflowFailedError:
+def failed_error(run_id: str, failure: RecordedFailure) -> WorkflowFailedError:
     """The error that says how a run ended which did not complete: failed, cancelled or terminated."""
     for kind, name in ((WorkflowCancelledError, CancelledRunError), (WorkflowTerminatedError, WorkflowTerminatedError)):
         if failure.type_name == f"{__name__}.{name.__name__}":
@@ -241,12 +292,12 @@ class ReceiveTimeoutError(RaftoralError, TimeoutError):
 class StepFailedError(RaftoralError):
     """A step's recorded failure whose own exception could not be rebuilt here; type and message are in `failure`."""
 
-    def __init__(self, step_id: str, failure: Failure) -> None:
+    def __init__(self, step_id: str, failure: RecordedFailure) -> None:
         super().__init__(f"step {step_id!r} failed with {failure}")
         self.step_id = step_id
         self.failure = failure
 
-    def __reduce__(self) -> tuple[type[StepFailedError], tuple[str, Failure]]:
+    def __reduce__(self) -> tuple[type[StepFailedError], tuple[str, RecordedFailure]]:
         return (type(self), (self.step_id, self.failure))
 
 
@@ -261,10 +312,10 @@ class WrongTaskError(RaftoralError):
 class NonDeterminismError(RaftoralError):
     """An execution asked for another step than the one recorded, or computed another value.
 
-    `difference` (a `model.Difference`, or None) has both side by side, the line that asked, and the likely cause.
+    `difference` (a `Difference`, or None) has both side by side, the line that asked, and the likely cause.
     """
 
-    def __init__(self, message: str, difference: Difference | None = None) -> None:
+    def __init__(self, message: str, difference: RecordedDifference | None = None) -> None:
         super().__init__(message if difference is None else f"{message}: {difference}")
         self.difference = difference
 

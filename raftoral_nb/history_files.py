@@ -60,7 +60,7 @@ class _File(msgspec.Struct):
 
 def save(run: Run, path: str | Path) -> Path:
     """Write the record of a run to a file; returns its path. Raises `OSError` if it cannot be written."""
-    from . import __version__
+    from .version import __version__
 
     record = _Record(**{name: getattr(run, name) for name in _Record.__struct_fields__})
     raw = msgspec.Raw(msgspec.json.encode(record))

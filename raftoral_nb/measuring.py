@@ -29,8 +29,8 @@ class Measuring(Finding):
         Labels are nodes, statuses and the first `MAX_WORKFLOWS_MEASURED` workflows, never runs or steps. Counters begin anew with
         the cluster; one that is read off the most advanced node (`raftoral_commands_total`) may fall when that node dies.
         """
-        from . import __version__
         from .metrics import openmetrics
+        from .version import __version__
 
         return openmetrics(self.statistics(), __version__)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -20,6 +21,8 @@ from .state import Run, Session, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+T = TypeVar("T")
 
 FORMAT: Final = 1
 """Changes whenever what is written cannot be read by earlier versions."""
@@ -56,24 +59,82 @@ class _Names(msgspec.Struct):
     registered: list[tuple[str, int, int]]
 
 
-_KINDS: Final[tuple[Any, ...]] = (
-    tuple[int, _StateHead],  # type: ignore[valid-type]  # 0: format, the state's head
-    Definition,  # 1: an entry of the table of definitions
-    _Names,  # 2
-    _RunHead,  # 3: a run begins
-    list[Step],  # 4: steps of the run that began last
-    list[RunId],  # 5: evicted runs
-    tuple[str, Session],  # 6
-    int,  # 7: how many records there were before this one: the end
-    list[Message],  # 8: messages that wait for the run that began last
+# A record is an array of its tag and what it holds. Tags are for ever: data directories hold what earlier versions wrote.
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a snapshot is made of."""
+
+
+class _HeadRecord(_Record, frozen=True, tag=0):
+    """The first record: the format, and the state's head, which is decoded once the format is known to be ours."""
+
+    head: tuple[int, msgspec.Raw]
+
+
+class _DefinitionRecord(_Record, frozen=True, tag=1):
+    """An entry of the table of definitions."""
+
+    definition: Definition
+
+
+class _NamesRecord(_Record, frozen=True, tag=2):
+    """The names of definitions, behind all of them."""
+
+    names: _Names
+
+
+class _RunRecord(_Record, frozen=True, tag=3):
+    """The head of a run, which begins with it."""
+
+    head: _RunHead  # type: ignore[valid-type]
+
+
+class _StepsRecord(_Record, frozen=True, tag=4):
+    """Steps of the run that began last."""
+
+    steps: list[Step]
+
+
+class _EvictedRecord(_Record, frozen=True, tag=5):
+    """Evicted runs."""
+
+    run_ids: list[RunId]
+
+
+class _SessionRecord(_Record, frozen=True, tag=6):
+    """One client's session."""
+
+    session: tuple[str, Session]
+
+
+class _EndRecord(_Record, frozen=True, tag=7):
+    """The last record: how many there were before it."""
+
+    records: int
+
+
+class _MessagesRecord(_Record, frozen=True, tag=8):
+    """Messages that wait for the run that began last."""
+
+    messages: list[Message]
+
+
+_AnyRecord = (
+    _HeadRecord
+    | _DefinitionRecord
+    | _NamesRecord
+    | _RunRecord
+    | _StepsRecord
+    | _EvictedRecord
+    | _SessionRecord
+    | _EndRecord
+    | _MessagesRecord
 )
-_HEAD, _DEFINITION, _NAMES, _RUN, _STEPS, _EVICTED, _SESSION, _END, _MESSAGES = range(len(_KINDS))
 
 _encoder = msgspec.msgpack.Encoder()
-_piece_decoder: msgspec.msgpack.Decoder[list[tuple[int, msgspec.Raw]]] = msgspec.msgpack.Decoder(
-    list[tuple[int, msgspec.Raw]]
-)
-_decoders: Final = tuple(msgspec.msgpack.Decoder(kind) for kind in _KINDS)
+_piece_decoder: msgspec.msgpack.Decoder[list[_AnyRecord]] = msgspec.msgpack.Decoder(list[_AnyRecord])
+_head_decoder: Final = msgspec.msgpack.Decoder(_StateHead)
 
 # --- Writing ----------------------------------------------------------------------------------------------------------
 
@@ -106,37 +167,38 @@ class Frozen:
 
     def pieces(self, size: int = PIECE_BYTES) -> Iterator[bytes]:
         """The snapshot in pieces of about `size` bytes (at least one). To be gone through once."""
-        piece: list[tuple[int, Any]] = []
+        piece: list[_AnyRecord] = []
         total = count = 0
-        for kind, record, weight in self._records(size):
+        for record, weight in self._records(size):
             if piece and total + weight > size:
                 yield _encoder.encode(piece)
                 piece, total = [], 0
-            piece.append((kind, record))
+            piece.append(record)
             total += weight
             count += 1
-        piece.append((_END, count))
+        piece.append(_EndRecord(count))
         yield _encoder.encode(piece)
 
-    def _records(self, size: int) -> Iterator[tuple[int, Any, int]]:
-        """Every record with its kind and about how many bytes it takes."""
-        yield _HEAD, (FORMAT, self._head), _RECORD_BYTES + sum(map(len, self._head.finished))
+    def _records(self, size: int) -> Iterator[tuple[_AnyRecord, int]]:
+        """Every record, with about how many bytes it takes."""
+        head = msgspec.Raw(_encoder.encode(self._head))
+        yield _HeadRecord((FORMAT, head)), _RECORD_BYTES + sum(map(len, self._head.finished))
         # Runs hold definitions that were replaced since; each is written once, and known by its place.
         table: dict[int, int] = {}
         used = (definition for _, definition, *_ in self._runs)
         for definition in itertools.chain(self._registered, used):
             if id(definition) not in table:
                 table[id(definition)] = len(table)
-                yield _DEFINITION, definition, _RECORD_BYTES + len(definition.code) + _texts(definition)
+                yield _DefinitionRecord(definition), _RECORD_BYTES + len(definition.code) + _texts(definition)
         names = [(one.workflow, one.version, table[id(one)]) for one in self._registered]
-        yield _NAMES, _Names(names), _RECORD_BYTES * (len(names) + 1)
-        for head, definition, steps, count, waiting in self._runs:
-            yield _RUN, _RunHead(code=table[id(definition)], **head), _weight_of_head(head)
-            yield from _slices(_STEPS, itertools.islice(steps, count), _weight_of_step, size)
-            yield from _slices(_MESSAGES, waiting, _weight_of_message, size)
-        yield from _slices(_EVICTED, self._evicted, len, size)
+        yield _NamesRecord(_Names(names)), _RECORD_BYTES * (len(names) + 1)
+        for fields, definition, steps, count, waiting in self._runs:
+            yield _RunRecord(_RunHead(code=table[id(definition)], **fields)), _weight_of_head(fields)
+            yield from _slices(_StepsRecord, itertools.islice(steps, count), _weight_of_step, size)
+            yield from _slices(_MessagesRecord, waiting, _weight_of_message, size)
+        yield from _slices(_EvictedRecord, self._evicted, len, size)
         for client, session in self._sessions:
-            yield _SESSION, (client, session), _RECORD_BYTES * (len(session.answers) + 1)
+            yield _SessionRecord((client, session)), _RECORD_BYTES * (len(session.answers) + 1)
 
 
 def _fields(struct: Any, without: frozenset[str]) -> dict[str, Any]:
@@ -153,18 +215,20 @@ def _fields(struct: Any, without: frozenset[str]) -> dict[str, Any]:
     return found
 
 
-def _slices(kind: int, items: Any, weight: Any, size: int) -> Iterator[tuple[int, list[Any], int]]:
-    found: list[Any] = []
+def _slices(
+    record: Callable[[list[T]], _AnyRecord], items: Iterable[T], weight: Callable[[T], int], size: int
+) -> Iterator[tuple[_AnyRecord, int]]:
+    found: list[T] = []
     total = 0
     for item in items:
         one = weight(item) + _RECORD_BYTES
         if found and total + one > size:
-            yield kind, found, total
+            yield record(found), total
             found, total = [], 0
         found.append(item)
         total += one
     if found:
-        yield kind, found, total
+        yield record(found), total
 
 
 def _weight_of_step(step: Step) -> int:
@@ -207,10 +271,9 @@ class Reader:
     def feed(self, piece: bytes) -> None:
         """Take the next piece. Raises `SnapshotError` for one that is damaged, out of place or of another version."""
         try:
-            records = _piece_decoder.decode(piece)
-            for kind, record in records:
-                self._take(kind, record)
-        except (ValueError, TypeError, IndexError, OverflowError, RecursionError, AssertionError) as error:
+            for record in _piece_decoder.decode(piece):
+                self._take(record)
+        except (ValueError, TypeError, IndexError, OverflowError, RecursionError) as error:
             raise SnapshotError(f"the snapshot cannot be read from record {self._records} on: {error}") from error
 
     def state(self) -> State:
@@ -219,61 +282,61 @@ class Reader:
             raise SnapshotError(f"the snapshot is not complete: it breaks off after record {self._records}")
         return self._state
 
-    def _take(self, kind: int, record: msgspec.Raw) -> None:
+    def _take(self, record: _AnyRecord) -> None:
         if self._whole:
             raise ValueError("there is more behind its end")
-        if self._state is None and kind != _HEAD:
-            raise ValueError("it does not begin with a head")
-        if kind == _HEAD:
-            self._begin(record)
+        if isinstance(record, _HeadRecord):
+            self._begin(*record.head)
+            self._records += 1
             return
         state = self._state
-        assert state is not None
-        value: Any = _decoders[kind].decode(record) if 0 <= kind < len(_decoders) else None
-        match kind:
-            case 1:
-                self._definitions.append(value)
-            case 2:
-                for workflow, version, place in value.registered:
+        if state is None:
+            raise ValueError("it does not begin with a head")
+        match record:
+            case _DefinitionRecord(definition=definition):
+                self._definitions.append(definition)
+            case _NamesRecord(names=names):
+                for workflow, version, place in names.registered:
                     state.definitions[workflow, version] = self._definitions[place]
-            case 3:
-                fields = {name: getattr(value, name) for name in value.__struct_fields__ if name != "code"}
+            case _RunRecord():
+                head: Any = record.head
+                fields = {name: getattr(head, name) for name in head.__struct_fields__ if name != "code"}
                 self._end_run()
-                self._run = Run(definition=self._definitions[value.code], **fields)
+                self._run = Run(definition=self._definitions[head.code], **fields)
                 state.runs[self._run.run_id] = self._run
-            case 4:
-                assert self._run is not None
-                self._steps.extend(value)
-                self._run.by_id.update((step.step_id, step) for step in value)
-            case 5:
-                state.evicted.update(OrderedDict.fromkeys(value))
-            case 6:
-                state.sessions[value[0]] = value[1]
-            case 7:
-                if value != self._records:
-                    raise ValueError(f"it should have {value} records")
+            case _StepsRecord(steps=steps):
+                run = self._begun_run("steps")
+                self._steps.extend(steps)
+                run.by_id.update((step.step_id, step) for step in steps)
+            case _EvictedRecord(run_ids=run_ids):
+                state.evicted.update(OrderedDict.fromkeys(run_ids))
+            case _SessionRecord(session=(client, session)):
+                state.sessions[client] = session
+            case _EndRecord(records=records):
+                if records != self._records:
+                    raise ValueError(f"it should have {records} records")
                 self._end_run()
                 self._whole = True
-            case 8:
-                assert self._run is not None
-                self._run.waiting.update((message.message_id, message) for message in value)
-            case _:
-                raise ValueError(f"a record of kind {kind}")
+            case _MessagesRecord(messages=messages):
+                self._begun_run("messages").waiting.update((message.message_id, message) for message in messages)
         self._records += 1
+
+    def _begun_run(self, what: str) -> Run:
+        if self._run is None:
+            raise ValueError(f"{what} come before any run begins")
+        return self._run
 
     def _end_run(self) -> None:
         if self._run is not None:
             self._run.steps = self._steps if self._run.unfinished else tuple(self._steps)
             self._steps = []
 
-    def _begin(self, record: msgspec.Raw) -> None:
+    def _begin(self, written_format: int, head: msgspec.Raw) -> None:
         if self._state is not None:
             raise ValueError("a second head")
-        found = msgspec.msgpack.decode(record, type=tuple[int, msgspec.Raw])
-        if found[0] != FORMAT:
-            raise SnapshotError(f"the snapshot has format {found[0]}, this version reads format {FORMAT}")
-        _, head = _decoders[_HEAD].decode(record)
-        fields = {name: getattr(head, name) for name in head.__struct_fields__}
-        fields["finished"] = deque(head.finished)
+        if written_format != FORMAT:
+            raise SnapshotError(f"the snapshot has format {written_format}, this version reads format {FORMAT}")
+        found = _head_decoder.decode(head)
+        fields = {name: getattr(found, name) for name in found.__struct_fields__}
+        fields["finished"] = deque(found.finished)
         self._state = State(**fields)
-        self._records += 1

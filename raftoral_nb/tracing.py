@@ -80,7 +80,7 @@ class Tracing:
         provider = trace.get_tracer_provider()
         if isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
             return None
-        from . import __version__
+        from .version import __version__
 
         return cls(name, observers, provider.get_tracer("raftoral_nb", __version__), trace)
 

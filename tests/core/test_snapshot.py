@@ -158,3 +158,11 @@ def test_steps_keep_their_order_over_pieces() -> None:
         done(state, checkpoint(f"{number}/s", b"v"))
     steps = read(written(state, 200)).runs["r1"].steps
     assert [step.step_id for step in steps] == [f"{number}/s" for number in range(50)]
+
+
+@pytest.mark.parametrize(("tag", "what"), [(4, "steps"), (8, "messages")])
+def test_what_belongs_to_a_run_is_refused_before_any_run_begins(tag: int, what: str) -> None:
+    (piece,) = written(State())
+    head, *_ = msgspec.msgpack.decode(piece)
+    with pytest.raises(SnapshotError, match=f"{what} come before any run begins"):
+        Reader().feed(msgspec.msgpack.encode([head, [tag, []]]))
