@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol, cast
 
 from ..errors import ProtocolError
 from ..limits import MAX_FRAME_BYTES
@@ -14,11 +15,8 @@ from ..model import NodeId
 from .guests import Guest
 from .link_faults import DelayLine
 from .network import FIRST_REDIAL
-from .tls import encrypted, may_talk, watch_silence
-from .wire import Session, decode_message
-
-if TYPE_CHECKING:
-    from .tcp import TcpEndpoint
+from .tls import Tls, encrypted, may_talk, watch_silence
+from .wire import Identity, Message, Session, decode_message
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +37,99 @@ MAX_WRITE_BACKLOG: Final = 4 * MAX_FRAME_BYTES
 """Bytes waiting for a peer that does not read; past it the link is reset."""
 
 
+class NetworkEnv(Protocol):
+    """What a connection needs of the network that it belongs to. The cluster's links are asked for by two node numbers."""
+
+    tls: Tls | None
+    session_key: bytes
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop on which all of it runs."""
+        ...
+
+    def is_cut(self, a: NodeId, b: NodeId, /) -> bool:
+        """Whether what `a` says to `b` is lost."""
+        ...
+
+    def is_severed(self, a: NodeId, b: NodeId, /) -> bool:
+        """Whether a connection between the two is given up until the link is mended."""
+        ...
+
+    def round_trip(self, a: NodeId, b: NodeId, /) -> float:
+        """How many seconds faults add to a message and its answer."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine as a task that the network waits for when it closes."""
+        ...
+
+    def opened(self, connection: Connection) -> None:
+        """A connection exists."""
+        ...
+
+    def lost(self, connection: Connection) -> None:
+        """A connection's socket is closed."""
+        ...
+
+    def refused(self, node: NodeId, connection: Connection, error: ProtocolError) -> None:
+        """Bytes were refused by a node."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Log a warning, unless there was one just now."""
+        ...
+
+
+class EndpointEnv(Protocol):
+    """What a connection needs of the node's endpoint that it belongs to."""
+
+    node: NodeId
+    identity: Identity
+
+    @property
+    def network(self) -> NetworkEnv:
+        """The network that the node is on."""
+        ...
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether nobody is received any more."""
+        ...
+
+    def admits(self, peer: NodeId) -> bool:
+        """Whether one that says to be this node is answered."""
+        ...
+
+    def established(self, connection: Connection) -> None:
+        """The other end has proven the key."""
+        ...
+
+    def received(self, connection: Connection, messages: list[Message], size: int) -> None:
+        """Messages came, of `size` bytes together."""
+        ...
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is gone."""
+        ...
+
+    def reset(self, peer: NodeId) -> None:
+        """Break the link to a node."""
+        ...
+
+    def drop(self, connection: Connection, reason: str) -> None:
+        """Close the connection of somebody who has proven nothing."""
+        ...
+
+    def not_encrypted(self, connection: Connection, error: OSError) -> None:
+        """An accepted connection could not be taken over."""
+        ...
+
+
 class Dialer:
     """Keeps one node connected to one lower node for as long as that one is attached."""
 
-    def __init__(self, endpoint: TcpEndpoint, peer: NodeId, address: tuple[str, int]) -> None:
+    def __init__(self, endpoint: EndpointEnv, peer: NodeId, address: tuple[str, int]) -> None:
         self._endpoint = endpoint
         self._peer = peer
         self._address = address
@@ -129,7 +216,7 @@ class Dialer:
 class Connection(asyncio.Protocol):
     """One TCP connection: moves bytes between its transport and its session, and messages on to the endpoint."""
 
-    def __init__(self, endpoint: TcpEndpoint, session: Session, dialer: Dialer | None = None) -> None:
+    def __init__(self, endpoint: EndpointEnv, session: Session, dialer: Dialer | None = None) -> None:
         self.session = session
         self.peer: NodeId | None = None
         """The node at the other end, once it is proven and linked."""
