@@ -202,7 +202,9 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
                 self.wait_for_leader(self._host.proposal_timeout)
             if self._data is not None:
                 self._data.end()
-                self.recovered = recovery.told(self._host, time.monotonic() - began)
+                self.recovered = recovery.recovered(self._host.head(), time.monotonic() - began)
+                if self.recovered is not None:
+                    self._host.announce(self.recovered)
         except BaseException:
             self._host.leaving = self._host.attached
             self.stop()

@@ -9,23 +9,15 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from .model import Difference, NodeId, RunId
+from .model import NodeId, RunId
 from .raft.journal import MemoryJournal
+from .raft.network import Network
 from .state import Run, State
 from .statistics import ClusterStatistics, ExecutionStatistics, LinkStatistics, NodeStatistics, RunStatistics
 
 if TYPE_CHECKING:
-    from .host import Host
     from .hosting import Hosting
     from .incarnation import Incarnation
-
-
-class Counters:
-    """What no log says. Written on the cluster's threads, read from any."""
-
-    def __init__(self) -> None:
-        self.effects_run = 0
-        self.leader_changes = 0
 
 
 def deadline(seconds: float) -> Callable[[], float]:
@@ -71,19 +63,6 @@ def statistics(host: Hosting, *, running: bool, only: Collection[RunId] | None =
     )
 
 
-def held(host: Hosting, run_id: RunId) -> Difference | None:
-    """Where the code differs from the record of an unfinished run, if it does so on every living node; else None.
-
-    Such a run stands still. From any thread.
-    """
-    record = host.head().runs.get(run_id)
-    alive = [one for number in host.numbers if (one := host.incarnation(number)) is not None]
-    if record is None or not record.unfinished or not alive:
-        return None
-    found = [one.stands_still(run_id) for one in alive]
-    return found[0][1] if all(still for still, _ in found) else None
-
-
 def _run(host: Hosting, run: Run) -> RunStatistics:
     return RunStatistics(
         run_id=run.run_id,
@@ -92,7 +71,7 @@ def _run(host: Hosting, run: Run) -> RunStatistics:
         status=run.status,
         steps=len(run.steps),
         failure=None if run.failure is None else str(run.failure),
-        held=held(host, run.run_id) if run.unfinished else None,
+        held=host.held(run.run_id) if run.unfinished else None,
         parent=run.parent,
         waiting=len(run.waiting),
     )
@@ -133,20 +112,30 @@ def dead(
     )
 
 
-def node(host: Host, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
-    """One node of this process; `commit_index` is the leader's."""
-    incarnation = host.incarnation(number)
-    journal = host.journals.of(number)
-    count = host.starts[number]
+def node(
+    number: NodeId,
+    incarnation: Incarnation | None,
+    journal: MemoryJournal,
+    *,
+    starts: int,
+    storage_error: str | None,
+    links: Callable[[frozenset[NodeId]], Mapping[NodeId, LinkStatistics]],
+    commit_index: int,
+    only: Collection[RunId] | None,
+) -> NodeStatistics:
+    """One node of this process: alive as `incarnation`, or dead.
+
+    `starts` is how often it was started, `commit_index` is the leader's, and `links` makes its links, given the peers it is connected to.
+    """
     if incarnation is None:
         return dead(
             number,
             term=journal.getCurrentTerm(),
             log_length=journal.last_index,
             snapshot_index=journal.snapshot_index,
-            incarnation=count,
-            storage_error=host.disks.reason(number),
-            links=_links(host, number, frozenset()),
+            incarnation=starts,
+            storage_error=storage_error,
+            links=links(frozenset()),
             voted_for=_vote(journal),
         )
     member, raft = incarnation.member, incarnation.member.replica.raft
@@ -164,10 +153,10 @@ def node(host: Host, number: NodeId, commit_index: int, only: Collection[RunId] 
         snapshot_index=journal.snapshot_index,
         entries_behind=max(0, commit_index - raft.applied_index),
         blocked=incarnation.executor.blocked,
-        incarnation=count,
+        incarnation=starts,
         effects_run=incarnation.executor.effects_run,
         runs=MappingProxyType(_executions(incarnation, only)),
-        links=_links(host, number, member.connected_peers),
+        links=links(member.connected_peers),
         voted_for=_vote(journal),
         silence=member.silence,
         election_timer=member.election_timer,
@@ -179,8 +168,10 @@ def _vote(journal: MemoryJournal) -> NodeId | None:
     return None if vote is None else int(vote)
 
 
-def _links(host: Host, number: NodeId, connected: frozenset[NodeId]) -> Mapping[NodeId, LinkStatistics]:
-    network = host.network
+def links_of(
+    network: Network | None, number: NodeId, peers: Collection[NodeId], connected: frozenset[NodeId]
+) -> Mapping[NodeId, LinkStatistics]:
+    """The links of one node to its peers."""
     if network is None:
         return MappingProxyType({})
     return MappingProxyType(
@@ -192,7 +183,7 @@ def _links(host: Host, number: NodeId, connected: frozenset[NodeId]) -> Mapping[
                 delay=network.delay(number, peer),
                 sent=MappingProxyType(network.traffic.sent(number, peer)),
             )
-            for peer in host.everybody
+            for peer in peers
             if peer != number
         }
     )

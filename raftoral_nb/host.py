@@ -320,7 +320,16 @@ class Host(Hosting):
 
     def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
         """One node, on the consensus loop or after the stop; `commit_index` is the leader's."""
-        return collect.node(self, number, commit_index, only)
+        return collect.node(
+            number,
+            self.incarnation(number),
+            self.journals.of(number),
+            starts=self.starts[number],
+            storage_error=self.disks.reason(number),
+            links=lambda connected: collect.links_of(self.network, number, self.everybody, connected),
+            commit_index=commit_index,
+            only=only,
+        )
 
     def tail(self, number: NodeId, most: int, described: Callable[[tuple[bytes, int, int]], LoggedEntry]) -> LogTail:
         """The end of a node's log, on the consensus loop or after the stop."""
@@ -335,12 +344,22 @@ class Host(Hosting):
         """The last entries of a node's log, in words. Waits while the cluster runs."""
         if self.thread.alive:
             with contextlib.suppress(ClusterError):  # stopped meanwhile
-                return self.thread.call(log_entries.entries, self, number, last)
-        return log_entries.entries(self, number, last)
+                return self.thread.call(self.log_words, number, last)
+        return self.log_words(number, last)
+
+    def log_words(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
+        """The last entries of a node's log, the oldest of them first, on the consensus loop or after the stop."""
+        journal = self.journals.of(number)
+        incarnation = self.incarnation(number)
+        commit = journal.getRaftCommitIndex() if incarnation is None else incarnation.member.replica.raft.commit_index
+        return log_entries.entries(journal.tail(last), commit)
 
     def run_code(self, run_id: RunId) -> RunCode:
         """The code of a run, and where each living node is in it. Raises `RunNotFoundError`."""
-        return run_code.code(self, run_id)
+        found = {number: one.executor.execution(run_id) for number in self.numbers if (one := self.incarnation(number))}
+        return run_code.code(
+            self.run_record(run_id).definition, {number: one for number, one in found.items() if one is not None}
+        )
 
 
 def _nothing() -> None:

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import msgspec
 
-from . import collect
 from .answers import Answers
-from .collect import Counters
 from .errors import (
     ClusterError,
     CompletionTimeoutError,
@@ -67,6 +65,14 @@ _NOT_TAKEN = frozenset({"stopped", "no_leader"})
 
 Change = Literal["pause", "resume", "hold", "release"]
 """What can be done to a living node."""
+
+
+class Counters:
+    """What no log says. Written on the cluster's threads, read from any."""
+
+    def __init__(self) -> None:
+        self.effects_run = 0
+        self.leader_changes = 0
 
 
 class ExecutionEnd(msgspec.Struct, frozen=True):
@@ -362,7 +368,7 @@ class Hosting(ABC):
         if isinstance(event, EffectStarted):
             self.counters.effects_run += 1
         self.observers.publish(event)
-        if isinstance(event, ExecutionStopped) and event.difference is not None and collect.held(self, event.run_id):
+        if isinstance(event, ExecutionStopped) and event.difference is not None and self.held(event.run_id):
             self.observers.publish(RunHeld(event.run_id, event.difference))
 
     def announce(self, event: ClusterEvent) -> None:
@@ -392,6 +398,18 @@ class Hosting(ABC):
         if record is None:
             raise RunNotFoundError(f"no run {run_id!r} is known: it was never started, or its records were evicted")
         return record
+
+    def held(self, run_id: RunId) -> Difference | None:
+        """Where the code differs from the record of an unfinished run, if it does so on every living node; else None.
+
+        Such a run stands still. From any thread.
+        """
+        record = self.head().runs.get(run_id)
+        alive = [one for number in self.numbers if (one := self.incarnation(number)) is not None]
+        if record is None or not record.unfinished or not alive:
+            return None
+        found = [one.stands_still(run_id) for one in alive]
+        return found[0][1] if all(still for still, _ in found) else None
 
     def when_ended(self, run_id: RunId, callback: Callable[[Ending], None]) -> Callable[[], None]:
         """Have `callback(ending)` called once, on the consensus loop or right now; returns what forgets it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 from .model import (
     CancelRun,
@@ -10,7 +11,6 @@ from .model import (
     ContinueRun,
     EndRun,
     MoveRun,
-    NodeId,
     PauseRun,
     RegisterWorkflow,
     ReserveNumber,
@@ -25,15 +25,9 @@ from .model import (
 from .raft.journal import proposals_in
 from .statistics import LogEntry
 
-if TYPE_CHECKING:
-    from .host import Host
 
-
-def entries(host: Host, number: NodeId, last: int) -> tuple[LogEntry, ...]:
-    """The last entries of a node's log, the oldest of them first. A dead node's are those of its journal."""
-    journal = host.journals.of(number)
-    incarnation = host.incarnation(number)
-    commit = journal.getRaftCommitIndex() if incarnation is None else incarnation.member.replica.raft.commit_index
+def entries(tail: Iterable[tuple[bytes, int, int]], commit: int) -> tuple[LogEntry, ...]:
+    """Entries of a log in words: of each, in the log's order, its bytes, index and term. `commit` is the last committed index."""
     return tuple(
         LogEntry(
             index=index,
@@ -41,7 +35,7 @@ def entries(host: Host, number: NodeId, last: int) -> tuple[LogEntry, ...]:
             committed=index <= commit,
             commands=tuple(command_words(proposal.command) for proposal in proposals_in(data)),
         )
-        for data, index, term in journal.tail(last)
+        for data, index, term in tail
     )
 
 

@@ -14,7 +14,7 @@ from .raft.directory import DirectoryJournals, Durability, Manifest, read_manife
 from .recovering import Recovering, RecoveringHost
 
 if TYPE_CHECKING:
-    from .hosting import Hosting
+    from .state import State
 
 
 class DataDirectory:
@@ -73,18 +73,15 @@ def left_out(given: Collection[NodeId], numbers: Sequence[NodeId]) -> frozenset[
     return frozenset(given)
 
 
-def told(host: Hosting, seconds: float) -> ClusterRecovered | None:
-    """Say what a cluster that has just found its leader went on from; None if that was nothing."""
-    head = host.head()
+def recovered(head: State, seconds: float) -> ClusterRecovered | None:
+    """What a cluster that has just found its leader went on from, in `seconds`; None if that was nothing."""
     runs = tuple(head.runs.values())
     if not runs and not head.definitions:
         return None
-    recovered = ClusterRecovered(
+    return ClusterRecovered(
         runs=len(runs),
         unfinished=sum(run.unfinished for run in runs),
         steps=sum(len(run.steps) for run in runs),
         workflows=len(head.definitions),
         seconds=round(seconds, 3),
     )
-    host.announce(recovered)
-    return recovered

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
-from . import asking, collect, history
+from . import asking, history
 from .bridge import current_poster, wait_for
 from .errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
 from .model import ClusterEvent, Difference, Failure, RunId, StateEvent, Step
@@ -86,7 +86,7 @@ class WorkflowRun(Generic[O]):
 
         It goes on as soon as it is moved to a version that fits (`move_to_version`), or a node is restarted that fits.
         """
-        return collect.held(self._host, self._run_id)
+        return self._host.held(self._run_id)
 
     @property
     def parent(self) -> RunId | None:

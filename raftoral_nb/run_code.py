@@ -5,15 +5,15 @@ from __future__ import annotations
 import inspect
 import linecache
 import tokenize
+from collections.abc import Mapping
 from types import CodeType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from .frames import is_users, short_file_name
-from .model import RunId
+from .model import Definition, NodeId
 from .statistics import CodePlace, RunCode
 
 if TYPE_CHECKING:
-    from .host import Host
     from .workflow.execution import Execution
 
 MAX_CODE_LINES: Final = 300
@@ -26,13 +26,9 @@ MAX_DEPTH: Final = 200
 """How many coroutines that wait for each other are gone through."""
 
 
-def code(host: Host, run_id: RunId) -> RunCode:
-    """See `WorkflowRun.code`."""
-    definition = host.run_record(run_id).definition
-    found = {number: one.executor.execution(run_id) for number in host.numbers if (one := host.incarnation(number))}
-    executions = {
-        number: one for number, one in found.items() if one is not None and one.definition.digest == definition.digest
-    }
+def code(definition: Definition, executions: Mapping[NodeId, Execution]) -> RunCode:
+    """See `WorkflowRun.code`: the code of a definition, and where each node's execution of a run is in it."""
+    executions = {number: one for number, one in executions.items() if one.definition.digest == definition.digest}
     root = next((code for one in executions.values() if (code := _code_of(one.function)) is not None), None)
     file, first, lines = ("", 0, ()) if root is None else _text(root, definition.sources)
     places = {number: _places(one, "" if root is None else root.co_filename) for number, one in executions.items()}

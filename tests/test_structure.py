@@ -74,7 +74,7 @@ NOTEBOOK_PACKAGES: Final = {"IPython", "ipywidgets", "anywidget", "ipykernel", "
 EXTENSION_HOOKS: Final = {"load_ipython_extension", "unload_ipython_extension"}
 PUBLIC_TO_KERNEL_EXT: Final = {ENGINE, *(f"{ENGINE}.{name}" for name in ("statistics", "limits", "model", "errors"))}
 
-MAX_LINES: Final = 500
+MAX_LINES: Final = 600
 MACHINE_PATH: Final = re.compile(r"(?<![\w.])/(?:root|work|farm)/|/home/(?!jovyan)\w")
 TEXT_SUFFIXES: Final = {
     ".py",

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .. import executing, log_entries
+from .. import executing
 from ..alive import Process
 from ..errors import ClusterError, NodeStateError, NotAcknowledgedError, RaftoralError
 from ..limits import MAX_NODES
@@ -131,7 +131,7 @@ class Desk:
             case Look(only=only, entries=count):
                 return self._look(None if only is None else frozenset(only), count)
             case ReadEntries(last=last):
-                return log_entries.entries(host, node, last)
+                return host.log_words(node, last)
             case Query(run_id=run_id, name=name, args=args):
                 value, failure = await beside(host, node, _answered, run_id, name, args)
                 return Answered(value, failure)
