@@ -1,0 +1,97 @@
+"""How far one checkpoint travels: the Python calls, modules and moves between modules of one `ctx.compute` on three nodes.
+
+The nodes are in memory and on the virtual clock, so the figures are exact and the same on every machine of one Python version; what
+differs between versions is little. Two runs of different lengths are traced, and their difference is divided by the steps that the longer
+one has more: what starts and ends a run is in neither. A *move* is a call into another module of the engine (or of PySyncObj) than the one
+that the engine was in.
+
+    python benchmarks/checkpoint_trace.py [--modules]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import raftoral_nb
+from raftoral_nb.testing import workflow_test
+
+ENGINE = str(Path(raftoral_nb.__file__).parent)
+SHORT, LONG = 10, 60
+
+
+class Trace:
+    """Counts the calls into the engine, by module, and those that came from another module of it."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.moves: Counter[tuple[str, str]] = Counter()
+        self._names: dict[str, str | None] = {}
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+        if event != "call" or (module := self._module(frame)) is None:
+            return
+        self.calls[module] += 1
+        caller = frame.f_back
+        while caller is not None:
+            if (before := self._module(caller)) is not None:
+                if before != module:
+                    self.moves[before, module] += 1
+                return
+            caller = caller.f_back
+
+    def _module(self, frame: FrameType) -> str | None:
+        file = frame.f_code.co_filename
+        if file not in self._names:
+            inside = file.startswith(ENGINE) and not file.startswith(f"{ENGINE}/testing")
+            name = file.removeprefix(f"{ENGINE}/").removesuffix(".py") if inside else None
+            self._names[file] = f"pysyncobj/{Path(file).stem}" if "pysyncobj" in Path(file).parts else name
+        return self._names[file]
+
+
+def traced(steps: int) -> Trace:
+    """The trace of a run of so many steps."""
+
+    async def sequence(ctx: Any, count: int) -> int:
+        total = 0
+        for number in range(count):
+            total += await ctx.compute(f"step-{number}", int, 1)
+        return total
+
+    trace = Trace()
+    with workflow_test(nodes=3) as test:
+        test.finish(test.start(sequence, 1))
+        sys.setprofile(trace)
+        try:
+            result = test.finish(test.start(sequence, steps))
+        finally:
+            sys.setprofile(None)
+        assert result == steps
+    return trace
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--modules", action="store_true", help="list the modules, and the most frequent moves")
+    options = parser.parse_args()
+    short, long = traced(SHORT), traced(LONG)
+    calls, moves = long.calls - short.calls, long.moves - short.moves
+    more = LONG - SHORT
+    modules = [module for module, count in calls.items() if count >= more / 2]
+    print(
+        f"one ctx.compute through three nodes in memory: {calls.total() / more:.0f} calls, {len(modules)} modules, "
+        f"{moves.total() / more:.0f} moves between modules"
+    )
+    if options.modules:
+        for module, count in calls.most_common():
+            print(f"  {count / more:7.1f} calls  {module}")
+        for (before, after), count in moves.most_common(40):
+            print(f"  {count / more:7.1f} moves  {before} -> {after}")
+
+
+if __name__ == "__main__":
+    main()
