@@ -15,7 +15,7 @@ from functools import cache
 from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec
 from types import CodeType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from ..errors import InternalError
 from ..limits import MAX_ENTRY_BYTES
@@ -146,14 +146,15 @@ class Raft:
         module.createJournal = lambda file: journal
         module.PIPE_NOTIFIER_ENABLED = False
 
-        class _PeerNode(module.Node):  # type: ignore[misc, name-defined]
-            # Hashes alike in every process: peers live in sets, whose order must repeat with a seed.
-            def __init__(self, number: NodeId) -> None:
-                super().__init__(str(number))
-                self.number = number
+        class _PeerNode(int, module.Node):  # type: ignore[misc, name-defined]
+            # A number, so that it hashes alike in every process (peers live in sets, whose order must repeat with a seed), and is hashed
+            # and compared without a call into Python.
+            def __new__(cls, number: NodeId) -> Self:
+                return super().__new__(cls, number)
 
-            def __hash__(self) -> int:
-                return self.number
+            def __init__(self, number: NodeId) -> None:
+                module.Node.__init__(self, str(number))
+                self.number = number
 
         self._make_node = _PeerNode
         self._nodes: dict[NodeId, Any] = {}
@@ -166,6 +167,15 @@ class Raft:
             # PySyncObj goes on to the end of the log, for up to a heartbeat, unless the peer is gone meanwhile (line 1307).
             self._get("connectedNodes").discard(peer)
 
+        def read() -> None:
+            if self._raft is not None:
+                self._read()
+
+        def changed(_old: int, _new: int) -> None:
+            read()
+            role_changed()
+
+        self._raft: Any = None
         self.has_more = False
         """Leader only: whether the last messages with entries ended before the log does. Set anew by whoever takes notice."""
         served: list[Any] = []
@@ -176,6 +186,7 @@ class Raft:
                 super().__init__(None, None, [])
 
             def send(self, to: Any, message: dict[str, Any]) -> bool:
+                read()
                 send(to.number, message)
                 if message.get("entries"):
                     served.append(to)
@@ -186,6 +197,7 @@ class Raft:
             def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802 - replaces line 863
                 # A regular command is bytes of ours. The original unpickles it and calls a method by number.
                 if command[:1] == b"\x00":
+                    read()
                     apply(self.raftLastApplied + 1, command[1:])
                 else:
                     super()._SyncObj__doApplyCommand(command)
@@ -209,7 +221,7 @@ class Raft:
             logCompactionMinTime=2**62,
             fullDumpFile=None,
             useFork=False,
-            onStateChanged=lambda old, new: role_changed(),
+            onStateChanged=changed,
         )
         self._clock = clock
         self._journal = journal
@@ -225,8 +237,41 @@ class Raft:
         if absent:
             raise InternalError(f"this PySyncObj has no private {', '.join(absent)}: use pysyncobj>=0.3.17,<0.4")
 
+        # What is read of it, most of it many times for each message, as plain attributes. Invariant: as PySyncObj has it, whenever
+        # code of ours runs: read anew behind each of its own turns, and before it calls back.
+        self.role = FOLLOWER
+        """FOLLOWER, CANDIDATE or LEADER."""
+        self.term = 0
+        """The current term."""
+        self.leader: NodeId | None = None
+        """The node last known to lead the current term; it may be gone."""
+        self.commit_index = 0
+        """Index of the last entry known to be committed."""
+        self.applied_index = 0
+        """Index of the last applied entry."""
+        self.election_due = 0.0
+        """When a follower or candidate will campaign (clock seconds); infinity while its timer is stopped."""
+        self.heartbeat_due = 0.0
+        """When a leader must send again (clock seconds); not after now if it sends in the next `tick`."""
+        self.reachable = 0
+        """How many peers are connected."""
+        self._read()
         if applied:
             self.skip_to(applied)
+
+    def _read(self) -> None:
+        raft = self._raft
+        self.role = raft._SyncObj__raftState
+        self.term = raft._SyncObj__raftCurrentTerm
+        leader = raft._SyncObj__raftLeader
+        self.leader = None if leader is None else leader.number
+        self.commit_index = raft._SyncObj__raftCommitIndex
+        self.applied_index = raft._SyncObj__raftLastApplied
+        self.election_due = raft._SyncObj__raftElectionDeadline
+        self.heartbeat_due = raft._SyncObj__newAppendEntriesTime
+
+    def _count_reachable(self) -> None:
+        self.reachable = len(self._connected.intersection(self.peers))
 
     def _get(self, name: str) -> Any:
         return getattr(self._raft, f"_SyncObj__{name}")
@@ -245,6 +290,7 @@ class Raft:
     def tick(self) -> None:
         """Let it look at its clock, commit, apply, send, and take commands (line 629). Sends a peer one message with entries."""
         self._raft.doTick(0.0)
+        self._read()
         self._welcome_back()
 
     def append(self, data: bytes) -> None:
@@ -254,6 +300,7 @@ class Raft:
     def deliver(self, peer: NodeId, message: dict[str, Any]) -> None:
         """Process a message of `peer` (line 891)."""
         self._transport._onMessageReceived(self._node(peer), message)
+        self._read()
         self._welcome_back()
 
     def _welcome_back(self) -> None:
@@ -267,50 +314,21 @@ class Raft:
     def connected(self, peer: NodeId) -> None:
         """Say that `peer` can be reached: messages for it are made from now on."""
         self._connected.add(peer)
+        self._count_reachable()
         self._transport._onNodeConnected(self._node(peer))
+        self._read()
 
     def disconnected(self, peer: NodeId) -> None:
         """Say that `peer` cannot be reached."""
         self._connected.discard(peer)
+        self._count_reachable()
         self._served[:] = [one for one in self._served if one.number != peer]
         self._transport._onNodeDisconnected(self._node(peer))
+        self._read()
 
     def destroy(self) -> None:
         """Take it out of use."""
         self._raft.destroy()
-
-    # --- reading it
-
-    @property
-    def role(self) -> int:
-        """FOLLOWER, CANDIDATE or LEADER."""
-        return int(self._raft._SyncObj__raftState)
-
-    @property
-    def term(self) -> int:
-        """The current term."""
-        return int(self._raft._SyncObj__raftCurrentTerm)
-
-    @property
-    def leader(self) -> NodeId | None:
-        """The node last known to lead the current term; it may be gone."""
-        node = self._raft._SyncObj__raftLeader
-        return None if node is None else int(node.number)
-
-    @property
-    def commit_index(self) -> int:
-        """Index of the last entry known to be committed."""
-        return int(self._raft._SyncObj__raftCommitIndex)
-
-    @property
-    def applied_index(self) -> int:
-        """Index of the last applied entry."""
-        return int(self._raft._SyncObj__raftLastApplied)
-
-    @property
-    def reachable(self) -> int:
-        """How many peers are connected."""
-        return len(self._connected.intersection(self.peers))
 
     # --- what the guard mends from outside
 
@@ -330,6 +348,7 @@ class Raft:
         """Count the entries up to `index` as committed and applied: a snapshot stands for them."""
         self._set("raftLastApplied", index)
         self._set("raftCommitIndex", max(self.commit_index, index))
+        self._read()
 
     def set_peers(self, peers: Iterable[NodeId], next_index: int, now: float) -> None:
         """Change who the other members are; a new one is sent what comes from `next_index` on. Keeps what is known of the rest.
@@ -347,13 +366,9 @@ class Raft:
             for known, value in zip(following, (next_index, 0, now), strict=True):
                 known[node] = value
         self._set("otherNodes", wanted)
+        self._count_reachable()
 
     # --- timers: PySyncObj's two deadlines are written here, and nowhere else
-
-    @property
-    def election_due(self) -> float:
-        """When a follower or candidate will campaign (clock seconds); infinity while its timer is stopped."""
-        return float(self._raft._SyncObj__raftElectionDeadline)
 
     @property
     def campaigns_now(self) -> bool:
@@ -365,33 +380,33 @@ class Raft:
         """Whether this node campaigns at no time."""
         return self.election_due == _NEVER
 
+    def _set_election(self, due: float) -> None:
+        self.election_due = due
+        self._set("raftElectionDeadline", due)
+
     def campaign_now(self) -> None:
         """Campaign in the next `tick`, without asking anybody first."""
-        self._set("raftElectionDeadline", _NOW)
+        self._set_election(_NOW)
 
     def restart_election_timer(self) -> None:
         """Wait a random election timeout from now on."""
-        self._set("raftElectionDeadline", self._clock() + float(self._raft._SyncObj__generateRaftTimeout()))
+        self._set_election(self._clock() + float(self._raft._SyncObj__generateRaftTimeout()))
 
     def stop_election_timer(self) -> None:
         """Campaign at no time, until the timer is started again."""
-        self._set("raftElectionDeadline", _NEVER)
+        self._set_election(_NEVER)
 
     def campaign_within(self, seconds: float) -> None:
         """Bring the election deadline forward, if it is later than that."""
-        self._set("raftElectionDeadline", min(self.election_due, self._clock() + seconds))
+        self._set_election(min(self.election_due, self._clock() + seconds))
 
     def campaign_not_before(self, seconds: float) -> None:
         """Put the election deadline off, if it is earlier than that."""
-        self._set("raftElectionDeadline", max(self.election_due, self._clock() + seconds))
-
-    @property
-    def heartbeat_due(self) -> float:
-        """When a leader must send again (clock seconds); not after now if it sends in the next `tick`."""
-        return float(self._raft._SyncObj__newAppendEntriesTime)
+        self._set_election(max(self.election_due, self._clock() + seconds))
 
     def send_now(self) -> None:
         """Leader only: send to every peer in the next `tick` (line 652), not with the next heartbeat."""
+        self.heartbeat_due = _NOW
         self._set("newAppendEntriesTime", _NOW)
 
     def excuse_own_sleep(self, slack: float) -> None:
