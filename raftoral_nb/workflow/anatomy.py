@@ -42,6 +42,8 @@ _FLAGS: Final = (
 )
 """Of the flags of code, those that say what it does; others depend on the cells before."""
 _MAX_SHOWN: Final = 6
+_DIGITS_KEPT: Final = 8
+"""Of the digests of parts: they only say what differs, once it is known that something does."""
 
 
 class Identity(NamedTuple):
@@ -91,26 +93,29 @@ def looks(cls: type) -> int:
 
 def identify(cls: type, identity: Callable[[type], Identity]) -> Identity:
     """The identity of a class; `identity` gives those of its bases."""
-    parts = tuple(sorted(_Parts(cls, identity).found))
+    parts = sorted(_Parts(cls, identity).found)
     return Identity(
         str(cls.__module__),
         cls.__qualname__,
         _of([part for part in parts if part[2] == "shape"]),
         _of([part for part in parts if part[2] != "whole"]),
-        _of(list(parts)),
-        parts,
+        _of(parts),
+        tuple((kind, name, aspect, digest[:_DIGITS_KEPT]) for kind, name, aspect, digest in parts),
     )
 
 
 def differences(before: Identity, now: Identity) -> str:
     """What differs in the code of two classes of one name, in words."""
     found = _different(before, now, ("shape", "code"))
-    fields = any(kind == "field" for kind, _ in found)
+    fields = any(kind in ("field", "default") for kind, _ in found)
     said = []
     for (kind, name), change in found.items():
-        if fields and kind in ("method", "default") and (name.startswith("__") or found.get(("field", name))):
-            continue  # made from the fields by a decorator, or said with the field
-        said.append(f"{kind} {name!r} {change}")
+        if fields and (
+            (kind in ("method", "options") and _made_from_fields(name))
+            or (kind == "default" and ("field", name) in found)
+        ):
+            continue  # follows from a change that is said
+        said.append(f"{'the default of' if kind == 'default' else kind} {name!r} {change}")
     if not said:
         return "its code changed"
     more = f" and {len(said) - _MAX_SHOWN} more" if len(said) > _MAX_SHOWN else ""
@@ -132,6 +137,10 @@ def _different(before: Identity, now: Identity, aspects: tuple[str, ...]) -> dic
         if old.get(key) != new.get(key):
             found[key[:2]] = "was added" if key not in old else "was removed" if key not in new else "changed"
     return found
+
+
+def _made_from_fields(name: str) -> bool:
+    return _is_dunder(name) or name in {"tuple", "struct"}
 
 
 _ORDER: Final = (
@@ -222,7 +231,8 @@ class _Parts:
             for name in own["_fields"]:
                 self._add("field", str(name), "shape", annotations.get(str(name), ""))
             self._add("options", "tuple", "shape", repr(own["_fields"]))
-            self._add("default", "tuple", "code", self._value(own.get("_field_defaults")))
+            for name, default in dict(own.get("_field_defaults", {})).items():
+                self._add("default", name, "code", self._value(default))
             defaults = dict.fromkeys((*own["_fields"], "_fields", "_field_defaults"))
         return defaults
 
@@ -282,7 +292,8 @@ class _Parts:
             if isinstance(value, types.MethodType):
                 held["func"] = value.__func__
             for name, one in sorted(held.items()):
-                if isinstance(one, (types.FunctionType, classmethod, staticmethod)) or _holds_code(one):
+                given = isinstance(value, _PARTIAL)
+                if given or isinstance(one, (types.FunctionType, classmethod, staticmethod)) or _holds_code(one):
                     yield f"{name}:{self._value(one)}"
         finally:
             self._under_way.discard(id(value))
@@ -317,6 +328,7 @@ class _Parts:
             self._under_way.discard(id(function))
 
 
+_PARTIAL: Final = (functools.partial, functools.partialmethod)
 _DESCRIPTORS: Final = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _SKIPPED: Final = sources.CLASS_INTERNALS | {
     "__doc__",

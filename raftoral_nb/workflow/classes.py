@@ -75,6 +75,7 @@ _looked_at: Final[weakref.WeakKeyDictionary[type, tuple[int, Identity]]] = weakr
 # Classes that were sent from here, and those that were built for the notebook, by all that is known of them.
 _here: Final[weakref.WeakValueDictionary[tuple[str, str, str], type]] = weakref.WeakValueDictionary()
 _LOCK: Final = threading.RLock()
+_OURS: Final = f"{__name__.partition('.')[0]}."
 _under_way: Final[list[type]] = []
 
 
@@ -228,7 +229,7 @@ class Known:
                     if self.notice is not None:
                         self.notice(text)
                     else:
-                        warnings.warn(text, ClassChangedWarning, 4)
+                        _warn(text)
 
     def _other(self, meant: Identity) -> tuple[Identity, type] | None:
         """The class of that name, if none of them has the same code."""
@@ -275,7 +276,15 @@ NOTEBOOK: Final = _Notebook()
 
 def telling(what: str) -> View:
     """`NOTEBOOK`, with a `ClassChangedWarning` where a class has changed since; `what` names the value."""
-    return _Notebook(lambda text: warnings.warn(f"{what}: {text}", ClassChangedWarning, 8))
+    return _Notebook(lambda text: _warn(f"{what}: {text}"))
+
+
+def _warn(text: str) -> None:
+    """Warn at the first line that is not ours."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_OURS):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, ClassChangedWarning, level)
 
 
 def _named(meant: Identity) -> type | None:
