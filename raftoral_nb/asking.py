@@ -38,13 +38,14 @@ from .progress import VARIABLES
 from .replay import check_key
 from .statistics import RunStatus
 from .threads import refuse_on_own_thread
-from .workflow import failures, values
+from .workflow import definitions, failures, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .hosting import Hosting
     from .run import Ending, WorkflowRun
+    from .workflow.classes import Known
 
 _STATUSES = get_args(RunStatus)
 
@@ -65,11 +66,17 @@ def _send(host: Hosting, run_id: RunId, name: str, value: Any, message_id: str |
             f"the id of a {kind} is printable text of 1 to {MAX_NAME_CHARS} characters, got {given!r}"
         )
     assert message_id is not None
-    data = values.encode(value, what=f"the value of the {kind} {name!r}")
+    data = values.encode(value, what=f"the value of the {kind} {name!r}", known=lambda: _known(host, run_id))
     _ask(
         host, SendSignal(run_id, message_id, name, data, update, time.time()), f"the {kind} {name!r} to run {run_id!r}"
     )
     return message_id
+
+
+def _known(host: Hosting, run_id: RunId) -> Known | None:
+    """The classes that the code of a run knows; None if it is not known, which its answer will say."""
+    run = host.head().runs.get(run_id)
+    return None if run is None else definitions.known_classes(run.definition)
 
 
 def cancel(host: Hosting, run_id: RunId, reason: str) -> None:
@@ -148,7 +155,7 @@ def _answer(answer: Step | Ending, run_id: RunId, name: str) -> Any:
         raise UpdateRefusedError(f"run {run_id!r} ended without having answered the update {name!r}")
     if answer.failure is not None:
         raise failures.rebuild(answer.failure, step_id=answer.step_id)
-    return values.decode(answer.value or b"", what=f"the answer to the update {name!r}")
+    return values.hand_back(answer.value or b"", what=f"the answer to the update {name!r}")
 
 
 def query(
@@ -158,10 +165,13 @@ def query(
     incarnation = host.spokesman() if node is None else host.alive(node, "asked")
     if incarnation is None:
         raise NodeStateError("no node runs that could answer, or all are paused")
-    host.run_record(run_id)
+    run = host.run_record(run_id)
     number = incarnation.node
+    data = values.encode(
+        args, what=f"the arguments of the query {name!r}", known=lambda: definitions.known_classes(run.definition)
+    )
     try:
-        value, failure = incarnation.query(run_id, name, args, timeout)
+        value, failure = incarnation.query(run_id, name, data, timeout)
     except TimeoutError:
         raise CompletionTimeoutError(
             f"node {number} has not answered the query {name!r} of run {run_id!r} within {timeout} s: the workflow has not "
@@ -170,7 +180,7 @@ def query(
     if failure is not None:
         cause = failures.rebuild(failure, step_id=f"query/{name}")
         raise QueryFailedError(f"query {name!r} of run {run_id!r} failed on node {number} with {failure}") from cause
-    return values.decode(value or b"", what=f"the answer to the query {name!r} of run {run_id!r}")
+    return values.hand_back(value or b"", what=f"the answer to the query {name!r} of run {run_id!r}")
 
 
 def variables(host: Hosting, run_id: RunId) -> dict[str, Any]:
@@ -179,7 +189,7 @@ def variables(host: Hosting, run_id: RunId) -> dict[str, Any]:
     for step in tuple(host.run_record(run_id).steps):
         if step.operation in VARIABLES and step.value is not None:
             latest[step.key] = step.value
-    return {key: values.decode(data, what=f"variable {key!r} of run {run_id!r}") for key, data in latest.items()}
+    return {key: values.hand_back(data, what=f"variable {key!r} of run {run_id!r}") for key, data in latest.items()}
 
 
 def subscribe(host: Hosting, run_id: RunId, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:

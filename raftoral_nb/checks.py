@@ -134,7 +134,7 @@ def _start(command: Any, limits: Limits) -> str | None:
         return "the workflow's version must be a number from 0"
     if not _is_bytes(command.input, limits.value_bytes):
         return f"the input must be at most {limits.value_bytes} bytes"
-    return _time(command.at)
+    return _digest(command.digest) or _time(command.at)
 
 
 def _checkpoint(command: Any, limits: Limits) -> str | None:
@@ -168,7 +168,7 @@ def _child(command: Any, limits: Limits) -> str | None:
         return f"the input must be at most {limits.value_bytes} bytes"
     if type(command.detached) is not bool:
         return "a child is detached or not"
-    problem = _checkpoint(command, limits)
+    problem = _digest(command.digest) or _checkpoint(command, limits)
     if problem is None and command.step.failure is not None:
         return "a step that starts a child has not failed"
     return problem
@@ -226,6 +226,11 @@ def _stop(command: Any, limits: Limits) -> str | None:
     if not (isinstance(reason, str) and len(reason) <= named.MAX_REASON_CHARS):
         return f"the reason must be text of at most {named.MAX_REASON_CHARS} characters"
     return _of_run(command, limits)
+
+
+def _digest(digest: Any) -> str | None:
+    good = isinstance(digest, str) and len(digest) <= named.MAX_NAME_CHARS
+    return None if good else "the digest of the input is not text that is short"
 
 
 def _time(at: Any) -> str | None:

@@ -197,6 +197,17 @@ class InputTypeError(RaftoralError, TypeError):
     """The input is not what the workflow's annotation asks for; the message names the field."""
 
 
+class ClassChangedError(InputTypeError):
+    """A value is of a class that the workflow knows with other code; the message names the class and what differs.
+
+    A class whose cell was run again unchanged, in this kernel or in another, is the same class, and is not refused.
+    """
+
+
+class ClassChangedWarning(UserWarning):
+    """A class of the notebook is not quite what a workflow was registered with, and what was asked for is done all the same."""
+
+
 class ValueNotShippableError(RaftoralError):
     """An input, step value or result does not survive being pickled and unpickled, or is too large."""
 

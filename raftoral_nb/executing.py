@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import QueryFailedError
 from .hosting import ExecutionEnd
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from .workflow.made import Encoded
 
 
-async def answer(executor: Executor, run_id: RunId, name: str, args: tuple[Any, ...]) -> Encoded:
-    """What the workflow answers to a query, as soon as the execution has come to its `ctx.on_query`. Raises `QueryFailedError`."""
+async def answer(executor: Executor, run_id: RunId, name: str, args: bytes) -> Encoded:
+    """What the workflow answers to a query with these encoded arguments, as soon as the execution has come to its `ctx.on_query`. Raises `QueryFailedError`."""
     while True:
         execution = await executor.await_execution(run_id)
         if name in (known := execution.queries.functions):

@@ -129,7 +129,7 @@ class Life(Protocol):
         """Propose a command; its outcome within `timeout` seconds, when `Hosting.head` shows it (consensus loop)."""
         ...
 
-    def query(self, run_id: RunId, name: str, args: tuple[object, ...], timeout: float | None) -> Encoded:
+    def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:
         """What its execution of a run answers to a query. Waits; not on the cluster's own threads. Raises TimeoutError."""
         ...
 

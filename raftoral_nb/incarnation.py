@@ -202,7 +202,7 @@ class Incarnation:
             return False, None
         return True, execution.difference
 
-    def query(self, run_id: RunId, name: str, args: tuple[Any, ...], timeout: float | None) -> Encoded:
+    def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:
         """What its execution of a run answers to a query. Waits. Raises TimeoutError and `QueryFailedError`."""
         return self.thread.run(executing.answer, self.executor, run_id, name, args, timeout=timeout)
 

@@ -202,6 +202,8 @@ class StartRun(msgspec.Struct, frozen=True, gc=False, tag="start", array_like=Tr
     version: int
     input: bytes
     at: float = 0.0
+    digest: str = ""
+    """The canonical digest of the input, by which an equal one is known; "" if there is none."""
 
 
 class SetCheckpoint(msgspec.Struct, frozen=True, gc=False, tag="checkpoint", array_like=True):
@@ -234,6 +236,8 @@ class StartChild(msgspec.Struct, frozen=True, gc=False, tag="child", array_like=
     detached: bool
     parent_version: int = 0
     """As of a checkpoint."""
+    digest: str = ""
+    """Of the input, as of a run that is started."""
 
 
 class EndRun(msgspec.Struct, frozen=True, gc=False, tag="end", array_like=True):

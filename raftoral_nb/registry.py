@@ -140,16 +140,32 @@ class Registry:
         fn, _ = self._local.get((name, definition.version), (None, None))
         if fn is not None:
             inputs.check(fn, input_, workflow=name)
-        data = values.encode(input_, what=f"the input of workflow {name!r}")
+        data = values.encode(
+            input_, what=f"the input of workflow {name!r}", known=lambda: definitions.known_classes(definition)
+        )
         given: object = run_id
         if given is not None and not _is_name(given):
             raise RaftoralError(f"a run_id is printable text of 1 to 200 characters, got {run_id!r}")
         chosen = run_id if run_id is not None else self._new_id(name)
-        command = StartRun(chosen, name, definition.version, data, time.time())
+        # Only a run_id that was chosen can be given again.
+        digest = "" if run_id is None else values.digest(input_) or ""
+        command = StartRun(chosen, name, definition.version, data, time.time(), digest)
         answer = self._host.propose(command, f"starting {name!r} as run {chosen!r}")
-        if isinstance(answer, Rejected):
+        if isinstance(answer, Rejected) and not self._same_run(command):
             raise _not_started(answer, chosen)
         return WorkflowRun(self._host, chosen, name, definition.version)
+
+    def _same_run(self, command: StartRun) -> bool:
+        """Whether the run that is there was started with this, though its record has no digest to tell it by."""
+        run = self._host.head().runs.get(command.run_id)
+        if run is None or not command.digest or run.digest:
+            return False
+        if (run.definition.workflow, run.definition.version) != (command.workflow, command.version):
+            return False
+        try:
+            return values.digest(values.decode(run.input, what="the recorded input")) == command.digest
+        except RaftoralError:  # it cannot be read here
+            return False
 
     def _resolve(self, workflow: Any, version: int | None) -> tuple[str, int | None]:
         if isinstance(workflow, str):

@@ -206,7 +206,7 @@ class WorkflowRun(Generic[O]):
             step = exact[0]
         if step.failure is not None:
             raise failures.rebuild(step.failure, step_id=step.step_id)
-        return values.decode(step.value or b"", what=f"step {step.step_id!r} of run {self._run_id!r}")
+        return values.hand_back(step.value or b"", what=f"step {step.step_id!r} of run {self._run_id!r}")
 
     def subscribe(self, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:
         """Call `callback(event)` for every event of this run, in order; returns what ends it. See `Cluster.subscribe`.
@@ -448,7 +448,7 @@ class WorkflowRun(Generic[O]):
             error = failed_error(self._run_id, ending)
             cause = failures.rebuild(ending, step_id="")
             raise error from (cause if ending.exception is not None else None)
-        result: O = values.decode(ending, what=f"result of run {self._run_id!r}")
+        result: O = values.hand_back(ending, what=f"result of run {self._run_id!r}")
         return result
 
     def __repr__(self) -> str:

@@ -56,6 +56,8 @@ class Run(msgspec.Struct):
     """Runs that are told of its end, with the generation of them that asked."""
     # Invariant: at most `MAX_RUN_CHANGES_KEPT`, the latest.
     changes: list[Change] = msgspec.field(default_factory=list)
+    digest: str = ""
+    """The canonical digest of the input that it was started with; "" if none was given."""
 
     @property
     def unfinished(self) -> bool:

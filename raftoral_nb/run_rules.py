@@ -86,17 +86,29 @@ def _started(state: State, command: StartRun, index: int, parent: RunId | None) 
     if run is not None:
         # Not about the code, which may have been replaced since: to start a run again is to ask for the same run. A run that
         # has begun anew has another input by now, and is taken for the one it was.
-        same = (run.definition.workflow, run.definition.version) == (workflow, version)
-        if same and (run.generation > 1 or run.input == command.input):
-            return None
-        return CommandRefused("run_conflict", f"run {run_id!r} was started with another workflow, version or input")
+        differs = _differs(run, command)
+        return None if differs is None else CommandRefused("run_conflict", f"run {run_id!r} was started with {differs}")
     if run_id in state.evicted:
         return CommandRefused("run_evicted", f"run {run_id!r} finished long ago and its records were dropped")
     definition = state.definitions.get((workflow, version))
     if definition is None:
         return CommandRefused("unknown_workflow", f"no workflow {workflow!r} version {version} is registered")
-    run = state.runs[run_id] = Run(run_id, definition, command.input, index, start_time=command.at, parent=parent)
+    run = state.runs[run_id] = Run(
+        run_id, definition, command.input, index, start_time=command.at, parent=parent, digest=command.digest
+    )
     return run
+
+
+def _differs(run: Run, command: StartRun) -> str | None:
+    """What is asked for otherwise than the run that is there; None if it is the same."""
+    known = run.definition
+    if known.workflow != command.workflow:
+        return f"another workflow: {known.workflow!r}, not {command.workflow!r}"
+    if known.version != command.version:
+        return f"another version of {known.workflow!r}: {known.version}, not {command.version}"
+    # Equal values may have other bytes. Without digests, as in logs of earlier versions, the bytes are all there is.
+    alike = run.input == command.input or (run.digest != "" and run.digest == command.digest)
+    return None if run.generation > 1 or alike else "another input (workflow and version are the same)"
 
 
 def start_child(state: State, command: StartChild, index: int) -> Events:
@@ -130,7 +142,7 @@ def start_child(state: State, command: StartChild, index: int) -> Events:
     elif version is None:
         problem = CommandRefused("unknown_workflow", f"no workflow {command.workflow!r} is registered")
     else:
-        asked = StartRun(command.child_id, command.workflow, version, command.input, command.step.at)
+        asked = StartRun(command.child_id, command.workflow, version, command.input, command.step.at, command.digest)
         child = _started(state, asked, index, parent.run_id)
         if isinstance(child, CommandRefused):
             problem = child

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import NodeStateError
 from ..hosting import ExecutionEnd
 from ..model import Command, Difference, NodeId, Outcome, RunId, Unknown
-from ..workflow import values
 from ..workflow.made import Encoded
 from .calls import Calls
 from .messages import Ask, AwaitEnd, Campaign, HandOver, Query, Status
@@ -78,12 +77,11 @@ class RemoteLife:
             return Unknown(f"node {self._node} did not answer in time")
         return outcome
 
-    def query(self, run_id: RunId, name: str, args: tuple[Any, ...], timeout: float | None) -> Encoded:
+    def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:
         """What its execution of a run answers to a query. Waits. Raises TimeoutError, `QueryFailedError`, `NodeStateError`."""
-        data = values.encode(args, what=f"the arguments of the query {name!r}")
 
         async def ask() -> Encoded:
-            answered = (await self.calls.ask(Query(run_id, name, data))).body
+            answered = (await self.calls.ask(Query(run_id, name, args))).body
             return answered.value, answered.failure
 
         return self._host.thread.run(ask, timeout=timeout)

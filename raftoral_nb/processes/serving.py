@@ -17,11 +17,10 @@ from ..alive import Process
 from ..errors import ClusterError, NodeStateError, NotAcknowledgedError, RaftoralError
 from ..limits import MAX_NODES
 from ..look import Described
-from ..model import ClusterEvent, Committed, NodeId, Outcome, Rejected, ReserveNumber, RunId
+from ..model import ClusterEvent, Committed, NodeId, Outcome, Rejected, ReserveNumber
 from ..raft.guests import Guest, Line
 from ..raft.journal import Snapshot
 from ..raft.store import write_file
-from ..workflow import values
 from .messages import (
     MAX_ANSWER_BYTES,
     MAX_ITEMS,
@@ -133,7 +132,7 @@ class Desk:
             case ReadEntries(last=last):
                 return host.log_words(node, last)
             case Query(run_id=run_id, name=name, args=args):
-                value, failure = await beside(host, node, _answered, run_id, name, args)
+                value, failure = await beside(host, node, executing.answer, run_id, name, args)
                 return Answered(value, failure)
             case AwaitEnd(run_id=run_id):
                 return await beside(host, node, executing.end, run_id)
@@ -288,13 +287,6 @@ def remember(spec: Spec, elsewhere: Mapping[NodeId, Address]) -> None:
             write_file(Path(spec.remember), msgspec.json.encode(dict(elsewhere)))
         except OSError as error:
             logger.warning("where the other nodes are cannot be kept: %s", error)
-
-
-async def _answered(executor: Any, run_id: RunId, name: str, args: bytes) -> Any:
-    """The answer to a query. Reading the arguments may run code of theirs, which must not keep consensus waiting."""
-    return await executing.answer(
-        executor, run_id, name, values.decode(args, what=f"the arguments of the query {name!r}")
-    )
 
 
 async def _passed(_executor: Any) -> None:

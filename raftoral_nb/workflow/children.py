@@ -64,10 +64,11 @@ class ChildRun(Generic[O]):
             step = await self._execution.step(self._state, self.workflow, "join", produce)
             self._ended = step.value, step.failure
         value, failure = self._ended
+        view = self._execution.classes
         if failure is not None:
-            cause = failures.rebuild(failure, step_id="") if failure.exception is not None else None
+            cause = failures.rebuild(failure, step_id="", view=view) if failure.exception is not None else None
             raise failed_error(self.run_id, failure) from cause
-        result: O = values.decode(value or b"", what=f"result of run {self.run_id!r}")
+        result: O = values.decode(value or b"", what=f"result of run {self.run_id!r}", view=view)
         return result
 
     def __await__(self) -> Generator[Any, Any, O]:
@@ -93,16 +94,20 @@ async def start(
 
     async def produce(step_id: StepId) -> Product:
         value, failure = execution.product(step_id, child_id)
-        fn = execution.around.workflow_function(name, version)
-        if fn is not None:
+        child = execution.around.workflow(name, version)
+        theirs = None
+        if child is not None:
+            theirs = child.classes.for_run(lambda text: execution.around.say(execution.run_id, text))
             try:
-                inputs.check(fn, input, workflow=name)
+                inputs.check(child.function, input, workflow=name)
             except InputTypeError as error:
                 failure = execution.fail_without_record(error)
         if failure is None:
-            data, failure = execution.product(step_id, input)
+            data, failure = execution.product(step_id, input, lambda: theirs)
             if data is not None:
-                return Made(value, child=Child(child_id, name, version, data, detached))
+                # Only who chooses an id can start the same child again.
+                digest = "" if run_id is None else values.digest(input) or ""
+                return Made(value, child=Child(child_id, name, version, data, detached, digest))
         return None, failure
 
     step = await execution.step(state, name, "child", produce)

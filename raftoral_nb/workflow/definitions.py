@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import threading
 import types
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, overload
 
 import msgspec
 
 from .. import errors, limits, model
 from . import inputs, pickling, sources, versions
+from .classes import Known
 from .fingerprints import fingerprint
 from .steps import StepFunction
 from .values import describe, type_name
@@ -143,8 +145,8 @@ def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[model.Defini
     reached = _Reached(fn)
     modules: set[str] = set()
     try:
-        code = pickling.dumps(fn, limits.MAX_CODE_BYTES)
-        pickling.loads(code, modules)
+        code = pickling.dumps_code(fn, limits.MAX_CODE_BYTES)
+        pickling.loads_code(code, name, modules)
     except pickling.TooLargeError as error:
         largest = sorted(reached.measured(), key=lambda one: -one.size)[:3]
         listed = ", ".join(f"{one.name} ({one.kind}, {one.size:,} bytes)" for one in largest) or "its code"
@@ -166,10 +168,22 @@ def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[model.Defini
     return definition, reached.measured()
 
 
+class Loaded(NamedTuple):
+    """A copy of a workflow: its function, and the classes that its code knows."""
+
+    function: Callable[..., Any]
+    classes: Known
+
+
 def load(definition: model.Definition) -> Callable[..., Any]:
+    """The function of `load_all` alone."""
+    return load_all(definition).function
+
+
+def load_all(definition: model.Definition) -> Loaded:
     """A new copy of the workflow's function, with globals of its own, for one node; tracebacks will show its source.
 
-    Functions and values are copies; classes are those of this process where it has them, and are not altered.
+    Functions, values and classes of the notebook are copies.
 
     Raises:
         CodeNotShippableError: the code was damaged on its way, or does not unpickle here.
@@ -187,7 +201,7 @@ def load(definition: model.Definition) -> Callable[..., Any]:
         )
     sources.show(definition.sources)
     try:
-        function: Callable[..., Any] = pickling.loads(definition.code)
+        return Loaded(*pickling.loads_code(definition.code, which))
     except Exception as error:
         if why := versions.differences(definition.made_with):
             raise errors.VersionMismatchError(
@@ -197,7 +211,23 @@ def load(definition: model.Definition) -> Callable[..., Any]:
             f"the code of {which} does not unpickle here ({describe(error)}). It needs the modules that it imports, and the "
             f"Python version under which it was registered."
         ) from error
-    return function
+
+
+def known_classes(definition: model.Definition) -> Known | None:
+    """The classes that a workflow's code knows, to compare values with before they are sent; None if it does not load here."""
+    with _KNOWN_LOCK:
+        if definition.digest not in _known:
+            try:
+                _known[definition.digest] = load_all(definition).classes
+            except errors.RaftoralError:  # the nodes will compare
+                _known[definition.digest] = None
+            while len(_known) > limits.MAX_FUNCTIONS_KEPT:
+                del _known[next(iter(_known))]
+        return _known[definition.digest]
+
+
+_known: Final[dict[str, Known | None]] = {}
+_KNOWN_LOCK: Final = threading.Lock()
 
 
 def _digest(code: bytes) -> str:
@@ -269,7 +299,7 @@ def _kind(value: object) -> str:
 
 def _size(value: object) -> int:
     try:
-        return len(pickling.dumps(value, limits.MAX_CODE_BYTES))
+        return len(pickling.dumps_code(value, limits.MAX_CODE_BYTES))
     except pickling.TooLargeError as error:
         return error.size
     except Exception:  # a size that cannot be told is no error
@@ -285,7 +315,7 @@ def _not_shippable(workflow_name: str, reached: _Reached, error: Exception) -> e
     )
     for name, where, value in ordered:
         try:
-            pickling.loads(pickling.dumps(value, 16 * limits.MAX_CODE_BYTES))
+            pickling.loads_code(pickling.dumps_code(value, 16 * limits.MAX_CODE_BYTES), name)
         except pickling.TooLargeError:
             continue
         except Exception as cause:  # this is what is looked for

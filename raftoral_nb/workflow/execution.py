@@ -26,7 +26,7 @@ from ..model import (
 )
 from ..replay import Diverged, Missing, Recorded, Replay
 from ..statistics import ExecutionStatistics, ExecutionStatus
-from . import divergence, endings, failures, values
+from . import classes, divergence, endings, failures, values
 from .branch_state import BranchState, check_task
 from .expiry import Expiry
 from .handover import RunContinued, RunEnded, RunStarted
@@ -59,6 +59,7 @@ class Execution:
         self.effects_run = 0
         self.function: Callable[..., Any] | None = None
         """This node's copy of the workflow, once it has begun."""
+        self.classes: classes.View = classes.NOTEBOOK  # once it has begun: those that its function knows
         self.branches: dict[str, Any] = {}  # by path, what is awaited in each that runs: it knows its line
         self.difference: Difference | None = None
         """Of an execution that diverged: from the record, as it is shown to people."""
@@ -274,8 +275,7 @@ class Execution:
         step = Step(
             step_id, operation, made.value, made.failure, node, term, at, made.message_id, cancelled=made.cancelled
         )
-        child = made.child
-        if child is None:
+        if (child := made.child) is None:
             return self.checkpoint(step)
         return StartChild(
             self.run_id,
@@ -287,6 +287,7 @@ class Execution:
             child.input,
             child.detached,
             self.definition.version,
+            child.digest,
         )
 
     def checkpoint(self, step: Step) -> SetCheckpoint:
@@ -471,13 +472,12 @@ class Execution:
         """See `Surroundings.is_outcome`."""
         return self._around.is_outcome(error)
 
-    def product(self, step_id: StepId, value: object) -> Encoded:
-        """A value as what is recorded: encoded, or the failure of encoding it."""
+    def product(self, step_id: StepId, value: object, known: classes.Lookup | None = None) -> Encoded:
+        """A value as what is recorded: encoded, or the failure of encoding it. It is compared with what `known` gives."""
         try:
-            data, _ = values.round_trip(value, what=f"step {step_id!r} of run {self.run_id!r}")
+            return values.round_trip(value, what=f"step {step_id!r} of run {self.run_id!r}", known=known)[0], None
         except BaseException as error:
             return None, self.fail_without_record(error)
-        return data, None
 
     def as_cancelled(self, failure: Failure) -> Failure:
         """The failure of a run that ends with its cancellation, whichever way that was raised."""
@@ -494,7 +494,7 @@ class Execution:
     def decode(self, step: Step) -> Any:
         """The value of a recorded step, or raise its failure."""
         if step.failure is not None:
-            raise failures.rebuild(step.failure, step_id=step.step_id)
+            raise failures.rebuild(step.failure, step_id=step.step_id, view=self.classes)
         if step.value is None:
             raise InternalError(f"step {step.step_id!r} has neither value nor failure")
-        return values.decode(step.value, what=f"step {step.step_id!r} of run {self.run_id!r}")
+        return values.decode(step.value, what=f"step {step.step_id!r} of run {self.run_id!r}", view=self.classes)

@@ -34,6 +34,7 @@ from ..step_threads import Steps
 from . import definitions, messages, values
 from .alarms import Alarms
 from .context import WorkflowContext
+from .definitions import Loaded
 from .execution import Execution
 from .handover import (
     ActingChanged,
@@ -120,7 +121,7 @@ class Executor:
         # A dict for its order: what is cancelled first must not depend on where objects lie in memory.
         self._fenced: dict[anyio.CancelScope, None] = {}
         # Invariant: the latest used last; at most MAX_FUNCTIONS_KEPT.
-        self._functions: dict[str, Callable[..., Any]] = {}
+        self._functions: dict[str, Loaded] = {}
         self._closed_gates: set[str] = set()
         self._stepped_aside: set[RunId] = set()
         self._gate: anyio.Event | None = None
@@ -247,11 +248,11 @@ class Executor:
         """What to run for a step whose function is `fn`."""
         return fn if self.replace_function is None else self.replace_function(run_id, step_id, fn)
 
-    def workflow_function(self, workflow: str, version: int | None) -> Callable[..., Any] | None:
+    def workflow(self, workflow: str, version: int | None) -> Loaded | None:
         """This node's copy of a registered workflow; None if there is none, or it cannot be loaded here."""
         definition = self._host.definition(workflow, version)
         try:
-            return None if definition is None else self._function(definition)
+            return None if definition is None else self._loaded(definition)
         except RaftoralError:
             return None  # its own runs say why
 
@@ -307,10 +308,11 @@ class Executor:
         self._executions.clear()
         return executions
 
-    def query(self, execution: Execution, name: str, args: tuple[Any, ...]) -> Encoded:
-        """What the function of a query says about an execution: an encoded value or a failure."""
+    def query(self, execution: Execution, name: str, args: bytes) -> Encoded:
+        """What the function of a query says about an execution: an encoded value or a failure. Raises if `args` do not unpickle."""
         with capturing(lambda stream, text: self._write(execution.run_id, stream, text)):
-            return messages.answer_query(execution, name, args)
+            given = values.decode(args, what=f"the arguments of the query {name!r}", view=execution.classes)
+            return messages.answer_query(execution, name, given)
 
     # --- inside
 
@@ -379,9 +381,11 @@ class Executor:
 
     async def _run(self, execution: Execution) -> Any:
         definition = execution.definition
-        fn = execution.function = self._function(definition)
+        loaded = self._loaded(definition)
+        fn = execution.function = loaded.function
+        execution.classes = loaded.classes.for_run(lambda text: self.say(execution.run_id, text))
         what = f"run {execution.run_id!r}"
-        value = values.decode(execution.input, what=f"input of {what}")
+        value = values.decode(execution.input, what=f"input of {what}", view=execution.classes)
         ctx: WorkflowContext = WorkflowContext(execution, self.node)
         CONTEXT.set(ctx)  # this task's own: it is seen by the workflow and whatever that calls
         execution.branches[""] = coro = fn(ctx, value)
@@ -390,15 +394,15 @@ class Executor:
         finally:
             del execution.branches[""]
 
-    def _function(self, definition: Definition) -> Callable[..., Any]:
-        """This node's copy of a workflow's function; one that was not used for long is made anew."""
-        fn = self._functions.pop(definition.digest, None)
-        if fn is None:
-            fn = definitions.load(definition)
+    def _loaded(self, definition: Definition) -> Loaded:
+        """This node's copy of a workflow; one that was not used for long is made anew."""
+        loaded = self._functions.pop(definition.digest, None)
+        if loaded is None:
+            loaded = definitions.load_all(definition)
             while len(self._functions) >= MAX_FUNCTIONS_KEPT:
                 del self._functions[next(iter(self._functions))]
-        self._functions[definition.digest] = fn
-        return fn
+        self._functions[definition.digest] = loaded
+        return loaded
 
     def _blocked(self, run_id: RunId, where: str) -> None:
         self.say(

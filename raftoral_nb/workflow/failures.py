@@ -14,7 +14,7 @@ from typing import Final
 import anyio
 
 from .. import errors, frames, limits, model
-from . import pickling, sources
+from . import classes, pickling, sources
 from .values import type_name
 
 _OURS: Final = Path(__file__).parent.parent
@@ -56,15 +56,15 @@ def capture(exc: BaseException, *, definition_sources: Mapping[str, str] = _NO_S
     )
 
 
-def rebuild(failure: model.Failure, *, step_id: str) -> BaseException:
+def rebuild(failure: model.Failure, *, step_id: str, view: classes.View = classes.NOTEBOOK) -> BaseException:
     """The recorded exception, to be raised where the step was awaited; its cause shows the recorded traceback.
 
-    An exception that was not kept, or does not unpickle here, becomes a `StepFailedError` with the failure in it.
+    `view` says which classes are meant. An exception that was not kept, or does not unpickle here, becomes a `StepFailedError` with the failure in it.
     """
     rebuilt: BaseException | None = None
     if failure.exception is not None:
         try:
-            decoded = pickling.loads(failure.exception)
+            decoded = pickling.loads(failure.exception, view=view)
         except Exception:  # unpickling may raise anything; the failure itself still says what happened
             decoded = None
         rebuilt = decoded if isinstance(decoded, Exception) else None
@@ -90,8 +90,9 @@ def _encoded(exc: BaseException, message: str) -> bytes | None:
     if not isinstance(exc, Exception):
         return None
     try:
-        data = pickling.dumps(exc, limits.MAX_FAILURE_EXCEPTION_BYTES)
-        decoded = pickling.loads(data)
+        used: dict[classes.Identity, type] = {}
+        data = pickling.dumps(exc, limits.MAX_FAILURE_EXCEPTION_BYTES, used)
+        decoded = pickling.loads(data, view=classes.Same(used))
         return data if type(decoded) is type(exc) and str(decoded) == message else None
     except Exception:  # it does not round-trip; the text is recorded all the same
         return None

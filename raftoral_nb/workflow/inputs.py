@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import enum
 import inspect
 import sys
 import types
@@ -19,6 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from .. import errors
+from . import classes
 from .values import shorten, type_name
 
 _UNKNOWN: Final = object()
@@ -142,7 +144,7 @@ class _Checker:
             redefined = [text for text in problems if text is not None and _REDEFINED in text]
             return next(iter(redefined or deep), _mismatch(value, expected, path))
         if origin is typing.Literal:
-            fits = any(type(one) is type(value) and one == value for one in arguments)
+            fits = any(_is_literal(value, one) for one in arguments)
             return None if fits else f"{path}: expected one of {', '.join(map(repr, arguments))}, got {shorten(value)}"
         if origin is type:
             return None if isinstance(value, type) else _mismatch(value, expected, path)
@@ -217,6 +219,12 @@ class _Checker:
                     yield name, _evaluate(annotation, *namespaces)
 
 
+def _is_literal(value: Any, one: Any) -> bool:
+    if isinstance(one, enum.Enum) and isinstance(value, enum.Enum):
+        return classes.same(type(value), type(one)) and value.name == one.name
+    return type(one) is type(value) and bool(one == value)
+
+
 _SHOWN_WITH_ARGUMENTS: Final = frozenset({list, dict, set, frozenset, tuple})
 _REDEFINED: Final = "the notebook has defined"
 
@@ -229,9 +237,14 @@ def _is_instance(value: object, cls: type) -> bool:
     if cls is int and isinstance(value, bool):
         return False
     try:
-        return isinstance(value, cls)
+        return isinstance(value, cls) or _is_meant(value, cls)
     except TypeError:  # a protocol that cannot be checked
         return True
+
+
+def _is_meant(value: object, cls: type) -> bool:
+    """Whether the value's class, or one that it is derived from, is `cls` made by another run of the same cell."""
+    return any(classes.same(one, cls) for one in type(value).__mro__)
 
 
 def _elements(value: Any, cls: type, arguments: tuple[Any, ...]) -> Iterator[tuple[Any, Any, str]]:
@@ -265,9 +278,10 @@ def _redefined(value: object, cls: type, path: str) -> str | None:
             return None
         if actual.__module__ == cls.__module__ and actual.__qualname__ == cls.__qualname__:
             name = cls.__qualname__
+            changed = classes.differences(classes.identity(cls), classes.identity(actual))
             return (
-                f"{path}: {_REDEFINED} the class {name} again since the workflow was registered, and this is an instance of the "
-                f"other definition. Run the cell of the workflow again, and make the input with the current {name}."
+                f"{path}: {_REDEFINED} the class {name} again since the workflow was registered, and it is not the same: {changed}. "
+                f"Run the cell of the workflow again, and make the input with the current {name}."
             )
     return None
 

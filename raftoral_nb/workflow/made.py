@@ -15,6 +15,8 @@ class Child(msgspec.Struct, frozen=True):
     version: int | None
     input: bytes
     detached: bool
+    digest: str = ""
+    """Of the input; "" where nobody could start the same child again."""
 
 
 class Made(msgspec.Struct, frozen=True):

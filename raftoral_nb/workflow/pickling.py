@@ -1,8 +1,10 @@
 """Pickling by value, and unpickling that never alters a class which this process already has.
 
-cloudpickle finds a by-value class (one of a notebook's `__main__`) again through a tracker id, and then *resets its
-attributes* to those of the pickle. Within one process that would undo whatever the notebook did to its class since. Here a
-class that exists is taken as it is, and only one that does not (after a restart, in another process) is built.
+cloudpickle finds a by-value class (one of a notebook's `__main__`) again through the id of an object, and then *resets its
+attributes* to those of the pickle. Here a class is known by its name and code (`classes`), and one that exists is left as it is.
+
+There are two forms. *Code* has the classes that it refers to within it, and whoever loads it gets them as they were then.
+A *value* has of each class the identity, and the class itself as code of its own: that is only looked at where nobody knows the class.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ from __future__ import annotations
 import io
 import pickle
 import threading
+import weakref
 from collections import ChainMap
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import cloudpickle
 from cloudpickle import cloudpickle as _cloudpickle
 
-from . import reducers
+from . import anatomy, classes, reducers
+from .anatomy import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,11 +29,17 @@ PROTOCOL: Final = 5
 """The pickle protocol of everything that is recorded or shipped."""
 
 _CLOUDPICKLE_MODULES: Final = frozenset({"cloudpickle", "cloudpickle.cloudpickle", "cloudpickle.cloudpickle_fast"})
+_OURS: Final = f"{__package__.partition('.')[0]}."
+_MAX_KEPT_BYTES: Final = 256 * 1024
+"""A class whose code takes more is pickled each time."""
 
 # Held by a load from the moment it builds a new class until it ends. Until then the class is half built (its methods' globals
-# are filled last), and cloudpickle's tracker would already hand it to other threads. Loads that build nothing hold it only
+# are filled last), and would already be found by other threads. Loads that build nothing hold it only
 # for a look-up. Reentrant, as an object's __setstate__ may itself load something.
 _building = threading.RLock()
+
+# The code of classes that were in values, with the identity that they had then.
+_code: Final[weakref.WeakKeyDictionary[type, tuple[Identity, bytes]]] = weakref.WeakKeyDictionary()
 
 
 class TooLargeError(Exception):
@@ -57,40 +67,113 @@ class _BoundedBuffer(io.BytesIO):
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
-    """cloudpickle's pickler with our `reducers`."""
+    """cloudpickle's pickler with our `reducers`, and with identities in place of its ids; for code."""
 
     dispatch_table: ClassVar[Any] = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
 
     def reducer_override(self, obj: Any) -> Any:
         reduced = reducers.of_function_or_class(obj)
-        return super().reducer_override(obj) if reduced is None else reduced
+        if reduced is None:
+            reduced = super().reducer_override(obj)
+        if isinstance(obj, type) and isinstance(reduced, tuple) and anatomy.is_by_value(obj):
+            return _identified(obj, reduced)
+        return reduced
 
 
-def dumps(value: object, limit: int) -> bytes:
-    """The pickle of `value`, with functions and classes of the notebook by value.
+class _ValuePickler(_Pickler):
+    """For values: classes are named, with their code as what may be needed. `used` gets those that the value is made of."""
+
+    def __init__(self, buffer: io.BytesIO, limit: int, used: dict[Identity, type]) -> None:
+        super().__init__(buffer, protocol=PROTOCOL)
+        self._limit = limit
+        self._used = used
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type) and anatomy.is_by_value(obj):
+            for one in reversed(obj.__mro__):
+                if one is obj or anatomy.is_by_value(one):
+                    self._used[classes.identity(one)] = one
+            return shipped_class, (tuple(classes.identity(obj)), _code_of(obj, self._limit))
+        return super().reducer_override(obj)
+
+
+def _identified(cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    make, arguments, state, items, pairs, setter = (*reduced, None, None, None, None)[:6]
+    if make in (_cloudpickle._make_skeleton_class, _cloudpickle._make_skeleton_enum):
+        arguments = (*arguments[:-2], None, arguments[-1])  # in place of the id, which is another one each time
+    state = None if state is None else (setter, state)
+    return made_class, (tuple(classes.identity(cls)), make, arguments), state, items, pairs, fill_class
+
+
+def _code_of(cls: type, limit: int) -> bytes:
+    meant = classes.identity(cls)
+    kept = _code.get(cls)
+    if kept is not None and kept[0] == meant and len(kept[1]) <= limit:
+        return kept[1]
+    data = dumps_code(cls, limit)
+    if len(data) <= _MAX_KEPT_BYTES:
+        _code[cls] = meant, data
+    return data
+
+
+def dumps_code(code: object, limit: int) -> bytes:
+    """The pickle of a function or a class, with all by-value code that it reaches within it.
+
+    Raises:
+        TooLargeError: it takes more than `limit` bytes.
+        Exception: whatever pickling raises.
+    """
+    buffer = _BoundedBuffer(limit)
+    _Pickler(buffer, protocol=PROTOCOL).dump(code)
+    return _whole(buffer)
+
+
+def dumps(value: object, limit: int, used: dict[Identity, type] | None = None) -> bytes:
+    """The pickle of `value`, with functions and classes of the notebook by value. The classes are added to `used`.
 
     Raises:
         TooLargeError: it takes more than `limit` bytes.
         Exception: whatever pickling the value raises.
     """
     buffer = _BoundedBuffer(limit)
-    _Pickler(buffer, protocol=PROTOCOL).dump(value)
-    if buffer.size > limit:
+    _ValuePickler(buffer, limit, {} if used is None else used).dump(value)
+    return _whole(buffer)
+
+
+def _whole(buffer: _BoundedBuffer) -> bytes:
+    if buffer.size > buffer.limit:
         raise TooLargeError(buffer.size)
     return buffer.getvalue()
 
 
-def loads(data: bytes, modules: set[str] | None = None) -> Any:
-    """What `data` holds: own copies of everything, but the same class objects where this process has them.
+def loads(data: bytes, modules: set[str] | None = None, *, view: classes.View = classes.NOTEBOOK) -> Any:
+    """What `data` holds: own copies of everything, but of the classes that `view` knows, where it knows them.
 
     The names of the modules that it refers to are added to `modules`.
 
     Safe to call from several threads at once. `data` must come from a trusted source: unpickling runs code.
 
     Raises:
+        ClassChangedError: `view` knows a class of that name with other code, and does not take it.
         Exception: whatever unpickling raises; classes begun by the failed load are forgotten.
     """
-    unpickler = _Unpickler(io.BytesIO(data), modules)
+    return _load(_Unpickler(io.BytesIO(data), modules, view))
+
+
+def loads_code(data: bytes, owner: str, modules: set[str] | None = None) -> tuple[Any, classes.Known]:
+    """Code as `dumps_code` made it, as one who knows none of its classes, and the classes that it got. `owner` names it in messages.
+
+    As for `loads`; classes of pickles of earlier versions, which have no identities, are found again where the process has them.
+    """
+    known = classes.Known(owner)
+    unpickler = _Unpickler(io.BytesIO(data), modules, known, code=True)
+    code = _load(unpickler)
+    for cls in unpickler.met:
+        known.belongs(classes.identity(cls), cls)
+    return code, known
+
+
+def _load(unpickler: _Unpickler) -> Any:
     try:
         value = unpickler.load()
     except BaseException:
@@ -101,16 +184,44 @@ def loads(data: bytes, modules: set[str] | None = None) -> Any:
     return value
 
 
-class _Unpickler(pickle.Unpickler):
-    """An unpickler for one `load`, which builds only classes that this process does not have."""
+# --- what pickles refer to. Found by their names alone (`_Unpickler.find_class`), whichever of our modules they are in;
+# called as they stand only by those who unpickle without us.
 
-    def __init__(self, file: io.BytesIO, modules: set[str] | None) -> None:
+
+def shipped_class(meant: tuple[Any, ...], code: bytes) -> Any:
+    """A class within a value."""
+    found = classes.NOTEBOOK.find(Identity(*meant))
+    return loads(code) if found is None else found
+
+
+def made_class(_meant: tuple[Any, ...], make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """A class within code, its attributes yet to be set."""
+    return make(*arguments)
+
+
+def fill_class(cls: Any, state: tuple[Callable[[Any, Any], Any] | None, Any]) -> None:
+    """Set the attributes of a class that was made."""
+    setter, attributes = state
+    if setter is not None:
+        setter(cls, attributes)
+
+
+class _Unpickler(pickle.Unpickler):
+    """An unpickler for one `load`, which builds only classes that its view does not have."""
+
+    def __init__(self, file: io.BytesIO, modules: set[str] | None, view: classes.View, *, code: bool = False) -> None:
         super().__init__(file)
+        self.met: list[type] = []
+        """The by-value classes that came up, each once."""
         self._modules = modules
+        self._view = view
+        self._code = code
         self._new: list[tuple[str | None, Any]] = []
         self._holds_lock = False
 
     def find_class(self, module: str, name: str, /) -> Any:
+        if module.startswith(_OURS) and name in _REFERRED_TO:
+            return getattr(self, _REFERRED_TO[name])
         if module in _CLOUDPICKLE_MODULES:
             if name == "_make_skeleton_class":
                 return self._make_class
@@ -142,7 +253,37 @@ class _Unpickler(pickle.Unpickler):
             self._holds_lock = False
             _building.release()
 
-    # The argument before the last of both of cloudpickle's functions is the class' tracker id.
+    def _shipped(self, plain: tuple[Any, ...], code: bytes) -> Any:
+        meant = Identity(*plain)
+        found = self._view.find(meant)
+        if found is None:
+            with _building:
+                found = self._view.within(meant)  # meanwhile another thread may have built it
+                if found is None:
+                    found = _load(_Unpickler(io.BytesIO(code), self._modules, self._view))
+                    self._view.add(meant, found)
+        return found
+
+    def _made(self, plain: tuple[Any, ...], make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        meant = Identity(*plain)
+        with _building:
+            found = None if self._code else self._view.within(meant)
+            if found is not None:
+                return found
+            if not self._holds_lock:
+                _building.acquire()
+                self._holds_lock = True
+            new = make(*arguments)
+            classes.note_built(new, meant)
+            self._new.append((None, new))
+            self.met.append(new)
+            return new
+
+    def _fill(self, cls: Any, state: tuple[Callable[[Any, Any], Any] | None, Any]) -> None:
+        if any(cls is new for _, new in self._new):
+            fill_class(cls, state)
+
+    # Of pickles that earlier versions made, the argument before the last of both of cloudpickle's functions is the id of the class.
 
     def _make_class(self, *args: Any) -> Any:
         return self._existing_or_new(args[-2], _cloudpickle._make_skeleton_class, args)
@@ -151,18 +292,23 @@ class _Unpickler(pickle.Unpickler):
         return self._existing_or_new(args[-2], _cloudpickle._make_skeleton_enum, args)
 
     def _existing_or_new(self, tracker_id: str | None, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        if tracker_id is None:  # within `_made`
+            return make(*args)
         with _building:
-            existing = _cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id)
-            if existing is not None:
-                return existing
-            if not self._holds_lock:
-                _building.acquire()
-                self._holds_lock = True
-            new = make(*args)
-            self._new.append((tracker_id, new))
-            return new
+            found = _cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id)
+            if found is None:
+                if not self._holds_lock:
+                    _building.acquire()
+                    self._holds_lock = True
+                found = make(*args)
+                self._new.append((tracker_id, found))
+            self.met.append(found)
+            return found
 
     def _set_class_state(self, cls: Any, state: Any) -> Any:
         if any(cls is new for _, new in self._new):
             return _cloudpickle._class_setstate(cls, state)
         return cls
+
+
+_REFERRED_TO: Final = {"shipped_class": "_shipped", "made_class": "_made", "fill_class": "_fill"}

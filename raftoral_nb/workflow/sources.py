@@ -90,13 +90,13 @@ def members(cls: type) -> dict[str, Any]:
     """What a by-value class takes along: its bases and its functions, properties and attributes, by name."""
     found: dict[str, Any] = {base.__qualname__: base for base in cls.__bases__}
     for name, value in vars(cls).items():
-        if name in _CLASS_INTERNALS or isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType)):
+        if name in CLASS_INTERNALS or isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType)):
             continue
         found[f"{cls.__qualname__}.{name}"] = value
     return found
 
 
-_CLASS_INTERNALS: Final = frozenset(
+CLASS_INTERNALS: Final = frozenset(
     {
         "__dict__",
         "__weakref__",

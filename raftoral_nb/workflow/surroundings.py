@@ -14,6 +14,7 @@ from .alarms import Alarms
 if TYPE_CHECKING:
     from ..model import StepProgress, StepRetrying
     from ..step_threads import Steps
+    from .definitions import Loaded
     from .execution import Execution
 
 
@@ -56,7 +57,7 @@ class Surroundings(Protocol):
         """What to run for a step whose function is `fn`."""
         ...
 
-    def workflow_function(self, workflow: str, version: int | None) -> Callable[..., Any] | None:
+    def workflow(self, workflow: str, version: int | None) -> Loaded | None:
         """This node's copy of a registered workflow; None if there is none, or it cannot be loaded here."""
         ...
 

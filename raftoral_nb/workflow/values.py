@@ -12,10 +12,10 @@ import reprlib
 from typing import Any, Final
 
 from .. import errors, limits
-from . import pickling
+from . import classes, pickling
 from .digests import digest
 
-__all__ = ["decode", "digest", "encode", "round_trip", "shorten"]
+__all__ = ["decode", "digest", "encode", "hand_back", "round_trip", "shorten"]
 
 _SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 _MAX_FLAT_LENGTH: Final = 64
@@ -26,14 +26,17 @@ _ADVICE: Final = (
 )
 
 
-def encode(value: object, *, what: str) -> bytes:
+def encode(value: object, *, what: str, known: classes.Lookup | None = None) -> bytes:
     """The bytes under which `value` is recorded.
 
     Args:
         value: anything that pickles; classes and functions of the notebook travel by value.
         what: names the value in errors, for example `step 0/charge of run r1`.
+        known: gives the classes of the workflow that the value is for, if it is to be compared with them; called only if the
+            value has classes of the notebook.
 
     Raises:
+        ClassChangedError: the workflow knows one of these classes with other code.
         ValueNotShippableError: it does not pickle, or takes more than `limits.MAX_VALUE_BYTES`.
 
     The bytes of equal values may differ: compare `digest`.
@@ -43,8 +46,13 @@ def encode(value: object, *, what: str) -> bytes:
         if len(data) > limits.MAX_VALUE_BYTES:
             raise _too_large(value, len(data), what)
         return data
+    return _encoded(value, what, known)[0]
+
+
+def _encoded(value: object, what: str, known: classes.Lookup | None) -> tuple[bytes, dict[classes.Identity, type]]:
+    used: dict[classes.Identity, type] = {}
     try:
-        return pickling.dumps(value, limits.MAX_VALUE_BYTES)
+        data = pickling.dumps(value, limits.MAX_VALUE_BYTES, used)
     except pickling.TooLargeError as error:
         raise _too_large(value, error.size, what) from None
     except Exception as error:
@@ -52,16 +60,23 @@ def encode(value: object, *, what: str) -> bytes:
             f"{what}: a value of type {type_name(type(value))} cannot be recorded, as it does not pickle "
             f"({describe(error)}). {_ADVICE}"
         ) from error
+    theirs = known() if known is not None and used else None
+    if theirs is not None:
+        theirs.refuse_changed(used, what)
+    return data, used
 
 
-def decode(data: bytes, *, what: str) -> Any:
-    """The value that `data` holds; a new object each time, but classes that this process has are shared, never altered.
+def decode(data: bytes, *, what: str, view: classes.View = classes.NOTEBOOK) -> Any:
+    """The value that `data` holds; a new object each time, but of the classes that `view` knows, which are never altered.
 
     Raises:
+        ClassChangedError: it holds an instance of a class that is known with other code.
         ValueNotShippableError: it does not unpickle here.
     """
     try:
-        return pickling.loads(data)
+        return pickling.loads(data, view=view)
+    except errors.ClassChangedError as error:
+        raise errors.ClassChangedError(f"{what}: {error}") from None
     except Exception as error:
         raise errors.ValueNotShippableError(
             f"{what}: the recorded value does not unpickle ({describe(error)}). If a class defines __reduce__, "
@@ -70,19 +85,25 @@ def decode(data: bytes, *, what: str) -> Any:
         ) from error
 
 
-def round_trip(value: object, *, what: str) -> tuple[bytes, Any]:
+def round_trip(value: object, *, what: str, known: classes.Lookup | None = None) -> tuple[bytes, Any]:
     """Encodes `value`, and returns the bytes with what they decode to.
 
-    Whoever makes a value goes on with the decoded one. A class may change a value on the way (by `__getstate__`, say): then
+    `known` is as for `encode`. Whoever makes a value goes on with the decoded one. A class may change a value on the way (by `__getstate__`, say): then
     the changed value counts, everywhere. Containers come back as copies; immutable scalars as they are.
 
     Raises:
         ValueNotShippableError: it does not pickle, does not unpickle, or is too large.
     """
-    data = encode(value, what=what)
-    if type(value) in _SCALARS:
-        return data, value
-    return data, decode(data, what=what)
+    if _is_plain(value):
+        data = encode(value, what=what)
+        return data, value if type(value) in _SCALARS else decode(data, what=what)
+    data, used = _encoded(value, what, known)
+    return data, decode(data, what=what, view=classes.Same(used))
+
+
+def hand_back(data: bytes, *, what: str) -> Any:
+    """`decode` for the notebook, which is told by a `ClassChangedWarning` of a class that it has changed since."""
+    return decode(data, what=what, view=classes.telling(what))
 
 
 def shorten(value: object, width: int = 60) -> str:

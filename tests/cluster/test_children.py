@@ -198,14 +198,14 @@ def test_a_child_whose_code_cannot_be_loaded_is_started_and_says_so_itself(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.register_workflow("deliver", deliver)
-    load = definitions.load
+    load = definitions.load_all
 
     def loaded(definition: Definition) -> Any:
         if definition.workflow == "deliver":
             raise CodeNotShippableError("its module is gone")
         return load(definition)
 
-    monkeypatch.setattr(definitions, "load", loaded)
+    monkeypatch.setattr(definitions, "load_all", loaded)
 
     async def order(ctx: WorkflowContext, _: Any) -> str:
         try:

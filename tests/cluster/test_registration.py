@@ -113,11 +113,29 @@ def test_a_run_id_starts_its_run_once(cluster: Cluster) -> None:
 def test_a_run_id_that_is_taken_by_another_input_or_workflow_is_refused(cluster: Cluster) -> None:
     cluster.start_workflow(doubled, 21, run_id="mine").wait_for_completion(PATIENCE)
     cluster.register_workflow("answer", answering(1))
-    with pytest.raises(RunConflictError, match="'mine'"):
+    with pytest.raises(
+        RunConflictError, match=r"'mine' was started with another input \(workflow and version are the same\)"
+    ):
         cluster.start_workflow(doubled, 22, run_id="mine")
-    with pytest.raises(RunConflictError, match="'mine'"):
+    with pytest.raises(RunConflictError, match="'mine' was started with another workflow: 'doubled', not 'answer'"):
         cluster.start_workflow("answer", 21, run_id="mine")
+    cluster.register_workflow("doubled", 9, answering(2))
+    with pytest.raises(RunConflictError, match=r"'mine' was started with another version of 'doubled': \d+, not 9"):
+        cluster.start_workflow("doubled", 9, 21, run_id="mine")
     assert cluster.run("mine").wait_for_completion(PATIENCE) == 42
+
+
+def test_an_equal_input_starts_the_same_run_whatever_its_pickle_looks_like(cluster: Cluster) -> None:
+    text = "TEA".lower()  # equal to the other, and another object
+    equal = [{"a": {1, 2, 9}, "b": ["tea", text]}, {"b": ["tea", "tea"], "a": {9, 2, 1}}]
+    cluster.register_workflow("answer", answering(1))
+    for value in equal:
+        assert cluster.start_workflow("answer", value, run_id="mine").wait_for_completion(PATIENCE) == 1
+    # One that was started under an id that nobody chose has no digest in its record.
+    generated = cluster.start_workflow("answer", equal[0])
+    assert cluster.start_workflow("answer", equal[1], run_id=generated.run_id).run_id == generated.run_id
+    with pytest.raises(RunConflictError, match="another input"):
+        cluster.start_workflow("answer", {"a": {1}}, run_id=generated.run_id)
 
 
 def test_a_generated_run_id_avoids_those_that_were_given(cluster: Cluster) -> None:

@@ -10,6 +10,7 @@ import pytest
 from raftoral_nb import limits
 from raftoral_nb.model import (
     CheckpointSet,
+    Command,
     Definition,
     EndRun,
     Entry,
@@ -153,6 +154,23 @@ def test_starting_the_same_run_again_is_accepted_and_changes_nothing() -> None:
     before = summary(state)
     assert done(state, StartRun("r1", "order", 1, b"in")) == ()
     assert summary(state) == before
+
+
+def test_an_equal_digest_is_an_equal_input_and_without_one_the_bytes_count() -> None:
+    state = State()
+    done(state, RegisterWorkflow(definition()))
+    done(state, StartRun("r1", "order", 1, b"in", 0.0, "d1"))
+    done(state, StartRun("r2", "order", 1, b"in"))
+    assert done(state, StartRun("r1", "order", 1, b"other bytes", 0.0, "d1")) == ()
+    assert done(state, StartRun("r1", "order", 1, b"in", 0.0, "d2")) == ()
+    assert refusal(state, StartRun("r1", "order", 1, b"other", 0.0, "d2")) == "run_conflict"
+    assert refusal(state, StartRun("r1", "order", 1, b"other")) == "run_conflict"
+    assert refusal(state, StartRun("r2", "order", 1, b"other", 0.0, "")) == "run_conflict"
+
+
+def test_starts_in_logs_of_earlier_versions_are_read_without_a_digest() -> None:
+    old = msgspec.msgpack.encode(["start", "r1", "order", 1, b"in", 2.5])
+    assert msgspec.msgpack.decode(old, type=Command) == StartRun("r1", "order", 1, b"in", 2.5, "")
 
 
 def test_starting_a_run_under_a_used_id_with_another_input_or_version_is_refused() -> None:

@@ -226,8 +226,11 @@ def test_a_class_defined_again_since_registration_is_refused_saying_so(run_cell:
     inputs.resolve(cell["flow"])  # as registration does
     inputs.check(cell["flow"], cell["Order"]("a"), workflow="flow")
     run_cell(CELL.format(future=future), cell)
+    inputs.check(cell["flow"], cell["Order"]("a"), workflow="flow")  # unchanged: the same class
+    run_cell(CELL.format(future=future) + "    note: str = ''\n", cell)
     with pytest.raises(
-        errors.InputTypeError, match=r"defined the class Order again .* Run the cell of the workflow again"
+        errors.InputTypeError,
+        match=r"defined the class Order again .*field 'note' was added. Run the cell of the workflow again",
     ):
         inputs.check(cell["flow"], cell["Order"]("a"), workflow="flow")
     run_cell(FLOW.format(future=future), cell)
