@@ -12,6 +12,7 @@ from traitlets import TraitError
 from .completion import make_matcher
 from .display import formatters
 from .magics import RaftoralMagics
+from .shells import RunningCells, follow, leave
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -24,6 +25,7 @@ class _Loaded:
     magics: RaftoralMagics
     matcher: Any
     formats: dict[str, Any]
+    cells: RunningCells
 
 
 # Kept here and not on the shell: the extension has two names (raftoral_nb, kernel_ext), and both mean this one.
@@ -42,7 +44,9 @@ def load(shell: Any) -> None:
     formats = formatters()
     for kind, bundle in formats.items():
         shell.display_formatter.mimebundle_formatter.for_type(kind, bundle)
-    _loaded[shell] = _Loaded(magics, matcher, formats)
+    cells = RunningCells(shell)
+    follow(cells)
+    _loaded[shell] = _Loaded(magics, matcher, formats, cells)
 
 
 def unload(shell: Any) -> None:
@@ -50,6 +54,7 @@ def unload(shell: Any) -> None:
     loaded = _loaded.pop(shell, None)
     if loaded is None:
         return
+    leave(loaded.cells)
     for kind in loaded.formats:
         shell.display_formatter.mimebundle_formatter.pop(kind, None)
     if shell.Completer is not None and loaded.matcher in shell.Completer.custom_matchers:
