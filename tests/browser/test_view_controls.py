@@ -154,7 +154,6 @@ def test_what_is_clicked_while_a_cell_blocks_is_done_at_once_and_says_so(opened:
     expect(view.locator(".rv-chip.rv-isolated")).to_have_count(1)
     assert opened.is_running(4)
     opened.page.evaluate("() => window.raftoralTests.panel.sessionContext.session.kernel.interrupt()")
-    opened.wait_for_cell(4)
 
 
 def test_an_opened_run_shows_its_steps_with_values_and_a_step_and_its_log_entry_point_at_each_other(

@@ -57,7 +57,7 @@ class Clicks:
 
         def ended(data: dict[str, Any], _: object) -> bool:
             content = data.get("content", {})
-            return content.get("task") == task and content["state"] != "taken"
+            return bool(content.get("task") == task and content["state"] != "taken")
 
         words: str = self.kernel.until_told(self.view, ended)["content"]["words"]
         return words
@@ -68,7 +68,7 @@ class Clicks:
 
         def sent(data: dict[str, Any], _: object) -> bool:
             state = data.get("state", {}).get("state", {})
-            return not state.get("enabled", True) and state["words"] != "sending …"
+            return bool(not state.get("enabled", True) and state["words"] != "sending …")
 
         words: str = self.kernel.until_told(self.button, sent)["state"]["state"]["words"]
         return words
