@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from .parsing import SUBCOMMANDS, USAGE
+from . import html
+from .parsing import LINK_COMMANDS, MESSAGES, NODE_COMMANDS, RUN_COMMANDS, SUBCOMMANDS, USAGE
 
 RAFTORAL_HELP: Final = """\
 Durable workflows on a Raft cluster inside this kernel.
@@ -121,9 +122,40 @@ next version. An existing version can be replaced as long as no unfinished run u
 """
 
 
+GROUPS: Final = {
+    "Cluster": ("start", "attach", "leave", "stop", "status", "entries", "events", "watch", "metrics"),
+    "Workflows and runs": (
+        *("register", "run", "check", "move", "runs", "history", "log"),
+        *MESSAGES,
+        *RUN_COMMANDS,
+    ),
+    "Break it": (*NODE_COMMANDS, *LINK_COMMANDS, "scenario"),
+}
+"""The subcommands, as `%raftoral` alone lists them."""
+
+_LEAD: Final = "Examples of each: %raftoral?"
+_NAMES_WIDTH: Final = 38
+"""Columns of what is typed; where that is longer, what it does stands in the next line."""
+
+
 def short_help() -> str:
-    """One line per subcommand, for `%raftoral` alone."""
-    lines = ["%raftoral SUBCOMMAND; examples of each: %raftoral?", ""]
-    width = max(map(len, USAGE.values()))
-    lines += [f"  {USAGE[name]:<{width}}  {SUBCOMMANDS[name]}" for name in SUBCOMMANDS]
+    """What there is, for `%raftoral` alone, as text."""
+    lines = [f"%raftoral SUBCOMMAND. {_LEAD}"]
+    for group, names in GROUPS.items():
+        lines += ["", group]
+        for name in names:
+            usage = f"  {USAGE[name]}"
+            if len(usage) > _NAMES_WIDTH:
+                lines.append(usage)
+                usage = ""
+            lines.append(f"{usage:<{_NAMES_WIDTH}}  {SUBCOMMANDS[name]}")
     return "\n".join(lines)
+
+
+def short_help_html() -> str:
+    """The same as a table."""
+    groups = {
+        group: [(f"%raftoral {name}", USAGE[name].removeprefix(name).strip(), SUBCOMMANDS[name]) for name in names]
+        for group, names in GROUPS.items()
+    }
+    return html.commands_html(_LEAD, groups)

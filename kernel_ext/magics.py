@@ -16,8 +16,9 @@ from raftoral_nb.limits import MAX_NODES
 from . import bars, buttons
 from . import display as shows
 from .cells import async_functions, choose, resolve, run_cell
+from .dropped import value_is_dropped
 from .errors import MagicError, did_you_mean
-from .help import RAFTORAL_HELP, WORKFLOW_HELP, short_help
+from .help import RAFTORAL_HELP, WORKFLOW_HELP
 from .parsing import (
     LOG_LEVELS,
     Attach,
@@ -31,6 +32,7 @@ from .parsing import (
     Move,
     OnNode,
     OnRun,
+    Parsed,
     Play,
     Register,
     Run,
@@ -84,9 +86,9 @@ class RaftoralMagics(Magics):
         config=True
     )
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, session: Session) -> None:
         super().__init__(shell)
-        self.session = Session(shell)
+        self.session = session
 
     @no_var_expand
     @needs_local_scope
@@ -96,9 +98,22 @@ class RaftoralMagics(Magics):
         # A `;` at the end says, as everywhere in IPython, that the value shall not be shown.
         line, silent = (line.rstrip()[:-1], True) if line.rstrip().endswith(";") else (line, False)
         parsed = parse(line)
+        result = self._done(parsed, local_ns)
+        if result is None or (silent and not isinstance(parsed, Run | Send)):
+            return None
+        if not silent and value_is_dropped():
+            # IPython would show it in the last line of a cell only, and in no loop.
+            shows.emit(result)
+            return None
+        return result
+
+    raftoral.__doc__ = RAFTORAL_HELP
+
+    def _done(self, parsed: Parsed | None, local_ns: dict[str, Any] | None) -> Any:
+        """Carries it out, and returns what is to be shown or used: None where it was shown already."""
         match parsed:
             case None:
-                result: Any = shows.page(short_help())
+                result: Any = shows.short_help()
             case Start():
                 result = self._start(parsed)
             case Attach(name=name):
@@ -152,9 +167,7 @@ class RaftoralMagics(Magics):
                 result = self._watch()
             case Simple(name=name):
                 raise MagicError(f"{name} is known and does nothing: this is a bug of raftoral_nb.")
-        return None if silent else result
-
-    raftoral.__doc__ = RAFTORAL_HELP
+        return result
 
     @no_var_expand
     @cell_magic

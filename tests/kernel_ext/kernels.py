@@ -18,6 +18,8 @@ class Kernel:
         self.manager = manager
         self.displayed: list[dict[str, Any]] = []
         """The MIME bundles of what cells displayed, first or anew."""
+        self.reply: dict[str, Any] = {}
+        """What the kernel replied to the last cell that was waited for: of one that failed `ename`, `evalue` and `traceback`."""
         self._client: Any = client  # partly untyped
 
     def run(self, cell: str, on_output: Callable[[], object] | None = None) -> tuple[str, str]:
@@ -33,7 +35,8 @@ class Kernel:
                     on_output()
 
         reply = self._client.execute_interactive(cell, timeout=60, allow_stdin=False, output_hook=hook)
-        return "".join(printed), reply["content"].get("ename", "")
+        self.reply = reply["content"]
+        return "".join(printed), self.reply.get("ename", "")
 
     def begin(self, cell: str, subshell: str | None = None) -> None:
         """Sends a cell to the main shell or a subshell, and waits for nothing."""
