@@ -51,7 +51,7 @@ Workflows and runs
   %raftoral move order-1 2              have an unfinished run go on with version 2, if that fits its record
   %raftoral runs                        every run with its status and recorded steps
   %raftoral runs --status failed --workflow order --since 5m
-                                        those that fit; times are 30s, 5m, 2h, 1d
+                                        those that fit; a time is 200ms, 30s, 5m, 2h or 1d
   %raftoral history order-1             everything that is recorded of a run; --times adds the time of each
   %raftoral signal order-1 approve True send a signal, which `await ctx.receive("approve")` returns
   %raftoral update order-1 limit 100    the same, and shows what the workflow answers
