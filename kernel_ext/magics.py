@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
 from traitlets import Enum, Float, Int
@@ -65,6 +66,9 @@ if TYPE_CHECKING:
 
     from .display import Shown
     from .parsing import NodeName
+
+_FILLED_IN: Final = re.compile(r"--(?:id|version)[\s=]+\S*[${]")
+"""An id that IPython was expected to put together."""
 
 LOG_LINES_SHOWN = 200
 """Lines of `%raftoral log` without `--last`."""
@@ -372,10 +376,13 @@ def _evaluate(expression: str, names: dict[str, Any]) -> Any:
         code = compile(expression, "<input of the run>", "eval")
     except (SyntaxError, ValueError) as problem:
         why = problem.msg if isinstance(problem, SyntaxError) else str(problem)
-        raise MagicError(
-            f"the input is not one Python expression ({why}): {expression}\n"
-            'Flags stand directly after the workflow\'s name, or last. Example: %raftoral run order {"item": "A1"}'
-        ) from None
+        advice = 'Flags stand directly after the workflow\'s name, or last. Example: %raftoral run order {"item": "A1"}'
+        if _FILLED_IN.search(expression):
+            advice = (
+                "$name and {name} are not replaced in a line of %raftoral. Such an id is given in Python: "
+                'cluster.start_workflow("order", "A1", run_id=f"order-{n}")'
+            )
+        raise MagicError(f"the input is not one Python expression ({why}): {expression}\n{advice}") from None
     try:
         return eval(code, names)  # noqa: S307 - it is the user's own expression
     except Exception as problem:

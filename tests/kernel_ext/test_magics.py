@@ -115,6 +115,13 @@ def test_braces_and_dollars_reach_the_workflow_as_typed(started: Notebook) -> No
     assert started.ok("run.wait_for_completion(timeout=10)").value == "{x} $x {{}}"
 
 
+@pytest.mark.parametrize("name", ["r-$n", "r-{n}", "$n"])
+def test_an_id_that_is_to_be_put_together_says_how_to_do_that(with_order: Notebook, name: str) -> None:
+    said = with_order.fails(f"for n in range(2):\n    %raftoral run order 1 --id {name}")
+    assert "are not replaced" in said
+    assert "run_id=f" in said
+
+
 def test_no_expression_means_none(started: Notebook) -> None:
     started.ok("%%workflow\nasync def echo(ctx, x):\n    return [x]")
     assert started.ok("run = %raftoral run echo\nrun.wait_for_completion(timeout=10)").value == [None]
