@@ -21,7 +21,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Takes all of it out again, stops the cluster the magics started, and closes its views."""
+    """Takes all of it out again, stops the cluster the magics started, and closes its views. `%reload_ext` keeps these."""
     from .extension import unload
 
     unload(shell)

@@ -16,6 +16,7 @@ import anywidget
 import traitlets
 
 from .scripts import STATIC
+from .shells import hear_where_sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 class Control(anywidget.AnyWidget):
     """What the controls have in common. Shown several times, all its displays are the same.
 
-    `look()` gives the state that is to be drawn, and must not wait for whoever calls `draw`. `pressed(place)` is called in the kernel's main thread for each press of a button.
+    `look()` gives the state that is to be drawn, and must not wait for whoever calls `draw`. `pressed(place)` is called for each press of a button: in the
+    kernel's main thread, or in that of a subshell (see `shells`).
     """
 
     _esm = STATIC / "controls" / "control.mjs"
@@ -44,6 +46,7 @@ class Control(anywidget.AnyWidget):
         self._pressed = pressed
         self._number = 0
         super().__init__(state=look())
+        hear_where_sent(self.comm)
         self.on_msg(self._asked)
 
     @property

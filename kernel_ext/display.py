@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from . import html, tables, text
+from .help import short_help as short_help_text
+from .help import short_help_html
 from .words import registration_words
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class Shown:
         return bundle
 
 
-def emit(shown: Shown) -> None:
+def emit(shown: Any) -> None:
     """Shows it as an output of the running cell, wherever in the cell that is."""
     from IPython import display
 
@@ -50,6 +52,11 @@ def emit(shown: Shown) -> None:
 def notice(sentence: str) -> Shown:
     """A sentence about what was done."""
     return Shown(sentence, html.line_html(sentence))
+
+
+def short_help() -> Shown:
+    """What `%raftoral` can do."""
+    return Shown(short_help_text(), short_help_html())
 
 
 def page(plain: str) -> Shown:

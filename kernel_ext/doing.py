@@ -28,6 +28,9 @@ MAX_WAITING: Final = 32
 MAX_LINE: Final = 1000
 """Characters of a line."""
 
+BESIDE: Final = " (while a cell ran)"
+"""Added to the words for what was done beside a cell."""
+
 _OF_RUNS: Final = frozenset({"signal", *RUN_COMMANDS, *RUN_OR_NODE})
 
 
@@ -42,15 +45,18 @@ class Doer:
         self._cluster = cluster
         self._tell = tell
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[str, str]] = deque()
+        self._waiting: deque[tuple[str, str, bool]] = deque()
         self._thread: threading.Thread | None = None
 
-    def ask(self, task: str, line: str) -> None:
-        """Have a line carried out; `task` comes back in the answers. Returns at once."""
+    def ask(self, task: str, line: str, *, beside: bool = False) -> None:
+        """Have a line carried out; `task` comes back in the answers. Returns at once.
+
+        `beside` says that a cell runs meanwhile: the answer says so too.
+        """
         with self._lock:
             full = len(self._waiting) >= MAX_WAITING
             if not full:
-                self._waiting.append((task, line))
+                self._waiting.append((task, line, beside))
         if full:
             self._tell(
                 {
@@ -72,8 +78,11 @@ class Doer:
                 if not self._waiting:
                     self._thread = None
                     return
-                task, line = self._waiting.popleft()
-            self._tell({"task": task, **self._done(line)})
+                task, line, beside = self._waiting.popleft()
+            answer = self._done(line)
+            if beside and answer["state"] == "done":
+                answer["words"] += BESIDE
+            self._tell({"task": task, **answer})
 
     def _done(self, line: str) -> dict[str, str]:
         try:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
+from IPython.core.extensions import ExtensionManager
 from traitlets import TraitError
 
 from .completion import make_matcher
 from .display import formatters
 from .magics import RaftoralMagics
+from .session import Session
+from .shells import RunningCells, follow, leave
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from IPython.core.interactiveshell import InteractiveShell
 
 
@@ -24,17 +30,20 @@ class _Loaded:
     magics: RaftoralMagics
     matcher: Any
     formats: dict[str, Any]
+    cells: RunningCells
 
 
 # Kept here and not on the shell: the extension has two names (raftoral_nb, kernel_ext), and both mean this one.
 _loaded: Final[WeakKeyDictionary[InteractiveShell, _Loaded]] = WeakKeyDictionary()
+# The cluster with its runs, its views and what waits for a cluster, from the first half of %reload_ext to the second.
+_kept: Final[WeakKeyDictionary[InteractiveShell, Session]] = WeakKeyDictionary()
 
 
 def load(shell: Any) -> None:
     """See `load_ipython_extension`; `shell` is an `InteractiveShell`, whose parts are mostly untyped."""
     if shell in _loaded:
         return
-    magics = _make_magics(shell)
+    magics = _make_magics(shell, _kept.get(shell) or Session(shell))
     shell.register_magics(magics)  # being made with the shell, it is in shell.configurables already
     matcher = make_matcher(magics.session.known)
     if shell.Completer is not None:
@@ -42,7 +51,10 @@ def load(shell: Any) -> None:
     formats = formatters()
     for kind, bundle in formats.items():
         shell.display_formatter.mimebundle_formatter.for_type(kind, bundle)
-    _loaded[shell] = _Loaded(magics, matcher, formats)
+    cells = RunningCells(shell)
+    follow(cells)
+    _loaded[shell] = _Loaded(magics, matcher, formats, cells)
+    _kept.pop(shell, None)
 
 
 def unload(shell: Any) -> None:
@@ -50,6 +62,7 @@ def unload(shell: Any) -> None:
     loaded = _loaded.pop(shell, None)
     if loaded is None:
         return
+    leave(loaded.cells)
     for kind in loaded.formats:
         shell.display_formatter.mimebundle_formatter.pop(kind, None)
     if shell.Completer is not None and loaded.matcher in shell.Completer.custom_matchers:
@@ -61,14 +74,26 @@ def unload(shell: Any) -> None:
         for name in names:
             manager.magics[place].pop(name, None)
     manager.registry.pop(type(loaded.magics).__name__, None)
-    loaded.magics.session.close()
+    if _is_reloaded():
+        _kept[shell] = loaded.magics.session
+    else:
+        loaded.magics.session.close()
 
 
-def _make_magics(shell: Any) -> RaftoralMagics:
+def _is_reloaded() -> bool:
+    """Whether IPython unloads the extension only to load it again; it tells an extension nothing of that."""
+    reloading = ExtensionManager.reload_extension.__code__
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not reloading:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _make_magics(shell: Any, session: Session) -> RaftoralMagics:
     try:
-        return RaftoralMagics(shell)
+        return RaftoralMagics(shell, session)
     except TraitError as problem:
         # A value that %config refused stays in the shell's configuration, and would make every later load fail.
         warnings.warn(f"the setting was left out: {problem}", stacklevel=2)
         shell.config.pop(RaftoralMagics.__name__, None)
-        return RaftoralMagics(shell)
+        return RaftoralMagics(shell, session)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from .parsing import SUBCOMMANDS, USAGE
+from . import html
+from .parsing import LINK_COMMANDS, MESSAGES, NODE_COMMANDS, RUN_COMMANDS, SUBCOMMANDS, USAGE
 
 RAFTORAL_HELP: Final = """\
 Durable workflows on a Raft cluster inside this kernel.
@@ -50,7 +51,7 @@ Workflows and runs
   %raftoral move order-1 2              have an unfinished run go on with version 2, if that fits its record
   %raftoral runs                        every run with its status and recorded steps
   %raftoral runs --status failed --workflow order --since 5m
-                                        those that fit; times are 30s, 5m, 2h, 1d
+                                        those that fit; a time is 200ms, 30s, 5m, 2h or 1d
   %raftoral history order-1             everything that is recorded of a run; --times adds the time of each
   %raftoral signal order-1 approve True send a signal, which `await ctx.receive("approve")` returns
   %raftoral update order-1 limit 100    the same, and shows what the workflow answers
@@ -121,9 +122,40 @@ next version. An existing version can be replaced as long as no unfinished run u
 """
 
 
+GROUPS: Final = {
+    "Cluster": ("start", "attach", "leave", "stop", "status", "entries", "events", "watch", "metrics"),
+    "Workflows and runs": (
+        *("register", "run", "check", "move", "runs", "history", "log"),
+        *MESSAGES,
+        *RUN_COMMANDS,
+    ),
+    "Break it": (*NODE_COMMANDS, *LINK_COMMANDS, "scenario"),
+}
+"""The subcommands, as `%raftoral` alone lists them."""
+
+_LEAD: Final = "Examples of each: %raftoral?"
+_NAMES_WIDTH: Final = 38
+"""Columns of what is typed; where that is longer, what it does stands in the next line."""
+
+
 def short_help() -> str:
-    """One line per subcommand, for `%raftoral` alone."""
-    lines = ["%raftoral SUBCOMMAND; examples of each: %raftoral?", ""]
-    width = max(map(len, USAGE.values()))
-    lines += [f"  {USAGE[name]:<{width}}  {SUBCOMMANDS[name]}" for name in SUBCOMMANDS]
+    """What there is, for `%raftoral` alone, as text."""
+    lines = [f"%raftoral SUBCOMMAND. {_LEAD}"]
+    for group, names in GROUPS.items():
+        lines += ["", group]
+        for name in names:
+            usage = f"  {USAGE[name]}"
+            if len(usage) > _NAMES_WIDTH:
+                lines.append(usage)
+                usage = ""
+            lines.append(f"{usage:<{_NAMES_WIDTH}}  {SUBCOMMANDS[name]}")
     return "\n".join(lines)
+
+
+def short_help_html() -> str:
+    """The same as a table."""
+    groups = {
+        group: [(f"%raftoral {name}", USAGE[name].removeprefix(name).strip(), SUBCOMMANDS[name]) for name in names]
+        for group, names in GROUPS.items()
+    }
+    return html.commands_html(_LEAD, groups)

@@ -5,12 +5,15 @@ It is plain markup with a few inline styles, and reads well where those are stri
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import TYPE_CHECKING, Final
 
 from . import tables
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from raftoral_nb.statistics import ClusterStatistics
 
     from .tables import Table
@@ -34,6 +37,21 @@ def table_html(table: Table) -> str:
         f'<table><caption style="text-align:left">{escape(table.caption)}</caption>'
         f"<thead>{row(table.header, 'th')}</thead><tbody>{body}</tbody></table>"
     )
+
+
+def commands_html(lead: str, groups: Mapping[str, Sequence[tuple[str, str, str]]]) -> str:
+    """Commands in groups: each as its name, what it takes, and what it does."""
+    cell = f"{_CELL.format(align='left')};vertical-align:top"
+    parts = [f'<table><caption style="text-align:left">{escape(lead)}</caption>']
+    for group, commands in groups.items():
+        parts.append(f'<tbody><tr><th colspan="2" scope="rowgroup" style="{cell}">{escape(group)}</th></tr>')
+        for name, takes, does in commands:
+            # Lines break between options, and not at their hyphens.
+            words = [name, *re.split(r" (?=\[)", takes)] if takes else [name]
+            code = " ".join(f'<code style="white-space:nowrap">{escape(word)}</code>' for word in words)
+            parts.append(f'<tr><td style="{cell};width:55%">{code}</td><td style="{cell}">{escape(does)}</td></tr>')
+        parts.append("</tbody>")
+    return f"{''.join(parts)}</table>"
 
 
 def line_html(text: str) -> str:

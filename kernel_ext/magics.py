@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
 from traitlets import Enum, Float, Int
@@ -16,8 +17,9 @@ from raftoral_nb.limits import MAX_NODES
 from . import bars, buttons
 from . import display as shows
 from .cells import async_functions, choose, resolve, run_cell
+from .dropped import value_is_dropped
 from .errors import MagicError, did_you_mean
-from .help import RAFTORAL_HELP, WORKFLOW_HELP, short_help
+from .help import RAFTORAL_HELP, WORKFLOW_HELP
 from .parsing import (
     LOG_LEVELS,
     Attach,
@@ -31,6 +33,7 @@ from .parsing import (
     Move,
     OnNode,
     OnRun,
+    Parsed,
     Play,
     Register,
     Run,
@@ -64,6 +67,9 @@ if TYPE_CHECKING:
     from .display import Shown
     from .parsing import NodeName
 
+_FILLED_IN: Final = re.compile(r"--(?:id|version)[\s=]+\S*[${]")
+"""An id that IPython was expected to put together."""
+
 LOG_LINES_SHOWN = 200
 """Lines of `%raftoral log` without `--last`."""
 ENTRIES_SHOWN = 10
@@ -84,9 +90,9 @@ class RaftoralMagics(Magics):
         config=True
     )
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, session: Session) -> None:
         super().__init__(shell)
-        self.session = Session(shell)
+        self.session = session
 
     @no_var_expand
     @needs_local_scope
@@ -96,9 +102,22 @@ class RaftoralMagics(Magics):
         # A `;` at the end says, as everywhere in IPython, that the value shall not be shown.
         line, silent = (line.rstrip()[:-1], True) if line.rstrip().endswith(";") else (line, False)
         parsed = parse(line)
+        result = self._done(parsed, local_ns)
+        if result is None or (silent and not isinstance(parsed, Run | Send)):
+            return None
+        if not silent and value_is_dropped():
+            # IPython would show it in the last line of a cell only, and in no loop.
+            shows.emit(result)
+            return None
+        return result
+
+    raftoral.__doc__ = RAFTORAL_HELP
+
+    def _done(self, parsed: Parsed | None, local_ns: dict[str, Any] | None) -> Any:
+        """Carries it out, and returns what is to be shown or used: None where it was shown already."""
         match parsed:
             case None:
-                result: Any = shows.page(short_help())
+                result: Any = shows.short_help()
             case Start():
                 result = self._start(parsed)
             case Attach(name=name):
@@ -152,9 +171,7 @@ class RaftoralMagics(Magics):
                 result = self._watch()
             case Simple(name=name):
                 raise MagicError(f"{name} is known and does nothing: this is a bug of raftoral_nb.")
-        return None if silent else result
-
-    raftoral.__doc__ = RAFTORAL_HELP
+        return result
 
     @no_var_expand
     @cell_magic
@@ -359,10 +376,13 @@ def _evaluate(expression: str, names: dict[str, Any]) -> Any:
         code = compile(expression, "<input of the run>", "eval")
     except (SyntaxError, ValueError) as problem:
         why = problem.msg if isinstance(problem, SyntaxError) else str(problem)
-        raise MagicError(
-            f"the input is not one Python expression ({why}): {expression}\n"
-            'Flags stand directly after the workflow\'s name, or last. Example: %raftoral run order {"item": "A1"}'
-        ) from None
+        advice = 'Flags stand directly after the workflow\'s name, or last. Example: %raftoral run order {"item": "A1"}'
+        if _FILLED_IN.search(expression):
+            advice = (
+                "$name and {name} are not replaced in a line of %raftoral. Such an id is given in Python: "
+                'cluster.start_workflow("order", "A1", run_id=f"order-{n}")'
+            )
+        raise MagicError(f"the input is not one Python expression ({why}): {expression}\n{advice}") from None
     try:
         return eval(code, names)  # noqa: S307 - it is the user's own expression
     except Exception as problem:

@@ -16,13 +16,14 @@ from .run_lines import History as History
 from .run_lines import OnRun as OnRun
 from .run_lines import Runs as Runs
 from .run_lines import Send as Send
-from .run_lines import ago, message
+from .run_lines import message
 from .start_lines import DURABILITIES as DURABILITIES
 from .start_lines import START_FLAGS, START_USAGE, metrics, start
 from .start_lines import Attach as Attach
 from .start_lines import Durability as Durability
 from .start_lines import Metrics as Metrics
 from .start_lines import Start as Start
+from .times import ago
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LEADER: Final = "leader"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -12,8 +11,6 @@ from .errors import MagicError
 _MESSAGE: Final = re.compile(
     r"(?P<run>[^\s]+)\s+(?:(?P<quoted>\"[^\"]+\"|'[^']+')|(?P<name>[^\s\"']\S*))(?P<expression>\s.*|)$", re.DOTALL
 )
-_AGO: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[smhd])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
@@ -60,11 +57,3 @@ def message(kind: str, rest: str, usage: str) -> Send:
         raise MagicError(f"{kind} needs a run and a name.\nUsage: {usage}")
     name = match["quoted"][1:-1] if match["quoted"] else match["name"]
     return Send(kind, match["run"], name, match["expression"].strip())
-
-
-def ago(text: str) -> float:
-    """How long ago `5m` is, in seconds; raises what argparse expects."""
-    found = _AGO.fullmatch(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"expected how long ago, such as 30s, 5m, 2h or 1d, not {text!r}")
-    return float(found["number"]) * _SECONDS[found["unit"]]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from raftoral_nb.errors import ClusterError
 
 from .errors import MagicError
+from .times import seconds, spread
 
 if TYPE_CHECKING:
     from raftoral_nb import Compaction, Timing
@@ -34,9 +35,7 @@ START_FLAGS: Final = (
 DURABILITIES: Final = ("process", "disk")
 Durability = Literal["process", "disk"]
 
-_TIME: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s)")
 _SIZE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>kB|MB)", re.IGNORECASE)
-_SECONDS: Final = {"ms": 0.001, "s": 1.0}
 _BYTES: Final = {"kb": 1000, "mb": 1_000_000}
 
 
@@ -67,26 +66,6 @@ class Metrics:
 
     how: str
     port: int = 0
-
-
-def seconds(text: str) -> float:
-    """The seconds of `200ms`; raises what argparse expects."""
-    found = _TIME.fullmatch(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"expected a time such as 200ms or 1.5s, not {text!r}")
-    return float(found["number"]) * _SECONDS[found["unit"]]
-
-
-def spread(text: str) -> tuple[float, float]:
-    """The shortest and the longest of `1s-2s`; of one time, itself and twice as much."""
-    first, dash, last = text.partition("-")
-    try:
-        shortest = seconds(first)
-        return shortest, seconds(last) if dash else 2 * shortest
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(
-            f"expected two times such as 1s-2s, or the first of them, not {text!r}"
-        ) from None
 
 
 def size(text: str) -> int:

@@ -19,6 +19,7 @@ from .details import Details
 from .display import Shown, cluster_picture
 from .doing import Doer
 from .scripts import STATIC, bundled
+from .shells import beside_a_cell, hear_where_sent
 from .snapshot import snapshot, taken, unsettled
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ MAX_ATTEMPTS_KEPT: Final = 1000
 
 class ClusterView(anywidget.AnyWidget):
     """A picture of one cluster that follows it, also while a cell blocks.
+
+    What is clicked is done at once while no cell runs, and while one awaits something (ipykernel 7.4). While one blocks it is done
+    at once if the front end sends it through a subshell, as JupyterLab does (ipykernel 7), and else when the cell has ended.
 
     `refresh` is the largest number of snapshots a second. It lives until the cluster stops (the last picture then stays,
     and says so) or until `close`. Several displays of one view show the same.
@@ -62,6 +66,7 @@ class ClusterView(anywidget.AnyWidget):
         self._details = Details(cluster)
         self._doer = Doer(cluster, self._answer)
         super().__init__(snapshot=self._next(self._alive))
+        hear_where_sent(self.comm)
         self.on_msg(self._asked)
         self._coalescer = Coalescer(self._paint, refresh)
         self._unsubscribe = cluster.subscribe(self._happened)
@@ -124,13 +129,13 @@ class ClusterView(anywidget.AnyWidget):
             self._attempts[event.run_id, event.step_id] = event.attempt + 1
 
     def _asked(self, _: object, content: object, __: object) -> None:
-        """A message of the page, in the kernel's main thread.
+        """A message of the page, in the kernel's main thread or that of a subshell.
 
         It is `{"do": line, "task": id}`, `{"open": [run, ...]}`, or `{"look": true}` for the next snapshot though nothing happened.
         """
         match content:
             case {"do": str(line), "task": str(task)}:
-                self._doer.ask(task, line)
+                self._doer.ask(task, line, beside=beside_a_cell())
             case {"look": True}:
                 self._coalescer.poke()
             case {"open": list(runs)}:

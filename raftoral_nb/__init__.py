@@ -407,5 +407,5 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """`%unload_ext raftoral_nb`: take everything back and stop the cluster."""
+    """`%unload_ext raftoral_nb`: take everything back and stop the cluster. `%reload_ext` keeps it."""
     importlib.import_module("kernel_ext").unload_ipython_extension(shell)

@@ -479,8 +479,7 @@ class Hosting(ABC):
         if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN):
             return outcome
         raise NotAcknowledgedError(
-            f"{what} was not acknowledged within {self.proposal_timeout} s: {outcome.reason}; a majority of the "
-            f"{len(self.numbers)} nodes must run and reach each other",
+            f"{what} was not acknowledged: {outcome.reason}; most of the {len(self.numbers)} nodes must run and reach each other",
             may_commit=isinstance(outcome, Unknown),
         )
 
@@ -494,7 +493,8 @@ class Hosting(ABC):
             incarnation = self.spokesman()
             left = deadline - loop.time()
             if incarnation is None or left <= 0:
-                reason = "no node runs, or all are paused" if incarnation is None else "the time is up"
+                waited = f"no answer within {self.proposal_timeout:g} s"
+                reason = "no node runs, or all are paused" if incarnation is None else waited
                 return Unknown(reason) if sent else Rejected(reason, "no_leader")
             outcome = await incarnation.ask(command, left)
             if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN):

@@ -43,8 +43,12 @@ class AwaitCancelledError(asyncio.CancelledError):
         super().__init__(*original.args)
         self._run_id = run_id
 
+    def __str__(self) -> str:
+        # In place of the arguments, which are kept for whoever cancelled.
+        return f"waiting for run {self._run_id!r} was interrupted; the run goes on"
+
     def _render_traceback_(self) -> list[str]:
-        return [f"CancelledError: waiting for run {self._run_id!r} was interrupted; the run goes on"]
+        return [f"CancelledError: {self}"]
 
 
 class WorkflowRun(Generic[O]):

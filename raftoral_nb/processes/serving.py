@@ -273,10 +273,7 @@ class Desk:
             number = max(number + 1, host.next_number(), *(other + 1 for other in host.tcp.elsewhere))
             outcome = await host.on_ask(ReserveNumber(number))
         if not isinstance(outcome, Committed):
-            raise NotAcknowledgedError(
-                f"no majority agreed on a number for it within {host.proposal_timeout:g} s: {outcome.reason}",
-                may_commit=False,
-            )
+            raise NotAcknowledgedError(f"no majority agreed on a number for it: {outcome.reason}", may_commit=False)
         return number
 
 

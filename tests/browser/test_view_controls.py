@@ -143,17 +143,17 @@ def test_two_views_of_a_cluster_agree_and_each_is_scrubbed_by_itself(opened: Lab
     expect(views[1]).to_have_attribute("data-time", "now")
 
 
-def test_what_is_clicked_while_a_cell_blocks_is_queued_and_done_afterwards(opened: Lab) -> None:
+def test_what_is_clicked_while_a_cell_blocks_is_done_at_once_and_says_so(opened: Lab) -> None:
     view = view_of(opened)
     leader_of(view)
     opened.start_cell(4)
     node(view, "3").click()
     view.get_by_role("button", name="Isolate").click()
-    expect(view.locator("[data-task=queued]")).to_contain_text("kernel busy, queued")
+    expect(view.locator("[data-task=done]")).to_contain_text("node 3 isolated")
+    expect(view.locator("[data-task=done]")).to_contain_text("(while a cell ran)")
+    expect(view.locator(".rv-chip.rv-isolated")).to_have_count(1)
     assert opened.is_running(4)
     opened.page.evaluate("() => window.raftoralTests.panel.sessionContext.session.kernel.interrupt()")
-    expect(view.locator("[data-task=done]")).to_contain_text("node 3 isolated")
-    expect(view.locator(".rv-chip.rv-isolated")).to_have_count(1)
 
 
 def test_an_opened_run_shows_its_steps_with_values_and_a_step_and_its_log_entry_point_at_each_other(

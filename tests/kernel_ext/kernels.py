@@ -18,6 +18,8 @@ class Kernel:
         self.manager = manager
         self.displayed: list[dict[str, Any]] = []
         """The MIME bundles of what cells displayed, first or anew."""
+        self.reply: dict[str, Any] = {}
+        """What the kernel replied to the last cell that was waited for: of one that failed `ename`, `evalue` and `traceback`."""
         self._client: Any = client  # partly untyped
 
     def run(self, cell: str, on_output: Callable[[], object] | None = None) -> tuple[str, str]:
@@ -33,11 +35,15 @@ class Kernel:
                     on_output()
 
         reply = self._client.execute_interactive(cell, timeout=60, allow_stdin=False, output_hook=hook)
-        return "".join(printed), reply["content"].get("ename", "")
+        self.reply = reply["content"]
+        return "".join(printed), self.reply.get("ename", "")
 
-    def begin(self, cell: str) -> None:
-        """Sends a cell, and waits for nothing."""
-        self._client.execute(cell, allow_stdin=False)
+    def begin(self, cell: str, subshell: str | None = None) -> None:
+        """Sends a cell to the main shell or a subshell, and waits for nothing."""
+        if subshell is None:
+            self._client.execute(cell, allow_stdin=False)
+        else:
+            self._send("execute_request", {"code": cell, "allow_stdin": False}, subshell)
 
     def until_printed(self, word: str) -> None:
         """Waits until cells have printed a line that is this word. What one of them raises is raised here."""
@@ -47,6 +53,40 @@ class Kernel:
             if message["msg_type"] == "stream":
                 printed += message["content"]["text"]
             assert message["msg_type"] != "error", message["content"]
+
+    def tell(self, comm_id: str, content: object, subshell: str | None = None) -> None:
+        """Sends a widget what its page would, through the main shell or a subshell, and waits for nothing."""
+        self._send("comm_msg", {"comm_id": comm_id, "data": {"method": "custom", "content": content}}, subshell)
+
+    def until_told(self, comm_id: str, condition: Callable[[dict[str, Any], dict[str, Any]], bool]) -> dict[str, Any]:
+        """The data that the page of a widget is told, as soon as the condition holds for data and the parent's header."""
+        while True:
+            message = self._client.get_iopub_msg(timeout=20)
+            if message["msg_type"] == "comm_msg" and message["content"]["comm_id"] == comm_id:
+                data: dict[str, Any] = message["content"]["data"]
+                if condition(data, message["parent_header"]):
+                    return data
+
+    def new_subshell(self) -> str:
+        """Creates a subshell; returns its id."""
+        made: str = self._control("create_subshell_request")["subshell_id"]
+        return made
+
+    def end_subshell(self, subshell: str) -> None:
+        """Deletes a subshell."""
+        self._control("delete_subshell_request", subshell_id=subshell)
+
+    def _control(self, kind: str, **content: str) -> dict[str, Any]:
+        self._client.control_channel.send(self._client.session.msg(kind, content))
+        reply: dict[str, Any] = self._client.control_channel.get_msg(timeout=60)["content"]
+        assert reply["status"] == "ok", reply
+        return reply
+
+    def _send(self, kind: str, content: dict[str, Any], subshell: str | None) -> None:
+        message = self._client.session.msg(kind, content)
+        if subshell is not None:
+            message["header"]["subshell_id"] = subshell
+        self._client.shell_channel.send(message)
 
     def lives_for(self, seconds: float) -> bool:
         """Whether its process is still there after so long; it waits no longer than that."""

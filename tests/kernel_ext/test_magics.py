@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import raftoral_nb
+from kernel_ext import extension
 from raftoral_nb.errors import NoSuchNodeError, RaftoralError, WorkflowFailedError, WorkflowNotFoundError
 from tests.kernel_ext.conftest import ORDER, Notebook
 
@@ -112,6 +113,13 @@ def test_braces_and_dollars_reach_the_workflow_as_typed(started: Notebook) -> No
     started.ok("x = 1")
     started.ok('run = %raftoral run echo "{x} $x {{}}"')
     assert started.ok("run.wait_for_completion(timeout=10)").value == "{x} $x {{}}"
+
+
+@pytest.mark.parametrize("name", ["r-$n", "r-{n}", "$n"])
+def test_an_id_that_is_to_be_put_together_says_how_to_do_that(with_order: Notebook, name: str) -> None:
+    said = with_order.fails(f"for n in range(2):\n    %raftoral run order 1 --id {name}")
+    assert "are not replaced" in said
+    assert "run_id=f" in said
 
 
 def test_no_expression_means_none(started: Notebook) -> None:
@@ -284,13 +292,36 @@ def test_unload_takes_everything_out_again(shell: Any) -> None:
     assert set(threading.enumerate()) <= before
 
 
-def test_reload_stops_the_cluster_and_starts_afresh(started: Notebook) -> None:
+@pytest.mark.parametrize("name", ["raftoral_nb", "kernel_ext"])
+def test_reload_keeps_the_cluster_its_runs_and_what_waits_for_one(shell: Any, name: str) -> None:
+    notebook = Notebook(shell)
+    notebook.ok(f"import raftoral_nb\n%load_ext {name}\nrate = 1")
+    notebook.ok(ORDER)
+    notebook.ok(f"%reload_ext {name}")
+    notebook.ok("%raftoral start --nodes 1")
+    cluster = notebook.ok("cluster").value
+    notebook.ok("run = %raftoral run order 20 --id kept")
+    said = notebook.ok(f"%reload_ext {name}")
+    assert said.bundles == []
+    assert cluster.running
+    assert notebook.ok("cluster is raftoral_nb.current_cluster()").value is True
+    assert notebook.ok("run.wait_for_completion(timeout=10)").value == 41
+    assert "kept" in notebook.ok("%raftoral runs").text
+    assert "already running" in notebook.fails("%raftoral start")
+    notebook.ok(f"%reload_ext {name}\n%reload_ext {name}")
+    notebook.ok(f"%unload_ext {name}")
+    assert not cluster.running, "the last one to go still stops it"
+    assert "cluster" not in shell.user_ns
+
+
+def test_what_a_reload_kept_is_there_although_it_failed(started: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = started.ok("cluster").value
-    started.ok("%reload_ext raftoral_nb")
-    assert not cluster.running
-    started.ok("%raftoral start --nodes 1")
-    started.ok("rate = 1")
-    started.ok(ORDER)
+    with monkeypatch.context() as patched:
+        patched.setattr(extension, "make_matcher", lambda _: 1 / 0)
+        assert isinstance(started.run("%reload_ext raftoral_nb").error, ZeroDivisionError)
+    started.ok("%load_ext raftoral_nb")
+    assert cluster.running
+    assert started.ok("%raftoral stop").text == "cluster stopped"
 
 
 def test_a_refused_setting_does_not_break_the_next_load(notebook: Notebook) -> None:

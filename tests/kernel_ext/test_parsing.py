@@ -60,6 +60,8 @@ from raftoral_nb import Fault
         ("runs", Runs(None, None, None)),
         ("runs --status failed --workflow order --since 5m", Runs("failed", "order", 300.0)),
         ("runs --since 1.5h", Runs(None, None, 5400.0)),
+        ("runs --since 1500ms", Runs(None, None, 1.5)),
+        ("runs --since 2d", Runs(None, None, 172_800.0)),
         ("history order-1 --times", History("order-1", times=True)),
         ("signal order-1 approve", Send("signal", "order-1", "approve", "")),
         ('signal order-1 approve {"by": "ann"}', Send("signal", "order-1", "approve", '{"by": "ann"}')),

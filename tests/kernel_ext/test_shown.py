@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from html.parser import HTMLParser
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from msgspec import structs
 
 from kernel_ext import display, html, text
+from kernel_ext.help import GROUPS
+from kernel_ext.parsing import SUBCOMMANDS
 from kernel_ext.words import event_words, size_words
 from raftoral_nb import LogEntry, model
 from raftoral_nb.statistics import StepActivity
@@ -285,3 +288,20 @@ def test_what_fits_into_no_table_is_said_below_in_both_forms() -> None:
     ]
     assert "\n".join(said) in text.cluster_text(busy)
     assert "<br>".join(map(escape, said)) in html.cluster_html(busy)
+
+
+def test_what_there_is_is_listed_in_groups_each_subcommand_once_as_text_and_as_a_table() -> None:
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(SUBCOMMANDS)
+    said = display.short_help()
+    for group, names in GROUPS.items():
+        assert f"\n{group}\n" in said.plain
+        assert f">{group}</th>" in said.html
+        for name in names:
+            assert re.search(rf"^  {name}\b", said.plain, re.MULTILINE)
+            assert f">%raftoral {name}</code>" in said.html
+            assert escape(SUBCOMMANDS[name]) in said.html
+    columns = {
+        said.plain.splitlines()[-1].index("a sequence"),
+        said.plain.index("stop it") - said.plain.index("  stop  "),
+    }
+    assert len(columns) == 1, "what they do begins in one column, also below a long usage"

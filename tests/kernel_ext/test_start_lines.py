@@ -42,6 +42,11 @@ def test_one_of_the_times_takes_the_other_along() -> None:
     assert patient == Timing(heartbeat=0.2, election_min=1.0, election_max=2.0)
 
 
+def test_times_are_taken_in_every_unit() -> None:
+    asked = started("--heartbeat .5s --election-timeout 1m-0.5h").timing
+    assert asked == Timing(heartbeat=0.5, election_min=60.0, election_max=1800.0)
+
+
 @given(st.floats(0.001, 100), st.sampled_from(["heartbeat", "election"]))
 def test_any_one_time_gives_times_that_fit(value: float, which: str) -> None:
     made = timing(value, None, "") if which == "heartbeat" else timing(None, (value, 2 * value), "")
