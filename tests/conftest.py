@@ -102,7 +102,9 @@ def pytest_unconfigure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Playwright's loop counts as running in the main thread until the session ends: no asyncio.run() works after it started.
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    # Whole files, as the processes that share the tests get whole files, in this order.
+    last = {item.path for item in items if item.get_closest_marker("browser") is not None}
+    items.sort(key=lambda item: item.path in last)
 
 
 def pytest_collection_finish() -> None:
