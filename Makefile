@@ -17,8 +17,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=60 --nbval-sanitize-with=tests/nbval_sanitize.cfg
 
 # The tests of one file, or the cells of one notebook, stay together and in order, whichever process runs them; the files
-# are dealt out in the order that tests/conftest.py gives them.
-JOBS ?= logical
+# are dealt out in the order that tests/conftest.py gives them. There is one process more than there are processors, as tests
+# of clusters wait more than they compute.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 SPLIT := --numprocesses=$(JOBS) --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
