@@ -22,6 +22,9 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=60 --nbval-sanitize-wi
 JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 SPLIT := --numprocesses=$(JOBS) --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 
+# What takes long to be imported, and is not needed.
+WITHOUT := PYTHONPATH="$(CURDIR)/tests/without$${PYTHONPATH:+:$$PYTHONPATH}"
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo lab test jstypes lint format types unit notebooks pictures docs binder-check bench wheel clean distclean
@@ -43,7 +46,7 @@ test: $(VENV)/.installed-test ## run every check and test: ruff, mypy, pytest, t
 	echo '== ruff format --check'; $(BIN)/ruff format --check . || failed=1; \
 	echo '== mypy'; $(BIN)/mypy || failed=1; \
 	[ $$failed -eq 0 ] || echo '== A check above failed. The tests follow, and make will fail whatever they say.'; \
-	echo '== pytest'; $(BIN)/python -m pytest $(SPLIT) --durations=10 $(NBVAL) tests $(NOTEBOOKS) || failed=1; \
+	echo '== pytest'; $(WITHOUT) $(BIN)/python -m pytest $(SPLIT) --durations=10 $(NBVAL) tests $(NOTEBOOKS) || failed=1; \
 	exit $$failed
 
 lint: $(VENV)/.installed-test ## run ruff (no changes)
