@@ -2,6 +2,7 @@
 #
 #   make demo                      set up .venv and run the demonstration
 #   make demo PYTHON=python3.12    the same with another interpreter
+#   make test JOBS=0               run the tests one after the other, in one process
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,6 +15,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Each cell of a notebook is a test: it must run, and show again what is committed.
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=60 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+
+# The tests of one file, or the cells of one notebook, stay together and in order, whichever process runs them; the files
+# are dealt out in the order that tests/conftest.py gives them. There is one process more than there are processors, as tests
+# of clusters wait more than they compute.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+SPLIT := --numprocesses=$(JOBS) --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
+
+# What takes long to be imported, and is not needed.
+WITHOUT := PYTHONPATH="$(CURDIR)/tests/without$${PYTHONPATH:+:$$PYTHONPATH}"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -36,7 +46,7 @@ test: $(VENV)/.installed-test ## run every check and test: ruff, mypy, pytest, t
 	echo '== ruff format --check'; $(BIN)/ruff format --check . || failed=1; \
 	echo '== mypy'; $(BIN)/mypy || failed=1; \
 	[ $$failed -eq 0 ] || echo '== A check above failed. The tests follow, and make will fail whatever they say.'; \
-	echo '== pytest'; $(BIN)/python -m pytest $(NBVAL) tests $(NOTEBOOKS) || failed=1; \
+	echo '== pytest'; $(WITHOUT) $(BIN)/python -m pytest $(SPLIT) --durations=10 $(NBVAL) tests $(NOTEBOOKS) || failed=1; \
 	exit $$failed
 
 lint: $(VENV)/.installed-test ## run ruff (no changes)
@@ -47,7 +57,7 @@ types: $(VENV)/.installed-test ## run mypy, strict
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed-test ## run the tests that are quick: no wheel, browser or notebooks
-	$(BIN)/python -m pytest -m 'not browser and not wheel and not notebooks' tests
+	$(BIN)/python -m pytest $(SPLIT) -m 'not browser and not wheel and not notebooks' tests
 
 jstypes: ## check the types of the view's JavaScript (needs tsc: apt-get install node-typescript)
 	tsc --project tests/js

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from .lint_rules import MODULE_NAMES
+from .sources import parsed
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -17,7 +18,7 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 def _functions(text: str) -> dict[tuple[str, int], FunctionNode]:
     """The functions of a file by name and first line (that of the first decorator)."""
     found: dict[tuple[str, int], FunctionNode] = {}
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             found[node.name, first] = node

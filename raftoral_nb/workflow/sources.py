@@ -22,6 +22,7 @@ _GLOBAL_OPS: Final = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
 # `from __future__ import annotations`, which IPython hands on to later cells; the same bit in co_flags and for compile().
 _FUTURE_ANNOTATIONS: Final = __future__.annotations.compiler_flag
 _PARSING: Final = threading.Lock()
+_ATTEMPTS: Final = 20
 
 
 def importable_name(obj: Any) -> str | None:
@@ -120,6 +121,20 @@ CLASS_INTERNALS: Final = frozenset(
 )
 
 
+def parsed(text: str) -> ast.Module:
+    """The syntax tree of a text. Raises SyntaxError, ValueError or RecursionError for what is none.
+
+    CPython before 3.13 counts the depth of all trees that are being made in one place: if another thread makes one meanwhile, as
+    `traceback` does for the marks below a line, it raises SystemError, and the tree is asked for again.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return ast.parse(text)
+        except SystemError:
+            continue
+    return ast.parse(text)
+
+
 def normalised(function: types.FunctionType) -> str | None:
     """The function's source without comments, layout and our own decorator; None where it is not certain.
 
@@ -134,7 +149,7 @@ def normalised(function: types.FunctionType) -> str | None:
         # The parser's depth count and the list of warning filters are one for all threads (CPython before 3.13 and 3.14).
         with _PARSING, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the notebook saw them when it ran the cell
-            tree = ast.parse(text)
+            tree = parsed(text)
             flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | (code.co_flags & _FUTURE_ANNOTATIONS)
             compiled = compile(text, code.co_filename, "exec", flags=flags, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError):

@@ -45,6 +45,7 @@ def _tasks() -> set[Any]:
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     gc.collect()
+    gc.freeze()  # what was there before the test need not be looked through behind it
     threads, fds, tasks, streams = _threads(), _fds(), _tasks(), (sys.stdout, sys.stderr)
     yield
     helpers.forget_all()

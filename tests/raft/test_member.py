@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from raftoral_nb.errors import ClusterError
-from raftoral_nb.limits import MAX_ENTRIES_IN_FLIGHT, MAX_ENTRY_BYTES, MAX_MESSAGE_ENTRIES
+from raftoral_nb.limits import MAX_ENTRIES_IN_FLIGHT, MAX_ENTRY_BYTES
 from raftoral_nb.model import Command, Committed, NodeId, Outcome, Rejected, StartRun, Takeover, Unknown
+from raftoral_nb.raft import journal
 from raftoral_nb.raft.network import FIRST_REDIAL
 from raftoral_nb.raft.replica import Timing
 from raftoral_nb.raft.wire import MAX_PAYLOAD_BYTES, Message, encode_message
@@ -191,7 +192,7 @@ def test_an_idle_cluster_keeps_its_leader_and_its_log_does_not_grow() -> None:
         leader = await members.leader()
         await members.level()
         term, length = leader.replica.raft.term, leader.log_length
-        await asyncio.sleep(600)
+        await asyncio.sleep(60)
         assert (leader.replica.raft.term, leader.log_length) == (term, length)
 
     on_members(3, test)
@@ -422,11 +423,14 @@ def test_proposals_that_are_forwarded_go_in_frames_that_can_be_sent() -> None:
     on_members(3, test)
 
 
-def test_a_long_log_is_applied_in_pieces_between_which_others_get_their_turn() -> None:
+def test_a_long_log_is_applied_in_pieces_between_which_others_get_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "MAX_MESSAGE_ENTRIES", 64)
+    monkeypatch.setattr(journal, "MAX_APPLIED_ENTRIES", 8)
+
     async def test(members: Members) -> None:
         leader = await members.leader()
         # One entry each: they are not proposed in the same turn of the loop.
-        for number in range(4 * MAX_MESSAGE_ENTRIES):
+        for number in range(4 * 64):
             leader.propose(registration(number), 600.0, lambda outcome: None)
             await asyncio.sleep(0)
         await members.until(lambda: leader.replica.raft.applied_index == leader.log_length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -15,7 +16,7 @@ LONGEST = 60.0
 
 @pytest.mark.parametrize("nodes", [5, 3])
 def test_a_cluster_under_load_keeps_its_promises_while_nodes_and_links_break(
-    nodes: int, request: pytest.FixtureRequest, reports: list[str]
+    nodes: int, request: pytest.FixtureRequest, report_at_the_end: Callable[[object], None]
 ) -> None:
     left = request.config.getoption("--soak-seconds") / 2
     seed = request.config.getoption("--soak-seed")
@@ -23,7 +24,7 @@ def test_a_cluster_under_load_keeps_its_promises_while_nodes_and_links_break(
         chosen = random.randrange(2**32) if seed is None else seed
         print(f"the dice: --soak-seed {chosen}")
         report = Soak(chosen, nodes, min(left, LONGEST)).run()
-        reports.append(str(report))
+        report_at_the_end(report)
         assert not report.problems, f"--soak-seed {chosen}, {nodes} nodes:\n" + "\n".join(report.problems)
         assert report.acknowledged
         assert sum(report.faults.values())

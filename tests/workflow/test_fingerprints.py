@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -202,3 +203,20 @@ def test_the_fingerprint_is_the_same_in_every_process_and_with_every_hash_seed(r
     one, two = run_new(code, CELL, 1, seed="1"), run_new(code, CELL, 2, seed="2")
     assert one == two
     assert len(set(one.split())) == 2
+
+
+def test_a_tree_that_another_threads_parser_spoilt_is_made_again(
+    run_cell: RunCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPython 3.11 and 3.12 raise SystemError where two threads make syntax trees at once."""
+    function = run_cell("async def f(ctx, input):\n    return 1\n")["f"]
+    before, parse, spoilt = fingerprint(function), ast.parse, iter([True, True])
+
+    def spoilt_twice(text: str) -> ast.Module:
+        if next(spoilt, False):
+            raise SystemError("AST constructor recursion depth mismatch (before=153, after=57)")
+        return parse(text)
+
+    monkeypatch.setattr(ast, "parse", spoilt_twice)
+    assert fingerprint(function) == before
+    assert next(spoilt, None) is None

@@ -108,7 +108,8 @@ def problem(annotation: Any, value: object) -> str | None:
 @pytest.mark.parametrize(
     ("annotation", "value"),
     [
-        (int, 1), (float, 1), (float, 1.5), (str, "a"), (bytes, b""), (None, None), (Any, object()), (object, 3), ("int", 3),
+        (int, 1), (float, 1), (float, 1.5), (str, "a"), (bytes, b""), (None, None), (object, 3), ("int", 3),
+        pytest.param(Any, object(), id="Any-an object"),
         (list[int], [1]), (list, ["x"]), (dict[str, int], {"a": 1}), (tuple[int, str], (1, "a")), (tuple[int, ...], (1, 2)),
         (tuple[()], ()), (set[int], {1}), (frozenset[str], frozenset("a")), (int | None, None), (Optional[int], 3),  # noqa: UP045
 
@@ -117,7 +118,8 @@ def problem(annotation: Any, value: object) -> str | None:
         (Address, {"street": "x"}), (Address, {"street": "x", "number": 1}), (Point, Point(1, 2)), (Struct, Struct(1, ["a"])),
         (Size, Size.SMALL), (UserId, 3), (Annotated[int, "positive"], 3), (Box[int], Box("not looked at")), (T, 3),
         (Runs, 3), (Callable[[int], int], len), (type[int], int), ("Missing", 3), (bool, True),
-        (collections.abc.Sequence[int], [1]), (collections.abc.Mapping[str, int], {"a": 1}), (collections.abc.Iterable[int], iter("a")),
+        (collections.abc.Sequence[int], [1]), (collections.abc.Mapping[str, int], {"a": 1}),
+        pytest.param(collections.abc.Iterable[int], iter("a"), id="Iterable-an iterator"),
         (list["Item"], [Item("a", 1)]), (Union[Item, Order], Order([])),  # noqa: UP007
     ],
     ids=str,
