@@ -41,7 +41,7 @@ def content_words(data: bytes) -> str:
         entry = decode_entry(data[1:])
     except ProtocolError:
         return "what no node can read"
-    words = ", ".join(command_words(proposal.command) for proposal in entry.proposals)
+    words = "; ".join(command_words(proposal.command) for proposal in entry.proposals)
     return words if entry.members is None else f"{words}; members {' '.join(map(str, entry.members))}"
 
 
@@ -55,34 +55,33 @@ def message_words(message: Message) -> str:
     """A message in a line, as the paper calls it."""
     match message:
         case RequestVote(term=term, last_log_index=index, last_log_term=last_term):
-            return f"RequestVote in term {term}: my log ends with {place(index, last_term)}"
+            return f"RequestVote in term {term}: last entry {place(index, last_term)}"
         case ResponseVote(term=term):
             return f"RequestVote granted in term {term}"
         case PreVote(term=term, last_log_index=index, last_log_term=last_term):
-            return f"PreVote for term {term}: my log ends with {place(index, last_term)}"
+            return f"PreVote for term {term}: last entry {place(index, last_term)}"
         case PreVoteGranted(term=term):
             return f"PreVote granted for term {term}"
         case AppendEntries(term=term, prev_index=index, prev_term=prev_term, entries=entries, commit_index=commit):
-            what = " ".join(map(entry_words, entries)) if entries else "nothing"
-            return f"AppendEntries in term {term}: after {place(index, prev_term)} {what}; committed to {commit}"
+            what = " ".join(map(entry_words, entries)) or "no entries"
+            return f"AppendEntries in term {term}: prev {place(index, prev_term)}, {what}, commit {commit}"
         case NextIndex(term=term, next_index=index, success=True):
-            return f"AppendEntries accepted in term {term}: I hold all to {index - 1}"
+            return f"AppendEntries accepted in term {term}: holds entries up to {index - 1}"
         case NextIndex(term=term, next_index=index):
             return f"AppendEntries refused in term {term}: send from {index} on"
         case Outdated(term=term):
-            return f"Refused: I am in term {term}"
+            return f"refused: it is term {term}"
         case TimeoutNow(term=term):
-            return f"TimeoutNow in term {term}: campaign, I hand over"
+            return f"TimeoutNow in term {term}: campaign at once"
         case SnapshotPiece(term=term, index=index, last_term=last_term, number=number, final=final):
             last = ", the last" if final else ""
             return f"InstallSnapshot in term {term}: up to {place(index, last_term)}, piece {number}{last}"
         case SnapshotProgress(term=term, expected=expected):
-            return f"InstallSnapshot goes on in term {term}: I wait for piece {expected}"
+            return f"InstallSnapshot in term {term}: waits for piece {expected}"
         case Forward(proposals=proposals):
-            return f"Forward: {', '.join(command_words(proposal.command) for proposal in proposals)}"
+            return f"Forward: {'; '.join(command_words(proposal.command) for proposal in proposals)}"
         case Refuse(leader=leader, term=term):
-            known = "I know of no leader" if leader is None else f"node {leader} leads"
-            return f"Forward refused: I do not lead; {known} in term {term}"
+            return f"Forward refused: {'no leader is known' if leader is None else f'node {leader} leads'} in term {term}"
 
 
 def log_words(journal: MemoryJournal) -> str:

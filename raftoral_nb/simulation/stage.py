@@ -30,6 +30,7 @@ from ..model import (
 from ..raft.compaction import Compaction
 from ..raft.journal import MemoryJournal, Snapshot
 from ..raft.library import LEADER
+from ..raft.memory import MemoryEndpoint
 from ..raft.network import Receiver
 from ..raft.timing import Timing
 from ..raft.wire import AppendEntries, Message, NextIndex
@@ -58,6 +59,9 @@ QUIET: Final = 0.2
 
 LONGEST_SETTLING: Final = 30.0
 
+PASSED: Final = 0
+"""Stands for an entry that was sent: what follows is lost."""
+
 Note = Callable[[str, str], None]
 """Adds a line: who, and what."""
 
@@ -84,6 +88,8 @@ class Stage:
         self._underway: dict[Lane, deque[Message]] = {}
         self._repeated: dict[Lane, dict[type, tuple[Message, bool]]] = {}
         self._shown: dict[NodeId, dict[RunId, _Seen]] = {}
+        # The entry behind which a direction is to be cut.
+        self._last_to_pass: dict[Lane, int] = {}
         self._error: BaseException | None = None
 
     # --- what is done to it
@@ -136,15 +142,19 @@ class Stage:
 
         def done(outcome: Outcome) -> None:
             if isinstance(outcome, Committed):
-                self.note(f"{number}", f"was told: {words}: committed at {outcome.index}")
+                self.note(f"{number}", f"is told that it is committed: {words}, at {outcome.index}")
             else:
-                self.note(f"{number}", f"was told: {words}: {type(outcome).__name__.lower()}, {outcome.reason}")
+                self.note(f"{number}", f"is told that it is {type(outcome).__name__.lower()}: {words}: {outcome.reason}")
 
         self.node(number).member.propose(command, PROPOSAL_SECONDS, done)
 
     def cut(self, source: NodeId, target: NodeId, both: bool = True) -> None:
         """Lose every message from one node to another, and back if `both`."""
         self._network.cut(source, target, both)
+
+    def cut_after(self, source: NodeId, target: NodeId, index: int) -> None:
+        """Lose every message from one node to another that is sent after the next one with the entry at `index`."""
+        self._last_to_pass[source, target] = index
 
     def isolate(self, number: NodeId) -> None:
         """Cut all links of a node."""
@@ -154,6 +164,7 @@ class Stage:
 
     def heal(self) -> None:
         """End every cut."""
+        self._last_to_pass.clear()
         self._network.heal_all()
 
     def snapshot(self, number: NodeId) -> None:
@@ -206,7 +217,7 @@ class Stage:
             acts = "" if node.member.acting_term is None else ", acts"
             members = "" if len(node.member.replica.members) == len(self._founders) else self._members_words(node)
             found.append(
-                f"{number}  {node.member.replica.role} of term {raft.term}{acts}; log {log}; committed to "
+                f"{number}  {node.member.replica.role} of term {raft.term}{acts}; log {log}; commit index "
                 f"{raft.commit_index}{members}"
             )
             found += [
@@ -267,12 +278,16 @@ class Stage:
 
     # --- from the network
 
-    def sent(self, source: NodeId, target: NodeId, message: Message) -> None:
-        """A node sends a message: it is told of when it arrives, or when it is lost."""
-        if self._network.is_cut(source, target) or target not in self.nodes:
+    def send(self, source: NodeId, target: NodeId, message: Message, send: Callable[[NodeId, Message], None]) -> None:
+        """A node sends a message. It is told of when it arrives, or when it is lost."""
+        awaited = self._last_to_pass.get((source, target))
+        if awaited == PASSED or self._network.is_cut(source, target) or target not in self.nodes:
             self._tell_message(source, target, message, lost=True)
             return
+        if isinstance(message, AppendEntries) and any(index == awaited for _, index, _ in message.entries):
+            self._last_to_pass[source, target] = PASSED
         self._underway.setdefault((source, target), deque()).append(message)
+        send(target, message)
         # Behind its delivery, if it comes to that.
         self.loop.call_later(LATENCY + 1e-6, self._overdue, source, target, message)
 
@@ -329,7 +344,7 @@ class Stage:
         """A node published an event."""
         match event:
             case RoleChanged(role=role, term=term):
-                self.note(f"{node.number}", f"is {role} of term {term}")
+                self.note(f"{node.number}", f"is now {role} of term {term}")
             case EffectStarted(run_id=run_id, step_id=step_id):
                 self.look(at_rest=False)  # what it took before that
                 self.note(f"{node.number}", f"{run_id}: begins {step_id}")
@@ -400,16 +415,22 @@ class _StageLoop(VirtualClockLoop):
 
 
 class _Network(SimulatedNetwork):
-    """Tells the stage of every message when it leaves and when it arrives, and of links that break."""
+    """Asks the stage about every message that leaves, and tells it of what arrives and of links that break."""
 
     def __init__(self, stage: Stage) -> None:
-        super().__init__(
-            stage.loop, SeededDice("network"), quickest=LATENCY, slowest=LATENCY, sent=stage.sent
-        )
+        dice = SeededDice("network")
+        super().__init__(stage.loop, dice, quickest=LATENCY, slowest=LATENCY, sent=lambda source, target, message: None)
         self._stage = stage
 
-    def join(self, node: NodeId, receiver: Receiver) -> Any:
-        return super().join(node, _Ear(node, receiver, self._stage))
+    def join(self, node: NodeId, receiver: Receiver) -> MemoryEndpoint:
+        endpoint = super().join(node, _Ear(node, receiver, self._stage))
+        send = endpoint.send
+
+        def told(peer: NodeId, message: Message) -> None:
+            self._stage.send(node, peer, message, send)
+
+        endpoint.send = told  # type: ignore[method-assign]
+        return endpoint
 
 
 class _Ear(Receiver):
@@ -424,7 +445,7 @@ class _Ear(Receiver):
         self._receiver.connected(peer)
 
     def disconnected(self, peer: NodeId) -> None:
-        self._stage.note(f"{self._node}", f"notices that its link to {peer} broke")
+        self._stage.note(f"{self._node}", f"loses its link to {peer}")
         self._receiver.disconnected(peer)
 
     def received(self, peer: NodeId, messages: Sequence[Message]) -> None:
@@ -462,7 +483,7 @@ class _NotedJournal(MemoryJournal):
     def add(self, command: bytes, idx: int, term: int) -> None:
         super().add(command, idx, term)
         if idx > 1:
-            self._note(f"stores {place(idx, term)}: {content_words(command)}")
+            self._note(f"stores [{place(idx, term)} {content_words(command)}]")
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - PySyncObj's names
         first, last = self.first_index + entryFrom, self.last_index
@@ -482,7 +503,7 @@ class _NotedJournal(MemoryJournal):
 
     def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
         if raftCommitIndex > self.getRaftCommitIndex():
-            self._note(f"commits to {raftCommitIndex}")
+            self._note(f"commit index {raftCommitIndex}")
         super().setRaftCommitIndex(raftCommitIndex)
 
     def keep(self, snapshot: Snapshot) -> None:

@@ -106,6 +106,7 @@ COMMANDS: Final[dict[str, Action]] = {
     "run NAME on N": lambda stage, run_id, on: stage.propose(int(on), _started(run_id)),
     "cut N-N": lambda stage, a, b: stage.cut(int(a), int(b)),
     "cut N->N": lambda stage, a, b: stage.cut(int(a), int(b), both=False),
+    "cut N->N after entry N": lambda stage, a, b, index: stage.cut_after(int(a), int(b), int(index)),
     "isolate N ...": _each(lambda stage, number: stage.isolate(number)),
     "heal": lambda stage: stage.heal(),
     "kill N ...": _each(lambda stage, number: stage.kill(number)),
