@@ -142,9 +142,9 @@ class Stage:
 
         def done(outcome: Outcome) -> None:
             if isinstance(outcome, Committed):
-                self.note(f"{number}", f"is told that it is committed: {words}, at {outcome.index}")
+                self.note(f"{number}", f"is told: {words}: committed at {outcome.index}")
             else:
-                self.note(f"{number}", f"is told that it is {type(outcome).__name__.lower()}: {words}: {outcome.reason}")
+                self.note(f"{number}", f"is told: {words}: {type(outcome).__name__.lower()}: {outcome.reason}")
 
         self.node(number).member.propose(command, PROPOSAL_SECONDS, done)
 
