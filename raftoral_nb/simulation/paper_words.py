@@ -81,7 +81,9 @@ def message_words(message: Message) -> str:
         case Forward(proposals=proposals):
             return f"Forward: {'; '.join(command_words(proposal.command) for proposal in proposals)}"
         case Refuse(leader=leader, term=term):
-            return f"Forward refused: {'no leader is known' if leader is None else f'node {leader} leads'} in term {term}"
+            return (
+                f"Forward refused: {'no leader is known' if leader is None else f'node {leader} leads'} in term {term}"
+            )
 
 
 def log_words(journal: MemoryJournal) -> str:

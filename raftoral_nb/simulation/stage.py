@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ClusterError, InternalError
 from ..limits import SNAPSHOT_LOG_BYTES
+from ..log_entries import command_words
 from ..model import (
     ClusterEvent,
     Command,
@@ -28,7 +29,6 @@ from ..model import (
     StepId,
 )
 from ..raft.compaction import Compaction
-from ..raft.journal import MemoryJournal, Snapshot
 from ..raft.library import LEADER
 from ..raft.memory import MemoryEndpoint
 from ..raft.network import Receiver
@@ -40,7 +40,8 @@ from .clock import VirtualClockLoop
 from .dice import SeededDice
 from .network import SimulatedNetwork
 from .node import SimulatedNode
-from .paper_words import command_words, content_words, log_words, message_words, place
+from .noted_journal import NotedStore
+from .paper_words import log_words, message_words
 
 if TYPE_CHECKING:
     from ..workflow.handover import HandedOver
@@ -71,7 +72,7 @@ Lane = tuple[NodeId, NodeId]
 class Stage:
     """The cluster. `lines` are what was said and not taken yet; the caller empties it.
 
-    Every method but `advance`, `settle` and `close` takes no time. Raises `ClusterError` for what cannot be done.
+    What is done to it takes no time, but for `advance` and `settle`. Raises `ClusterError` for what cannot be done.
     """
 
     def __init__(self, seed: int = 1) -> None:
@@ -82,7 +83,7 @@ class Stage:
         self._seed = seed
         self._began = self.loop.time()
         self._founders: tuple[NodeId, ...] = ()
-        self._stores: dict[NodeId, _Store] = {}
+        self._stores: dict[NodeId, NotedStore] = {}
         self._incarnations: dict[NodeId, int] = {}
         self._network = _Network(self)
         self._underway: dict[Lane, deque[Message]] = {}
@@ -92,7 +93,19 @@ class Stage:
         self._last_to_pass: dict[Lane, int] = {}
         self._error: BaseException | None = None
 
-    # --- what is done to it
+    def run(self, act: Callable[[], object]) -> object:
+        """Call `act()` on the loop, and await what it returns if it is a coroutine. Raises what broke meanwhile, too."""
+
+        async def acted() -> object:
+            result = act()
+            return await result if isinstance(result, Coroutine) else result
+
+        result = self.loop.run_until_complete(acted())
+        if self._error is not None:
+            raise self._error
+        return result
+
+    # --- what is done to it: on the loop, within `run`
 
     def start(self, count: int) -> None:
         """Start the nodes 1 to `count` of a new cluster."""
@@ -172,28 +185,31 @@ class Stage:
         member = self.node(number).member
         member.replica.compactor.begin(member.state)
 
-    def advance(self, seconds: float) -> None:
+    async def advance(self, seconds: float) -> None:
         """Let time pass."""
-        self.loop.run_until_complete(asyncio.sleep(seconds))
-        self._raise()
+        await asyncio.sleep(seconds)
 
-    def settle(self) -> None:
+    async def settle(self) -> None:
         """Let time pass until nothing but heartbeats has been sent for a while, and no step runs."""
         waited = 0.0
         said = -1
         while said != len(self.lines):
             said = len(self.lines)
-            self.advance(QUIET)
+            await self.advance(QUIET)
             waited += QUIET
             if waited > LONGEST_SETTLING:
                 raise ClusterError(f"there is no rest: after {LONGEST_SETTLING:g} s things still happen")
 
     def close(self) -> None:
         """End everything."""
-        for node in list(self.nodes.values()):
-            node.end()
-        self.nodes.clear()
-        self.loop.run_until_complete(asyncio.sleep(0.001))
+
+        async def end() -> None:
+            for node in self.nodes.values():
+                node.end()
+            self.nodes.clear()
+            await asyncio.sleep(0.001)
+
+        self.loop.run_until_complete(end())
         for task in asyncio.all_tasks(self.loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
         self.loop.close()
@@ -234,7 +250,7 @@ class Stage:
     # --- inside
 
     def _start_node(self, number: NodeId) -> None:
-        store = self._stores.setdefault(number, _Store(number, partial(self.note, f"{number}")))
+        store = self._stores.setdefault(number, NotedStore(number, partial(self.note, f"{number}")))
         self._incarnations[number] = self._incarnations.get(number, 0) + 1
         node = SimulatedNode(
             number,
@@ -271,10 +287,6 @@ class Stage:
 
     def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # noqa: ARG002
         self._error = self._error or context.get("exception") or InternalError(str(context.get("message")))
-
-    def _raise(self) -> None:
-        if self._error is not None:
-            raise self._error
 
     # --- from the network
 
@@ -382,7 +394,12 @@ class _Seen:
         self._queue: tuple[StepId, ...] = ()
 
     def look(
-        self, now: ExecutionStatistics, queue: tuple[StepId, ...], at_rest: bool, note: Callable[[str], None], run_id: RunId
+        self,
+        now: ExecutionStatistics,
+        queue: tuple[StepId, ...],
+        at_rest: bool,
+        note: Callable[[str], None],
+        run_id: RunId,
     ) -> None:
         if now.step > self._step:
             taken = [step_id for step_id in self._queue if step_id not in queue]
@@ -452,70 +469,3 @@ class _Ear(Receiver):
         for message in messages:
             self._stage.arrived(peer, self._node, message)
         self._receiver.received(peer, messages)
-
-
-class _Store:
-    """Keeps a node's journal, whole (`disk.Store`)."""
-
-    damage = (0, 0)
-
-    def __init__(self, node: NodeId, note: Callable[[str], None]) -> None:
-        self.journal = _NotedJournal(node, note)
-
-    def open(self) -> MemoryJournal:
-        return self.journal
-
-    def crash_after(self, operations: int) -> None:
-        """No disk fails here."""
-
-    def crashed(self) -> None:
-        """Nothing is lost."""
-
-
-class _NotedJournal(MemoryJournal):
-    """A journal that says what is stored in it."""
-
-    def __init__(self, node: NodeId, note: Callable[[str], None]) -> None:
-        super().__init__()
-        self._node = node
-        self._note = note
-
-    def add(self, command: bytes, idx: int, term: int) -> None:
-        super().add(command, idx, term)
-        if idx > 1:
-            self._note(f"stores [{place(idx, term)} {content_words(command)}]")
-
-    def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - PySyncObj's names
-        first, last = self.first_index + entryFrom, self.last_index
-        until = f" to {place(last, self.term_at(last))}" if first < last else ""
-        gone = f"deletes {place(first, self.term_at(first))}{until}"
-        super().deleteEntriesFrom(entryFrom)
-        if first <= last:
-            self._note(gone)
-
-    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
-        if term > self.getCurrentTerm() and votedForNodeId is None:
-            self._note(f"stores term {term}")
-        elif votedForNodeId is not None:
-            whom = "itself" if votedForNodeId == str(self._node) else votedForNodeId
-            self._note(f"stores term {term} and its vote for {whom}")
-        super().setCurrentTerm(term, votedForNodeId)
-
-    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
-        if raftCommitIndex > self.getRaftCommitIndex():
-            self._note(f"commit index {raftCommitIndex}")
-        super().setRaftCommitIndex(raftCommitIndex)
-
-    def keep(self, snapshot: Snapshot) -> None:
-        self._note(f"keeps a snapshot of its own, up to {place(snapshot.index, snapshot.term)}")
-        super().keep(snapshot)
-
-    def compact(self, first: int) -> None:
-        before = self.first_index
-        super().compact(first)
-        if self.first_index > before:
-            self._note(f"drops its log before {first}")
-
-    def install(self, snapshot: Snapshot) -> None:
-        super().install(snapshot)
-        self._note(f"replaces its log by the snapshot up to {place(snapshot.index, snapshot.term)}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, Literal
 
 from ..errors import ClusterError
@@ -84,9 +85,9 @@ def _each(act: Callable[[Stage, NodeId], object]) -> Action:
     return act_on_each
 
 
-def _advance(stage: Stage, time: str) -> None:
+async def _advance(stage: Stage, time: str) -> None:
     number, unit = re.fullmatch(r"(\d+)(\w+)", time).groups()  # type: ignore[union-attr] # as the command's pattern says
-    stage.advance(int(number) / (1000 if unit == "ms" else 1))
+    await stage.advance(int(number) / (1000 if unit == "ms" else 1))
 
 
 COMMANDS: Final[dict[str, Action]] = {
@@ -185,5 +186,6 @@ def _played(text: str, stage: Stage) -> Iterator[str]:
 def _done(command: str, stage: Stage) -> list[str]:
     for pattern, action in _PATTERNS.items():
         if found := pattern.fullmatch(command):
-            return action(stage, *found.groups()) or []
+            described = stage.run(partial(action, stage, *found.groups()))
+            return described if isinstance(described, list) else []
     raise ClusterError(f"there is no such command; there are: {'; '.join(COMMANDS)}")
