@@ -27,17 +27,24 @@ NO_OP = b"\x01"
 
 
 class Bench:
-    """One replica (node 1 of 3) between two peers that this test plays."""
+    """One replica (node 1) between peers that a test plays. It begins with `journal`, if one is given."""
 
-    def __init__(self, *, guarded: bool, snapshot: Snapshot | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        guarded: bool,
+        snapshot: Snapshot | None = None,
+        peers: tuple[NodeId, ...] = (2, 3),
+        journal: MemoryJournal | None = None,
+    ) -> None:
         self.sent: list[tuple[NodeId, Message]] = []
         self.applied: list[int] = []
-        self.journal = MemoryJournal()
+        self.journal = MemoryJournal() if journal is None else journal
         if snapshot is not None:
             self.journal.install(snapshot)
         self.replica = Replica(
             1,
-            (2, 3),
+            peers,
             journal=self.journal,
             loop=asyncio.get_running_loop(),
             dice=random.Random(1),
@@ -50,8 +57,8 @@ class Bench:
         self.error: BaseException | None = None
         if snapshot is not None:
             self.replica.thaw()  # as a member does when it has read the snapshot
-        self.replica.connected(2)
-        self.replica.connected(3)
+        for peer in peers:
+            self.replica.connected(peer)
 
     def committed(self, index: int, data: bytes) -> None:
         self.applied.append(index)
