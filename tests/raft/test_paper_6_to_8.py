@@ -24,7 +24,7 @@ def test_members_are_those_that_the_last_entry_of_the_log_names_committed_or_not
         for peer in (2, 3):
             server.acknowledge(peer, server.journal.last_index)
         index = await server.propose(ChangeMembers(4, "add"))
-        assert server.replica.members == (1, 2, 3, 4)
+        assert list(server.replica.members) == [1, 2, 3, 4]
         server.acknowledge(2, index)
         assert server.commit_index < index, "two of four are no majority"
         server.acknowledge(3, index)
@@ -42,11 +42,11 @@ def test_a_second_change_waits_until_the_first_is_committed() -> None:
             server.acknowledge(peer, server.journal.last_index)
         first = await server.propose(ChangeMembers(4, "add"))
         await server.propose(ChangeMembers(5, "add"))
-        assert server.replica.members == (1, 2, 3, 4)
+        assert list(server.replica.members) == [1, 2, 3, 4]
         for peer in (2, 3):
             server.acknowledge(peer, first)
         await server.propose(ChangeMembers(5, "add"))
-        assert server.replica.members == (1, 2, 3, 4, 5)
+        assert list(server.replica.members) == [1, 2, 3, 4, 5]
 
     on_server(test)
 
