@@ -39,6 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="seeds that the simulation runs over all schedules (default: %(default)s)",
     )
     parser.addoption(
+        "--rewrite-transcripts",
+        action="store_true",
+        help="write what happens now into tests/transcripts/*.txt; only after having understood the difference",
+    )
+    parser.addoption(
         "--other-python",
         action="append",
         default=[],

@@ -6,7 +6,8 @@ the messages are not. What is mended, by the names the tests use:
 `truncate_only_on_conflict`
     A follower deletes everything behind a message's `prev_index`, conflict or not, acknowledged entries included
     (`syncobj.py` 991-1004). Raft: delete only from the first entry that conflicts. The guard cuts from a message what the
-    follower already holds; when nothing is left it answers itself, for the verified prefix only.
+    follower already holds; when nothing is left it answers itself, for the verified prefix only. It deletes what conflicts
+    itself, too: PySyncObj does so only if it is shown more of the log than the entry before, and a large entry is not shown.
 `commit_only_verified`
     A commit index is applied to whatever the follower holds (1022-1035). Raft: only up to what this message verified.
 `answers_carry_terms`
@@ -40,10 +41,14 @@ from .wire import AppendEntries, Message, NextIndex, Outdated, RequestVote, Resp
 
 
 class Verdict(NamedTuple):
-    """What to do about a message: give `deliver` to PySyncObj, send `answer` back. Either may be missing."""
+    """What to do about a message: delete the log from `conflict` (an index) on, give `deliver` to PySyncObj, send `answer` back.
+
+    Each may be missing.
+    """
 
     deliver: dict[str, Any] | None = None
     answer: Message | None = None
+    conflict: int | None = None
 
 
 _NOTHING = Verdict()
@@ -145,7 +150,8 @@ class Guard:
                 "entries": new,
                 "prevLogIdx": verified,
                 "prevLogTerm": journal.term_at(verified),
-            }
+            },
+            conflict=verified + 1 if new and verified < journal.last_index else None,
         )
 
     def _ask_from(self, message: AppendEntries, index: int) -> Verdict:
@@ -199,6 +205,8 @@ class Guard:
     def deliver(self, peer: NodeId, message: Message) -> Message | None:
         """Let PySyncObj process a message of `peer`, as far as it may; returns what to answer, if PySyncObj does not."""
         verdict = self.incoming(peer, message)
+        if verdict.conflict is not None:
+            self._journal.deleteEntriesFrom(verdict.conflict - self._journal.first_index)
         if verdict.deliver is not None:
             if self._enabled and isinstance(message, NextIndex):
                 self._deliver_next_index(peer, verdict.deliver)

@@ -8,9 +8,8 @@ the same history on every Python and under every PYTHONHASHSEED.
 * `faults` makes the schedules, `faulty` brings them about; `workload` is what clients and workflows do meanwhile;
 * `invariants` is checked at every step, `final_checks` when all is healed, with the models in `linearizability`;
 * `node`, `network`, `disk`, `clock`, `clock_view` and `dice` are the simulated world;
+* `transcript` plays scenarios that are written as text, on a `stage` where only what the text says goes wrong;
 * `mutants` takes one safeguard at a time out of the engine, to show that its absence would be noticed.
 
-What is not simulated yet, because the engine does not have it: membership changes (so no node comes back without its disk:
-it would have to be a new member) and snapshots (so nothing of what PySyncObj does wrong with them). A journal that is stored
-plugs in as a `disk.Store`; until then `disk.DiskStore` models one that syncs every operation before it returns.
+Not simulated: the way in which TCP breaks and dials again.
 """

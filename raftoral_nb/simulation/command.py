@@ -6,7 +6,10 @@ import argparse
 import contextlib
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import ClusterError
 
 if TYPE_CHECKING:
     from .run import Result
@@ -61,6 +64,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="worker processes (default: 1); the seeds' results are the same, and come in the same order",
     )
     parser.add_argument("--trace", action="store_true", help="print the history of the one seed given with --seed")
+    parser.add_argument(
+        "--script",
+        default=None,
+        metavar="FILE",
+        help="run no seed, but the commands of a transcript, and print what happens in the words of the Raft paper "
+        "(examples are in tests/transcripts)",
+    )
     parser.add_argument("--shrink", action="store_true", help="leave out faults of a failing seed while it still fails")
 
 
@@ -89,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
                 return 2
             print("\n".join(known))
             return 0
+    if arguments.script is not None:
+        return _script(arguments.script)
     if arguments.trace and arguments.seed is None:
         print("--trace shows one seed: give it with --seed", file=sys.stderr)
         return 2
@@ -96,6 +108,17 @@ def run(arguments: argparse.Namespace) -> int:
         return _many(arguments)
     with contextlib.nullcontext() if arguments.mutant is None else mutants.without(arguments.mutant):
         return _one(arguments)
+
+
+def _script(path: str) -> int:
+    from .transcript import play
+
+    try:
+        print(play(Path(path).read_text(encoding="utf-8")), end="")
+    except (ClusterError, OSError, UnicodeDecodeError) as error:
+        print(f"{path}: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _one(arguments: argparse.Namespace) -> int:

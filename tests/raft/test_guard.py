@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from raftoral_nb.errors import InternalError
+from raftoral_nb.limits import MAX_MESSAGE_BYTES
 from raftoral_nb.model import NodeId
 from raftoral_nb.raft import library
 from raftoral_nb.raft.compaction import Compaction
@@ -26,17 +27,24 @@ NO_OP = b"\x01"
 
 
 class Bench:
-    """One replica (node 1 of 3) between two peers that this test plays."""
+    """One replica (node 1) between peers that a test plays. It begins with `journal`, if one is given."""
 
-    def __init__(self, *, guarded: bool, snapshot: Snapshot | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        guarded: bool,
+        snapshot: Snapshot | None = None,
+        peers: tuple[NodeId, ...] = (2, 3),
+        journal: MemoryJournal | None = None,
+    ) -> None:
         self.sent: list[tuple[NodeId, Message]] = []
         self.applied: list[int] = []
-        self.journal = MemoryJournal()
+        self.journal = MemoryJournal() if journal is None else journal
         if snapshot is not None:
             self.journal.install(snapshot)
         self.replica = Replica(
             1,
-            (2, 3),
+            peers,
             journal=self.journal,
             loop=asyncio.get_running_loop(),
             dice=random.Random(1),
@@ -49,8 +57,8 @@ class Bench:
         self.error: BaseException | None = None
         if snapshot is not None:
             self.replica.thaw()  # as a member does when it has read the snapshot
-        self.replica.connected(2)
-        self.replica.connected(3)
+        for peer in peers:
+            self.replica.connected(peer)
 
     def committed(self, index: int, data: bytes) -> None:
         self.applied.append(index)
@@ -149,6 +157,31 @@ def test_entries_that_conflict_are_deleted_from_the_first_conflict_on() -> None:
         assert answers == [NextIndex(term=2, next_index=5, success=True, reset=False)]
 
     on_bench(test)
+
+
+def a_large_entry_conflicts(bench: Bench) -> list[Message]:
+    large = (b"\x00" + bytes(MAX_MESSAGE_BYTES), 3, 1)
+    bench.receive(2, append(1, 1, 0, (*entries(2, 1), large, *entries(4, 1))))
+    return bench.receive(3, append(2, 2, 1, entries(3, 2)))
+
+
+def test_an_entry_too_large_to_be_sent_with_others_is_deleted_like_any_other_that_conflicts() -> None:
+    def test(bench: Bench) -> None:
+        answers = a_large_entry_conflicts(bench)
+        assert bench.terms() == [1, 2]
+        assert answers == [NextIndex(term=2, next_index=4, success=True, reset=False)]
+
+    on_bench(test)
+
+
+def test_without_the_guard_a_large_entry_that_conflicts_is_overlooked_and_breaks_the_replica() -> None:
+    async def main() -> None:
+        bench = Bench(guarded=False)
+        a_large_entry_conflicts(bench)
+        assert isinstance(bench.error, InternalError)
+        bench.replica.close()
+
+    run(main)
 
 
 def test_deleting_a_committed_entry_breaks_the_replica_instead_of_the_promise() -> None:
