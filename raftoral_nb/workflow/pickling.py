@@ -11,7 +11,7 @@ import io
 import pickle
 import threading
 from collections import ChainMap
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import cloudpickle
 from cloudpickle import cloudpickle as _cloudpickle
@@ -59,11 +59,10 @@ class _BoundedBuffer(io.BytesIO):
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
     """cloudpickle's pickler with our `reducers`."""
 
-    dispatch_table = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
+    dispatch_table: ClassVar[Any] = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
 
     def reducer_override(self, obj: Any) -> Any:
-        reduced = reducers.of_function_or_class(obj)
-        return super().reducer_override(obj) if reduced is None else reduced
+        return reducers.of_function_or_class(obj, super().reducer_override)
 
 
 def dumps(value: object, limit: int) -> bytes:
