@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "raftoral", deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("few", settings.get_profile("raftoral"), max_examples=5)
 settings.register_profile("thorough", settings.get_profile("raftoral"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "raftoral"))
 

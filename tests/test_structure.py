@@ -76,6 +76,7 @@ PUBLIC_TO_KERNEL_EXT: Final = {ENGINE, *(f"{ENGINE}.{name}" for name in ("statis
 
 MAX_LINES: Final = 600
 MACHINE_PATH: Final = re.compile(r"(?<![\w.])/(?:root|work|farm)/|/home/(?!jovyan)\w")
+ADDRESS: Final = re.compile(r"\bat 0x[0-9a-f]+", re.IGNORECASE)
 TEXT_SUFFIXES: Final = {
     ".py",
     ".js",
@@ -297,6 +298,11 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
 @cache
 def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_ids_of_tests_are_the_same_in_every_process(request: pytest.FixtureRequest) -> None:
+    """Of all that this session collected. Processes that share the tests between them must agree on their names."""
+    assert [item.nodeid for item in request.session.items if ADDRESS.search(item.nodeid)] == []
 
 
 def test_the_versions_agree() -> None:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+
+
+def missing(what: str, *, get_it: str) -> NoReturn:
+    """Skip the test for want of something, saying how to get it; with RAFTORAL_REQUIRE_ALL_TOOLS=1 fail it instead."""
+    message = f"{what} is not installed; to get it: {get_it}"
+    if os.environ.get("RAFTORAL_REQUIRE_ALL_TOOLS") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def require_tool(*names: str, get_it: str) -> str:
@@ -19,10 +27,7 @@ def require_tool(*names: str, get_it: str) -> str:
         path = shutil.which(name)
         if path is not None:
             return path
-    message = f"{' or '.join(names)} is not installed; to get it: {get_it}"
-    if os.environ.get("RAFTORAL_REQUIRE_ALL_TOOLS") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
+    missing(" or ".join(names), get_it=get_it)
 
 
 def require_module(name: str, *, get_it: str) -> Any:
@@ -30,7 +35,4 @@ def require_module(name: str, *, get_it: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        message = f"{name} is not installed; to get it: {get_it}"
-    if os.environ.get("RAFTORAL_REQUIRE_ALL_TOOLS") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
+        missing(name, get_it=get_it)

@@ -21,7 +21,7 @@ function outdented(lines) {
  * @param {any} run @param {any} code @param {Record<string, any[]> | undefined} places @param {any} snapshot @param {boolean} live
  */
 export function codeHtml(run, code, places, snapshot, live, more = {}) {
-  if (!code || !code.lines.length) return '<p class="rv-quiet">The code is known as soon as a node has begun to execute the run.</p>';
+  if (!code || !code.file) return '<p class="rv-quiet">The code is known as soon as a node has begun to execute the run.</p>';
   const last = code.first + code.lines.length - 1;
   /** @type {Map<string, { place: any, nodes: number[] }>} */
   const met = new Map();
@@ -43,9 +43,13 @@ export function codeHtml(run, code, places, snapshot, live, more = {}) {
     return `<li data-line="${line}" data-nodes="${nodes.join(" ")}" data-here="${marks.length > 0}"><span class="rv-line">${line}</span><span class="rv-at">${marks.join("")}</span><code>${escape(text) || " "}</code></li>`;
   });
   const left = code.left > 0 ? `<p class="rv-quiet">and ${code.left} more lines</p>` : "";
-  const words = live ? `${escape(code.file)} · the numbers are nodes, each at the line it waits in` : `${escape(code.file)} · where the nodes are is known only of now`;
+  const words = !rows.length ? escape(code.file) : live ? `${escape(code.file)} · the numbers are nodes, each at the line it waits in` : `${escape(code.file)} · where the nodes are is known only of now`;
+  // The text is not there of what exec or %%time made, for one; where the nodes are is told all the same.
+  const text = rows.length
+    ? `<ol tabindex="0" aria-label="code of run ${escape(run.run)}">${rows.join("")}</ol>`
+    : '<p class="rv-quiet">source not known</p>';
   return (
-    `<div class="rv-code" data-code="${escape(run.run)}"><h5>code</h5><ol tabindex="0" aria-label="code of run ${escape(run.run)}">${rows.join("")}</ol>` +
+    `<div class="rv-code" data-code="${escape(run.run)}"><h5>code</h5>${text}` +
     `${elsewhere.length ? `<ul class="rv-elsewhere">${elsewhere.join("")}</ul>` : ""}${left}<p class="rv-quiet">${words}</p></div>`
   );
 }

@@ -10,11 +10,14 @@ from __future__ import annotations
 import importlib.util
 import logging
 import socket
-from collections.abc import Callable, Iterable
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any, Protocol, Self
 
 from ..errors import InternalError
@@ -89,6 +92,36 @@ class _NullPoller:
         """Nothing happened."""
 
 
+def _raw_clock_works() -> bool:
+    """False only where reading it fails: PySyncObj can do without one that is not named at all."""
+    try:
+        time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
+    except AttributeError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _clock_that_can_be_read() -> Iterator[None]:
+    """Where the clock that PySyncObj reads when it is imported is named but cannot be read, as in a browser, it gets another.
+
+    Only PySyncObj sees it, and only meanwhile; the copies read the clock that they are given.
+    """
+    name = "pysyncobj.monotonic"
+    if name in sys.modules or _raw_clock_works():
+        yield
+        return
+    instead: Any = ModuleType(name)
+    instead.monotonic = time.monotonic
+    sys.modules[name] = instead
+    try:
+        yield
+    finally:
+        sys.modules.pop(name, None)
+
+
 @cache
 def _found(name: str) -> tuple[ModuleSpec, CodeType]:
     """Where a module is, and its code; looked up once, as every replica of a process runs it anew."""
@@ -96,7 +129,8 @@ def _found(name: str) -> tuple[ModuleSpec, CodeType]:
     # PySyncObj replaces these two for the whole process when it is imported, by ones that are for Windows only.
     kept = {one: getattr(socket, one) for one in ("inet_pton", "inet_ntop") if hasattr(socket, one)}
     try:
-        spec = importlib.util.find_spec(name)
+        with _clock_that_can_be_read():
+            spec = importlib.util.find_spec(name)
     finally:
         for one, original in kept.items():
             setattr(socket, one, original)
@@ -109,7 +143,8 @@ def _found(name: str) -> tuple[ModuleSpec, CodeType]:
 def _load_copy(name: str) -> Any:
     spec, code = _found(name)
     module = importlib.util.module_from_spec(spec)
-    exec(code, vars(module))  # noqa: S102 - what the module's loader would do, without reading the file again
+    with _clock_that_can_be_read():
+        exec(code, vars(module))  # noqa: S102 - what the module's loader would do, without reading the file again
     return module
 
 

@@ -8,7 +8,6 @@ import logging
 import pickle
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,7 @@ from .faults import FAULT_SECONDS, Fault, Plan, plan
 from .faulty import Faulty
 from .invariants import TORN_APART, Checker, Violation
 from .joining import Joining
+from .nested import without_outer_loop
 from .network import SimulatedNetwork
 from .node import SimulatedNode
 from .tap import GETS, SENDS, message_words
@@ -95,7 +95,7 @@ def simulate(
     planned: Plan | None = None,
     messages: tuple[float, float] | None = None,
 ) -> Result:
-    """Run one seed. Not reentrant; where a loop runs already, as in a notebook's cell, it takes a thread and waits for it.
+    """Run one seed. Not reentrant; where a loop runs already, as in a notebook's cell, that one stands still meanwhile.
 
     `without` names a rule of the guard to leave out (`hazards.ALL`: every one). `faults` in place of those of its plan serve to
     run a shrunk schedule, `planned` in place of the whole plan to bring a situation about. Between the `messages` seconds
@@ -110,10 +110,8 @@ def simulate(
         planned = plan(seed, nodes=nodes, schedule=schedule)
     if faults is not None:
         planned = msgspec.structs.replace(planned, faults=tuple(faults))
-    if asyncio._get_running_loop() is None:
+    with without_outer_loop():
         return _simulate(seed, planned, without, messages)
-    with ThreadPoolExecutor(1, thread_name_prefix="raftoral-simulation") as pool:
-        return pool.submit(_simulate, seed, planned, without, messages).result()
 
 
 def _simulate(seed: int, planned: Plan, without: str | None, messages: tuple[float, float] | None) -> Result:

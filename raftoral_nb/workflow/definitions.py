@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, over
 import msgspec
 
 from .. import errors, limits, model
-from . import inputs, pickling, sources, versions
+from . import hints, inputs, pickling, sources, versions
 from .classes import Known
 from .fingerprints import fingerprint
 from .steps import StepFunction
@@ -119,7 +119,7 @@ def validate(fn: object) -> None:
         )
     if not isinstance(fn, (types.FunctionType, types.MethodType)) or not inspect.iscoroutinefunction(fn):
         raise errors.WorkflowDefinitionError(f"{name} is not an `async def` function; a workflow is: {_FORM}")
-    parameters = inspect.signature(fn, follow_wrapped=False).parameters.values()
+    parameters = hints.signature(fn).parameters.values()
     positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
     needed = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     if len(positional) != 2 or needed or positional[0].default is not inspect.Parameter.empty:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copyreg
 import dataclasses
 import enum
-import inspect
 import math
 import struct
 import sys
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
-from . import sources
+from . import aliases, hints, sources
 
 MAX_DIGEST_PARTS: Final = 200_000
 """Parts (elements, attributes) of one value; larger values have no digest, as making one would take too long."""
@@ -34,8 +33,8 @@ def digest(value: object) -> str | None:
     """A hex digest of `value`: the same wherever and however an equal value was made; None if there is none.
 
     Sets and dicts count without order, all NaN are alike, `1`, `1.0` and `True` differ. Dataclasses count by their compared
-    fields, instances by what pickle would take from them, classes by name, functions by their source and what they captured.
-    Never raises.
+    fields, instances by what pickle would take from them, classes by name, functions by their code (not its source, which only
+    some processes know) and what they captured. Never raises.
     """
     try:
         return _Walker(code=False).of(value).hex()
@@ -43,12 +42,13 @@ def digest(value: object) -> str | None:
         return None
 
 
-def code_digest(function: Callable[..., Any]) -> str:
+def code_digest(function: Callable[..., Any], *, by_source: bool = True) -> str:
     """A hex digest of a function with all by-value code and values that it reaches; never raises for odd values.
 
-    Unlike in `digest`, classes count by their structure, and a value without a digest by the name of its type.
+    Unlike in `digest`, classes count by their structure, and a value without a digest by the name of its type. Where a file's
+    text is known, functions of it count by their normalised source, unless `by_source` is false. The names of files never count.
     """
-    walker = _Walker(code=True)
+    walker = _Walker(code=True, by_source=by_source)
     parts = [walker.of(function)]
     for reached in walker.reached:  # grows meanwhile
         parts.append(walker.definition(reached))  # noqa: PERF401  # a loop over a growing list should look like one
@@ -60,10 +60,11 @@ class _NoDigestError(Exception):
 
 
 class _Walker:
-    """One walk over a value's parts. `code` chooses how classes and undigestible parts count (see above)."""
+    """One walk over a value's parts. `code` chooses how classes and undigestible parts count, `by_source` functions (see above)."""
 
-    def __init__(self, *, code: bool) -> None:
+    def __init__(self, *, code: bool, by_source: bool = False) -> None:
         self._code = code
+        self._by_source = by_source
         self._depths: dict[int, int] = {}  # id of what is being walked -> its depth
         self._done: dict[int, bytes] = {}
         self._kept: list[object] = []  # so that no id of a temporary part is used again
@@ -139,6 +140,12 @@ class _Walker:
             return _hash(b"property", self.of((value.fget, value.fset, value.fdel)))
         if isinstance(value, (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple)):
             return _hash(b"typevar", value.__name__.encode())
+        if isinstance(value, typing.ForwardRef):  # the rest of it changes when it is looked at
+            return _hash(b"forward", value.__forward_arg__.encode())
+        if aliases.is_alias(value) and self._code and aliases.is_by_value(value):
+            return _hash(
+                b"alias", value.__name__.encode(), self.of(value.__type_params__), self.of(aliases.value(value))
+            )
         numpy = sys.modules.get("numpy")
         if numpy is not None and kind is numpy.ndarray and not value.dtype.hasobject:
             # Not by __reduce_ex__: equal arrays may differ in their memory layout.
@@ -181,7 +188,11 @@ class _Walker:
         if name is not None:
             return _hash(b"global", name.encode())
         if not self._code:
-            return _hash(b"global", _name(value)) if isinstance(value, type) else bytes.fromhex(code_digest(value))
+            return (
+                _hash(b"global", _name(value))
+                if isinstance(value, type)
+                else bytes.fromhex(code_digest(value, by_source=False))
+            )
         place = self._places.get(id(value))
         if place is None:
             place = self._places[id(value)] = len(self.reached)
@@ -193,7 +204,7 @@ class _Walker:
         return self._class(value) if isinstance(value, type) else self._function(value)
 
     def _function(self, function: types.FunctionType) -> bytes:
-        source = sources.normalised(function)
+        source = sources.normalised(function) if self._by_source else None
         code = _hash(b"source", source.encode()) if source is not None else self._bytecode(function.__code__)
         return _hash(b"function", code, self.of(sources.captured(function)))
 
@@ -211,14 +222,10 @@ class _Walker:
         )
 
     def _class(self, cls: type) -> bytes:
-        try:
-            annotations = inspect.get_annotations(cls)
-        except Exception:  # evaluated lazily from Python 3.14 on: a name may be missing
-            annotations = {}
         values = {member.name: member.value for member in cls} if issubclass(cls, enum.Enum) else {}
         found = {key: value for key, value in sources.members(cls).items() if key.rpartition(".")[2] not in values}
         return _hash(
-            b"class", _name(cls), self.of(cls.__bases__), self.of(annotations), self.of(values), self.of(found)
+            b"class", _name(cls), self.of(cls.__bases__), self.of(hints.of(cls)), self.of(values), self.of(found)
         )
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from .. import errors
-from . import classes
+from . import aliases, classes, hints
 from .values import shorten, type_name
 
 _UNKNOWN: Final = object()
@@ -76,8 +76,8 @@ def _plain(fn: Callable[..., Any]) -> Any:
 
 def _parameter(fn: Callable[..., Any]) -> inspect.Parameter | None:
     try:
-        parameters = list(inspect.signature(fn, follow_wrapped=False).parameters.values())
-    except (TypeError, ValueError, NameError):  # NameError: annotations evaluated lazily, from Python 3.14 on
+        parameters = list(hints.signature(fn).parameters.values())
+    except (TypeError, ValueError):
         return None
     return parameters[1] if len(parameters) > 1 else None
 
@@ -127,8 +127,8 @@ class _Checker:
     def _of(self, value: Any, expected: Any, path: str) -> str | None:
         if isinstance(expected, typing.NewType):
             return self.problem(value, expected.__supertype__, path)
-        if hasattr(expected, "__value__") and not isinstance(expected, type):  # `type X = ...`, from Python 3.12 on
-            return self.problem(value, expected.__value__, path)
+        if aliases.is_alias(expected):
+            return self.problem(value, aliases.value(expected), path)
         origin = typing.get_origin(expected)
         if origin is None:
             return self._of_class(value, expected, (), path) if isinstance(expected, type) else None
@@ -175,17 +175,17 @@ class _Checker:
     def _of_typed_dict(self, value: Any, cls: Any, path: str) -> str | None:
         if not isinstance(value, dict):
             return _mismatch(value, cls, path)
-        annotations = dict(self._annotations(cls))
-        for key, annotation in annotations.items():
+        wanted = dict(self._annotations(cls))
+        for key, annotation in wanted.items():
             # Where annotations are text, __required_keys__ does not know about Required and NotRequired.
             mark = typing.get_origin(annotation)
             needed = mark is typing.Required or (mark is not typing.NotRequired and key in cls.__required_keys__)
             if needed and key not in value:
                 return f"{path}: the key {key!r} of {type_name(cls)} is missing"
         for key, part in value.items():
-            if key not in annotations:
+            if key not in wanted:
                 return f"{path}: {type_name(cls)} has no key {key!r}"
-            problem = self.problem(part, annotations[key], f"{path}[{key!r}]")
+            problem = self.problem(part, wanted[key], f"{path}[{key!r}]")
             if problem is not None:
                 return problem
         return None
@@ -209,11 +209,7 @@ class _Checker:
         for base in cls.__mro__ if not typing.is_typeddict(cls) else (cls,):
             module = sys.modules.get(base.__module__)
             namespaces = (self._namespace, vars(module) if module is not None else {}, {base.__name__: base})
-            try:
-                annotations = inspect.get_annotations(base)
-            except Exception:  # evaluated lazily, from Python 3.14 on
-                annotations = {}
-            for name, annotation in annotations.items():
+            for name, annotation in hints.of(base).items():
                 if name not in seen:
                     seen.add(name)
                     yield name, _evaluate(annotation, *namespaces)

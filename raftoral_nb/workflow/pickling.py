@@ -72,9 +72,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not
     dispatch_table: ClassVar[Any] = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
 
     def reducer_override(self, obj: Any) -> Any:
-        reduced = reducers.of_function_or_class(obj)
-        if reduced is None:
-            reduced = super().reducer_override(obj)
+        reduced = reducers.of_function_or_class(obj, super().reducer_override)
         if isinstance(obj, type) and isinstance(reduced, tuple) and anatomy.is_by_value(obj):
             return _identified(obj, reduced)
         return reduced

@@ -1,12 +1,17 @@
-"""How things are pickled where cloudpickle's way does not fit: a table by type, and functions that look at functions and classes."""
+"""How things are pickled where cloudpickle's way does not fit: a table by type, and a function that looks at functions and classes."""
 
 from __future__ import annotations
 
+import functools
+import sys
 import types
+import typing
 from collections.abc import Callable
 from typing import Any, Final
 
 from cloudpickle import cloudpickle as _cloudpickle
+
+from . import aliases, hints, sources
 
 Reduced = tuple[Any, ...]
 """What `object.__reduce_ex__` returns."""
@@ -21,12 +26,44 @@ def _code(code: types.CodeType) -> Reduced:
     return make, (*arguments[:_FILE_NAME], code.co_filename, *arguments[_FILE_NAME + 1 :])
 
 
-BY_TYPE: Final[dict[type, Callable[[Any], Reduced]]] = {
+def _forward(reference: typing.ForwardRef) -> Reduced:
+    """Keep the text of a reference: its other parts hold on to everything around it, from Python 3.14 on."""
+    return functools.partial(typing.ForwardRef, reference.__forward_arg__, is_class=reference.__forward_is_class__), ()
+
+
+BY_TYPE: Final[dict[type, Callable[[Any], Reduced | str]]] = {
     types.CodeType: _code,
+    typing.ForwardRef: _forward,
 }
 """Reducers of instances of exactly these types."""
 
+if sys.version_info >= (3, 12):
+    BY_TYPE[typing.TypeAliasType] = aliases.reduced
 
-def of_function_or_class(_obj: Any) -> Reduced | None:
-    """How a function or a class is pickled; None if as cloudpickle does it."""
-    return None
+
+def of_function_or_class(obj: Any, as_cloudpickle: Callable[[Any], Any]) -> Any:
+    """How a function or a class is pickled; `as_cloudpickle` tells what cloudpickle makes of one."""
+    if sys.version_info >= (3, 14):
+        if type(obj) is types.FunctionType and sources.is_by_value(obj):
+            return as_cloudpickle(hints.settled(obj))
+        if issubclass(type(obj), type):
+            return _with_annotations_of(obj, as_cloudpickle(obj))
+    return as_cloudpickle(obj)
+
+
+# From Python 3.14 on annotations are code that is run when somebody asks. cloudpickle asks for those of a function, and fails at a
+# name that only a type checker imports; those of a class it leaves out. Either travels as what the annotations are now.
+
+
+def _with_annotations_of(cls: type, reduced: Any) -> Any:
+    """What cloudpickle made of a class that travels by value, with its annotations in its state."""
+    if not isinstance(reduced, tuple) or len(reduced) < 3 or not isinstance(reduced[2], tuple):
+        return reduced
+    make, arguments, (attributes, slots), *rest = reduced
+    attributes = {name: value for name, value in attributes.items() if name not in _LAZY}
+    if found := hints.of(cls):
+        attributes["__annotations__"] = found
+    return make, arguments, (attributes, slots), *rest
+
+
+_LAZY: Final = frozenset({"__annotate__", "__annotate_func__", "__annotations_cache__"})

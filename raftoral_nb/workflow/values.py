@@ -187,6 +187,13 @@ class _Repr(reprlib.Repr):
         except _HOSTILE:  # see `shorten`
             return f"<{type_name(type(x))}>"
 
+    def repr_int(self, x: int, level: int) -> str:
+        try:
+            repr(x)
+        except ValueError:  # more digits than Python writes out; from 3.14 on the base class says so with an address
+            return "<int>"
+        return super().repr_int(x, level)
+
     def repr_str(self, x: str, level: int) -> str:  # noqa: ARG002
         # The base class cuts out the middle; a view cuts off the end, which `shorten` does.
         return repr(x[: self.maxstring])

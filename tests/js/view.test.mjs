@@ -273,6 +273,18 @@ test("the code of an opened run shows at which line each node is, and nodes at o
   assert.equal(count(before, /data-here="true"/g), 0, "where the nodes were before is not known");
 });
 
+test("code whose source is not known says so, and where the nodes are all the same", () => {
+  const ui = { ...view.START, open: ["order-1"] };
+  const places = { 1: [{ branch: "", line: 3, own: true, where: "<made>:3 in order" }] };
+  const details = { "order-1": { start: 1, first: 0, steps: [], places } };
+  const html = page(sample(), { ui, details, code: { "order-1": { file: "<made>", first: 2, lines: [], left: 0 } } });
+  assert.match(html, /<p class="rv-quiet">source not known<\/p>/);
+  assert.match(html, /in &#60;made&#62;:3 in order/);
+  const none = page(sample(), { ui, details, code: { "order-1": { file: "", first: 0, lines: [], left: 0 } } });
+  assert.match(none, /known as soon as a node has begun/);
+  assert.doesNotMatch(none, /source not known/);
+});
+
 // --- messages
 
 test("what was sent between two pictures is told by direction and kind, the rarer kinds first, and what a cut swallows is lost", () => {

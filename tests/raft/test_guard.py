@@ -448,3 +448,28 @@ def test_the_process_keeps_its_socket_functions_when_pysyncobj_is_imported() -> 
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert ran.stdout.strip() == "0.0.0.0", ran.stderr
+
+
+WITHOUT_THE_CLOCK = """
+import sys, time
+reads, raw = time.clock_gettime, time.CLOCK_MONOTONIC_RAW
+def clock_gettime(clock):
+    if clock == raw:
+        raise OSError(22, "Invalid argument")
+    return reads(clock)
+time.clock_gettime = clock_gettime
+before = dict(vars(time))
+from raftoral_nb.testing import workflow_test
+async def flow(ctx, x):
+    return await ctx.compute("more", lambda: x + 1)
+with workflow_test() as test:
+    print(test.finish(test.start(flow, 3)))
+print([name for name in vars(time) if vars(time)[name] is not before.get(name)], "pysyncobj.monotonic" in sys.modules)
+"""
+
+
+def test_where_pysyncobjs_clock_cannot_be_read_as_in_a_browser_it_gets_another_and_the_process_keeps_its_own() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THE_CLOCK], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.stdout.split("\n")[:2] == ["4", "[] False"], ran.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -41,6 +42,18 @@ def test_a_simulation_runs_where_a_loop_runs_already_as_in_a_notebook() -> None:
         return simulate(SEED, nodes=3, schedule="delays").digest
 
     assert asyncio.run(cell()) == simulate(SEED, nodes=3, schedule="delays").digest
+
+
+def test_a_simulation_takes_no_thread_as_there_are_none_in_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def cell() -> str:
+        return simulate(SEED, nodes=3, schedule="delays").digest
+
+    here = simulate(SEED, nodes=3, schedule="delays").digest
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert asyncio.run(cell()) == here
 
 
 def test_no_rule_is_left_out_while_a_cluster_runs_in_the_process() -> None:

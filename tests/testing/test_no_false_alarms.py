@@ -6,7 +6,6 @@ import array
 import collections
 import datetime as dt
 import functools
-import itertools
 import pathlib
 import random
 import re
@@ -95,7 +94,7 @@ MAKERS: Final[tuple[Callable[[], Any], ...]] = (
     lambda: dt.datetime(2024, 1, 1, tzinfo=dt.UTC),
     lambda: random.Random(4),
     lambda: array.array("d", [NAN]),
-    lambda: itertools.count(3),
+    lambda: iter([3, 4]),
     lambda: Plain,
     lambda: (..., NotImplemented, slice(1, 2), range(3)),
     lambda: np.float32("nan"),
