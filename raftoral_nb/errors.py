@@ -239,10 +239,13 @@ class ReceiveTimeoutError(RaftoralError, TimeoutError):
 
 
 class StepFailedError(RaftoralError):
-    """A step's recorded failure whose own exception could not be rebuilt here; type and message are in `failure`."""
+    """A step's recorded failure whose own exception class is not to be had here; type and message are in `failure`.
+
+    In a group it stands for a member; `step_id` is then "".
+    """
 
     def __init__(self, step_id: str, failure: Failure) -> None:
-        super().__init__(f"step {step_id!r} failed with {failure}")
+        super().__init__(f"step {step_id!r} failed with {failure}" if step_id else str(failure))
         self.step_id = step_id
         self.failure = failure
 

@@ -11,12 +11,12 @@ import io
 import pickle
 import threading
 from collections import ChainMap
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import cloudpickle
 from cloudpickle import cloudpickle as _cloudpickle
 
-from . import reducers
+from . import exceptions, reducers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,25 +56,26 @@ class _BoundedBuffer(io.BytesIO):
         return size
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
-    """cloudpickle's pickler with our `reducers`."""
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
+    """cloudpickle's pickler with our `reducers`, and our form of `exceptions`."""
 
-    dispatch_table = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
+    dispatch_table: ClassVar[Any] = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
 
     def reducer_override(self, obj: Any) -> Any:
-        reduced = reducers.of_function_or_class(obj)
+        """See `pickle.Pickler.reducer_override`."""
+        reduced = exceptions.reduced(obj) if isinstance(obj, BaseException) else reducers.of_function_or_class(obj)
         return super().reducer_override(obj) if reduced is None else reduced
 
 
-def dumps(value: object, limit: int) -> bytes:
-    """The pickle of `value`, with functions and classes of the notebook by value.
+def dumps(value: object, limit: int, pickler: Callable[..., Any] = Pickler) -> bytes:
+    """The pickle of `value`, with functions and classes of the notebook by value; made by a `Pickler`, or one like it.
 
     Raises:
         TooLargeError: it takes more than `limit` bytes.
         Exception: whatever pickling the value raises.
     """
     buffer = _BoundedBuffer(limit)
-    _Pickler(buffer, protocol=PROTOCOL).dump(value)
+    pickler(buffer, protocol=PROTOCOL).dump(value)
     if buffer.size > limit:
         raise TooLargeError(buffer.size)
     return buffer.getvalue()

@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from ..errors import BadArgumentError, OutcomeUnknown, StepTimeoutError, WorkflowDefinitionError
 from ..model import Step, StepId, StepRetrying
 from ..replay import check_key
-from . import sources
+from . import exceptions, sources
 from .branch_state import BranchState
 from .execution import Execution
 from .made import Product
@@ -342,7 +342,7 @@ async def _attempts(
                 raise
             if options.retry is None or not options.retry.again(error, attempt):
                 if attempt > 1 and isinstance(error, Exception):
-                    error.add_note(f"(step {step_id!r} was given up after attempt {attempt})")
+                    exceptions.add_note(error, f"(step {step_id!r} was given up after attempt {attempt})")
                 return None, execution.fail_without_record(error)
             seconds = options.retry.wait(attempt, _chance(execution.run_id, step_id, around.acting, attempt))
             failure = describe(error)
