@@ -253,6 +253,13 @@ class StepFailedError(RaftoralError):
         return (type(self), (self.step_id, self.failure))
 
 
+class LostChangeError(RaftoralError):
+    """A step changed what it was given (an argument, `self`, a closed-over variable, a global) and did not return it.
+
+    It ran on one node, with a copy, and only what it returns is recorded: the workflow would go on as if nothing had changed.
+    """
+
+
 class StepKeyError(RaftoralError, ValueError):
     """The key given to a step is not usable as a name: empty, too long, or with control characters."""
 

@@ -34,7 +34,7 @@ from .lifecycle import Interruptions
 from .made import Encoded, Made, Product
 from .mailbox import Mailbox, Queries
 from .scopes import DECISIONS, UNINTERRUPTED, pending
-from .surroundings import FINAL_REFUSALS, Surroundings
+from .surroundings import FINAL_REFUSALS, Once, Surroundings
 
 if TYPE_CHECKING:
     from .running import RunningStep
@@ -84,7 +84,7 @@ class Execution:
         # The steps whose functions run here now.
         self._running: dict[StepId, RunningStep] = {}
         self._expiries: dict[StepId, Expiry] = {}
-        self._lost = failures.Lost(lambda text: around.say(started.run_id, text))
+        self.say_once = Once(lambda text: around.say(started.run_id, text))
 
     # --- what is handed over
 
@@ -418,7 +418,7 @@ class Execution:
 
     def fail_without_record(self, error: BaseException) -> Failure:
         """An exception of the workflow as data, its traceback pointing at the workflow's own lines."""
-        return failures.capture(error, definition_sources=self.definition.sources, lost=self._lost)
+        return failures.capture(error, definition_sources=self.definition.sources, say=self.say_once)
 
     def statistics(self) -> ExecutionStatistics:
         """How far this execution has come. May be called from any thread."""

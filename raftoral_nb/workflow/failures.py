@@ -38,34 +38,18 @@ class StepTraceback(Exception):  # noqa: N818  # no error of its own, but how on
         return f'\n"""\n{self.text.rstrip()}\n"""'
 
 
-class Lost:
-    """Says what could not be recorded of exceptions: of each class and part once."""
-
-    def __init__(self, say: Callable[[str], object]) -> None:
-        self._say = say
-        self._said: set[str] = set()
-
-    def __call__(self, part: str) -> None:
-        """Say that a part is not recorded, and what to do."""
-        if part not in self._said:
-            self._said.add(part)
-            self._say(
-                f"an exception is recorded without {part}: keep in its attributes what pickles, such as text and numbers"
-            )
-
-
 def capture(
     exc: BaseException,
     *,
     definition_sources: Mapping[str, str] = _NO_SOURCES,
-    lost: Callable[[str], object] | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> model.Failure:
     """The record of an exception; never raises, whatever the exception's own methods do.
 
     The traceback is text with source lines (those of `definition_sources` where the file is not there, as after a restart),
     without the engine's own frames, with causes, notes and the members of groups. Message and traceback are each cut to
     `limits.MAX_FAILURE_TEXT`. An `Exception` itself is kept, within `limits.MAX_FAILURE_EXCEPTION_BYTES`: its class with what
-    of its arguments and attributes comes back from a pickle. Each part that does not is told to `lost`, as text.
+    of its arguments and attributes comes back from a pickle. Each part that does not is told to `say`.
     """
     sources.show(definition_sources)
     message = kept.message(exc)
@@ -74,9 +58,11 @@ def capture(
     # Only Exceptions: a SystemExit, KeyboardInterrupt or cancellation must not come back to life on other threads.
     if isinstance(exc, Exception):
         data, parts = kept.encode(exc, limits.MAX_FAILURE_EXCEPTION_BYTES)
-    if lost is not None:
+    if say is not None:
         for part in parts:
-            lost(part)
+            say(
+                f"an exception is recorded without {part}: keep in its attributes what pickles, such as text and numbers"
+            )
     return model.Failure(
         type_name=_cut(type_name(type(exc))),
         message=_cut(message),

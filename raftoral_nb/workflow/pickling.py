@@ -40,7 +40,7 @@ class TooLargeError(Exception):
         self.size = size
 
 
-class _BoundedBuffer(io.BytesIO):
+class BoundedBuffer(io.BytesIO):
     """Keeps what is written up to a limit, and only counts what comes after: a huge value costs no huge copy."""
 
     def __init__(self, limit: int) -> None:
@@ -49,6 +49,7 @@ class _BoundedBuffer(io.BytesIO):
         self.size = 0
 
     def write(self, data: Any, /) -> int:
+        """See `io.BytesIO.write`."""
         size = memoryview(data).nbytes
         self.size += size
         if self.size <= self.limit:
@@ -74,7 +75,7 @@ def dumps(value: object, limit: int, pickler: Callable[..., Any] = Pickler) -> b
         TooLargeError: it takes more than `limit` bytes.
         Exception: whatever pickling the value raises.
     """
-    buffer = _BoundedBuffer(limit)
+    buffer = BoundedBuffer(limit)
     pickler(buffer, protocol=PROTOCOL).dump(value)
     if buffer.size > limit:
         raise TooLargeError(buffer.size)

@@ -26,8 +26,8 @@ RunCell = Callable[..., dict[str, Any]]
 def back(error: Exception, *lost: str) -> Any:
     """The exception as a workflow gets it. `lost` are the parts that are said to be left out."""
     told: list[str] = []
-    failure = failures.capture(error, lost=told.append)
-    assert [text.split(" (")[0] for text in told] == list(lost)
+    failure = failures.capture(error, say=told.append)
+    assert [text.partition("recorded without ")[2].partition(" (")[0] for text in told] == list(lost)
     assert len(failure.exception or b"") <= limits.MAX_FAILURE_EXCEPTION_BYTES
     rebuilt = failures.rebuild(failure, step_id="0/x")
     assert type(rebuilt) is type(error), rebuilt
@@ -233,7 +233,7 @@ def test_a_member_whose_class_is_not_to_be_had_does_not_take_the_others_along() 
         held = lock
 
     told: list[str] = []
-    failure = failures.capture(ExceptionGroup("two", [LocalError("x"), CardDeclined(1, "a")]), lost=told.append)
+    failure = failures.capture(ExceptionGroup("two", [LocalError("x"), CardDeclined(1, "a")]), say=told.append)
     rebuilt: Any = failures.rebuild(failure, step_id="0/x")
     assert isinstance(rebuilt, ExceptionGroup)
     found: Any = rebuilt.exceptions

@@ -97,14 +97,15 @@ def test_an_exception_keeps_its_class_and_message_though_its_own_pickle_would_no
 
 def test_an_argument_that_is_too_large_is_cut_and_that_is_said() -> None:
     lost: list[str] = []
-    failure = capture(ValueError("x" * 1_000_000, 5), lost=lost.append)
+    failure = capture(ValueError("x" * 1_000_000, 5), say=lost.append)
     assert len(failure.exception or b"") <= limits.MAX_FAILURE_EXCEPTION_BYTES
     rebuilt = rebuild(failure, step_id="3/send")
     assert type(rebuilt) is ValueError
     assert rebuilt.args[1] == 5
     assert set(rebuilt.args[0]) == {"x"}
-    assert lost == ["ValueError.args[0] (1,000,009 bytes are too many)"]
-    assert lost[0] in failure.traceback
+    assert len(lost) == 1
+    assert "ValueError.args[0] (1,000,009 bytes are too many)" in lost[0]
+    assert "ValueError.args[0] (1,000,009 bytes are too many)" in failure.traceback
 
 
 def test_an_exception_whose_class_is_not_to_be_had_is_recorded_as_text() -> None:
@@ -114,7 +115,7 @@ def test_an_exception_whose_class_is_not_to_be_had_is_recorded_as_text() -> None
         held = lock
 
     lost: list[str] = []
-    failure = capture(LocalError("x"), lost=lost.append)
+    failure = capture(LocalError("x"), say=lost.append)
     assert failure.exception is None
     assert len(lost) == 1
     assert "LocalError itself (TypeError: cannot pickle '_thread.lock' object)" in lost[0]
