@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from .. import limits
 from . import exceptions
-from .fixed import is_fixed
+from .fixed import is_fixed, is_of_a_process
 from .pickling import PROTOCOL, BoundedBuffer, TooLargeError
 
 _Reduced = Any
@@ -114,6 +114,8 @@ class _Copier(pickle.Pickler):
                 shared = (obj.__code__, obj.__globals__, obj.__defaults__, obj.__kwdefaults__)
                 names = (obj.__name__, obj.__qualname__, obj.__module__)
                 return (_function, (tuple(map(self.place, shared)), names, obj.__dict__, obj.__closure__))
+        if is_of_a_process(obj):
+            raise TypeError(f"a {kind.__name__} cannot be copied")
         if is_fixed(obj):
             return (_shared, (self.place(obj),))
         if kind is types.CellType:

@@ -25,12 +25,15 @@ _FIXED: Final = frozenset(
     }
 )
 
-# What belongs to one process, or has an identity that counts (a lock, a task, this package's contexts and steps), and tables
-# that cannot be changed, of which a small part may hold a large whole.
-_SHARED: Final = frozenset(
+# Of these modules: what has an identity that counts (contexts and steps of this package), and tables that cannot be changed, of
+# which a small part may hold a large whole.
+_SHARED: Final = frozenset({"raftoral_nb", "contextvars", "logging", "pyarrow", "typing", "weakref"})
+
+# What belongs to one process and stands for something there: a lock, a task, a connection. What holds it is not copied either.
+_OF_A_PROCESS: Final = frozenset(
     {
-        *("raftoral_nb", "anyio", "asyncio", "concurrent", "contextvars", "logging", "multiprocessing", "pyarrow"),
-        *("queue", "socket", "ssl", "subprocess", "threading", "typing", "weakref", "_asyncio", "_queue", "_thread"),
+        *("anyio", "asyncio", "concurrent", "multiprocessing", "queue", "socket", "ssl", "subprocess", "threading"),
+        *("_asyncio", "_queue", "_socket", "_ssl", "_thread"),
     }
 )
 
@@ -54,8 +57,17 @@ def is_fixed(value: object, depth: int = 0) -> bool:
         return owner is None or (depth < _MAX_DEPTH and is_fixed(owner, depth + 1))
     if isinstance(value, type | enum.Enum | pathlib.PurePath):
         return True
-    module: Any = kind.__module__
-    return isinstance(module, str) and module.partition(".")[0] in _SHARED
+    return _package(kind) in _SHARED or is_of_a_process(value)
+
+
+def is_of_a_process(value: object) -> bool:
+    """Whether the value stands for something of this process: neither it nor what holds it can be copied."""
+    return _package(type(value)) in _OF_A_PROCESS
+
+
+def _package(cls: type) -> str:
+    module: Any = cls.__module__
+    return module.partition(".")[0] if isinstance(module, str) else ""
 
 
 def rebinds(code: types.CodeType) -> frozenset[str]:
