@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 import msgspec
 
 from .. import errors, limits, model
-from . import inputs, pickling, sources, versions
+from . import inputs, pickling, pools, sources, versions
 from .fingerprints import fingerprint
 from .steps import StepFunction
 from .values import describe, type_name
@@ -186,6 +186,7 @@ def load(definition: model.Definition) -> Callable[..., Any]:
             "a notebook that has this one, as the next version"
         )
     sources.show(definition.sources)
+    pools.install()
     try:
         function: Callable[..., Any] = pickling.loads(definition.code)
     except Exception as error:

@@ -32,6 +32,12 @@ _CLOUDPICKLE_MODULES: Final = frozenset({"cloudpickle", "cloudpickle.cloudpickle
 _building = threading.RLock()
 
 
+def forget_locks() -> None:
+    """In a forked child: no thread holds what another one of the parent held."""
+    global _building
+    _building = threading.RLock()
+
+
 class TooLargeError(Exception):
     """The pickle is larger than the given limit. `size` is what it would take, in bytes."""
 
