@@ -6,6 +6,7 @@ import concurrent.futures
 import multiprocessing
 import os
 import socket
+import stat
 import subprocess
 import sys
 import warnings
@@ -148,12 +149,12 @@ def sockets() -> set[Any]:
     found = set()
     for path in Path("/proc/self/fd").iterdir():
         try:
-            duplicate = socket.socket(fileno=os.dup(int(path.name)))
-        except OSError:
+            if stat.S_ISSOCK(path.stat().st_mode):
+                with socket.socket(fileno=os.dup(int(path.name))) as duplicate:
+                    if duplicate.family == socket.AF_INET:
+                        found.add(int(path.name))
+        except OSError:  # that of the listing itself
             continue
-        with duplicate:
-            if duplicate.family == socket.AF_INET:
-                found.add(int(path.name))
     return found
 
 
