@@ -301,15 +301,25 @@ class ReceiveTimeoutError(RaftoralError, TimeoutError):
 
 
 class StepFailedError(RaftoralError):
-    """A step's recorded failure whose own exception could not be rebuilt here; type and message are in `failure`."""
+    """A step's recorded failure whose own exception class is not to be had here; type and message are in `failure`.
+
+    In a group it stands for a member; `step_id` is then "".
+    """
 
     def __init__(self, step_id: str, failure: RecordedFailure) -> None:
-        super().__init__(f"step {step_id!r} failed with {failure}")
+        super().__init__(f"step {step_id!r} failed with {failure}" if step_id else str(failure))
         self.step_id = step_id
         self.failure = failure
 
     def __reduce__(self) -> tuple[type[StepFailedError], tuple[str, RecordedFailure]]:
         return (type(self), (self.step_id, self.failure))
+
+
+class LostChangeError(RaftoralError):
+    """A step changed what it was given (an argument, `self`, a closed-over variable, a global) and did not return it.
+
+    It ran on one node, with a copy, and only what it returns is recorded: the workflow would go on as if nothing had changed.
+    """
 
 
 class StepKeyError(RaftoralError, ValueError):

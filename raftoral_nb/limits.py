@@ -10,6 +10,9 @@ MAX_NODES: Final = 9
 MAX_VALUE_BYTES: Final = 4 * 1024 * 1024
 """Encoded size of one input, step value or result, in bytes."""
 
+MAX_COPIED_BYTES: Final = 256 * 1024 * 1024
+"""Size of what one step is given, in bytes, up to which it gets a copy of its own; more is passed on as it is."""
+
 MAX_CODE_BYTES: Final = 4 * 1024 * 1024
 """Encoded size of one workflow definition (code with all that it captured), in bytes."""
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .errors import BadArgumentError, PortInUseError
+from .forked import keep_to_this_process
 from .metrics import CONTENT_TYPE
 
 HOST: Final = "127.0.0.1"
@@ -74,6 +75,7 @@ class _Server(http.server.HTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[http.server.BaseHTTPRequestHandler]) -> None:
         self.ended = threading.Event()
         super().__init__(address, handler)
+        keep_to_this_process(self.socket)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """As the library's, but with a pause if there are no descriptors left, say: who waits stays, and would be tried again at once."""

@@ -98,7 +98,7 @@ Operation = Literal[
 class Failure(msgspec.Struct, frozen=True, gc=False):
     """An exception as data: readable everywhere, even where the exception itself does not unpickle.
 
-    `exception` holds the encoded exception when it survived a round trip on the node that raised it, else None.
+    `exception` holds the encoded exception, as far as it came back from its pickle on the node that raised it; None if its class did not.
     `traceback` is text, engine frames left out.
     """
 

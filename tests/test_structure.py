@@ -39,6 +39,7 @@ FLOORS: Final = {
     "snapshot": 1,
     "raft": 2,
     "alive": 2,
+    "forked": 2,
     "frames": 2,
     "key_file": 2,
     "step_threads": 2,

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from typing import Any, Final, Protocol, cast
 
 from ..errors import ProtocolError
+from ..forked import keep_to_this_process
 from ..limits import MAX_FRAME_BYTES
 from ..model import NodeId
 from .guests import Guest
@@ -305,6 +306,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TCP connection stands: begin the handshake, and its clock."""
         self._transport = cast(asyncio.Transport, transport)
+        keep_to_this_process(transport)
         network = self._endpoint.network
         network.opened(self)
         if self._aborted or self._endpoint.is_shut:

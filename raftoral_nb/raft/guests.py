@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
 from ..errors import ClusterError, NotEncryptedError, ProtocolError
+from ..forked import keep_to_this_process
 from ..model import NodeId
 from .tls import Tls, encrypted, may_talk, watch_silence
 from .wire import GUEST, Identity, Session
@@ -93,6 +94,7 @@ class Visit(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TCP connection stands: begin the handshake."""
         self._transport = cast(asyncio.Transport, transport)
+        keep_to_this_process(transport)
         with contextlib.suppress(OSError):
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             watch_silence(transport)

@@ -6,6 +6,7 @@ import errno
 import socket
 
 from ..errors import PortInUseError
+from ..forked import keep_to_this_process
 from ..model import NodeId
 
 
@@ -19,6 +20,7 @@ def listen(host: str, port: int, node: NodeId) -> socket.socket:
         listener.setblocking(False)
         listener.bind((host, port))
         listener.listen(64)
+        keep_to_this_process(listener)
     except BaseException as error:
         listener.close()
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE and port:

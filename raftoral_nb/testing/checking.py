@@ -7,15 +7,21 @@ from typing import Any, Final
 
 import msgspec
 
-from ..errors import FaultPlanError, NonDeterminismError, StalledError, WorkflowFailedError
-from ..model import StepId
+from ..errors import FaultPlanError, LostChangeError, NonDeterminismError, StalledError, WorkflowFailedError
+from ..model import Difference, Step, StepId
 from ..replaying import replay_run
+from ..workflow import values
+from ..workflow.divergence import described
 from .workflow_tests import When, WorkflowTest
 
 MAX_CHECKED_STEPS: Final = 100
 """Steps at which the leader is killed in one check; those of a longer run are taken at even distances."""
 
 _WHENS: Final[tuple[When, ...]] = ("before", "after")
+
+
+_WAITS: Final = frozenset({"sleep", "wake", "deadline", "due", "expiry"})
+"""Operations whose record is a time that the workflow does not get."""
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -44,10 +50,12 @@ def check_determinism(
     """Run a workflow with a failover at every step, on the virtual clock, and raise the first difference that shows.
 
     Once without a fault; then for each recorded step once with the leader killed just before the record, and once just
-    after; it comes back each time, and replays. Each run is also replayed from its record as a whole. Steps have their
-    effects every time: give functions without effects to put in their place, by key or step_id, as `replace`. Raises
-    `NonDeterminismError` with both sides, the line and the likely cause, and `StalledError` if a run waits for what never
-    comes. Not found: what differs only from process to process (the order of a set) or in months.
+    after; it comes back each time, and replays. Each run is also replayed from its record as a whole, and its steps and its
+    end are compared with those of the run without a fault: with equal steps before it, a step or an end that is always the
+    same without a fault must be the same with one. Steps have their effects every time: give functions without effects to
+    put in their place, by key or step_id, as `replace`. Raises `NonDeterminismError` with both sides, the line and the likely
+    cause (also of a step that changed what it was given and did not return it), and `StalledError` if a run waits for what
+    never comes. Not found: what differs only from process to process (the order of a set) or in months.
 
     >>> async def order(ctx, item):
     ...     return await ctx.compute("charge", lambda: f"{item} paid")
@@ -55,17 +63,26 @@ def check_determinism(
     order: no difference in 3 runs of 1 steps, in 2 of which the leader was killed
     """
     given = dict(replace or {})
-    name, steps = _once(workflow, input, nodes, given, None)
+    first = _once(workflow, input, nodes, given, None)
+    steps = tuple(first.steps)
     chosen = steps[:: 1 + (len(steps) - 1) // MAX_CHECKED_STEPS] if steps else ()
     failovers = 0
+    second: _Ended | None = None
     for step in chosen:
         for when in _WHENS:
             try:
-                _once(workflow, input, nodes, given, (step, when))
+                ended = _once(workflow, input, nodes, given, (step, when))
             except FaultPlanError:
                 continue  # with other values of its steps the workflow took another way
             failovers += 1
-    return Checked(name, len(steps), failovers)
+            differs = _difference(first, ended)
+            if differs is None:
+                continue
+            second = second or _once(workflow, input, nodes, given, None)
+            # What also differs without a fault (chance, the clock, a counter) says nothing.
+            if _alike(first, second, differs):
+                raise _explained(first, ended, differs, step, when)
+    return Checked(first.workflow, len(steps), failovers)
 
 
 def _once(
@@ -74,16 +91,20 @@ def _once(
     nodes: int,
     given: Mapping[str, Callable[..., Any]],
     kill: tuple[StepId, When] | None,
-) -> tuple[str, tuple[StepId, ...]]:
+) -> _Ended:
     with WorkflowTest(nodes) as test:
         run = test.start(workflow, value)
         for step, function in given.items():
             test.replace(step, function)
         if kill is not None:
             test.kill_leader_at(kill[0], when=kill[1], restart=True)
+        end: tuple[str, str | None] | None = None
+        shown = ""
         try:
-            test.finish(run)
-        except WorkflowFailedError:
+            result = test.finish(run)
+            end, shown = _known("value", values.digest(result)), f"the result {values.shorten(result)}"
+        except WorkflowFailedError as error:
+            end, shown = ("failure", error.failure.type_name), f"the failure {error.failure}"
             test.settle()  # a failure is an end like any other
             test.raise_divergence(run)
         except (NonDeterminismError, StalledError) as error:
@@ -91,4 +112,85 @@ def _once(
                 error.add_note(f"The leader was killed just {kill[1]} the record of step {kill[0]!r}.")
             raise
         replay_run(test.cluster.host.run_record(run.run_id))
-        return run.workflow, tuple(step.step_id for step in run.steps)
+        steps = {step.step_id: step for step in run.steps}
+        for one in steps.values():
+            _check_nothing_lost(one)
+        return _Ended(run.workflow, steps, end, shown)
+
+
+def _check_nothing_lost(step: Step) -> None:
+    failure = step.failure
+    if failure is not None and failure.type_name == values.type_name(LostChangeError):
+        raise NonDeterminismError(failure.message)
+
+
+# --- comparing
+
+
+class _Ended(msgspec.Struct, frozen=True):
+    """What is recorded of a run that has ended. `end` is None if there is nothing to compare."""
+
+    workflow: str
+    steps: dict[StepId, Step]
+    end: tuple[str, str | None] | None
+    shown: str
+
+
+_END: Final = "the end"
+"""In place of a step_id."""
+
+
+def _difference(first: _Ended, other: _Ended) -> StepId | None:
+    """The first step that differs though all that was before it is equal, or `_END`; None if there is none, or none is to be told.
+
+    Only steps of both that are functions count, and only if nothing else that the workflow was told (a time, who won a race)
+    differs: then much may differ.
+    """
+    found: StepId | None = None
+    for step_id, step in first.steps.items():
+        if step.operation in _WAITS or step_id not in other.steps or _alike(first, other, step_id):
+            continue
+        if step.operation != "compute":
+            return None
+        found = found or step_id
+    if found is not None or first.steps.keys() != other.steps.keys():
+        return found
+    return None if _alike(first, other, _END) else _END
+
+
+def _alike(one: _Ended, other: _Ended, step_id: StepId) -> bool:
+    """Whether two runs have the same at a step, or at their end, as far as can be told."""
+    here, there = _place(one, step_id), _place(other, step_id)
+    return here is None or there is None or here == there
+
+
+def _place(ended: _Ended, step_id: StepId) -> tuple[str, str | None] | None:
+    """What a run has at a step, or at its end, to be compared; None if it has nothing, or what cannot be compared."""
+    if step_id == _END:
+        return ended.end
+    step = ended.steps.get(step_id)
+    if step is None:
+        return None
+    if step.failure is not None:
+        return "failure", step.failure.type_name
+    return _known("value", values.digest(values.decode(step.value or b"", what=f"step {step_id!r}")))
+
+
+def _known(kind: str, digest: str | None) -> tuple[str, str | None] | None:
+    return None if digest is None else (kind, digest)
+
+
+def _explained(first: _Ended, other: _Ended, differs: StepId, step: StepId, when: When) -> NonDeterminismError:
+    if differs == _END:
+        here, there = first.shown, other.shown
+    else:
+        here, there = described(first.steps[differs]), described(other.steps[differs])
+    reason = (
+        f"with the leader killed just {when} the record of step {step!r}, {differs if differs == _END else f'step {differs!r}'} "
+        "is another than without a fault, after the same steps"
+    )
+    cause = (
+        "something that a step changed on its own node, and that is not in its result: an object that does not pickle, a global "
+        "variable, an attribute of a class, a file. Return it from the step, or keep it where all nodes find it"
+    )
+    return NonDeterminismError(f"workflow {first.workflow!r}", Difference(reason, here, there, "", "", cause))

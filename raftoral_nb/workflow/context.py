@@ -57,6 +57,11 @@ class WorkflowContext(Identity):
         raised here, on every node. Does *not* promise that `fn` runs once: if the leader dies or is deposed before the
         record is committed, the next one runs it again. `ValueNotShippableError` if the result does not pickle.
 
+        `fn` works on copies: of its arguments, of the object whose method it is, and of what it closes over if the workflow
+        made it. If it changes one of them without returning it, `LostChangeError` is raised, which names it; an argument
+        may be changed by a function that returns something else. What does not pickle is passed on as it is, and so is what
+        takes more than `MAX_COPIED_BYTES`: what `fn` changes there is changed on the acting node alone.
+
         Retries, a timeout and at-most-once are options of the function: see `step`.
 
         >>> from raftoral_nb import Retry, step

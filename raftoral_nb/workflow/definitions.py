@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, over
 import msgspec
 
 from .. import errors, limits, model
-from . import hints, inputs, pickling, sources, versions
+from . import hints, inputs, pickling, pools, sources, versions
 from .classes import Known
 from .fingerprints import fingerprint
 from .steps import StepFunction
@@ -200,6 +200,7 @@ def load_all(definition: model.Definition) -> Loaded:
             "a notebook that has this one, as the next version"
         )
     sources.show(definition.sources)
+    pools.install()
     try:
         return Loaded(*pickling.loads_code(definition.code, which))
     except Exception as error:

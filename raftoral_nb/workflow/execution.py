@@ -34,7 +34,7 @@ from .lifecycle import Interruptions
 from .made import Encoded, Made, Product
 from .mailbox import Mailbox, Queries
 from .scopes import DECISIONS, UNINTERRUPTED, pending
-from .surroundings import FINAL_REFUSALS, Surroundings
+from .surroundings import FINAL_REFUSALS, Once, Surroundings
 
 if TYPE_CHECKING:
     from .running import RunningStep
@@ -85,6 +85,7 @@ class Execution:
         # The steps whose functions run here now.
         self._running: dict[StepId, RunningStep] = {}
         self._expiries: dict[StepId, Expiry] = {}
+        self.say_once = Once(lambda text: around.say(started.run_id, text))
 
     # --- what is handed over
 
@@ -329,8 +330,7 @@ class Execution:
                 del self._waiting[position]
 
     def _wake(self, place: str) -> None:
-        event = self._waiting.get(place.partition("/")[0])
-        if event is not None:
+        if (event := self._waiting.get(place.partition("/")[0])) is not None:
             event.set()
 
     def _differ(self, reason: str, *, asked: str = "", recorded: str = "") -> None:
@@ -419,7 +419,7 @@ class Execution:
 
     def fail_without_record(self, error: BaseException) -> Failure:
         """An exception of the workflow as data, its traceback pointing at the workflow's own lines."""
-        return failures.capture(error, definition_sources=self.definition.sources)
+        return failures.capture(error, definition_sources=self.definition.sources, say=self.say_once)
 
     def statistics(self) -> ExecutionStatistics:
         """How far this execution has come. May be called from any thread."""

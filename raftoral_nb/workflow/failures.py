@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 import anyio
 
 from .. import errors, frames, limits, model
-from . import classes, pickling, sources
+from . import classes, exceptions, kept, sources
 from .values import type_name
 
 _OURS: Final = Path(__file__).parent.parent
@@ -38,21 +38,36 @@ class StepTraceback(Exception):  # noqa: N818  # no error of its own, but how on
         return f'\n"""\n{self.text.rstrip()}\n"""'
 
 
-def capture(exc: BaseException, *, definition_sources: Mapping[str, str] = _NO_SOURCES) -> model.Failure:
+def capture(
+    exc: BaseException,
+    *,
+    definition_sources: Mapping[str, str] = _NO_SOURCES,
+    say: Callable[[str], object] | None = None,
+) -> model.Failure:
     """The record of an exception; never raises, whatever the exception's own methods do.
 
     The traceback is text with source lines (those of `definition_sources` where the file is not there, as after a restart),
     without the engine's own frames, with causes, notes and the members of groups. Message and traceback are each cut to
-    `limits.MAX_FAILURE_TEXT`. The exception itself is kept only if it is an `Exception` that comes back from its pickle
-    with the same type and message, within `limits.MAX_FAILURE_EXCEPTION_BYTES`.
+    `limits.MAX_FAILURE_TEXT`. An `Exception` itself is kept, within `limits.MAX_FAILURE_EXCEPTION_BYTES`: its class with what
+    of its arguments and attributes comes back from a pickle. Each part that does not is told to `say`.
     """
     sources.show(definition_sources)
-    message = _message(exc)
+    message = kept.message(exc)
+    data: bytes | None = None
+    parts: tuple[str, ...] = ()
+    # Only Exceptions: a SystemExit, KeyboardInterrupt or cancellation must not come back to life on other threads.
+    if isinstance(exc, Exception):
+        data, parts = kept.encode(exc, limits.MAX_FAILURE_EXCEPTION_BYTES)
+    if say is not None:
+        for part in parts:
+            say(
+                f"an exception is recorded without {part}: keep in its attributes what pickles, such as text and numbers"
+            )
     return model.Failure(
         type_name=_cut(type_name(type(exc))),
         message=_cut(message),
-        traceback=_cut(_traceback(exc, message)),
-        exception=_encoded(exc, message),
+        traceback=_cut(_traceback(exc, message) + "".join(f"(not recorded: {part})\n" for part in parts)),
+        exception=data,
     )
 
 
@@ -61,41 +76,15 @@ def rebuild(failure: model.Failure, *, step_id: str, view: classes.View = classe
 
     `view` says which classes are meant. An exception that was not kept, or does not unpickle here, becomes a `StepFailedError` with the failure in it.
     """
-    rebuilt: BaseException | None = None
-    if failure.exception is not None:
-        try:
-            decoded = pickling.loads(failure.exception, view=view)
-        except Exception:  # unpickling may raise anything; the failure itself still says what happened
-            decoded = None
-        rebuilt = decoded if isinstance(decoded, Exception) else None
+    rebuilt: Exception | None = None if failure.exception is None else kept.decode(failure.exception, view)
     if rebuilt is None:
         rebuilt = errors.StepFailedError(step_id, failure)
     # What the engine itself says needs no second traceback: its message is about the step.
     if failure.traceback and (
         isinstance(rebuilt, errors.StepFailedError) or not isinstance(rebuilt, errors.RaftoralError)
     ):
-        rebuilt.__cause__ = StepTraceback(failure.traceback)
+        exceptions.set_cause(rebuilt, StepTraceback(failure.traceback))
     return rebuilt
-
-
-def _message(exc: BaseException) -> str:
-    try:
-        return str(exc)
-    except Exception as error:  # the user's __str__
-        return f"<its __str__ raised {type_name(type(error))}>"
-
-
-def _encoded(exc: BaseException, message: str) -> bytes | None:
-    # Only Exceptions: a SystemExit, KeyboardInterrupt or cancellation must not come back to life on other threads.
-    if not isinstance(exc, Exception):
-        return None
-    try:
-        used: dict[classes.Identity, type] = {}
-        data = pickling.dumps(exc, limits.MAX_FAILURE_EXCEPTION_BYTES, used)
-        decoded = pickling.loads(data, view=classes.Same(used))
-        return data if type(decoded) is type(exc) and str(decoded) == message else None
-    except Exception:  # it does not round-trip; the text is recorded all the same
-        return None
 
 
 def _traceback(exc: BaseException, message: str) -> str:

@@ -14,12 +14,13 @@ import pickle
 import threading
 import weakref
 from collections import ChainMap
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import cloudpickle
 from cloudpickle import cloudpickle as _cloudpickle
 
-from . import anatomy, classes, reducers
+from . import anatomy, classes, exceptions, reducers
 from .anatomy import Identity
 
 if TYPE_CHECKING:
@@ -38,8 +39,16 @@ _MAX_KEPT_BYTES: Final = 256 * 1024
 # for a look-up. Reentrant, as an object's __setstate__ may itself load something.
 _building = threading.RLock()
 
+_VIEW: Final[ContextVar[classes.View]] = ContextVar("raftoral_view", default=classes.NOTEBOOK)
+
 # The code of classes that were in values, with the identity that they had then.
 _code: Final[weakref.WeakKeyDictionary[type, tuple[Identity, bytes]]] = weakref.WeakKeyDictionary()
+
+
+def forget_locks() -> None:
+    """In a forked child: no thread holds what another one of the parent held."""
+    global _building
+    _building = threading.RLock()
 
 
 class TooLargeError(Exception):
@@ -50,7 +59,7 @@ class TooLargeError(Exception):
         self.size = size
 
 
-class _BoundedBuffer(io.BytesIO):
+class BoundedBuffer(io.BytesIO):
     """Keeps what is written up to a limit, and only counts what comes after: a huge value costs no huge copy."""
 
     def __init__(self, limit: int) -> None:
@@ -59,6 +68,7 @@ class _BoundedBuffer(io.BytesIO):
         self.size = 0
 
     def write(self, data: Any, /) -> int:
+        """See `io.BytesIO.write`."""
         size = memoryview(data).nbytes
         self.size += size
         if self.size <= self.limit:
@@ -66,19 +76,23 @@ class _BoundedBuffer(io.BytesIO):
         return size
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
-    """cloudpickle's pickler with our `reducers`, and with identities in place of its ids; for code."""
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
+    """For code: cloudpickle's pickler with our `reducers` and our form of `exceptions`, and with identities in place of its ids."""
 
     dispatch_table: ClassVar[Any] = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
 
     def reducer_override(self, obj: Any) -> Any:
+        """See `pickle.Pickler.reducer_override`."""
+        if isinstance(obj, BaseException):
+            reduced = exceptions.reduced(obj)
+            return super().reducer_override(obj) if reduced is None else reduced
         reduced = reducers.of_function_or_class(obj, super().reducer_override)
         if isinstance(obj, type) and isinstance(reduced, tuple) and anatomy.is_by_value(obj):
             return _identified(obj, reduced)
         return reduced
 
 
-class _ValuePickler(_Pickler):
+class ValuePickler(Pickler):
     """For values: classes are named, with their code as what may be needed. `used` gets those that the value is made of."""
 
     def __init__(self, buffer: io.BytesIO, limit: int, used: dict[Identity, type]) -> None:
@@ -87,6 +101,7 @@ class _ValuePickler(_Pickler):
         self._used = used
 
     def reducer_override(self, obj: Any) -> Any:
+        """See `pickle.Pickler.reducer_override`."""
         if isinstance(obj, type) and anatomy.is_by_value(obj):
             for one in reversed(obj.__mro__):
                 if one is obj or anatomy.is_by_value(one):
@@ -121,24 +136,31 @@ def dumps_code(code: object, limit: int) -> bytes:
         TooLargeError: it takes more than `limit` bytes.
         Exception: whatever pickling raises.
     """
-    buffer = _BoundedBuffer(limit)
-    _Pickler(buffer, protocol=PROTOCOL).dump(code)
+    buffer = BoundedBuffer(limit)
+    Pickler(buffer, protocol=PROTOCOL).dump(code)
     return _whole(buffer)
 
 
-def dumps(value: object, limit: int, used: dict[Identity, type] | None = None) -> bytes:
-    """The pickle of `value`, with functions and classes of the notebook by value. The classes are added to `used`.
+def dumps(
+    value: object,
+    limit: int,
+    used: dict[Identity, type] | None = None,
+    pickler: Callable[..., ValuePickler] = ValuePickler,
+) -> bytes:
+    """The pickle of `value`, with functions and classes of the notebook by value; made by a `ValuePickler`, or one like it.
+
+    The classes that it is made of are added to `used`.
 
     Raises:
         TooLargeError: it takes more than `limit` bytes.
         Exception: whatever pickling the value raises.
     """
-    buffer = _BoundedBuffer(limit)
-    _ValuePickler(buffer, limit, {} if used is None else used).dump(value)
+    buffer = BoundedBuffer(limit)
+    pickler(buffer, limit, {} if used is None else used).dump(value)
     return _whole(buffer)
 
 
-def _whole(buffer: _BoundedBuffer) -> bytes:
+def _whole(buffer: BoundedBuffer) -> bytes:
     if buffer.size > buffer.limit:
         raise TooLargeError(buffer.size)
     return buffer.getvalue()
@@ -155,7 +177,16 @@ def loads(data: bytes, modules: set[str] | None = None, *, view: classes.View = 
         ClassChangedError: `view` knows a class of that name with other code, and does not take it.
         Exception: whatever unpickling raises; classes begun by the failed load are forgotten.
     """
-    return _load(_Unpickler(io.BytesIO(data), modules, view))
+    token = _VIEW.set(view)
+    try:
+        return _load(_Unpickler(io.BytesIO(data), modules, view))
+    finally:
+        _VIEW.reset(token)
+
+
+def view_of_load() -> classes.View:
+    """The view of the `loads` that runs here: for what it calls, and has pickles of its own to read."""
+    return _VIEW.get()
 
 
 def loads_code(data: bytes, owner: str, modules: set[str] | None = None) -> tuple[Any, classes.Known]:

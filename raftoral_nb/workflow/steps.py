@@ -13,10 +13,10 @@ import anyio
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ..errors import BadArgumentError, OutcomeUnknown, StepTimeoutError, WorkflowDefinitionError
+from ..errors import BadArgumentError, LostChangeError, OutcomeUnknown, StepTimeoutError, WorkflowDefinitionError
 from ..model import Step, StepId, StepRetrying
 from ..replay import check_key
-from . import sources
+from . import exceptions, own, sources
 from .branch_state import BranchState
 from .execution import Execution
 from .made import Product
@@ -286,10 +286,10 @@ async def compute(
     options = PLAIN
     if isinstance(fn, StepFunction):
         options, fn = fn.options, fn.fn
-    call = partial(fn, *args, **kwargs)
+    call = (fn, args, kwargs)
 
     async def produce(step_id: StepId) -> Product:
-        return await _attempts(execution, step_id, fn, call, options)
+        return await _attempts(execution, step_id, call, options)
 
     if options.at_most_once:
         recorded = await _at_most_once(execution, state, key, produce)
@@ -327,26 +327,28 @@ async def _at_most_once(
     return await execution.at(state, step_id, "compute", once)
 
 
-async def _attempts(
-    execution: Execution, step_id: StepId, fn: Callable[..., Any], call: partial[Any], options: StepOptions
-) -> Product:
+async def _attempts(execution: Execution, step_id: StepId, call: own.Call, options: StepOptions) -> Product:
     """Call the function until it returns, or fails for good; what came of it."""
     around = execution.around
+    given = own.given(call, execution.function)
     attempt = 0
     while True:
         attempt += 1
         try:
-            value = await _attempt(execution, step_id, fn, call, options.timeout, attempt)
+            copied = call if given is None else given.copy()
+            value = await _attempt(execution, step_id, copied, options.timeout, attempt)
         except BaseException as error:
             if not around.is_outcome(error):
                 raise
             if options.retry is None or not options.retry.again(error, attempt):
                 if attempt > 1 and isinstance(error, Exception):
-                    error.add_note(f"(step {step_id!r} was given up after attempt {attempt})")
+                    exceptions.add_note(error, f"(step {step_id!r} was given up after attempt {attempt})")
                 return None, execution.fail_without_record(error)
             seconds = options.retry.wait(attempt, _chance(execution.run_id, step_id, around.acting, attempt))
             failure = describe(error)
         else:
+            if given is not None and (lost := _lost(execution, step_id, given, value)) is not None:
+                return None, execution.fail_without_record(lost)
             return execution.product(step_id, value)
         # Out of the handler: an exception is not to be kept for as long as the wait lasts.
         around.say(
@@ -357,19 +359,23 @@ async def _attempts(
         await around.timers.sleep(seconds)
 
 
-async def _attempt(
-    execution: Execution,
-    step_id: StepId,
-    fn: Callable[..., Any],
-    call: partial[Any],
-    timeout: float | None,
-    attempt: int,
-) -> Any:
+def _lost(execution: Execution, step_id: StepId, given: own.Given, value: object) -> LostChangeError | None:
+    """The error of a step whose changes nobody would see."""
+    lost, unseen = given.changed(value)
+    key = step_id.partition("/")[2]
+    if lost:
+        return LostChangeError(own.advice(lost, key))
+    if unseen:
+        execution.say_once(own.advice(unseen, key))
+    return None
+
+
+async def _attempt(execution: Execution, step_id: StepId, call: own.Call, timeout: float | None, attempt: int) -> Any:
     around = execution.around
+    original, args, kwargs = call
     # A test may have put another function in its place, for this attempt or all.
-    replaced = around.step_function(execution.run_id, step_id, fn)
-    if replaced is not fn:
-        fn, call = replaced, partial(replaced, *call.args, **call.keywords)
+    fn = around.step_function(execution.run_id, step_id, original)
+    call_it = partial(fn, *args, **kwargs)
     asynchronous = inspect.iscoroutinefunction(fn)
     running = RunningStep(around.node, execution.run_id, step_id, attempt, around.timers.clock, around.tell)
     execution.effect_started(running)
@@ -379,8 +385,8 @@ async def _attempt(
             alarm = None if timeout is None else around.timers.call_later(timeout, scope.cancel)
             try:
                 if asynchronous:
-                    return await call()
-                value = await around.steps.run(call, name=running.idempotency_key)
+                    return await call_it()
+                value = await around.steps.run(call_it, name=running.idempotency_key)
                 return await value if isinstance(value, Awaitable) else value
             finally:
                 if alarm is not None:

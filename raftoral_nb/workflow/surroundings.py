@@ -22,6 +22,20 @@ FINAL_REFUSALS: Final = frozenset({"stale_epoch", "stale_generation", "stale_ver
 """Refusals after which a record, an epoch or the run's end is on its way to us."""
 
 
+class Once:
+    """Says each text once."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say = say
+        self._said: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        """Say it, unless it was said before."""
+        if text not in self._said:
+            self._said.add(text)
+            self._say(text)
+
+
 class Surroundings(Protocol):
     """What an execution needs of the executor it runs in."""
 
