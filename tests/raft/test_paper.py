@@ -252,6 +252,21 @@ def test_an_entry_is_committed_once_a_majority_has_stored_it_and_no_sooner() -> 
     on_server(test, of=5)
 
 
+def test_an_acknowledgement_of_an_earlier_term_counts_for_nothing() -> None:
+    """5.1 and 5.3: answers belong to a term. One to another leader's message says nothing about this one's entries."""
+
+    async def test(server: Server) -> None:
+        server.become("leader")
+        index = await server.propose(registration(1))
+        for peer in (2, 3):
+            server.receive(peer, NextIndex(server.term - 1, index + 1, success=True, reset=False))
+        assert server.commit_index < index
+        server.acknowledge(2, index)
+        assert server.commit_index == index
+
+    on_server(test)
+
+
 def test_followers_are_told_what_is_committed_and_apply_it_in_the_order_of_the_log() -> None:
     """5.3: a message carries the leader's commit index; a follower applies up to it, each entry once, in order."""
 
