@@ -38,6 +38,7 @@ from .raft.replica import Timing
 from .registry import Registration, Registry
 from .run import WorkflowRun
 from .scenario import Scenario
+from .seconds import Seconds, as_number, seconds
 from .statistics import ClusterLook, ClusterStatistics
 from .threads import do_all, refuse_on_own_thread
 from .workflow.context import WorkflowContext
@@ -79,7 +80,7 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
     With `detach`, which needs a `data_dir`, they go on until somebody calls `stop`, and any process of the same user can `attach`; the end of
     a `with` block, and of the process, only lets go of them.
 
-    `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds) starting
+    `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds, or a `timedelta`) starting
     a run or registering a workflow may wait for a majority. Use it as a context manager, synchronous or asynchronous, or
     call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so.
     """
@@ -94,13 +95,14 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         leave_out: Collection[NodeId] = (),
         network: Literal["tcp", "memory"] = "tcp",
         ports: Sequence[int] | None = None,
-        proposal_timeout: float = 10.0,
+        proposal_timeout: Seconds = 10.0,
         timing: Timing | None = None,
         compaction: Compaction = DEFAULT_COMPACTION,
         log_level: str | int | None = None,
         processes: bool = False,
         detach: bool = False,
     ) -> None:
+        proposal_timeout = as_number(proposal_timeout)
         data = recovery.look(data_dir, durability)
         if nodes is None:
             nodes = DEFAULT_NODES if data is None or data.found is None else len(data.found.nodes)
@@ -283,15 +285,16 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         """The node that holds the latest epoch and may act now; None while there is no such node."""
         return self._host.leader
 
-    def wait_for_leader(self, timeout: float = 10.0) -> NodeId:
-        """Wait until a node acts as leader and return its number. Raises `NotAcknowledgedError` after `timeout` seconds."""
+    def wait_for_leader(self, timeout: Seconds = 10.0) -> NodeId:
+        """Wait until a node acts as leader and return its number. Raises `NotAcknowledgedError` after `timeout` seconds (or a `timedelta`)."""
         self._check_running()
+        longest = seconds(timeout, "wait_for_leader")
         try:
-            return self._host.thread.run(self._host.on_await_leader, timeout=timeout)
+            return self._host.thread.run(self._host.on_await_leader, timeout=longest)
         except TimeoutError:
             alive = [number for number in self._numbers if self.nodes[number].alive and not self.nodes[number].paused]
             raise NotAcknowledgedError(
-                f"no leader within {timeout} s: {len(alive)} of {len(self._numbers)} nodes run ({alive}), and a majority "
+                f"no leader within {longest:g} s: {len(alive)} of {len(self._numbers)} nodes run ({alive}), and a majority "
                 "must; restart or resume some",
                 may_commit=False,
             ) from None
@@ -303,7 +306,7 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         """
         return fault_lines.cause(self, parse_fault(fault) if isinstance(fault, str) else fault)
 
-    def scenario(self, scenario: Scenario | str | Sequence[tuple[str | float, str]]) -> ScenarioPlay:
+    def scenario(self, scenario: Scenario | str | Sequence[tuple[str | Seconds, str]]) -> ScenarioPlay:
         """Play a scenario (one of yours, a list of its steps, or the name of one in `SCENARIOS`) on a thread of its own.
 
         Returns at once: `wait` waits for its end, `stop` ends it. Raises `ScenarioError` if it is not a scenario,

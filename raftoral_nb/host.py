@@ -25,6 +25,7 @@ from .raft.tcp import TcpNetwork
 from .state import Applied, State
 from .statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
 from .threads import do_all
+from .workflow.time_of_day import LOOK_AGAIN, TimeOfDay
 
 if TYPE_CHECKING:
     from .recovery import DataDirectory
@@ -59,6 +60,8 @@ class Host(Hosting):
         """Where the nodes' logs are; in place of memory, a data directory's, set before the nodes are started."""
         self.disks = FailedDisks(self.on_boot, self.incarnation, self.tell)
         self.network: Network | None = None
+        self.time_of_day = TimeOfDay()
+        """The clock of all its nodes: one that is killed and restarted here goes by the same."""
         self.gone: list[Incarnation] = []
         """Ended incarnations whose threads may still run user code."""
         self._network_kind = network
@@ -195,7 +198,7 @@ class Host(Hosting):
 
     def _surroundings(self, number: NodeId) -> dict[str, Any]:  # noqa: ARG002 - other hosts give each node its own
         """What a node's incarnation gets in place of a thread, a clock and so on of its own."""
-        return {}
+        return {"wall_clock": self.time_of_day, "look_again": LOOK_AGAIN}
 
     async def on_join(self, number: NodeId) -> None:
         """Start a node that is no member yet, under a number that was reserved for it."""

@@ -442,7 +442,7 @@ class Hosting(ABC):
             return self.thread.run(wait, timeout=timeout)
         except TimeoutError:
             raise CompletionTimeoutError(
-                f"node {number} has not applied what the others have within {timeout} s; does it reach the leader?"
+                f"node {number} has not applied what the others have within {timeout:g} s; does it reach the leader?"
             ) from None
 
     async def on_await_level(self) -> None:

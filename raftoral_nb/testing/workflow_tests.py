@@ -23,6 +23,7 @@ from ..model import (
     Step,
 )
 from ..run import WorkflowRun
+from ..seconds import Seconds, seconds
 from ..statistics import ClusterStatistics
 from .cluster import DEFAULT_START, VirtualCluster
 
@@ -149,10 +150,10 @@ class WorkflowTest:
         """What the workflows' clock shows (UTC)."""
         return dt.datetime.fromtimestamp(self.cluster.host.wall_clock(), dt.UTC)
 
-    def advance(self, duration: float | dt.timedelta) -> None:
+    def advance(self, duration: Seconds) -> None:
         """Let so much virtual time pass (seconds, or a timedelta), and all that is due in it happen."""
-        seconds = duration.total_seconds() if isinstance(duration, dt.timedelta) else float(duration)
-        self.cluster.host.run(lambda: asyncio.sleep(seconds))
+        length = seconds(duration, "test.advance")
+        self.cluster.host.run(lambda: asyncio.sleep(length))
         self.settle()
 
     def settle(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ..model import RunId
 from ..replay import Branch
+from ..seconds import Seconds
 from . import branches as parallel
 from . import chance, children, messages, steps, timers
 from .children import ChildRun
@@ -143,11 +144,12 @@ class WorkflowContext(Identity):
         """
         return await timers.now(self)
 
-    async def sleep(self, seconds: float, *, key: str = "sleep") -> None:
-        """Wait for so many seconds, from the moment at which this is first recorded. Never less than that, by the acting
-        node's clock; not promised how much more.
+    async def sleep(self, seconds: Seconds, *, key: str = "sleep") -> None:
+        """Wait for so many seconds (or a `timedelta`), from the moment at which this is first recorded. Never less than that, by
+        the acting node's clock; not promised how much more.
 
-        What is left of it survives the death of a leader, and a restart of all. Raises `BadArgumentError` for what is no number.
+        What is left of it survives the death of a leader, and a restart of all. A node whose system clock is set back goes on
+        from the time it has shown, so it does not wait longer for that. Raises `BadArgumentError` for what is no length of time.
 
         >>> async def patient(ctx, seconds):
         ...     before = await ctx.now()
@@ -173,8 +175,8 @@ class WorkflowContext(Identity):
         """
         await timers.sleep_until(self, when, key)
 
-    def deadline(self, seconds: float) -> AbstractAsyncContextManager[datetime]:
-        """A block that has so many seconds: what it does then is interrupted, and the block raises `DeadlineExceededError`.
+    def deadline(self, seconds: Seconds) -> AbstractAsyncContextManager[datetime]:
+        """A block that has so many seconds (or a `timedelta`): what it does then is interrupted, and the block raises `DeadlineExceededError`.
 
         `async with ctx.deadline(5) as due:`. That the time is over is recorded, and interrupts every node at the same operation.
         Within the block, `Interrupted` is raised once at the operation that waits, or at the next one, in parallel branches too;
@@ -330,11 +332,11 @@ class WorkflowContext(Identity):
 
     # --- messages
 
-    async def receive(self, name: str, *, timeout: float | None = None, default: Any = MISSING) -> Any:
+    async def receive(self, name: str, *, timeout: Seconds | None = None, default: Any = MISSING) -> Any:
         """Wait for the signal `name`, and return what was sent with it (`run.signal(name, value)`).
 
         Signals of one name are received in the order in which they were recorded, each once, whoever leads; one that came
-        before is there at once. After `timeout` seconds (counted from this call, through changes of leader and restarts, by
+        before is there at once. After `timeout` seconds (or a `timedelta`; counted from this call, through changes of leader and restarts, by
         the clocks of the nodes that act) it returns `default`, or raises `ReceiveTimeoutError` if none was given; that is
         recorded as well. A signal that comes later waits for the next `receive`.
 
@@ -346,7 +348,7 @@ class WorkflowContext(Identity):
         """
         return await messages.receive(self._execution, self._state, name, timeout, default)
 
-    async def receive_update(self, name: str, *, timeout: float | None = None) -> Update:
+    async def receive_update(self, name: str, *, timeout: Seconds | None = None) -> Update:
         """Wait for the update `name`: a signal whose sender waits for an answer (`run.update(name, value)`).
 
         As `receive` otherwise. Answer every update, or `refuse` it: until then, or until the run's end, its sender waits.

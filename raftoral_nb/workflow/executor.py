@@ -104,6 +104,7 @@ class Executor:
         clock: Callable[[], float],
         wall_clock: Callable[[], float] = time.time,
         proposal_seconds: float = PROPOSAL_SECONDS,
+        look_again: float = math.inf,
     ) -> None:
         self.node = node
         self._proposal_seconds = proposal_seconds
@@ -129,7 +130,7 @@ class Executor:
         self._mail: anyio.Event | None = None
         self._arrival = anyio.Event()
         self.timers = Alarms(clock, host.arm, host.post)
-        self.alarms = Alarms(wall_clock, host.arm, host.post)
+        self.alarms = Alarms(wall_clock, host.arm, host.post, look_again)
         self._watchdog = Watchdog(host.arm, clock, self._blocked, lambda run_id: None)
 
     @property
