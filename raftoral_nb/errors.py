@@ -258,6 +258,10 @@ class WrongTaskError(RaftoralError):
     """An operation of a context was called from a task that is not the workflow's own (say, under asyncio.gather)."""
 
 
+class NotAwaitedError(RaftoralError):
+    """An operation of a workflow was called without `await`; the message names it and its line."""
+
+
 class NonDeterminismError(RaftoralError):
     """An execution asked for another step than the one recorded, or computed another value.
 

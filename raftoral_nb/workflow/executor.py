@@ -31,7 +31,7 @@ from ..model import (
 )
 from ..statistics import ExecutionStatistics
 from ..step_threads import Steps
-from . import definitions, messages, values
+from . import definitions, messages, unawaited, values
 from .alarms import Alarms
 from .context import WorkflowContext
 from .execution import Execution
@@ -387,9 +387,20 @@ class Executor:
         CONTEXT.set(ctx)  # this task's own: it is seen by the workflow and whatever that calls
         execution.branches[""] = coro = fn(ctx, value)
         try:
-            return await self._watchdog.watched(coro, execution.run_id)
+            returned = await self._watchdog.watched(coro, execution.run_id)
+            await unawaited.check_end(execution, ctx._state)
+        except BaseException as error:
+            if not self.is_outcome(error):
+                raise
+            told = await unawaited.explained(execution, ctx._state, error)
+            if told is error:
+                raise
+            raise told from error
+        else:
+            return returned
         finally:
             del execution.branches[""]
+            unawaited.let_go(ctx._state)
 
     def _function(self, definition: Definition) -> Callable[..., Any]:
         """This node's copy of a workflow's function; one that was not used for long is made anew."""

@@ -14,6 +14,7 @@ from ..seconds import Seconds, as_number, is_number
 from .branch_state import BranchState
 from .execution import Execution
 from .made import Encoded, Made, Product
+from .unawaited import operation
 
 if TYPE_CHECKING:
     from ..model import Step, StepId
@@ -41,11 +42,13 @@ class Update:
         """What names it for ever; the sender may have chosen it."""
         self.value: Any = execution.decode(step)
 
+    @operation
     async def answer(self, value: Any = None) -> None:
         """Record the answer, which the sender's `run.update(...)` returns. Raises `ValueNotShippableError`."""
         step = await self._answered(lambda step_id: self._execution.product(step_id, value))
         self._execution.decode(step)  # raises what kept the answer from being recorded
 
+    @operation
     async def refuse(self, reason: str) -> None:
         """Record that the update is refused: the sender's `run.update(...)` raises `UpdateRefusedError` with the reason."""
         error = UpdateRefusedError(f"run {self._execution.run_id!r} refused the update {self.name!r}: {reason}")

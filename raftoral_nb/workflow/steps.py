@@ -22,6 +22,7 @@ from .branch_state import BranchState
 from .execution import Execution
 from .made import Product
 from .running import CONTEXT, STEP, RunningStep
+from .unawaited import argument_problem
 from .values import describe
 
 if TYPE_CHECKING:
@@ -139,7 +140,8 @@ PLAIN: Final = StepOptions()
 class StepFunction(Generic[P, T_co]):
     """A function that is a step: made by `step`. Awaiting a call of it in a workflow records what it returns or raises.
 
-    Outside of a workflow a call runs the function and nothing else. `fn` is the function itself, `key` names its steps.
+    Outside of a workflow, and inside of a step, a call is one of the function and nothing else. `fn` is the function itself,
+    `key` names its steps.
     """
 
     def __init__(self, fn: Callable[P, Any], options: StepOptions, key: str) -> None:
@@ -149,19 +151,17 @@ class StepFunction(Generic[P, T_co]):
         update_wrapper(self, fn, updated=())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T_co]:
-        """In a workflow `ctx.compute(key, fn, ...)`; elsewhere the function itself. Always to be awaited.
+        """In a workflow `ctx.compute(key, fn, ...)`, to be awaited; elsewhere, and within a step, just the function itself.
 
-        Raises `WrongTaskError` within another step and in a task that is not the workflow's own.
+        There a synchronous function returns its value, and an asynchronous one is awaited; no option counts and nothing is
+        recorded. (A type checker is told the form for workflows: for the value of a synchronous function call `.fn`.)
+        Raises `WrongTaskError` when it is awaited in a task that is not the workflow's own.
         """
         ctx = CONTEXT.get()
-        if ctx is None:
-            return self._just_call(*args, **kwargs)
+        if ctx is None or STEP.get() is not None:
+            plain: Coroutine[Any, Any, T_co] = self.fn(*args, **kwargs)
+            return plain
         return ctx.compute(self.key, self, *args, **kwargs)
-
-    async def _just_call(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
-        value = self.fn(*args, **kwargs)
-        result: T_co = await value if isinstance(value, Awaitable) else value
-        return result
 
     def with_options(
         self,
@@ -311,7 +311,11 @@ async def compute(
         options, fn = fn.options, fn.fn
     call = partial(fn, *args, **kwargs)
 
+    problem = argument_problem(f"ctx.compute({key!r}, ...)", state, args, kwargs)
+
     async def produce(step_id: StepId) -> Product:
+        if problem is not None:
+            return None, execution.fail_without_record(problem)
         return await _attempts(execution, step_id, fn, call, options)
 
     if options.at_most_once:

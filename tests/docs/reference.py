@@ -164,7 +164,7 @@ def _function(name: str, fn: Callable[..., Any]) -> Iterator[str]:
     yield f"##### `{name}`"
     shapes = [getattr(shape, "__func__", shape) for shape in typing.get_overloads(fn) or [fn]]
     short = name.rpartition(".")[2]
-    prefix = "await " if inspect.iscoroutinefunction(fn) else ""
+    prefix = "await " if inspect.iscoroutinefunction(inspect.unwrap(fn)) else ""
     yield "```python\n" + "\n".join(f"{prefix}{short}{_signature(shape)}" for shape in shapes) + "\n```"
     yield _told(fn)
 
