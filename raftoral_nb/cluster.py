@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 import anyio.to_thread
 import msgspec
 
-from . import collect, current, fault_lines, logs, options, recovery
+from . import collect, current, fault_lines, logs, open_files, options, recovery
 from .announced import Announcement
 from .attaching import Attaching
 from .breaking import no_such_node
@@ -182,7 +182,8 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         """Start all nodes and wait until one of them acts as leader.
 
         Raises `ClusterError` if the cluster was started before, `PortInUseError` if a port that was asked for is taken, and
-        `StorageError` if the data directory is in use, damaged or another cluster's, or cannot be written.
+        `StorageError` if the data directory is in use, damaged or another cluster's, or cannot be written, and
+        `TooManyOpenFilesError` before anything is begun, if this process may not open as many files and sockets as it takes.
         """
         refuse_on_own_thread("cluster.start()")
         with self._change:
@@ -194,12 +195,8 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         self._begin_measuring()
         try:
             began = time.monotonic()
-            if self._data is not None:
-                self._data.begin(self._host)
-                self._host.use(self._data)
-            self._host.thread.start()
-            self._host.thread.run(self._host.on_open, self._leave_out)
-            self._announcement.put_up()
+            with open_files.told(f"cluster {self.name!r} cannot be started"):
+                self._open()
             if not self._host.attached:  # one that has lost its majority can be attached to, and mended
                 self.wait_for_leader(self._host.proposal_timeout)
             if self._data is not None:
@@ -211,6 +208,17 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
             raise
         current.started(self)
         return self
+
+    def _open(self) -> None:
+        stored = self._data is not None
+        needed = open_files.LOOP + stored + self._host.files_needed(len(self._numbers), stored=stored)
+        open_files.check(needed, f"cluster {self.name!r} of {len(self._numbers)} nodes")
+        if self._data is not None:
+            self._data.begin(self._host)
+            self._host.use(self._data)
+        self._host.thread.start()
+        self._host.thread.run(self._host.on_open, self._leave_out)
+        self._announcement.put_up()
 
     def stop(self) -> StopReport:
         """Stop everything, within a few seconds. User code that cannot be interrupted is left and named in the report.

@@ -80,6 +80,10 @@ class PortInUseError(RaftoralError):
     """A port that was asked for is taken."""
 
 
+class TooManyOpenFilesError(ClusterError):
+    """This process may not open as many files (sockets included) as are needed; the message says how many, and what to do."""
+
+
 class BlockingCallError(RaftoralError):
     """A call that blocks was made on one of the cluster's own threads, which would wait for itself."""
 

@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from . import collect, log_entries, run_code
+from . import collect, log_entries, open_files, run_code
 from .errors import ClusterError, NodeStateError, StorageError
 from .failed_disks import FailedDisks
 from .hosting import Change, Hosting
 from .incarnation import Incarnation
 from .model import NodeChanged, NodeId, RunId
+from .open_files import for_nodes
 from .raft.compaction import Compaction
 from .raft.journal import Journals
 from .raft.library import Dice
@@ -75,6 +76,11 @@ class Host(Hosting):
         self._last_state = State()
 
     # --- the cluster's life
+
+    def files_needed(self, count: int, *, stored: bool) -> int:
+        """How many files so many nodes have open here, sockets included."""
+        members = max(len(self.numbers), len(self._founders))
+        return for_nodes(count, members=members, tcp=self._network_kind == "tcp", stored=stored)
 
     def use(self, data: DataDirectory) -> None:
         """Keep the nodes' logs in a data directory. Before the start. Raises `StorageError`."""
@@ -153,6 +159,7 @@ class Host(Hosting):
         """Start a node from its journal. Raises `NodeStateError` if it is alive, and `StorageError`."""
         if number in self._incarnations or number in self._booting:  # another thread was quicker
             raise NodeStateError(f"node {number} is alive; kill it first, then restart it")
+        open_files.check(self.files_needed(1, stored=type(self.journals) is not Journals), f"node {number}")
         self._booting.add(number)
         try:
             await self._boot(number)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from . import executing
 from .catch_up import difference, handed_over
-from .hosting import ExecutionEnd
+from .life import ExecutionEnd
 from .model import (
     ClusterEvent,
     Command,

@@ -60,6 +60,32 @@ class ReplicatedVar(Generic[T]):
         """The present value."""
         return self._value
 
+    def get(self) -> T:
+        """The same as `value`, under the original's name. Not to be awaited."""
+        return self._value
+
+    if not TYPE_CHECKING:  # to a type checker there are no such names
+
+        def __getattr__(self, name: str) -> Any:
+            """Nothing: says what there is."""
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise AttributeError(
+                f"the variable {self._key!r} has no {name!r}: read `variable.value`, or call `variable.get()`; change it with "
+                "`await variable.set(value)` or `await variable.update(fn)`",
+                name=name,
+                obj=self,
+            )
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Refuse to change the value without a record."""
+            if not name.startswith("_"):
+                raise AttributeError(
+                    f"{name!r} of the variable {self._key!r} cannot be assigned to, as no other node would know: "
+                    "`await variable.set(value)` records a new value"
+                )
+            super().__setattr__(name, value)
+
     @operation
     async def set(self, value: T) -> T:
         """Record a new value, and return it. Raises `ValueNotShippableError` if it does not pickle."""

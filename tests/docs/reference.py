@@ -74,8 +74,8 @@ def _python() -> Iterator[str]:
     things = {name: getattr(raftoral_nb, name) for name in raftoral_nb.__all__}
     yield "### Functions"
     for name, thing in things.items():
-        if inspect.isfunction(thing):
-            yield from _function(name, thing)
+        if inspect.isfunction(inspect.unwrap(thing)):
+            yield from _function(name, inspect.unwrap(thing))
     yield "### Handles"
     plain = [
         name for name, one in things.items() if isinstance(one, type) and not _is(one, BaseException | msgspec.Struct)
