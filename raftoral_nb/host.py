@@ -159,12 +159,20 @@ class Host(Hosting):
         """Start a node from its journal. Raises `NodeStateError` if it is alive, and `StorageError`."""
         if number in self._incarnations or number in self._booting:  # another thread was quicker
             raise NodeStateError(f"node {number} is alive; kill it first, then restart it")
-        open_files.check(self.files_needed(1, stored=type(self.journals) is not Journals), f"node {number}")
+        self._check_files(number)
         self._booting.add(number)
         try:
             await self._boot(number)
         finally:
             self._booting.discard(number)
+
+    def _check_files(self, number: NodeId) -> None:
+        """Raise `TooManyOpenFilesError` if there are too few for one node more."""
+        needed = self.files_needed(1, stored=type(self.journals) is not Journals)
+        if needed and self._network_kind == "tcp":
+            # The others' ends of its connections; and if it joins, they are as many as the members were.
+            needed += len(self._incarnations) + (number not in self.numbers)
+        open_files.check(needed, f"node {number}")
 
     async def _boot(self, number: NodeId) -> None:
         assert self.network is not None

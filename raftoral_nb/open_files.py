@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import os
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from .errors import TooManyOpenFilesError
 
+_limits: Any
 try:
-    import resource
+    _limits = importlib.import_module("resource")
 except ImportError:  # Windows has no such limit
-    resource = None  # type: ignore[assignment]
+    _limits = None
 
 LOOP: Final = 3
 """Files of one event loop: what it waits with, and two ends of what wakes it."""
@@ -74,8 +76,8 @@ def _reason(error: BaseException | None) -> int | None:
 
 def _advice(limit: int, wanted: int) -> str:
     enough = max(1024, wanted)
-    hard = None if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    within = resource is not None and (hard == resource.RLIM_INFINITY or (hard or 0) >= enough)
+    hard = None if _limits is None else _limits.getrlimit(_limits.RLIMIT_NOFILE)[1]
+    within = hard is not None and (hard == _limits.RLIM_INFINITY or hard >= enough)
     here = (
         f", or here: `import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({enough}, {hard}))`"
         if within
@@ -86,10 +88,10 @@ def _advice(limit: int, wanted: int) -> str:
 
 def _limit() -> int | None:
     """How many files this process may have open; None if that is not limited, or not known."""
-    if resource is None:
+    if _limits is None:
         return None
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return None if soft == resource.RLIM_INFINITY else soft
+    soft: int = _limits.getrlimit(_limits.RLIMIT_NOFILE)[0]
+    return None if soft == _limits.RLIM_INFINITY else soft
 
 
 def _opened(limit: int) -> int:

@@ -13,7 +13,7 @@ import reprlib
 from typing import Any, Final
 
 from .. import errors, limits
-from . import pickling
+from . import pickling, views
 from .digests import digest
 
 __all__ = ["decode", "digest", "encode", "round_trip", "shorten"]
@@ -133,8 +133,6 @@ def _advice(value: object, error: Exception) -> str:
                 call.close()  # it is asked about here: Python need not warn of it as well
         name = f"the call {calls[0].__qualname__}(...)" if calls else "a call"
         return f"It holds {name}, and not what that returns: did you forget `await`?"
-    if "memoryview" in str(error):
-        return "A memoryview is a view into the memory of something else: record bytes(view)."
     return _ADVICE
 
 
@@ -170,9 +168,10 @@ def _is_plain(value: object) -> bool:
 
 
 def _too_large(value: object, size: int, what: str) -> errors.ValueNotShippableError:
+    advice = views.hint(parts(value)) or "Write large data to a file or a store inside the step, and return its name."
     return errors.ValueNotShippableError(
         f"{what}: a value of type {type_name(type(value))} takes {size:,} bytes, more than MAX_VALUE_BYTES "
-        f"({limits.MAX_VALUE_BYTES:,}). Write large data to a file or a store inside the step, and return its name."
+        f"({limits.MAX_VALUE_BYTES:,}). {advice}"
     )
 
 

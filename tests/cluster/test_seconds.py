@@ -73,7 +73,7 @@ def methods(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
         yield f"{cls.__name__}.__init__", cls
 
 
-def annotations(fn: Callable[..., Any]) -> dict[str, str]:
+def kinds_of(fn: Callable[..., Any]) -> dict[str, str]:
     if inspect.isclass(fn):  # a struct: what may be given is that of its fields, or wider
         return {one: str(kind) for one, kind in inspect.get_annotations(fn).items()}
     return {name: str(one.annotation) for name, one in inspect.signature(fn).parameters.items()}
@@ -83,7 +83,7 @@ def parameters() -> tuple[set[str], set[str]]:
     """The parameters that take seconds, and those that are numbers and do not say that they do."""
     lengths, numbers = set(), set()
     for name, fn in public():
-        for parameter, annotation in annotations(fn).items():
+        for parameter, annotation in kinds_of(fn).items():
             shown = f"{name}({parameter})"
             if "Seconds" in annotation:
                 lengths.add(shown)
@@ -94,7 +94,7 @@ def parameters() -> tuple[set[str], set[str]]:
     return lengths, numbers
 
 
-STRUCTS = {
+STRUCTS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "Retry.__init__(first_wait)": lambda: (Retry(first_wait=SHORT).first_wait, 0.02),
     "Retry.__init__(max_wait)": lambda: (Retry(max_wait=LONG).max_wait, PATIENCE),
     "Timing.__init__(heartbeat)": lambda: (Timing(heartbeat=SHORT).heartbeat, 0.02),

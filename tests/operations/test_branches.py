@@ -85,7 +85,7 @@ def test_map_of_nothing_is_nothing_and_bad_limits_are_refused(cluster: Cluster) 
         with pytest.raises(WorkflowDefinitionError, match="takes functions"):
             await ctx.map(5, [1])  # type: ignore[call-overload]
         with pytest.raises(TypeError):
-            await ctx.map(one, 5)  # type: ignore[arg-type]
+            await ctx.map(one, 5)  # type: ignore[call-overload]
         return await ctx.map(one, [])
 
     assert cluster.start_workflow(maps).wait_for_completion(PATIENCE) == []
@@ -327,7 +327,7 @@ def test_a_race_without_branches_or_with_what_is_none_is_refused(cluster: Cluste
         with pytest.raises(BadArgumentError, match="at least one"):
             await ctx.race()
         with pytest.raises(WorkflowDefinitionError, match="takes functions"):
-            await ctx.race("branch")  # type: ignore[arg-type]
+            await ctx.race("branch")  # type: ignore[call-overload]
         return "refused"
 
     assert cluster.start_workflow(races).wait_for_completion(PATIENCE) == "refused"

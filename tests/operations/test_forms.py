@@ -146,7 +146,7 @@ def test_gather_race_and_task_groups_take_steps_too(test: WorkflowTest) -> None:
         both: list[Any] = await ctx.gather(one_side, other_side, third_side, partial(weigh, "abc"))  # type: ignore[arg-type]
         won = await ctx.race(one_side)
         async with ctx.task_group() as group:
-            tasks = [
+            tasks: list[Any] = [
                 group.start(measure, "abc"),
                 group.start(weigh, "abc"),
                 group.start(branch, "abc"),
@@ -191,7 +191,7 @@ def test_what_is_neither_is_refused_by_name(
 def test_a_branch_that_is_not_async_is_told_so(test: WorkflowTest) -> None:
     async def misused(ctx: WorkflowContext, _: None) -> str:
         with pytest.raises(ExceptionGroup, match=r"a branch of ctx\.map, takes_two, returned a NoneType, where"):
-            await ctx.map(takes_two, ["a"])  # type: ignore[call-overload]
+            await ctx.map(takes_two, ["a"])  # type: ignore[arg-type]
         return "refused"
 
     assert test.finish(test.start(misused, None)) == "refused"
@@ -206,14 +206,14 @@ def divide(number: int) -> float:
 
 async def group_in(ctx: WorkflowContext, what: str) -> None:
     if what == "map":
-        await ctx.map(divide, [1, 0, 2, "no"])  # type: ignore[list-item]
+        await ctx.map(divide, [1, 0, 2, "no"])  # type: ignore[arg-type]
     elif what == "gather":
         await ctx.gather(partial(divide, 0), partial(divide, 1))
     elif what == "group":
         async with ctx.task_group() as group:
             group.start(divide, 0)
     else:
-        await ctx.map(lambda ctx, numbers: ctx.map(divide, numbers), [[1], [2, 0]])  # type: ignore[misc]
+        await ctx.map(lambda ctx, numbers: ctx.map(divide, numbers), [[1], [2, 0]])
 
 
 @pytest.mark.parametrize("what", ["map", "gather", "group", "nested"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 
 from raftoral_nb import WorkflowContext, testing
@@ -35,11 +36,13 @@ def test_the_fixture_can_be_entered_and_goes_on_after_the_block(workflow_test: W
     assert workflow_test.finish(workflow_test.start(order, "A2")) == "A2 paid"
 
 
-@pytest.mark.anyio
-async def test_so_it_can_asynchronously(workflow_test: WorkflowTest) -> None:
-    async with workflow_test as test, workflow_test(nodes=1) as other:
-        for one in (test, other):
-            assert await one.finished(one.start(order, "A1")) == "A1 paid"
+def test_so_it_can_asynchronously(workflow_test: WorkflowTest) -> None:
+    async def main() -> None:
+        async with workflow_test as test, workflow_test(nodes=1) as other:
+            for one in (test, other):
+                assert await one.finished(one.start(order, "A1")) == "A1 paid"
+
+    anyio.run(main)
 
 
 def test_the_function_can_be_entered_without_a_call() -> None:
