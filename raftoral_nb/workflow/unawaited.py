@@ -6,6 +6,7 @@ and did not await yet; what is left of that when the run ends is what was forgot
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 import sys
@@ -16,8 +17,8 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from .. import frames
-from ..errors import NotAwaitedError, WrongTaskError
-from .branch_state import BranchState, check_task
+from ..errors import NotAwaitedError
+from .branch_state import BranchState
 from .execution import END
 from .handover import RunContinued, RunEnded
 from .identity import Identity
@@ -42,7 +43,8 @@ class Call(NamedTuple):
 
     coroutine: CoroutineType[Any, Any, Any]
     name: str
-    place: str
+    file: str
+    line: int
 
     @property
     def waits(self) -> bool:
@@ -50,7 +52,7 @@ class Call(NamedTuple):
         return inspect.getcoroutinestate(self.coroutine) == inspect.CORO_CREATED
 
     def __str__(self) -> str:
-        return f"{self.name} at {self.place}" if self.place else self.name
+        return f"{self.name} at {frames.short_file_name(self.file)}:{self.line}" if self.file else self.name
 
 
 def operation(fn: F) -> F:
@@ -79,11 +81,11 @@ def _state(args: Iterable[Any]) -> BranchState | None:
 
 
 def _is_own(state: BranchState) -> bool:
+    """Whether the branch's own task runs, and no step of it. What `check_task` refuses, for less: every operation comes here."""
     try:
-        check_task(state, "")
-    except WrongTaskError:
+        return state.inside is None and id(asyncio.current_task()) == state.task_id
+    except RuntimeError:  # on a thread without a loop
         return False
-    return True
 
 
 def _call(coroutine: Any, fn: Any, args: tuple[Any, ...], frame: Any) -> Call:
@@ -95,8 +97,8 @@ def _call(coroutine: Any, fn: Any, args: tuple[Any, ...], frame: Any) -> Call:
         name = f"{key}(...)"  # a @step, called by its own name
     while frame is not None and not frames.is_users(frame.f_code.co_filename):
         frame = frame.f_back
-    place = "" if frame is None else f"{frames.short_file_name(frame.f_code.co_filename)}:{frame.f_lineno}"
-    return Call(coroutine, name, place)
+    file, line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+    return Call(coroutine, name, file, line)
 
 
 # --- asking
