@@ -36,6 +36,7 @@ from .model import (
 )
 from .progress import VARIABLES
 from .replay import check_key
+from .seconds import Seconds, patience
 from .statistics import RunStatus
 from .threads import refuse_on_own_thread
 from .workflow import definitions, failures, values
@@ -121,10 +122,11 @@ def _ask(host: Hosting, command: Command, what: str) -> None:
     raise InternalError(f"{what} was refused: {answer.reason}")
 
 
-def update(host: Hosting, run_id: RunId, name: str, value: Any, timeout: float | None, update_id: str | None) -> Any:
+def update(host: Hosting, run_id: RunId, name: str, value: Any, timeout: Seconds | None, update_id: str | None) -> Any:
     """See `WorkflowRun.update`."""
     refuse_on_own_thread("run.update()")
-    deadline = None if timeout is None else time.monotonic() + timeout
+    longest = patience(timeout, "run.update")
+    deadline = None if longest is None else time.monotonic() + longest
     came = threading.Event()
     found: list[Step | Ending] = []
 
@@ -141,7 +143,7 @@ def update(host: Hosting, run_id: RunId, name: str, value: Any, timeout: float |
     try:
         if not came.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
             raise CompletionTimeoutError(
-                f"run {run_id!r} has not answered the update {name!r} within {timeout} s; it may yet. Ask again with "
+                f"run {run_id!r} has not answered the update {name!r} within {longest:g} s; it may yet. Ask again with "
                 f"update_id={sent!r}: it is not sent twice"
             )
     finally:
@@ -159,9 +161,10 @@ def _answer(answer: Step | Ending, run_id: RunId, name: str) -> Any:
 
 
 def query(
-    host: Hosting, run_id: RunId, name: str, args: tuple[Any, ...], node: NodeId | None, timeout: float | None
+    host: Hosting, run_id: RunId, name: str, args: tuple[Any, ...], node: NodeId | None, timeout: Seconds | None
 ) -> Any:
     """See `WorkflowRun.query`."""
+    longest = patience(timeout, "run.query")
     incarnation = host.spokesman() if node is None else host.alive(node, "asked")
     if incarnation is None:
         raise NodeStateError("no node runs that could answer, or all are paused")
@@ -171,10 +174,10 @@ def query(
         args, what=f"the arguments of the query {name!r}", known=lambda: definitions.known_classes(run.definition)
     )
     try:
-        value, failure = incarnation.query(run_id, name, data, timeout)
+        value, failure = incarnation.query(run_id, name, data, longest)
     except TimeoutError:
         raise CompletionTimeoutError(
-            f"node {number} has not answered the query {name!r} of run {run_id!r} within {timeout} s: the workflow has not "
+            f"node {number} has not answered the query {name!r} of run {run_id!r} within {longest:g} s: the workflow has not "
             "come to its ctx.on_query yet, or blocks its thread"
         ) from None
     if failure is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from .errors import FaultError, NodeStateError, NoSuchNodeError, NotAcknowledgedError
 from .limits import MAX_LINK_DELAY
 from .model import CampaignAsked, LinkDelay, NetworkChanged, NodeId
+from .seconds import Seconds, as_number, is_number, seconds
 
 if TYPE_CHECKING:
     from .hosting import Hosting
@@ -118,20 +119,22 @@ class Breaking:
         self._on_network(act)
         return tuple(made)
 
-    def slow(self, where: NodeName | tuple[NodeName, NodeName], delay: float, jitter: float = 0.0) -> tuple[Link, ...]:
+    def slow(
+        self, where: NodeName | tuple[NodeName, NodeName], delay: Seconds, jitter: Seconds = 0.0
+    ) -> tuple[Link, ...]:
         """Have every message over a link (a pair of nodes), or over all links of a node, take longer; returns the links.
 
-        `delay` is seconds each way (so an answer takes twice as much), give or take up to `jitter`; the order of messages is
+        `delay` is seconds (or a `timedelta`) each way (so an answer takes twice as much), give or take up to `jitter`; the order of messages is
         kept. At most `MAX_LINK_DELAY` with the jitter. A delay near the election timeout costs leaders their majority.
         """
-        seconds, spread = _seconds(delay, "delay"), _seconds(jitter, "jitter")
-        if not seconds or seconds + spread > MAX_LINK_DELAY or spread > seconds:
+        mean, spread = _seconds(delay, "delay"), _seconds(jitter, "jitter")
+        if not mean or mean + spread > MAX_LINK_DELAY or spread > mean:
             raise FaultError(
                 f"a link is slowed by more than 0 and at most {MAX_LINK_DELAY:g} s, with a jitter no larger than the delay; "
-                f"got {seconds:g} s and a jitter of {spread:g} s. heal() makes it quick again"
+                f"got {mean:g} s and a jitter of {spread:g} s. heal() makes it quick again"
             )
         links, node = self._links(where)
-        amount = LinkDelay(seconds, spread)
+        amount = LinkDelay(mean, spread)
 
         def act(network: Links) -> None:
             for link in links:
@@ -164,20 +167,21 @@ class Breaking:
 
     # --- leadership
 
-    def transfer(self, node: NodeName, timeout: float = 10.0) -> NodeId:
+    def transfer(self, node: NodeName, timeout: Seconds = 10.0) -> NodeId:
         """Hand leadership to a node, and wait until it acts; returns its number. Nothing is done if it acts already.
 
         Raises `NodeStateError` if it is dead or paused, and `NotAcknowledgedError`, which says what stands in the way,
-        if it does not act within `timeout` seconds.
+        if it does not act within `timeout` seconds (or a `timedelta`).
         """
+        longest = seconds(timeout, "transfer")
         number = self._number(node)
         if self._host.alive(number, "made leader").paused:
             raise NodeStateError(f"node {number} is paused and cannot be made leader; resume it first")
         try:
-            self._host.thread.run(self._host.on_transfer, number, timeout=timeout)
+            self._host.thread.run(self._host.on_transfer, number, timeout=longest)
         except TimeoutError:
             raise NotAcknowledgedError(
-                f"node {number} does not lead after {timeout:g} s: {self._host.thread.call(self._why_not, number)}",
+                f"node {number} does not lead after {longest:g} s: {self._host.thread.call(self._why_not, number)}",
                 may_commit=True,
             ) from None
         return number
@@ -220,7 +224,7 @@ class Breaking:
     def _check_running(self) -> None:
         raise NotImplementedError
 
-    def wait_for_leader(self, timeout: float = 10.0) -> NodeId:
+    def wait_for_leader(self, timeout: Seconds = 10.0) -> NodeId:
         """See `Cluster`."""
         raise NotImplementedError
 
@@ -303,8 +307,8 @@ def _is_ill(network: Links, link: Link) -> bool:
     return any(network.is_cut(*way) or network.delay(*way) is not None for way in (link, back))
 
 
-def _seconds(value: float, name: str) -> float:
-    given: Any = value
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= sys.float_info.max:
-        raise FaultError(f"{name} is a number of seconds, not {given!r}. Example: {name}=0.2")
+def _seconds(value: Seconds, name: str) -> float:
+    given = as_number(value)
+    if not is_number(given) or not 0 <= given <= sys.float_info.max:
+        raise FaultError(f"{name} is a number of seconds, or a timedelta, not {value!r}. Example: {name}=0.2")
     return float(given)

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 import anyio.to_thread
 import msgspec
 
-from . import collect, current, fault_lines, logs, options, recovery
+from . import collect, current, fault_lines, logs, open_files, options, recovery
 from .announced import Announcement
 from .attaching import Attaching
 from .breaking import no_such_node
@@ -38,6 +38,7 @@ from .raft.replica import Timing
 from .registry import Registration, Registry
 from .run import WorkflowRun
 from .scenario import Scenario
+from .seconds import Seconds, as_number, seconds
 from .statistics import ClusterLook, ClusterStatistics
 from .threads import do_all, refuse_on_own_thread
 from .workflow.context import WorkflowContext
@@ -79,7 +80,7 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
     With `detach`, which needs a `data_dir`, they go on until somebody calls `stop`, and any process of the same user can `attach`; the end of
     a `with` block, and of the process, only lets go of them.
 
-    `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds) starting
+    `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds, or a `timedelta`) starting
     a run or registering a workflow may wait for a majority. Use it as a context manager, synchronous or asynchronous, or
     call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so.
     """
@@ -94,13 +95,14 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         leave_out: Collection[NodeId] = (),
         network: Literal["tcp", "memory"] = "tcp",
         ports: Sequence[int] | None = None,
-        proposal_timeout: float = 10.0,
+        proposal_timeout: Seconds = 10.0,
         timing: Timing | None = None,
         compaction: Compaction = DEFAULT_COMPACTION,
         log_level: str | int | None = None,
         processes: bool = False,
         detach: bool = False,
     ) -> None:
+        proposal_timeout = as_number(proposal_timeout)
         data = recovery.look(data_dir, durability)
         if nodes is None:
             nodes = DEFAULT_NODES if data is None or data.found is None else len(data.found.nodes)
@@ -180,7 +182,8 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         """Start all nodes and wait until one of them acts as leader.
 
         Raises `ClusterError` if the cluster was started before, `PortInUseError` if a port that was asked for is taken, and
-        `StorageError` if the data directory is in use, damaged or another cluster's, or cannot be written.
+        `StorageError` if the data directory is in use, damaged or another cluster's, or cannot be written, and
+        `TooManyOpenFilesError` before anything is begun, if this process may not open as many files and sockets as it takes.
         """
         refuse_on_own_thread("cluster.start()")
         with self._change:
@@ -192,12 +195,8 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         self._begin_measuring()
         try:
             began = time.monotonic()
-            if self._data is not None:
-                self._data.begin(self._host)
-                self._host.use(self._data)
-            self._host.thread.start()
-            self._host.thread.run(self._host.on_open, self._leave_out)
-            self._announcement.put_up()
+            with open_files.told(f"cluster {self.name!r} cannot be started"):
+                self._open()
             if not self._host.attached:  # one that has lost its majority can be attached to, and mended
                 self.wait_for_leader(self._host.proposal_timeout)
             if self._data is not None:
@@ -211,6 +210,17 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
             raise
         current.started(self)
         return self
+
+    def _open(self) -> None:
+        stored = self._data is not None
+        needed = open_files.LOOP + stored + self._host.files_needed(len(self._numbers), stored=stored)
+        open_files.check(needed, f"cluster {self.name!r} of {len(self._numbers)} nodes")
+        if self._data is not None:
+            self._data.begin(self._host)
+            self._host.use(self._data)
+        self._host.thread.start()
+        self._host.thread.run(self._host.on_open, self._leave_out)
+        self._announcement.put_up()
 
     def stop(self) -> StopReport:
         """Stop everything, within a few seconds. User code that cannot be interrupted is left and named in the report.
@@ -285,15 +295,16 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         """The node that holds the latest epoch and may act now; None while there is no such node."""
         return self._host.leader
 
-    def wait_for_leader(self, timeout: float = 10.0) -> NodeId:
-        """Wait until a node acts as leader and return its number. Raises `NotAcknowledgedError` after `timeout` seconds."""
+    def wait_for_leader(self, timeout: Seconds = 10.0) -> NodeId:
+        """Wait until a node acts as leader and return its number. Raises `NotAcknowledgedError` after `timeout` seconds (or a `timedelta`)."""
         self._check_running()
+        longest = seconds(timeout, "wait_for_leader")
         try:
-            return self._host.thread.run(self._host.on_await_leader, timeout=timeout)
+            return self._host.thread.run(self._host.on_await_leader, timeout=longest)
         except TimeoutError:
             alive = [number for number in self._numbers if self.nodes[number].alive and not self.nodes[number].paused]
             raise NotAcknowledgedError(
-                f"no leader within {timeout} s: {len(alive)} of {len(self._numbers)} nodes run ({alive}), and a majority "
+                f"no leader within {longest:g} s: {len(alive)} of {len(self._numbers)} nodes run ({alive}), and a majority "
                 "must; restart or resume some",
                 may_commit=False,
             ) from None
@@ -305,7 +316,7 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         """
         return fault_lines.cause(self, parse_fault(fault) if isinstance(fault, str) else fault)
 
-    def scenario(self, scenario: Scenario | str | Sequence[tuple[str | float, str]]) -> ScenarioPlay:
+    def scenario(self, scenario: Scenario | str | Sequence[tuple[str | Seconds, str]]) -> ScenarioPlay:
         """Play a scenario (one of yours, a list of its steps, or the name of one in `SCENARIOS`) on a thread of its own.
 
         Returns at once: `wait` waits for its end, `stop` ends it. Raises `ScenarioError` if it is not a scenario,

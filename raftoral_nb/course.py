@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from .errors import CompletionTimeoutError
+from .seconds import Seconds, seconds
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -133,11 +134,12 @@ class Door:
             if not self._change.wait_for(lambda: self._is_open, self.SECONDS):
                 raise TimeoutError("nobody opened the door")
 
-    def await_arrival(self, count: int = 1, timeout: float = PATIENCE) -> None:
-        """In the notebook: wait until `count` steps have come here. Raises `CompletionTimeoutError`."""
+    def await_arrival(self, count: int = 1, timeout: Seconds = PATIENCE) -> None:
+        """In the notebook: wait until `count` steps have come here, `timeout` seconds at most. Raises `CompletionTimeoutError`."""
+        longest = seconds(timeout, "await_arrival")
         with self._change:
-            if not self._change.wait_for(lambda: self._arrivals >= count, timeout):
-                raise CompletionTimeoutError(f"{self._arrivals} of {count} steps came to the door within {timeout:g} s")
+            if not self._change.wait_for(lambda: self._arrivals >= count, longest):
+                raise CompletionTimeoutError(f"{self._arrivals} of {count} steps came to the door within {longest:g} s")
 
     def open(self) -> None:
         """Let everybody through, now and later."""
@@ -169,17 +171,18 @@ class Watch:
         self._events: queue.SimpleQueue[ClusterEvent] = queue.SimpleQueue()
         self._end = cluster.subscribe(self._events.put)
 
-    def wait_for(self, kind: type[E], timeout: float = PATIENCE, **fields: object) -> E:
+    def wait_for(self, kind: type[E], timeout: Seconds = PATIENCE, **fields: object) -> E:
         """The next event of this kind whose fields have these values; those before it are passed over.
 
-        Raises `CompletionTimeoutError` if none comes for `timeout` seconds.
+        Raises `CompletionTimeoutError` if none comes for `timeout` seconds (or a `timedelta`).
         """
+        longest = seconds(timeout, "wait_for")
         while True:
             try:
-                event = self._events.get(timeout=timeout)
+                event = self._events.get(timeout=longest)
             except queue.Empty:
                 wanted = ", ".join(f"{name}={value!r}" for name, value in fields.items())
-                raise CompletionTimeoutError(f"no {kind.__name__}({wanted}) came within {timeout:g} s") from None
+                raise CompletionTimeoutError(f"no {kind.__name__}({wanted}) came within {longest:g} s") from None
             if isinstance(event, kind) and all(getattr(event, name) == value for name, value in fields.items()):
                 return event
 

@@ -131,6 +131,10 @@ class PortInUseError(RaftoralError):
     """A port that was asked for is taken."""
 
 
+class TooManyOpenFilesError(ClusterError):
+    """This process may not open as many files (sockets included) as are needed; the message says how many, and what to do."""
+
+
 class BlockingCallError(RaftoralError):
     """A call that blocks was made on one of the cluster's own threads, which would wait for itself."""
 
@@ -328,6 +332,10 @@ class StepKeyError(RaftoralError, ValueError):
 
 class WrongTaskError(RaftoralError):
     """An operation of a context was called from a task that is not the workflow's own (say, under asyncio.gather)."""
+
+
+class NotAwaitedError(RaftoralError):
+    """An operation of a workflow was called without `await`; the message names it and its line."""
 
 
 class NonDeterminismError(RaftoralError):

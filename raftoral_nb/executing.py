@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import QueryFailedError
-from .hosting import ExecutionEnd
+from .life import ExecutionEnd
 from .model import RunId
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import msgspec
 from .breaking import NODE_NAMES, NodeName
 from .errors import FaultError
 from .limits import MAX_LINK_DELAY
+from .seconds import Seconds, keep_numbers
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -68,6 +69,22 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds."""
     jitter: float = 0.0
     """Seconds."""
+
+    if TYPE_CHECKING:  # what may be given is wider than what is kept
+
+        def __init__(
+            self,
+            *,
+            name: str,
+            places: tuple[Place, ...] = (),
+            groups: tuple[tuple[NodeName, ...], ...] = (),
+            one_way: bool = False,
+            delay: Seconds = 0.0,
+            jitter: Seconds = 0.0,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        keep_numbers(self, "delay", "jitter")
 
     def __str__(self) -> str:
         words = [self.name, *map(_place, self.places)]

@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from . import collect, log_entries, run_code
+from . import collect, log_entries, open_files, run_code
 from .errors import ClusterError, NodeStateError, StorageError
 from .failed_disks import FailedDisks
 from .hosting import Change, Hosting
 from .incarnation import Incarnation
 from .model import NodeChanged, NodeId, RunId
+from .open_files import for_nodes
 from .raft.compaction import Compaction
 from .raft.journal import Journals
 from .raft.library import Dice
@@ -25,6 +26,7 @@ from .raft.tcp import TcpNetwork
 from .state import Applied, State
 from .statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
 from .threads import do_all
+from .workflow.time_of_day import LOOK_AGAIN, TimeOfDay
 
 if TYPE_CHECKING:
     from .recovery import DataDirectory
@@ -59,6 +61,8 @@ class Host(Hosting):
         """Where the nodes' logs are; in place of memory, a data directory's, set before the nodes are started."""
         self.disks = FailedDisks(self.on_boot, self.incarnation, self.tell)
         self.network: Network | None = None
+        self.time_of_day = TimeOfDay()
+        """The clock of all its nodes: one that is killed and restarted here goes by the same."""
         self.gone: list[Incarnation] = []
         """Ended incarnations whose threads may still run user code."""
         self._network_kind = network
@@ -72,6 +76,11 @@ class Host(Hosting):
         self._last_state = State()
 
     # --- the cluster's life
+
+    def files_needed(self, count: int, *, stored: bool) -> int:
+        """How many files so many nodes have open here, sockets included."""
+        members = max(len(self.numbers), len(self._founders))
+        return for_nodes(count, members=members, tcp=self._network_kind == "tcp", stored=stored)
 
     def use(self, data: DataDirectory) -> None:
         """Keep the nodes' logs in a data directory. Before the start. Raises `StorageError`."""
@@ -150,11 +159,20 @@ class Host(Hosting):
         """Start a node from its journal. Raises `NodeStateError` if it is alive, and `StorageError`."""
         if number in self._incarnations or number in self._booting:  # another thread was quicker
             raise NodeStateError(f"node {number} is alive; kill it first, then restart it")
+        self._check_files(number)
         self._booting.add(number)
         try:
             await self._boot(number)
         finally:
             self._booting.discard(number)
+
+    def _check_files(self, number: NodeId) -> None:
+        """Raise `TooManyOpenFilesError` if there are too few for one node more."""
+        needed = self.files_needed(1, stored=type(self.journals) is not Journals)
+        if needed and self._network_kind == "tcp":
+            # The others' ends of its connections; and if it joins, they are as many as the members were.
+            needed += len(self._incarnations) + (number not in self.numbers)
+        open_files.check(needed, f"node {number}")
 
     async def _boot(self, number: NodeId) -> None:
         assert self.network is not None
@@ -195,7 +213,7 @@ class Host(Hosting):
 
     def _surroundings(self, number: NodeId) -> dict[str, Any]:  # noqa: ARG002 - other hosts give each node its own
         """What a node's incarnation gets in place of a thread, a clock and so on of its own."""
-        return {}
+        return {"wall_clock": self.time_of_day, "look_again": LOOK_AGAIN}
 
     async def on_join(self, number: NodeId) -> None:
         """Start a node that is no member yet, under a number that was reserved for it."""

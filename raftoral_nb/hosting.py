@@ -10,9 +10,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from .answers import Answers
 from .errors import (
@@ -22,6 +20,7 @@ from .errors import (
     NotAcknowledgedError,
     RunNotFoundError,
 )
+from .life import Life
 from .model import (
     CheckpointSet,
     ClusterEvent,
@@ -51,9 +50,8 @@ from .raft.replica import Timing
 from .raft.wire import new_key
 from .run import Ending
 from .state import Applied, Run, State
-from .statistics import ExecutionStatus, LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
+from .statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
 from .threads import LoopThread
-from .workflow.made import Encoded
 
 if TYPE_CHECKING:
     from .recovery import DataDirectory
@@ -62,6 +60,9 @@ T = TypeVar("T")
 
 _NOT_TAKEN = frozenset({"stopped", "no_leader"})
 """Rejections that say only that the node that was asked could not pass the command on."""
+
+AT_ONCE = 0.05
+"""A wait that is shorter (seconds) is none to people: with no node to be asked there is none."""
 
 Change = Literal["pause", "resume", "hold", "release"]
 """What can be done to a living node."""
@@ -73,69 +74,6 @@ class Counters:
     def __init__(self) -> None:
         self.effects_run = 0
         self.leader_changes = 0
-
-
-class ExecutionEnd(msgspec.Struct, frozen=True):
-    """What a node's own execution of a run came to."""
-
-    status: ExecutionStatus
-    result: bytes | None
-    failure: Failure | None
-    reason: str
-    difference: Difference | None
-
-
-class Life(Protocol):
-    """A node from its start to its end, as handles see it. Properties may be read from any thread."""
-
-    @property
-    def node(self) -> NodeId:
-        """Its number."""
-        ...
-
-    @property
-    def paused(self) -> bool:
-        """Whether it is frozen."""
-        ...
-
-    @property
-    def held(self) -> bool:
-        """Whether its execution of workflows is stopped."""
-        ...
-
-    @property
-    def log_length(self) -> int:
-        """Entries of its log, as far as is known here."""
-        ...
-
-    @property
-    def commit_index(self) -> int:
-        """The last entry that it knows to be committed, as far as is known here."""
-        ...
-
-    def stands_still(self, run_id: RunId) -> tuple[bool, Difference | None]:
-        """Whether its execution of an unfinished run differed from the record, and where."""
-        ...
-
-    def campaign(self) -> None:
-        """Try to become the leader now (consensus loop)."""
-        ...
-
-    def hand_over(self, target: NodeId) -> None:
-        """Have a leader make another node lead (consensus loop)."""
-        ...
-
-    async def ask(self, command: Command, timeout: float) -> Outcome:
-        """Propose a command; its outcome within `timeout` seconds, when `Hosting.head` shows it (consensus loop)."""
-        ...
-
-    def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:
-        """What its execution of a run answers to a query. Waits; not on the cluster's own threads. Raises TimeoutError."""
-        ...
-
-    def execution_end(self, run_id: RunId, timeout: float | None) -> ExecutionEnd:
-        """What its execution of a run came to. Waits; not on the cluster's own threads. Raises TimeoutError."""
-        ...
 
 
 class Hosting(ABC):
@@ -185,6 +123,10 @@ class Hosting(ABC):
         return LoopThread(f"{self.name}-consensus")
 
     # --- what is done differently
+
+    @abstractmethod
+    def files_needed(self, count: int, *, stored: bool) -> int:
+        """How many files this process has open for so many nodes, sockets included; `stored` if with logs on disk."""
 
     @abstractmethod
     def use(self, data: DataDirectory) -> None:
@@ -460,7 +402,7 @@ class Hosting(ABC):
             return self.thread.run(wait, timeout=timeout)
         except TimeoutError:
             raise CompletionTimeoutError(
-                f"node {number} has not applied what the others have within {timeout} s; does it reach the leader?"
+                f"node {number} has not applied what the others have within {timeout:g} s; does it reach the leader?"
             ) from None
 
     async def on_await_level(self) -> None:
@@ -475,13 +417,21 @@ class Hosting(ABC):
 
     def propose(self, command: Command, what: str) -> Committed | Rejected:
         """Propose a command by way of whichever node can, and wait. Raises `NotAcknowledgedError` at the deadline."""
-        outcome = self.thread.run(self.on_ask, command)
+        outcome, waited = self.thread.run(self._on_ask_timed, command)
         if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN):
             return outcome
+        said = waited < AT_ONCE or outcome.reason == _no_answer(self.proposal_timeout)
+        within = "" if said else f" within {waited:.3g} s"
         raise NotAcknowledgedError(
-            f"{what} was not acknowledged: {outcome.reason}; most of the {len(self.numbers)} nodes must run and reach each other",
+            f"{what} was not acknowledged{within}: {outcome.reason}; a majority of the {len(self.numbers)} nodes must run and "
+            "reach each other",
             may_commit=isinstance(outcome, Unknown),
         )
+
+    async def _on_ask_timed(self, command: Command) -> tuple[Outcome, float]:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        return await self.on_ask(command), clock() - began
 
     async def on_ask(self, command: Command) -> Outcome:
         """Propose a command by way of whichever node can; its outcome within `proposal_timeout`."""
@@ -493,8 +443,7 @@ class Hosting(ABC):
             incarnation = self.spokesman()
             left = deadline - loop.time()
             if incarnation is None or left <= 0:
-                waited = f"no answer within {self.proposal_timeout:g} s"
-                reason = "no node runs, or all are paused" if incarnation is None else waited
+                reason = "no node runs, or all are paused" if incarnation is None else _no_answer(self.proposal_timeout)
                 return Unknown(reason) if sent else Rejected(reason, "no_leader")
             outcome = await incarnation.ask(command, left)
             if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN):
@@ -507,6 +456,10 @@ class Hosting(ABC):
         if leader is not None and (acting := self._incarnations.get(leader)) is not None:
             return acting
         return next((one for one in tuple(self._incarnations.values()) if not one.paused), None)
+
+
+def _no_answer(seconds: float) -> str:
+    return f"no answer within {seconds:g} s"
 
 
 def ending(record: Run | None) -> bytes | Failure | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from . import executing
 from .catch_up import difference, handed_over
-from .hosting import ExecutionEnd
+from .life import ExecutionEnd
 from .model import (
     ClusterEvent,
     Command,
@@ -99,6 +100,7 @@ class Incarnation:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         proposal_seconds: float = PROPOSAL_SECONDS,
+        look_again: float = math.inf,
         compaction: Compaction = DEFAULT_COMPACTION,
         joins: bool = False,
     ) -> None:
@@ -115,7 +117,7 @@ class Incarnation:
         self._loop = loop
         self.thread = LoopThread(f"{name}-node-{node}") if thread is None else thread
         self.steps: Steps = StepThreads(f"{name}-node-{node}-step") if steps is None else steps
-        self.executor = Executor(node, self, self.steps, clock, wall_clock, proposal_seconds)
+        self.executor = Executor(node, self, self.steps, clock, wall_clock, proposal_seconds, look_again)
         self.member = Member(
             node,
             nodes,

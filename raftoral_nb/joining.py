@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, cast
 
+from . import open_files
 from .announced import Announcement
 from .breaking import Breaking, NodeName
 from .errors import ClusterError, NotAcknowledgedError
@@ -34,7 +35,7 @@ class Joining(Breaking):
         It counts for majorities at once, and catches up by itself. It has a number that no node had before: a node that
         lost its log would break promises made under its name; the number is agreed on before the node starts, so that
         two that join at the same time, from different notebooks or machines, are never taken for one. Raises `ClusterError`
-        if there are `MAX_NODES` already, and `NotAcknowledgedError` if no majority agrees within `proposal_timeout`: no
+        if there are `MAX_NODES` already, `TooManyOpenFilesError`, and `NotAcknowledgedError` if no majority agrees within `proposal_timeout`: no
         node was started then, or, if the majority was lost meanwhile, it runs and may become a member later.
         """
         self._check_running()
@@ -42,7 +43,8 @@ class Joining(Breaking):
             if len(self._host.numbers) >= MAX_NODES:
                 raise ClusterError(f"a cluster has at most {MAX_NODES} nodes; remove one first")
             number = self._reserve_number()
-            self._host.thread.run(self._host.on_join, number)
+            with open_files.told("no node can be added"):
+                self._host.thread.run(self._host.on_join, number)
             self._nodes[number] = Node(cast("Cluster", self), self._host, number)
             self._announcement.change()
             self._change_members(number, "add")

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from .errors import BadArgumentError, PortInUseError
 from .forked import keep_to_this_process
 from .metrics import CONTENT_TYPE
+from .seconds import Seconds, patience
 
 HOST: Final = "127.0.0.1"
 LOCAL_NAMES: Final = frozenset({HOST, "localhost"})
@@ -56,13 +57,14 @@ class MetricsServer:
         """Whether it answers."""
         return not self._ended.is_set()
 
-    def stop(self, timeout: float = REQUEST_SECONDS + 1) -> bool:
-        """Answer no more, and free the port; False if a request kept it for more than `timeout` seconds. Idempotent."""
+    def stop(self, timeout: Seconds | None = REQUEST_SECONDS + 1) -> bool:
+        """Answer no more, and free the port; False if a request kept it for more than `timeout` seconds (or a `timedelta`). Idempotent."""
+        longest = patience(timeout, "the stop of a metrics server")
         self._ended.set()
         # A connection ends the waiting for one.
         with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), timeout=1):
             pass
-        self._thread.join(timeout)
+        self._thread.join(longest)
         return not self._thread.is_alive()
 
     def __repr__(self) -> str:

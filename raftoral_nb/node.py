@@ -12,6 +12,7 @@ from .errors import (
     failed_error,
 )
 from .model import NodeId, RunId
+from .seconds import Seconds, patience, seconds
 from .statistics import LogEntry, NodeStatistics
 from .workflow import values
 
@@ -78,7 +79,7 @@ class Node:
         """See `Cluster.isolate`."""
         return self._cluster.isolate(self._number)
 
-    def slow(self, delay: float, jitter: float = 0.0) -> tuple[tuple[NodeId, NodeId], ...]:
+    def slow(self, delay: Seconds, jitter: Seconds = 0.0) -> tuple[tuple[NodeId, NodeId], ...]:
         """See `Cluster.slow`."""
         return self._cluster.slow(self._number, delay, jitter)
 
@@ -86,7 +87,7 @@ class Node:
         """See `Cluster.heal`."""
         return self._cluster.heal(self._number)
 
-    def transfer(self, timeout: float = 10.0) -> NodeId:
+    def transfer(self, timeout: Seconds = 10.0) -> NodeId:
         """See `Cluster.transfer`."""
         return self._cluster.transfer(self._number, timeout)
 
@@ -104,28 +105,28 @@ class Node:
             raise BadArgumentError(f"entries() takes how many of the last entries to show, from 1, not {last!r}")
         return self._host.entries(self._number, last)
 
-    def wait_until_applied(self, timeout: float = 10.0) -> int:
+    def wait_until_applied(self, timeout: Seconds = 10.0) -> int:
         """Wait until this node has applied all that any node has applied by now; returns its applied index.
 
-        Its catch-up queues then show every step recorded before the call, also while it is held. At most `timeout` seconds:
+        Its catch-up queues then show every step recorded before the call, also while it is held. At most `timeout` seconds (or a `timedelta`):
         then `CompletionTimeoutError`. Raises `NodeStateError` if the node is dead, or dies meanwhile.
         """
-        return self._host.wait_until_applied(self._number, timeout)
+        return self._host.wait_until_applied(self._number, seconds(timeout, "wait_until_applied"))
 
-    def result(self, run_id: RunId, timeout: float | None = 10.0) -> Any:
-        """What this node's own execution of a run came to: waits for its end, at most `timeout` seconds.
+    def result(self, run_id: RunId, timeout: Seconds | None = 10.0) -> Any:
+        """What this node's own execution of a run came to: waits for its end, at most `timeout` seconds (or a `timedelta`).
 
         Raises `WorkflowFailedError`, `CompletionTimeoutError`, `NodeStateError` if the node is dead, `RunNotFoundError` if it
         does not know the run, and `NonDeterminismError` if its execution differed from the recorded steps.
         """
-        number = self._number
+        number, longest = self._number, patience(timeout, "node.result")
         incarnation = self._host.alive(number, "asked")
         self._host.run_record(run_id)
         try:
-            execution = incarnation.execution_end(run_id, timeout)
+            execution = incarnation.execution_end(run_id, longest)
         except TimeoutError:
             raise CompletionTimeoutError(
-                f"node {number} has not finished its execution of run {run_id!r} within {timeout} s"
+                f"node {number} has not finished its execution of run {run_id!r} within {longest:g} s"
             ) from None
         if execution.status in ("diverged", "superseded"):
             what = f"node {number} stopped executing run {run_id!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from . import open_files
 from .announced import Announcement
 from .breaking import Breaking, NodeName
 from .errors import NodeStateError
@@ -31,11 +32,15 @@ class NodeFaults(Breaking):
         return number
 
     def restart(self, node: NodeName) -> NodeId:
-        """Start a dead node again from its journal; it catches up by itself. Raises `NodeStateError` if it is alive."""
+        """Start a dead node again from its journal; it catches up by itself.
+
+        Raises `NodeStateError` if it is alive, and `TooManyOpenFilesError`.
+        """
         number = self._number(node)
         if self._host.incarnation(number) is not None:
             raise NodeStateError(f"node {number} is alive; kill it first, then restart it")
-        self._host.thread.run(self._host.on_boot, number)
+        with open_files.told(f"node {number} cannot be restarted"):
+            self._host.thread.run(self._host.on_boot, number)
         self._announcement.change()
         return number
 

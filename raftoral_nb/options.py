@@ -44,7 +44,7 @@ def check(
         or not isinstance(proposal_timeout, int | float)
         or not 0 < proposal_timeout < math.inf
     ):
-        raise ClusterError(f"proposal_timeout is a number of seconds above 0, not {proposal_timeout!r}")
+        raise ClusterError(f"proposal_timeout is a number of seconds above 0, or a timedelta, not {proposal_timeout!r}")
     for option, given, kind in (("timing", timing, Timing), ("compaction", compaction, Compaction)):
         if given is not None and not isinstance(given, kind):
             raise ClusterError(f"{option} is a raftoral_nb.{kind.__name__}, not {given!r}")

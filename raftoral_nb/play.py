@@ -22,6 +22,7 @@ from .model import (
     WorkflowFailed,
 )
 from .scenario import Scenario, ScenarioStep, steps_awaited
+from .seconds import Seconds, patience
 from .threads import refuse_on_own_thread
 
 if TYPE_CHECKING:
@@ -77,16 +78,17 @@ class ScenarioPlay:
         """What was done so far: magic lines with the numbers of the nodes, and what was said, as comments."""
         return tuple(self._lines)
 
-    def wait(self, timeout: float | None = None) -> tuple[str, ...]:
+    def wait(self, timeout: Seconds | None = None) -> tuple[str, ...]:
         """Wait until it has ended, and return `lines`.
 
         Raises `ScenarioError` if it failed, which says at which step and why, and `CompletionTimeoutError` if it has not ended
-        within `timeout` seconds (it goes on).
+        within `timeout` seconds, or a `timedelta` (it goes on).
         """
         refuse_on_own_thread("play.wait()")
-        if not self._done.wait(timeout):
+        longest = patience(timeout, "play.wait")
+        if not self._done.wait(longest):
             raise CompletionTimeoutError(
-                f"scenario {self.scenario.name} has not ended within {timeout:g} s; it goes on"
+                f"scenario {self.scenario.name} has not ended within {longest:g} s; it goes on"
             )
         if self._error is not None:
             raise self._error.with_traceback(None)
@@ -110,11 +112,12 @@ class ScenarioPlay:
         self._halted = True
         self._host.thread.post(self._halt.set)
 
-    def stop(self, timeout: float = 15.0) -> bool:
-        """End it before its next step; False if the step it is at takes longer than `timeout` seconds. Idempotent."""
+    def stop(self, timeout: Seconds | None = 15.0) -> bool:
+        """End it before its next step; False if the step it is at takes longer than `timeout` seconds (or a `timedelta`). Idempotent."""
+        longest = patience(timeout, "play.stop")
         self.halt()
         if threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
+            self._thread.join(longest)
         return not self._thread.is_alive()
 
     def __repr__(self) -> str:

@@ -16,6 +16,7 @@ from .bridge import current_poster, wait_for
 from .errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
 from .model import ClusterEvent, Difference, Failure, RunId, StateEvent, Step
 from .progress import Progress
+from .seconds import Seconds, patience
 from .statistics import RunCode, RunStatus
 from .threads import on_own_thread, refuse_on_own_thread
 from .workflow import failures, values
@@ -270,22 +271,22 @@ class WorkflowRun(Generic[O]):
         return asking.signal(self._host, self._run_id, name, value, signal_id)
 
     def update(
-        self, name: str, value: Any = None, *, timeout: float | None = None, update_id: str | None = None
+        self, name: str, value: Any = None, *, timeout: Seconds | None = None, update_id: str | None = None
     ) -> Any:
         """Send the update `name`, wait until the workflow has answered it, and return the answer.
 
         The workflow gets it from `await ctx.receive_update(name)`. Raises `UpdateRefusedError` if it refuses, or ends without
-        an answer, `CompletionTimeoutError` after `timeout` seconds (call again with the `update_id` of the message to go on
+        an answer, `CompletionTimeoutError` after `timeout` seconds, or a `timedelta` (call again with the `update_id` of the message to go on
         waiting), and what `signal` raises.
         """
         return asking.update(self._host, self._run_id, name, value, timeout, update_id)
 
-    def query(self, name: str, *args: Any, node: int | None = None, timeout: float | None = 10.0) -> Any:
+    def query(self, name: str, *args: Any, node: int | None = None, timeout: Seconds | None = 10.0) -> Any:
         """What the workflow answers to the query `name`: the result of the function it gave to `ctx.on_query`.
 
         Asks the leader's execution, or that of a `node`, which may lag; changes and records nothing. Works after the run's end
         as well. Raises `QueryFailedError` if there is no such query or its function raised, `CompletionTimeoutError` after
-        `timeout` seconds, `NodeStateError` if the node is dead. An example is at `ctx.on_query`.
+        `timeout` seconds (or a `timedelta`), `NodeStateError` if the node is dead. An example is at `ctx.on_query`.
         """
         return asking.query(self._host, self._run_id, name, args, node, timeout)
 
@@ -395,14 +396,15 @@ class WorkflowRun(Generic[O]):
 
     # --- waiting for it
 
-    def wait_for_completion(self, timeout: float | None = None) -> O:
-        """Block until the run ends, at most `timeout` seconds, and return its result.
+    def wait_for_completion(self, timeout: Seconds | None = None) -> O:
+        """Block until the run ends, at most `timeout` seconds (or a `timedelta`), and return its result.
 
         Raises `WorkflowFailedError` if the run failed (`WorkflowCancelledError` if it was cancelled, `WorkflowTerminatedError`
         if it was terminated: both are such errors too), `CompletionTimeoutError` if it has not ended in time (it goes on),
         `ClusterError` if the cluster stops first, and `BlockingCallError` on one of the cluster's own threads.
         """
         refuse_on_own_thread("run.wait_for_completion()")
+        longest = patience(timeout, "run.wait_for_completion")
         ended = threading.Event()
         endings: list[Ending] = []
 
@@ -412,8 +414,8 @@ class WorkflowRun(Generic[O]):
 
         forget = self._host.when_ended(self._run_id, end)
         try:
-            if not _waited(ended, timeout, self._run_id):
-                raise CompletionTimeoutError(f"run {self._run_id!r} has not ended within {timeout} s; it goes on")
+            if not _waited(ended, longest, self._run_id):
+                raise CompletionTimeoutError(f"run {self._run_id!r} has not ended within {longest:g} s; it goes on")
         finally:
             forget()
         return self._result(endings[0])

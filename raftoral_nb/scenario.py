@@ -1,7 +1,7 @@
 """Scenarios: faults in a sequence that can be repeated, as data. Those that are built in are at the end.
 
 A scenario is a list of steps, each `(when, what)`. `what` is a fault as `%raftoral` takes it (`"isolate leader"`), or a
-sentence that is said (`"# the majority goes on"`). `when` is a number of seconds after the step before, or a condition that
+sentence that is said (`"# the majority goes on"`). `when` is a number of seconds (or a `timedelta`) after the step before, or a condition that
 comes true, or came true since the last fault:
 
     Scenario("my-own", [
@@ -24,6 +24,7 @@ from .errors import FaultError, ScenarioError
 from .fault_lines import Fault, numbers_in, parse_fault
 from .limits import MAX_NAME_CHARS
 from .model import NodeId
+from .seconds import Seconds, as_number, is_number
 
 CONDITIONS: Final = {
     "leader": "a node acts as leader",
@@ -87,7 +88,7 @@ class Scenario(msgspec.Struct, frozen=True):
     if TYPE_CHECKING:  # what may be given is wider than what is kept
 
         def __init__(
-            self, name: str, steps: Iterable[ScenarioStep | tuple[str | float, str]], description: str = ""
+            self, name: str, steps: Iterable[ScenarioStep | tuple[str | Seconds, str]], description: str = ""
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -144,14 +145,14 @@ def _step(name: str, number: int, given: Any) -> ScenarioStep:
         given = (given.when, given.what)
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise ScenarioError(f"{where} is not a pair (when, what): {given!r}")
-    when, what = given
+    when, what = as_number(given[0]), given[1]
     if isinstance(when, str):
         if when not in CONDITIONS and not _STEPS_RECORDED.fullmatch(when):
             raise ScenarioError(
                 f"{where} waits for {when!r}, which is nothing that can be waited for; conditions are: "
                 f"{', '.join(map(repr, CONDITIONS))}, '5 steps recorded', or a number of seconds"
             )
-    elif isinstance(when, bool) or not isinstance(when, int | float) or not _is_pause(when):
+    elif not is_number(when) or not _is_pause(when):
         raise ScenarioError(f"{where} waits for {when!r}: expected 0 to {MAX_SCENARIO_PAUSE:g} s, or a condition")
     if not isinstance(what, str) or not what.strip():
         raise ScenarioError(f"{where} does {what!r}: expected a line such as 'isolate leader', or '# a sentence'")

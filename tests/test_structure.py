@@ -31,6 +31,7 @@ FLOORS: Final = {
     "errors": 0,
     "differences": 0,
     "checks": 0,
+    "seconds": 0,
     "statistics": 0,
     "run_record": 1,
     "run_rules": 1,

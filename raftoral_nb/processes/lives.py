@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ..errors import NodeStateError
-from ..hosting import ExecutionEnd
+from ..life import ExecutionEnd
 from ..model import Command, Difference, NodeId, Outcome, RunId, Unknown
 from ..workflow.made import Encoded
 from .calls import Calls

@@ -11,8 +11,9 @@ import msgspec
 from .. import errors, model
 from ..alive import Process
 from ..errors import ClusterError, ProtocolError, RaftoralError
-from ..hosting import Change, ExecutionEnd
+from ..hosting import Change
 from ..key_file import Certificate
+from ..life import ExecutionEnd
 from ..model import ClusterEvent, Command, Difference, Failure, LinkDelay, NodeId, Outcome, OutputLine, RunId
 from ..raft.compaction import Compaction
 from ..raft.directory import Durability

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from .. import open_files
 from ..alive import Process
 from ..errors import ClusterError, NodeStateError, StorageError, VersionMismatchError
 from ..hosting import Change
@@ -61,6 +62,10 @@ END_SECONDS = 1.5
 """How long nodes' processes get to end by themselves when the cluster is stopped."""
 
 
+FILES_OF_A_CHILD: Final = 4
+"""Files that are open here for a node's process while it starts: pipes, its log, and a connection to it."""
+
+
 class RemoteHost(Looking):
     """A cluster of processes, started here or found running. Its thread only talks with them."""
 
@@ -92,6 +97,10 @@ class RemoteHost(Looking):
         self._booting: set[NodeId] = set()
 
     # --- the cluster's life
+
+    def files_needed(self, count: int, *, stored: bool) -> int:  # noqa: ARG002 - logs are the processes' own
+        """A connection to each node; and pipes, for processes that are started."""
+        return count * (1 if self.attached else FILES_OF_A_CHILD)
 
     def use(self, data: DataDirectory) -> None:
         """Keep the nodes' logs in a data directory. Before the start. Raises `StorageError`."""
@@ -226,6 +235,7 @@ class RemoteHost(Looking):
             log_level=self._log_level,
             certificate=None if self._announced is None else self._announced.content.certificate,
         )
+        open_files.check(self.files_needed(1, stored=False), f"the process of node {number}")
         before = self._children.pop(number, None)
         if before is not None:  # it ended by itself
             before.kill()

@@ -6,8 +6,9 @@ import asyncio
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable
+from functools import update_wrapper
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import msgspec
 
@@ -23,6 +24,7 @@ from ..model import (
     Step,
 )
 from ..run import WorkflowRun
+from ..seconds import Seconds, seconds
 from ..statistics import ClusterStatistics
 from .cluster import DEFAULT_START, VirtualCluster
 
@@ -68,15 +70,25 @@ class WorkflowTest:
         self._replacements: list[_Replacement] = []
         self._effects: Counter[tuple[RunId, str]] = Counter()
         self._stopped: list[ExecutionStopped] = []
+        self._entered = 0
         self.cluster.host.begin(self, seed, start)
 
     # --- life
 
+    def __call__(self, nodes: int = 3, *, seed: int = 0, start: dt.datetime = DEFAULT_START) -> WorkflowTest:
+        """Another one, as `raftoral_nb.testing.workflow_test` makes it: for a test that was given this one as a fixture."""
+        return WorkflowTest(nodes, seed=seed, start=start)
+
     def __enter__(self) -> Self:
-        self.cluster.start()
+        if not self._entered:  # a fixture that is entered has been before
+            self.cluster.start()
+        self._entered += 1
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._entered -= 1
+        if self._entered:
+            return
         self.cluster.stop()
         if kind is None:
             self._check_faults_came()
@@ -149,10 +161,10 @@ class WorkflowTest:
         """What the workflows' clock shows (UTC)."""
         return dt.datetime.fromtimestamp(self.cluster.host.wall_clock(), dt.UTC)
 
-    def advance(self, duration: float | dt.timedelta) -> None:
+    def advance(self, duration: Seconds) -> None:
         """Let so much virtual time pass (seconds, or a timedelta), and all that is due in it happen."""
-        seconds = duration.total_seconds() if isinstance(duration, dt.timedelta) else float(duration)
-        self.cluster.host.run(lambda: asyncio.sleep(seconds))
+        length = seconds(duration, "test.advance")
+        self.cluster.host.run(lambda: asyncio.sleep(length))
         self.settle()
 
     def settle(self) -> None:
@@ -302,10 +314,11 @@ class WorkflowTest:
             )
 
 
-def workflow_test(nodes: int = 3, *, seed: int = 0, start: dt.datetime = DEFAULT_START) -> WorkflowTest:
+def _workflow_test(nodes: int = 3, *, seed: int = 0, start: dt.datetime = DEFAULT_START) -> WorkflowTest:
     """A cluster of so many nodes on a virtual clock, as a context manager (`with` or `async with`); see `WorkflowTest`.
 
-    `seed` draws the timeouts of elections, `start` is what the workflows' clock shows at first.
+    `seed` draws the timeouts of elections, `start` is what the workflows' clock shows at first. Under pytest the name can also
+    be used as the fixture is, without a call: `workflow_test.start(order)`, with three nodes until the end of the test.
 
     >>> async def order(ctx, item):
     ...     return await ctx.compute("charge", lambda: f"{item} paid")
@@ -316,3 +329,64 @@ def workflow_test(nodes: int = 3, *, seed: int = 0, start: dt.datetime = DEFAULT
     A1 paid after 2 attempts
     """
     return WorkflowTest(nodes, seed=seed, start=start)
+
+
+class WorkflowTestFactory:
+    """What `workflow_test` is: called, it makes a `WorkflowTest`; else it stands for one, in a `with` block or under pytest."""
+
+    def __init__(self) -> None:
+        update_wrapper(self, _workflow_test)
+        self.__name__ = self.__qualname__ = "workflow_test"
+        self._blocks: list[WorkflowTest] = []
+        self._own: WorkflowTest | None = None
+        self._in_pytest = False
+
+    def __call__(self, nodes: int = 3, *, seed: int = 0, start: dt.datetime = DEFAULT_START) -> WorkflowTest:
+        """See `workflow_test`."""
+        return _workflow_test(nodes, seed=seed, start=start)
+
+    def __enter__(self) -> WorkflowTest:
+        self._blocks.append(self().__enter__())
+        return self._blocks[-1]
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._blocks.pop().__exit__(kind, error, tb)
+
+    async def __aenter__(self) -> WorkflowTest:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, tb)
+
+    if not TYPE_CHECKING:  # a type checker knows the fixture, and what a call returns
+
+        def __getattr__(self, name: str) -> Any:
+            """As of the fixture, where pytest says when the test ends; elsewhere nothing."""
+            if name.startswith("_") or not (name == "cluster" or hasattr(WorkflowTest, name)):
+                raise AttributeError(f"workflow_test has no {name!r}", name=name, obj=self)
+            if not self._in_pytest:
+                raise AttributeError(
+                    f"workflow_test makes a test, and has no {name!r} itself: `with workflow_test() as test:`, then "
+                    f"`test.{name}` (or take the pytest fixture of that name as a parameter)",
+                    name=name,
+                    obj=self,
+                )
+            if self._own is None:
+                self._own = self().__enter__()
+            return getattr(self._own, name)
+
+    def begin_test(self) -> None:
+        """A test of pytest begins."""
+        self._in_pytest = True
+
+    def end_test(self) -> None:
+        """It has ended, and with it what stood for the fixture."""
+        self._in_pytest = False
+        own, self._own = self._own, None
+        if own is not None:
+            own.__exit__(None, None, None)
+
+
+workflow_test = WorkflowTestFactory()

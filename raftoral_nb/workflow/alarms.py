@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import weakref
 from collections.abc import Callable
 from typing import Final
@@ -45,6 +46,9 @@ class Alarms:
 
     `arm(seconds, callback)` sets a loop timer, on whichever loop; `post(fn)` calls on the node's own. A timer never rings
     before `clock` shows its time. How much later it rings is not promised: a busy loop or a sleeping computer delays it.
+
+    A loop timer counts seconds, and does not notice that `clock` was set ahead. Where that can be, `look_again` is after how
+    many seconds the clock is looked at again, for as long as something waits.
     """
 
     def __init__(
@@ -52,13 +56,16 @@ class Alarms:
         clock: Callable[[], float],
         arm: Callable[[float, Callable[[], None]], object],
         post: Callable[[Callable[[], object]], object],
+        look_again: float = math.inf,
     ) -> None:
         self.clock = clock
+        self._look_again = look_again
         self._arm_timer = arm
         self._post = post
         self._heap: list[tuple[float, int, Alarm]] = []
         self._numbers = itertools.count()
-        # Invariant: the earliest time for which a loop timer is armed that has not fired; None if none is.
+        # Invariant: the earliest time for which a loop timer is armed that has not fired; None if none is. (That it fires to
+        # look again does not count: it is armed for the same time then.)
         self._armed: float | None = None
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Alarm:
@@ -105,7 +112,7 @@ class Alarms:
             if alarms is not None:
                 alarms._post(alarms._fire)
 
-        self._arm_timer(max(SHORTEST_ARMED, earliest - self.clock()), due)
+        self._arm_timer(min(self._look_again, max(SHORTEST_ARMED, earliest - self.clock())), due)
 
     def _fire(self) -> None:
         self._armed = None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import random
 
     from .scopes import Scope
+    from .unawaited import Call
 
 
 class BranchState:
@@ -32,6 +33,8 @@ class BranchState:
         self.shielded = 0
         """Above zero while nothing interrupts it."""
         self.dice: random.Random | None = None
+        self.called: list[Call] = []
+        """The operations that were called and not awaited yet."""
 
 
 def check_task(state: BranchState, what: str) -> None:
@@ -49,5 +52,5 @@ def check_task(state: BranchState, what: str) -> None:
     if state.inside is not None:
         raise WrongTaskError(
             f"ctx: {what} was called inside the step {state.inside!r}. A step is recorded as a whole: return its value, "
-            "and call the next operation after it (of a function that is itself a @step, call `.fn`)."
+            "and call the next operation after it (a function that is itself a @step is called as what it is)."
         )

@@ -6,9 +6,10 @@ failed) is recorded, so that every node goes the same way.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 import anyio
 
@@ -16,15 +17,17 @@ from ..errors import BadArgumentError, ClusterError, InternalError, WorkflowDefi
 from ..model import Step, StepId
 from ..replay import Branch
 from .branch_state import BranchState, check_task
+from .forms import Branch as BranchFunction
+from .forms import as_branch
 from .made import Product
 from .running import CONTEXT
 from .scopes import Scope, inherited, raise_together, without
+from .unawaited import hand_up
 
 if TYPE_CHECKING:
     from .context import WorkflowContext
 
 T = TypeVar("T")
-A = TypeVar("A")
 
 
 class _Line:
@@ -56,6 +59,7 @@ class _Line:
         finally:
             running.pop(self._branch.path, None)
             CONTEXT.reset(token)
+            hand_up(ctx._state, self._parent._state)
         self.ended = True
 
 
@@ -66,21 +70,26 @@ def _join(state: BranchState, lines: Iterable[_Line]) -> None:
             state.delivered.update(line.state.delivered.intersection(state.scopes))
 
 
-def _begin(ctx: WorkflowContext, what: str, branches: Iterable[object]) -> tuple[StepId, str]:
+def _begin(ctx: WorkflowContext, what: str) -> tuple[StepId, str]:
     """Take the next ordinal for a parallel operation: its step id and its position."""
-    for branch in branches:
-        if not callable(branch):
-            raise WorkflowDefinitionError(
-                f"ctx.{what} takes functions that are called with a context of their own, such as `async def branch(ctx): ...`; "
-                f"got {type(branch).__name__}"
-            )
     step_id = ctx._execution.next_id(ctx._state, what, what)
     return step_id, step_id.partition("/")[0]
 
 
-async def gather(ctx: WorkflowContext, branches: Sequence[Callable[[WorkflowContext], Awaitable[T]]]) -> list[T]:
+def _branches(ctx: WorkflowContext, what: str, given: Sequence[object]) -> list[BranchFunction]:
+    try:
+        return [as_branch(what, ctx._state, one, 0) for one in given]
+    except WorkflowDefinitionError:
+        for one in given:
+            if inspect.iscoroutine(one):
+                one.close()  # or Python would complain of each of them
+        raise
+
+
+async def gather(ctx: WorkflowContext, given: Sequence[object]) -> list[Any]:
     """See `WorkflowContext.gather`."""
-    _begin(ctx, "gather", branches)
+    branches = _branches(ctx, "ctx.gather", given)
+    _begin(ctx, "gather")
     scopes = inherited(ctx._state)
     lines = [_Line(ctx, ctx._state.branch.child(index), scopes) for index in range(len(branches))]
     async with anyio.create_task_group() as tasks:
@@ -91,14 +100,15 @@ async def gather(ctx: WorkflowContext, branches: Sequence[Callable[[WorkflowCont
 
 async def map_(
     ctx: WorkflowContext,
-    fn: Callable[[WorkflowContext, A], Awaitable[T]],
-    items: Iterable[A],
+    fn: object,
+    items: Iterable[object],
     limit: int | None,
-) -> list[T]:
+) -> list[Any]:
     """See `WorkflowContext.map`."""
     if limit is not None and (type(limit) is not int or limit < 1):
         raise BadArgumentError(f"the limit of ctx.map is a whole number from 1 on, or None for no limit; not {limit!r}")
-    _begin(ctx, "map", [fn])
+    branch = as_branch("ctx.map", ctx._state, fn, 1)
+    _begin(ctx, "map")
     given = list(items)
     scopes = inherited(ctx._state)
     lines = [_Line(ctx, ctx._state.branch.child(index), scopes) for index in range(len(given))]
@@ -108,7 +118,7 @@ async def map_(
 
     async def work() -> None:
         for line, item in waiting:
-            await line.run(fn, item)
+            await line.run(branch, item)
 
     async with anyio.create_task_group() as tasks:
         for _ in range(len(given) if limit is None else min(limit, len(given))):
@@ -125,12 +135,13 @@ def _results(ctx: WorkflowContext, message: str, lines: list[_Line]) -> list[Any
 # --- the first one decides
 
 
-async def race(ctx: WorkflowContext, branches: Sequence[Callable[[WorkflowContext], Awaitable[T]]]) -> T:
+async def race(ctx: WorkflowContext, given: Sequence[object]) -> Any:
     """See `WorkflowContext.race`."""
-    if not branches:
+    if not given:
         raise BadArgumentError("ctx.race takes at least one branch: without any, nobody can win")
+    branches = _branches(ctx, "ctx.race", given)
     execution, state = ctx._execution, ctx._state
-    step_id, position = _begin(ctx, "race", branches)
+    step_id, position = _begin(ctx, "race")
     outer = inherited(state)
     winners: dict[bytes | None, int] = {}
 
@@ -185,7 +196,7 @@ async def race(ctx: WorkflowContext, branches: Sequence[Callable[[WorkflowContex
     raise_together("branches of ctx.race failed", found)
     if won is None:
         raise InternalError("a race ended without a winner")
-    return cast("T", lines[won].result)
+    return lines[won].result
 
 
 def _was_interrupted(line: _Line, scope: Scope) -> bool:
@@ -221,8 +232,14 @@ class TaskGroup:
         self._open = False
         self._failed = False
 
-    def start(self, branch: Callable[..., Awaitable[T]], *args: Any) -> BranchTask[T]:
-        """Start `branch(ctx, *args)` with a context of its own. Its result is there after the block.
+    @overload
+    def start(self, branch: Callable[..., Awaitable[T]], *args: Any) -> BranchTask[T]: ...
+    @overload
+    def start(self, branch: Callable[..., T], *args: Any) -> BranchTask[T]: ...
+    def start(self, branch: Callable[..., Any], *args: Any) -> BranchTask[Any]:
+        """Start `branch(ctx, *args)` with a context of its own, or a function of `args` alone as a step (see `ctx.map`).
+
+        Its result is there after the block.
 
         To be called in the block of the group, by whoever opened it; raises `WrongTaskError` elsewhere and `ClusterError` after
         the block has ended.
@@ -233,14 +250,10 @@ class TaskGroup:
             raise ClusterError(
                 "this task group is not open: start branches inside `async with ctx.task_group() as group:`"
             )
-        if not callable(branch):
-            raise WorkflowDefinitionError(
-                f"group.start takes a function, which is called with a context of its own, and its arguments; got "
-                f"{type(branch).__name__}"
-            )
+        run = as_branch("group.start", state, branch, len(args))
         line = _Line(self._ctx, Branch(f"{self._position}.{len(self._lines)}."), self._scopes)
         self._lines.append(line)
-        self._tasks.start_soon(self._run, line, branch, *args)
+        self._tasks.start_soon(self._run, line, run, *args)
         return BranchTask(line)
 
     async def _run(self, line: _Line, branch: Callable[..., Awaitable[Any]], *args: Any) -> None:
@@ -269,7 +282,7 @@ class TaskGroup:
             # Interrupted by an outer scope, and so are the branches.
 
     async def __aenter__(self) -> Self:
-        self._step_id, self._position = _begin(self._ctx, "group", ())
+        self._step_id, self._position = _begin(self._ctx, "group")
         state = self._ctx._state
         outer = inherited(state)
         self._scope = Scope(self._position, "another branch of the task group failed", outer)

@@ -25,6 +25,7 @@ from .branch_state import BranchState
 from .definitions import Workflow
 from .execution import Execution
 from .made import Child, Made, Product
+from .unawaited import operation
 
 if TYPE_CHECKING:
     from ..model import Failure, StepId
@@ -47,6 +48,7 @@ class ChildRun(Generic[O]):
         self.detached = detached
         self._ended: tuple[bytes | None, Failure | None] | None = None
 
+    @operation
     async def result(self) -> O:
         """Wait for the child's end (a recorded step, the first time), and return its result.
 

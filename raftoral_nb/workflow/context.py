@@ -7,18 +7,16 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from ..model import RunId
 from ..replay import Branch
+from ..seconds import Seconds
 from . import branches as parallel
-from . import chance, children, messages, steps, timers
-from .children import ChildRun
-from .definitions import Workflow
-from .identity import Identity
+from . import chance, steps, timers
 from .lifecycle import ContinueAsNew
-from .messages import MISSING, Update
+from .others import Others
 from .patches import patched
 from .running import current_step
 from .sagas import Saga
+from .unawaited import operation
 
 if TYPE_CHECKING:
     import random
@@ -30,12 +28,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A")
-I = TypeVar("I")  # noqa: E741 - input and output are I and O everywhere
-O = TypeVar("O")  # noqa: E741
-F = TypeVar("F", bound=Callable[..., Any])
 
 
-class WorkflowContext(Identity):
+class WorkflowContext(Others):
     """The first argument of every workflow, one per node, run and branch.
 
     Every operation is a step: its result is recorded once by the acting node and replicated, and the other nodes, or a new
@@ -49,6 +44,7 @@ class WorkflowContext(Identity):
     async def compute(self, key: str, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
     async def compute(self, key: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @operation
     async def compute(self, key: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run `fn(*args, **kwargs)` on the acting node and record what it returns or raises.
 
@@ -89,6 +85,7 @@ class WorkflowContext(Identity):
 
     # --- variables
 
+    @operation
     async def patched(self, name: str) -> bool:
         """Whether this run does what is new under `name`: False for one that had passed this point before it was there.
 
@@ -108,6 +105,7 @@ class WorkflowContext(Identity):
         """
         return await patched(self, name)
 
+    @operation
     async def var(self, key: str, value: T) -> ReplicatedVar[T]:
         """Make a replicated variable that starts with `value` (recorded as a step). See `ReplicatedVar`.
 
@@ -123,6 +121,7 @@ class WorkflowContext(Identity):
 
         return await ReplicatedVar.with_value(key, self, value)
 
+    @operation
     async def create_replicated_var(self, key: str, value: T) -> ReplicatedVar[T]:
         """The same as `var`, under the original's name.
 
@@ -136,6 +135,7 @@ class WorkflowContext(Identity):
 
     # --- time
 
+    @operation
     async def now(self) -> datetime:
         """The time of day, in UTC and with that time zone: what the acting node's clock showed, recorded.
 
@@ -148,11 +148,13 @@ class WorkflowContext(Identity):
         """
         return await timers.now(self)
 
-    async def sleep(self, seconds: float, *, key: str = "sleep") -> None:
-        """Wait for so many seconds, from the moment at which this is first recorded. Never less than that, by the acting
-        node's clock; not promised how much more.
+    @operation
+    async def sleep(self, seconds: Seconds, *, key: str = "sleep") -> None:
+        """Wait for so many seconds (or a `timedelta`), from the moment at which this is first recorded. Never less than that, by
+        the acting node's clock; not promised how much more.
 
-        What is left of it survives the death of a leader, and a restart of all. Raises `BadArgumentError` for what is no number.
+        What is left of it survives the death of a leader, and a restart of all. A node whose system clock is set back goes on
+        from the time it has shown, so it does not wait longer for that. Raises `BadArgumentError` for what is no length of time.
 
         >>> async def patient(ctx, seconds):
         ...     before = await ctx.now()
@@ -163,6 +165,7 @@ class WorkflowContext(Identity):
         """  # noqa: D205
         await timers.sleep(self, seconds, key)
 
+    @operation
     async def sleep_until(self, when: datetime, *, key: str = "sleep") -> None:
         """Wait until a time of day, which must have a time zone; one that is past is over at once.
 
@@ -178,8 +181,8 @@ class WorkflowContext(Identity):
         """
         await timers.sleep_until(self, when, key)
 
-    def deadline(self, seconds: float) -> AbstractAsyncContextManager[datetime]:
-        """A block that has so many seconds: what it does then is interrupted, and the block raises `DeadlineExceededError`.
+    def deadline(self, seconds: Seconds) -> AbstractAsyncContextManager[datetime]:
+        """A block that has so many seconds (or a `timedelta`): what it does then is interrupted, and the block raises `DeadlineExceededError`.
 
         `async with ctx.deadline(5) as due:`. That the time is over is recorded, and interrupts every node at the same operation.
         Within the block, `Interrupted` is raised once at the operation that waits, or at the next one, in parallel branches too;
@@ -234,11 +237,19 @@ class WorkflowContext(Identity):
 
     # --- parallel branches
 
-    async def gather(self, *branches: Callable[[WorkflowContext], Awaitable[T]]) -> list[T]:
+    @overload
+    async def gather(
+        self, *branches: Callable[[WorkflowContext], Awaitable[T]] | Callable[[], Awaitable[T]]
+    ) -> list[T]: ...
+    @overload
+    async def gather(self, *branches: Callable[[], T]) -> list[T]: ...
+    @operation
+    async def gather(self, *branches: Callable[..., Any]) -> list[Any]:
         """Run `branch(ctx)` for every branch in parallel, each with a context of its own; results in the order given.
 
-        Step ids depend on a branch's place in the call, not on timing. If a branch raises, the others still run to their
-        ends; then the exceptions are raised as an ExceptionGroup. `task_group` interrupts the others.
+        A function without parameters, or a `@step`, is run as one step, as by `map`. Step ids depend on a branch's place in the
+        call, not on timing. If a branch raises, the others still run to their ends; then the exceptions are raised as an
+        ExceptionGroup, which names the first and has it as its cause. `task_group` interrupts the others.
 
         >>> async def both(ctx, _):
         ...     async def left(ctx):
@@ -251,33 +262,46 @@ class WorkflowContext(Identity):
         """
         return await parallel.gather(self, branches)
 
+    @overload
     async def map(
-        self,
-        fn: Callable[[WorkflowContext, A], Awaitable[T]],
-        items: Iterable[A],
-        /,
-        *,
-        limit: int | None = None,
-    ) -> list[T]:
-        """Run `fn(ctx, item)` for every item, at most `limit` at the same time; results in the order of the items.
+        self, fn: Callable[[WorkflowContext, A], Awaitable[T]], items: Iterable[A], /, *, limit: int | None = None
+    ) -> list[T]: ...
+    @overload
+    async def map(
+        self, fn: Callable[[A], Awaitable[T]], items: Iterable[A], /, *, limit: int | None = None
+    ) -> list[T]: ...
+    @overload
+    async def map(self, fn: Callable[[A], T], items: Iterable[A], /, *, limit: int | None = None) -> list[T]: ...
+    @operation
+    async def map(self, fn: Callable[..., Any], items: Iterable[Any], /, *, limit: int | None = None) -> list[Any]:
+        """Run `fn` for every item, at most `limit` at the same time; results in the order of the items.
 
-        Each has a context and step ids of its own, whenever it runs. If some raise, the others still run; then the exceptions
-        are raised as an ExceptionGroup. Raises `BadArgumentError` for a limit below 1.
+        A branch, `async def fn(ctx, item)`, may take many steps; it has a context and step ids of its own, whenever it runs. A
+        plain function, `fn(item)`, synchronous or not, or a `@step`, is one step under its own name. What could be called both
+        ways is a branch if its first parameter is named `ctx` (or `context`) or annotated as one.
+
+        If some raise, the others still run; then the exceptions are raised as an ExceptionGroup, which names the first and has
+        it as its cause. Raises `BadArgumentError` for a limit below 1, `WorkflowDefinitionError` for what is no such function.
 
         >>> async def lengths(ctx, words):
         ...     async def one(ctx, word):
         ...         return await ctx.compute("length", len, word)
-        ...     return await ctx.map(one, words, limit=2)
+        ...     return await ctx.map(one, words, limit=2), await ctx.map(len, words)
         >>> run(lengths, ["a", "bc", "def"])
-        [1, 2, 3]
+        ([1, 2, 3], [1, 2, 3])
         """
         return await parallel.map_(self, fn, items, limit)
 
-    async def race(self, *branches: Callable[[WorkflowContext], Awaitable[T]]) -> T:
+    @overload
+    async def race(self, *branches: Callable[[WorkflowContext], Awaitable[T]] | Callable[[], Awaitable[T]]) -> T: ...
+    @overload
+    async def race(self, *branches: Callable[[], T]) -> T: ...
+    @operation
+    async def race(self, *branches: Callable[..., Any]) -> Any:
         """Run `branch(ctx)` for every branch in parallel; the first one to end decides: its result is returned, or its exception
         raised.
 
-        Who won is recorded. The losers are interrupted at their next operation (`Interrupted`, once), may clean up, and are
+        A function without parameters, or a `@step`, is run as one step, as by `map`. Who won is recorded. The losers are interrupted at their next operation (`Interrupted`, once), may clean up, and are
         waited for; what they raise is of no interest, unless their cleanup raised: then it comes in an ExceptionGroup. A branch
         must wait for nothing but operations of its context, or it cannot be interrupted. `BadArgumentError` without branches.
 
@@ -297,8 +321,9 @@ class WorkflowContext(Identity):
         """A block in which branches are started, and which ends when all of them have: `group.start(branch, *args)` runs
         `branch(ctx, *args)` with a context of its own.
 
-        If a branch or the block itself raises, the others are interrupted at their next operation (`Interrupted`, once) and
-        may clean up; then what was raised is raised as an ExceptionGroup.
+        A function of `args` alone, or a `@step`, is run as one step, as by `map`. If a branch or the block itself raises, the
+        others are interrupted at their next operation (`Interrupted`, once) and may clean up; then what was raised is raised as
+        an ExceptionGroup, which names the first and has it as its cause.
 
         >>> async def parts(ctx, words):
         ...     async def one(ctx, word):
@@ -332,143 +357,6 @@ class WorkflowContext(Identity):
         ['booked', 'not paid']
         """
         return Saga(self)
-
-    # --- messages
-
-    async def receive(self, name: str, *, timeout: float | None = None, default: Any = MISSING) -> Any:
-        """Wait for the signal `name`, and return what was sent with it (`run.signal(name, value)`).
-
-        Signals of one name are received in the order in which they were recorded, each once, whoever leads; one that came
-        before is there at once. After `timeout` seconds (counted from this call, through changes of leader and restarts, by
-        the clocks of the nodes that act) it returns `default`, or raises `ReceiveTimeoutError` if none was given; that is
-        recorded as well. A signal that comes later waits for the next `receive`.
-
-        >>> async def order(ctx, item):
-        ...     return item if await ctx.receive("approve", timeout=60, default=False) else "not approved"
-        >>> id = cluster.start_workflow(order, "tea", run_id="tea").signal("approve", True)
-        >>> cluster.run("tea").wait_for_completion()
-        'tea'
-        """
-        return await messages.receive(self._execution, self._state, name, timeout, default)
-
-    async def receive_update(self, name: str, *, timeout: float | None = None) -> Update:
-        """Wait for the update `name`: a signal whose sender waits for an answer (`run.update(name, value)`).
-
-        As `receive` otherwise. Answer every update, or `refuse` it: until then, or until the run's end, its sender waits.
-
-        >>> async def account(ctx, limit):
-        ...     update = await ctx.receive_update("set limit")
-        ...     await update.answer(f"{limit} before, {update.value} now")
-        >>> cluster.start_workflow(account, 10).update("set limit", 20)
-        '10 before, 20 now'
-        """
-        return await messages.receive_update(self._execution, self._state, name, timeout)
-
-    @overload
-    def on_query(self, name: str, fn: None = None) -> Callable[[F], F]: ...
-    @overload
-    def on_query(self, name: str, fn: F) -> F: ...
-    def on_query(self, name: str, fn: Any = None) -> Any:
-        """Have `run.query(name)` call `fn()` on the node that is asked, and return what it returns; also as a decorator.
-
-        Every node answers from its own execution, so a lagging one answers what it knows. `fn` must not be async, change
-        anything or take long: it runs between two steps, on the node's own loop. Records nothing.
-
-        >>> async def counting(ctx, count):
-        ...     ctx.on_query("count", lambda: count)
-        ...     await ctx.receive("end")
-        >>> cluster.start_workflow(counting, 3).query("count")
-        3
-        """
-        if fn is None:
-            return lambda function: self.on_query(name, function)
-        messages.on_query(self._execution, name, fn)
-        return fn
-
-    # --- child workflows
-
-    @overload
-    async def start_child(
-        self,
-        workflow: Workflow[I, O],
-        input: I,
-        *,
-        run_id: RunId | None = None,
-        version: int | None = None,
-        detached: bool = False,
-    ) -> ChildRun[O]: ...
-    @overload
-    async def start_child(
-        self,
-        workflow: str | Callable[..., Awaitable[Any]],
-        input: Any = None,
-        *,
-        run_id: RunId | None = None,
-        version: int | None = None,
-        detached: bool = False,
-    ) -> ChildRun[Any]: ...
-    async def start_child(
-        self,
-        workflow: Any,
-        input: Any = None,  # noqa: A002
-        *,
-        run_id: RunId | None = None,
-        version: int | None = None,
-        detached: bool = False,
-    ) -> ChildRun[Any]:
-        """Start another workflow, and go on; `await child` waits for its result.
-
-        `workflow` must be registered; without a `version` the latest is taken. The child's run_id is `parent/place`, the same
-        whoever leads, so that it is started once; with a `run_id` of its own, a run of that id that was started with the same
-        input is waited for. A child is cancelled when its parent is, or ends, or begins anew; a `detached` one is not, and
-        cannot be awaited. Raises `WorkflowNotFoundError`, `RunConflictError`, `TooManyChildrenError`, `ValueNotShippableError`,
-        and `InputTypeError` if the input is not what the child's annotation asks for, before anything is started.
-
-        >>> async def ship(ctx, item):
-        ...     return f"{item} shipped"
-        >>> shipping = cluster.register_workflow("ship", ship)
-        >>> async def order(ctx, item):
-        ...     parcel = await ctx.start_child("ship", item)
-        ...     return [await ctx.compute("charge", lambda: "charged"), await parcel]
-        >>> run(order, "tea")
-        ['charged', 'tea shipped']
-        """
-        return await children.start(self._execution, self._state, workflow, input, run_id, version, detached)
-
-    @overload
-    async def run_child(
-        self, workflow: Workflow[I, O], input: I, *, run_id: RunId | None = None, version: int | None = None
-    ) -> O: ...
-    @overload
-    async def run_child(
-        self,
-        workflow: str | Callable[..., Awaitable[Any]],
-        input: Any = None,
-        *,
-        run_id: RunId | None = None,
-        version: int | None = None,
-    ) -> Any: ...
-    async def run_child(
-        self,
-        workflow: Any,
-        input: Any = None,  # noqa: A002
-        *,
-        run_id: RunId | None = None,
-        version: int | None = None,
-    ) -> Any:
-        """Start another workflow, wait for its end, and return its result.
-
-        The same as awaiting `start_child(...)`. Raises `WorkflowFailedError` if the child failed (was cancelled, terminated).
-
-        >>> async def double(ctx, number):
-        ...     return 2 * number
-        >>> doubling = cluster.register_workflow("double", double)
-        >>> async def four_times(ctx, number):
-        ...     return await ctx.run_child("double", await ctx.run_child("double", number))
-        >>> run(four_times, 3)
-        12
-        """
-        return await (await self.start_child(workflow, input, run_id=run_id, version=version))
 
     # --- beginning anew
 

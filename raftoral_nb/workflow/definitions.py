@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, over
 import msgspec
 
 from .. import errors, limits, model
-from . import hints, inputs, pickling, pools, sources, versions
+from . import hints, inputs, pickling, pools, sources, versions, views
 from .classes import Known
 from .fingerprints import fingerprint
 from .steps import StepFunction
-from .values import describe, type_name
+from .values import describe, parts, type_name
 
 if TYPE_CHECKING:
     from .context import WorkflowContext
@@ -150,9 +150,11 @@ def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[model.Defini
     except pickling.TooLargeError as error:
         largest = sorted(reached.measured(), key=lambda one: -one.size)[:3]
         listed = ", ".join(f"{one.name} ({one.kind}, {one.size:,} bytes)" for one in largest) or "its code"
+        advice = views.hint(part for _, _, value in reached.captured for part in parts(value))
         raise errors.CodeNotShippableError(
             f"workflow {name!r} with what it captured takes {error.size:,} bytes, more than MAX_CODE_BYTES "
-            f"({limits.MAX_CODE_BYTES:,}). The largest: {listed}. Load large data inside a step instead of capturing it."
+            f"({limits.MAX_CODE_BYTES:,}). The largest: {listed}. "
+            f"{advice or 'Load large data inside a step instead of capturing it.'}"
         ) from None
     except Exception as error:
         raise _not_shippable(name, reached, error) from error

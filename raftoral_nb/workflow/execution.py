@@ -39,7 +39,7 @@ from .surroundings import FINAL_REFUSALS, Once, Surroundings
 if TYPE_CHECKING:
     from .running import RunningStep
 
-_END = "end of the run"
+END = "end of the run"
 """Where an execution waits when its workflow has returned. No step id: those contain a slash."""
 
 
@@ -371,11 +371,11 @@ class Execution:
                 await self.diverge(self._left_over(), asked="the end of the workflow", recorded=self._next_recorded())
             term = self.may_begin()
             if term is None:
-                await self._wait(_END)
+                await self._wait(END)
                 continue
             command = self._last_command(term, cancelled=cancelled)
             with anyio.CancelScope() as scope, self._around.fenced(scope):
-                await self._until_recorded(_END, command, self._end_recorded, term)
+                await self._until_recorded(END, command, self._end_recorded, term)
         recorded = self._recorded_end
         if self._stopped() or recorded is None:  # stopped while it waited; the loop leaves with a record
             return

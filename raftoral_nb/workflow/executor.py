@@ -31,7 +31,7 @@ from ..model import (
 )
 from ..statistics import ExecutionStatistics
 from ..step_threads import Steps
-from . import definitions, messages, values
+from . import definitions, messages, unawaited, values
 from .alarms import Alarms
 from .context import WorkflowContext
 from .definitions import Loaded
@@ -105,6 +105,7 @@ class Executor:
         clock: Callable[[], float],
         wall_clock: Callable[[], float] = time.time,
         proposal_seconds: float = PROPOSAL_SECONDS,
+        look_again: float = math.inf,
     ) -> None:
         self.node = node
         self._proposal_seconds = proposal_seconds
@@ -130,7 +131,7 @@ class Executor:
         self._mail: anyio.Event | None = None
         self._arrival = anyio.Event()
         self.timers = Alarms(clock, host.arm, host.post)
-        self.alarms = Alarms(wall_clock, host.arm, host.post)
+        self.alarms = Alarms(wall_clock, host.arm, host.post, look_again)
         self._watchdog = Watchdog(host.arm, clock, self._blocked, lambda run_id: None)
 
     @property
@@ -390,9 +391,20 @@ class Executor:
         CONTEXT.set(ctx)  # this task's own: it is seen by the workflow and whatever that calls
         execution.branches[""] = coro = fn(ctx, value)
         try:
-            return await self._watchdog.watched(coro, execution.run_id)
+            returned = await self._watchdog.watched(coro, execution.run_id)
+            await unawaited.check_end(execution, ctx._state)
+        except BaseException as error:
+            if not self.is_outcome(error):
+                raise
+            told = await unawaited.explained(execution, ctx._state, error)
+            if told is error:
+                raise
+            raise told from error
+        else:
+            return returned
         finally:
             del execution.branches[""]
+            unawaited.let_go(ctx._state)
 
     def _loaded(self, definition: Definition) -> Loaded:
         """This node's copy of a workflow; one that was not used for long is made anew."""

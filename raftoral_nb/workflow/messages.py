@@ -10,9 +10,11 @@ import anyio
 
 from ..errors import InternalError, ReceiveTimeoutError, UpdateRefusedError, WorkflowDefinitionError
 from ..replay import check_key
+from ..seconds import Seconds, as_number, is_number
 from .branch_state import BranchState
 from .execution import Execution
 from .made import Encoded, Made, Product
+from .unawaited import operation
 
 if TYPE_CHECKING:
     from ..model import Step, StepId
@@ -40,11 +42,13 @@ class Update:
         """What names it for ever; the sender may have chosen it."""
         self.value: Any = execution.decode(step)
 
+    @operation
     async def answer(self, value: Any = None) -> None:
         """Record the answer, which the sender's `run.update(...)` returns. Raises `ValueNotShippableError`."""
         step = await self._answered(lambda step_id: self._execution.product(step_id, value))
         self._execution.decode(step)  # raises what kept the answer from being recorded
 
+    @operation
     async def refuse(self, reason: str) -> None:
         """Record that the update is refused: the sender's `run.update(...)` raises `UpdateRefusedError` with the reason."""
         error = UpdateRefusedError(f"run {self._execution.run_id!r} refused the update {self.name!r}: {reason}")
@@ -61,7 +65,7 @@ class Update:
         return f"Update({self.name!r}, value={self.value!r})"
 
 
-async def receive(execution: Execution, state: BranchState, name: str, timeout: float | None, default: Any) -> Any:
+async def receive(execution: Execution, state: BranchState, name: str, timeout: Seconds | None, default: Any) -> Any:
     """See `WorkflowContext.receive`."""
     step = await _received(execution, state, "signal", name, timeout)
     if step.message_id is None and default is not MISSING:
@@ -69,7 +73,7 @@ async def receive(execution: Execution, state: BranchState, name: str, timeout: 
     return execution.decode(step)
 
 
-async def receive_update(execution: Execution, state: BranchState, name: str, timeout: float | None) -> Update:
+async def receive_update(execution: Execution, state: BranchState, name: str, timeout: Seconds | None) -> Update:
     """See `WorkflowContext.receive_update`."""
     step = await _received(execution, state, "update", name, timeout)
     if step.message_id is None:
@@ -78,11 +82,12 @@ async def receive_update(execution: Execution, state: BranchState, name: str, ti
 
 
 async def _received(
-    execution: Execution, state: BranchState, kind: Literal["signal", "update"], name: str, timeout: float | None
+    execution: Execution, state: BranchState, kind: Literal["signal", "update"], name: str, timeout: Seconds | None
 ) -> Step:
     """The step that took the first message of that kind and name in the order of the log, or says that none came."""
     check_key(name)
-    due = None if timeout is None else await _due(execution, state, name, timeout)
+    patience = None if timeout is None else _patience(timeout)
+    due = None if patience is None else await _due(execution, state, name, patience)
 
     async def produce(step_id: StepId) -> Product:
         message = None
@@ -95,19 +100,24 @@ async def _received(
                     alarm.cancel()
         if message is not None:
             return Made(b"", message_id=message.message_id)
-        error = ReceiveTimeoutError(f"step {step_id!r}: no {kind} {name!r} came within {timeout:g} s")
+        error = ReceiveTimeoutError(f"step {step_id!r}: no {kind} {name!r} came within {patience:g} s")
         return None, execution.fail_without_record(error)
 
     return await execution.step(state, name, "receive", produce)
 
 
+def _patience(timeout: object) -> float:
+    given = as_number(timeout)
+    if not is_number(given) or not 0 <= given < float("inf"):
+        raise WorkflowDefinitionError(
+            f"a timeout is a number of seconds from 0 on, a timedelta, or None to wait for ever; got {timeout!r}"
+        )
+    number: float = given
+    return number
+
+
 async def _due(execution: Execution, state: BranchState, name: str, timeout: float) -> float:
     """When the time will be up, in Unix seconds: recorded, so that a new leader waits for what is left of it, not anew."""
-    given: object = timeout  # a notebook's code is not type-checked
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= timeout < float("inf"):
-        raise WorkflowDefinitionError(
-            f"a timeout is a number of seconds from 0 on, or None to wait for ever; got {given!r}"
-        )
 
     async def produce(step_id: StepId) -> Product:
         return execution.product(step_id, execution.around.alarms.clock() + timeout)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import CancelledRunError, Interrupted
 from ..model import Operation, Step
 from ..replay import Replay
+from .values import describe, shorten_text
 
 if TYPE_CHECKING:
     from .branch_state import BranchState
@@ -28,6 +29,10 @@ UNINTERRUPTED: Final[frozenset[Operation]] = frozenset({"group", "expiry", "patc
 
 STOPS: Final[tuple[type[BaseException], ...]] = (Interrupted, CancelledRunError)
 """What is raised at an operation from outside, and is no failure of the branch that it is raised in."""
+
+
+CAUSE_CHARS: Final = 300
+"""Length of what a group of failures says of the first of them, in characters."""
 
 
 def _nobody(_: Step) -> bool:
@@ -108,13 +113,15 @@ def without(error: BaseException, scope: Scope | None) -> tuple[bool, BaseExcept
 def raise_together(message: str, found: list[BaseException]) -> None:
     """Raise what parallel branches ended with, as one group; if all of them were only interrupted, the first interruption.
 
+    The first failure, in the order of the branches, is named, and is the group's cause: often it is all that one wants to know.
     Does nothing if `found` is empty.
     """
     if not found:
         return
     if all(without(error, None)[1] is None for error in found):
         raise _first(found[0])
-    raise BaseExceptionGroup(message, found)
+    first = next(_first(left) for error in found if (left := without(error, None)[1]) is not None)
+    raise BaseExceptionGroup(f"{message}, first {shorten_text(describe(first), CAUSE_CHARS)}", found) from first
 
 
 def _first(error: BaseException) -> BaseException:

@@ -16,11 +16,13 @@ from msgspec import UNSET, UnsetType
 from ..errors import BadArgumentError, LostChangeError, OutcomeUnknown, StepTimeoutError, WorkflowDefinitionError
 from ..model import Step, StepId, StepRetrying
 from ..replay import check_key
+from ..seconds import Seconds, keep_numbers
 from . import exceptions, own, sources
 from .branch_state import BranchState
 from .execution import Execution
 from .made import Product
 from .running import CONTEXT, STEP, RunningStep
+from .unawaited import argument_problem
 from .values import describe
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 3
     """Calls in all, the first included."""
     first_wait: float = 0.1
-    """Seconds between the first and the second attempt."""
+    """Seconds between the first and the second attempt; may be given as a `timedelta`, like `max_wait`."""
     factor: float = 2.0
     """By how much each wait is longer than the one before."""
     max_wait: float = 30.0
@@ -58,8 +60,23 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     final: tuple[type[Exception], ...] = ()
     """Exceptions among them after which it is not."""
 
+    if TYPE_CHECKING:  # what may be given is wider than what is kept
+
+        def __init__(
+            self,
+            *,
+            attempts: int = 3,
+            first_wait: Seconds = 0.1,
+            factor: float = 2.0,
+            max_wait: Seconds = 30.0,
+            jitter: float = 0.5,
+            on: tuple[type[Exception], ...] = (Exception,),
+            final: tuple[type[Exception], ...] = (),
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
+        keep_numbers(self, "first_wait", "max_wait")
         if type(self.attempts) is not int or not 1 <= self.attempts <= MAX_ATTEMPTS:
             raise BadArgumentError(
                 f"Retry(attempts=...) is a whole number from 1 to {MAX_ATTEMPTS}, not {self.attempts!r}"
@@ -96,8 +113,15 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     at_most_once: bool = False
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, *, retry: Retry | None = None, timeout: Seconds | None = None, at_most_once: bool = False
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
+        keep_numbers(self, "timeout")
         retry: object = self.retry
         if retry is not None and not isinstance(retry, Retry):
             raise BadArgumentError(f"retry is a Retry, such as Retry(attempts=5), not {retry!r}")
@@ -116,7 +140,8 @@ PLAIN: Final = StepOptions()
 class StepFunction(Generic[P, T_co]):
     """A function that is a step: made by `step`. Awaiting a call of it in a workflow records what it returns or raises.
 
-    Outside of a workflow a call runs the function and nothing else. `fn` is the function itself, `key` names its steps.
+    Outside of a workflow, and inside of a step, a call is one of the function and nothing else. `fn` is the function itself,
+    `key` names its steps.
     """
 
     def __init__(self, fn: Callable[P, Any], options: StepOptions, key: str) -> None:
@@ -126,26 +151,24 @@ class StepFunction(Generic[P, T_co]):
         update_wrapper(self, fn, updated=())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T_co]:
-        """In a workflow `ctx.compute(key, fn, ...)`; elsewhere the function itself. Always to be awaited.
+        """In a workflow `ctx.compute(key, fn, ...)`, to be awaited; elsewhere, and within a step, just the function itself.
 
-        Raises `WrongTaskError` within another step and in a task that is not the workflow's own.
+        There a synchronous function returns its value, and an asynchronous one is awaited; no option counts and nothing is
+        recorded. (A type checker is told the form for workflows: for the value of a synchronous function call `.fn`.)
+        Raises `WrongTaskError` when it is awaited in a task that is not the workflow's own.
         """
         ctx = CONTEXT.get()
-        if ctx is None:
-            return self._just_call(*args, **kwargs)
+        if ctx is None or STEP.get() is not None:
+            plain: Coroutine[Any, Any, T_co] = self.fn(*args, **kwargs)
+            return plain
         return ctx.compute(self.key, self, *args, **kwargs)
-
-    async def _just_call(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
-        value = self.fn(*args, **kwargs)
-        result: T_co = await value if isinstance(value, Awaitable) else value
-        return result
 
     def with_options(
         self,
         *,
         key: str | UnsetType = UNSET,
         retry: Retry | UnsetType | None = UNSET,
-        timeout: float | UnsetType | None = UNSET,
+        timeout: Seconds | UnsetType | None = UNSET,
         at_most_once: bool | UnsetType = UNSET,
     ) -> StepFunction[P, T_co]:
         """The same step with some options changed: `await charge.with_options(timeout=5)(order)`."""
@@ -184,7 +207,7 @@ def step(
     *,
     key: str | None = None,
     retry: Retry | None = None,
-    timeout: float | None = None,
+    timeout: Seconds | None = None,
     at_most_once: bool = False,
 ) -> StepFunction[P, T]: ...
 @overload
@@ -194,7 +217,7 @@ def step(
     *,
     key: str | None = None,
     retry: Retry | None = None,
-    timeout: float | None = None,
+    timeout: Seconds | None = None,
     at_most_once: bool = False,
 ) -> StepFunction[P, T]: ...
 @overload
@@ -202,7 +225,7 @@ def step(
     *,
     key: str | None = None,
     retry: Retry | None = None,
-    timeout: float | None = None,
+    timeout: Seconds | None = None,
     at_most_once: bool = False,
 ) -> _Decorator: ...
 def step(
@@ -211,7 +234,7 @@ def step(
     *,
     key: str | None = None,
     retry: Retry | None = None,
-    timeout: float | None = None,
+    timeout: Seconds | None = None,
     at_most_once: bool = False,
 ) -> Any:
     """Make a function a step, with options; as a decorator (`@step`, `@step(timeout=5)`) or in place (`step(fn, timeout=5)`).
@@ -227,7 +250,7 @@ def step(
         fn: the function, synchronous or not.
         key: what its steps are called when it is called directly; else the function's name.
         retry: when it is called again after it raised; else never.
-        timeout: seconds that one attempt may take, then it ends with `StepTimeoutError`. An async function is cancelled; a
+        timeout: seconds (or a `timedelta`) that one attempt may take, then it ends with `StepTimeoutError`. An async function is cancelled; a
             synchronous one is abandoned: it goes on, its result is dropped, and `Cluster.stop` names it if it never ends.
         at_most_once: an intent is recorded before the function runs. If its node dies or is deposed before the result is
             recorded, the function is not called again; `OutcomeUnknown` is raised, on every node, for the workflow to decide.
@@ -288,7 +311,11 @@ async def compute(
         options, fn = fn.options, fn.fn
     call = (fn, args, kwargs)
 
+    problem = argument_problem(f"ctx.compute({key!r}, ...)", state, args, kwargs)
+
     async def produce(step_id: StepId) -> Product:
+        if problem is not None:
+            return None, execution.fail_without_record(problem)
         return await _attempts(execution, step_id, call, options)
 
     if options.at_most_once:

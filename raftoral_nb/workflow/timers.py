@@ -7,7 +7,6 @@ beyond its own, however long it sleeps.
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, cast
 
 from ..errors import BadArgumentError, DeadlineExceededError
 from ..model import Operation, StepId
+from ..seconds import Seconds
+from ..seconds import seconds as seconds_of
 from .made import Product
 from .scopes import Scope, inherited, without
 
@@ -31,13 +32,6 @@ def _time(seconds: float) -> datetime:
         return _LATEST  # nobody will be there to see the difference
 
 
-def _seconds(what: str, given: object) -> float:
-    good = isinstance(given, int | float) and type(given) is not bool and not math.isnan(given)
-    if not good:
-        raise BadArgumentError(f"{what} takes a number of seconds, not {given!r}")
-    return cast("float", given)
-
-
 async def now(ctx: WorkflowContext) -> datetime:
     """See `WorkflowContext.now`."""
     execution = ctx._execution
@@ -48,9 +42,9 @@ async def now(ctx: WorkflowContext) -> datetime:
     return cast("datetime", execution.decode(await execution.step(ctx._state, "now", "now", produce)))
 
 
-async def sleep(ctx: WorkflowContext, seconds: float, key: str) -> None:
+async def sleep(ctx: WorkflowContext, seconds: Seconds, key: str) -> None:
     """See `WorkflowContext.sleep`."""
-    given = _seconds("ctx.sleep", seconds)
+    given = seconds_of(seconds, "ctx.sleep")
     alarms = ctx._execution.around.alarms
     due = await _recorded_due(ctx, key, "sleep", lambda: _time(alarms.clock() + given))
     await _wake(ctx, due)
@@ -88,9 +82,9 @@ async def _wake(ctx: WorkflowContext, due: datetime) -> None:
 
 
 @asynccontextmanager
-async def deadline(ctx: WorkflowContext, seconds: float) -> AsyncIterator[datetime]:
+async def deadline(ctx: WorkflowContext, seconds: Seconds) -> AsyncIterator[datetime]:
     """See `WorkflowContext.deadline`."""
-    given = _seconds("ctx.deadline", seconds)
+    given = seconds_of(seconds, "ctx.deadline")
     execution, state = ctx._execution, ctx._state
     alarms = execution.around.alarms
     due = await _recorded_due(ctx, "deadline", "deadline", lambda: _time(alarms.clock() + given))

@@ -6,19 +6,23 @@ the others will see. This is on the way of every checkpoint: plain scalars and s
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import re
 import reprlib
 from typing import Any, Final
 
 from .. import errors, limits
-from . import classes, pickling
+from . import classes, pickling, views
 from .digests import digest
 
 __all__ = ["decode", "digest", "encode", "hand_back", "round_trip", "shorten"]
 
 _SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 _MAX_FLAT_LENGTH: Final = 64
+_MOST_PARTS: Final = 10_000
+"""Parts of a value that are looked at for what keeps it from being recorded."""
+_NOT_LOOKED_INTO: Final = frozenset({"builtins", "types"})
 
 _ADVICE: Final = (
     "Use plain data (numbers, text, lists, dicts, dataclasses, arrays); open files, connections, locks and generators "
@@ -58,7 +62,7 @@ def _encoded(value: object, what: str, known: classes.Lookup | None) -> tuple[by
     except Exception as error:
         raise errors.ValueNotShippableError(
             f"{what}: a value of type {type_name(type(value))} cannot be recorded, as it does not pickle "
-            f"({describe(error)}). {_ADVICE}"
+            f"({describe(error)}). {_advice(value, error)}"
         ) from error
     theirs = known() if known is not None and used else None
     if theirs is not None:
@@ -141,6 +145,34 @@ def describe(error: BaseException) -> str:
     return f"{name}: {message}" if message else name
 
 
+def _advice(value: object, error: Exception) -> str:
+    """What to do about a value that does not pickle."""
+    if "coroutine" in str(error):
+        calls = [one for one in parts(value) if inspect.iscoroutine(one)]
+        for call in calls:
+            if inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
+                call.close()  # it is asked about here: Python need not warn of it as well
+        name = f"the call {calls[0].__qualname__}(...)" if calls else "a call"
+        return f"It holds {name}, and not what that returns: did you forget `await`?"
+    return _ADVICE
+
+
+def parts(value: object) -> list[Any]:
+    """The value itself, and what it holds, as far as that is in plain containers and attributes; not too much of it."""
+    found: list[Any] = []
+    left: list[Any] = [value]
+    while left and len(found) < _MOST_PARTS:
+        one = left.pop()
+        found.append(one)
+        if isinstance(one, dict):
+            left.extend(one.values())
+        elif isinstance(one, list | tuple | set | frozenset):
+            left.extend(one)
+        elif type(one).__module__ not in _NOT_LOOKED_INTO:
+            left.extend(getattr(one, "__dict__", {}).values())
+    return found
+
+
 def _is_plain(value: object) -> bool:
     kind = type(value)
     if kind in _SCALARS:
@@ -157,9 +189,10 @@ def _is_plain(value: object) -> bool:
 
 
 def _too_large(value: object, size: int, what: str) -> errors.ValueNotShippableError:
+    advice = views.hint(parts(value)) or "Write large data to a file or a store inside the step, and return its name."
     return errors.ValueNotShippableError(
         f"{what}: a value of type {type_name(type(value))} takes {size:,} bytes, more than MAX_VALUE_BYTES "
-        f"({limits.MAX_VALUE_BYTES:,}). Write large data to a file or a store inside the step, and return its name."
+        f"({limits.MAX_VALUE_BYTES:,}). {advice}"
     )
 
 

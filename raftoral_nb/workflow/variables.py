@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 from ..errors import WorkflowDefinitionError
 from . import values
 from .made import Product
+from .unawaited import operation
 
 if TYPE_CHECKING:
     from ..model import Operation, StepId
@@ -30,6 +31,7 @@ class ReplicatedVar(Generic[T]):
         self._value = value
 
     @classmethod
+    @operation
     async def with_value(cls, key: str, ctx: WorkflowContext, value: T) -> ReplicatedVar[T]:
         """Make a variable that starts with `value`. Raises `ValueNotShippableError` if it does not pickle."""
         return cls(key, ctx, await _record_computed(ctx, key, "var", value))
@@ -43,6 +45,7 @@ class ReplicatedVar(Generic[T]):
     @classmethod
     async def with_computation(cls, key: str, ctx: WorkflowContext, fn: Callable[[], T]) -> ReplicatedVar[T]: ...
     @classmethod
+    @operation
     async def with_computation(cls, key: str, ctx: WorkflowContext, fn: Callable[[], Any]) -> ReplicatedVar[T]:
         """Make a variable from what `fn()` returns on the acting node (a step, as in `ctx.compute`)."""
         return cls(key, ctx, cast("T", await ctx.compute(key, fn)))
@@ -57,11 +60,39 @@ class ReplicatedVar(Generic[T]):
         """The present value."""
         return self._value
 
+    def get(self) -> T:
+        """The same as `value`, under the original's name. Not to be awaited."""
+        return self._value
+
+    if not TYPE_CHECKING:  # to a type checker there are no such names
+
+        def __getattr__(self, name: str) -> Any:
+            """Nothing: says what there is."""
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise AttributeError(
+                f"the variable {self._key!r} has no {name!r}: read `variable.value`, or call `variable.get()`; change it with "
+                "`await variable.set(value)` or `await variable.update(fn)`",
+                name=name,
+                obj=self,
+            )
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Refuse to change the value without a record."""
+            if not name.startswith("_"):
+                raise AttributeError(
+                    f"{name!r} of the variable {self._key!r} cannot be assigned to, as no other node would know: "
+                    "`await variable.set(value)` records a new value"
+                )
+            super().__setattr__(name, value)
+
+    @operation
     async def set(self, value: T) -> T:
         """Record a new value, and return it. Raises `ValueNotShippableError` if it does not pickle."""
         self._value = await _record_computed(self._ctx, self._key, "set", value)
         return self._value
 
+    @operation
     async def update(self, fn: Callable[[T], T]) -> T:
         """Record `fn(value)`, and return it. `fn` is called on the acting node only, on its loop: keep it short.
 

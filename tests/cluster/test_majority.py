@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -184,3 +185,36 @@ def test_one_node_alone_still_answers_by_the_deadline() -> None:
         cluster.restart(others[0])
         cluster.wait_for_leader()
         assert cluster.start_workflow("count", -1).wait_for_completion(PATIENCE) == 10
+
+
+@pytest.mark.parametrize("network", ["memory", "tcp"])
+def test_with_no_node_that_runs_a_proposal_fails_at_once_and_claims_no_wait(network: Any) -> None:
+    async def greet(ctx: WorkflowContext, name: str) -> str:
+        return name
+
+    with Cluster(3, network=network, proposal_timeout=1000) as cluster:
+        cluster.register_workflow("greet", greet)
+        run = cluster.start_workflow("greet", "you")
+        for number in cluster.nodes:
+            cluster.kill(number)
+        for ask in (lambda: cluster.start_workflow("greet", "them"), lambda: run.signal("more"), cluster.add):
+            with pytest.raises(
+                NotAcknowledgedError, match=r"not acknowledged: no node runs, or all are paused"
+            ) as caught:
+                ask()
+            assert "1000" not in str(caught.value)
+            assert not caught.value.may_commit
+
+
+def test_a_proposal_that_was_waited_for_says_how_long() -> None:
+    async def greet(ctx: WorkflowContext, name: str) -> str:
+        return name
+
+    with Cluster(3, network="memory", proposal_timeout=0.3) as cluster:
+        cluster.register_workflow("greet", greet)
+        leader = cluster.wait_for_leader()
+        for number in cluster.nodes:
+            if number != leader:
+                cluster.kill(number)
+        with pytest.raises(NotAcknowledgedError, match=r"not acknowledged within 0\.\d+ s"):
+            cluster.start_workflow("greet", "you")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -126,3 +127,22 @@ def test_a_variable_counts_each_update_once_although_the_leader_is_killed() -> N
         gate("variables").await_arrival()
         cluster.kill("leader")
         assert run.wait_for_completion(PATIENCE) == 6
+
+
+def test_a_variable_is_read_as_users_of_others_read_it_and_says_what_it_has_else(cluster: Cluster) -> None:
+    async def reads(ctx: WorkflowContext, _: None) -> list[Any]:
+        status = await ctx.var("the status", "new")
+        await status.set("paid")
+        same: Any = status
+        told = []
+        for wrong in ("val", "read", "write", "increment"):
+            with pytest.raises(
+                AttributeError, match=f"the variable 'the status' has no '{wrong}': read `variable.value`"
+            ):
+                getattr(same, wrong)
+        with pytest.raises(AttributeError, match=r"`await variable\.set\(value\)` records a new value"):
+            same.value = "lost"
+        told += [hasattr(same, "_private"), copy.copy(status).value, status.get()]
+        return told
+
+    assert cluster.start_workflow(reads).wait_for_completion(PATIENCE) == [False, "paid", "paid"]

@@ -74,8 +74,8 @@ def _python() -> Iterator[str]:
     things = {name: getattr(raftoral_nb, name) for name in raftoral_nb.__all__}
     yield "### Functions"
     for name, thing in things.items():
-        if inspect.isfunction(thing):
-            yield from _function(name, thing)
+        if inspect.isfunction(inspect.unwrap(thing)):
+            yield from _function(name, inspect.unwrap(thing))
     yield "### Handles"
     plain = [
         name for name, one in things.items() if isinstance(one, type) and not _is(one, BaseException | msgspec.Struct)
@@ -164,7 +164,7 @@ def _function(name: str, fn: Callable[..., Any]) -> Iterator[str]:
     yield f"##### `{name}`"
     shapes = [getattr(shape, "__func__", shape) for shape in typing.get_overloads(fn) or [fn]]
     short = name.rpartition(".")[2]
-    prefix = "await " if inspect.iscoroutinefunction(fn) else ""
+    prefix = "await " if inspect.iscoroutinefunction(inspect.unwrap(fn)) else ""
     yield "```python\n" + "\n".join(f"{prefix}{short}{_signature(shape)}" for shape in shapes) + "\n```"
     yield _told(fn)
 

@@ -83,9 +83,9 @@ def test_map_of_nothing_is_nothing_and_bad_limits_are_refused(cluster: Cluster) 
             with pytest.raises(BadArgumentError, match="the limit of"):
                 await ctx.map(one, [1], limit=limit)  # type: ignore[arg-type]
         with pytest.raises(WorkflowDefinitionError, match="takes functions"):
-            await ctx.map(5, [1])  # type: ignore[arg-type]
+            await ctx.map(5, [1])  # type: ignore[call-overload]
         with pytest.raises(TypeError):
-            await ctx.map(one, 5)  # type: ignore[arg-type]
+            await ctx.map(one, 5)  # type: ignore[call-overload]
         return await ctx.map(one, [])
 
     assert cluster.start_workflow(maps).wait_for_completion(PATIENCE) == []
@@ -327,7 +327,7 @@ def test_a_race_without_branches_or_with_what_is_none_is_refused(cluster: Cluste
         with pytest.raises(BadArgumentError, match="at least one"):
             await ctx.race()
         with pytest.raises(WorkflowDefinitionError, match="takes functions"):
-            await ctx.race("branch")  # type: ignore[arg-type]
+            await ctx.race("branch")  # type: ignore[call-overload]
         return "refused"
 
     assert cluster.start_workflow(races).wait_for_completion(PATIENCE) == "refused"
@@ -450,8 +450,8 @@ def test_misuse_of_a_task_group_is_refused(cluster: Cluster) -> None:
             task = group.start(fine)
             with pytest.raises(ClusterError, match="no result"):
                 print(task.result)
-            with pytest.raises(WorkflowDefinitionError, match=r"group\.start takes a function"):
-                group.start(5)  # type: ignore[arg-type]
+            with pytest.raises(WorkflowDefinitionError, match=r"group\.start takes functions"):
+                group.start(5)  # type: ignore[call-overload]
             group.start(starts_another, group)
         with pytest.raises(ClusterError, match="not open"):
             group.start(fine)

@@ -361,8 +361,11 @@ def test_a_decorated_function_reads_like_a_call_and_is_a_step(cluster: Cluster) 
 
 def test_outside_of_a_workflow_a_decorated_function_is_just_called() -> None:
     assert asyncio.run(add(1, 2)) == 3
-    assert asyncio.run(double(4)) == 8
+    value: object = double(4)
+    assert value == 8
     assert double.fn(5) == 10
+    impatient: object = double.with_options(timeout=0)(6)
+    assert impatient == 12
     assert (double.__name__, double.__doc__, double.key) == ("double", "Twice as much.", "times two")
     assert pickle.loads(pickle.dumps(add)) is add
 
@@ -379,32 +382,25 @@ def test_options_of_a_step_can_be_changed_where_it_is_called(cluster: Cluster) -
 
 
 @pytest.mark.filterwarnings("ignore::raftoral_nb.NonDeterminismWarning")
-def test_a_step_called_inside_a_step_or_in_another_task_says_what_to_do(cluster: Cluster) -> None:
+def test_a_step_called_inside_a_step_is_the_function_and_in_another_task_of_the_workflow_is_refused(
+    cluster: Cluster,
+) -> None:
     @step
-    async def outer() -> str:
-        try:
-            await add(1)
-        except WrongTaskError as error:
-            return str(error)
-        return "no"
+    async def outer() -> list[object]:
+        return [await add(1), double(2)]
 
     @step
-    def threaded() -> str:
-        try:
-            asyncio.run(add(1))
-        except WrongTaskError as error:
-            return str(error)
-        return "no"
+    def threaded() -> list[object]:
+        return [asyncio.run(add(3)), double(4)]
 
-    async def misuse(ctx: WorkflowContext, _: None) -> list[str]:
+    async def nests(ctx: WorkflowContext, _: None) -> list[list[object]]:
         with pytest.raises(WrongTaskError, match="another task than the workflow's own"):
             await asyncio.create_task(add(1))
         return [await outer(), await threaded()]
 
-    inside, thread = cluster.start_workflow(misuse).wait_for_completion(PATIENCE)
-    assert "was called inside the step '0/outer'" in inside
-    assert "call `.fn`" in inside
-    assert "another task" in thread
+    run = cluster.start_workflow(nests)
+    assert run.wait_for_completion(PATIENCE) == [[2, 4], [4, 8]]
+    assert [one.step_id for one in run.steps] == ["0/outer", "1/threaded"]
 
 
 def test_a_step_of_the_notebook_travels_with_the_workflow_and_counts_when_it_is_changed() -> None:

@@ -43,8 +43,9 @@ async def branch(ctx: WorkflowContext, number: int) -> float:
 async def language(ctx: WorkflowContext, given: Order) -> None:
     await ship("tea")  # error: arg-type
     receipt: str = await ship(given)  # error: assignment
-    await ctx.map(branch, ["tea"])  # error: arg-type, list-item
-    await ctx.gather(branch)  # error: arg-type
+    await ctx.map(branch, ["tea"])  # error: arg-type, list-item, call-overload
+    await ctx.map(ship, ["tea"])  # error: arg-type, list-item, call-overload
+    await ctx.gather(branch)  # error: arg-type, call-overload
     await ctx.sleep("a while")  # error: arg-type
     async with ctx.saga() as saga:
         saga.on_failure("undo", ship, 5)  # error: arg-type
