@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 import msgspec
 
 from .. import errors, limits, model
-from . import inputs, pickling, sources, versions
+from . import inputs, pickling, sources, versions, wholeness, wrappers
 from .fingerprints import fingerprint
 from .steps import StepFunction
 from .values import describe, type_name
@@ -144,7 +144,7 @@ def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[model.Defini
     modules: set[str] = set()
     try:
         code = pickling.dumps(fn, limits.MAX_CODE_BYTES)
-        pickling.loads(code, modules)
+        lost = wholeness.lost_parts(fn, pickling.loads_as_stranger(code, modules))
     except pickling.TooLargeError as error:
         largest = sorted(reached.measured(), key=lambda one: -one.size)[:3]
         listed = ", ".join(f"{one.name} ({one.kind}, {one.size:,} bytes)" for one in largest) or "its code"
@@ -154,6 +154,10 @@ def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[model.Defini
         ) from None
     except Exception as error:
         raise _not_shippable(name, reached, error) from error
+    if lost is not None:
+        raise errors.CodeNotShippableError(
+            f"workflow {name!r} cannot be shipped: {lost}. Define such a class in an installed module, or use a dataclass."
+        )
     definition = model.Definition(
         workflow=name,
         version=version,
@@ -234,6 +238,9 @@ class _Reached:
         elif isinstance(value, property):
             for accessor in (value.fget, value.fset, value.fdel):
                 self._visit(accessor, where)
+        elif (parts := wrappers.parts(value)) is not None:
+            for part in parts:
+                self._visit(part, where)
         elif sources.is_by_value(value):
             if isinstance(value, types.FunctionType):
                 self.functions.append(value)
@@ -241,7 +248,9 @@ class _Reached:
                 self._capture(sources.captured(value), value.__qualname__, self.within if generated else self.captured)
             else:
                 for member in sources.members(value).values():
-                    if isinstance(member, (types.FunctionType, type, classmethod, staticmethod, property)):
+                    if isinstance(member, (types.FunctionType, type, classmethod, staticmethod, property)) or (
+                        wrappers.parts(member) is not None
+                    ):
                         self._visit(member, value.__qualname__)
 
     def _capture(self, found: dict[str, Any], where: str, into: list[tuple[str, str, Any]]) -> None:
@@ -252,13 +261,15 @@ class _Reached:
                 continue
             if isinstance(value, StepFunction) and sources.importable_name(value):
                 continue
+            if wrappers.is_wrapper(value) and sources.importable_name(value):
+                continue
             if not any(name == other and value is same for other, _, same in into):
                 into.append((name, where, value))
             self._visit(value, where)
 
 
 def _kind(value: object) -> str:
-    if isinstance(value, types.FunctionType):
+    if isinstance(value, types.FunctionType) or wrappers.is_wrapper(value):
         return "function"
     if isinstance(value, Workflow):
         return "workflow"
@@ -285,7 +296,7 @@ def _not_shippable(workflow_name: str, reached: _Reached, error: Exception) -> e
     )
     for name, where, value in ordered:
         try:
-            pickling.loads(pickling.dumps(value, 16 * limits.MAX_CODE_BYTES))
+            pickling.loads_as_stranger(pickling.dumps(value, 16 * limits.MAX_CODE_BYTES))
         except pickling.TooLargeError:
             continue
         except Exception as cause:  # this is what is looked for

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
-from . import sources
+from . import sources, wrappers
 
 MAX_DIGEST_PARTS: Final = 200_000
 """Parts (elements, attributes) of one value; larger values have no digest, as making one would take too long."""
@@ -123,6 +123,9 @@ class _Walker:
             # In the order of names where there are any: a code walk numbers what it reaches.
             parts = sorted(value, key=lambda part: str(getattr(part, "__qualname__", "")))
             return _hash(b"set", _name(kind), *sorted(map(self.of, parts)), self.of(attributes))
+        if (parts := wrappers.parts(value)) is not None:
+            # Without what it remembers, which is no part of the code.
+            return _hash(b"wrapper", _name(kind), *map(self.of, parts), self.of(wrappers.options(value)))
         if isinstance(value, (types.FunctionType, type)):
             return self._reference(value)
         if isinstance(value, types.CodeType):

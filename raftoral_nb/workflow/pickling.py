@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 import pickle
 import threading
+import types
 from collections import ChainMap
 from typing import TYPE_CHECKING, Any, Final
 
 import cloudpickle
 from cloudpickle import cloudpickle as _cloudpickle
 
-from . import reducers
+from . import class_parts, reducers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,14 +57,37 @@ class _BoundedBuffer(io.BytesIO):
         return size
 
 
+_REDUCE: Final = (object.__reduce_ex__, object.__reduce__)
+
+
+class OnlyHereError(pickle.PicklingError):
+    """Something pickles as no more than its name in the notebook, which no other process has."""
+
+    def __init__(self, kind: type, name: str) -> None:
+        super().__init__(
+            f"its pickle is only the name __main__.{name}, which another kernel or process does not have, and not the "
+            f"{kind.__qualname__} itself"
+        )
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
-    """cloudpickle's pickler with our `reducers`."""
+    """cloudpickle's pickler with our `reducers`, which never writes a mere name of `__main__`."""
 
     dispatch_table = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
 
     def reducer_override(self, obj: Any) -> Any:
-        reduced = reducers.of_function_or_class(obj)
-        return super().reducer_override(obj) if reduced is None else reduced
+        kind = type(obj)
+        if kind is types.FunctionType or issubclass(kind, type):
+            reduced = reducers.of_function_or_class(obj)
+            return super().reducer_override(obj) if reduced is None else reduced
+        if (kind.__reduce_ex__, kind.__reduce__) == _REDUCE:
+            return NotImplemented
+        # It is asked here instead of by the pickler, once: what it answers is used as it is.
+        reducer = self.dispatch_table.get(kind)
+        reduced = obj.__reduce_ex__(PROTOCOL) if reducer is None else reducer(obj)
+        if type(reduced) is str and pickle.whichmodule(obj, reduced) == "__main__":
+            raise OnlyHereError(kind, reduced)
+        return reduced
 
 
 def dumps(value: object, limit: int) -> bytes:
@@ -78,6 +102,17 @@ def dumps(value: object, limit: int) -> bytes:
     if buffer.size > limit:
         raise TooLargeError(buffer.size)
     return buffer.getvalue()
+
+
+def loads_as_stranger(data: bytes, modules: set[str] | None = None) -> Any:
+    """What another process would make of `data`: one that has no class, no function and no value of the notebook.
+
+    Classes that travel by value are built anew, and known to nobody afterwards; no name of `__main__` is found.
+
+    Raises:
+        Exception: as `loads`; `pickle.UnpicklingError` for a name of `__main__`.
+    """
+    return _Stranger(io.BytesIO(data), modules).load()
 
 
 def loads(data: bytes, modules: set[str] | None = None) -> Any:
@@ -120,6 +155,8 @@ class _Unpickler(pickle.Unpickler):
                 return self._set_class_state
             if name == "subimport":
                 return self._import
+        elif module == class_parts.__name__ and name == class_parts.make_struct.__name__:
+            return self._make_struct
         elif self._modules is not None:
             self._modules.add(module)
         return super().find_class(module, name)
@@ -142,13 +179,16 @@ class _Unpickler(pickle.Unpickler):
             self._holds_lock = False
             _building.release()
 
-    # The argument before the last of both of cloudpickle's functions is the class' tracker id.
+    # The argument before the last of these functions is the class' tracker id.
 
     def _make_class(self, *args: Any) -> Any:
         return self._existing_or_new(args[-2], _cloudpickle._make_skeleton_class, args)
 
     def _make_enum(self, *args: Any) -> Any:
         return self._existing_or_new(args[-2], _cloudpickle._make_skeleton_enum, args)
+
+    def _make_struct(self, *args: Any) -> Any:
+        return self._existing_or_new(args[-2], class_parts.make_struct, args)
 
     def _existing_or_new(self, tracker_id: str | None, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         with _building:
@@ -164,5 +204,33 @@ class _Unpickler(pickle.Unpickler):
 
     def _set_class_state(self, cls: Any, state: Any) -> Any:
         if any(cls is new for _, new in self._new):
-            return _cloudpickle._class_setstate(cls, state)
+            _cloudpickle._class_setstate(cls, state)
+            class_parts.finish(cls, state[1])
         return cls
+
+
+class _Stranger(_Unpickler):
+    """Has nothing of the notebook. Builds classes for this load alone, so that it holds no lock."""
+
+    def __init__(self, file: io.BytesIO, modules: set[str] | None) -> None:
+        super().__init__(file, modules)
+        self._built: dict[str, Any] = {}
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        if module == "__main__":
+            raise pickle.UnpicklingError(f"it refers to {name!r} of the notebook (__main__), which no other process has")
+        return super().find_class(module, name)
+
+    def _import(self, module: str) -> Any:
+        if module == "__main__":
+            raise pickle.UnpicklingError("it refers to the module __main__, which is another one in every process")
+        return super()._import(module)
+
+    def _existing_or_new(self, tracker_id: str | None, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        if tracker_id is not None and tracker_id in self._built:
+            return self._built[tracker_id]
+        new = make(*args[:-2], None, args[-1])
+        self._new.append((None, new))
+        if tracker_id is not None:
+            self._built[tracker_id] = new
+        return new

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from cloudpickle import cloudpickle as _cloudpickle
 
+from . import class_parts, sources, wrappers
+
 Reduced = tuple[Any, ...]
 """What `object.__reduce_ex__` returns."""
 
@@ -21,12 +23,17 @@ def _code(code: types.CodeType) -> Reduced:
     return make, (*arguments[:_FILE_NAME], code.co_filename, *arguments[_FILE_NAME + 1 :])
 
 
-BY_TYPE: Final[dict[type, Callable[[Any], Reduced]]] = {
+BY_TYPE: Final[dict[type, Callable[[Any], Reduced | str]]] = {
     types.CodeType: _code,
+    **wrappers.BY_TYPE,
 }
 """Reducers of instances of exactly these types."""
 
 
-def of_function_or_class(_obj: Any) -> Reduced | None:
+def of_function_or_class(obj: Any) -> Reduced | None:
     """How a function or a class is pickled; None if as cloudpickle does it."""
+    if isinstance(obj, types.FunctionType):
+        return wrappers.of_function(obj)
+    if isinstance(obj, type) and sources.importable_name(obj) is None:
+        return class_parts.of_class(obj)
     return None

@@ -106,8 +106,9 @@ def _parameters(found: Any) -> Reduced | str:
 
 
 def _importable_parameter(found: Any) -> bool:
-    module = sys.modules.get(found.__module__)
-    return getattr(module, found.__name__, None) is found and not sources.travels_by_value(found.__module__)
+    if found.__module__ == "__main__" or sources.travels_by_value(str(found.__module__)):
+        return False
+    return getattr(sys.modules.get(found.__module__), found.__name__, None) is found
 
 
 def _make_parameter(kind: Any, name: str, options: dict[str, Any], module: str) -> Any:
@@ -134,6 +135,16 @@ def of_function(function: types.FunctionType) -> Reduced | None:
     if sources.is_ipythons_open(function):
         return getattr, (io, "open")
     return None
+
+
+def is_wrapper(value: object) -> bool:
+    """Whether it is called as a function is, and is none for Python: one with a cache."""
+    return type(value) is _CACHED
+
+
+def options(value: Any) -> dict[str, Any]:
+    """How a wrapper was made."""
+    return dict(value.cache_parameters()) if type(value) is _CACHED else {}
 
 
 def parts(value: Any) -> list[Any] | None:
