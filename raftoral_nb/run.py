@@ -391,6 +391,10 @@ class WorkflowRun(Generic[O]):
 
     # --- waiting for it
 
+    def _going_on(self) -> str:
+        held = self.held
+        return "it goes on" if held is None else f"it is held, as no node can go on with it: {held.reason}"
+
     def wait_for_completion(self, timeout: float | None = None) -> O:
         """Block until the run ends, at most `timeout` seconds, and return its result.
 
@@ -409,7 +413,7 @@ class WorkflowRun(Generic[O]):
         forget = self._host.when_ended(self._run_id, end)
         try:
             if not _waited(ended, timeout, self._run_id):
-                raise CompletionTimeoutError(f"run {self._run_id!r} has not ended within {timeout} s; it goes on")
+                raise CompletionTimeoutError(f"run {self._run_id!r} has not ended within {timeout} s; {self._going_on()}")
         finally:
             forget()
         return self._result(endings[0])

@@ -67,7 +67,7 @@ class ChildRun(Generic[O]):
         if failure is not None:
             cause = failures.rebuild(failure, step_id="") if failure.exception is not None else None
             raise failed_error(self.run_id, failure) from cause
-        result: O = values.decode(value or b"", what=f"result of run {self.run_id!r}")
+        result: O = self._execution.read(value or b"", f"the result of run {self.run_id!r}")
         return result
 
     def __await__(self) -> Generator[Any, Any, O]:

@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from ..errors import CancelledRunError, InternalError, Interrupted
+from ..errors import CancelledRunError, InternalError, Interrupted, ValueNotShippableError
 from ..model import (
     Command,
     ContinueRun,
@@ -61,7 +61,7 @@ class Execution:
         """This node's copy of the workflow, once it has begun."""
         self.branches: dict[str, Any] = {}  # by path, what is awaited in each that runs: it knows its line
         self.difference: Difference | None = None
-        """Of an execution that diverged: from the record, as it is shown to people."""
+        """Of an execution that cannot go on: what keeps it from that, as it is shown to people."""
         self.replay = Replay()
         self.scope = anyio.CancelScope()
         self.done = anyio.Event()
@@ -497,4 +497,21 @@ class Execution:
             raise failures.rebuild(step.failure, step_id=step.step_id)
         if step.value is None:
             raise InternalError(f"step {step.step_id!r} has neither value nor failure")
-        return values.decode(step.value, what=f"step {step.step_id!r} of run {self.run_id!r}")
+        return self.read(step.value, f"step {step.step_id!r} of run {self.run_id!r}")
+
+    def read(self, data: bytes, what: str) -> Any:
+        """A value that is recorded. One that does not unpickle here ends this execution, which cannot do what the others do.
+
+        Raises:
+            ValueNotShippableError: for that case, so that the workflow's code goes no further.
+        """
+        try:
+            return values.decode(data, what=what)
+        except ValueNotShippableError as error:
+            self.unreadable(str(error))
+            raise
+
+    def unreadable(self, reason: str) -> None:
+        """End this execution, and not the run: this node cannot read the run's code, or something that is recorded of it."""
+        self.difference = divergence.unreadable(reason)
+        self.stop("unreadable", reason)
