@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 import msgspec
 
 from .. import errors, limits, model
-from . import inputs, pickling, sources, versions, wholeness, wrappers
+from . import inputs, local_modules, pickling, sources, versions, wholeness, wrappers
 from .fingerprints import fingerprint
+from .reach import Reach
 from .steps import StepFunction
 from .values import describe, type_name
 
@@ -217,12 +219,18 @@ class _Reached:
         self.within: list[
             tuple[str, str, Any]
         ] = []  # the same for generated code: of interest only if it does not pickle
+        self._root = fn
+        self._reach = Reach(fn)
         self._seen: set[int] = set()
         self._visit(fn, getattr(fn, "__name__", "the workflow"))
 
     def measured(self) -> tuple[Captured, ...]:
         """What was captured with its size; `size` is 0 for what does not pickle on its own."""
-        return tuple(Captured(name, _kind(value), _size(value)) for name, _, value in self.captured)
+        found = [Captured(name, _kind(value), _size(value)) for name, _, value in self.captured]
+        for name, values in self._reach.used.items():
+            size = sum(_size(value, self._root) for value in values)
+            found.append(Captured(local_modules.file_name(sys.modules[name]), "module", size))
+        return tuple(found)
 
     def _visit(self, value: Any, where: str) -> None:
         if id(value) in self._seen:
@@ -238,6 +246,10 @@ class _Reached:
         elif isinstance(value, property):
             for accessor in (value.fget, value.fset, value.fdel):
                 self._visit(accessor, where)
+        elif isinstance(value, types.ModuleType):
+            if (module := local_modules.defining(value)) is not None:
+                named = {name: one for name, one in vars(module).items() if name in self._reach.names}
+                self._capture(named, local_modules.file_name(module), self.within)
         elif (parts := wrappers.parts(value)) is not None:
             for part in parts:
                 self._visit(part, where)
@@ -245,7 +257,12 @@ class _Reached:
             if isinstance(value, types.FunctionType):
                 self.functions.append(value)
                 generated = len(self.functions) > 1 and sources.is_generated(value)
-                self._capture(sources.captured(value), value.__qualname__, self.within if generated else self.captured)
+                if generated or local_modules.of_globals(value.__globals__) is not None:
+                    into = self.within
+                else:
+                    into = self.captured
+                found = {**sources.captured(value), **local_modules.imported(value)}
+                self._capture(found, value.__qualname__, into)
             else:
                 for member in sources.members(value).values():
                     if isinstance(member, (types.FunctionType, type, classmethod, staticmethod, property)) or (
@@ -255,6 +272,9 @@ class _Reached:
 
     def _capture(self, found: dict[str, Any], where: str, into: list[tuple[str, str, Any]]) -> None:
         for name, value in found.items():
+            if local_modules.defining(value) is not None:
+                self._visit(value, where)
+                continue
             if isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
                 continue
             if isinstance(value, (types.FunctionType, type)) and not sources.is_by_value(value):
@@ -278,9 +298,9 @@ def _kind(value: object) -> str:
     return "class" if isinstance(value, type) else type_name(type(value))
 
 
-def _size(value: object) -> int:
+def _size(value: object, root: object = None) -> int:
     try:
-        return len(pickling.dumps(value, limits.MAX_CODE_BYTES))
+        return len(pickling.dumps(value, limits.MAX_CODE_BYTES, root))
     except pickling.TooLargeError as error:
         return error.size
     except Exception:  # a size that cannot be told is no error

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 import cloudpickle
 from cloudpickle import cloudpickle as _cloudpickle
 
-from . import class_parts, reducers
+from ..limits import MAX_MODULE_VALUE_BYTES
+from . import class_parts, local_modules, reducers
+from .reach import Reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,11 +77,26 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not
 
     dispatch_table = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
 
+    def __init__(self, file: Any, root: object) -> None:
+        super().__init__(file, protocol=PROTOCOL)
+        self._root = root
+        self._names: frozenset[str] | None = None
+        self._copied: dict[int, bool] = {}
+        self._namespaces: dict[int, local_modules.Namespace] = {}
+
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if kind is types.FunctionType or issubclass(kind, type):
             reduced = reducers.of_function_or_class(obj)
+            if reduced is None and local_modules.defining(obj) is not None:
+                reduced = (
+                    self._dynamic_function_reduce(obj)
+                    if kind is types.FunctionType
+                    else _cloudpickle._dynamic_class_reduce(obj)
+                )
             return super().reducer_override(obj) if reduced is None else reduced
+        if issubclass(kind, types.ModuleType):
+            return self._module(obj)
         if (kind.__reduce_ex__, kind.__reduce__) == _REDUCE:
             return NotImplemented
         # It is asked here instead of by the pickler, once: what it answers is used as it is.
@@ -90,15 +107,79 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not
         return reduced
 
 
-def dumps(value: object, limit: int) -> bytes:
-    """The pickle of `value`, with functions and classes of the notebook by value.
+    # --- modules beside the notebook, and what of them travels by value
+
+    def _dynamic_function_reduce(self, func: Any) -> Any:
+        reduced = super()._dynamic_function_reduce(func)
+        module = local_modules.of_globals(func.__globals__)
+        imported = local_modules.imported(func)
+        if module is None and not imported:
+            return reduced
+        make, (code, namespace, *others), (state, slots), *rest = reduced
+        if module is not None:
+            namespace = self._namespace(module)
+            used = slots["__globals__"]
+            slots["__globals__"] = {name: self._portable(module, name, value) for name, value in used.items()}
+        if imported:
+            make, code = local_modules.make_importing, (imported, code)
+            return make, (*code, namespace, *others), (state, slots), *rest
+        return make, (code, namespace, *others), (state, slots), *rest
+
+    def _module(self, module: types.ModuleType) -> Any:
+        if local_modules.defining(module) is None:
+            inside = local_modules.submodules(module)
+            return (local_modules.import_package, (module.__name__, inside)) if inside else NotImplemented
+        if self._names is None:
+            self._names = Reach(self._root).names
+        state = local_modules.module_state(module, self._names, self._portable)
+        return local_modules.module_of, (self._namespace(module),), state, None, None, local_modules.fill
+
+    def _namespace(self, module: types.ModuleType) -> local_modules.Namespace:
+        return self._namespaces.setdefault(id(module), local_modules.Namespace(module))
+
+    def _portable(self, module: types.ModuleType, name: str, value: Any) -> Any:
+        """The value, or what stands for it where it cannot be copied, or is too large for that."""
+        if isinstance(value, _ALWAYS_COPIED):
+            return value
+        if id(value) not in self._copied:  # the module keeps it alive
+            self._copied[id(value)] = _is_copied(value)
+        if self._copied[id(value)]:
+            return value
+        return local_modules.Elsewhere(module.__name__, name)
+
+
+_ALWAYS_COPIED: Final = (types.FunctionType, type, types.ModuleType, type(None), bool, int, float)
+
+
+class _Probe(_Pickler):
+    """Finds out whether a value pickles, whatever functions, classes and modules it refers to."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, (types.FunctionType, type, types.ModuleType)):
+            return print, ()  # anything that is known by its name
+        return super().reducer_override(obj)
+
+
+def _is_copied(value: object) -> bool:
+    buffer = _BoundedBuffer(0)
+    try:
+        _Probe(buffer, value).dump(value)
+    except Exception:  # whatever it is that does not pickle
+        return False
+    return buffer.size <= MAX_MODULE_VALUE_BYTES
+
+
+def dumps(value: object, limit: int, root: object = None) -> bytes:
+    """The pickle of `value`, with functions and classes of the notebook, and of modules beside it, by value.
+
+    `root` is what the value is a part of: the code that it reaches decides what of such a module goes along.
 
     Raises:
         TooLargeError: it takes more than `limit` bytes.
         Exception: whatever pickling the value raises.
     """
     buffer = _BoundedBuffer(limit)
-    _Pickler(buffer, protocol=PROTOCOL).dump(value)
+    _Pickler(buffer, value if root is None else root).dump(value)
     if buffer.size > limit:
         raise TooLargeError(buffer.size)
     return buffer.getvalue()
@@ -157,6 +238,8 @@ class _Unpickler(pickle.Unpickler):
                 return self._import
         elif module == class_parts.__name__ and name == class_parts.make_struct.__name__:
             return self._make_struct
+        elif module == local_modules.__name__ and name == local_modules.import_package.__name__:
+            return self._import_package
         elif self._modules is not None:
             self._modules.add(module)
         return super().find_class(module, name)
@@ -165,6 +248,11 @@ class _Unpickler(pickle.Unpickler):
         if self._modules is not None:
             self._modules.add(module)
         return _cloudpickle.subimport(module)
+
+    def _import_package(self, name: str, inside: str) -> Any:
+        if self._modules is not None:
+            self._modules.add(name)
+        return local_modules.import_package(name, inside)
 
     def forget_new_classes(self) -> None:
         """Takes classes of a failed load out of cloudpickle's tracker: they may be half built."""

@@ -18,6 +18,7 @@ from typing import Any, Final
 from cloudpickle import cloudpickle as _cloudpickle
 
 from ..limits import MAX_SOURCES_SHOWN
+from . import local_modules
 
 _GLOBAL_OPS: Final = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
 # `from __future__ import annotations`, which IPython hands on to later cells; the same bit in co_flags and for compile().
@@ -60,6 +61,8 @@ def is_ipythons_open(obj: object) -> bool:
 
 def travels_by_value(module_name: str) -> bool:
     """Whether functions and classes of the module are shipped, and not looked up where they are needed."""
+    if local_modules.is_local(module_name):
+        return True
     registered = _cloudpickle.list_registry_pickle_by_value()
     return any(module_name == name or module_name.startswith(f"{name}.") for name in registered)
 

@@ -14,6 +14,8 @@ import typing
 from collections.abc import Callable
 from typing import Any, Final
 
+from cloudpickle import cloudpickle as _cloudpickle
+
 from . import sources
 
 Reduced = tuple[Any, ...]
@@ -117,11 +119,18 @@ def _make_parameter(kind: Any, name: str, options: dict[str, Any], module: str) 
     return made
 
 
+def _type_variable(found: Any) -> Any:
+    if sources.travels_by_value(str(found.__module__)):
+        return _cloudpickle._make_typevar, _cloudpickle._decompose_typevar(found)
+    return _cloudpickle._typevar_reduce(found)
+
+
 BY_TYPE: Final[dict[type, Callable[[Any], Reduced | str]]] = {
     _CACHED: _cached,
     functools.singledispatchmethod: _dispatching_method,
     functools.cached_property: _cached_property,
     typing.NewType: _new_type,
+    typing.TypeVar: _type_variable,
     typing.ParamSpec: _parameters,
     typing.TypeVarTuple: _parameters,
 }
