@@ -413,7 +413,9 @@ class WorkflowRun(Generic[O]):
         forget = self._host.when_ended(self._run_id, end)
         try:
             if not _waited(ended, timeout, self._run_id):
-                raise CompletionTimeoutError(f"run {self._run_id!r} has not ended within {timeout} s; {self._going_on()}")
+                raise CompletionTimeoutError(
+                    f"run {self._run_id!r} has not ended within {timeout} s; {self._going_on()}"
+                )
         finally:
             forget()
         return self._result(endings[0])

@@ -88,7 +88,9 @@ def _struct(cls: Any) -> Reduced:
     body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__annotations__": annotations}
     if "__post_init__" in namespace:  # looked up once, when the class is made
         body["__post_init__"] = namespace["__post_init__"]
-    given = {name: _default(defaults[name]) for name in own if defaults.get(name, msgspec.NODEFAULT) is not msgspec.NODEFAULT}
+    given = {
+        name: _default(defaults[name]) for name in own if defaults.get(name, msgspec.NODEFAULT) is not msgspec.NODEFAULT
+    }
     made = (type(cls), cls.__name__, _cloudpickle._get_bases(cls), body, given, options)
     clsdict, extra = _cloudpickle._class_getstate(cls)
     clsdict = {name: value for name, value in clsdict.items() if name not in _MADE_WITH_THE_STRUCT and name not in own}
@@ -122,7 +124,7 @@ def _default(default: Any) -> tuple[str, Any]:
 def _annotations(cls: type) -> dict[str, Any]:
     """The class' own annotations, unresolved."""
     if sys.version_info >= (3, 14):
-        import annotationlib  # noqa: PLC0415  # there from Python 3.14 on
+        import annotationlib  # there from Python 3.14 on
 
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
     return inspect.get_annotations(cls)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 import msgspec
 
 from .. import errors, limits, model
-from . import inputs, local_modules, pickling, sources, versions, wholeness, wrappers
+from . import arithmetic, inputs, local_modules, pickling, shell_lines, sources, versions, wholeness, wrappers
 from .fingerprints import fingerprint
 from .reach import Reach
 from .steps import StepFunction
@@ -143,6 +143,9 @@ def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[model.Defini
     validate(fn)
     inputs.resolve(fn)
     reached = _Reached(fn)
+    why = shell_lines.refusal(reached.functions)
+    if why is not None:
+        raise errors.CodeNotShippableError(f"workflow {name!r} cannot be shipped: {why}.")
     modules: set[str] = set()
     try:
         code = pickling.dumps(fn, limits.MAX_CODE_BYTES)
@@ -160,6 +163,7 @@ def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[model.Defini
         raise errors.CodeNotShippableError(
             f"workflow {name!r} cannot be shipped: {lost}. Define such a class in an installed module, or use a dataclass."
         )
+    found = arithmetic.settings()
     definition = model.Definition(
         workflow=name,
         version=version,
@@ -168,8 +172,10 @@ def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[model.Defini
         code=code,
         sources=sources.texts(reached.functions),
         made_with=versions.made_with(modules),
+        arithmetic=found or msgspec.UNSET,
     )
-    return definition, reached.measured()
+    said = tuple(Captured(name, text, len(text)) for name, text in arithmetic.words(found).items())
+    return definition, (*reached.measured(), *said)
 
 
 def load(definition: model.Definition) -> Callable[..., Any]:

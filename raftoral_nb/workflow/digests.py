@@ -127,9 +127,9 @@ class _Walker:
             # In the order of names where there are any: a code walk numbers what it reaches.
             parts = sorted(value, key=lambda part: str(getattr(part, "__qualname__", "")))
             return _hash(b"set", _name(kind), *sorted(map(self.of, parts)), self.of(attributes))
-        if (parts := wrappers.parts(value)) is not None:
+        if (inside := wrappers.parts(value)) is not None:
             # Without what it remembers, which is no part of the code.
-            return _hash(b"wrapper", _name(kind), *map(self.of, parts), self.of(wrappers.options(value)))
+            return _hash(b"wrapper", _name(kind), *map(self.of, inside), self.of(wrappers.options(value)))
         if isinstance(value, (types.FunctionType, type)):
             return self._reference(value)
         if isinstance(value, types.CodeType):
@@ -138,7 +138,9 @@ class _Walker:
             if not self._code or local_modules.defining(value) is None:
                 return _hash(b"module", value.__name__.encode())
             names = self.names - local_modules.state_names(value)
-            named = {name: one for name, one in sorted(vars(value).items()) if name in names and not name.startswith("__")}
+            named = {
+                name: one for name, one in sorted(vars(value).items()) if name in names and not name.startswith("__")
+            }
             return _hash(b"local module", value.__name__.encode(), self._mapping(b"names", named.items()))
         if isinstance(value, enum.Enum):
             return _hash(b"enum", self.of(kind), value.name.encode())

@@ -31,7 +31,7 @@ from ..model import (
 )
 from ..statistics import STUCK, ExecutionStatistics
 from ..step_threads import Steps
-from . import definitions, messages, values
+from . import arithmetic, definitions, messages, values
 from .alarms import Alarms
 from .context import WorkflowContext
 from .execution import Execution
@@ -336,7 +336,9 @@ class Executor:
         ]
         for run_id in stuck:
             self._stepped_aside.add(run_id)
-            self.say(run_id, f"node {self.node} cannot go on with this run, and so not lead it: it lets another node lead")
+            self.say(
+                run_id, f"node {self.node} cannot go on with this run, and so not lead it: it lets another node lead"
+            )
         if stuck:
             self._host.yield_leadership()
 
@@ -379,8 +381,9 @@ class Executor:
         definition = execution.definition
         try:
             fn = execution.function = self._function(definition)
+            arithmetic.apply(definition.arithmetic or {})  # in this task's own context, as below
             value = values.decode(execution.input, what=f"the input of run {execution.run_id!r}")
-        except RaftoralError as error:
+        except (RaftoralError, ImportError) as error:
             raise UnreadableError(str(error)) from error
         ctx: WorkflowContext = WorkflowContext(execution, self.node)
         CONTEXT.set(ctx)  # this task's own: it is seen by the workflow and whatever that calls

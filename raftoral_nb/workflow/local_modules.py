@@ -7,6 +7,7 @@ with. A node's copy of such a module has what the code names; anything else is t
 from __future__ import annotations
 
 import builtins
+import contextlib
 import dis
 import importlib
 import importlib.util
@@ -14,6 +15,7 @@ import os
 import sys
 import types
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 from .. import frames
@@ -25,7 +27,7 @@ _NAMESPACE: Final = ("__package__", "__file__", "__path__", "__doc__")
 
 
 def is_local(name: str) -> bool:
-    """Whether a module that is loaded is a file of the user's: neither of Python, nor installed, nor a test of pytest's."""
+    """Whether a module that is loaded is a file of the user's: neither of Python, nor installed, nor among tests of pytest."""
     top = name.partition(".")[0]
     if top in _NEVER or top in sys.stdlib_module_names:
         return False
@@ -35,12 +37,25 @@ def is_local(name: str) -> bool:
 
 
 def _is_users(spec: Any) -> bool:
-    if type(spec.loader).__module__.startswith("_pytest."):
-        return False
     if isinstance(spec.origin, str):
-        return spec.origin.endswith(".py") and frames.is_users(spec.origin)
+        if not spec.origin.endswith(".py") or not frames.is_users(spec.origin):
+            return False
+        return "_pytest" not in sys.modules or not _is_tested(spec.origin, len(sys.modules))
     folders = list(spec.submodule_search_locations or ())  # of a package without __init__.py
     return bool(folders) and all(frames.is_users(os.path.join(folder, "x.py")) for folder in folders)
+
+
+@lru_cache(maxsize=1024)
+def _is_tested(origin: str, _loaded: int) -> bool:
+    """Whether a file is one of pytest's (a test, a conftest), or lies beside or below one: tests look into such modules."""
+    for module in tuple(sys.modules.values()):
+        spec = getattr(module, "__spec__", None)
+        loader = type(getattr(spec, "loader", None)).__module__
+        if loader.startswith("_pytest.") and isinstance(spec.origin, str) and frames.is_users(spec.origin):  # type: ignore[union-attr]
+            folder = os.path.dirname(spec.origin)  # type: ignore[union-attr]
+            if origin.startswith(folder + os.sep):
+                return True
+    return False
 
 
 def defining(value: Any) -> types.ModuleType | None:
@@ -152,12 +167,16 @@ class _Import:
         self._modules = modules
 
     def __call__(
-        self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0  # noqa: A002
+        self,
+        name: str,
+        namespace: Any = None,
+        local: Any = None,
+        fromlist: Any = (),
+        level: int = 0,
     ) -> Any:
-        package = (globals or {}).get("__package__")
-        wanted = _absolute(name, level, package) or name
+        wanted = _absolute(name, level, (namespace or {}).get("__package__")) or name
         if wanted not in self._modules:
-            return builtins.__import__(name, globals, locals, fromlist, level)
+            return builtins.__import__(name, namespace, local, fromlist, level)
         return self._modules[wanted if fromlist or level else wanted.partition(".")[0]]
 
 
@@ -262,11 +281,7 @@ def submodules(package: types.ModuleType) -> str:
     if not hasattr(package, "__path__"):
         return ""
     prefix = f"{package.__name__}."
-    found = [
-        name[len(prefix) :]
-        for name, module in tuple(sys.modules.items())
-        if name.startswith(prefix) and module is not None and "._" not in name
-    ]
+    found = [name[len(prefix) :] for name in tuple(sys.modules) if name.startswith(prefix) and "._" not in name]
     return "\n".join(found[:MAX_SUBMODULES])
 
 
@@ -279,8 +294,6 @@ def import_package(name: str, inside: str) -> Any:
     package = importlib.import_module(name)
     for one in inside.split("\n"):
         if f"{name}.{one}" not in sys.modules:
-            try:
+            with contextlib.suppress(Exception):  # the code may never use it; some cannot be imported on their own
                 importlib.import_module(f"{name}.{one}")
-            except Exception:  # one that the code may never use; some cannot be imported on their own
-                continue
     return package

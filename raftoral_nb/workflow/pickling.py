@@ -12,7 +12,7 @@ import pickle
 import threading
 import types
 from collections import ChainMap
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import cloudpickle
 from cloudpickle import cloudpickle as _cloudpickle
@@ -59,7 +59,7 @@ class _BoundedBuffer(io.BytesIO):
         return size
 
 
-_REDUCE: Final = (object.__reduce_ex__, object.__reduce__)
+_REDUCE: Final[tuple[Any, Any]] = (object.__reduce_ex__, object.__reduce__)
 
 
 class OnlyHereError(pickle.PicklingError):
@@ -75,7 +75,7 @@ class OnlyHereError(pickle.PicklingError):
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
     """cloudpickle's pickler with our `reducers`, which never writes a mere name of `__main__`."""
 
-    dispatch_table = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
+    dispatch_table: ClassVar[Any] = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
 
     def __init__(self, file: Any, root: object) -> None:
         super().__init__(file, protocol=PROTOCOL)
@@ -102,10 +102,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not
         # It is asked here instead of by the pickler, once: what it answers is used as it is.
         reducer = self.dispatch_table.get(kind)
         reduced = obj.__reduce_ex__(PROTOCOL) if reducer is None else reducer(obj)
-        if type(reduced) is str and pickle.whichmodule(obj, reduced) == "__main__":
+        if type(reduced) is str and _cloudpickle._whichmodule(obj, reduced) == "__main__":
             raise OnlyHereError(kind, reduced)
         return reduced
-
 
     # --- modules beside the notebook, and what of them travels by value
 
@@ -306,7 +305,9 @@ class _Stranger(_Unpickler):
 
     def find_class(self, module: str, name: str, /) -> Any:
         if module == "__main__":
-            raise pickle.UnpicklingError(f"it refers to {name!r} of the notebook (__main__), which no other process has")
+            raise pickle.UnpicklingError(
+                f"it refers to {name!r} of the notebook (__main__), which no other process has"
+            )
         return super().find_class(module, name)
 
     def _import(self, module: str) -> Any:

@@ -38,7 +38,7 @@ def _cached(function: Any) -> Reduced | str:
     return _make_cached, (function.__wrapped__, parameters["maxsize"], parameters["typed"]), own
 
 
-def _make_cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:  # noqa: FBT001  # called by pickle
+def _make_cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
     return functools.lru_cache(maxsize, typed)(function)
 
 
