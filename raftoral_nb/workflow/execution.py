@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from ..errors import CancelledRunError, InternalError, Interrupted, ValueNotShippableError
+from ..errors import CancelledRunError, InternalError, Interrupted
 from ..model import (
     Command,
     ContinueRun,
@@ -26,7 +26,7 @@ from ..model import (
 )
 from ..replay import Diverged, Missing, Recorded, Replay
 from ..statistics import ExecutionStatistics, ExecutionStatus
-from . import divergence, endings, failures, values
+from . import divergence, endings, failures, reading, values
 from .branch_state import BranchState, check_task
 from .expiry import Expiry
 from .handover import RunContinued, RunEnded, RunStarted
@@ -497,21 +497,4 @@ class Execution:
             raise failures.rebuild(step.failure, step_id=step.step_id)
         if step.value is None:
             raise InternalError(f"step {step.step_id!r} has neither value nor failure")
-        return self.read(step.value, f"step {step.step_id!r} of run {self.run_id!r}")
-
-    def read(self, data: bytes, what: str) -> Any:
-        """A value that is recorded. One that does not unpickle here ends this execution, which cannot do what the others do.
-
-        Raises:
-            ValueNotShippableError: for that case, so that the workflow's code goes no further.
-        """
-        try:
-            return values.decode(data, what=what)
-        except ValueNotShippableError as error:
-            self.unreadable(str(error))
-            raise
-
-    def unreadable(self, reason: str) -> None:
-        """End this execution, and not the run: this node cannot read the run's code, or something that is recorded of it."""
-        self.difference = divergence.unreadable(reason)
-        self.stop("unreadable", reason)
+        return reading.read(self, step.value, f"step {step.step_id!r} of run {self.run_id!r}")
