@@ -20,7 +20,7 @@ from ..errors import (
 )
 from ..limits import MAX_NAME_CHARS
 from ..model import RunId
-from . import failures, inputs
+from . import failures, inputs, reading
 from .branch_state import BranchState
 from .definitions import Workflow
 from .execution import Execution
@@ -67,7 +67,7 @@ class ChildRun(Generic[O]):
         if failure is not None:
             cause = failures.rebuild(failure, step_id="") if failure.exception is not None else None
             raise failed_error(self.run_id, failure) from cause
-        result: O = self._execution.read(value or b"", f"the result of run {self.run_id!r}")
+        result: O = reading.read(self._execution, value or b"", f"the result of run {self.run_id!r}")
         return result
 
     def __await__(self) -> Generator[Any, Any, O]:

@@ -31,7 +31,7 @@ from ..model import (
 )
 from ..statistics import STUCK, ExecutionStatistics
 from ..step_threads import Steps
-from . import arithmetic, definitions, messages, values
+from . import arithmetic, definitions, messages, reading, values
 from .alarms import Alarms
 from .context import WorkflowContext
 from .execution import Execution
@@ -368,7 +368,7 @@ class Executor:
                 await execution.finish(result, failure, cancelled=cancelled, continued=continued)
         except UnreadableError as error:
             # Another node may have what it takes: this one takes no part in the run, and does not lead it.
-            execution.unreadable(str(error))
+            reading.give_up(execution, str(error))
         except Exception as error:
             # A bug of ours. It must not take the executions of other runs along.
             logger.exception("node %d: its execution of run %r broke", self.node, execution.run_id)

@@ -16,6 +16,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 from .. import frames
@@ -42,7 +43,7 @@ def _is_users(spec: Any) -> bool:
             return False
         return "_pytest" not in sys.modules or not _is_tested(spec.origin, len(sys.modules))
     folders = list(spec.submodule_search_locations or ())  # of a package without __init__.py
-    return bool(folders) and all(frames.is_users(os.path.join(folder, "x.py")) for folder in folders)
+    return bool(folders) and all(frames.is_users(f"{folder}{os.sep}x.py") for folder in folders)
 
 
 @lru_cache(maxsize=1024)
@@ -52,8 +53,7 @@ def _is_tested(origin: str, _loaded: int) -> bool:
         spec = getattr(module, "__spec__", None)
         loader = type(getattr(spec, "loader", None)).__module__
         if loader.startswith("_pytest.") and isinstance(spec.origin, str) and frames.is_users(spec.origin):  # type: ignore[union-attr]
-            folder = os.path.dirname(spec.origin)  # type: ignore[union-attr]
-            if origin.startswith(folder + os.sep):
+            if Path(origin).is_relative_to(Path(spec.origin).parent):  # type: ignore[union-attr]
                 return True
     return False
 
