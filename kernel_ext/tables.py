@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raftoral_nb.statistics import STUCK
+
 from .words import counted, link_state
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ def lane(execution: ExecutionStatistics | None, *, dead: bool = False) -> str:
     notes = []
     if execution.catch_up_queue:
         notes.append(f"{execution.catch_up_queue} in queue")
-    if execution.status in {"diverged", "superseded"}:
+    if execution.status in {*STUCK, "superseded"}:
         notes.append(execution.status)
     return f"{execution.step} ({', '.join(notes)})" if notes else str(execution.step)
 
@@ -152,7 +154,7 @@ def notes(statistics: ClusterStatistics) -> tuple[str, ...]:
             execution = None if node.role == "dead" else node.runs.get(run_id)
             if execution is None:
                 continue
-            if execution.problem is not None and execution.status in {"diverged", "superseded"}:
+            if execution.problem is not None and execution.status in {*STUCK, "superseded"}:
                 said.append(f"run {run_id}: node {number} {execution.status}: {execution.problem}")
             said += [f"run {run_id}: node {number} runs {activity_words(one)}" for one in execution.activities]
     return tuple(said)

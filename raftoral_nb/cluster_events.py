@@ -150,14 +150,14 @@ class ExecutionStopped(msgspec.Struct, frozen=True, gc=False):
 
     node: int
     run_id: str
-    status: Literal["diverged", "superseded"]
+    status: Literal["diverged", "unreadable", "superseded"]
     reason: str
     difference: Difference | None = None
-    """Of one that diverged."""
+    """Of one that diverged, or could not read what is recorded."""
 
 
 class RunHeld(msgspec.Struct, frozen=True, gc=False):
-    """Every living node has diverged from a run: it stands still until it is moved to a version that fits its record."""
+    """No living node can go on with a run (each diverged, or cannot read it): it stands still until it is moved to a version that fits."""
 
     run_id: str
     difference: Difference

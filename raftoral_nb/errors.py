@@ -216,6 +216,10 @@ class ValueNotShippableError(RaftoralError):
     """An input, step value or result does not survive being pickled and unpickled, or is too large."""
 
 
+class UnreadableError(RaftoralError):
+    """A node cannot go on with a run: its code, or something that is recorded of it, does not unpickle there. Says what, and why."""
+
+
 class CompletionTimeoutError(RaftoralError, TimeoutError):
     """The run did not end within the given time; it goes on."""
 

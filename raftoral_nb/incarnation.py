@@ -31,6 +31,7 @@ from .raft.member import Member
 from .raft.network import Network
 from .raft.replica import RoleName, Timing
 from .state import Applied, State
+from .statistics import STUCK
 from .step_threads import Steps, StepThreads
 from .threads import LoopThread
 from .workflow.executor import PROPOSAL_SECONDS, Executor
@@ -198,9 +199,9 @@ class Incarnation:
         return self.member.replica.raft.commit_index
 
     def stands_still(self, run_id: RunId) -> tuple[bool, Difference | None]:
-        """Whether its execution of a run differed from the record, and where."""
+        """Whether its execution of a run cannot go on, and why."""
         execution = self.executor.execution(run_id)
-        if execution is None or execution.status != "diverged":
+        if execution is None or execution.status not in STUCK:
             return False, None
         return True, execution.difference
 

@@ -113,6 +113,12 @@ MAX_DEFINITIONS: Final = 1000
 """Versions of workflows that are registered at a time. Past it the oldest is dropped that is neither the latest of its workflow
 nor used by an unfinished run; if there is none, no more can be registered."""
 
+MAX_MODULE_VALUE_BYTES: Final = 256 * 1024
+"""Encoded size up to which a value of a module beside the notebook is copied with a workflow's code, in bytes.
+
+A larger one is that of the module where the code is loaded.
+"""
+
 MAX_SOURCES_SHOWN: Final = 1000
 """Cells whose text is put where tracebacks find it, for those that this process has not run itself."""
 

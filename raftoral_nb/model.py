@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from .cluster_events import CampaignAsked as CampaignAsked
 from .cluster_events import ClusterRecovered as ClusterRecovered
@@ -163,6 +164,8 @@ class Definition(msgspec.Struct, frozen=True, gc=False):
     sources: dict[str, str]
     made_with: dict[str, str] = {}
     """The versions of Python (`python`) and of the packages that the code refers to, where it was registered."""
+    arithmetic: dict[str, str] | UnsetType = UNSET
+    """The decimal context and numpy's error state where it was registered, as far as they differ from the usual."""
 
 
 # --- Commands ------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from .errors import (
     CompletionTimeoutError,
     NodeStateError,
     NonDeterminismError,
+    UnreadableError,
     failed_error,
 )
 from .model import NodeId, RunId
@@ -117,7 +118,8 @@ class Node:
         """What this node's own execution of a run came to: waits for its end, at most `timeout` seconds (or a `timedelta`).
 
         Raises `WorkflowFailedError`, `CompletionTimeoutError`, `NodeStateError` if the node is dead, `RunNotFoundError` if it
-        does not know the run, and `NonDeterminismError` if its execution differed from the recorded steps.
+        does not know the run, `NonDeterminismError` if its execution differed from the recorded steps, and `UnreadableError` if
+        its code or a recorded value does not unpickle there.
         """
         number, longest = self._number, patience(timeout, "node.result")
         incarnation = self._host.alive(number, "asked")
@@ -128,8 +130,10 @@ class Node:
             raise CompletionTimeoutError(
                 f"node {number} has not finished its execution of run {run_id!r} within {longest:g} s"
             ) from None
-        if execution.status in ("diverged", "superseded"):
+        if execution.status in ("diverged", "unreadable", "superseded"):
             what = f"node {number} stopped executing run {run_id!r}"
+            if execution.status == "unreadable":
+                raise UnreadableError(f"{what}: {execution.reason}")
             if execution.difference is not None:
                 raise NonDeterminismError(what, execution.difference)
             raise NonDeterminismError(f"{what}: {execution.reason}")

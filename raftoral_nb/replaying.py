@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from .catch_up import difference
-from .errors import NonDeterminismError
+from .errors import NonDeterminismError, UnreadableError
 from .model import ClusterEvent, Command, Definition, Difference, Outcome, OutputLine, RunId
 from .simulation.clock import VirtualClockLoop
 from .simulation.nested import without_outer_loop
@@ -116,6 +116,8 @@ def replay_run(run: Run, definition: Definition | None = None) -> Replayed:
 def _difference(executor: Executor, run: Run) -> Difference | None:
     execution = executor.execution(run.run_id)
     assert execution is not None
+    if execution.status == "unreadable":
+        raise UnreadableError(f"the history of run {run.run_id!r} cannot be replayed: {execution.reason}")
     if execution.status == "diverged":
         return execution.difference or Difference(execution.reason)
     if execution.status != "running":

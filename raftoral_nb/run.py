@@ -396,6 +396,10 @@ class WorkflowRun(Generic[O]):
 
     # --- waiting for it
 
+    def _going_on(self) -> str:
+        held = self.held
+        return "it goes on" if held is None else f"it is held, as no node can go on with it: {held.reason}"
+
     def wait_for_completion(self, timeout: Seconds | None = None) -> O:
         """Block until the run ends, at most `timeout` seconds (or a `timedelta`), and return its result.
 
@@ -415,7 +419,9 @@ class WorkflowRun(Generic[O]):
         forget = self._host.when_ended(self._run_id, end)
         try:
             if not _waited(ended, longest, self._run_id):
-                raise CompletionTimeoutError(f"run {self._run_id!r} has not ended within {longest:g} s; it goes on")
+                raise CompletionTimeoutError(
+                    f"run {self._run_id!r} has not ended within {longest:g} s; {self._going_on()}"
+                )
         finally:
             forget()
         return self._result(endings[0])

@@ -15,9 +15,15 @@ RunStatus = Literal["running", "paused", "completed", "failed", "cancelled", "te
 UNFINISHED: Final = frozenset({"running", "paused"})
 """The statuses of a run that has not ended."""
 ExecutionStatus = Literal[
-    "running", "completed", "failed", "cancelled", "terminated", "continued", "diverged", "superseded"
+    "running", "completed", "failed", "cancelled", "terminated", "continued", "diverged", "unreadable", "superseded"
 ]
-"""How a node's execution of a run stands. "continued": the run began anew, and another execution of it with it."""
+"""How a node's execution of a run stands.
+
+"continued": the run began anew, and another execution of it with it. "diverged": it did not do what is recorded. "unreadable": the
+code, or a value that is recorded, does not unpickle on this node.
+"""
+STUCK: Final = frozenset({"diverged", "unreadable"})
+"""The statuses of an execution that cannot go on, while its run does on other nodes."""
 
 
 class StepActivity(msgspec.Struct, frozen=True, kw_only=True):

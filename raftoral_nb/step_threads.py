@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import decimal
 import queue
 import threading
 import time
@@ -45,6 +46,10 @@ class Steps(Protocol):
         ...
 
 
+def _take_decimals_along() -> None:
+    decimal.setcontext(decimal.getcontext().copy())
+
+
 class _Job:
     """One function to run, with its outcome. Set by the worker thread, then read on the loop after `done`."""
 
@@ -66,6 +71,8 @@ class _Job:
         self.fn: Callable[[], Any] | None = fn
         self.name = name
         self.context = contextvars.copy_context()
+        # A copy of the context still holds the same decimal context: what the function does to that stays with it.
+        self.context.run(_take_decimals_along)
         self.loop = asyncio.get_running_loop()
         self.done = anyio.Event()  # first: a slot was handed over; then a fresh one: the function has returned
         self.result: Any = None

@@ -68,6 +68,7 @@ const STATUSES = {
   completed: { mark: "✓", word: "completed" },
   failed: { mark: "✗", word: "failed" },
   diverged: { mark: "≠", word: "diverged" },
+  unreadable: { mark: "?", word: "cannot read its code or a value" },
   paused: { mark: "‖", word: "paused" },
   cancelled: { mark: "⊘", word: "cancelled" },
   terminated: { mark: "■", word: "terminated" },

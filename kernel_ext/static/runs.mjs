@@ -111,7 +111,7 @@ function laneRow(lane, run, snapshot, width, ui, plan) {
   const leads = lane.node === snapshot.leader;
   const gone = lane.status === "none";
   const words = laneWords(lane, run);
-  const ended = lane.status === "diverged" || lane.status === "superseded"; // then the queue says nothing any more
+  const ended = ["diverged", "unreadable", "superseded"].includes(lane.status); // then the queue says nothing any more
   const kind = statusKind(lane.status);
   const doing = lane.doing[0];
   const others = lane.doing.length - 1 + (lane.more ?? 0);

@@ -97,8 +97,9 @@ export function changes(before, after) {
     if (run.status !== "running" && was && was.status === "running") said.push(`Run ${run.run} ${run.status}.`);
     const lanes = new Map((was?.lanes ?? []).map((lane) => [lane.node, lane.status]));
     for (const lane of run.lanes) {
-      if (lane.status === "diverged" && was && lanes.get(lane.node) !== "diverged") {
-        said.push(`Node ${lane.node} ${statusKind("diverged").word} in run ${run.run}.`);
+      const stuck = lane.status === "diverged" || lane.status === "unreadable";
+      if (stuck && was && lanes.get(lane.node) !== lane.status) {
+        said.push(`Node ${lane.node} ${statusKind(lane.status).word} in run ${run.run}.`);
       }
     }
   }

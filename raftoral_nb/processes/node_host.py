@@ -23,6 +23,7 @@ from ..raft.network import Network
 from ..raft.tcp import TcpNetwork
 from ..raft.tls import Tls
 from ..state import Applied
+from ..statistics import STUCK
 from .chronicle import Chronicle
 from .messages import STATE_EVENTS, Spec, Status
 
@@ -166,7 +167,7 @@ class NodeHost(Host):
 
     def _told(self, event: ClusterEvent) -> None:
         self.chronicle.add(event)
-        if isinstance(event, ExecutionStopped) and event.status == "diverged":
+        if isinstance(event, ExecutionStopped) and event.status in STUCK:
             self._diverged[event.run_id] = event.difference
             self.look_at_status()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import msgspec
 
-from ..errors import FaultPlanError, NonDeterminismError, RaftoralError, StalledError
+from ..errors import FaultPlanError, NonDeterminismError, RaftoralError, StalledError, UnreadableError
 from ..model import (
     CheckpointSet,
     ClusterEvent,
@@ -151,6 +151,8 @@ class WorkflowTest:
         """Raise `NonDeterminismError` if a node's execution of the run has differed from the record so far."""
         run_id = run.run_id
         for stopped in self._stopped:
+            if stopped.run_id == run_id and stopped.status == "unreadable":
+                raise UnreadableError(f"node {stopped.node} stopped executing run {run_id!r}: {stopped.reason}")
             if stopped.run_id == run_id and stopped.status == "diverged":
                 raise NonDeterminismError(f"node {stopped.node} diverged from run {run_id!r}", stopped.difference)
 

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from cloudpickle import cloudpickle as _cloudpickle
 
-from . import digests, sources
+from . import digests, local_modules, sources
 
 Aspect = Literal["shape", "code", "whole"]
 
@@ -68,9 +68,11 @@ class Identity(NamedTuple):
 
 
 def is_by_value(cls: type) -> bool:
-    """Whether cloudpickle ships the class itself, and not its name."""
+    """Whether the class itself is shipped, and not its name: one of the notebook, or of a module beside it."""
     try:
-        return cls not in _SPECIAL and not _cloudpickle._should_pickle_by_reference(cls)
+        if cls in _SPECIAL:
+            return False
+        return not _cloudpickle._should_pickle_by_reference(cls) or local_modules.defining(cls) is not None
     except Exception:  # a metaclass that cannot be hashed or compared
         return False
 

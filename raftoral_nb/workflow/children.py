@@ -20,7 +20,7 @@ from ..errors import (
 )
 from ..limits import MAX_NAME_CHARS
 from ..model import RunId
-from . import failures, inputs, values
+from . import failures, inputs, reading
 from .branch_state import BranchState
 from .definitions import Workflow
 from .execution import Execution
@@ -70,7 +70,7 @@ class ChildRun(Generic[O]):
         if failure is not None:
             cause = failures.rebuild(failure, step_id="", view=view) if failure.exception is not None else None
             raise failed_error(self.run_id, failure) from cause
-        result: O = values.decode(value or b"", what=f"result of run {self.run_id!r}", view=view)
+        result: O = reading.read(self._execution, value or b"", f"the result of run {self.run_id!r}")
         return result
 
     def __await__(self) -> Generator[Any, Any, O]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 import types
 from collections.abc import Awaitable, Callable
@@ -12,9 +13,23 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, over
 import msgspec
 
 from .. import errors, limits, model
-from . import hints, inputs, pickling, pools, sources, versions, views
+from . import (
+    arithmetic,
+    hints,
+    inputs,
+    local_modules,
+    pickling,
+    pools,
+    shell_lines,
+    sources,
+    versions,
+    views,
+    wholeness,
+    wrappers,
+)
 from .classes import Known
 from .fingerprints import fingerprint
+from .reach import Reach
 from .steps import StepFunction
 from .values import describe, parts, type_name
 
@@ -143,10 +158,14 @@ def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[model.Defini
     validate(fn)
     inputs.resolve(fn)
     reached = _Reached(fn)
+    why = shell_lines.refusal(reached.functions)
+    if why is not None:
+        raise errors.CodeNotShippableError(f"workflow {name!r} cannot be shipped: {why}.")
     modules: set[str] = set()
     try:
         code = pickling.dumps_code(fn, limits.MAX_CODE_BYTES)
-        pickling.loads_code(code, name, modules)
+        copy, _ = pickling.loads_code(code, name, modules, stranger=True)
+        lost = wholeness.lost_parts(fn, copy)
     except pickling.TooLargeError as error:
         largest = sorted(reached.measured(), key=lambda one: -one.size)[:3]
         listed = ", ".join(f"{one.name} ({one.kind}, {one.size:,} bytes)" for one in largest) or "its code"
@@ -158,6 +177,11 @@ def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[model.Defini
         ) from None
     except Exception as error:
         raise _not_shippable(name, reached, error) from error
+    if lost is not None:
+        raise errors.CodeNotShippableError(
+            f"workflow {name!r} cannot be shipped: {lost}. Define such a class in an installed module, or use a dataclass."
+        )
+    found = arithmetic.settings()
     definition = model.Definition(
         workflow=name,
         version=version,
@@ -166,8 +190,10 @@ def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[model.Defini
         code=code,
         sources=sources.texts(reached.functions),
         made_with=versions.made_with(modules),
+        arithmetic=found or msgspec.UNSET,
     )
-    return definition, reached.measured()
+    said = tuple(Captured(name, text, len(text)) for name, text in arithmetic.words(found).items())
+    return definition, (*reached.measured(), *said)
 
 
 class Loaded(NamedTuple):
@@ -246,12 +272,18 @@ class _Reached:
         self.within: list[
             tuple[str, str, Any]
         ] = []  # the same for generated code: of interest only if it does not pickle
+        self._root = fn
+        self._reach = Reach(fn)
         self._seen: set[int] = set()
         self._visit(fn, getattr(fn, "__name__", "the workflow"))
 
     def measured(self) -> tuple[Captured, ...]:
         """What was captured with its size; `size` is 0 for what does not pickle on its own."""
-        return tuple(Captured(name, _kind(value), _size(value)) for name, _, value in self.captured)
+        found = [Captured(name, _kind(value), _size(value)) for name, _, value in self.captured]
+        for name, values in self._reach.used.items():
+            size = sum(_size(value, self._root) for value in values)
+            found.append(Captured(local_modules.file_name(sys.modules[name]), "module", size))
+        return tuple(found)
 
     def _visit(self, value: Any, where: str) -> None:
         if id(value) in self._seen:
@@ -267,23 +299,42 @@ class _Reached:
         elif isinstance(value, property):
             for accessor in (value.fget, value.fset, value.fdel):
                 self._visit(accessor, where)
+        elif isinstance(value, types.ModuleType):
+            if (module := local_modules.defining(value)) is not None:
+                named = {name: one for name, one in vars(module).items() if name in self._reach.names}
+                self._capture(named, local_modules.file_name(module), self.within)
+        elif (parts := wrappers.parts(value)) is not None:
+            for part in parts:
+                self._visit(part, where)
         elif sources.is_by_value(value):
             if isinstance(value, types.FunctionType):
                 self.functions.append(value)
                 generated = len(self.functions) > 1 and sources.is_generated(value)
-                self._capture(sources.captured(value), value.__qualname__, self.within if generated else self.captured)
+                if generated or local_modules.of_globals(value.__globals__) is not None:
+                    into = self.within
+                else:
+                    into = self.captured
+                found = {**sources.captured(value), **local_modules.imported(value)}
+                self._capture(found, value.__qualname__, into)
             else:
                 for member in sources.members(value).values():
-                    if isinstance(member, (types.FunctionType, type, classmethod, staticmethod, property)):
+                    if isinstance(member, (types.FunctionType, type, classmethod, staticmethod, property)) or (
+                        wrappers.parts(member) is not None
+                    ):
                         self._visit(member, value.__qualname__)
 
     def _capture(self, found: dict[str, Any], where: str, into: list[tuple[str, str, Any]]) -> None:
         for name, value in found.items():
+            if local_modules.defining(value) is not None:
+                self._visit(value, where)
+                continue
             if isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
                 continue
             if isinstance(value, (types.FunctionType, type)) and not sources.is_by_value(value):
                 continue
             if isinstance(value, StepFunction) and sources.importable_name(value):
+                continue
+            if wrappers.is_wrapper(value) and sources.importable_name(value):
                 continue
             if not any(name == other and value is same for other, _, same in into):
                 into.append((name, where, value))
@@ -291,7 +342,7 @@ class _Reached:
 
 
 def _kind(value: object) -> str:
-    if isinstance(value, types.FunctionType):
+    if isinstance(value, types.FunctionType) or wrappers.is_wrapper(value):
         return "function"
     if isinstance(value, Workflow):
         return "workflow"
@@ -300,9 +351,9 @@ def _kind(value: object) -> str:
     return "class" if isinstance(value, type) else type_name(type(value))
 
 
-def _size(value: object) -> int:
+def _size(value: object, root: object = None) -> int:
     try:
-        return len(pickling.dumps_code(value, limits.MAX_CODE_BYTES))
+        return len(pickling.dumps_code(value, limits.MAX_CODE_BYTES, root))
     except pickling.TooLargeError as error:
         return error.size
     except Exception:  # a size that cannot be told is no error
@@ -318,7 +369,7 @@ def _not_shippable(workflow_name: str, reached: _Reached, error: Exception) -> e
     )
     for name, where, value in ordered:
         try:
-            pickling.loads_code(pickling.dumps_code(value, 16 * limits.MAX_CODE_BYTES), name)
+            pickling.loads_code(pickling.dumps_code(value, 16 * limits.MAX_CODE_BYTES), name, stranger=True)
         except pickling.TooLargeError:
             continue
         except Exception as cause:  # this is what is looked for

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
-from . import aliases, hints, sources
+from . import aliases, hints, local_modules, sources, wrappers
+from .reach import Reach
 
 MAX_DIGEST_PARTS: Final = 200_000
 """Parts (elements, attributes) of one value; larger values have no digest, as making one would take too long."""
@@ -49,6 +50,7 @@ def code_digest(function: Callable[..., Any], *, by_source: bool = True) -> str:
     text is known, functions of it count by their normalised source, unless `by_source` is false. The names of files never count.
     """
     walker = _Walker(code=True, by_source=by_source)
+    walker.names = Reach(function).names
     parts = [walker.of(function)]
     for reached in walker.reached:  # grows meanwhile
         parts.append(walker.definition(reached))  # noqa: PERF401  # a loop over a growing list should look like one
@@ -74,6 +76,8 @@ class _Walker:
         # more ways than could be followed along every path. They are referred to by their place here.
         self.reached: list[types.FunctionType | type] = []
         self._places: dict[int, int] = {}
+        self.names: frozenset[str] = frozenset()
+        """The names that the code mentions: what of a module beside the notebook counts."""
 
     def of(self, value: Any) -> bytes:
         """The digest of one part."""
@@ -124,12 +128,21 @@ class _Walker:
             # In the order of names where there are any: a code walk numbers what it reaches.
             parts = sorted(value, key=lambda part: str(getattr(part, "__qualname__", "")))
             return _hash(b"set", _name(kind), *sorted(map(self.of, parts)), self.of(attributes))
+        if (inside := wrappers.parts(value)) is not None:
+            # Without what it remembers, which is no part of the code.
+            return _hash(b"wrapper", _name(kind), *map(self.of, inside), self.of(wrappers.options(value)))
         if isinstance(value, (types.FunctionType, type)):
             return self._reference(value)
         if isinstance(value, types.CodeType):
             return self._bytecode(value)
         if isinstance(value, types.ModuleType):
-            return _hash(b"module", value.__name__.encode())
+            if not self._code or local_modules.defining(value) is None:
+                return _hash(b"module", value.__name__.encode())
+            names = self.names - local_modules.state_names(value)
+            named = {
+                name: one for name, one in sorted(vars(value).items()) if name in names and not name.startswith("__")
+            }
+            return _hash(b"local module", value.__name__.encode(), self._mapping(b"names", named.items()))
         if isinstance(value, enum.Enum):
             return _hash(b"enum", self.of(kind), value.name.encode())
         if isinstance(value, types.MappingProxyType):
@@ -204,9 +217,16 @@ class _Walker:
         return self._class(value) if isinstance(value, type) else self._function(value)
 
     def _function(self, function: types.FunctionType) -> bytes:
-        source = sources.normalised(function) if self._by_source else None
+        module = local_modules.of_globals(function.__globals__)
+        # The file of a module may have been edited since it was loaded; a cell's text stays.
+        source = sources.normalised(function) if self._by_source and module is None else None
+        state = frozenset() if module is None else local_modules.state_names(module)
+        captured = {name: value for name, value in sources.captured(function).items() if name not in state}
         code = _hash(b"source", source.encode()) if source is not None else self._bytecode(function.__code__)
-        return _hash(b"function", code, self.of(sources.captured(function)))
+        return _hash(b"function", code, self.of(captured), *self._imported(function))
+
+    def _imported(self, function: types.FunctionType) -> list[bytes]:
+        return [self.of(module) for module in local_modules.imported(function).values()]
 
     def _bytecode(self, code: types.CodeType) -> bytes:
         """Without file names and line numbers."""

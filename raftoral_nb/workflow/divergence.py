@@ -38,6 +38,13 @@ def explain(reason: str, function: Callable[..., Any] | None, *, asked: str = ""
     return Difference(reason, recorded, asked, where, text, _cause(found, file, line))
 
 
+def unreadable(reason: str) -> Difference:
+    """What keeps an execution from going on that cannot read its code or a recorded value, with the line that asked for it."""
+    file, line, name, text = place()
+    where = f"{short_file_name(file)}:{line} in {name}" if file else ""
+    return Difference(reason, where=where, line=text)
+
+
 def sides(answer: Diverged) -> tuple[str, str]:
     """What was asked for and what is recorded, of a replay that met another step."""
     return f"{answer.asked_operation} {answer.asked_id!r}", "" if answer.recorded is None else described(

@@ -26,7 +26,7 @@ from ..model import (
 )
 from ..replay import Diverged, Missing, Recorded, Replay
 from ..statistics import ExecutionStatistics, ExecutionStatus
-from . import classes, divergence, endings, failures, values
+from . import classes, divergence, endings, failures, reading, values
 from .branch_state import BranchState, check_task
 from .expiry import Expiry
 from .handover import RunContinued, RunEnded, RunStarted
@@ -62,7 +62,7 @@ class Execution:
         self.classes: classes.View = classes.NOTEBOOK  # once it has begun: those that its function knows
         self.branches: dict[str, Any] = {}  # by path, what is awaited in each that runs: it knows its line
         self.difference: Difference | None = None
-        """Of an execution that diverged: from the record, as it is shown to people."""
+        """Of an execution that cannot go on: what keeps it from that, as it is shown to people."""
         self.replay = Replay()
         self.scope = anyio.CancelScope()
         self.done = anyio.Event()
@@ -497,4 +497,4 @@ class Execution:
             raise failures.rebuild(step.failure, step_id=step.step_id, view=self.classes)
         if step.value is None:
             raise InternalError(f"step {step.step_id!r} has neither value nor failure")
-        return values.decode(step.value, what=f"step {step.step_id!r} of run {self.run_id!r}", view=self.classes)
+        return reading.read(self, step.value, f"step {step.step_id!r} of run {self.run_id!r}")

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import anyio
 
-from ..errors import RaftoralError, VersionMismatchError
+from ..errors import RaftoralError, UnreadableError
 from ..limits import MAX_FUNCTIONS_KEPT
 from ..model import (
     Command,
@@ -29,9 +29,9 @@ from ..model import (
     StepProgress,
     StepRetrying,
 )
-from ..statistics import ExecutionStatistics
+from ..statistics import STUCK, ExecutionStatistics
 from ..step_threads import Steps
-from . import definitions, messages, unawaited, values
+from . import arithmetic, definitions, messages, reading, unawaited, values
 from .alarms import Alarms
 from .context import WorkflowContext
 from .definitions import Loaded
@@ -269,7 +269,7 @@ class Executor:
     def execution_stopped(self, execution: Execution, reason: str) -> None:
         """Tell that an execution ended otherwise than its run did."""
         status = execution.status
-        if status in ("diverged", "superseded"):
+        if status in ("diverged", "unreadable", "superseded"):
             self.say(execution.run_id, f"node {self.node} stopped executing this run ({status}): {reason}")
             self._host.tell(ExecutionStopped(self.node, execution.run_id, status, reason, execution.difference))
             self._step_aside()
@@ -326,7 +326,7 @@ class Executor:
         self._step_aside()
 
     def _step_aside(self) -> None:
-        """Let another node lead if an execution has diverged here: here its run would stand still.
+        """Let another node lead if an execution cannot go on here: here its run would stand still.
 
         At most once per run: should every node have diverged from it, leadership must come to rest somewhere.
         """
@@ -335,11 +335,13 @@ class Executor:
         stuck = [
             run_id
             for run_id, execution in self._executions.items()
-            if execution.status == "diverged" and not execution.replay.ended and run_id not in self._stepped_aside
+            if execution.status in STUCK and not execution.replay.ended and run_id not in self._stepped_aside
         ]
         for run_id in stuck:
             self._stepped_aside.add(run_id)
-            self.say(run_id, f"node {self.node} diverged from this run and cannot lead it: it lets another node lead")
+            self.say(
+                run_id, f"node {self.node} cannot go on with this run, and so not lead it: it lets another node lead"
+            )
         if stuck:
             self._host.yield_leadership()
 
@@ -358,9 +360,7 @@ class Executor:
                         raise returned
                     result = values.round_trip(returned, what=f"result of run {execution.run_id!r}")[0]
                 except BaseException as error:
-                    if not self.is_outcome(error) or (
-                        isinstance(error, VersionMismatchError) and execution.function is None
-                    ):
+                    if not self.is_outcome(error) or isinstance(error, UnreadableError):
                         raise
                     if isinstance(error, ContinueAsNew):
                         continued, failure = execution.next_input(error.input)
@@ -369,9 +369,9 @@ class Executor:
                         if cancelled and execution.cancel_reason is not None:
                             failure = execution.as_cancelled(failure)
                 await execution.finish(result, failure, cancelled=cancelled, continued=continued)
-        except VersionMismatchError as error:
-            # Another node may have the right versions: this one takes no part in the run, and does not lead it.
-            execution.stop("diverged", str(error))
+        except UnreadableError as error:
+            # Another node may have what it takes: this one takes no part in the run, and does not lead it.
+            reading.give_up(execution, str(error))
         except Exception as error:
             # A bug of ours. It must not take the executions of other runs along.
             logger.exception("node %d: its execution of run %r broke", self.node, execution.run_id)
@@ -382,11 +382,15 @@ class Executor:
 
     async def _run(self, execution: Execution) -> Any:
         definition = execution.definition
-        loaded = self._loaded(definition)
-        fn = execution.function = loaded.function
-        execution.classes = loaded.classes.for_run(lambda text: self.say(execution.run_id, text))
-        what = f"run {execution.run_id!r}"
-        value = values.decode(execution.input, what=f"input of {what}", view=execution.classes)
+        try:
+            loaded = self._loaded(definition)
+            fn = execution.function = loaded.function
+            execution.classes = loaded.classes.for_run(lambda text: self.say(execution.run_id, text))
+            arithmetic.apply(definition.arithmetic or {})  # in this task's own context, as below
+            what = f"the input of run {execution.run_id!r}"
+            value = values.decode(execution.input, what=what, view=execution.classes)
+        except (RaftoralError, ImportError) as error:
+            raise UnreadableError(str(error)) from error
         ctx: WorkflowContext = WorkflowContext(execution, self.node)
         CONTEXT.set(ctx)  # this task's own: it is seen by the workflow and whatever that calls
         execution.branches[""] = coro = fn(ctx, value)

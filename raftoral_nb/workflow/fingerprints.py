@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any
 
-from . import digests
+from . import arithmetic, digests
 
 
 def fingerprint(function: Callable[..., Any]) -> str:
@@ -16,7 +17,12 @@ def fingerprint(function: Callable[..., Any]) -> str:
     digest, or by type alone where they have none). Functions and classes of importable modules count by name. Where there
     is no source, the code object counts, without line numbers.
 
+    A decimal context and an error state of numpy that are not the usual ones count, too: they go along with the code.
+
     Running an unchanged cell again gives the same fingerprint, in the same process and in another. Changes inside an
     importable module are not seen.
     """
-    return digests.code_digest(function)
+    code, settings = digests.code_digest(function), arithmetic.settings()
+    if not settings:
+        return code
+    return blake2b(repr((code, sorted(settings.items()))).encode(), digest_size=16).hexdigest()

@@ -11,6 +11,7 @@ import anyio
 from ..errors import InternalError, ReceiveTimeoutError, UpdateRefusedError, WorkflowDefinitionError
 from ..replay import check_key
 from ..seconds import Seconds, as_number, is_number
+from . import arithmetic
 from .branch_state import BranchState
 from .execution import Execution
 from .made import Encoded, Made, Product
@@ -143,7 +144,7 @@ def on_query(execution: Execution, name: str, fn: Any) -> None:
 def answer_query(execution: Execution, name: str, args: tuple[Any, ...]) -> Encoded:
     """Call a query's function: its encoded value or its failure."""
     try:
-        value = execution.queries.functions[name](*args)
+        value = arithmetic.call(execution.definition.arithmetic or {}, execution.queries.functions[name], *args)
         if inspect.iscoroutine(value):
             value.close()
             raise WorkflowDefinitionError(f"query {name!r} returned a coroutine: its function may await nothing")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import pickle
 import threading
+import types
 import weakref
 from collections import ChainMap
 from contextvars import ContextVar
@@ -20,8 +21,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import cloudpickle
 from cloudpickle import cloudpickle as _cloudpickle
 
-from . import anatomy, classes, exceptions, reducers
+from ..limits import MAX_MODULE_VALUE_BYTES
+from . import anatomy, class_parts, classes, exceptions, local_modules, reducers
 from .anatomy import Identity
+from .reach import Reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,29 +79,140 @@ class BoundedBuffer(io.BytesIO):
         return size
 
 
+_REDUCE: Final[tuple[Any, Any]] = (object.__reduce_ex__, object.__reduce__)
+
+
+class OnlyHereError(pickle.PicklingError):
+    """Something pickles as no more than its name in the notebook, which no other process has."""
+
+    def __init__(self, kind: type, name: str) -> None:
+        super().__init__(
+            f"its pickle is only the name __main__.{name}, which another kernel or process does not have, and not the "
+            f"{kind.__qualname__} itself"
+        )
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
-    """For code: cloudpickle's pickler with our `reducers` and our form of `exceptions`, and with identities in place of its ids."""
+    """For code: cloudpickle's pickler with our `reducers` and our form of `exceptions`, and with identities in place of its ids.
+
+    `root` is what the value is a part of: the code that it reaches decides what goes along of a module beside the notebook. A mere name
+    of `__main__` is never written.
+    """
 
     dispatch_table: ClassVar[Any] = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
 
+    def __init__(self, file: io.BytesIO, root: object) -> None:
+        super().__init__(file, protocol=PROTOCOL)
+        self._root = root
+        self._names: frozenset[str] | None = None
+        self._copied: dict[int, bool] = {}
+        self._namespaces: dict[int, local_modules.Namespace] = {}
+
     def reducer_override(self, obj: Any) -> Any:
         """See `pickle.Pickler.reducer_override`."""
+        kind = type(obj)
         if isinstance(obj, BaseException):
             reduced = exceptions.reduced(obj)
             return super().reducer_override(obj) if reduced is None else reduced
-        reduced = reducers.of_function_or_class(obj, super().reducer_override)
-        if isinstance(obj, type) and isinstance(reduced, tuple) and anatomy.is_by_value(obj):
-            return _identified(obj, reduced)
+        if kind is types.FunctionType or issubclass(kind, type):
+            reduced = reducers.of_function_or_class(obj, self._as_cloudpickle)
+            if isinstance(obj, type) and isinstance(reduced, tuple) and anatomy.is_by_value(obj):
+                return _identified(obj, reduced)
+            return reduced
+        if issubclass(kind, types.ModuleType):
+            return self._module(obj)
+        if (kind.__reduce_ex__, kind.__reduce__) == _REDUCE:
+            return NotImplemented
+        # It is asked here instead of by the pickler, once: what it answers is used as it is.
+        reducer = self.dispatch_table.get(kind)
+        reduced = obj.__reduce_ex__(PROTOCOL) if reducer is None else reducer(obj)
+        if type(reduced) is str and _cloudpickle._whichmodule(obj, reduced) == "__main__":
+            raise OnlyHereError(kind, reduced)
         return reduced
+
+    def _as_cloudpickle(self, obj: Any) -> Any:
+        """What cloudpickle makes of a function or a class, those of modules beside the notebook among the ones by value."""
+        if local_modules.defining(obj) is None:
+            return super().reducer_override(obj)
+        if type(obj) is types.FunctionType:
+            return self._dynamic_function_reduce(obj)
+        return _cloudpickle._dynamic_class_reduce(obj)
+
+    # --- modules beside the notebook, and what of them travels by value
+
+    def _dynamic_function_reduce(self, func: Any) -> Any:
+        reduced = super()._dynamic_function_reduce(func)
+        module = local_modules.of_globals(func.__globals__)
+        imported = local_modules.imported(func)
+        if module is None and not imported:
+            return reduced
+        make, (code, namespace, *others), (state, slots), *rest = reduced
+        if module is not None:
+            namespace = self._namespace(module)
+            used = slots["__globals__"]
+            slots["__globals__"] = {name: self._portable(module, name, value) for name, value in used.items()}
+        if imported:
+            make, code = local_modules.make_importing, (imported, code)
+            return make, (*code, namespace, *others), (state, slots), *rest
+        return make, (code, namespace, *others), (state, slots), *rest
+
+    def _module(self, module: types.ModuleType) -> Any:
+        if local_modules.defining(module) is None:
+            inside = local_modules.submodules(module)
+            return (local_modules.import_package, (module.__name__, inside)) if inside else NotImplemented
+        if self._names is None:
+            self._names = Reach(self._root).names
+        state = local_modules.module_state(module, self._names, self._portable)
+        return local_modules.module_of, (self._namespace(module),), state, None, None, local_modules.fill
+
+    def _namespace(self, module: types.ModuleType) -> local_modules.Namespace:
+        return self._namespaces.setdefault(id(module), local_modules.Namespace(module))
+
+    def _portable(self, module: types.ModuleType, name: str, value: Any) -> Any:
+        """The value, or what stands for it where it cannot be copied, or is too large for that."""
+        if isinstance(value, _ALWAYS_COPIED):
+            return value
+        if id(value) not in self._copied:  # the module keeps it alive
+            self._copied[id(value)] = _is_copied(value)
+        if self._copied[id(value)]:
+            return value
+        return local_modules.Elsewhere(module.__name__, name)
+
+
+_ALWAYS_COPIED: Final = (types.FunctionType, type, types.ModuleType, type(None), bool, int, float)
+
+
+class _Probe(Pickler):
+    """Finds out whether a value pickles, whatever functions, classes and modules it refers to."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """See `pickle.Pickler.reducer_override`."""
+        if isinstance(obj, (types.FunctionType, type, types.ModuleType)):
+            return print, ()  # anything that is known by its name
+        return super().reducer_override(obj)
+
+
+def _is_copied(value: object) -> bool:
+    buffer = BoundedBuffer(0)
+    try:
+        _Probe(buffer, value).dump(value)
+    except Exception:  # whatever it is that does not pickle
+        return False
+    return buffer.size <= MAX_MODULE_VALUE_BYTES
 
 
 class ValuePickler(Pickler):
     """For values: classes are named, with their code as what may be needed. `used` gets those that the value is made of."""
 
     def __init__(self, buffer: io.BytesIO, limit: int, used: dict[Identity, type]) -> None:
-        super().__init__(buffer, protocol=PROTOCOL)
+        super().__init__(buffer, None)
         self._limit = limit
         self._used = used
+
+    def dump(self, obj: Any) -> None:
+        """Pickle a value, which is its own root."""
+        self._root = obj
+        super().dump(obj)
 
     def reducer_override(self, obj: Any) -> Any:
         """See `pickle.Pickler.reducer_override`."""
@@ -112,7 +226,7 @@ class ValuePickler(Pickler):
 
 def _identified(cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     make, arguments, state, items, pairs, setter = (*reduced, None, None, None, None)[:6]
-    if make in (_cloudpickle._make_skeleton_class, _cloudpickle._make_skeleton_enum):
+    if make in (_cloudpickle._make_skeleton_class, _cloudpickle._make_skeleton_enum, class_parts.make_struct):
         arguments = (*arguments[:-2], None, arguments[-1])  # in place of the id, which is another one each time
     state = None if state is None else (setter, state)
     return made_class, (tuple(classes.identity(cls)), make, arguments), state, items, pairs, fill_class
@@ -129,15 +243,17 @@ def _code_of(cls: type, limit: int) -> bytes:
     return data
 
 
-def dumps_code(code: object, limit: int) -> bytes:
-    """The pickle of a function or a class, with all by-value code that it reaches within it.
+def dumps_code(code: object, limit: int, root: object = None) -> bytes:
+    """The pickle of a function or a class, with all by-value code that it reaches within it, modules beside the notebook included.
+
+    `root` is the code that it is a part of, if it is not its own.
 
     Raises:
         TooLargeError: it takes more than `limit` bytes.
         Exception: whatever pickling raises.
     """
     buffer = BoundedBuffer(limit)
-    Pickler(buffer, protocol=PROTOCOL).dump(code)
+    Pickler(buffer, code if root is None else root).dump(code)
     return _whole(buffer)
 
 
@@ -189,13 +305,17 @@ def view_of_load() -> classes.View:
     return _VIEW.get()
 
 
-def loads_code(data: bytes, owner: str, modules: set[str] | None = None) -> tuple[Any, classes.Known]:
+def loads_code(
+    data: bytes, owner: str, modules: set[str] | None = None, *, stranger: bool = False
+) -> tuple[Any, classes.Known]:
     """Code as `dumps_code` made it, as one who knows none of its classes, and the classes that it got. `owner` names it in messages.
+
+    With `stranger` it is read as in another process: no name of `__main__` is found (`pickle.UnpicklingError`).
 
     As for `loads`; classes of pickles of earlier versions, which have no identities, are found again where the process has them.
     """
     known = classes.Known(owner)
-    unpickler = _Unpickler(io.BytesIO(data), modules, known, code=True)
+    unpickler = (_Stranger if stranger else _Unpickler)(io.BytesIO(data), modules, known, code=True)
     code = _load(unpickler)
     for cls in unpickler.met:
         known.belongs(classes.identity(cls), cls)
@@ -260,6 +380,8 @@ class _Unpickler(pickle.Unpickler):
                 return self._set_class_state
             if name == "subimport":
                 return self._import
+        elif name == local_modules.import_package.__name__ and module.startswith(_OURS):
+            return self._import_package
         elif self._modules is not None:
             self._modules.add(module)
         return super().find_class(module, name)
@@ -268,6 +390,11 @@ class _Unpickler(pickle.Unpickler):
         if self._modules is not None:
             self._modules.add(module)
         return _cloudpickle.subimport(module)
+
+    def _import_package(self, name: str, inside: str) -> Any:
+        if self._modules is not None:
+            self._modules.add(name)
+        return local_modules.import_package(name, inside)
 
     def forget_new_classes(self) -> None:
         """Takes classes of a failed load out of cloudpickle's tracker: they may be half built."""
@@ -336,8 +463,25 @@ class _Unpickler(pickle.Unpickler):
 
     def _set_class_state(self, cls: Any, state: Any) -> Any:
         if any(cls is new for _, new in self._new):
-            return _cloudpickle._class_setstate(cls, state)
+            _cloudpickle._class_setstate(cls, state)
+            class_parts.finish(cls, state[1])
         return cls
+
+
+class _Stranger(_Unpickler):
+    """Has nothing of the notebook."""
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        if module == "__main__":
+            raise pickle.UnpicklingError(
+                f"it refers to {name!r} of the notebook (__main__), which no other process has"
+            )
+        return super().find_class(module, name)
+
+    def _import(self, module: str) -> Any:
+        if module == "__main__":
+            raise pickle.UnpicklingError("it refers to the module __main__, which is another one in every process")
+        return super()._import(module)
 
 
 _REFERRED_TO: Final = {"shipped_class": "_shipped", "made_class": "_made", "fill_class": "_fill"}

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from cloudpickle import cloudpickle as _cloudpickle
 
-from . import aliases, hints, sources
+from . import aliases, class_parts, hints, sources, wrappers
 
 Reduced = tuple[Any, ...]
 """What `object.__reduce_ex__` returns."""
@@ -34,6 +34,7 @@ def _forward(reference: typing.ForwardRef) -> Reduced:
 BY_TYPE: Final[dict[type, Callable[[Any], Reduced | str]]] = {
     types.CodeType: _code,
     typing.ForwardRef: _forward,
+    **wrappers.BY_TYPE,
 }
 """Reducers of instances of exactly these types."""
 
@@ -43,12 +44,16 @@ if sys.version_info >= (3, 12):
 
 def of_function_or_class(obj: Any, as_cloudpickle: Callable[[Any], Any]) -> Any:
     """How a function or a class is pickled; `as_cloudpickle` tells what cloudpickle makes of one."""
-    if sys.version_info >= (3, 14):
-        if type(obj) is types.FunctionType and sources.is_by_value(obj):
-            return as_cloudpickle(hints.settled(obj))
-        if issubclass(type(obj), type):
-            return _with_annotations_of(obj, as_cloudpickle(obj))
-    return as_cloudpickle(obj)
+    by_value = sources.is_by_value(obj)
+    if isinstance(obj, types.FunctionType):
+        wrapper = wrappers.of_function(obj)
+        if wrapper is not None:
+            return wrapper
+        return as_cloudpickle(hints.settled(obj) if by_value and sys.version_info >= (3, 14) else obj)
+    reduced = class_parts.of_class(obj) if by_value else None
+    if reduced is None:
+        reduced = as_cloudpickle(obj)
+    return _with_annotations_of(obj, reduced) if sys.version_info >= (3, 14) else reduced
 
 
 # From Python 3.14 on annotations are code that is run when somebody asks. cloudpickle asks for those of a function, and fails at a

@@ -5,6 +5,7 @@ import __future__
 
 import ast
 import dis
+import io
 import linecache
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import Any, Final
 from cloudpickle import cloudpickle as _cloudpickle
 
 from ..limits import MAX_SOURCES_SHOWN
+from . import local_modules
 
 _GLOBAL_OPS: Final = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
 # `from __future__ import annotations`, which IPython hands on to later cells; the same bit in co_flags and for compile().
@@ -34,8 +36,10 @@ def importable_name(obj: Any) -> str | None:
     qualname = getattr(obj, "__qualname__", None)
     if not isinstance(module_name, str) or not isinstance(qualname, str) or module_name == "__main__":
         return None
+    if is_ipythons_open(obj):
+        return "io.open"
     found: Any = sys.modules.get(module_name)
-    if found is None or _travels_by_value(module_name):
+    if found is None or travels_by_value(module_name):
         return None
     for part in qualname.split("."):
         found = getattr(found, part, None)
@@ -47,7 +51,19 @@ def is_by_value(obj: object) -> bool:
     return isinstance(obj, (types.FunctionType, type)) and importable_name(obj) is None
 
 
-def _travels_by_value(module_name: str) -> bool:
+def is_ipythons_open(obj: object) -> bool:
+    """Whether `obj` is what IPython puts into the notebook in the place of `open`: it refuses three numbers, and opens."""
+    return (
+        isinstance(obj, types.FunctionType)
+        and getattr(obj, "__wrapped__", None) is io.open
+        and str(obj.__globals__.get("__name__")).startswith("IPython.")
+    )
+
+
+def travels_by_value(module_name: str) -> bool:
+    """Whether functions and classes of the module are shipped, and not looked up where they are needed."""
+    if local_modules.is_local(module_name):
+        return True
     registered = _cloudpickle.list_registry_pickle_by_value()
     return any(module_name == name or module_name.startswith(f"{name}.") for name in registered)
 
@@ -119,6 +135,7 @@ CLASS_INTERNALS: Final = frozenset(
         "_unhashable_values_map_",
     }
 )
+"""Attributes of classes that are made with the class, and say nothing of what its author wrote."""
 
 
 def parsed(text: str) -> ast.Module:
@@ -208,7 +225,7 @@ def is_generated(function: types.FunctionType) -> bool:
 def _is_notebooks(function: types.FunctionType) -> bool:
     # Not its __module__, which functools.wraps takes from what is wrapped.
     module = function.__globals__.get("__name__")
-    return module == "__main__" or module not in sys.modules or _travels_by_value(module)
+    return module == "__main__" or module not in sys.modules or travels_by_value(module)
 
 
 _shown: Final[dict[str, None]] = {}

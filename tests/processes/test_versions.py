@@ -34,7 +34,7 @@ def test_code_that_nodes_could_not_load_is_refused_where_it_is_registered_and_wh
             run = cluster.start_workflow("two_steps", "x")
             stopped = watch.until(ExecutionStopped)
         assert f"registered with Python 3.99.1, and this node runs Python {here}" in stopped.reason
-        assert (run.status, stopped.status) == ("running", "diverged")
+        assert (run.status, stopped.status) == ("running", "unreadable")
         assert any("3.99.1" in line.text for line in cluster.log(run.run_id))
         cluster.register_workflow(flows.two_steps)
         assert cluster.workflows["two_steps"] == (1,), "the code is the same, and registered as it is"

@@ -1,0 +1,172 @@
+"""How callables and typing objects that pickle by name, or not at all, travel by value: made anew from their parts.
+
+Pickle takes a function with a cache, a `NewType` or a `ParamSpec` for something that a module of everybody has. What a notebook
+defines is in no such module. One that an installed module has is found there, as pickle would have it.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Final
+
+from cloudpickle import cloudpickle as _cloudpickle
+
+from . import sources
+
+Reduced = tuple[Any, ...]
+"""What `object.__reduce_ex__` returns, if not a name."""
+
+_CACHED: Final = type(functools.lru_cache(len))
+_DISPATCHING: Final = functools.singledispatch(len).__code__  # type: ignore[attr-defined]  # a function, for all its typing
+_OF_SINGLEDISPATCH: Final = frozenset({"register", "dispatch", "registry", "_clear_cache", "__wrapped__"})
+"""What functools itself puts into the attributes of such a function."""
+
+
+# --- functions with a cache: each copy has a cache of its own
+
+
+def _cached(function: Any) -> Reduced | str:
+    if sources.importable_name(function) is not None:
+        return str(function.__qualname__)
+    parameters = function.cache_parameters()
+    own = {name: value for name, value in vars(function).items() if name not in {"__wrapped__", "cache_parameters"}}
+    return _make_cached, (function.__wrapped__, parameters["maxsize"], parameters["typed"]), own
+
+
+def _make_cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
+    return functools.lru_cache(maxsize, typed)(function)
+
+
+# --- singledispatch: what it remembers of classes is weak, and does not pickle
+
+
+def is_dispatching(value: object) -> bool:
+    """Whether `value` is a function made by `functools.singledispatch`."""
+    return isinstance(value, types.FunctionType) and value.__code__ is _DISPATCHING
+
+
+def _dispatching(function: Any) -> Reduced:
+    own = {name: value for name, value in vars(function).items() if name not in _OF_SINGLEDISPATCH}
+    # The last argument is what is called for classes that nothing is registered for, even if `object` got another since.
+    return functools.singledispatch, (function.__wrapped__,), (_registered(function), own), None, None, _register
+
+
+def _registered(function: Any) -> list[tuple[Any, Any]]:
+    first = function.__wrapped__
+    return [(cls, one) for cls, one in function.registry.items() if cls is not object or one is not first]
+
+
+def _register(function: Any, state: tuple[list[tuple[Any, Any]], dict[str, Any]]) -> None:
+    registered, own = state
+    for cls, one in registered:
+        function.register(cls, one)
+    vars(function).update(own)
+
+
+def _dispatching_method(method: functools.singledispatchmethod[Any]) -> Reduced:
+    return functools.singledispatchmethod, (method.func,), method.dispatcher, None, None, _set_dispatcher
+
+
+def _set_dispatcher(method: functools.singledispatchmethod[Any], dispatcher: Any) -> None:
+    method.dispatcher = dispatcher
+
+
+# --- cached_property: has a lock before Python 3.12
+
+
+def _cached_property(found: functools.cached_property[Any]) -> Reduced:
+    state = {name: value for name, value in vars(found).items() if name not in {"func", "lock"}}
+    return type(found), (found.func,), state
+
+
+# --- typing
+
+
+def _new_type(found: Any) -> Reduced | str:
+    if sources.importable_name(found) is not None:
+        return str(found.__qualname__)
+    state = {"__qualname__": found.__qualname__, "__module__": found.__module__}
+    return typing.NewType, (found.__name__, found.__supertype__), state
+
+
+def _parameters(found: Any) -> Reduced | str:
+    if _importable_parameter(found):
+        return str(found.__name__)
+    options = {
+        name: getattr(found, f"__{name}__")
+        for name in ("bound", "covariant", "contravariant", "infer_variance")
+        if getattr(found, f"__{name}__", None)
+    }
+    if sys.version_info >= (3, 13) and found.has_default():
+        options["default"] = found.__default__
+    return _make_parameter, (type(found), found.__name__, options, found.__module__)
+
+
+def _importable_parameter(found: Any) -> bool:
+    if found.__module__ == "__main__" or sources.travels_by_value(str(found.__module__)):
+        return False
+    return getattr(sys.modules.get(found.__module__), found.__name__, None) is found
+
+
+def _make_parameter(kind: Any, name: str, options: dict[str, Any], module: str) -> Any:
+    made = kind(name, **options)
+    made.__module__ = module
+    return made
+
+
+def _type_variable(found: Any) -> Any:
+    if sources.travels_by_value(str(found.__module__)):
+        return _cloudpickle._make_typevar, _cloudpickle._decompose_typevar(found)
+    return _cloudpickle._typevar_reduce(found)
+
+
+BY_TYPE: Final[dict[type, Callable[[Any], Reduced | str]]] = {
+    _CACHED: _cached,
+    functools.singledispatchmethod: _dispatching_method,
+    functools.cached_property: _cached_property,
+    typing.NewType: _new_type,
+    typing.TypeVar: _type_variable,
+    typing.ParamSpec: _parameters,
+    typing.TypeVarTuple: _parameters,
+}
+"""Reducers of instances of exactly these types."""
+
+
+def of_function(function: types.FunctionType) -> Reduced | None:
+    """How a function is pickled that is more than its code; None for any other."""
+    if function.__code__ is _DISPATCHING and sources.importable_name(function) is None:
+        return _dispatching(function)
+    if sources.is_ipythons_open(function):
+        return getattr, (io, "open")
+    return None
+
+
+def is_wrapper(value: object) -> bool:
+    """Whether it is called as a function is, and is none for Python: one with a cache."""
+    return type(value) is _CACHED
+
+
+def options(value: Any) -> dict[str, Any]:
+    """How a wrapper was made."""
+    return dict(value.cache_parameters()) if type(value) is _CACHED else {}
+
+
+def parts(value: Any) -> list[Any] | None:
+    """What a wrapper is made of, for those who look through it: functions first; None if `value` is no such wrapper."""
+    kind = type(value)
+    if kind is _CACHED:
+        return None if sources.importable_name(value) is not None else [value.__wrapped__]
+    if is_dispatching(value):
+        if sources.importable_name(value) is not None:
+            return None
+        return [value.__wrapped__, *(part for pair in _registered(value) for part in pair)]
+    if kind is functools.singledispatchmethod:
+        return [value.dispatcher]
+    if kind is functools.cached_property:
+        return [value.func]
+    return None
