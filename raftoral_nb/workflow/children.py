@@ -20,7 +20,7 @@ from ..errors import (
 )
 from ..limits import MAX_NAME_CHARS
 from ..model import RunId
-from . import failures, inputs, reading
+from . import failures, inputs, reading, values
 from .branch_state import BranchState
 from .definitions import Workflow
 from .execution import Execution
