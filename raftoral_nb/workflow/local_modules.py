@@ -51,10 +51,14 @@ def _is_tested(origin: str, _loaded: int) -> bool:
     """Whether a file is one of pytest's (a test, a conftest), or lies beside or below one: tests look into such modules."""
     for module in tuple(sys.modules.values()):
         spec = getattr(module, "__spec__", None)
-        loader = type(getattr(spec, "loader", None)).__module__
-        if loader.startswith("_pytest.") and isinstance(spec.origin, str) and frames.is_users(spec.origin):  # type: ignore[union-attr]
-            if Path(origin).is_relative_to(Path(spec.origin).parent):  # type: ignore[union-attr]
-                return True
+        place = getattr(spec, "origin", None)
+        if (
+            isinstance(place, str)
+            and type(getattr(spec, "loader", None)).__module__.startswith("_pytest.")
+            and frames.is_users(place)
+            and Path(origin).is_relative_to(Path(place).parent)
+        ):
+            return True
     return False
 
 
