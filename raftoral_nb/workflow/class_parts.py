@@ -1,6 +1,6 @@
-"""How classes travel that are more than their attributes: msgspec structs, and enums whose members have attributes or aliases.
+"""How classes travel that are more than their attributes: msgspec structs, enums whose members have attributes or aliases, slots.
 
-cloudpickle makes a bare class and sets its attributes. A struct's fields and an enum's members are made with the class.
+cloudpickle makes a bare class and sets its attributes. A struct's fields, an enum's members and slots are made with the class.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ def of_class(cls: type) -> Reduced | None:
         return _struct(cls)
     if issubclass(cls, enum.Enum):
         return _enum(cls)
+    if "__slots__" in vars(cls) and not issubclass(
+        cls, tuple
+    ):  # a tuple has none but (), and a NamedTuple sets that itself
+        return _slotted(cls)
     return None
 
 
@@ -50,6 +54,16 @@ def finish(cls: Any, extra: dict[str, Any]) -> None:
     """Give a class that was just made what its state has beside attributes (the second part of cloudpickle's state)."""
     for name, attributes in extra.get("members", {}).items():
         vars(cls.__members__[name]).update(attributes)
+
+
+# --- slots
+
+
+def _slotted(cls: type) -> Reduced:
+    make, (metaclass, name, bases, made_with, *others), *rest = _cloudpickle._dynamic_class_reduce(cls)
+    slots: Any = vars(cls)["__slots__"]
+    names = slots if isinstance(slots, str) else tuple(slots)
+    return make, (metaclass, name, bases, {**made_with, "__slots__": names}, *others), *rest
 
 
 # --- enums
