@@ -299,8 +299,8 @@ def test_a_value_that_is_only_a_name_of_the_notebook_is_refused_where_it_is_reco
 
 def test_a_stranger_has_no_class_of_this_process_and_leaves_none_behind(run_cell: RunCell) -> None:
     cell = run_cell("class Order:\n    pass\ndef both():\n    return Order, Order()\n")
-    data = pickling.dumps(cell["both"], 10_000)
-    cls, made = pickling.loads_as_stranger(data)()
+    data = pickling.dumps_code(cell["both"], 10_000)
+    cls, made = pickling.loads_code(data, "both", stranger=True)[0]()
     assert cls is not cell["Order"]
     assert type(made) is cls
     assert pickling.loads(data)()[0] is cell["Order"]
@@ -308,7 +308,7 @@ def test_a_stranger_has_no_class_of_this_process_and_leaves_none_behind(run_cell
 
 def test_a_stranger_finds_no_name_of_the_notebook() -> None:
     with pytest.raises(pickling.pickle.UnpicklingError, match="refers to 'order' of the notebook"):
-        pickling.loads_as_stranger(b"c__main__\norder\n.")
+        pickling.loads_code(b"c__main__\norder\n.", "order", stranger=True)
 
 
 def test_a_class_that_comes_back_without_its_parts_is_refused_by_name(run_cell: RunCell) -> None:
