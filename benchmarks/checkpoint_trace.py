@@ -33,6 +33,7 @@ class Trace:
         self._names: dict[str, str | None] = {}
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+        """See `sys.setprofile`."""
         if event != "call" or (module := self._module(frame)) is None:
             return
         self.calls[module] += 1
