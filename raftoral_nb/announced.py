@@ -35,6 +35,8 @@ class Announcement:
         self._process = os.getpid()
         self.path: Path | None = None
         """Where the file is; None if there is none."""
+        self.problem: str | None = None
+        """Why there is none, where one was wanted."""
 
     def put_up(self) -> None:
         """Write the file, if the nodes listen."""
@@ -53,7 +55,7 @@ class Announcement:
                 )
             )
         except KeyFileError as error:
-            self._host.unlisted = str(error)
+            self.problem = str(error)
             logger.warning(
                 "%s runs without a key file, and `raftoral-nb ps` will not show it: %s", self._host.name, error
             )

@@ -12,6 +12,7 @@ from .model import NodeId
 from .node import Node
 
 if TYPE_CHECKING:
+    from .announced import Announcement
     from .cluster import Cluster, StopReport
     from .hosting import Hosting
 
@@ -21,6 +22,7 @@ class Attaching(Breaking):
 
     name: str
     _nodes: dict[NodeId, Node]
+    _announcement: Announcement
 
     @classmethod
     def attach(cls, name: str | os.PathLike[str]) -> Self:
@@ -46,8 +48,7 @@ class Attaching(Breaking):
                 f"cluster {self.name!r} lives in this process, or ends with it: stop() ends it. One that goes on is started "
                 "with detach=True and a data_dir"
             )
-        self._host.leaving = True
-        self.stop()
+        self._stop(leave=True)
 
     def _numbers_changed(self) -> None:
         """There are other nodes than before, by somebody else's doing."""
@@ -59,8 +60,7 @@ class Attaching(Breaking):
 
     def _exit(self) -> None:
         """A block that used it ends: a cluster that is to go on does."""
-        self._host.leaving = self._host.outlives
-        self.stop()
+        self._stop(leave=self._host.outlives)
 
     @property
     def outlives(self) -> bool:
@@ -70,7 +70,7 @@ class Attaching(Breaking):
     @property
     def unlisted(self) -> str | None:
         """Why other programs of yours do not find it: no key file could be written in safety. None if there is one, or it has no addresses."""
-        return self._host.unlisted
+        return self._announcement.problem or self._host.unlisted
 
     # --- of the cluster
 
@@ -82,8 +82,7 @@ class Attaching(Breaking):
         """See `Cluster`."""
         raise NotImplementedError
 
-    def stop(self) -> StopReport:
-        """See `Cluster`."""
+    def _stop(self, *, leave: bool) -> StopReport:
         raise NotImplementedError
 
 

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
@@ -151,7 +152,7 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         self._announcement = Announcement(host, None if data is None else data.path)
         self._registry = Registry(host)
         self._looker = Looker(host)
-        host.numbers_changed = self._numbers_changed
+        host.when_numbers_change(self._numbers_changed)
         self._status: Literal["new", "running", "stopped"] = "new"
         self._play: ScenarioPlay | None = None
         self._change = threading.Lock()
@@ -205,8 +206,7 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
                 if self.recovered is not None:
                     self._host.announce(self.recovered)
         except BaseException:
-            self._host.leaving = self._host.attached
-            self.stop()
+            self._stop(leave=self._host.attached)
             raise
         current.started(self)
         return self
@@ -228,6 +228,10 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         Runs that have not ended are gone, unless there is a data directory: then they go on with the next cluster that is
         started there. Stopping twice does nothing. An interrupt (Ctrl-C) ends a wait, and is raised when all the rest is done.
         """
+        return self._stop(leave=False)
+
+    def _stop(self, *, leave: bool) -> StopReport:
+        """Stop everything, or only let go of nodes that go on (`leave`)."""
         refuse_on_own_thread("cluster.stop()")
         with self._change:
             if self._status != "running":
@@ -240,11 +244,11 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
             play.halt()
         stuck: list[str] = []
         try:
-            self._shut_nodes()
+            self._shut_nodes(leave=leave)
         finally:
             left = collect.deadline(STOP_SECONDS)
             do_all(
-                lambda: stuck.extend(self._host.end(left)),
+                lambda: stuck.extend(self._host.end(left, leave=leave)),
                 lambda: stuck.extend(() if play is None or play.stop(left()) else (f"scenario {play.scenario.name}",)),
                 self._announcement.take_down,
                 lambda: stuck.extend(
@@ -256,11 +260,11 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
             )
         return StopReport(tuple(stuck))
 
-    def _shut_nodes(self) -> None:
+    def _shut_nodes(self, *, leave: bool) -> None:
         def shut() -> None:
             if self._host.thread.alive:
                 with contextlib.suppress(TimeoutError, ClusterError):
-                    self._host.thread.run(self._host.on_shut, timeout=STOP_SECONDS)
+                    self._host.thread.run(partial(self._host.on_shut, leave=leave), timeout=STOP_SECONDS)
 
         try:
             shut()

@@ -86,7 +86,7 @@ class Host(Hosting):
         """Keep the nodes' logs in a data directory. Before the start. Raises `StorageError`."""
         self.journals = data.take(self.name, self.numbers)
 
-    def end(self, left: Callable[[], float]) -> list[str]:
+    def end(self, left: Callable[[], float], *, leave: bool = False) -> list[str]:  # noqa: ARG002 - nodes of this process end with it
         """After `on_shut`: end the threads, and let go of the journals; names the user code that could not be ended."""
         stuck: list[str] = []
         do_all(
@@ -244,7 +244,7 @@ class Host(Hosting):
         self.journals.forget(number)
         self.numbers = tuple(one for one in self.numbers if one != number)
 
-    async def on_shut(self) -> None:
+    async def on_shut(self, *, leave: bool = False) -> None:  # noqa: ARG002 - nodes of this process end with it
         """End every node and the network; whoever waits is told."""
         self._shut = True
         self.disks.forget()

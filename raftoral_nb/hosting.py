@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -76,6 +77,17 @@ class Counters:
         self.leader_changes = 0
 
 
+class Lifetime(enum.Enum):
+    """How long nodes run, as seen from a process that has a handle on them."""
+
+    PROCESS = enum.auto()
+    """They were started here, and end with this process."""
+    DETACHED = enum.auto()
+    """They were started here, and go on without this process."""
+    ATTACHED = enum.auto()
+    """They were there before, and go on without this process."""
+
+
 class Hosting(ABC):
     """A cluster as its handles know it.
 
@@ -87,23 +99,22 @@ class Hosting(ABC):
     network: Links | None
     _incarnations: Mapping[NodeId, Life]
 
-    def __init__(self, name: str, numbers: Sequence[NodeId], *, timing: Timing, proposal_timeout: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        numbers: Sequence[NodeId],
+        *,
+        timing: Timing,
+        proposal_timeout: float,
+        lifetime: Lifetime = Lifetime.PROCESS,
+    ) -> None:
         self.name = name
         self.numbers = tuple(numbers)
         self.timing = timing
         self.proposal_timeout = proposal_timeout
         self.key = new_key()
         """Proves that somebody belongs to the cluster, where its network can be reached by others."""
-        self.outlives = False
-        """Whether the nodes go on without this process."""
-        self.attached = False
-        """Whether the nodes were there before."""
-        self.leaving = False
-        """Whether `on_shut` only lets go of the nodes."""
-        self.unlisted: str | None = None
-        """Why there is no key file, where one was wanted."""
-        self.numbers_changed: Callable[[], None] = _nothing
-        """Called when somebody else has changed which nodes there are."""
+        self.lifetime = lifetime
         self.thread = self._make_thread()
         self.observers = Observers(name)
         self.counters = Counters()
@@ -117,6 +128,22 @@ class Hosting(ABC):
         self._told_index = 0
         self._shut = False
         self._last_actor: NodeId | None = None
+        self._numbers_watcher: Callable[[], None] = _nothing
+
+    @property
+    def outlives(self) -> bool:
+        """Whether the nodes go on without this process."""
+        return self.lifetime is not Lifetime.PROCESS
+
+    @property
+    def attached(self) -> bool:
+        """Whether the nodes were there before."""
+        return self.lifetime is Lifetime.ATTACHED
+
+    @property
+    def unlisted(self) -> str | None:
+        """Why the host has no key file, where it wanted one; None if it has one, or writes none itself."""
+        return None
 
     def _make_thread(self) -> LoopThread:
         """Where consensus runs, or what stands for it here."""
@@ -137,14 +164,14 @@ class Hosting(ABC):
         """Start every node but those to leave out."""
 
     @abstractmethod
-    async def on_shut(self) -> None:
-        """End every node; whoever waits is told."""
+    async def on_shut(self, *, leave: bool = False) -> None:
+        """End every node, or only let go of them (`leave`) if they outlive this process; whoever waits is told."""
 
     @abstractmethod
-    def end(self, left: Callable[[], float]) -> list[str]:
+    def end(self, left: Callable[[], float], *, leave: bool = False) -> list[str]:
         """After `on_shut`: end the threads, and let go of what was used; names the user code that could not be ended.
 
-        `left()` says how many seconds that may still take. Waits.
+        `left()` says how many seconds that may still take, and `leave` is what `on_shut` was told. Waits.
         """
 
     @abstractmethod
@@ -302,6 +329,10 @@ class Hosting(ABC):
         for waiter in self._leader_waiters:
             if not waiter.done():
                 waiter.set_exception(ClusterError(f"cluster {self.name!r} was stopped"))
+
+    def when_numbers_change(self, callback: Callable[[], None]) -> None:
+        """Have `callback()` called, on the consensus loop, when somebody else has changed which nodes there are. Once, before the start."""
+        self._numbers_watcher = callback
 
     # --- telling, from any thread
 

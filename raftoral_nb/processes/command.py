@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             case _:
                 from .founding import run_node
 
-                return run_node(arguments)
+                return run_node(arguments, PORT)
     except RaftoralError as error:
         print(f"raftoral-nb {arguments.command}: {error}", file=sys.stderr)
         return 1

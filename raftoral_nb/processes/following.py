@@ -12,7 +12,7 @@ from typing import Any
 from .. import history
 from ..alive import Process
 from ..errors import NodeStateError, ProtocolError, RaftoralError, SnapshotError
-from ..hosting import Hosting
+from ..hosting import Hosting, Lifetime
 from ..limits import MAX_EVENTS_KEPT
 from ..model import ClusterEvent, NetworkChanged, NodeChanged, NodeId, OutputLine, RunHeld
 from ..raft.network import FIRST_REDIAL
@@ -63,9 +63,10 @@ class Following(Hosting):
         *,
         timing: Timing,
         proposal_timeout: float,
+        lifetime: Lifetime,
         found: KeyFileOfProcesses | None,
     ) -> None:
-        super().__init__(name, numbers, timing=timing, proposal_timeout=proposal_timeout)
+        super().__init__(name, numbers, timing=timing, proposal_timeout=proposal_timeout, lifetime=lifetime)
         self.network = RemoteLinks()
         self.looks: dict[NodeId, NodeLook] = {}
         """What each node said of itself when it was looked at last."""
@@ -269,7 +270,7 @@ class Following(Hosting):
         if number not in self.numbers:
             self.starts.setdefault(number, 0)
             self.numbers = tuple(sorted((*self.numbers, number)))
-            self.numbers_changed()
+            self._numbers_watcher()
         child = self._children.get(number)
         if number not in self._calls and not self._quiet and not self._shut and (child is None or child.ended):
             if child is not None:  # another handle has started the node in another process
@@ -287,7 +288,7 @@ class Following(Hosting):
         self._troubles.forget(number)
         if self._announced is not None:
             self._announced.drop(number)
-        self.numbers_changed()
+        self._numbers_watcher()
 
     async def _learn_links(self) -> None:
         """Another handle did something to the links."""

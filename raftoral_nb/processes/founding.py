@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,7 +21,7 @@ from ..errors import ClusterError, KeyFileError, NotAcknowledgedError, RaftoralE
 from ..key_file import KeyFile, Place
 from ..model import ChangeMembers, Committed, NodeId, Outcome, Rejected
 from ..raft.compaction import DEFAULT_COMPACTION
-from ..raft.directory import Durability, read_manifest
+from ..raft.directory import Durability, Manifest, read_manifest
 from ..raft.node_directory import prepare
 from ..raft.replica import Timing
 from ..raft.tls import Tls, is_loopback, make_certificate
@@ -40,22 +41,17 @@ ADDRESSES_FILE: Final = "addresses.json"
 """In the data directory: where the other nodes were last."""
 
 
-def run_node(arguments: argparse.Namespace) -> int:
-    """Run the node until it is ended; returns the exit code. Raises `RaftoralError` if it cannot start."""
-    from .command import PORT
+def run_node(arguments: argparse.Namespace, default_port: int) -> int:
+    """Run the node until it is ended; returns the exit code. Raises `RaftoralError` if it cannot start.
 
-    host, port = parse_address(arguments.listen, PORT)
+    An address without a port is meant to have the `default_port`.
+    """
+    host, port = parse_address(arguments.listen, default_port)
     if _is_anywhere(host):
         raise ClusterError(f"--listen {host!r} is no address that the others can dial: give the one of this machine")
-    joins = [parse_address(text, PORT) for text in arguments.join]
+    joins = [parse_address(text, default_port) for text in arguments.join]
     path: Path = arguments.data_dir.expanduser().absolute()
-    manifest = read_manifest(path)
-    if manifest is not None and len(manifest.nodes) != 1:
-        raise ClusterError(
-            f"{path} holds nodes {', '.join(map(str, manifest.nodes))} of cluster {manifest.name!r}, and this runs one node, of a folder of its "
-            f"own. Start them together: Cluster(processes=True, data_dir={str(path)!r}), or %raftoral start --processes "
-            "--data-dir; or name another folder for a node of another cluster"
-        )
+    manifest = _manifest_of_one_node(path)
     file: Path = arguments.key_file.expanduser()
     if joins or (manifest is not None and file.exists()):
         content = key_file.read(file)
@@ -67,28 +63,13 @@ def run_node(arguments: argparse.Namespace) -> int:
             f"the key file {file} is of a cluster that has nodes already, and {path} holds none of them: a second first node would "
             f"be another cluster under the same key. Join it ({there}), or name another key file to begin a new one"
         )
-    name = content.name
     ending = Ending()
     ending.catch_signals()
-    entrance: Entrance | None = None
+    entrance = _let_in(ending, content, joins, new=manifest is None) if joins else None
+    node, founders = _prepared(path, manifest, entrance, content.name, arguments.durability)
     addresses = path / ADDRESSES_FILE
-    if joins:
-        try:
-            entrance = asyncio.run(_until_asked(ending, _enter(content, joins, new=manifest is None)))
-        except asyncio.CancelledError:
-            raise ClusterError("the node was ended before it was let in; nothing was made") from None
-    if manifest is not None:
-        node, founders = manifest.nodes[0], manifest.founders
-        new = False
-    elif entrance is not None:
-        assert entrance.node is not None, "a number was asked for"
-        node, founders, new = entrance.node, entrance.shared.founders, True
-        prepare(path, name, [node], arguments.durability, founders)
-    else:
-        node, founders, new = 1, (1,), False
-        prepare(path, name, [node], arguments.durability)
     spec = Spec(
-        shared=_shared(entrance, name, founders, path, arguments.durability),
+        shared=_shared(entrance, content.name, founders, path, arguments.durability),
         key=content.key,
         node=node,
         incarnation=1,
@@ -100,22 +81,59 @@ def run_node(arguments: argparse.Namespace) -> int:
         log_level=arguments.log_level,
         certificate=content.certificate,
     )
+    is_new_member = manifest is None and entrance is not None
+    return run(spec, ending, None, (), partial(_listening, spec, ending, file, content, is_new_member))
 
-    def listening(ready: Ready) -> None:
-        _place(file, content, node, ready.address)
-        remember(spec, spec.elsewhere)
-        others = {number: address for number, address in spec.elsewhere.items() if number != node}
-        try:
-            asyncio.run(_until_asked(ending, _introduce(content, node, ready.address, others, new=new)))
-        except asyncio.CancelledError:
-            if new:
-                raise ClusterError(
-                    f"node {node} was ended before it was a member; it is started again with an empty data directory"
-                ) from None
-            return
-        print(f"node {node} of cluster {name} listens at {address_text(ready.address)}", flush=True)
 
-    return run(spec, ending, None, (), listening)
+def _manifest_of_one_node(path: Path) -> Manifest | None:
+    """What a data directory says of the node in it; None if it is new. Raises `ClusterError` if it holds several nodes."""
+    manifest = read_manifest(path)
+    if manifest is not None and len(manifest.nodes) != 1:
+        raise ClusterError(
+            f"{path} holds nodes {', '.join(map(str, manifest.nodes))} of cluster {manifest.name!r}, and this runs one node, of a folder of its "
+            f"own. Start them together: Cluster(processes=True, data_dir={str(path)!r}), or %raftoral start --processes "
+            "--data-dir; or name another folder for a node of another cluster"
+        )
+    return manifest
+
+
+def _let_in(ending: Ending, content: KeyFile, joins: Sequence[Address], *, new: bool) -> Entrance:
+    """What the nodes that run say to one that wants to join them. Raises `ClusterError` if none does, or it is ended before."""
+    try:
+        return asyncio.run(_until_asked(ending, _enter(content, joins, new=new)))
+    except asyncio.CancelledError:
+        raise ClusterError("the node was ended before it was let in; nothing was made") from None
+
+
+def _prepared(
+    path: Path, manifest: Manifest | None, entrance: Entrance | None, name: str, durability: Durability
+) -> tuple[NodeId, Sequence[NodeId]]:
+    """The number of the node, and the founders of its cluster; its data directory is there from here on."""
+    if manifest is not None:
+        return manifest.nodes[0], manifest.founders
+    if entrance is None:
+        prepare(path, name, [1], durability)
+        return 1, (1,)
+    assert entrance.node is not None, "a number was asked for"
+    prepare(path, name, [entrance.node], durability, entrance.shared.founders)
+    return entrance.node, entrance.shared.founders
+
+
+def _listening(spec: Spec, ending: Ending, file: Path, content: KeyFile, new: bool, ready: Ready) -> None:
+    """The node listens: say so in its key file, to the other nodes, and to whoever has started it."""
+    node = spec.node
+    _place(file, content, node, ready.address)
+    remember(spec, spec.elsewhere)
+    others = {number: address for number, address in spec.elsewhere.items() if number != node}
+    try:
+        asyncio.run(_until_asked(ending, _introduce(content, node, ready.address, others, new=new)))
+    except asyncio.CancelledError:
+        if new:
+            raise ClusterError(
+                f"node {node} was ended before it was a member; it is started again with an empty data directory"
+            ) from None
+        return
+    print(f"node {node} of cluster {content.name} listens at {address_text(ready.address)}", flush=True)
 
 
 def _is_anywhere(host: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from .. import open_files
 from ..alive import Process
 from ..errors import ClusterError, NodeStateError, StorageError, VersionMismatchError
-from ..hosting import Change
+from ..hosting import Change, Lifetime
 from ..model import (
     Command,
     NodeChanged,
@@ -84,17 +84,23 @@ class RemoteHost(Looking):
         log_level: str | int | None = None,
         found: KeyFileOfProcesses | None = None,
     ) -> None:
-        super().__init__(name, numbers, timing=timing, proposal_timeout=proposal_timeout, found=found)
+        lifetime = Lifetime.ATTACHED if found is not None else Lifetime.DETACHED if detach else Lifetime.PROCESS
+        super().__init__(
+            name, numbers, timing=timing, proposal_timeout=proposal_timeout, lifetime=lifetime, found=found
+        )
         if network != "tcp":
             raise ClusterError("nodes in processes of their own talk over TCP: leave network='memory' out")
-        self.attached = found is not None
-        self.outlives = detach or self.attached
         self._ports = dict(ports or {})
         self._compaction = compaction
         self._founders = self.numbers if founders is None else tuple(founders)
         self._log_level = log_level
         self._directory: Directory | None = None
         self._booting: set[NodeId] = set()
+
+    @property
+    def unlisted(self) -> str | None:
+        """Why there is no key file, where one was wanted."""
+        return None if self._announced is None else self._announced.problem
 
     # --- the cluster's life
 
@@ -133,7 +139,6 @@ class RemoteHost(Looking):
             path=tuple(sys.path),
         )
         self._announced = KeyFileOfProcesses.begin(self.name, self.key, self._shared.data_dir, self.outlives)
-        self.unlisted = self._announced.problem
         starting = [asyncio.ensure_future(self._start(number)) for number in numbers]
         try:
             await asyncio.gather(*starting)
@@ -163,13 +168,13 @@ class RemoteHost(Looking):
             self._spawn(self._redial(number))
         await self._catch_up()
 
-    async def on_shut(self) -> None:
+    async def on_shut(self, *, leave: bool = False) -> None:
         """End every node, or let go of them; whoever waits is told."""
         self._shut = True
         for task in tuple(self._tasks):
             task.cancel()
         calls = tuple(self._calls.items())
-        if not self.leaving:
+        if not leave:
             for _, one in calls:
                 one.ask(Stop())
             if calls:
@@ -184,10 +189,10 @@ class RemoteHost(Looking):
             await asyncio.wait([one.lost for _, one in calls], timeout=END_SECONDS)
         self._end_all_waits()
 
-    def end(self, left: Callable[[], float]) -> list[str]:
+    def end(self, left: Callable[[], float], *, leave: bool = False) -> list[str]:
         """After `on_shut`: see that the processes are gone, and clear away what was theirs."""
         children = tuple(self._children.values())
-        if self.leaving:
+        if leave:
             do_all(*(child.leave for child in children), lambda: self.thread.stop(left()))
             return []
         do_all(

@@ -273,9 +273,8 @@ class VirtualCluster(Cluster):
         current.stopped(self)  # nobody means a test's cluster when none is named
         return self
 
-    def stop(self) -> Any:
-        """Stop everything."""
-        report = super().stop()
+    def _stop(self, *, leave: bool) -> Any:
+        report = super()._stop(leave=leave)
         self.host.world.close()
         return report
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,7 @@ def test_whoever_follows_a_cluster_here_is_told_the_end_when_its_handle_leaves(t
 
 
 def test_the_end_is_told_as_well_when_no_node_can_be_reached_any_more(handle: RemoteHost) -> None:
-    handle.leaving = True
-    handle.thread.run(handle.on_shut, timeout=PATIENCE)
+    handle.thread.run(partial(handle.on_shut, leave=True), timeout=PATIENCE)
     assert [event for _, event in handle.observers.history()] == [NodeChanged(1, "stopped"), NodeChanged(2, "stopped")]
 
 
