@@ -15,9 +15,9 @@ In a notebook, `%load_ext raftoral_nb` brings the `%raftoral` magics.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from .current import current_cluster, set_current_cluster
+from . import current as _current
 from .errors import (
     BadArgumentError,
     BlockingCallError,
@@ -394,6 +394,17 @@ __all__ = [
     "workflow",
     "workflow_test",
 ]
+
+
+def current_cluster() -> Cluster | None:
+    """The running cluster that the magics drive; else the one that was started last in this process; else None."""
+    cluster: Any = _current.current_cluster()
+    return cast("Cluster | None", cluster)
+
+
+def set_current_cluster(cluster: Cluster | None) -> None:
+    """Let this cluster be the current one for as long as it runs, whichever others are started; None ends that."""
+    _current.set_current_cluster(cluster)
 
 
 def __getattr__(name: str) -> Any:

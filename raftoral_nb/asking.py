@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from .errors import (
     CompletionTimeoutError,
@@ -37,7 +36,6 @@ from .model import (
 from .progress import VARIABLES
 from .replay import check_key
 from .seconds import Seconds, patience
-from .statistics import RunStatus
 from .threads import refuse_on_own_thread
 from .workflow import definitions, failures, values
 
@@ -45,10 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .hosting import Hosting
-    from .run import Ending, WorkflowRun
+    from .run import Ending
     from .workflow.classes import Known
-
-_STATUSES = get_args(RunStatus)
 
 
 def signal(host: Hosting, run_id: RunId, name: str, value: Any, signal_id: str | None) -> str:
@@ -209,33 +205,3 @@ def subscribe(host: Hosting, run_id: RunId, callback: Callable[[ClusterEvent], N
             callback(event)
 
     return host.observers.subscribe(told)
-
-
-def find(
-    host: Hosting, status: str | None, workflow: str | None, since: datetime | timedelta | None
-) -> tuple[WorkflowRun[Any], ...]:
-    """See `Cluster.runs`."""
-    from .run import WorkflowRun
-
-    if status is not None and status not in _STATUSES:
-        raise RaftoralError(f"a run's status is one of {', '.join(_STATUSES)}, not {status!r}")
-    earliest = _moment(since)
-    return tuple(
-        WorkflowRun(host, run_id, run.definition.workflow, run.definition.version)
-        for run_id, run in tuple(host.head().runs.items())
-        if (status is None or run.status == status)
-        and (workflow is None or run.definition.workflow == workflow)
-        and (earliest is None or datetime.fromtimestamp(run.start_time, UTC) >= earliest)
-    )
-
-
-def _moment(since: datetime | timedelta | None) -> datetime | None:
-    given: object = since
-    match given:
-        case None:
-            return None
-        case timedelta():
-            return datetime.fromtimestamp(time.time(), UTC) - given
-        case datetime() if given.tzinfo is not None:
-            return given
-    raise RaftoralError(f"since is a timedelta or a datetime with a time zone, not {given!r}")

@@ -1,54 +1,37 @@
-"""What a cluster's user can do to the network between its nodes and to its leadership. Base class of `Cluster`."""
+"""What a cluster's user can do to the network between its nodes, and to its leadership."""
 
 from __future__ import annotations
 
 import itertools
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import FaultError, NodeStateError, NoSuchNodeError, NotAcknowledgedError
+from .access import ClusterAccess
+from .errors import FaultError, NodeStateError, NotAcknowledgedError
 from .limits import MAX_LINK_DELAY
 from .model import CampaignAsked, LinkDelay, NetworkChanged, NodeId
 from .seconds import Seconds, as_number, is_number, seconds
+from .targets import NodeName
 
 if TYPE_CHECKING:
-    from .hosting import Hosting
     from .raft.network import Links
-
-NodeName = NodeId | Literal["leader", "follower", "dead", "paused", "held"]
-"""A node by its number, or by what it is now: the leader, or the first follower, dead, paused or held node."""
 
 Link = tuple[NodeId, NodeId]
 
 T = TypeVar("T")
 
-NODE_NAMES: Final[tuple[Literal["leader", "follower", "dead", "paused", "held"], ...]] = (
-    "leader",
-    "follower",
-    "dead",
-    "paused",
-    "held",
-)
 
-
-def no_such_node(number: object, numbers: Iterable[NodeId]) -> NoSuchNodeError:
-    """The error that says which nodes there are."""
-    return NoSuchNodeError(f"there is no node {number!r}: the nodes are {', '.join(map(str, numbers))}")
-
-
-class Breaking:
+class NetworkFaults:
     """Faults of the network, and whose turn it is to lead. Every method may be called from any thread but the cluster's own.
 
     A fault belongs to links, not to nodes that run: it stays when a node dies, and holds when it is back. Raises
     `NoSuchNodeError`, `FaultError` for what makes no sense, and `ClusterError` while the cluster does not run.
     """
 
-    _host: Hosting
-
-    @property
-    def _numbers(self) -> tuple[NodeId, ...]:
-        return self._host.numbers
+    def __init__(self, access: ClusterAccess) -> None:
+        self._access = access
+        self._host = access.host
 
     # --- links
 
@@ -71,7 +54,7 @@ class Breaking:
 
     def isolate(self, node: NodeName) -> NodeId:
         """Cut all links of a node; returns its number."""
-        number = self._number(node)
+        number = self._access.number(node)
         links = self._links_of(number)
 
         def act(network: Links) -> None:
@@ -93,7 +76,7 @@ class Breaking:
             given: Any = group  # a notebook's code is not type-checked
             if isinstance(given, int | str) or not isinstance(given, Iterable):
                 raise FaultError(f"a group is a list of nodes, not {given!r}. Example: cluster.partition([1], [2, 3])")
-            numbers = tuple(sorted({self._number(node) for node in given}))
+            numbers = tuple(sorted({self._access.number(node) for node in given}))
             if not numbers:
                 raise FaultError("a group of a partition has no node in it. Example: cluster.partition([1], [2, 3])")
             made.append(numbers)
@@ -101,18 +84,20 @@ class Breaking:
         for number in named:
             if named.count(number) > 1:
                 raise FaultError(f"node {number} is in two groups of the partition: it can be on one side only")
-        if rest := tuple(number for number in self._numbers if number not in named):
+        if rest := tuple(number for number in self._access.numbers if number not in named):
             made.append(rest)
         if len(made) < 2:
             raise FaultError(
-                f"a partition needs two groups with nodes in them; of the nodes {', '.join(map(str, self._numbers))} "
+                f"a partition needs two groups with nodes in them; of the nodes {', '.join(map(str, self._access.numbers))} "
                 "none is left for another. Example: cluster.partition([1])"
             )
         side = {number: index for index, group in enumerate(made) for number in group}
-        links = tuple(link for link in itertools.combinations(self._numbers, 2) if side[link[0]] != side[link[1]])
+        links = tuple(
+            link for link in itertools.combinations(self._access.numbers, 2) if side[link[0]] != side[link[1]]
+        )
 
         def act(network: Links) -> None:
-            for link in itertools.combinations(self._numbers, 2):
+            for link in itertools.combinations(self._access.numbers, 2):
                 (network.cut if link in links else network.mend)(*link)
             self._host.announce(NetworkChanged("partitioned", links, groups=tuple(made)))
 
@@ -149,9 +134,9 @@ class Breaking:
 
         What was lost stays lost; what is on its way over a slow link still takes its time.
         """
-        self._check_running()
+        self._access.check_running()
         chosen = [link for one in where for link in self._links(one)[0]] or list(
-            itertools.combinations(self._numbers, 2)
+            itertools.combinations(self._access.numbers, 2)
         )
 
         def act(network: Links) -> tuple[Link, ...]:
@@ -174,7 +159,7 @@ class Breaking:
         if it does not act within `timeout` seconds (or a `timedelta`).
         """
         longest = seconds(timeout, "transfer")
-        number = self._number(node)
+        number = self._access.number(node)
         if self._host.alive(number, "made leader").paused:
             raise NodeStateError(f"node {number} is paused and cannot be made leader; resume it first")
         try:
@@ -192,14 +177,14 @@ class Breaking:
         Two that campaign at once may split the vote. A node that leads does nothing. Raises `NodeStateError` for a dead or
         paused node.
         """
-        self._check_running()
+        self._access.check_running()
         if nodes:
-            numbers = tuple(dict.fromkeys(self._number(node) for node in nodes))
+            numbers = tuple(dict.fromkeys(self._access.number(node) for node in nodes))
         else:
             leader = self._host.leader
             numbers = tuple(
                 number
-                for number in self._numbers
+                for number in self._access.numbers
                 if number != leader
                 and (incarnation := self._host.incarnation(number)) is not None
                 and not incarnation.paused
@@ -221,42 +206,8 @@ class Breaking:
 
     # --- inside
 
-    def _check_running(self) -> None:
-        raise NotImplementedError
-
-    def wait_for_leader(self, timeout: Seconds = 10.0) -> NodeId:
-        """See `Cluster`."""
-        raise NotImplementedError
-
-    def _number(self, node: NodeName | str) -> NodeId:
-        """The number of a node that was named somehow."""
-        self._check_running()
-        if node == "leader":
-            return self.wait_for_leader(self._host.proposal_timeout)
-        if isinstance(node, str) and node in NODE_NAMES:
-            return self._first(node)
-        if isinstance(node, bool) or node not in self._numbers:
-            raise no_such_node(node, self._numbers)
-        return int(node)
-
-    def _first(self, word: str) -> NodeId:
-        """The first node that is dead, paused, held or a follower now."""
-        leader = self.wait_for_leader(self._host.proposal_timeout) if word == "follower" else None
-        for number in self._numbers:
-            incarnation = self._host.incarnation(number)
-            if incarnation is None:
-                if word == "dead":
-                    return number
-            elif (
-                (word == "paused" and incarnation.paused)
-                or (word == "held" and incarnation.held)
-                or (word == "follower" and number != leader and not incarnation.paused)
-            ):
-                return number
-        raise NodeStateError(f"no node is {'a follower that runs' if word == 'follower' else word} now")
-
     def _link(self, a: NodeName, b: NodeName) -> Link:
-        first, second = self._number(a), self._number(b)
+        first, second = self._access.number(a), self._access.number(b)
         if first == second:
             raise FaultError(f"a link is between two nodes, and {first}-{second} is one: node {first}")
         return first, second
@@ -268,13 +219,13 @@ class Breaking:
             if len(given) != 2:
                 raise FaultError(f"a link is a pair of nodes, not {given!r}. Example: (1, 2)")
             return (_ordered(self._link(*given)),), None
-        number = self._number(given)
+        number = self._access.number(given)
         return self._links_of(number), number
 
     def _links_of(self, number: NodeId) -> tuple[Link, ...]:
-        if len(self._numbers) == 1:
+        if len(self._access.numbers) == 1:
             raise FaultError("a cluster of one node has no links")
-        return tuple(_ordered((number, peer)) for peer in self._numbers if peer != number)
+        return tuple(_ordered((number, peer)) for peer in self._access.numbers if peer != number)
 
     def _on_network(self, act: Callable[[Links], T]) -> T:
         return self._host.change_links(act)

@@ -16,22 +16,24 @@ import anyio.to_thread
 import msgspec
 
 from . import collect, current, fault_lines, logs, open_files, options, recovery
+from .access import ClusterAccess
 from .announced import Announcement
-from .attaching import Attaching
-from .breaking import no_such_node
+from .breaking import NetworkFaults
+from .delegation import delegate
 from .errors import (
     ClusterError,
-    NotAcknowledgedError,
 )
 from .event_stream import EventStream
 from .fault_lines import Fault, parse_fault
+from .finding import RunFinder
 from .host import Host
 from .hosting import Hosting
-from .joining import Joining
+from .joining import Membership
 from .look import Looker
-from .measuring import Measuring
+from .measuring import Telemetry
+from .metrics_server import MetricsServer
 from .model import ClusterEvent, ClusterRecovered, NodeId, OutputLine, RunId
-from .node import Node
+from .node import Node, NodeTable
 from .node_faults import NodeFaults
 from .play import ScenarioPlay
 from .raft.compaction import DEFAULT_COMPACTION, Compaction
@@ -39,8 +41,9 @@ from .raft.replica import Timing
 from .registry import Registration, Registry
 from .run import WorkflowRun
 from .scenario import Scenario
-from .seconds import Seconds, as_number, seconds
+from .seconds import Seconds, as_number
 from .statistics import ClusterLook, ClusterStatistics
+from .targets import no_such_node
 from .threads import do_all, refuse_on_own_thread
 from .workflow.context import WorkflowContext
 from .workflow.definitions import Workflow
@@ -64,12 +67,7 @@ class StopReport(msgspec.Struct, frozen=True):
     stuck: tuple[str, ...] = ()
 
 
-class _Nodes(dict[NodeId, Node]):
-    def __missing__(self, number: object) -> Node:
-        raise no_such_node(number, self)
-
-
-class Cluster(NodeFaults, Joining, Measuring, Attaching):
+class Cluster:
     """A cluster of nodes in this process, over TCP on 127.0.0.1 (or in memory), each with a thread of its own.
 
     With `data_dir` it goes on from that directory, or makes it: it outlives its process (`durability="process"`, a killed
@@ -149,16 +147,20 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
     def _take(self, host: Hosting, data: recovery.DataDirectory | None) -> None:
         """Be the handle of a host."""
         self._host = host
+        self._access = access = ClusterAccess(host)
         self._announcement = Announcement(host, None if data is None else data.path)
         self._registry = Registry(host)
         self._looker = Looker(host)
-        host.when_numbers_change(self._numbers_changed)
-        self._status: Literal["new", "running", "stopped"] = "new"
         self._play: ScenarioPlay | None = None
         self._change = threading.Lock()
-        self._joining = threading.Lock()
-        self._nodes = _Nodes({number: Node(self, host, number) for number in host.numbers})
+        self._nodes = NodeTable(self, host)
         self.nodes: Mapping[NodeId, Node] = MappingProxyType(self._nodes)
+        self._network_faults = NetworkFaults(access)
+        self._node_faults = NodeFaults(access, self._announcement)
+        self._membership = Membership(access, self._announcement, self._nodes, self._network_faults.transfer)
+        self._runs = RunFinder(access)
+        self._telemetry = Telemetry(access, self.statistics)
+        host.when_numbers_change(self._nodes.follow_host)
 
     @classmethod
     def _handle_on(cls, host: Hosting) -> Self:
@@ -188,12 +190,14 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         """
         refuse_on_own_thread("cluster.start()")
         with self._change:
-            if self._status != "new":
-                word = "runs already: use it, or end it with stop()" if self._status == "running" else "has stopped"
+            if self._access.status != "new":
+                word = (
+                    "runs already: use it, or end it with stop()" if self._access.status == "running" else "has stopped"
+                )
                 raise ClusterError(f"cluster {self.name!r} {word}; for a new one make another Cluster")
-            self._status = "running"
+            self._access.status = "running"
         capture.install()
-        self._begin_measuring()
+        self._telemetry.begin()
         try:
             began = time.monotonic()
             with open_files.told(f"cluster {self.name!r} cannot be started"):
@@ -213,8 +217,8 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
 
     def _open(self) -> None:
         stored = self._data is not None
-        needed = open_files.LOOP + stored + self._host.files_needed(len(self._numbers), stored=stored)
-        open_files.check(needed, f"cluster {self.name!r} of {len(self._numbers)} nodes")
+        needed = open_files.LOOP + stored + self._host.files_needed(len(self._access.numbers), stored=stored)
+        open_files.check(needed, f"cluster {self.name!r} of {len(self._access.numbers)} nodes")
         if self._data is not None:
             self._data.begin(self._host)
             self._host.use(self._data)
@@ -234,10 +238,10 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         """Stop everything, or only let go of nodes that go on (`leave`)."""
         refuse_on_own_thread("cluster.stop()")
         with self._change:
-            if self._status != "running":
-                self._status = "stopped"
+            if self._access.status != "running":
+                self._access.status = "stopped"
                 return StopReport()
-            self._status = "stopped"
+            self._access.status = "stopped"
         current.stopped(self)
         play = self._play
         if play is not None:
@@ -254,7 +258,7 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
                 lambda: stuck.extend(
                     () if self._host.observers.close(left()) else ("a callback given to subscribe()",)
                 ),
-                lambda: stuck.extend(self._end_measuring(left())),
+                lambda: stuck.extend(self._telemetry.end(left())),
                 capture.uninstall,
                 *([logs.reset] if self._logs else []),
             )
@@ -290,7 +294,49 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
     @property
     def running(self) -> bool:
         """Whether it was started and not stopped."""
-        return self._status == "running"
+        return self._access.running
+
+    # --- clusters that outlive the process which started them: handles come and go
+
+    @classmethod
+    def attach(cls, name: str | os.PathLike[str]) -> Self:
+        """A handle on a cluster of processes that runs already, by its name, or by the path of its key file; it is started.
+
+        By name are found those that you have started on this machine (`raftoral-nb ps`). A handle sees and does what any other handle on the cluster does. `leave` lets go of the cluster, which goes on; `stop` ends it.
+        Raises `UnknownClusterError` if no such cluster runs, naming those that do, `KeyFileError` for a file that is none, and
+        `ClusterError` if none of its nodes can be reached.
+        """
+        from .processes.handle import attached_host
+
+        return cls._handle_on(attached_host(name)).start()
+
+    def leave(self) -> None:
+        """Let go of a cluster that outlives this process: it goes on, and can be attached to. The handle is stopped.
+
+        Whoever reads or follows events here is told, as by `stop`, that the nodes stopped: to this handle they have.
+        Raises `ClusterError` for any other: its nodes would end.
+        """
+        self._access.check_running()
+        if not self._host.outlives:
+            raise ClusterError(
+                f"cluster {self.name!r} lives in this process, or ends with it: stop() ends it. One that goes on is started "
+                "with detach=True and a data_dir"
+            )
+        self._stop(leave=True)
+
+    def _exit(self) -> None:
+        """A block that used it ends: a cluster that is to go on does."""
+        self._stop(leave=self._host.outlives)
+
+    @property
+    def outlives(self) -> bool:
+        """Whether the cluster goes on without this process: it was started with `detach`, or attached to."""
+        return self._host.outlives
+
+    @property
+    def unlisted(self) -> str | None:
+        """Why other programs of yours do not find it: no key file could be written in safety. None if there is one, or it has no addresses."""
+        return self._announcement.problem or self._host.unlisted
 
     # --- leadership and faults
 
@@ -299,19 +345,25 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         """The node that holds the latest epoch and may act now; None while there is no such node."""
         return self._host.leader
 
-    def wait_for_leader(self, timeout: Seconds = 10.0) -> NodeId:
-        """Wait until a node acts as leader and return its number. Raises `NotAcknowledgedError` after `timeout` seconds (or a `timedelta`)."""
-        self._check_running()
-        longest = seconds(timeout, "wait_for_leader")
-        try:
-            return self._host.thread.run(self._host.on_await_leader, timeout=longest)
-        except TimeoutError:
-            alive = [number for number in self._numbers if self.nodes[number].alive and not self.nodes[number].paused]
-            raise NotAcknowledgedError(
-                f"no leader within {longest:g} s: {len(alive)} of {len(self._numbers)} nodes run ({alive}), and a majority "
-                "must; restart or resume some",
-                may_commit=False,
-            ) from None
+    wait_for_leader = delegate(ClusterAccess.wait_for_leader, to=lambda self: self._access)
+
+    cut = delegate(NetworkFaults.cut, to=lambda self: self._network_faults)
+    isolate = delegate(NetworkFaults.isolate, to=lambda self: self._network_faults)
+    partition = delegate(NetworkFaults.partition, to=lambda self: self._network_faults)
+    slow = delegate(NetworkFaults.slow, to=lambda self: self._network_faults)
+    heal = delegate(NetworkFaults.heal, to=lambda self: self._network_faults)
+    transfer = delegate(NetworkFaults.transfer, to=lambda self: self._network_faults)
+    campaign = delegate(NetworkFaults.campaign, to=lambda self: self._network_faults)
+
+    kill = delegate(NodeFaults.kill, to=lambda self: self._node_faults)
+    restart = delegate(NodeFaults.restart, to=lambda self: self._node_faults)
+    pause = delegate(NodeFaults.pause, to=lambda self: self._node_faults)
+    resume = delegate(NodeFaults.resume, to=lambda self: self._node_faults)
+    hold = delegate(NodeFaults.hold, to=lambda self: self._node_faults)
+    release = delegate(NodeFaults.release, to=lambda self: self._node_faults)
+
+    add = delegate(Membership.add, to=lambda self: self._membership)
+    remove = delegate(Membership.remove, to=lambda self: self._membership)
 
     def cause(self, fault: Fault | str) -> Fault:
         """Bring about a fault that is given as data or as a line (`"slow 2 --delay 200ms"`); returns it with numbers for names.
@@ -326,20 +378,20 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         Returns at once: `wait` waits for its end, `stop` ends it. Raises `ScenarioError` if it is not a scenario,
         `NoSuchNodeError` for a node that is not there, and `ClusterError` while another one is played.
         """
-        self._check_running()
+        self._access.check_running()
         given: Any = scenario
         if isinstance(given, str):
-            given = Scenario.built_in(given, self._numbers)
+            given = Scenario.built_in(given, self._access.numbers)
         elif not isinstance(given, Scenario):
             given = Scenario("unnamed", given)
-        for number in sorted(given.node_numbers - set(self._numbers)):
-            raise no_such_node(number, self._numbers)
+        for number in sorted(given.node_numbers - set(self._access.numbers)):
+            raise no_such_node(number, self._access.numbers)
         with self._change:
             if self._play is not None and self._play.status == "running":
                 raise ClusterError(
                     f"scenario {self._play.scenario.name} is being played: wait for its end, or stop it first"
                 )
-            self._check_running()
+            self._access.check_running()
             self._play = ScenarioPlay(self, self._host, given).start()
             return self._play
 
@@ -379,7 +431,7 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         Raises `WorkflowDefinitionError`, `CodeNotShippableError`, `WorkflowConflictError` if another code was registered under
         this version and unfinished runs use it, and `NotAcknowledgedError`.
         """
-        self._check_running()
+        self._access.check_running()
         return self._registry.register(name, version, fn, strict=strict)
 
     register_workflow_closure = register_workflow
@@ -424,8 +476,12 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         and input. With a `run_id`, starting the same run again returns it. Raises `WorkflowNotFoundError`, `InputTypeError`,
         `ValueNotShippableError`, `RunConflictError` and `NotAcknowledgedError`.
         """
-        self._check_running()
+        self._access.check_running()
         return self._registry.start(workflow, args, version=version, run_id=run_id, named=named)
+
+    run = delegate(RunFinder.run, to=lambda self: self._runs)
+    runs = delegate(RunFinder.runs, to=lambda self: self._runs)
+    signal = delegate(RunFinder.signal, to=lambda self: self._runs)
 
     @property
     def workflows(self) -> Mapping[str, tuple[int, ...]]:
@@ -453,6 +509,14 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
             entries,
         )
 
+    metrics = delegate(Telemetry.metrics, to=lambda self: self._telemetry)
+    serve_metrics = delegate(Telemetry.serve_metrics, to=lambda self: self._telemetry)
+
+    @property
+    def metrics_server(self) -> MetricsServer | None:
+        """What serves the metrics, or served them last; None if nothing did."""
+        return self._telemetry.server
+
     def events(self) -> EventStream:
         """Typed events from this call on, as an async iterator (any anyio backend) that ends when the cluster stops."""
         return self._host.observers.stream()
@@ -474,11 +538,4 @@ class Cluster(NodeFaults, Joining, Measuring, Attaching):
         return self._host.observers.lines(run_id, node)
 
     def __repr__(self) -> str:
-        return f"<Cluster {self.name!r}: {len(self._numbers)} nodes, {self._status}>"
-
-    # --- inside
-
-    def _check_running(self) -> None:
-        if self._status != "running":
-            word = "is not started: call start()" if self._status == "new" else "has stopped: make a new one"
-            raise ClusterError(f"cluster {self.name!r} {word}")
+        return f"<Cluster {self.name!r}: {len(self._access.numbers)} nodes, {self._access.status}>"

@@ -1,20 +1,26 @@
-"""Which cluster is meant when none is named."""
+"""The clusters that run in this process, and which of them is meant when none is named."""
 
 from __future__ import annotations
 
 import atexit
 import threading
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from .cluster import Cluster
+
+class RunningCluster(Protocol):
+    """What is asked of a running cluster, whatever its kind."""
+
+    name: str
+
+    def _exit(self) -> None: ...
+
 
 _lock = threading.Lock()
-_running: list[Cluster] = []
-_chosen: Cluster | None = None
+_running: list[RunningCluster] = []
+_chosen: RunningCluster | None = None
 
 
-def current_cluster() -> Cluster | None:
+def current_cluster() -> RunningCluster | None:
     """The running cluster that the magics drive; else the one that was started last in this process; else None."""
     with _lock:
         if _chosen is not None and _chosen in _running:
@@ -22,20 +28,20 @@ def current_cluster() -> Cluster | None:
         return _running[-1] if _running else None
 
 
-def set_current_cluster(cluster: Cluster | None) -> None:
+def set_current_cluster(cluster: RunningCluster | None) -> None:
     """Let this cluster be the current one for as long as it runs, whichever others are started; None ends that."""
     global _chosen
     with _lock:
         _chosen = cluster
 
 
-def started(cluster: Cluster) -> None:
+def started(cluster: RunningCluster) -> None:
     """A cluster runs."""
     with _lock:
         _running.append(cluster)
 
 
-def stopped(cluster: Cluster) -> None:
+def stopped(cluster: RunningCluster) -> None:
     """A cluster stops."""
     with _lock:
         if cluster in _running:

@@ -6,18 +6,16 @@ A line is taken apart into a `Fault`, which is data; `str` of it is a line again
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
 
-from .breaking import NODE_NAMES, NodeName
 from .errors import FaultError
 from .limits import MAX_LINK_DELAY
+from .model import NodeId
 from .seconds import Seconds, keep_numbers
-
-if TYPE_CHECKING:
-    from .cluster import Cluster
+from .targets import NODE_NAMES, NodeName
 
 T = TypeVar("T")
 
@@ -134,7 +132,37 @@ def numbers_in(fault: Fault) -> frozenset[int]:
     return frozenset(node for node in found if isinstance(node, int))
 
 
-def cause(cluster: Cluster, fault: Fault) -> Fault:
+class FaultTarget(Protocol):
+    """What faults are done to: a `Cluster`, by its methods of these names, and by those of `FAULTS` that take one node or link."""
+
+    def partition(self, *groups: Iterable[NodeName]) -> tuple[tuple[NodeId, ...], ...]:
+        """Part the nodes."""
+        ...
+
+    def cut(self, a: NodeName, b: NodeName, *, one_way: bool = False) -> tuple[NodeId, NodeId]:
+        """Cut a link."""
+        ...
+
+    def slow(
+        self, where: NodeName | tuple[NodeName, NodeName], delay: Seconds, jitter: Seconds = 0.0
+    ) -> tuple[tuple[NodeId, NodeId], ...]:
+        """Slow links."""
+        ...
+
+    def heal(self, *where: NodeName | tuple[NodeName, NodeName]) -> tuple[tuple[NodeId, NodeId], ...]:
+        """Mend links."""
+        ...
+
+    def add(self) -> NodeId:
+        """Add a node."""
+        ...
+
+    def campaign(self, *nodes: NodeName) -> tuple[NodeId, ...]:
+        """Have nodes campaign."""
+        ...
+
+
+def cause(cluster: FaultTarget, fault: Fault) -> Fault:
     """Brings a fault about; returns it as it was, with numbers for names. Raises what the method of that name raises."""
     match fault.name:
         case "partition":

@@ -1,24 +1,31 @@
-"""Finding runs, and sending them signals. Base class of `Cluster`."""
+"""Finding runs, and sending them signals."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import Any
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
 
-from . import asking
-from .breaking import Breaking
+from .access import ClusterAccess
+from .errors import RaftoralError
 from .model import RunId
 from .run import WorkflowRun
 from .statistics import RunStatus
 
+_STATUSES = get_args(RunStatus)
 
-class Finding(Breaking):
+
+class RunFinder:
     """Handles on the runs of a cluster, also after it has stopped."""
+
+    def __init__(self, access: ClusterAccess) -> None:
+        self._access = access
 
     def run(self, run_id: RunId) -> WorkflowRun[Any]:
         """A handle on a run. Raises `RunNotFoundError`."""
-        record = self._host.run_record(run_id)
-        return WorkflowRun(self._host, run_id, record.definition.workflow, record.definition.version)
+        host = self._access.host
+        record = host.run_record(run_id)
+        return WorkflowRun(host, run_id, record.definition.workflow, record.definition.version)
 
     def runs(
         self,
@@ -33,9 +40,31 @@ class Finding(Breaking):
 
         `since` is a moment (with its time zone) or how long ago: runs that were started from then on.
         """
-        return asking.find(self._host, status, workflow, since)
+        if status is not None and status not in _STATUSES:
+            raise RaftoralError(f"a run's status is one of {', '.join(_STATUSES)}, not {status!r}")
+        earliest = _moment(since)
+        host = self._access.host
+        return tuple(
+            WorkflowRun(host, run_id, run.definition.workflow, run.definition.version)
+            for run_id, run in tuple(host.head().runs.items())
+            if (status is None or run.status == status)
+            and (workflow is None or run.definition.workflow == workflow)
+            and (earliest is None or datetime.fromtimestamp(run.start_time, UTC) >= earliest)
+        )
 
     def signal(self, run_id: RunId, name: str, value: Any = None, *, signal_id: str | None = None) -> str:
         """Send a signal to a run; see `WorkflowRun.signal`."""
-        self._check_running()
+        self._access.check_running()
         return self.run(run_id).signal(name, value, signal_id=signal_id)
+
+
+def _moment(since: datetime | timedelta | None) -> datetime | None:
+    given: object = since
+    match given:
+        case None:
+            return None
+        case timedelta():
+            return datetime.fromtimestamp(time.time(), UTC) - given
+        case datetime() if given.tzinfo is not None:
+            return given
+    raise RaftoralError(f"since is a timedelta or a datetime with a time zone, not {given!r}")

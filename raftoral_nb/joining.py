@@ -1,33 +1,40 @@
-"""Nodes that join a cluster while it runs, and nodes that leave it for good. Base class of `Cluster`."""
+"""Nodes that join a cluster while it runs, and nodes that leave it for good."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, cast
+from collections.abc import Callable
+from typing import Literal
 
 from . import open_files
+from .access import ClusterAccess
 from .announced import Announcement
-from .breaking import Breaking, NodeName
 from .errors import ClusterError, NotAcknowledgedError
 from .limits import MAX_NODES
 from .model import ChangeMembers, Committed, NodeChanged, NodeId, ReserveNumber
-from .node import Node
-
-if TYPE_CHECKING:
-    from .cluster import Cluster
+from .node import NodeTable
+from .targets import NodeName
 
 ATTEMPTS = 5
 """How often a number or a change of members is asked for while others do the same, or leadership moves."""
 
 
-class Joining(Breaking):
+class Membership:
     """One member more or less at a time, each agreed on by a majority before the call returns."""
 
-    nodes: Mapping[NodeId, Node]
-    _nodes: dict[NodeId, Node]
-    _joining: threading.Lock
-    _announcement: Announcement
+    def __init__(
+        self,
+        access: ClusterAccess,
+        announcement: Announcement,
+        nodes: NodeTable,
+        transfer: Callable[[NodeId], object],
+    ) -> None:
+        self._access = access
+        self._host = access.host
+        self._announcement = announcement
+        self._nodes = nodes
+        self._transfer = transfer
+        self._changing = threading.Lock()
 
     def add(self) -> NodeId:
         """Start a new node, wait until a majority has made it a member, and return its number.
@@ -38,14 +45,14 @@ class Joining(Breaking):
         if there are `MAX_NODES` already, `TooManyOpenFilesError`, and `NotAcknowledgedError` if no majority agrees within `proposal_timeout`: no
         node was started then, or, if the majority was lost meanwhile, it runs and may become a member later.
         """
-        self._check_running()
-        with self._joining:
+        self._access.check_running()
+        with self._changing:
             if len(self._host.numbers) >= MAX_NODES:
                 raise ClusterError(f"a cluster has at most {MAX_NODES} nodes; remove one first")
             number = self._reserve_number()
             with open_files.told("no node can be added"):
                 self._host.thread.run(self._host.on_join, number)
-            self._nodes[number] = Node(cast("Cluster", self), self._host, number)
+            self._nodes.put(number)
             self._announcement.change()
             self._change_members(number, "add")
         return number
@@ -57,14 +64,14 @@ class Joining(Breaking):
         `NotAcknowledgedError` if no majority agrees within `proposal_timeout`; the node then stays, and may yet lose
         its membership.
         """
-        number = self._number(node)
-        with self._joining:
+        number = self._access.number(node)
+        with self._changing:
             others = [other for other in self._host.numbers if other != number]
             if not others:
                 raise ClusterError(f"node {number} is the only one and cannot be removed; stop the cluster instead")
             self._change_members(number, "remove")
             self._host.leave(number, 1.0)
-            self._nodes.pop(number, None)
+            self._nodes.drop(number)
             self._announcement.change()
             self._host.announce(NodeChanged(number, "removed"))
         return number
@@ -81,16 +88,17 @@ class Joining(Breaking):
 
     def _make_another_lead(self, number: NodeId) -> None:
         others = [other for other in self._host.numbers if other != number]
-        able = [other for other in others if self.nodes[other].alive and not self.nodes[other].paused]
+        found = {other: self._host.incarnation(other) for other in others}
+        able = [other for other, one in found.items() if one is not None and not one.paused]
         if not able:
             raise ClusterError(f"node {number} leads, and no other node runs that could lead in its place")
-        self.transfer(able[0])
+        self._transfer(able[0])
 
     def _change_members(self, number: NodeId, change: Literal["add", "remove"]) -> None:
         why = ""
         for _ in range(ATTEMPTS):
             # Who acts has applied all that came before it, changes of members included.
-            if self.wait_for_leader(self._host.proposal_timeout) == number and change == "remove":
+            if self._access.wait_for_leader(self._host.proposal_timeout) == number and change == "remove":
                 self._make_another_lead(number)
             answer = self._host.propose(ChangeMembers(number, change), f"to {change} node {number}")
             if isinstance(answer, Committed):

@@ -1,11 +1,11 @@
-"""What a cluster tells to systems that watch many things: metrics and traces. Base class of `Cluster`."""
+"""What a cluster tells to systems that watch many things: metrics and traces."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .access import ClusterAccess
 from .errors import ClusterError
-from .finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from .tracing import Tracing
 
 
-class Measuring(Finding):
+class Telemetry:
     """Metrics as OpenMetrics text, in hand or served; spans for OpenTelemetry, if it is set up when the cluster starts."""
 
-    name: str
-    _metrics_server: MetricsServer | None = None
-    _tracing: Tracing | None = None
-    statistics: Callable[[], ClusterStatistics]
+    def __init__(self, access: ClusterAccess, statistics: Callable[[], ClusterStatistics]) -> None:
+        self._access = access
+        self._statistics = statistics
+        self._metrics_server: MetricsServer | None = None
+        self._tracing: Tracing | None = None
 
     def metrics(self) -> str:
         """The statistics as OpenMetrics text, as Prometheus and others read it; also of a cluster that has stopped.
@@ -32,7 +33,7 @@ class Measuring(Finding):
         from .metrics import openmetrics
         from .version import __version__
 
-        return openmetrics(self.statistics(), __version__)
+        return openmetrics(self._statistics(), __version__)
 
     def serve_metrics(self, port: int = 0) -> MetricsServer:
         """Serve `metrics` as `http://127.0.0.1:PORT/metrics` to programs of this machine, until `stop` of the server or the cluster.
@@ -43,24 +44,25 @@ class Measuring(Finding):
         """
         from .metrics_server import MetricsServer
 
-        self._check_running()
+        self._access.check_running()
         served = self._metrics_server
         if served is not None and served.running:
             raise ClusterError(f"the metrics are served already, at {served.address}; stop() that server first")
-        self._metrics_server = MetricsServer(self.metrics, port, self.name)
+        self._metrics_server = MetricsServer(self.metrics, port, self._access.host.name)
         return self._metrics_server
 
     @property
-    def metrics_server(self) -> MetricsServer | None:
+    def server(self) -> MetricsServer | None:
         """What serves the metrics, or served them last; None if nothing did."""
         return self._metrics_server
 
-    def _begin_measuring(self) -> None:
+    def begin(self) -> None:
+        """Make spans of the events that come from here on, if OpenTelemetry is set up."""
         from .tracing import Tracing
 
-        self._tracing = Tracing.begin(self.name, self._host.observers)
+        self._tracing = Tracing.begin(self._access.host.name, self._access.host.observers)
 
-    def _end_measuring(self, timeout: float) -> list[str]:
+    def end(self, timeout: float) -> list[str]:
         """Called when the cluster stops, after the last event; what is still in the way, by name."""
         left = []
         if self._metrics_server is not None and not self._metrics_server.stop(timeout):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from .breaking import Link
 from .errors import (
     BadArgumentError,
     CompletionTimeoutError,
@@ -12,20 +13,70 @@ from .errors import (
     UnreadableError,
     failed_error,
 )
+from .hosting import Hosting
 from .model import NodeId, RunId
 from .seconds import Seconds, patience, seconds
-from .statistics import LogEntry, NodeStatistics
+from .statistics import ClusterStatistics, LogEntry, NodeStatistics
+from .targets import NodeName, no_such_node
 from .workflow import values
 
-if TYPE_CHECKING:
-    from .cluster import Cluster
-    from .hosting import Hosting
+
+class NodeOwner(Protocol):
+    """What a handle on a node asks of the cluster: the methods of that name of `Cluster`."""
+
+    name: str
+
+    def kill(self, node: NodeName) -> NodeId:
+        """End the node."""
+        ...
+
+    def restart(self, node: NodeName) -> NodeId:
+        """Start it again."""
+        ...
+
+    def pause(self, node: NodeName) -> NodeId:
+        """Freeze it."""
+        ...
+
+    def resume(self, node: NodeName) -> NodeId:
+        """End that."""
+        ...
+
+    def hold(self, node: NodeName) -> NodeId:
+        """Stop its execution."""
+        ...
+
+    def release(self, node: NodeName) -> NodeId:
+        """End that."""
+        ...
+
+    def isolate(self, node: NodeName) -> NodeId:
+        """Cut its links."""
+        ...
+
+    def slow(
+        self, where: NodeName | tuple[NodeName, NodeName], delay: Seconds, jitter: Seconds = 0.0
+    ) -> tuple[Link, ...]:
+        """Slow its links."""
+        ...
+
+    def heal(self, *where: NodeName | tuple[NodeName, NodeName]) -> tuple[Link, ...]:
+        """Mend its links."""
+        ...
+
+    def transfer(self, node: NodeName, timeout: Seconds = 10.0) -> NodeId:
+        """Make it the leader."""
+        ...
+
+    def statistics(self) -> ClusterStatistics:
+        """Look at all nodes."""
+        ...
 
 
 class Node:
     """`cluster.nodes[2]`: what it is, and what can be done to it. The same handle through kills and restarts."""
 
-    def __init__(self, cluster: Cluster, host: Hosting, number: NodeId) -> None:
+    def __init__(self, cluster: NodeOwner, host: Hosting, number: NodeId) -> None:
         self._cluster = cluster
         self._host = host
         self._number = number
@@ -145,3 +196,31 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<Node {self._number} of cluster {self._cluster.name!r}>"
+
+
+class NodeTable(dict[NodeId, Node]):
+    """The handles on a cluster's nodes, by number."""
+
+    def __init__(self, owner: NodeOwner, host: Hosting) -> None:
+        super().__init__((number, Node(owner, host, number)) for number in host.numbers)
+        self._owner = owner
+        self._host = host
+
+    def put(self, number: NodeId) -> None:
+        """There is another node."""
+        self[number] = Node(self._owner, self._host, number)
+
+    def drop(self, number: NodeId) -> None:
+        """A node is gone for good."""
+        self.pop(number, None)
+
+    def follow_host(self) -> None:
+        """Have handles on exactly the nodes that the host has."""
+        for number in self._host.numbers:
+            if number not in self:
+                self.put(number)
+        for number in set(self) - set(self._host.numbers):
+            self.drop(number)
+
+    def __missing__(self, number: object) -> Node:
+        raise no_such_node(number, self)

@@ -1,33 +1,37 @@
-"""What a cluster's user can do to nodes. Base class of `Cluster`."""
+"""What a cluster's user can do to nodes."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from . import open_files
+from .access import ClusterAccess
 from .announced import Announcement
-from .breaking import Breaking, NodeName
 from .errors import NodeStateError
 from .model import NodeChanged, NodeId
+from .targets import NodeName
 
 KILL_SECONDS: Final = 2.0
 """How long `kill` waits for what a node was doing."""
 
 
-class NodeFaults(Breaking):
+class NodeFaults:
     """Faults of single nodes. Every method may be called from any thread but the cluster's own.
 
     Each returns the node's number, and raises `NoSuchNodeError` for a node that is not there.
     """
 
-    _announcement: Announcement
+    def __init__(self, access: ClusterAccess, announcement: Announcement) -> None:
+        self._access = access
+        self._host = access.host
+        self._announcement = announcement
 
     def kill(self, node: NodeName) -> NodeId:
         """Drop everything of a node except its journal, at once; returns its number.
 
         Raises `NoSuchNodeError`, or `NodeStateError` if it is dead already.
         """
-        number = self._number(node)
+        number = self._access.number(node)
         self._host.kill(number, KILL_SECONDS)
         return number
 
@@ -36,7 +40,7 @@ class NodeFaults(Breaking):
 
         Raises `NodeStateError` if it is alive, and `TooManyOpenFilesError`.
         """
-        number = self._number(node)
+        number = self._access.number(node)
         if self._host.incarnation(number) is not None:
             raise NodeStateError(f"node {number} is alive; kill it first, then restart it")
         with open_files.told(f"node {number} cannot be restarted"):
@@ -46,7 +50,7 @@ class NodeFaults(Breaking):
 
     def pause(self, node: NodeName) -> NodeId:
         """Freeze a node as a hung process would be: messages wait, timers and operations stop; a running step goes on."""
-        number = self._number(node)
+        number = self._access.number(node)
         if self._host.alive(number, "paused").paused:
             raise NodeStateError(f"node {number} is paused already; resume it")
         self._host.change(number, "pause")
@@ -55,7 +59,7 @@ class NodeFaults(Breaking):
 
     def resume(self, node: NodeName) -> NodeId:
         """End `pause`. What waited is processed before timers that came due. Raises `NodeStateError` if it is not paused."""
-        number = self._number(node)
+        number = self._access.number(node)
         if not self._host.alive(number, "resumed").paused:
             raise NodeStateError(f"node {number} is not paused")
         self._host.change(number, "resume")
@@ -67,7 +71,7 @@ class NodeFaults(Breaking):
 
         A held leader goes on to lead, and does nothing: runs stand still until it is released, or another node leads.
         """
-        number = self._number(node)
+        number = self._access.number(node)
         if self._host.alive(number, "held").held:
             raise NodeStateError(f"node {number} is held already; release it")
         self._host.change(number, "hold")
@@ -76,7 +80,7 @@ class NodeFaults(Breaking):
 
     def release(self, node: NodeName) -> NodeId:
         """End `hold`: the node drains its catch-up queues. Raises `NodeStateError` if it is not held."""
-        number = self._number(node)
+        number = self._access.number(node)
         if not self._host.alive(number, "released").held:
             raise NodeStateError(f"node {number} is not held")
         self._host.change(number, "release")

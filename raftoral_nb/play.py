@@ -7,10 +7,10 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from .errors import ClusterError, CompletionTimeoutError, RaftoralError, ScenarioError
-from .fault_lines import cause
+from .fault_lines import FaultTarget, cause
 from .model import (
     CheckpointSet,
     ClusterEvent,
@@ -26,7 +26,6 @@ from .seconds import Seconds, patience
 from .threads import refuse_on_own_thread
 
 if TYPE_CHECKING:
-    from .cluster import Cluster
     from .hosting import Hosting
 
 logger = logging.getLogger(__name__)
@@ -41,13 +40,21 @@ class _Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
     """The play was stopped."""
 
 
+class PlayedOn(FaultTarget, Protocol):
+    """What a scenario is played on: a `Cluster`."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped."""
+
+
 class ScenarioPlay:
     """A scenario being played, on a thread of its own. What it did is in `lines`, and each step is an event.
 
     It ends by itself, by `stop`, or with the cluster. What it broke and did not mend stays broken: `cluster.heal()`.
     """
 
-    def __init__(self, cluster: Cluster, host: Hosting, scenario: Scenario) -> None:
+    def __init__(self, cluster: PlayedOn, host: Hosting, scenario: Scenario) -> None:
         self.scenario = scenario
         self._cluster = cluster
         self._host = host

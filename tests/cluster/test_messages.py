@@ -18,8 +18,8 @@ from raftoral_nb import (
     WorkflowContext,
     WorkflowFailedError,
     WorkflowStarted,
+    current_cluster,
 )
-from raftoral_nb.current import current_cluster
 from tests.cluster.helpers import PATIENCE
 
 

@@ -116,7 +116,7 @@ def test_a_method_that_changes_its_object_is_named() -> None:
         (lambda: random.Random(1), "random", ()),
         (lambda: np.random.default_rng(1), "integers", (6,)),
     ],
-    ids=str,
+    ids=("append", "update", "add", "append to bytes", "pop", "popitem", "setitem", "random", "integers"),
 )
 def test_a_method_of_a_container_or_source_of_chance_is_named(
     make: Callable[[], Any], method: str, argument: tuple[Any, ...]
