@@ -20,7 +20,7 @@ def is_alias(thing: object) -> bool:
 
 
 def is_by_value(alias: Any) -> bool:
-    """Whether another process cannot import it: it is the notebook's, or local to a function."""
+    """Whether another process cannot import it, or a variable of `typing`: it is the notebook's, or local to a function."""
     if alias.__module__ == "__main__":
         return True
     return getattr(sys.modules.get(str(alias.__module__)), alias.__name__, None) is not alias

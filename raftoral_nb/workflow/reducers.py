@@ -31,10 +31,28 @@ def _forward(reference: typing.ForwardRef) -> Reduced:
     return functools.partial(typing.ForwardRef, reference.__forward_arg__, is_class=reference.__forward_is_class__), ()
 
 
+def _type_variable(variable: typing.TypeVar) -> Any:
+    """As cloudpickle does it, but without a bound or constraints that do not resolve: from Python 3.12 on they are lazy."""
+    try:
+        return _cloudpickle._typevar_reduce(variable)
+    except Exception:  # evaluating them runs whatever is written there
+        known_as = _cloudpickle._get_or_create_tracker_id(variable)
+        kinds = variable.__covariant__, variable.__contravariant__
+        return _cloudpickle._make_typevar, (variable.__name__, None, (), *kinds, known_as)
+
+
+def _parameters(variable: typing.ParamSpec | typing.TypeVarTuple) -> Any:
+    """By name if it can be imported; cloudpickle does so with those of the notebook as well, where nobody finds them."""
+    return (type(variable), (variable.__name__,)) if aliases.is_by_value(variable) else variable.__name__
+
+
 BY_TYPE: Final[dict[type, Callable[[Any], Reduced | str]]] = {
     types.CodeType: _code,
     typing.ForwardRef: _forward,
     **wrappers.BY_TYPE,
+    typing.TypeVar: _type_variable,
+    typing.ParamSpec: _parameters,
+    typing.TypeVarTuple: _parameters,
 }
 """Reducers of instances of exactly these types."""
 

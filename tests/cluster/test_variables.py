@@ -61,7 +61,7 @@ async def interrupted(ctx: WorkflowContext, _: Any) -> int:
 async def update_raises(ctx: WorkflowContext, _: Any) -> list[Any]:
     counter = await ctx.var("counter", 0)
     try:
-        await counter.update(lambda value: 1 // value)
+        await counter.update(lambda value: 1 / value)
     except ZeroDivisionError as error:
         return [str(error), counter.value]
     return []
@@ -93,7 +93,7 @@ async def update_changes_in_place_and_raises(ctx: WorkflowContext, _: Any) -> li
         (counting, ["counter", 42, 43, 7, 7]),
         (computed, [5, 6]),
         (short, ["done", "new"]),
-        (update_raises, ["integer division or modulo by zero", 0]),
+        (update_raises, ["division by zero", 0]),
         (update_changes_in_place_and_raises, [0]),
         (not_shippable, ["refused", 1]),
     ],

@@ -217,6 +217,55 @@ def test_a_reference_to_a_class_by_its_name_travels_and_has_one_digest(run_cell:
     assert digests.code_digest(loaded) == once
 
 
+# --- parameters of types
+
+OLD_STYLE = """
+from typing import Callable, Generic, ParamSpec, TypeVar, TypeVarTuple, Unpack
+P, Ts, T = ParamSpec("P"), TypeVarTuple("Ts"), TypeVar("T")
+"""
+NEW_STYLE = """
+from typing import Callable
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(
+            OLD_STYLE
+            + "def same(fn: Callable[P, T]) -> Callable[P, T]: return fn\n"
+            + "def rest(*args: Unpack[Ts]) -> tuple[Unpack[Ts]]: return args\n"
+            + "class Box(Generic[T]):\n    it: T\n",
+            id="as values",
+        ),
+        pytest.param(
+            NEW_STYLE
+            + "def same[**P, T: Missing](fn: Callable[P, T]) -> Callable[P, T]: return fn\n"
+            + "def rest[*Ts](*args: *Ts) -> tuple[*Ts]: return args\n"
+            + "class Box[T: Missing]:\n    it: T\n",
+            id="in brackets",
+            marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="of Python 3.12"),
+        ),
+    ],
+)
+def test_code_with_parameters_of_types_travels_to_where_nobody_knows_them(
+    run_cell: RunCell, run_new: RunNew, tmp_path: Any, text: str
+) -> None:
+    cell = run_cell(text + "async def flow(ctx, x):\n    return same(rest)(x, x), Box\n")
+    (tmp_path / "it").write_bytes(definitions.build("flow", 1, cell["flow"])[0].code)
+    found = run_new(
+        """
+        import asyncio, pathlib, sys
+        from raftoral_nb.workflow import hints, pickling
+        flow = pickling.loads(pathlib.Path(sys.argv[1]).read_bytes())
+        result, box = asyncio.run(flow(None, 1))
+        print(result, list(hints.of(box)), *(sorted(hints.of(flow.__globals__[name])) for name in ("same", "rest")))
+        """,
+        tmp_path / "it",
+    )
+    assert found == "(1, 1) ['it'] ['fn', 'return'] ['args', 'return']"
+
+
 # --- aliases
 
 
