@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -307,7 +308,7 @@ def test_a_stranger_has_no_class_of_this_process_and_leaves_none_behind(run_cell
 
 
 def test_a_stranger_finds_no_name_of_the_notebook() -> None:
-    with pytest.raises(pickling.pickle.UnpicklingError, match="refers to 'order' of the notebook"):
+    with pytest.raises(pickle.UnpicklingError, match="refers to 'order' of the notebook"):
         pickling.loads_as_stranger(b"c__main__\norder\n.")
 
 
