@@ -18,6 +18,7 @@ from .model import ClusterEvent, Command, Definition, Difference, Outcome, Outpu
 from .simulation.clock import VirtualClockLoop
 from .simulation.nested import without_outer_loop
 from .state import Run, State
+from .statistics import STUCK
 from .step_threads import InlineSteps
 from .workflow.divergence import described
 from .workflow.executor import Executor
@@ -100,6 +101,7 @@ def replay_run(run: Run, definition: Definition | None = None) -> Replayed:
             executor.hand_over(tuple(difference(State(), recorded)))
             loop.run_forever()
             found = _difference(executor, run)
+            unreadable = _is_unreadable(executor, run)
             executor.closed = True
             main.cancel()
             loop.run_forever()
@@ -107,18 +109,23 @@ def replay_run(run: Run, definition: Definition | None = None) -> Replayed:
         capture.uninstall()
         with contextlib.suppress(RuntimeError):
             loop.close()
+    if found is not None and unreadable:
+        raise UnreadableError(f"the history of run {run.run_id!r} cannot be replayed: {found.reason}")
     if found is not None:
         which = f"{run.definition.workflow!r} version {run.definition.version}"
         raise NonDeterminismError(f"workflow {which} does not fit what is recorded of run {run.run_id!r}", found)
     return Replayed(run.run_id, run.definition.workflow, run.definition.version, len(run.steps), not run.unfinished)
 
 
+def _is_unreadable(executor: Executor, run: Run) -> bool:
+    execution = executor.execution(run.run_id)
+    return execution is not None and execution.status == "unreadable"
+
+
 def _difference(executor: Executor, run: Run) -> Difference | None:
     execution = executor.execution(run.run_id)
     assert execution is not None
-    if execution.status == "unreadable":
-        raise UnreadableError(f"the history of run {run.run_id!r} cannot be replayed: {execution.reason}")
-    if execution.status == "diverged":
+    if execution.status in STUCK:
         return execution.difference or Difference(execution.reason)
     if execution.status != "running":
         return None

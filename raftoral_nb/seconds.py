@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -30,7 +29,8 @@ def keep_numbers(options: msgspec.Struct, *names: str) -> None:
 
 def is_number(value: object) -> bool:
     """Whether it is a number that can count seconds: not `True`, and not NaN."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    # An int may be too large for a float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # noqa: PLR0124
 
 
 def seconds(given: object, what: str, error: type[RaftoralError] = BadArgumentError) -> float:

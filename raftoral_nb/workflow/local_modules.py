@@ -139,10 +139,14 @@ def _loaded(name: str) -> types.ModuleType | None:
     return sys.modules[name] if is_local(name) else None
 
 
+_IMPORT_NAME: Final = dis.opmap["IMPORT_NAME"]
+
+
 def _imports(code: types.CodeType, package: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What the code imports: the name of each module, and what it takes of it."""
     before: list[Any] = [0, None]
-    for instruction in dis.get_instructions(code):
+    # Most code imports nothing, and this is asked for every method of a class in a value: a look at the bytes is quick.
+    for instruction in dis.get_instructions(code) if _IMPORT_NAME in code.co_code[::2] else ():
         if instruction.opname == "IMPORT_NAME":
             level, names = before[-2:]
             name = _absolute(instruction.argval, level if isinstance(level, int) else 0, package)

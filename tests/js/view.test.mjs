@@ -177,6 +177,13 @@ test("an effect is marked in the lane of the node that ran it, and in no other",
   assert.equal(count(view.trackSvg(variable, lane(2, 5), 400), /rv-here/g), 0, "a variable is no effect");
 });
 
+test("a node that cannot read a run says so, and its queue says nothing", () => {
+  const lanes = [lane(1, 3, 4, "unreadable", { problem: "step '0/a' does not unpickle" }), lane(2, 5, 0, "running")];
+  const html = view.runsHtml(sample({ runs: [run({ lanes })] }), 700);
+  assert.match(html, /cannot read its code or a value/);
+  assert.match(html, /node 1: step &#39;0\/a&#39; does not unpickle/);
+});
+
 test("a node that diverged says why, and a step that is being run says which and how far it is", () => {
   const lanes = [lane(1, 3, 0, "diverged", { problem: "asked for 3/b" }), lane(2, 5, 0, "running", { doing: [{ id: "5/fit", attempt: 2, fraction: 0.25, text: "" }] })];
   const html = view.runsHtml(sample({ runs: [run({ lanes })] }), 700);
