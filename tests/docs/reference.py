@@ -16,9 +16,9 @@ from typing import Any, Final
 import msgspec
 
 import raftoral_nb
-from kernel_ext.help import RAFTORAL_HELP, WORKFLOW_HELP
-from kernel_ext.magics import RaftoralMagics
-from kernel_ext.parsing import SUBCOMMANDS, USAGE
+from kernel_ext.magics.help import RAFTORAL_HELP, WORKFLOW_HELP
+from kernel_ext.magics.parsing import SUBCOMMANDS, USAGE
+from kernel_ext.magics.raftoral_magics import RaftoralMagics
 from raftoral_nb import cli
 
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import raftoral_nb
-from kernel_ext.parsing import SUBCOMMANDS
+from kernel_ext.magics.parsing import SUBCOMMANDS
 from tests.docs.reference import PATH, reference
 
 

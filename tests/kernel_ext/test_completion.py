@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kernel_ext.completion import Known, offers, workflow_offers
-from kernel_ext.parsing import SUBCOMMANDS
+from kernel_ext.magics.completion import Known, offers, workflow_offers
+from kernel_ext.magics.parsing import SUBCOMMANDS
 from tests.kernel_ext.conftest import Complete, Notebook
 
 KNOWN = Known(

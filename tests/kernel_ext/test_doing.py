@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from kernel_ext.details import Details
-from kernel_ext.doing import MAX_WAITING, Doer
-from kernel_ext.words import done_words
+from kernel_ext.shown.words import done_words
+from kernel_ext.widgets.details import Details
+from kernel_ext.widgets.doer import MAX_WAITING, Doer
 from raftoral_nb import Cluster, parse_fault
 from raftoral_nb.errors import NodeStateError, WorkflowCancelledError
 

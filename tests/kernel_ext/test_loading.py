@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 
-from kernel_ext.display import formatters
+from kernel_ext.shown.display import formatters
 
 LOAD = """
 import json, sys

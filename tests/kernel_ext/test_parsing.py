@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kernel_ext.errors import MagicError
-from kernel_ext.help import RAFTORAL_HELP, short_help
-from kernel_ext.parsing import (
+from kernel_ext.magics.help import RAFTORAL_HELP, short_help
+from kernel_ext.magics.parsing import (
     FLAGS,
     SUBCOMMANDS,
     USAGE,

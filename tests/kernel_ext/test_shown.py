@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from kernel_ext import display, html, text
-from kernel_ext.help import GROUPS
-from kernel_ext.parsing import SUBCOMMANDS
-from kernel_ext.words import event_words, size_words
+from kernel_ext.magics.help import GROUPS
+from kernel_ext.magics.parsing import SUBCOMMANDS
+from kernel_ext.shown import display, html, text
+from kernel_ext.shown.words import event_words, size_words
 from raftoral_nb import LogEntry, model
 from raftoral_nb.statistics import StepActivity
 from tests.kernel_ext.samples import busy_cluster, cluster, execution, node, quiet_cluster, run

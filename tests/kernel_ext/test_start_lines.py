@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel_ext.errors import MagicError
-from kernel_ext.parsing import Metrics, Start, parse
-from kernel_ext.start_lines import compaction, timing
+from kernel_ext.magics.parsing import Metrics, Start, parse
+from kernel_ext.magics.start_lines import compaction, timing
 from raftoral_nb import Compaction, Timing
 from tests.kernel_ext.conftest import Complete, Notebook
 

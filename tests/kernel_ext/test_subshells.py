@@ -23,7 +23,7 @@ since_7_4 = pytest.mark.skipif(Version("7.4") > IPYKERNEL, reason="this ipykerne
 START = """
 import threading
 import kernel_ext
-from kernel_ext.view import ClusterView
+from kernel_ext.widgets.view import ClusterView
 
 async def approval(ctx, _):
     return await ctx.receive("approve")

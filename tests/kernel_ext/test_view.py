@@ -11,10 +11,10 @@ import comm
 import pytest
 from msgspec import structs
 
-from kernel_ext import session as session_module
-from kernel_ext.coalescer import MAX_LOOKS, Coalescer
-from kernel_ext.snapshot import MAX_RUNS_SHOWN, snapshot, unsettled
-from kernel_ext.view import ClusterView
+from kernel_ext.magics import session as session_module
+from kernel_ext.widgets.coalescer import MAX_LOOKS, Coalescer
+from kernel_ext.widgets.snapshot import MAX_RUNS_SHOWN, snapshot, unsettled
+from kernel_ext.widgets.view import ClusterView
 from raftoral_nb import Cluster, Retry, current_step, model, step
 from raftoral_nb.statistics import ClusterLook, ClusterStatistics, LinkStatistics, StepActivity
 from tests.kernel_ext.conftest import Notebook

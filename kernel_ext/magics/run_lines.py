@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from .errors import MagicError
+from ..errors import MagicError
 
 _MESSAGE: Final = re.compile(
     r"(?P<run>[^\s]+)\s+(?:(?P<quoted>\"[^\"]+\"|'[^']+')|(?P<name>[^\s\"']\S*))(?P<expression>\s.*|)$", re.DOTALL

@@ -16,7 +16,7 @@ import { eventFrom, placeOf } from "./history.mjs";
 /** @type {Ui} */
 export const START = { node: null, link: null, entry: null, step: null, open: [], at: null, form: "picture", help: false, side: [], waits: null, drag: null, typed: {}, messages: false };
 
-/** Runs that can be open at once; kernel_ext/details.py knows no more. */
+/** Runs that can be open at once; kernel_ext/widgets/details.py knows no more. */
 const MAX_OPEN = 3;
 
 const toggled = (list, one) => (list.includes(one) ? list.filter((other) => other !== one) : [...list, one]);

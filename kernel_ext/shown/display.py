@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ..magics.help import short_help as short_help_text
+from ..magics.help import short_help_html
 from . import html, tables, text
-from .help import short_help as short_help_text
-from .help import short_help_html
 from .words import registration_words
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def formatters() -> dict[str, Any]:
     """
 
     def progress_bundle(progress: Progress, **_: Any) -> Any:
-        from . import bars
+        from ..widgets import bars
 
         return bars.shown(progress)._repr_mimebundle_()
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raftoral_nb import ClusterError, RaftoralError
 
-from . import html
+from ..magics.session import widgets_can_be_shown
+from ..shown import html
+from ..shown.display import Shown
+from ..shown.text import one_line
 from .buttons import MAX_LABEL
 from .coalescer import Coalescer
-from .display import Shown
-from .session import widgets_can_be_shown
-from .text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

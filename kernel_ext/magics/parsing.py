@@ -11,7 +11,7 @@ from typing import Final, Literal, NoReturn, get_args
 from raftoral_nb import FAULTS, Fault, FaultError, parse_fault
 from raftoral_nb.statistics import RunStatus
 
-from .errors import MagicError, did_you_mean
+from ..errors import MagicError, did_you_mean
 from .run_lines import History as History
 from .run_lines import OnRun as OnRun
 from .run_lines import Runs as Runs

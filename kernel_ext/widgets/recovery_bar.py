@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raftoral_nb.model import RecoveryProgress
 
-from .display import Shown, notice
+from ..shown.display import Shown, notice
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import html
+from ..shown import html
 from .parsing import LINK_COMMANDS, MESSAGES, NODE_COMMANDS, RUN_COMMANDS, SUBCOMMANDS, USAGE
 
 RAFTORAL_HELP: Final = """\

@@ -14,10 +14,10 @@ from msgspec import structs
 
 from raftoral_nb.model import NodeChanged, RunId, StepId, StepRetrying
 
+from ..shown.display import Shown, cluster_picture
 from .coalescer import Coalescer
 from .details import Details
-from .display import Shown, cluster_picture
-from .doing import Doer
+from .doer import Doer
 from .scripts import STATIC, bundled
 from .shells import beside_a_cell, hear_where_sent
 from .snapshot import snapshot, taken, unsettled
@@ -48,9 +48,11 @@ class ClusterView(anywidget.AnyWidget):
     _esm = bundled()
     _css = STATIC / "view.css"
 
-    snapshot = traitlets.Dict(help="what is drawn; see kernel_ext/snapshot.py").tag(sync=True)
-    details = traitlets.Dict(help="of runs that are opened in the page; see kernel_ext/details.py").tag(sync=True)
-    code = traitlets.Dict(help="the text of their workflows; see kernel_ext/details.py").tag(sync=True)
+    snapshot = traitlets.Dict(help="what is drawn; see kernel_ext/widgets/snapshot.py").tag(sync=True)
+    details = traitlets.Dict(help="of runs that are opened in the page; see kernel_ext/widgets/details.py").tag(
+        sync=True
+    )
+    code = traitlets.Dict(help="the text of their workflows; see kernel_ext/widgets/details.py").tag(sync=True)
 
     def __init__(self, cluster: Cluster, refresh: float = DEFAULT_RATE) -> None:
         # ipywidgets' own locks are not made for threads: whoever sets a trait or handles a message holds this one.

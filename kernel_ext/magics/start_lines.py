@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from raftoral_nb.errors import ClusterError
 
-from .errors import MagicError
+from ..errors import MagicError
 from .times import seconds, spread
 
 if TYPE_CHECKING:

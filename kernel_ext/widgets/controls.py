@@ -21,7 +21,7 @@ from .shells import hear_where_sent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .display import Shown
+    from ..shown.display import Shown
 
 
 class Control(anywidget.AnyWidget):
@@ -66,7 +66,7 @@ class Control(anywidget.AnyWidget):
         return self._still.plain
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        from .display import Shown
+        from ..shown.display import Shown
 
         model_id = None if self.closed else self.model_id
         return Shown(self._still.plain, self._still.html, model_id)._repr_mimebundle_(), {}

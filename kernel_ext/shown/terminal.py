@@ -15,9 +15,9 @@ from rich.text import Text
 
 from raftoral_nb.model import NodeChanged
 
+from ..widgets.coalescer import Coalescer
+from ..widgets.snapshot import taken, unsettled
 from . import tables
-from .coalescer import Coalescer
-from .snapshot import taken, unsettled
 
 if TYPE_CHECKING:
     from raftoral_nb import Cluster

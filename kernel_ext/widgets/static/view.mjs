@@ -1,5 +1,5 @@
 // The live view: draws one model into one element, and follows it. What it draws is made by the other modules, which are pure;
-// what a snapshot holds is said in kernel_ext/snapshot.py. Nothing is loaded from another host.
+// what a snapshot holds is said in kernel_ext/widgets/snapshot.py. Nothing is loaded from another host.
 
 import { signalLine, taskWords, withTask } from "./faults.mjs";
 import { flights, sentBetween } from "./flights.mjs";

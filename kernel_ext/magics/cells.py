@@ -9,7 +9,7 @@ from typing import Any
 
 import raftoral_nb
 
-from .errors import MagicError, did_you_mean
+from ..errors import MagicError, did_you_mean
 
 
 def async_functions(source: str) -> list[str]:

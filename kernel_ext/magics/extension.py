@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary
 from IPython.core.extensions import ExtensionManager
 from traitlets import TraitError
 
+from ..shown.display import formatters
+from ..widgets.shells import RunningCells, follow, leave
 from .completion import make_matcher
-from .display import formatters
-from .magics import RaftoralMagics
+from .raftoral_magics import RaftoralMagics
 from .session import Session
-from .shells import RunningCells, follow, leave
 
 if TYPE_CHECKING:
     from types import FrameType

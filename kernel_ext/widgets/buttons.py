@@ -22,11 +22,11 @@ from raftoral_nb.model import (
     WorkflowTerminated,
 )
 
-from . import html
-from .display import Shown
-from .errors import MagicError
-from .session import widgets_can_be_shown
-from .text import one_line
+from ..errors import MagicError
+from ..magics.session import widgets_can_be_shown
+from ..shown import html
+from ..shown.display import Shown
+from ..shown.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,11 +14,21 @@ import raftoral_nb
 from raftoral_nb.errors import NonDeterminismWarning, NoSuchNodeError, WorkflowNotFoundError
 from raftoral_nb.limits import MAX_NODES
 
-from . import bars, buttons
-from . import display as shows
+from ..errors import MagicError, did_you_mean
+from ..shown import display as shows
+from ..shown.words import (
+    DONE,
+    DONE_TO_RUN,
+    fault_words,
+    healed_words,
+    node_list,
+    outlives_words,
+    recovered_words,
+    signal_words,
+)
+from ..widgets import bars, buttons
 from .cells import async_functions, choose, resolve, run_cell
 from .dropped import value_is_dropped
-from .errors import MagicError, did_you_mean
 from .help import RAFTORAL_HELP, WORKFLOW_HELP
 from .parsing import (
     LOG_LEVELS,
@@ -46,16 +56,6 @@ from .parsing import (
 )
 from .pending import Definition
 from .session import Session
-from .words import (
-    DONE,
-    DONE_TO_RUN,
-    fault_words,
-    healed_words,
-    node_list,
-    outlives_words,
-    recovered_words,
-    signal_words,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
     from raftoral_nb import Cluster, Fault, Scenario, WorkflowRun
 
-    from .display import Shown
+    from ..shown.display import Shown
     from .parsing import NodeName
 
 _FILLED_IN: Final = re.compile(r"--(?:id|version)[\s=]+\S*[${]")
@@ -98,7 +98,7 @@ class RaftoralMagics(Magics):
     @needs_local_scope
     @line_magic
     def raftoral(self, line: str, local_ns: dict[str, Any] | None = None) -> Any:
-        """Drives the cluster; see `kernel_ext/help.py` for what is shown as help."""
+        """Drives the cluster; see `kernel_ext/magics/help.py` for what is shown as help."""
         # A `;` at the end says, as everywhere in IPython, that the value shall not be shown.
         line, silent = (line.rstrip()[:-1], True) if line.rstrip().endswith(";") else (line, False)
         parsed = parse(line)
@@ -176,7 +176,7 @@ class RaftoralMagics(Magics):
     @no_var_expand
     @cell_magic
     def workflow(self, line: str, cell: str) -> None:
-        """Runs the cell and registers its workflow; see `kernel_ext/help.py` for what is shown as help."""
+        """Runs the cell and registers its workflow; see `kernel_ext/magics/help.py` for what is shown as help."""
         __tracebackhide__ = True
         wanted = parse_workflow_line(line)
         assert self.shell is not None

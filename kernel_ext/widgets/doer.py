@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raftoral_nb.errors import RaftoralError
 
-from .errors import MagicError
-from .parsing import RUN_COMMANDS, RUN_OR_NODE, parse
-from .run_lines import OnRun, Send
-from .words import DONE_TO_RUN, done_words, signal_words
+from ..errors import MagicError
+from ..magics.parsing import RUN_COMMANDS, RUN_OR_NODE, parse
+from ..magics.run_lines import OnRun, Send
+from ..shown.words import DONE_TO_RUN, done_words, signal_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable

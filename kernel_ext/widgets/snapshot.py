@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from raftoral_nb.model import RunId, StepId
 from raftoral_nb.statistics import UNFINISHED, RunStatus
 
-from .words import link_state
+from ..shown.words import link_state
 
 if TYPE_CHECKING:
     from raftoral_nb import Cluster

@@ -1,5 +1,5 @@
 // A small thing in the page that follows one run: buttons that send it a signal, or a bar of how far it is. One script, without
-// imports; what the state holds is said in kernel_ext/controls.py. All text is set as text: nothing that people named becomes markup.
+// imports; what the state holds is said in kernel_ext/widgets/controls.py. All text is set as text: nothing that people named becomes markup.
 
 const PATIENCE_MS = 600; // after which a kernel that has not answered a click is called busy
 

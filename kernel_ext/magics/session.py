@@ -12,12 +12,12 @@ import raftoral_nb
 from raftoral_nb.errors import NonDeterminismWarning, RaftoralError, ScenarioError
 from raftoral_nb.limits import MAX_NODES
 
+from ..errors import MagicError, did_you_mean
+from ..shown.display import Shown, cluster_picture, notice, registered
+from ..widgets.recovery_bar import RecoveryBar
 from .cells import is_workflow
 from .completion import Known
-from .display import Shown, cluster_picture, notice, registered
-from .errors import MagicError, did_you_mean
 from .pending import Definition, Pending
-from .recovering import RecoveryBar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from raftoral_nb import Cluster, Registration, Scenario
 
-    from .view import ClusterView
+    from ..widgets.view import ClusterView
 
 NAME: Final = "cluster"
 """The variable of the notebook that holds the running cluster."""
@@ -187,7 +187,7 @@ class Session:
         if importlib.util.find_spec("rich") is None:
             still = cluster_picture(cluster.statistics())
             return replace(still, plain=f"{still.plain}\n\n{_GET_RICH}")
-        from .terminal import watch
+        from ..shown.terminal import watch
 
         watch(cluster, refresh)
         return None
@@ -200,7 +200,7 @@ class Session:
         for view in self._views:
             if view.cluster is cluster:
                 return view
-        from .view import ClusterView
+        from ..widgets.view import ClusterView
 
         made = ClusterView(cluster, refresh)
         self._views.append(made)
