@@ -4,51 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import combinations
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from raftoral_nb.statistics import RunStatus
+from .known import Known
+from .subcommand import Typed
+from .table import TABLE
+from .workflow_line import workflow_offers
 
-from .parsing import (
-    DURABILITIES,
-    FLAGS,
-    LINK_ARGUMENTS,
-    LINK_COMMANDS,
-    LOG_LEVELS,
-    MESSAGES,
-    NODE_COMMANDS,
-    NODE_WORDS,
-    RUN_COMMANDS,
-    RUN_OR_NODE,
-    SUBCOMMANDS,
-)
-
-_DELAYS: Final = ("50ms", "200ms", "1s")
-_AGES: Final = ("5m", "1h", "1d")
-_ELECTIONS: Final = ("1s-2s", "5s-10s")
-_SIZES: Final = ("20kB", "1MB", "8MB")
-"""Times and sizes that are offered; any other may be typed."""
 _LINE: Final = re.compile(r"(?:^|=)\s*%raftoral\s+(?P<rest>.*)$")
 _DOTTED: Final = re.compile(r"[^\W\d]\w*(?:\.\w*)*$")
 _CELL: Final = re.compile(r"^\s*%%workflow\s+(?P<rest>.*)$")
-
-
-@dataclass(frozen=True)
-class Known:
-    """The names that can be completed, as they are now. `functions` are workflows of the notebook, registered or not."""
-
-    nodes: tuple[int, ...] = ()
-    workflows: tuple[str, ...] = ()
-    run_ids: tuple[str, ...] = ()
-    functions: tuple[str, ...] = ()
-    scenarios: tuple[str, ...] = ()
-    clusters: tuple[str, ...] = ()
-    """Those that can be attached to."""
-    python: Callable[[str], Iterable[str]] = lambda _: ()
-    """What Python offers for a name or a dotted name of the notebook."""
 
 
 def offers(rest: str, known: Known) -> list[str] | None:
@@ -59,81 +26,18 @@ def offers(rest: str, known: Known) -> list[str] | None:
     words = rest.split()
     current = "" if not words or rest[-1].isspace() else words.pop()
     if not words:
-        return list(SUBCOMMANDS)
-    name, before = words[0], words[1:]
-    previous = before[-1] if before else ""
-    numbers = [str(number) for number in known.nodes]
-    if name in NODE_COMMANDS:
-        return [] if before else [*numbers, *NODE_WORDS[name], *(known.run_ids if name in RUN_OR_NODE else ())]
-    if name in MESSAGES and len(before) > 1:
-        return None
-    if name in MESSAGES or name in RUN_COMMANDS:
-        return [] if before else list(known.run_ids)
-    values = {
-        "--log-level": list(LOG_LEVELS),
-        "--durability": list(DURABILITIES),
-        "--node": numbers,
-        "--nodes": [],
-        "--last": [],
-        "--version": [],
-        "--id": [],
-        "--status": list(get_args(RunStatus)),
-        "--workflow": list(known.workflows),
-        "--since": list(_AGES),
-        "--delay": list(_DELAYS),
-        "--jitter": list(_DELAYS),
-        "--heartbeat": list(_DELAYS),
-        "--election-timeout": list(_ELECTIONS),
-        "--snapshot-after": list(_SIZES),
-        "--keep-log": list(_SIZES),
-        "--port": [],
-    }
-    if previous in values:
-        return values[previous]
-    flags = [flag for flag in FLAGS.get(name, ()) if flag not in before]
-    if current.startswith("-"):
+        return list(TABLE)
+    subcommand = TABLE.get(words[0])
+    if subcommand is None:
+        return []
+    before = words[1:]
+    values = subcommand.flags.get(before[-1]) if before else None
+    if values is not None:
+        return list(values(known))
+    flags = [flag for flag in subcommand.flags if flag not in before]
+    if flags and current.startswith("-"):
         return flags
-    if name in LINK_COMMANDS:
-        return _link_offers(name, before, known) + flags
-    if name == "scenario":
-        return flags if [word for word in before if not word.startswith("-")] else [*known.scenarios, *flags]
-    if name == "run":
-        # Behind the name, and any flags with their values, stands Python.
-        return None if before else list(known.workflows)
-    if name == "attach":
-        return [] if before else list(known.clusters)
-    if name == "move":
-        return list(known.run_ids) if not before else []
-    if name == "check":
-        return None if before else [*dict.fromkeys((*known.functions, *known.workflows))]
-    if name == "register" and not before:
-        return list(known.functions)
-    if name in ("log", "history") and not [word for word in before if not word.startswith("-")]:
-        return list(known.run_ids) + flags
-    return flags
-
-
-def _link_offers(name: str, before: list[str], known: Known) -> list[str]:
-    """The nodes and links that may stand behind a fault's name and these words."""
-    given = [word for word in before if not word.startswith("-") and word not in _DELAYS]
-    if name == "add" or (given and name in ("isolate", "transfer", "cut", "slow", "remove")):
-        return []
-    nodes = [one for one in (*map(str, known.nodes), *NODE_WORDS[name]) if one not in given]
-    links = [f"{a}-{b}" for a, b in combinations(known.nodes, 2) if f"{a}-{b}" not in given]
-    if name == "cut":
-        return links
-    if name == "partition" and given and given[-1] != "/":
-        nodes.append("/")
-    return nodes + (links if name in LINK_ARGUMENTS else [])
-
-
-def workflow_offers(rest: str, known: Known) -> list[str]:
-    """The same for `%%workflow`: a name, and its flags."""
-    before = rest.split() if not rest or rest[-1].isspace() else rest.split()[:-1]
-    if before and before[-1] == "--version":
-        return []
-    flags = [flag for flag in ("--version", "--strict") if flag not in before]
-    return [*known.workflows, *flags] if not before else flags
+    return subcommand.offers(Typed(tuple(before), tuple(flags), known))
 
 
 def make_matcher(known: Callable[[], Known]) -> Callable[[CompletionContext], SimpleMatcherResult]:

@@ -11,9 +11,10 @@ from weakref import WeakKeyDictionary
 from IPython.core.extensions import ExtensionManager
 from traitlets import TraitError
 
-from ..shown.display import formatters
 from ..widgets.shells import RunningCells, follow, leave
 from .completion import make_matcher
+from .formatters import formatters
+from .page_lines import carry_out
 from .raftoral_magics import RaftoralMagics
 from .session import Session
 
@@ -43,7 +44,7 @@ def load(shell: Any) -> None:
     """See `load_ipython_extension`; `shell` is an `InteractiveShell`, whose parts are mostly untyped."""
     if shell in _loaded:
         return
-    magics = _make_magics(shell, _kept.get(shell) or Session(shell))
+    magics = _make_magics(shell, _kept.get(shell) or Session(shell, carry_out))
     shell.register_magics(magics)  # being made with the shell, it is in shell.configurables already
     matcher = make_matcher(magics.session.known)
     if shell.Completer is not None:

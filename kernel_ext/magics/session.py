@@ -15,12 +15,13 @@ from raftoral_nb.limits import MAX_NODES
 from ..errors import MagicError, did_you_mean
 from ..shown.display import Shown, cluster_picture, notice, registered
 from ..widgets.recovery_bar import RecoveryBar
+from ..widgets.support import have_widgets, is_kernel
 from .cells import is_workflow
-from .completion import Known
+from .known import Known
 from .pending import Definition, Pending
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -36,15 +37,13 @@ _GET_RICH: Final = "for a picture that follows the cluster: pip install 'raftora
 _GET_WIDGETS: Final = "for the live view: pip install ipywidgets anywidget"
 
 
-def _have_widgets() -> bool:
-    return all(importlib.util.find_spec(name) is not None for name in ("ipywidgets", "anywidget"))
-
-
 class Session:
     """One shell's cluster. The magics drive the cluster they started; while there is none, the latest made in Python."""
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, carry_out: Callable[[Cluster, str], str]) -> None:
+        """`carry_out(cluster, line)` does what is asked for in the page of a view, and says what was done."""
         self._shell: Any = shell  # most of its methods are untyped
+        self._carry_out = carry_out
         self._own: Cluster | None = None
         self._views: list[ClusterView] = []
         self.pending = Pending()
@@ -169,14 +168,14 @@ class Session:
 
     def can_show_widgets(self) -> bool:
         """True in a Jupyter kernel that has the widget packages; a terminal could not show what they draw."""
-        return self._in_kernel() and _have_widgets()
+        return self._in_kernel() and have_widgets()
 
     def missing_widgets(self) -> str:
         """How to get the live view where only the packages for it are missing, else an empty string."""
-        return _GET_WIDGETS if self._in_kernel() and not _have_widgets() else ""
+        return _GET_WIDGETS if self._in_kernel() and not have_widgets() else ""
 
     def _in_kernel(self) -> bool:
-        return _is_kernel(self._shell)
+        return is_kernel(self._shell)
 
     def in_terminal(self) -> bool:
         """True in an IPython whose output goes to a terminal."""
@@ -187,7 +186,7 @@ class Session:
         if importlib.util.find_spec("rich") is None:
             still = cluster_picture(cluster.statistics())
             return replace(still, plain=f"{still.plain}\n\n{_GET_RICH}")
-        from ..shown.terminal import watch
+        from ..widgets.terminal_view import watch
 
         watch(cluster, refresh)
         return None
@@ -202,7 +201,7 @@ class Session:
                 return view
         from ..widgets.view import ClusterView
 
-        made = ClusterView(cluster, refresh)
+        made = ClusterView(cluster, lambda line: self._carry_out(cluster, line), refresh)
         self._views.append(made)
         return made
 
@@ -285,17 +284,6 @@ class Session:
     def _python_names(self, text: str) -> list[str]:
         completer = self._shell.Completer
         return list(completer.attr_matches(text) if "." in text else completer.global_matches(text))
-
-
-def widgets_can_be_shown() -> bool:
-    """The same of the shell that runs this, if any."""
-    from IPython.core.getipython import get_ipython
-
-    return _is_kernel(get_ipython()) and _have_widgets()
-
-
-def _is_kernel(shell: object) -> bool:
-    return hasattr(shell, "kernel")
 
 
 def _register(definition: Definition, cluster: Cluster) -> Registration:

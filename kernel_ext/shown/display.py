@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ..magics.help import short_help as short_help_text
-from ..magics.help import short_help_html
 from . import html, tables, text
 from .words import registration_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from raftoral_nb import Cluster, Progress, Registration, WorkflowRun
+    from raftoral_nb import Registration, WorkflowRun
     from raftoral_nb.model import ClusterEvent, OutputLine
     from raftoral_nb.statistics import ClusterStatistics, LogEntry
 
@@ -52,11 +50,6 @@ def emit(shown: Any) -> None:
 def notice(sentence: str) -> Shown:
     """A sentence about what was done."""
     return Shown(sentence, html.line_html(sentence))
-
-
-def short_help() -> Shown:
-    """What `%raftoral` can do."""
-    return Shown(short_help_text(), short_help_html())
 
 
 def page(plain: str) -> Shown:
@@ -116,35 +109,3 @@ def log(lines: Sequence[OutputLine], *, times: bool = False, omitted: int = 0) -
 def events(history: Sequence[tuple[float, ClusterEvent]], *, times: bool = False, omitted: int = 0) -> Shown:
     """What happened."""
     return page(text.events_text(history, times=times, omitted=omitted))
-
-
-def formatters() -> dict[str, Any]:
-    """How the engine's own objects are shown in a notebook: by the type's full name, a function that gives the MIME bundle.
-
-    By name, because the modules are loaded when they are needed, and not with the extension.
-    """
-
-    def progress_bundle(progress: Progress, **_: Any) -> Any:
-        from ..widgets import bars
-
-        return bars.shown(progress)._repr_mimebundle_()
-
-    def cluster_bundle(cluster: Cluster, **_: Any) -> dict[str, Any]:
-        return cluster_picture(cluster.statistics())._repr_mimebundle_()
-
-    def statistics_bundle(statistics: ClusterStatistics, **_: Any) -> dict[str, Any]:
-        return cluster_picture(statistics)._repr_mimebundle_()
-
-    def run_bundle(one: WorkflowRun[object], **_: Any) -> dict[str, Any]:
-        return run(one)._repr_mimebundle_()
-
-    def registration_bundle(registration: Registration, **_: Any) -> dict[str, Any]:
-        return registered(registration)._repr_mimebundle_()
-
-    return {
-        "raftoral_nb.cluster.Cluster": cluster_bundle,
-        "raftoral_nb.progress.Progress": progress_bundle,
-        "raftoral_nb.statistics.ClusterStatistics": statistics_bundle,
-        "raftoral_nb.run.WorkflowRun": run_bundle,
-        "raftoral_nb.registry.Registration": registration_bundle,
-    }

@@ -8,7 +8,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from . import tables
-from .words import counted, event_words, node_list
+from .events import event_words
+from .words import counted, node_list
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

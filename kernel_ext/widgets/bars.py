@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raftoral_nb import ClusterError, RaftoralError
 
-from ..magics.session import widgets_can_be_shown
 from ..shown import html
 from ..shown.display import Shown
 from ..shown.text import one_line
 from .buttons import MAX_LABEL
 from .coalescer import Coalescer
+from .support import widgets_can_be_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,10 +23,10 @@ from raftoral_nb.model import (
 )
 
 from ..errors import MagicError
-from ..magics.session import widgets_can_be_shown
 from ..shown import html
 from ..shown.display import Shown
 from ..shown.text import one_line
+from .support import widgets_can_be_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

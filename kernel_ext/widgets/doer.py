@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 import threading
 from collections import deque
@@ -11,14 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from raftoral_nb.errors import RaftoralError
 
 from ..errors import MagicError
-from ..magics.parsing import RUN_COMMANDS, RUN_OR_NODE, parse
-from ..magics.run_lines import OnRun, Send
-from ..shown.words import DONE_TO_RUN, done_words, signal_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from raftoral_nb import Cluster
 
 _log = logging.getLogger(__name__)
 
@@ -31,18 +26,18 @@ MAX_LINE: Final = 1000
 BESIDE: Final = " (while a cell ran)"
 """Added to the words for what was done beside a cell."""
 
-_OF_RUNS: Final = frozenset({"signal", *RUN_COMMANDS, *RUN_OR_NODE})
-
 
 class Doer:
-    """Causes faults in a cluster, and signals, stops, pauses and cancels runs, in the order they were asked for. The thread exists only while there is something to do.
+    """Carries out lines in the order they were asked for. The thread exists only while there is something to do.
+
+    `do(line)` carries out one, and returns what to say; what it raises is told too.
 
     `tell(answer)` is called for each line: at once with `state` "taken", then with "done" and what to say, or with "failed"
     and why. It must not raise, and is called from that thread too.
     """
 
-    def __init__(self, cluster: Cluster, tell: Callable[[dict[str, Any]], None]) -> None:
-        self._cluster = cluster
+    def __init__(self, do: Callable[[str], str], tell: Callable[[dict[str, Any]], None]) -> None:
+        self._do = do
         self._tell = tell
         self._lock = threading.Lock()
         self._waiting: deque[tuple[str, str, bool]] = deque()
@@ -86,46 +81,14 @@ class Doer:
 
     def _done(self, line: str) -> dict[str, str]:
         try:
-            return {"state": "done", "words": self._do(line)}
+            return {"state": "done", "words": self._carried_out(line)}
         except RaftoralError as problem:
             return {"state": "failed", "words": str(problem)}
         except Exception as problem:
             _log.exception("%r could not be done", line)
             return {"state": "failed", "words": f"{type(problem).__name__}: {problem}"}
 
-    def _do(self, line: str) -> str:
+    def _carried_out(self, line: str) -> str:
         if len(line) > MAX_LINE:
             raise MagicError(f"what is asked for is too long: {len(line)} characters, and {MAX_LINE} may be")
-        if line.partition(" ")[0] in _OF_RUNS:
-            match parse(line):
-                case OnRun(name, run_id, reason):
-                    return self._on_run(name, run_id, reason)
-                case Send("signal", run_id, name, expression):
-                    value = _literal(expression)
-                    self._cluster.run(run_id).signal(name, value)
-                    return signal_words(run_id, name)
-        return done_words(self._cluster.cause(line))
-
-    def _on_run(self, name: str, run_id: str, reason: str) -> str:
-        run = self._cluster.run(run_id)
-        match name:
-            case "cancel":
-                run.cancel(reason)
-            case "terminate":
-                run.terminate(reason)
-            case "pause":
-                run.pause()
-            case "resume":
-                run.resume()
-        return f"run {run_id} {DONE_TO_RUN[name]}"
-
-
-def _literal(expression: str) -> Any:
-    """A value written in Python; nothing of the notebook is evaluated for a page. Raises `MagicError`."""
-    try:
-        return ast.literal_eval(expression) if expression else None
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise MagicError(
-            f"{expression[:80]} is no value written in Python, such as True, 3, 'yes' or {{'ok': 1}}; "
-            "with names of the notebook: send the signal in a cell"
-        ) from None
+        return self._do(line)

@@ -23,6 +23,8 @@ from .shells import beside_a_cell, hear_where_sent
 from .snapshot import snapshot, taken, unsettled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from raftoral_nb import Cluster
     from raftoral_nb.model import ClusterEvent
     from raftoral_nb.statistics import ClusterLook, ClusterStatistics
@@ -41,6 +43,7 @@ class ClusterView(anywidget.AnyWidget):
     What is clicked is done at once while no cell runs, and while one awaits something (ipykernel 7.4). While one blocks it is done
     at once if the front end sends it through a subshell, as JupyterLab does (ipykernel 7), and else when the cell has ended.
 
+    `do(line)` carries out what is asked for in the page, and returns what to say of it.
     `refresh` is the largest number of snapshots a second. It lives until the cluster stops (the last picture then stays,
     and says so) or until `close`. Several displays of one view show the same.
     """
@@ -54,7 +57,7 @@ class ClusterView(anywidget.AnyWidget):
     )
     code = traitlets.Dict(help="the text of their workflows; see kernel_ext/widgets/details.py").tag(sync=True)
 
-    def __init__(self, cluster: Cluster, refresh: float = DEFAULT_RATE) -> None:
+    def __init__(self, cluster: Cluster, do: Callable[[str], str], refresh: float = DEFAULT_RATE) -> None:
         # ipywidgets' own locks are not made for threads: whoever sets a trait or handles a message holds this one.
         self._lock = threading.RLock()
         self._cluster = cluster
@@ -66,7 +69,7 @@ class ClusterView(anywidget.AnyWidget):
             self._heed(event)
         self._alive = taken(cluster)
         self._details = Details(cluster)
-        self._doer = Doer(cluster, self._answer)
+        self._doer = Doer(do, self._answer)
         super().__init__(snapshot=self._next(self._alive))
         hear_where_sent(self.comm)
         self.on_msg(self._asked)
