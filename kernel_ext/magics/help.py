@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from string import Formatter
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from ..shown import html
 from ..shown.display import Shown
-from .subcommand import Group
+from .subcommand import Group, Subcommand
 from .table import TABLE
 
 _LEAD: Final = """\
@@ -83,21 +84,22 @@ Defaults
 """
 
 
-def _page() -> str:
-    examples = {name: one.examples for name, one in TABLE.items()}
+def page(table: Mapping[str, Subcommand[Any]]) -> str:
+    """The text of `%raftoral?` for these subcommands."""
+    examples = {name: one.examples for name, one in table.items()}
     placed = {
         (field or "").partition("[")[0] for template in _PAGE.values() for _, field, _, _ in Formatter().parse(template)
     }
     parts = [_LEAD]
     for group, template in _PAGE.items():
         late = [
-            line for name, one in TABLE.items() if one.group == group and name not in placed for line in one.examples
+            line for name, one in table.items() if one.group == group and name not in placed for line in one.examples
         ]
         parts.append("\n".join([group + "\n" + template.format_map(examples).rstrip("\n"), *late, ""]))
     return "\n".join([*parts, _END])
 
 
-RAFTORAL_HELP: Final = _page()
+RAFTORAL_HELP: Final = page(TABLE)
 
 _FIRST: Final = (
     *("start", "attach", "leave", "stop", "status", "entries", "events", "watch", "metrics"),

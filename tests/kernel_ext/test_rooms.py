@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 import pytest
 
 from kernel_ext.magics.completion import offers
-from kernel_ext.magics.help import GROUPS, RAFTORAL_HELP, short_help_text
+from kernel_ext.magics.help import GROUPS, RAFTORAL_HELP, page, short_help_text
 from kernel_ext.magics.known import Known
 from kernel_ext.magics.parsing import parse
 from kernel_ext.magics.table import TABLE
@@ -122,3 +123,12 @@ def test_a_subcommand_has_its_parser_its_help_and_its_completion(name: str) -> N
     offered = offers(f"{name} {before}", Known(nodes=(1, 2), workflows=("w",), run_ids=("r",), clusters=("c",)))
     assert offered is not None
     assert all(flag in (offers(f"{name} --", Known()) or ()) for flag in one.flags)
+
+
+def test_a_subcommand_that_the_help_knows_no_place_for_comes_last_in_its_group() -> None:
+    new = replace(TABLE["status"], name="new", examples=("  %raftoral new    something {new}",))
+    told = page({**TABLE, "new": new})
+    lines = told.splitlines()
+    at = lines.index("  %raftoral new    something {new}")
+    assert lines[at + 1 : at + 3] == ["", "Workflows and runs"]
+    assert [line for line in lines if line not in new.examples] == RAFTORAL_HELP.splitlines()
