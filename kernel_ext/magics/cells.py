@@ -18,7 +18,7 @@ def async_functions(source: str) -> list[str]:
 
 
 def choose(names: list[str], wanted: str | None) -> str:
-    """Which function a `%%workflow` cell registers. Raises `MagicError` if it has none."""
+    """The function that a `%%workflow` cell registers. Raises `MagicError` if it has none."""
     if not names:
         raise MagicError(
             "this cell defines no workflow: a %%workflow cell needs an `async def name(ctx, input)` at its top level.\n"

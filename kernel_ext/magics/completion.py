@@ -1,4 +1,4 @@
-"""What Tab offers after `%raftoral` and `%%workflow`."""
+"""Completion: what Tab offers after `%raftoral` and `%%workflow`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CELL: Final = re.compile(r"^\s*%%workflow\s+(?P<rest>.*)$")
 
 
 def offers(rest: str, known: Known) -> list[str] | None:
-    """What may stand where `rest`, the text after `%raftoral ` up to the cursor, ends; None to leave it to Python.
+    """Offers what may stand where `rest`, the text after `%raftoral ` up to the cursor, ends; None to leave it to Python.
 
     Offers are whole words; whoever asks keeps those that begin as the last word does.
     """

@@ -1,4 +1,4 @@
-"""Whether anybody takes what a magic returns: IPython shows the value of a cell's last line, and drops those of all others."""
+"""Finds out if anybody takes what a magic returns. IPython shows the value of a cell's last line, and drops those of all others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def value_is_dropped() -> bool:
 
 
 def _drops(frame: FrameType) -> bool:
-    """Whether the next thing that this frame does with the value of the call that it waits for is to forget it."""
+    """True if the next thing that this frame does with the value of the call that it waits for is to drop it."""
     # The call may be longer than one code unit, so what follows is the first instruction behind the place, not at the next one.
     following = (one for one in dis.get_instructions(frame.f_code) if one.offset > frame.f_lasti)
     return next((one.opname for one in following), "") == "POP_TOP"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Loaded:
-    """What was put into one shell."""
+    """Everything that was put into one shell."""
 
     magics: RaftoralMagics
     matcher: Any
@@ -82,7 +82,7 @@ def unload(shell: Any) -> None:
 
 
 def _is_reloaded() -> bool:
-    """Whether IPython unloads the extension only to load it again; it tells an extension nothing of that."""
+    """True if IPython unloads the extension only to load it again, which it does not tell an extension."""
     reloading = ExtensionManager.reload_extension.__code__
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not reloading:

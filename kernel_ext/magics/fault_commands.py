@@ -1,4 +1,4 @@
-"""What the subcommands for links, leadership and membership have in common. The engine takes them apart: they are faults of its own."""
+"""The common part of the subcommands for links, leadership and membership. The engine parses them: they are faults of its own."""
 
 from __future__ import annotations
 

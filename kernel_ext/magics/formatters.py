@@ -1,4 +1,4 @@
-"""How IPython shows the engine's own objects."""
+"""Formatters: they tell IPython how to show the engine's own objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def formatters() -> dict[str, Any]:
-    """How the engine's own objects are shown in a notebook: by the type's full name, a function that gives the MIME bundle.
+    """The formatters, by the full name of the type: each is a function that gives the MIME bundle.
 
     By name, because the modules are loaded when they are needed, and not with the extension.
     """

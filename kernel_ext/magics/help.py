@@ -76,7 +76,7 @@ _PAGE: Final[dict[Group, str]] = {
 {scenario[0]}
 """,
 }
-"""Where the examples of each subcommand stand; those of one that is not named here come last in its group."""
+"""The places of the examples of each subcommand; those of one that is not named here come last in its group."""
 
 _END: Final = """\
 Defaults
@@ -125,7 +125,7 @@ _NAMES_WIDTH: Final = 38
 
 
 def short_help() -> Shown:
-    """What there is, for `%raftoral` alone."""
+    """A list of all subcommands, for `%raftoral` alone."""
     return Shown(short_help_text(), _short_help_html())
 
 

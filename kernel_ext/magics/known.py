@@ -18,4 +18,4 @@ class Known:
     clusters: tuple[str, ...] = ()
     """Those that can be attached to."""
     python: Callable[[str], Iterable[str]] = lambda _: ()
-    """What Python offers for a name or a dotted name of the notebook."""
+    """Python's own offers for a name or a dotted name of the notebook."""

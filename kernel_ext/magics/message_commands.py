@@ -1,4 +1,4 @@
-"""What the subcommands that name a run and something of it have in common: `signal`, `update`, `query`, `button`, `progress`."""
+"""The common part of the subcommands that name a run and something of it: `signal`, `update`, `query`, `button`, `progress`."""
 
 from __future__ import annotations
 

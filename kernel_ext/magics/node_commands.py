@@ -1,4 +1,4 @@
-"""What the subcommands for one node have in common: `kill`, `restart`, `pause`, `resume`, `hold`, `release`."""
+"""The common part of the subcommands for one node: `kill`, `restart`, `pause`, `resume`, `hold`, `release`."""
 
 from __future__ import annotations
 

@@ -23,6 +23,6 @@ def carry_out(cluster: Cluster, line: str) -> str:
 
 
 def caused_words(done: Fault) -> str:
-    """What was caused, whichever fault it was; `done` has numbers, not names."""
+    """A sentence about a fault that was caused, whichever it was; `done` has numbers, not names."""
     known = TABLE.get(done.name)
     return str(done) if known is None or known.caused is None else known.caused(done)

@@ -1,4 +1,4 @@
-"""What was typed after `%raftoral`, taken apart. Pure: nothing here touches a cluster or a shell."""
+"""The parser of what follows `%raftoral`. Pure: nothing here touches a cluster or a shell."""
 
 from __future__ import annotations
 

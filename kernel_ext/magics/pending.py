@@ -36,7 +36,7 @@ class Definition:
 
 @dataclass
 class Pending:
-    """What `%%workflow` cells defined while there was no cluster; the latest of a name and version counts."""
+    """Workflows that cells defined while there was no cluster; the latest of a name and version counts."""
 
     _waiting: dict[tuple[str, int | None], Definition] = field(default_factory=dict)
 

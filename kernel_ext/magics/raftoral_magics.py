@@ -82,7 +82,7 @@ class RaftoralMagics(Magics):
         return Notebook(self.session, self._names(local_ns), settings)
 
     def _names(self, local_ns: dict[str, Any] | None) -> dict[str, Any]:
-        """What the line can see: the notebook's names, and those of the function it stands in, if any."""
+        """The names that the line can see: those of the notebook, and those of the function it stands in, if any."""
         assert self.shell is not None
         space = self.shell.user_ns
         return space if local_ns is None or local_ns is space else {**space, **local_ns}

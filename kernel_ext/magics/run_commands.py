@@ -1,4 +1,4 @@
-"""What the subcommands that end a run have in common: `cancel`, `terminate`."""
+"""The common part of the subcommands that end a run: `cancel`, `terminate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the magics of one shell have in hand: the cluster, its views, and the workflows that wait for a cluster."""
+"""The session of one shell: the cluster that the magics drive, its views, and the workflows that wait for a cluster."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class Session:
         return self._in_kernel() and have_widgets()
 
     def missing_widgets(self) -> str:
-        """How to get the live view where only the packages for it are missing, else an empty string."""
+        """Advice on how to get the live view where only the packages for it are missing, else an empty string."""
         return _GET_WIDGETS if self._in_kernel() and not have_widgets() else ""
 
     def _in_kernel(self) -> bool:

@@ -17,10 +17,10 @@ Group = Literal["Cluster", "Workflows and runs", "Break it"]
 """The heading under which the help tells of it."""
 
 Values = Callable[[Known], Sequence[str]]
-"""What Tab offers as the value of a flag."""
+"""A function that gives what Tab offers as the value of a flag."""
 
 A = TypeVar("A")
-"""What is read from the line, as one value."""
+"""The type of a subcommand's arguments, read from the line."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Notebook:
-    """What a line of `%raftoral` has in hand: the session, the names that it sees, and the settings."""
+    """The things that a line of `%raftoral` works with: the session, the names that it sees, and the settings."""
 
     session: Session
     names: dict[str, Any]
@@ -43,7 +43,7 @@ class Notebook:
 
 @dataclass(frozen=True)
 class Typed:
-    """What stands between a subcommand and the word that is being completed."""
+    """The words between a subcommand and the one that is being completed."""
 
     before: tuple[str, ...]
     flags: tuple[str, ...]
@@ -68,9 +68,9 @@ class Subcommand(Generic[A]):
     name: str
     group: Group
     usage: str
-    """How it is written, from its name on."""
+    """The way it is written, from its name on."""
     does: str
-    """What it does, in half a sentence."""
+    """Half a sentence about what it does."""
     examples: tuple[str, ...]
     """The lines of `%raftoral?` about it. More than one where they stand in several places of that page."""
     parse: Callable[[str, str], A]
@@ -78,7 +78,7 @@ class Subcommand(Generic[A]):
     do: Callable[[A, Notebook], Any]
     """Carries it out. Returns what is to be shown or used; None where it was shown already."""
     offers: Callable[[Typed], list[str] | None]
-    """What Tab offers beside the values of flags; None to leave it to Python."""
+    """Gives what Tab offers beside the values of flags; None to leave it to Python."""
     flags: Mapping[str, Values | None] = field(default_factory=dict)
     """Its flags with what Tab offers as their values; None for those without one."""
     gives: bool = False
@@ -86,7 +86,7 @@ class Subcommand(Generic[A]):
     in_page: Callable[[A, Cluster], str | None] | None = None
     """Carries it out for the page, and returns what to say; None to leave it to `Cluster.cause`. Only for what is no fault."""
     caused: Callable[[Fault], str] | None = None
-    """What is said of a fault of that name after it was caused from the page; `Fault` has numbers then, not names."""
+    """Says what was done, for a fault of that name that was caused from the page; `Fault` has numbers then, not names."""
 
     def read(self, rest: str) -> A:
         """Takes apart what follows its name. Raises `MagicError`."""

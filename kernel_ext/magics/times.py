@@ -1,4 +1,4 @@
-"""Lengths of time in a line of `%raftoral`: a number with its unit, the same ones for every option. Part of `parsing`."""
+"""Lengths of time in a line of `%raftoral`: a number with its unit, the same ones for every option."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def seconds(text: str) -> float:
 
 
 def ago(text: str) -> float:
-    """How long ago `5m` is, in seconds; raises what argparse expects."""
+    """The seconds since the moment that `5m` means; raises what argparse expects."""
     return _seconds(text, "how long ago, such as 30s, 5m, 2h or 1d")
 
 

@@ -1,4 +1,4 @@
-"""What stands after `%%workflow`: its arguments, its help, and what Tab offers."""
+"""The line of `%%workflow`: its arguments, its help, and what Tab offers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _USAGE: Final = "%%workflow [NAME] [--version N] [--strict]"
 
 @dataclass(frozen=True)
 class WorkflowCell:
-    """What stands after `%%workflow`."""
+    """The arguments of `%%workflow`."""
 
     name: str | None
     version: int | None
@@ -49,7 +49,7 @@ def parse_workflow_line(line: str) -> WorkflowCell:
 
 
 def workflow_offers(rest: str, known: Known) -> list[str]:
-    """What may stand where `rest` ends: a name, and the flags."""
+    """Offers what may stand where `rest` ends: a name, and the flags."""
     before = rest.split() if not rest or rest[-1].isspace() else rest.split()[:-1]
     if before and before[-1] == "--version":
         return []

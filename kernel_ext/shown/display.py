@@ -1,4 +1,4 @@
-"""What the magics hand to IPython: frozen objects that carry each of their forms."""
+"""Frozen objects that the magics hand to IPython, each with all of its forms."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def page(plain: str) -> Shown:
 
 
 def registered(registration: Registration) -> Shown:
-    """What became of a registration."""
+    """The result of a registration."""
     return notice(registration_words(registration))
 
 
@@ -107,5 +107,5 @@ def log(lines: Sequence[OutputLine], *, times: bool = False, omitted: int = 0) -
 
 
 def events(history: Sequence[tuple[float, ClusterEvent]], *, times: bool = False, omitted: int = 0) -> Shown:
-    """What happened."""
+    """Events, one in a line."""
     return page(text.events_text(history, times=times, omitted=omitted))

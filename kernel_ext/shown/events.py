@@ -138,7 +138,7 @@ def _cluster_words(event: ClusterEvent) -> str | None:
 
 
 def network_words(event: model.NetworkChanged) -> str:
-    """What was done to links, in one line."""
+    """One line about what was done to links."""
     links = link_list(event.links)
     match event.change:
         case "partitioned":

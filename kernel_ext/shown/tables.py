@@ -1,4 +1,4 @@
-"""What is shown of a cluster, as tables of strings: the text and the HTML form are both made from these. Pure."""
+"""Tables of strings about a cluster: the text and the HTML form are both made from these. Pure."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def nodes_table(statistics: ClusterStatistics) -> Table:
 
 
 def lane(execution: ExecutionStatistics | None, *, dead: bool = False) -> str:
-    """How far a node's execution of a run has come: `12`, `2 (10 in queue)`, `4 (diverged)`, `-` if there is none."""
+    """The progress of a node's execution of a run: `12`, `2 (10 in queue)`, `4 (diverged)`, `-` if there is none."""
     if execution is None or dead:
         return "-"
     notes = []
@@ -134,7 +134,7 @@ def runs_table(statistics: ClusterStatistics) -> Table:
 
 
 def notes(statistics: ClusterStatistics) -> tuple[str, ...]:
-    """What does not fit into the tables, in sentences: what nodes run now, why they stopped, and how runs hang together."""
+    """Sentences about what does not fit into the tables: what nodes run now, why they stopped, and how runs hang together."""
     said = []
     for number, node in sorted(statistics.nodes.items()):
         if node.storage_error is not None:

@@ -59,7 +59,7 @@ def cluster_text(statistics: ClusterStatistics) -> str:
 
 
 def started_text(nodes: Sequence[int]) -> str:
-    """What is the same each time a cluster of these nodes starts (who leads is not)."""
+    """The sentence about a cluster that has just started: the same each time, so it does not say who leads."""
     if len(nodes) == 1:
         return "cluster of 1 node (1): running"
     return f"cluster of {counted(len(nodes), 'node')} ({node_list(nodes)}): running, with a leader"

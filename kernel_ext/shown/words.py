@@ -1,4 +1,4 @@
-"""Registrations, faults and other happenings as sentences, and what all sentences are made of. Pure, and free of what differs between two equal notebooks."""
+"""Registrations and recoveries as sentences, and the words that other sentences are made of. Pure, and the same in two equal notebooks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def node_words(nodes: Sequence[int]) -> str:
 
 
 def link_state(node: NodeStatistics) -> tuple[str, ...]:
-    """What is wrong with a node's links, in a few words: `isolated`, `cut from 2`, `cannot hear 3`, `slow to 1, 2`."""
+    """The faults of a node's links, in a few words: `isolated`, `cut from 2`, `cannot hear 3`, `slow to 1, 2`."""
     links = node.links
     if len(links) > 0 and all(link.cut and link.cut_back for link in links.values()):
         return ("isolated",)
@@ -60,7 +60,7 @@ def link_state(node: NodeStatistics) -> tuple[str, ...]:
 
 
 def recovered_words(found: ClusterRecovered) -> str:
-    """What a cluster went on from."""
+    """The state that a cluster recovered, in a sentence."""
     return (
         f"recovered {_many(found.runs, 'run')} ({found.unfinished} unfinished) with {_many(found.steps, 'recorded step')} and "
         f"{_many(found.workflows, 'workflow')} in {found.seconds:.1f} s"
@@ -78,7 +78,7 @@ def size_words(size: int) -> str:
 
 
 def registration_words(registration: Registration) -> str:
-    """What became of a registration, and what the workflow took along."""
+    """The result of a registration, and what the workflow took along."""
     who = f"{registration.workflow}, version {registration.version}"
     found = [f"  not deterministic: {finding}" for finding in registration.findings]
     if not registration.changed:

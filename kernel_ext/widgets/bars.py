@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from raftoral_nb import Progress, ProgressLook, WorkflowRun
 
 RATE: Final = 10.0
-"""How often a second a bar is drawn, at most."""
+"""Drawings of a bar a second, at most."""
 _MAX_WORDS: Final = 2 * MAX_LABEL
 
 
@@ -59,7 +59,7 @@ def _escaped(text: str) -> str:
 
 
 def _state(look: ProgressLook) -> dict[str, Any]:
-    """What is drawn; see `controls`."""
+    """The data that is drawn; see `controls`."""
     bad = look.ended and look.status != "completed"
     return {
         "kind": "bar",
@@ -84,7 +84,7 @@ class _Bar:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What is drawn; see `controls`."""
+        """The data that is drawn; see `controls`."""
         with self._lock:
             return dict(self._state)
 

@@ -85,7 +85,7 @@ class SignalButtons:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What is drawn; see `controls`."""
+        """The data that is drawn; see `controls`."""
         with self._lock:
             return {
                 "kind": "buttons",
@@ -99,7 +99,7 @@ class SignalButtons:
 
     @property
     def still(self) -> Shown:
-        """How they are shown where nothing can be pressed."""
+        """The form for where nothing can be pressed."""
         row = " ".join(f"[{label}]" for label in self._labels)
         words = f"{row} sends the signal {self._name} to run {self._run.run_id}"
         return Shown(words, html.line_html(words))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_LOOKS: Final = 10
-"""How often in a row it looks again, unpoked, at something that is not settled; the waits double each time."""
+"""The number of times in a row that it looks again, unpoked, at something that is not settled; the waits double each time."""
 
 
 class Coalescer:

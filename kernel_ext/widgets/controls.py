@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Control(anywidget.AnyWidget):
-    """What the controls have in common. Shown several times, all its displays are the same.
+    """The base of all controls. Shown several times, all its displays are the same.
 
     `look()` gives the state that is to be drawn, and must not wait for whoever calls `draw`. `pressed(place)` is called for each press of a button: in the
     kernel's main thread, or in that of a subshell (see `shells`).

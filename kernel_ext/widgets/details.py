@@ -1,4 +1,4 @@
-"""What the view shows of a run that was opened: its latest steps with their times and values, and its code with where nodes are."""
+"""Details of runs that were opened in the view: their latest steps with times and values, and their code with where nodes are."""
 
 from __future__ import annotations
 

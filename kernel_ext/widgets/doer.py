@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 32
-"""What may wait to be done; more is refused."""
+"""The number of lines that may wait to be done; more are refused."""
 
 MAX_LINE: Final = 1000
 """Characters of a line."""

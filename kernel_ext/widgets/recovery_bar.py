@@ -21,7 +21,7 @@ WIDTH: Final = 30
 """Characters of the bar in text."""
 
 LINE_STEP: Final = 0.1
-"""Where outputs cannot be replaced (a terminal), a line is written each time it has come so much further."""
+"""The progress after which another line is written where outputs cannot be replaced (a terminal)."""
 
 
 def bar_text(fraction: float, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Which of a kernel's shells hears what the page tells a widget: the main one runs the cells, and a front end may add subshells.
+"""Routing of what the page tells a widget to one of a kernel's shells: the main one runs the cells, and a front end may add subshells.
 
 JupyterLab sends what widgets are told through a subshell of its own, so that it is heard while a cell blocks the main shell. Up to
 ipykernel 7.3 it is heard there. ipykernel 7.4 hands it to the shell whose message was the last to be handled when the widget was

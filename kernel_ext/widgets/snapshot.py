@@ -1,4 +1,4 @@
-"""What the live view is drawn from: a look at a cluster as plain JSON data. Pure.
+"""Snapshots that the live view is drawn from: a look at a cluster as plain JSON data. Pure.
 
 Log entries are told once (`entries`, by "index:term") and named by each node's `tail`: the same index and term is the same
 entry in every log. Of a run, `tail` are the latest steps, and `first` is how many came before them.
@@ -106,7 +106,7 @@ def unsettled(statistics: ClusterStatistics) -> bool:
 
 
 def _counts_down(node: NodeStatistics) -> bool:
-    """Whether it has missed a leader for so long that its election timer is worth watching."""
+    """True if it has missed a leader for so long that its election timer is worth watching."""
     return node.election_timer is not None and (node.silence is None or node.silence > SILENCE)
 
 

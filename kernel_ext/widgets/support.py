@@ -1,4 +1,4 @@
-"""Can widgets be shown here? Only in a Jupyter kernel that has the packages for them."""
+"""The question if widgets can be shown here: only in a Jupyter kernel that has the packages for them."""
 
 from __future__ import annotations
 

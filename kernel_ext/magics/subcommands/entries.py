@@ -14,7 +14,7 @@ ENTRIES_SHOWN: Final = 10
 
 
 def _parse(rest: str, usage: str) -> int:
-    """How many entries of each log are asked for."""
+    """The number of entries that are asked for, of each log."""
     parser = Parser(usage)
     parser.add_argument("--last", type=count, default=ENTRIES_SHOWN)
     return int(parser.read(rest).last)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def healed_words(healed: Sequence[tuple[int, int]]) -> str:
-    """What was healed."""
+    """A sentence about the links that were healed."""
     return f"{link_list(healed)} healed" if healed else "nothing to heal: no link is cut or slow there"
 
 

@@ -24,7 +24,7 @@ def _in_page(asked: Send, cluster: Cluster) -> str:
 
 
 def signal_words(asked: Send) -> str:
-    """What is said after a signal was sent."""
+    """A sentence about a signal that was sent."""
     return f"run {asked.run_id} was sent the signal {asked.name}"
 
 

@@ -157,7 +157,7 @@ def _outlives_words(name: str) -> str:
 
 
 def show_start(notebook: Notebook, cluster: Cluster, hint: str) -> Shown:
-    """What is shown of a cluster that the notebook drives from now on; registers what waited for one."""
+    """Registers the workflows that waited for a cluster, and shows the one that the notebook drives from now on."""
     session = notebook.session
     for registration in session.register_pending():
         shows.emit(registration)
