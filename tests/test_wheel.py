@@ -29,7 +29,7 @@ shell.run_line_magic("load_ext", "raftoral_nb")
 
 import kernel_ext, raftoral_nb
 
-static = files(kernel_ext) / "static"
+static = files(kernel_ext) / "widgets" / "static"
 facts = {
     "raftoral_nb": raftoral_nb.__file__,
     "kernel_ext": kernel_ext.__file__,
@@ -115,7 +115,7 @@ def test_the_extension_loads_from_the_installed_wheel(environment: Path, tmp_pat
     assert facts["line_magics"] == ["raftoral"]
     assert facts["cell_magics"] == ["workflow"]
     assert facts["static"] == sorted(
-        path.name for path in (ROOT / "kernel_ext" / "static").rglob("*") if path.is_file()
+        path.name for path in (ROOT / "kernel_ext" / "widgets" / "static").rglob("*") if path.is_file()
     )
     assert any(name.endswith(".mjs") for name in facts["static"])
     assert facts["typed"] == [True, True]

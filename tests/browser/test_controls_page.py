@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from kernel_ext.scripts import STATIC
+from kernel_ext.widgets.scripts import STATIC
 
 pytestmark = pytest.mark.browser
 

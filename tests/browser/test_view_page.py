@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 from playwright.sync_api import Browser, BrowserContext, Locator, expect
 
-from kernel_ext.snapshot import snapshot
+from kernel_ext.widgets.snapshot import snapshot
 from tests.browser.accessibility import grave_faults
 from tests.kernel_ext.samples import broken_cluster, cluster, look, node
 from tests.kernel_ext.samples import opened as opened_run

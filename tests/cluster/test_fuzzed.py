@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kernel_ext.tables import counter_line
+from kernel_ext.shown.tables import counter_line
 from raftoral_nb import Cluster, StrangersRefused, WorkflowContext
 from raftoral_nb.raft.connection import Connection
 from raftoral_nb.raft.tcp import TcpEndpoint

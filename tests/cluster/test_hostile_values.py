@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kernel_ext import display
-from kernel_ext.details import Details
+from kernel_ext.shown import display
+from kernel_ext.widgets.details import Details
 from raftoral_nb import Cluster, WorkflowContext
 from raftoral_nb.workflow import values
 from tests.cluster.helpers import PATIENCE

@@ -16,9 +16,10 @@ from typing import Any, Final
 import msgspec
 
 import raftoral_nb
-from kernel_ext.help import RAFTORAL_HELP, WORKFLOW_HELP
-from kernel_ext.magics import RaftoralMagics
-from kernel_ext.parsing import SUBCOMMANDS, USAGE
+from kernel_ext.magics.help import RAFTORAL_HELP
+from kernel_ext.magics.raftoral_magics import RaftoralMagics
+from kernel_ext.magics.table import TABLE
+from kernel_ext.magics.workflow_line import WORKFLOW_HELP
 from raftoral_nb import cli
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -55,7 +56,7 @@ def _magics() -> Iterator[str]:
     yield "## Magics\n\n`%load_ext raftoral_nb` brings them. `%raftoral?` shows this help."
     yield f"```text\n{RAFTORAL_HELP.rstrip()}\n```"
     yield "### Each subcommand"
-    yield _table(("`%raftoral ...`", ""), [(_code(USAGE[name]), words) for name, words in SUBCOMMANDS.items()])
+    yield _table(("`%raftoral ...`", ""), [(_code(one.usage), one.does) for one in TABLE.values()])
     yield "### `%%workflow`"
     yield f"```text\n{WORKFLOW_HELP.rstrip()}\n```"
     yield "### `%config RaftoralMagics`"

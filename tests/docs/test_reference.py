@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import raftoral_nb
-from kernel_ext.parsing import SUBCOMMANDS
+from kernel_ext.magics.table import TABLE
 from tests.docs.reference import PATH, reference
 
 
@@ -18,7 +18,7 @@ def test_it_names_everything_that_is_public() -> None:
     left_out = {"ClusterEvent", "FAULTS", "SCENARIOS"}  # a union of the events; tables of the magics
     missing = [name for name in raftoral_nb.__all__ if f"`{name}`" not in text and name not in left_out]
     assert missing == []
-    assert [name for name in SUBCOMMANDS if not re.search(rf"^\| `{name}\b", text, re.MULTILINE)] == []
+    assert [name for name in TABLE if not re.search(rf"^\| `{name}\b", text, re.MULTILINE)] == []
     for command in ("demo", "inspect", "simulate"):
         assert f"### `raftoral-nb {command}`" in text
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-const control = await import(new URL("../../kernel_ext/static/controls/control.mjs", import.meta.url));
+const control = await import(new URL("../../kernel_ext/widgets/static/controls/control.mjs", import.meta.url));
 
 test("a button can be pressed until one was, or until the kernel says so", () => {
   const state = { buttons: ["Yes", "No"], enabled: true };

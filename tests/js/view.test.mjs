@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
 import { test } from "node:test";
 
-const modules = new URL("../../kernel_ext/static/", import.meta.url);
+const modules = new URL("../../kernel_ext/widgets/static/", import.meta.url);
 const names = (await readdir(modules)).filter((name) => name.endsWith(".mjs"));
 const view = Object.assign({}, ...(await Promise.all(names.map((name) => import(new URL(name, modules))))));
 

@@ -12,7 +12,7 @@ import comm
 import pytest
 
 import kernel_ext
-from kernel_ext import bars
+from kernel_ext.widgets import bars
 from raftoral_nb import Cluster, WorkflowContext, WorkflowRun
 from tests.kernel_ext.conftest import Notebook
 from tests.kernel_ext.control_page import ControlPage

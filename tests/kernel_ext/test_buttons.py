@@ -9,9 +9,9 @@ import comm
 import pytest
 
 import kernel_ext
-from kernel_ext import buttons
-from kernel_ext.buttons import MAX_BUTTONS, MAX_ERROR, MAX_LABEL
 from kernel_ext.errors import MagicError
+from kernel_ext.widgets import buttons
+from kernel_ext.widgets.buttons import MAX_BUTTONS, MAX_ERROR, MAX_LABEL
 from raftoral_nb import Cluster, NotAcknowledgedError, RunNotFoundError, WorkflowContext, WorkflowRun
 from tests.kernel_ext.conftest import Notebook
 from tests.kernel_ext.control_page import ControlPage, press

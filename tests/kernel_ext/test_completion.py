@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from kernel_ext.completion import Known, offers, workflow_offers
-from kernel_ext.parsing import SUBCOMMANDS
+from kernel_ext.magics.completion import offers
+from kernel_ext.magics.known import Known
+from kernel_ext.magics.table import TABLE
+from kernel_ext.magics.workflow_line import workflow_offers
 from tests.kernel_ext.conftest import Complete, Notebook
 
 KNOWN = Known(
@@ -76,7 +78,7 @@ def test_offers_fit_what_stands_before(rest: str, expected: list[str] | None) ->
 
 
 def test_the_first_word_is_a_subcommand() -> None:
-    assert offers("", KNOWN) == offers("st", KNOWN) == list(SUBCOMMANDS)
+    assert offers("", KNOWN) == offers("st", KNOWN) == list(TABLE)
 
 
 def test_a_workflow_cell_offers_names_and_its_flag() -> None:

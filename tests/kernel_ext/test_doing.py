@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
-from kernel_ext.details import Details
-from kernel_ext.doing import MAX_WAITING, Doer
-from kernel_ext.words import done_words
+from kernel_ext.magics.page_lines import carry_out, caused_words
+from kernel_ext.widgets.details import Details
+from kernel_ext.widgets.doer import MAX_WAITING, Doer
 from raftoral_nb import Cluster, parse_fault
 from raftoral_nb.errors import NodeStateError, WorkflowCancelledError
 
@@ -49,7 +50,7 @@ def live() -> Iterator[Cluster]:
 
 def test_lines_are_carried_out_in_their_order_and_answered_in_words(live: Cluster, answers: Answers) -> None:
     before = set(threading.enumerate())
-    doer = Doer(live, answers)
+    doer = Doer(partial(carry_out, live), answers)
     doer.ask("a", "hold 2")
     doer.ask("b", "release 2")
     doer.ask("c", "slow 1-2 --delay 20ms")
@@ -81,7 +82,7 @@ def test_lines_are_carried_out_in_their_order_and_answered_in_words(live: Cluste
     ],
 )
 def test_what_cannot_be_done_is_answered_with_the_reason(live: Cluster, answers: Answers, line: str, says: str) -> None:
-    Doer(live, answers).ask("a", line)
+    Doer(partial(carry_out, live), answers).ask("a", line)
     answer = answers.end("a")
     assert answer["state"] == "failed"
     assert says in answer["words"]
@@ -108,7 +109,7 @@ def test_more_than_may_wait_is_refused_and_a_bug_ends_nothing(
     answers: Answers, caplog: pytest.LogCaptureFixture
 ) -> None:
     slow: Any = Slow()
-    doer = Doer(slow, answers)
+    doer = Doer(partial(carry_out, slow), answers)
     doer.ask("first", "bug")
     assert slow.begun.wait(20)
     for number in range(MAX_WAITING):
@@ -131,7 +132,7 @@ def test_more_than_may_wait_is_refused_and_a_bug_ends_nothing(
     ],
 )
 def test_every_fault_has_words_for_having_been_done(line: str, words: str) -> None:
-    assert done_words(parse_fault(line)) == words
+    assert caused_words(parse_fault(line)) == words
 
 
 async def order(ctx: Any, item: str) -> str:
@@ -174,7 +175,7 @@ async def waits(ctx: Any, _: None) -> Any:
 
 
 def test_a_run_is_paused_signalled_and_cancelled_by_lines_of_the_page(live: Cluster, answers: Answers) -> None:
-    doer = Doer(live, answers)
+    doer = Doer(partial(carry_out, live), answers)
     run = live.start_workflow(waits, None, run_id="r")
     other = live.start_workflow(waits, None, run_id="other")
     doer.ask("a", "pause r")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from kernel_ext import snapshot, tables
-from kernel_ext.words import link_state
+from kernel_ext.shown import tables
+from kernel_ext.shown.words import link_state
+from kernel_ext.widgets import snapshot
 from raftoral_nb import LinkDelay, LinkStatistics, current_cluster
 from tests.kernel_ext.conftest import Complete, Notebook
 from tests.kernel_ext.samples import cluster, look, node

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 
-from kernel_ext.display import formatters
+from kernel_ext.magics.formatters import formatters
 
 LOAD = """
 import json, sys
@@ -25,7 +25,7 @@ print(json.dumps(sorted(sys.modules)))
 def test_the_engine_is_loaded_with_the_first_cluster_and_not_with_the_extension() -> None:
     done = subprocess.run([sys.executable, "-c", LOAD], check=True, capture_output=True, text=True, timeout=120)
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
-    assert "kernel_ext.magics" in loaded
+    assert "kernel_ext.magics.raftoral_magics" in loaded
     heavy = {"raftoral_nb.cluster", "raftoral_nb.workflow.execution", "pysyncobj", "cloudpickle", "anywidget", "rich"}
     assert not loaded & heavy
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import raftoral_nb
-from kernel_ext import extension
+from kernel_ext.magics import extension
 from raftoral_nb.errors import NoSuchNodeError, RaftoralError, WorkflowFailedError, WorkflowNotFoundError
 from tests.kernel_ext.conftest import ORDER, Notebook
 

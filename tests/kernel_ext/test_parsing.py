@@ -5,33 +5,24 @@ from __future__ import annotations
 import pytest
 
 from kernel_ext.errors import MagicError
-from kernel_ext.help import RAFTORAL_HELP, short_help
-from kernel_ext.parsing import (
-    FLAGS,
-    SUBCOMMANDS,
-    USAGE,
-    Attach,
-    Break,
-    Check,
-    Entries,
-    Events,
-    History,
-    Log,
-    Move,
-    OnNode,
-    OnRun,
-    Parsed,
-    Play,
-    Register,
-    Run,
-    Runs,
-    Send,
-    Simple,
-    Start,
-    WorkflowCell,
-    parse,
-    parse_workflow_line,
-)
+from kernel_ext.magics.help import RAFTORAL_HELP, short_help_text
+from kernel_ext.magics.message_commands import Send
+from kernel_ext.magics.node_commands import OnNode
+from kernel_ext.magics.parsing import parse
+from kernel_ext.magics.run_commands import OnRun
+from kernel_ext.magics.subcommands.check import Check
+from kernel_ext.magics.subcommands.entries import ENTRIES_SHOWN
+from kernel_ext.magics.subcommands.events import Events
+from kernel_ext.magics.subcommands.history import History
+from kernel_ext.magics.subcommands.log import Log
+from kernel_ext.magics.subcommands.move import Move
+from kernel_ext.magics.subcommands.register import Register
+from kernel_ext.magics.subcommands.run import Run
+from kernel_ext.magics.subcommands.runs import Runs
+from kernel_ext.magics.subcommands.scenario import Play
+from kernel_ext.magics.subcommands.start import Start
+from kernel_ext.magics.table import TABLE
+from kernel_ext.magics.workflow_line import WorkflowCell, parse_workflow_line
 from raftoral_nb import Fault
 
 
@@ -45,10 +36,10 @@ from raftoral_nb import Fault
         ("start --data-dir lab --durability DISK", Start(None, None, "lab", "disk")),
         ("start --processes", Start(None, None, processes=True)),
         ("start --processes --data-dir lab --detach", Start(None, None, "lab", processes=True, detach=True)),
-        ("attach lab", Attach("lab")),
-        ("leave", Simple("leave")),
-        ("stop", Simple("stop")),
-        ("  status  ", Simple("status")),
+        ("attach lab", "lab"),
+        ("leave", None),
+        ("stop", None),
+        ("  status  ", None),
         ("register order", Register("order", None)),
         ("register order --version 2", Register("order", 2)),
         ("move order-1 2", Move("order-1", 2)),
@@ -63,37 +54,37 @@ from raftoral_nb import Fault
         ("runs --since 1500ms", Runs(None, None, 1.5)),
         ("runs --since 2d", Runs(None, None, 172_800.0)),
         ("history order-1 --times", History("order-1", times=True)),
-        ("signal order-1 approve", Send("signal", "order-1", "approve", "")),
-        ('signal order-1 approve {"by": "ann"}', Send("signal", "order-1", "approve", '{"by": "ann"}')),
-        ("update order-1 'set limit' 2 * 50", Send("update", "order-1", "set limit", "2 * 50")),
-        ("query order-1 progress", Send("query", "order-1", "progress", "")),
-        ("cancel order-1", OnRun("cancel", "order-1", "")),
-        ("cancel order-1 not wanted any more", OnRun("cancel", "order-1", "not wanted any more")),
-        ("terminate order-1", OnRun("terminate", "order-1", "")),
-        ("pause order-1", OnRun("pause", "order-1", "")),
+        ("signal order-1 approve", Send("order-1", "approve", "")),
+        ('signal order-1 approve {"by": "ann"}', Send("order-1", "approve", '{"by": "ann"}')),
+        ("update order-1 'set limit' 2 * 50", Send("order-1", "set limit", "2 * 50")),
+        ("query order-1 progress", Send("order-1", "progress", "")),
+        ("cancel order-1", OnRun("order-1", "")),
+        ("cancel order-1 not wanted any more", OnRun("order-1", "not wanted any more")),
+        ("terminate order-1", OnRun("order-1", "")),
+        ("pause order-1", OnRun("order-1", "")),
         ("pause 1", OnNode("pause", 1)),
-        ("resume order-1", OnRun("resume", "order-1", "")),
+        ("resume order-1", OnRun("order-1", "")),
         ("resume paused", OnNode("resume", "paused")),
         ("events --last 3", Events(3, times=False)),
-        ("entries", Entries(None)),
-        ("entries --last 5", Entries(5)),
+        ("entries", ENTRIES_SHOWN),
+        ("entries --last 5", 5),
         ("kill leader", OnNode("kill", "leader")),
         ("kill follower", OnNode("kill", "follower")),
         ("release 3", OnNode("release", 3)),
         ("restart dead", OnNode("restart", "dead")),
-        ("partition 1 / 2 3", Break(Fault(name="partition", groups=((1,), (2, 3))))),
-        ("partition leader", Break(Fault(name="partition", groups=(("leader",),)))),
-        ("partition 1/2 3", Break(Fault(name="partition", groups=((1,), (2, 3))))),
-        ("isolate leader", Break(Fault(name="isolate", places=("leader",)))),
-        ("cut 1-2", Break(Fault(name="cut", places=((1, 2),)))),
-        ("cut 1-2 --one-way", Break(Fault(name="cut", places=((1, 2),), one_way=True))),
-        ("cut leader-follower", Break(Fault(name="cut", places=(("leader", "follower"),)))),
-        ("slow 2 --delay 200ms --jitter 50ms", Break(Fault(name="slow", places=(2,), delay=0.2, jitter=0.05))),
-        ("slow --delay=1.5s 1-3", Break(Fault(name="slow", places=((1, 3),), delay=1.5))),
-        ("heal", Break(Fault(name="heal"))),
-        ("heal 1 2-3", Break(Fault(name="heal", places=(1, (2, 3))))),
-        ("transfer 2", Break(Fault(name="transfer", places=(2,)))),
-        ("campaign", Break(Fault(name="campaign"))),
+        ("partition 1 / 2 3", Fault(name="partition", groups=((1,), (2, 3)))),
+        ("partition leader", Fault(name="partition", groups=(("leader",),))),
+        ("partition 1/2 3", Fault(name="partition", groups=((1,), (2, 3)))),
+        ("isolate leader", Fault(name="isolate", places=("leader",))),
+        ("cut 1-2", Fault(name="cut", places=((1, 2),))),
+        ("cut 1-2 --one-way", Fault(name="cut", places=((1, 2),), one_way=True)),
+        ("cut leader-follower", Fault(name="cut", places=(("leader", "follower"),))),
+        ("slow 2 --delay 200ms --jitter 50ms", Fault(name="slow", places=(2,), delay=0.2, jitter=0.05)),
+        ("slow --delay=1.5s 1-3", Fault(name="slow", places=((1, 3),), delay=1.5)),
+        ("heal", Fault(name="heal")),
+        ("heal 1 2-3", Fault(name="heal", places=(1, (2, 3)))),
+        ("transfer 2", Fault(name="transfer", places=(2,))),
+        ("campaign", Fault(name="campaign")),
         ("scenario", Play(None, "play")),
         ("scenario late-follower", Play("late-follower", "play")),
         ("scenario late-follower --wait", Play("late-follower", "wait")),
@@ -101,8 +92,11 @@ from raftoral_nb import Fault
         ("scenario --stop", Play(None, "stop")),
     ],
 )
-def test_a_line_is_understood(line: str, expected: Parsed) -> None:
-    assert parse(line) == expected
+def test_a_line_is_understood(line: str, expected: object) -> None:
+    asked = parse(line)
+    assert asked is not None
+    assert asked.subcommand.name == line.split(maxsplit=1)[0]
+    assert asked.arguments == expected
 
 
 @pytest.mark.parametrize("line", ["", "  ", "help", "--help", "-h", "kill --help", "run -h"])
@@ -127,7 +121,9 @@ def test_a_line_that_asks_for_help_gets_what_the_magic_alone_shows(line: str) ->
     ],
 )
 def test_run_takes_flags_first_or_last_and_leaves_the_expression_as_typed(rest: str, expected: Run) -> None:
-    assert parse(f"run {rest}") == expected
+    asked = parse(f"run {rest}")
+    assert asked is not None
+    assert asked.arguments == expected
 
 
 @pytest.mark.parametrize(
@@ -188,12 +184,10 @@ def test_the_workflow_line_has_a_name_and_a_version_both_optional() -> None:
 
 
 def test_every_subcommand_has_usage_flags_and_an_example_in_the_help() -> None:
-    assert set(USAGE) == set(SUBCOMMANDS) >= set(FLAGS)
-    for name in SUBCOMMANDS:
+    for name, one in TABLE.items():
         assert f"%raftoral {name}" in RAFTORAL_HELP or f"%raftoral {name} " in RAFTORAL_HELP
-        assert USAGE[name] in short_help()
-    for name, flags in FLAGS.items():
-        assert all(flag in USAGE[name] for flag in flags)
+        assert one.usage in short_help_text()
+        assert all(flag in one.usage for flag in one.flags)
 
 
 @pytest.mark.parametrize(

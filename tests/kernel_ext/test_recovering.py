@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kernel_ext.recovering import LINE_STEP, WIDTH, RecoveryBar, bar_html, bar_text
+from kernel_ext.widgets.recovery_bar import LINE_STEP, WIDTH, RecoveryBar, bar_html, bar_text
 from raftoral_nb import RecoveryProgress, recovering
 from tests.kernel_ext.conftest import Notebook
 

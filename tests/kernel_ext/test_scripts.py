@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel_ext.scripts import STATIC, bundled
+from kernel_ext.widgets.scripts import STATIC, bundled
 from raftoral_nb.errors import InternalError
 from tests.tools import require_tool
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from kernel_ext import display, html, text
-from kernel_ext.help import GROUPS
-from kernel_ext.parsing import SUBCOMMANDS
-from kernel_ext.words import event_words, size_words
+from kernel_ext.magics.help import GROUPS, short_help
+from kernel_ext.magics.table import TABLE
+from kernel_ext.shown import display, html, text
+from kernel_ext.shown.events import event_words
+from kernel_ext.shown.words import size_words
 from raftoral_nb import LogEntry, model
 from raftoral_nb.statistics import StepActivity
 from tests.kernel_ext.samples import busy_cluster, cluster, execution, node, quiet_cluster, run
@@ -291,15 +292,15 @@ def test_what_fits_into_no_table_is_said_below_in_both_forms() -> None:
 
 
 def test_what_there_is_is_listed_in_groups_each_subcommand_once_as_text_and_as_a_table() -> None:
-    assert sorted(name for names in GROUPS.values() for name in names) == sorted(SUBCOMMANDS)
-    said = display.short_help()
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(TABLE)
+    said = short_help()
     for group, names in GROUPS.items():
         assert f"\n{group}\n" in said.plain
         assert f">{group}</th>" in said.html
         for name in names:
             assert re.search(rf"^  {name}\b", said.plain, re.MULTILINE)
             assert f">%raftoral {name}</code>" in said.html
-            assert escape(SUBCOMMANDS[name]) in said.html
+            assert escape(TABLE[name].does) in said.html
     columns = {
         said.plain.splitlines()[-1].index("a sequence"),
         said.plain.index("stop it") - said.plain.index("  stop  "),

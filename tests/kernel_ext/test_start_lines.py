@@ -9,16 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel_ext.errors import MagicError
-from kernel_ext.parsing import Metrics, Start, parse
-from kernel_ext.start_lines import compaction, timing
+from kernel_ext.magics.parsing import parse
+from kernel_ext.magics.subcommands.metrics import Metrics
+from kernel_ext.magics.subcommands.start import Start, compaction, timing
 from raftoral_nb import Compaction, Timing
 from tests.kernel_ext.conftest import Complete, Notebook
 
 
 def started(line: str) -> Start:
-    parsed = parse(f"start {line}")
-    assert isinstance(parsed, Start)
-    return parsed
+    asked = parse(f"start {line}")
+    assert asked is not None
+    assert isinstance(asked.arguments, Start)
+    return asked.arguments
+
+
+def asked_of_metrics(line: str) -> object:
+    asked = parse(line)
+    assert asked is not None
+    return asked.arguments
 
 
 def refused(line: str) -> str:
@@ -83,10 +91,10 @@ def test_what_makes_no_sense_is_refused_with_what_would(line: str, words: str) -
 
 
 def test_metrics_are_shown_served_or_ended() -> None:
-    assert parse("metrics") == Metrics("show")
-    assert parse("metrics --serve") == Metrics("serve")
-    assert parse("metrics --serve --port 9464") == Metrics("serve", 9464)
-    assert parse("metrics --stop") == Metrics("stop")
+    assert asked_of_metrics("metrics") == Metrics("show")
+    assert asked_of_metrics("metrics --serve") == Metrics("serve")
+    assert asked_of_metrics("metrics --serve --port 9464") == Metrics("serve", 9464)
+    assert asked_of_metrics("metrics --stop") == Metrics("stop")
 
 
 def test_tab_offers_the_flags_and_times_and_sizes(complete: Complete) -> None:

@@ -23,14 +23,15 @@ since_7_4 = pytest.mark.skipif(Version("7.4") > IPYKERNEL, reason="this ipykerne
 START = """
 import threading
 import kernel_ext
-from kernel_ext.view import ClusterView
+from kernel_ext.magics.page_lines import carry_out
+from kernel_ext.widgets.view import ClusterView
 
 async def approval(ctx, _):
     return await ctx.receive("approve")
 
 cluster.register_workflow(approval)
 run = cluster.start_workflow("approval", None)
-view = ClusterView(cluster)
+view = ClusterView(cluster, lambda line: carry_out(cluster, line))
 button = kernel_ext.signal_button(run, "approve")
 go_on = threading.Event()
 print(view.model_id, button.model_id)

@@ -56,7 +56,7 @@ def screen() -> Screen:
 def follow(cluster: Cluster, screen: Screen) -> threading.Thread:
     """A view in a thread of its own; it ends with the cluster."""
     rich = require_module("rich.console", get_it=GET_RICH)
-    from kernel_ext.terminal import watch
+    from kernel_ext.widgets.terminal_view import watch
 
     console = rich.Console(file=screen, force_terminal=True, width=120, height=60, color_system=None)
     thread = threading.Thread(target=watch, args=(cluster, 60.0, console), name="terminal-view", daemon=True)

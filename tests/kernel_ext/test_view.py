@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import comm
 import pytest
 from msgspec import structs
 
-from kernel_ext import session as session_module
-from kernel_ext.coalescer import MAX_LOOKS, Coalescer
-from kernel_ext.snapshot import MAX_RUNS_SHOWN, snapshot, unsettled
-from kernel_ext.view import ClusterView
+from kernel_ext.magics import session as session_module
+from kernel_ext.magics.page_lines import carry_out
+from kernel_ext.widgets.coalescer import MAX_LOOKS, Coalescer
+from kernel_ext.widgets.snapshot import MAX_RUNS_SHOWN, snapshot, unsettled
+from kernel_ext.widgets.view import ClusterView
 from raftoral_nb import Cluster, Retry, current_step, model, step
 from raftoral_nb.statistics import ClusterLook, ClusterStatistics, LinkStatistics, StepActivity
 from tests.kernel_ext.conftest import Notebook
@@ -276,7 +278,7 @@ def test_only_what_changes_by_itself_is_unsettled(expected: bool, changes: dict[
 
 
 def test_the_view_follows_events_while_nothing_else_runs(page: Page, live: Cluster) -> None:
-    view = ClusterView(live, refresh=100)
+    view = ClusterView(live, partial(carry_out, live), refresh=100)
     first = page.wait(lambda one: one["leader"] is not None)
     killed = live.kill("leader")
     new = live.wait_for_leader()
@@ -293,7 +295,7 @@ def test_a_held_nodes_queue_grows_in_the_view_and_drains_after_release(page: Pag
         return count
 
     held = next(number for number in live.nodes if number != live.leader)
-    view = ClusterView(live, refresh=100)
+    view = ClusterView(live, partial(carry_out, live), refresh=100)
     live.hold(held)
     live.start_workflow(steps, 20, run_id="late").wait_for_completion(10)
 
@@ -321,17 +323,17 @@ def test_a_step_that_was_tried_again_says_how_often_also_in_a_view_that_was_open
     def attempts(one: dict[str, Any]) -> list[Any]:
         return [found.get("attempts") for one_run in one["runs"] for found in one_run["tail"]]
 
-    view = ClusterView(live, refresh=100)
+    view = ClusterView(live, partial(carry_out, live), refresh=100)
     live.start_workflow(stubborn, None, run_id="r").wait_for_completion(10)
     page.wait(lambda one: attempts(one) == [3])
     view.close()
-    later = ClusterView(live, refresh=100)
+    later = ClusterView(live, partial(carry_out, live), refresh=100)
     assert attempts(later.snapshot) == [3]
     later.close()
 
 
 def test_a_page_that_watches_messages_gets_a_picture_though_nothing_happened(page: Page) -> None:
-    view = ClusterView(still(quiet_cluster()), refresh=100)
+    view = ClusterView(still(quiet_cluster()), str, refresh=100)
     first = page.wait(lambda one: one["seq"] >= 1)
     view._handle_msg({"content": {"data": {"method": "custom", "content": {"look": True}}}, "buffers": []})
     page.wait(lambda one: one["seq"] > first["seq"])
@@ -342,7 +344,7 @@ def test_the_last_picture_of_a_stopped_cluster_says_so_and_keeps_its_lanes(page:
     async def one(ctx: Any, x: int) -> int:
         return int(await ctx.compute("one", int, x))
 
-    view = ClusterView(live, refresh=100)
+    view = ClusterView(live, partial(carry_out, live), refresh=100)
     live.start_workflow(one, 1, run_id="r").wait_for_completion(10)
     page.wait(lambda seen: bool(seen["runs"]) and all(lane["step"] == 1 for lane in seen["runs"][0]["lanes"]))
     live.stop()
@@ -354,7 +356,7 @@ def test_the_last_picture_of_a_stopped_cluster_says_so_and_keeps_its_lanes(page:
 def test_closing_ends_its_threads_and_its_subscription_and_twice_is_once(page: Page) -> None:
     before = set(threading.enumerate())
     one = still(quiet_cluster())
-    view = ClusterView(one)
+    view = ClusterView(one, partial(carry_out, one))
     assert len(one.callbacks) == 1
     view.close()
     view.close()
@@ -364,7 +366,7 @@ def test_closing_ends_its_threads_and_its_subscription_and_twice_is_once(page: P
 
 
 def test_what_it_shows_has_no_address_in_it(page: Page) -> None:
-    view = ClusterView(still(quiet_cluster()))
+    view = ClusterView(still(quiet_cluster()), str)
     data, metadata = view._repr_mimebundle_()
     assert repr(view) == "ClusterView(cluster-1)"
     assert data["text/plain"].startswith("cluster cluster-1: running")
@@ -376,7 +378,7 @@ def test_what_it_shows_has_no_address_in_it(page: Page) -> None:
 
 def test_snapshots_from_threads_and_messages_from_the_page_do_not_lose_each_other(page: Page) -> None:
     one = still(quiet_cluster())
-    view = ClusterView(one, refresh=100)
+    view = ClusterView(one, partial(carry_out, one), refresh=100)
     ask = {"content": {"data": {"method": "request_state"}}, "buffers": []}
 
     def press() -> None:
@@ -423,7 +425,7 @@ def test_without_the_widget_packages_everything_but_the_live_view_works(
     notebook: Notebook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notebook.shell, "kernel", object(), raising=False)
-    monkeypatch.setattr(session_module, "_have_widgets", lambda: False)
+    monkeypatch.setattr(session_module, "have_widgets", lambda: False)
     said = notebook.ok("%raftoral start --nodes 1")
     assert "pip install ipywidgets anywidget" in said.text
     assert "running, 1 node" in notebook.ok("%raftoral watch").text
@@ -438,7 +440,7 @@ def ask(view: ClusterView, content: Any) -> None:
 
 
 def test_a_fault_that_is_asked_for_in_the_page_is_done_and_answered(page: Page, live: Cluster) -> None:
-    view = ClusterView(live, refresh=100)
+    view = ClusterView(live, partial(carry_out, live), refresh=100)
     ask(view, {"do": "kill 3", "task": "t1"})
     assert page.answer("t1") == {"task": "t1", "state": "done", "words": "node 3 killed"}
     page.wait(lambda one: one["nodes"][2]["role"] == "dead")
@@ -452,7 +454,7 @@ def test_a_run_that_is_opened_in_the_page_gets_its_details_also_after_the_end(pa
     async def one(ctx: Any, x: int) -> int:
         return int(await ctx.compute("one", int, x))
 
-    view = ClusterView(live, refresh=100)
+    view = ClusterView(live, partial(carry_out, live), refresh=100)
     live.start_workflow(one, 7, run_id="r").wait_for_completion(10)
     ask(view, {"open": ["r", 5]})
     page.wait_details(lambda details: details.get("r", {}).get("steps", [{}])[0].get("value") == "7")

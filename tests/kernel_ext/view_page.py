@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from kernel_ext.scripts import STATIC, bundled
-from kernel_ext.snapshot import snapshot
+from kernel_ext.widgets.scripts import STATIC, bundled
+from kernel_ext.widgets.snapshot import snapshot
 from tests.kernel_ext.samples import broken_cluster, look, quiet_cluster
 
 # As JupyterLab sets them in its two themes.

@@ -1,0 +1,1 @@
+"""The magics `%raftoral` and `%%workflow`, their completion, and the extension that puts them into a shell."""

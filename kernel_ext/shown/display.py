@@ -1,0 +1,111 @@
+"""Frozen objects that the magics hand to IPython, each with all of its forms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from . import html, tables, text
+from .words import registration_words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from raftoral_nb import Registration, WorkflowRun
+    from raftoral_nb.model import ClusterEvent, OutputLine
+    from raftoral_nb.statistics import ClusterStatistics, LogEntry
+
+WIDGET_VIEW: Final = "application/vnd.jupyter.widget-view+json"
+
+
+@dataclass(frozen=True, repr=False)
+class Shown:
+    """Something shown: as plain text, as static HTML, and, where `model_id` is set, as a live widget.
+
+    All three go out together; whoever shows it picks the richest form it can.
+    """
+
+    plain: str
+    html: str
+    model_id: str | None = None
+
+    def __repr__(self) -> str:
+        return self.plain
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's signature
+        bundle: dict[str, Any] = {"text/plain": self.plain, "text/html": self.html}
+        if self.model_id is not None:
+            bundle[WIDGET_VIEW] = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        return bundle
+
+
+def emit(shown: Any) -> None:
+    """Shows it as an output of the running cell, wherever in the cell that is."""
+    from IPython import display
+
+    show: Any = display.display  # untyped
+    show(shown)
+
+
+def notice(sentence: str) -> Shown:
+    """A sentence about what was done."""
+    return Shown(sentence, html.line_html(sentence))
+
+
+def page(plain: str) -> Shown:
+    """Several lines whose columns matter."""
+    return Shown(plain, html.pre_html(plain))
+
+
+def registered(registration: Registration) -> Shown:
+    """The result of a registration."""
+    return notice(registration_words(registration))
+
+
+def cluster_picture(statistics: ClusterStatistics, model_id: str | None = None) -> Shown:
+    """The whole cluster as it was when the snapshot was taken."""
+    return Shown(text.cluster_text(statistics), html.cluster_html(statistics), model_id)
+
+
+def started(nodes: Sequence[int], model_id: str | None = None, hint: str = "") -> Shown:
+    """A cluster that has just started, in words that do not depend on who won the election."""
+    words = text.started_text(nodes) + (f"\n{hint}" if hint else "")
+    return Shown(words, html.line_html(words), model_id)
+
+
+def runs(all_runs: Sequence[WorkflowRun[object]]) -> Shown:
+    """Every run in one row."""
+    if not all_runs:
+        return notice("no runs yet")
+    table = tables.run_list(all_runs)
+    return Shown(text.table_text(table), html.table_html(table))
+
+
+def entries(logs: Mapping[int, Sequence[LogEntry]], snapshots: Mapping[int, int]) -> Shown:
+    """The last entries of the nodes' logs, side by side; `snapshots` are the last entries that their snapshots stand for."""
+    table = tables.entries_table(logs, snapshots)
+    return Shown(text.table_text(table), html.table_html(table))
+
+
+def scenarios(descriptions: Mapping[str, str]) -> Shown:
+    """The scenarios, by name."""
+    table = tables.scenario_list(descriptions)
+    return Shown(text.table_text(table), html.table_html(table))
+
+
+def run(one: WorkflowRun[object]) -> Shown:
+    """One run in one line."""
+    steps = len(one.steps)
+    return notice(
+        f"run {one.run_id} of {one.workflow}, version {one.version}: {one.status}, {steps} {'step' if steps == 1 else 'steps'} recorded"
+    )
+
+
+def log(lines: Sequence[OutputLine], *, times: bool = False, omitted: int = 0) -> Shown:
+    """Captured output."""
+    return page(text.log_text(lines, times=times, omitted=omitted))
+
+
+def events(history: Sequence[tuple[float, ClusterEvent]], *, times: bool = False, omitted: int = 0) -> Shown:
+    """Events, one in a line."""
+    return page(text.events_text(history, times=times, omitted=omitted))

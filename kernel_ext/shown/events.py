@@ -1,0 +1,159 @@
+"""Events as sentences. Pure, and free of what differs between two equal notebooks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from raftoral_nb import model
+
+from .words import counted, delay_words, group_words, link_list, node_words, recovered_words
+
+if TYPE_CHECKING:
+    from raftoral_nb.model import ClusterEvent
+
+_SCENARIO: Final = {"acted": "did", "noted": "says", "completed": "is over", "stopped": "was stopped"}
+
+_BECAME: Final = {
+    "started": "started",
+    "stopped": "stopped",
+    "killed": "was killed",
+    "restarted": "was restarted",
+    "paused": "was paused",
+    "resumed": "was resumed",
+    "held": "is held: it executes no workflows",
+    "released": "was released",
+    "removed": "was removed: it is no member any more",
+}
+
+
+def event_words(event: ClusterEvent) -> str:
+    """One line about the event."""
+    for words in (_run_words, _execution_words, _node_words, _cluster_words):
+        if (said := words(event)) is not None:
+            return said
+    # An event that was added to the engine and not here is still shown.
+    return str(event)
+
+
+def _run_words(event: ClusterEvent) -> str | None:
+    match event:
+        case model.WorkflowStarted(run_id=run_id, workflow=workflow, version=version, parent=parent):
+            by = "" if parent is None else f" by run {parent}"
+            return f"run {run_id} of {workflow}, version {version}, started{by}"
+        case model.CheckpointSet(run_id=run_id, step=step):
+            result = "" if step.failure is None else f" as failed with {step.failure}"
+            return f"run {run_id}: step {step.step_id} was recorded by node {step.node}{result}"
+        case model.WorkflowCompleted(run_id=run_id):
+            return f"run {run_id} completed"
+        case model.WorkflowFailed(run_id=run_id, failure=failure):
+            return f"run {run_id} failed with {failure}"
+        case model.RunMoved(run_id=run_id, version=version, steps=steps):
+            return f"run {run_id} was moved to version {version}, with {counted(steps, 'recorded step')}"
+        case model.WorkflowCancelled(run_id=run_id, failure=failure):
+            return f"run {run_id} was cancelled{_because(failure.message)}"
+        case model.WorkflowTerminated(run_id=run_id, failure=failure):
+            return f"run {run_id} was terminated{_because(failure.message)}"
+        case model.WorkflowContinued(run_id=run_id, generation=generation):
+            return f"run {run_id} began anew, as generation {generation}"
+        case model.MessageSent(run_id=run_id, message=message):
+            if message.kind == "child":
+                return f"run {run_id} is told that its child {message.name} has ended"
+            return f"run {run_id} was sent the {message.kind} {message.name}"
+        case model.CancelRequested(run_id=run_id, reason=reason):
+            return f"run {run_id} was asked to end{_because(reason)}"
+        case model.RunPaused(run_id=run_id):
+            return f"run {run_id} was paused"
+        case model.RunResumed(run_id=run_id):
+            return f"run {run_id} was resumed"
+        case model.RunEvicted(run_id=run_id):
+            return f"run {run_id}: its records were dropped"
+        case model.RunHeld(run_id=run_id, difference=difference):
+            return f"run {run_id} is held, as its code fits the record on no node: {difference.reason}"
+    return None
+
+
+def _execution_words(event: ClusterEvent) -> str | None:
+    match event:
+        case model.EffectStarted(node=node, run_id=run_id, step_id=step_id):
+            return f"run {run_id}: node {node} began to run step {step_id}"
+        case model.StepRetrying(node=node, run_id=run_id, step_id=step_id, attempt=attempt, failure=failure):
+            again = f"node {node} tries again in {event.seconds:.1f} s"
+            return f"run {run_id}: attempt {attempt} at step {step_id} failed with {failure}; {again}"
+        case model.StepProgress(run_id=run_id, step_id=step_id, fraction=fraction, text=text):
+            return f"run {run_id}: step {step_id} is at {fraction:.0%}{': ' if text else ''}{text}"
+        case model.NodeBlocked(node=node, run_id=run_id, where=where):
+            return f"run {run_id} blocks the thread of node {node} at {where}; ctx.compute would run that beside it"
+        case model.ExecutionStopped(node=node, run_id=run_id, status=status, reason=reason):
+            return f"run {run_id}: node {node} stopped executing it ({status}): {reason}"
+    return None
+
+
+def _node_words(event: ClusterEvent) -> str | None:
+    match event:
+        case model.EpochChanged(node=node, term=term):
+            return f"node {node} took over in term {term}: it may act now"
+        case model.NodeChanged(node=node, change=change):
+            return f"node {node} {_BECAME.get(change, change)}"
+        case model.NetworkChanged():
+            return network_words(event)
+        case model.TransferAsked(source=source, target=target):
+            return f"node {source} was asked to hand leadership to node {target}"
+        case model.CampaignAsked(nodes=nodes):
+            return f"{node_words(nodes)} {'was' if len(nodes) == 1 else 'were'} told to campaign"
+        case model.RoleChanged(node=node, role=role, term=term):
+            return f"node {node} became {role} in term {term}"
+        case model.MembersChanged(members=members):
+            return f"the members are now the nodes {', '.join(map(str, members))}"
+        case model.NumberReserved(node=node):
+            return f"number {node} is reserved for a node that is to join"
+        case model.SnapshotInstalled(node=node, index=index):
+            return f"node {node} was too far behind for the log and took over the state as of entry {index}"
+        case model.StorageFailed(node=node, reason=reason):
+            return f"node {node} stepped aside, as its disk failed: {reason}"
+        case model.StrangersRefused(node=node, count=count, reason=reason):
+            what = (
+                f"node {node} refused a connection"
+                if count == 1
+                else f"{count} connections were refused, the last by node {node}"
+            )
+            return f"{what} {reason}"
+    return None
+
+
+def _cluster_words(event: ClusterEvent) -> str | None:
+    match event:
+        case model.WorkflowRegistered(workflow=workflow, version=version, replaced=replaced):
+            return f"workflow {workflow}, version {version}, was {'replaced' if replaced else 'registered'}"
+        case model.WorkflowDropped(workflow=workflow, version=version):
+            return f"workflow {workflow}, version {version}, was dropped: it is old and not in use"
+        case model.CommandRefused(code=code, reason=reason):
+            return f"a command was refused ({code}): {reason}"
+        case model.ScenarioChanged(scenario=scenario, change=change, text=text):
+            return f"scenario {scenario} {_SCENARIO.get(change, change)}{f': {text}' if text else ''}"
+        case model.RecoveryProgress(fraction=fraction, text=text):
+            return f"recovering from the data directory, {fraction:.0%}: {text}"
+        case model.ClusterRecovered():
+            return recovered_words(event)
+    return None
+
+
+def network_words(event: model.NetworkChanged) -> str:
+    """One line about what was done to links."""
+    links = link_list(event.links)
+    match event.change:
+        case "partitioned":
+            return f"the network was partitioned: {group_words(event.groups)}"
+        case "isolated":
+            return f"node {event.node} was isolated: no message passes to or from it"
+        case "slowed":
+            return f"{links} slowed: {delay_words(event.delay)} each way"
+        case "cut one way":
+            source, target = event.links[0]
+            return f"link {source}-{target} was cut one way: nothing passes from node {source} to node {target}"
+        case "cut" | "healed":
+            return f"{links} {event.change}"
+    return str(event)  # type: ignore[unreachable]
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
