@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 import anyio
 
@@ -19,13 +19,11 @@ from ..replay import Branch
 from .branch_state import BranchState, check_task
 from .forms import Branch as BranchFunction
 from .forms import as_branch
+from .identity import Identity
 from .made import Product
 from .running import CONTEXT
 from .scopes import Scope, inherited, raise_together, without
 from .unawaited import hand_up
-
-if TYPE_CHECKING:
-    from .context import WorkflowContext
 
 T = TypeVar("T")
 
@@ -33,7 +31,7 @@ T = TypeVar("T")
 class _Line:
     """One branch while it runs, and what came of it."""
 
-    def __init__(self, parent: WorkflowContext, branch: Branch, scopes: tuple[Scope, ...]) -> None:
+    def __init__(self, parent: Identity, branch: Branch, scopes: tuple[Scope, ...]) -> None:
         self._parent = parent
         self._branch = branch
         self._scopes = scopes
@@ -70,13 +68,13 @@ def _join(state: BranchState, lines: Iterable[_Line]) -> None:
             state.delivered.update(line.state.delivered.intersection(state.scopes))
 
 
-def _begin(ctx: WorkflowContext, what: str) -> tuple[StepId, str]:
+def _begin(ctx: Identity, what: str) -> tuple[StepId, str]:
     """Take the next ordinal for a parallel operation: its step id and its position."""
     step_id = ctx._execution.next_id(ctx._state, what, what)
     return step_id, step_id.partition("/")[0]
 
 
-def _branches(ctx: WorkflowContext, what: str, given: Sequence[object]) -> list[BranchFunction]:
+def _branches(ctx: Identity, what: str, given: Sequence[object]) -> list[BranchFunction]:
     try:
         return [as_branch(what, ctx._state, one, 0) for one in given]
     except WorkflowDefinitionError:
@@ -86,7 +84,7 @@ def _branches(ctx: WorkflowContext, what: str, given: Sequence[object]) -> list[
         raise
 
 
-async def gather(ctx: WorkflowContext, given: Sequence[object]) -> list[Any]:
+async def gather(ctx: Identity, given: Sequence[object]) -> list[Any]:
     """See `WorkflowContext.gather`."""
     branches = _branches(ctx, "ctx.gather", given)
     _begin(ctx, "gather")
@@ -99,7 +97,7 @@ async def gather(ctx: WorkflowContext, given: Sequence[object]) -> list[Any]:
 
 
 async def map_(
-    ctx: WorkflowContext,
+    ctx: Identity,
     fn: object,
     items: Iterable[object],
     limit: int | None,
@@ -126,7 +124,7 @@ async def map_(
     return _results(ctx, "branches of ctx.map failed", lines)
 
 
-def _results(ctx: WorkflowContext, message: str, lines: list[_Line]) -> list[Any]:
+def _results(ctx: Identity, message: str, lines: list[_Line]) -> list[Any]:
     _join(ctx._state, lines)
     raise_together(message, [line.error for line in lines if line.error is not None])
     return [line.result for line in lines]
@@ -135,7 +133,7 @@ def _results(ctx: WorkflowContext, message: str, lines: list[_Line]) -> list[Any
 # --- the first one decides
 
 
-async def race(ctx: WorkflowContext, given: Sequence[object]) -> Any:
+async def race(ctx: Identity, given: Sequence[object]) -> Any:
     """See `WorkflowContext.race`."""
     if not given:
         raise BadArgumentError("ctx.race takes at least one branch: without any, nobody can win")
@@ -226,7 +224,7 @@ class BranchTask(Generic[T]):
 class TaskGroup:
     """See `WorkflowContext.task_group`."""
 
-    def __init__(self, ctx: WorkflowContext) -> None:
+    def __init__(self, ctx: Identity) -> None:
         self._ctx = ctx
         self._lines: list[_Line] = []
         self._open = False

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import random
 import uuid
-from typing import TYPE_CHECKING
 
 from .branch_state import check_task
-
-if TYPE_CHECKING:
-    from .context import WorkflowContext
+from .identity import Identity
 
 
-def dice(ctx: WorkflowContext) -> random.Random:
+def dice(ctx: Identity) -> random.Random:
     """See `WorkflowContext.rng`."""
     state = ctx._state
     check_task(state, "random")
@@ -22,6 +19,6 @@ def dice(ctx: WorkflowContext) -> random.Random:
     return state.dice
 
 
-def uuid4(ctx: WorkflowContext) -> uuid.UUID:
+def uuid4(ctx: Identity) -> uuid.UUID:
     """See `WorkflowContext.uuid4`."""
     return uuid.UUID(int=dice(ctx).getrandbits(128), version=4)

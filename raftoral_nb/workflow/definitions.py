@@ -8,7 +8,7 @@ import threading
 import types
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, overload
+from typing import Any, Final, Generic, NamedTuple, TypeVar, overload
 
 import msgspec
 
@@ -19,7 +19,6 @@ from . import (
     inputs,
     local_modules,
     pickling,
-    pools,
     shell_lines,
     sources,
     versions,
@@ -32,9 +31,6 @@ from .fingerprints import fingerprint
 from .reach import Reach
 from .steps import StepFunction
 from .values import describe, parts, type_name
-
-if TYPE_CHECKING:
-    from .context import WorkflowContext
 
 I = TypeVar("I")  # noqa: E741
 O = TypeVar("O")  # noqa: E741
@@ -62,11 +58,11 @@ class Workflow(Generic[I, O]):
 
     name: str
     version: int | None
-    fn: Callable[[WorkflowContext, I], Awaitable[O]]
+    fn: Callable[[Any, I], Awaitable[O]]
 
     def __init__(
         self,
-        fn: Callable[[WorkflowContext, I], Awaitable[O]],
+        fn: Callable[[Any, I], Awaitable[O]],
         *,
         name: str | None = None,
         version: int | None = None,
@@ -83,7 +79,7 @@ class Workflow(Generic[I, O]):
         self.fn = fn
         self.__doc__ = fn.__doc__
 
-    def __call__(self, ctx: WorkflowContext, input: I) -> Awaitable[O]:  # noqa: A002
+    def __call__(self, ctx: Any, input: I) -> Awaitable[O]:  # noqa: A002
         """Calls the function itself, for use within another workflow."""
         return self.fn(ctx, input)
 
@@ -93,13 +89,13 @@ class Workflow(Generic[I, O]):
 
 
 @overload
-def workflow(fn: Callable[[WorkflowContext, I], Awaitable[O]], /) -> Workflow[I, O]: ...
+def workflow(fn: Callable[[Any, I], Awaitable[O]], /) -> Workflow[I, O]: ...
 
 
 @overload
 def workflow(
     *, name: str | None = None, version: int | None = None
-) -> Callable[[Callable[[WorkflowContext, I], Awaitable[O]]], Workflow[I, O]]: ...
+) -> Callable[[Callable[[Any, I], Awaitable[O]]], Workflow[I, O]]: ...
 
 
 def workflow(fn: Any = None, /, *, name: str | None = None, version: int | None = None) -> Any:
@@ -228,7 +224,6 @@ def load_all(definition: model.Definition) -> Loaded:
             "a notebook that has this one, as the next version"
         )
     sources.show(definition.sources)
-    pools.install()
     try:
         return Loaded(*pickling.loads_code(definition.code, which))
     except Exception as error:

@@ -31,7 +31,7 @@ from ..model import (
 )
 from ..statistics import STUCK, ExecutionStatistics
 from ..step_threads import Steps
-from . import arithmetic, definitions, messages, reading, unawaited, values
+from . import arithmetic, definitions, messages, pools, reading, unawaited, values
 from .alarms import Alarms
 from .context import WorkflowContext
 from .definitions import Loaded
@@ -414,6 +414,7 @@ class Executor:
         """This node's copy of a workflow; one that was not used for long is made anew."""
         loaded = self._functions.pop(definition.digest, None)
         if loaded is None:
+            pools.install()
             loaded = definitions.load_all(definition)
             while len(self._functions) >= MAX_FUNCTIONS_KEPT:
                 del self._functions[next(iter(self._functions))]

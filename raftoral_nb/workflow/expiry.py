@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from ..model import Outcome, Rejected, Step, StepId
-from .surroundings import FINAL_REFUSALS
+from ..model import Outcome, Rejected, SetCheckpoint, Step, StepId
+from .made import Encoded
+from .surroundings import FINAL_REFUSALS, Surroundings
 
 if TYPE_CHECKING:
     from .alarms import Alarm
-    from .execution import Execution
+
+
+class RecordingExecution(Protocol):
+    """What recording that a time is over needs of an `Execution`."""
+
+    @property
+    def around(self) -> Surroundings:
+        """What it runs in."""
+        ...
+
+    def has(self, step_id: StepId) -> bool:
+        """Whether there is a record at the step's position, or never will be."""
+        ...
+
+    def product(self, step_id: StepId, value: object) -> Encoded:
+        """A value encoded for the record."""
+        ...
+
+    def checkpoint(self, step: Step) -> SetCheckpoint:
+        """The command that records a step."""
+        ...
 
 
 class Expiry:
     """Has a step recorded when the wall clock shows `due`."""
 
-    def __init__(self, execution: Execution, step_id: StepId, due: float) -> None:
+    def __init__(self, execution: RecordingExecution, step_id: StepId, due: float) -> None:
         self._execution = execution
         self._step_id = step_id
         self._due = due

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ..replay import Branch
 from .branch_state import BranchState
@@ -79,3 +79,7 @@ class Identity:
         'tea under order-7/0/pay'
         """
         return f"{self.run_id}/{self._state.branch.peek_id(key)}"
+
+    def _child(self, branch: Branch, scopes: tuple[Scope, ...]) -> Self:
+        """The context of a parallel branch. To be called in that branch's own task."""
+        return type(self)(self._execution, self._node, branch, scopes)

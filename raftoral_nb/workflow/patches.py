@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from ..replay import Diverged, Missing, Recorded
 from .branch_state import check_task
+from .identity import Identity
 from .made import Product
 
 if TYPE_CHECKING:
     from ..model import StepId
-    from .context import WorkflowContext
 
 
-async def patched(ctx: WorkflowContext, name: str) -> bool:
+async def patched(ctx: Identity, name: str) -> bool:
     """See `WorkflowContext.patched`."""
     execution, state = ctx._execution, ctx._state
     check_task(state, f"patched {name!r}")

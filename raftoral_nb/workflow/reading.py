@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..errors import ValueNotShippableError
+from ..model import Difference
+from ..statistics import ExecutionStatus
 from . import divergence, values
-
-if TYPE_CHECKING:
-    from .execution import Execution
+from .classes import View
 
 
-def read(execution: Execution, data: bytes, what: str) -> Any:
+class ReadingExecution(Protocol):
+    """What reading needs of an `Execution`."""
+
+    classes: View
+    difference: Difference | None
+
+    def stop(self, status: ExecutionStatus, reason: str) -> None:
+        """End the execution, though not the run."""
+        ...
+
+
+def read(execution: ReadingExecution, data: bytes, what: str) -> Any:
     """A value that is recorded. One that does not unpickle here ends the execution, which cannot do what the others do.
 
     Raises:
@@ -24,7 +35,7 @@ def read(execution: Execution, data: bytes, what: str) -> Any:
         raise
 
 
-def give_up(execution: Execution, reason: str) -> None:
+def give_up(execution: ReadingExecution, reason: str) -> None:
     """End the execution, and not the run: this node cannot read the run's code, or something that is recorded of it."""
     execution.difference = divergence.unreadable(reason)
     execution.stop("unreadable", reason)

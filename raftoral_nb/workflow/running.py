@@ -8,21 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from ..errors import BadArgumentError, WrongTaskError
 from ..limits import MAX_PROGRESS_CHARS
 from ..model import NodeId, RunId, StepId, StepProgress
 from ..statistics import StepActivity
 
-if TYPE_CHECKING:
-    from .context import WorkflowContext
-
 PROGRESS_SECONDS: Final = 0.1
 """The least time between two progress events of one step (seconds). What comes in between shows in the statistics only."""
 
-CONTEXT: ContextVar[WorkflowContext | None] = ContextVar("raftoral_context", default=None)
-"""The context of the branch that runs here."""
+CONTEXT: ContextVar[Any] = ContextVar("raftoral_context", default=None)
+"""The `WorkflowContext` of the branch that runs here, or None."""
 
 STEP: ContextVar[RunningStep | None] = ContextVar("raftoral_step", default=None)
 """The step whose function runs here."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self
+from typing import Any, ParamSpec, Self
 
 from ..errors import ClusterError, WorkflowDefinitionError
 from ..replay import check_key
 from .branch_state import check_task
-
-if TYPE_CHECKING:
-    from .context import WorkflowContext
+from .identity import Identity
+from .steps import compute
 
 P = ParamSpec("P")
 
@@ -19,7 +18,7 @@ P = ParamSpec("P")
 class Saga:
     """See `WorkflowContext.saga`."""
 
-    def __init__(self, ctx: WorkflowContext) -> None:
+    def __init__(self, ctx: Identity) -> None:
         self._ctx = ctx
         self._open = False
         # Invariant: in the order in which they became due.
@@ -58,7 +57,7 @@ class Saga:
             while self._due:
                 key, fn, args, kwargs = self._due.pop()
                 try:
-                    await self._ctx.compute(key, fn, *args, **kwargs)
+                    await compute(self._ctx._execution, state, key, fn, args, kwargs)
                 except BaseException as failure:
                     if not self._ctx._execution.is_outcome(failure):
                         raise

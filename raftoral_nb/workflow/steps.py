@@ -161,7 +161,8 @@ class StepFunction(Generic[P, T_co]):
         if ctx is None or STEP.get() is not None:
             plain: Coroutine[Any, Any, T_co] = self.fn(*args, **kwargs)
             return plain
-        return ctx.compute(self.key, self, *args, **kwargs)
+        recorded: Coroutine[Any, Any, T_co] = ctx.compute(self.key, self, *args, **kwargs)
+        return recorded
 
     def with_options(
         self,

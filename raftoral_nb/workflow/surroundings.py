@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ..model import StepProgress, StepRetrying
     from ..step_threads import Steps
     from .definitions import Loaded
-    from .execution import Execution
 
 
 FINAL_REFUSALS: Final = frozenset({"stale_epoch", "stale_generation", "stale_version", "already_recorded", "run_ended"})
@@ -87,6 +86,6 @@ class Surroundings(Protocol):
         """Write a line of the engine's own into the run's log."""
         ...
 
-    def execution_stopped(self, execution: Execution, reason: str) -> None:
-        """Tell that an execution ended otherwise than its run did."""
+    def execution_stopped(self, execution: Any, reason: str) -> None:
+        """Tell that an `Execution` ended otherwise than its run did."""
         ...

@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from ..errors import BadArgumentError, DeadlineExceededError
 from ..model import Operation, StepId
 from ..seconds import Seconds
 from ..seconds import seconds as seconds_of
+from .identity import Identity
 from .made import Product
 from .scopes import Scope, inherited, without
-
-if TYPE_CHECKING:
-    from .context import WorkflowContext
 
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
@@ -32,7 +30,7 @@ def _time(seconds: float) -> datetime:
         return _LATEST  # nobody will be there to see the difference
 
 
-async def now(ctx: WorkflowContext) -> datetime:
+async def now(ctx: Identity) -> datetime:
     """See `WorkflowContext.now`."""
     execution = ctx._execution
 
@@ -42,7 +40,7 @@ async def now(ctx: WorkflowContext) -> datetime:
     return cast("datetime", execution.decode(await execution.step(ctx._state, "now", "now", produce)))
 
 
-async def sleep(ctx: WorkflowContext, seconds: Seconds, key: str) -> None:
+async def sleep(ctx: Identity, seconds: Seconds, key: str) -> None:
     """See `WorkflowContext.sleep`."""
     given = seconds_of(seconds, "ctx.sleep")
     alarms = ctx._execution.around.alarms
@@ -50,7 +48,7 @@ async def sleep(ctx: WorkflowContext, seconds: Seconds, key: str) -> None:
     await _wake(ctx, due)
 
 
-async def sleep_until(ctx: WorkflowContext, when: datetime, key: str) -> None:
+async def sleep_until(ctx: Identity, when: datetime, key: str) -> None:
     """See `WorkflowContext.sleep_until`."""
     given: object = when
     if not isinstance(given, datetime) or given.tzinfo is None or given.utcoffset() is None:
@@ -61,7 +59,7 @@ async def sleep_until(ctx: WorkflowContext, when: datetime, key: str) -> None:
     await _wake(ctx, await _recorded_due(ctx, key, "sleep", lambda: when.astimezone(UTC)))
 
 
-async def _recorded_due(ctx: WorkflowContext, key: str, operation: Operation, due: Callable[[], datetime]) -> datetime:
+async def _recorded_due(ctx: Identity, key: str, operation: Operation, due: Callable[[], datetime]) -> datetime:
     execution = ctx._execution
 
     async def produce(step_id: StepId) -> Product:
@@ -70,7 +68,7 @@ async def _recorded_due(ctx: WorkflowContext, key: str, operation: Operation, du
     return cast("datetime", execution.decode(await execution.step(ctx._state, key, operation, produce)))
 
 
-async def _wake(ctx: WorkflowContext, due: datetime) -> None:
+async def _wake(ctx: Identity, due: datetime) -> None:
     """That the time has come is a record of its own: a branch that is interrupted must be so at the same place everywhere."""
     execution, state = ctx._execution, ctx._state
 
@@ -82,7 +80,7 @@ async def _wake(ctx: WorkflowContext, due: datetime) -> None:
 
 
 @asynccontextmanager
-async def deadline(ctx: WorkflowContext, seconds: Seconds) -> AsyncIterator[datetime]:
+async def deadline(ctx: Identity, seconds: Seconds) -> AsyncIterator[datetime]:
     """See `WorkflowContext.deadline`."""
     given = seconds_of(seconds, "ctx.deadline")
     execution, state = ctx._execution, ctx._state

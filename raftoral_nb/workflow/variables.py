@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from ..errors import WorkflowDefinitionError
 from . import values
+from .identity import Identity
 from .made import Product
+from .steps import compute
 from .unawaited import operation
 
 if TYPE_CHECKING:
     from ..model import Operation, StepId
-    from .context import WorkflowContext
 
 T = TypeVar("T")
 
@@ -25,30 +26,28 @@ class ReplicatedVar(Generic[T]):
     nothing; mutating it in place changes nothing for the other nodes: use `set` or `update`.
     """
 
-    def __init__(self, key: str, ctx: WorkflowContext, value: T) -> None:
+    def __init__(self, key: str, ctx: Identity, value: T) -> None:
         self._key = key
         self._ctx = ctx
         self._value = value
 
     @classmethod
     @operation
-    async def with_value(cls, key: str, ctx: WorkflowContext, value: T) -> ReplicatedVar[T]:
+    async def with_value(cls, key: str, ctx: Identity, value: T) -> ReplicatedVar[T]:
         """Make a variable that starts with `value`. Raises `ValueNotShippableError` if it does not pickle."""
         return cls(key, ctx, await _record_computed(ctx, key, "var", value))
 
     @overload
     @classmethod
-    async def with_computation(
-        cls, key: str, ctx: WorkflowContext, fn: Callable[[], Awaitable[T]]
-    ) -> ReplicatedVar[T]: ...
+    async def with_computation(cls, key: str, ctx: Identity, fn: Callable[[], Awaitable[T]]) -> ReplicatedVar[T]: ...
     @overload
     @classmethod
-    async def with_computation(cls, key: str, ctx: WorkflowContext, fn: Callable[[], T]) -> ReplicatedVar[T]: ...
+    async def with_computation(cls, key: str, ctx: Identity, fn: Callable[[], T]) -> ReplicatedVar[T]: ...
     @classmethod
     @operation
-    async def with_computation(cls, key: str, ctx: WorkflowContext, fn: Callable[[], Any]) -> ReplicatedVar[T]:
+    async def with_computation(cls, key: str, ctx: Identity, fn: Callable[[], Any]) -> ReplicatedVar[T]:
         """Make a variable from what `fn()` returns on the acting node (a step, as in `ctx.compute`)."""
-        return cls(key, ctx, cast("T", await ctx.compute(key, fn)))
+        return cls(key, ctx, cast("T", await compute(ctx._execution, ctx._state, key, fn, (), {})))
 
     @property
     def key(self) -> str:
@@ -105,7 +104,7 @@ class ReplicatedVar(Generic[T]):
         return f"ReplicatedVar({self._key!r}, value={self._value!r})"
 
 
-async def _record_computed(ctx: WorkflowContext, key: str, operation: Operation, value: Any) -> Any:
+async def _record_computed(ctx: Identity, key: str, operation: Operation, value: Any) -> Any:
     """Record a value that every node has computed for itself, and look whether this one computed the same.
 
     Compared by canonical digest (sets and dicts without order), after the round trip that the record went through as well;
@@ -148,7 +147,7 @@ def _called(fn: Callable[[T], T], value: T) -> T:
     return result
 
 
-async def _record(ctx: WorkflowContext, key: str, operation: Operation, make: Callable[[], Any]) -> Any:
+async def _record(ctx: Identity, key: str, operation: Operation, make: Callable[[], Any]) -> Any:
     execution = ctx._execution
 
     async def produce(step_id: StepId) -> Product:

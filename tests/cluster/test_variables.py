@@ -61,7 +61,7 @@ async def interrupted(ctx: WorkflowContext, _: Any) -> int:
 async def update_raises(ctx: WorkflowContext, _: Any) -> list[Any]:
     counter = await ctx.var("counter", 0)
     try:
-        await counter.update(lambda value: 1 / value)
+        await counter.update(lambda value: int(1 / value))
     except ZeroDivisionError as error:
         return [str(error), counter.value]
     return []
