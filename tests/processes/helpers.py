@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def processes(cluster: Cluster) -> dict[int, Process]:
     """The processes of a cluster's nodes."""
     assert isinstance(cluster._host, RemoteHost)
-    return dict(cluster._host._processes)
+    return dict(cluster._host._processes.processes)
 
 
 def pids(cluster: Cluster) -> dict[int, int]:
