@@ -466,10 +466,6 @@ class RemoteHost(Hosting):
         super().alive(number, done_to_it)
         return self._incarnations[number]
 
-    def problem(self, number: NodeId) -> str | None:
-        """Why a node that is not known to have ended cannot be reached, or followed; None if it can. From any thread."""
-        return self._connections.problem(number)
-
     def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
         """Before a look: ask every node what only it knows. Waits a little."""
         self._observer.refresh(only, entries)

@@ -97,7 +97,7 @@ def followed(
     said: list[str | None] = []
 
     async def meet(number: int) -> None:
-        said.append(handle.problem(number))
+        said.append(handle._connections.problem(number))
         line = Line(handle, kind, answers)
         lines.append(line)
         handle._connections.calls[number] = cast(Calls, line)
@@ -131,7 +131,7 @@ def entries(*found: bytes) -> LogAnswer:
 def test_a_node_that_refuses_to_tell_its_log_is_asked_again_less_and_less_often_and_the_reason_is_shown() -> None:
     async def work(handle: RemoteHost, lines: list[Line]) -> None:
         await handle.on_reached(2)
-        assert handle.problem(1) == "no memory is left"
+        assert handle._connections.problem(1) == "no memory is left"
         assert handle.node_statistics(1, 0, None).problem == "no memory is left"
         (line,) = lines
         assert [one for one in line.asked if isinstance(one, ReadLog)][:9] == [ReadLog(0)] * 9
@@ -190,7 +190,7 @@ def test_a_node_whose_news_make_no_sense_or_are_refused_is_followed_again_and_te
 
     async def work(handle: RemoteHost, lines: list[Line]) -> None:
         await handle._news.changes.until(lambda: handle._news.told.get(1) == 3)
-        assert says in str(handle.problem(1))
+        assert says in str(handle._connections.problem(1))
         assert [line.closed for line in lines] == [True] * closed + [False]
         told = [event for _, event in handle.observers.history()]
         assert told == ([NodeChanged(1, "paused")] if closed else []) + [NodeChanged(1, "resumed")]
@@ -207,7 +207,7 @@ def test_a_node_that_cannot_be_reached_says_why_until_it_is() -> None:
         found = handle._connections.meet
 
         async def meet(number: int) -> None:
-            reached.append(handle.problem(1))
+            reached.append(handle._connections.problem(1))
             if len(reached) <= 3:
                 raise ClusterError(f"nobody listens ({len(reached)})")
             await found(number)
@@ -216,7 +216,7 @@ def test_a_node_that_cannot_be_reached_says_why_until_it_is() -> None:
         lines[0].close()
         await handle._news.changes.until(lambda: len(lines) == 2)
         await asyncio.sleep(0)
-        assert handle.problem(1) is None
+        assert handle._connections.problem(1) is None
 
     pauses, _ = followed(ReadLog, [], work)
     assert reached == [None, "nobody listens (1)", "nobody listens (2)", "nobody listens (3)"]
