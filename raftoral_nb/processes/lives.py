@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Protocol
 
 from ..errors import NodeStateError
 from ..life import ExecutionEnd
 from ..model import Command, Difference, NodeId, Outcome, RunId, Unknown
+from ..threads import LoopThread
 from ..workflow.made import Encoded
 from .calls import Calls
-from .messages import Ask, AwaitEnd, Campaign, HandOver, Query, Status
+from .messages import Ask, AwaitEnd, Campaign, HandOver, NodeLook, Query, Status
 
-if TYPE_CHECKING:
-    from .following import Following
+
+class LifeEnv(Protocol):
+    """What a `RemoteLife` needs of the handle."""
+
+    @property
+    def looks(self) -> Mapping[NodeId, NodeLook]:
+        """What each node said of itself when it was looked at last. From any thread."""
+        ...
+
+    @property
+    def thread(self) -> LoopThread:
+        """The thread on which nodes are asked."""
+        ...
+
+    async def on_reached(self, index: int) -> None:
+        """Wait until the log is applied here up to an index."""
+        ...
 
 
 class RemoteLife:
     """From when a node was found alive to when it was found dead (`hosting.Life`)."""
 
-    def __init__(self, host: Following, calls: Calls, node: NodeId, status: Status) -> None:
+    def __init__(self, host: LifeEnv, calls: Calls, node: NodeId, status: Status) -> None:
         self._host = host
         self.calls = calls
         self._node = node

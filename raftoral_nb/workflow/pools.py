@@ -8,16 +8,21 @@ pickled by value, in this process and in children that got something by value; e
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import sys
 import threading
 import types
+import weakref
+from collections.abc import Mapping
 from typing import Any, Final
 
 from cloudpickle import cloudpickle as _cloudpickle
 
 from .. import limits
 from . import exceptions, pickling
+from .anatomy import Identity
+from .classes import NOTEBOOK
 from .output import current_execution
 from .reducers import Reduced
 from .running import CONTEXT
@@ -43,7 +48,44 @@ def install() -> None:
 def load(data: bytes) -> Any:
     """In the process of a pool, or back from it: a function or class that was pickled by value."""
     install()
-    return pickling.loads(data)
+    return pickling.loads(data, view=_SENT)
+
+
+class _Sent:
+    """What comes back from a pool is of the very classes that were sent there: those of a workflow's copy, or of the notebook."""
+
+    def __init__(self) -> None:
+        # Of two that are alike, the one that was sent last.
+        self._classes: weakref.WeakValueDictionary[Identity, type] = weakref.WeakValueDictionary()
+
+    def take_note(self, used: Mapping[Identity, type]) -> None:
+        """Classes are sent, within whatever."""
+        self._classes.update(used)
+
+    def find(self, meant: Identity) -> type | None:
+        """See `classes.View`."""
+        found = self._classes.get(meant)
+        return found if found is not None or _in_child() else NOTEBOOK.find(meant)
+
+    def within(self, meant: Identity) -> type | None:
+        """See `classes.View`."""
+        found = self._classes.get(meant)
+        return found if found is not None or _in_child() else NOTEBOOK.within(meant)
+
+    def add(self, meant: Identity, built: type) -> None:
+        """See `classes.View`."""
+        if _in_child():
+            self._classes[meant] = built
+        else:
+            NOTEBOOK.add(meant, built)
+
+
+_SENT: Final = _Sent()
+
+
+def _in_child() -> bool:
+    """Whether this is a process of a pool: what its `__main__` has is not what was sent, though it may be called the same."""
+    return multiprocessing.parent_process() is not None
 
 
 def _reduce(_pickler: object, obj: Any) -> Reduced | Any:
@@ -51,7 +93,10 @@ def _reduce(_pickler: object, obj: Any) -> Reduced | Any:
     if isinstance(obj, types.FunctionType | type):
         if _is_found(obj):
             return NotImplemented
-        return (load, (pickling.dumps(obj, limits.MAX_COPIED_BYTES),))
+        used: dict[Identity, type] = {}
+        data = pickling.dumps(obj, limits.MAX_COPIED_BYTES, used)
+        _SENT.take_note(used)
+        return (load, (data,))
     if isinstance(obj, BaseException) and isinstance(type(obj).__init__, types.FunctionType):
         # One that does not unpickle is a broken pool, or one that waits for ever.
         return exceptions.reduced(obj) or NotImplemented

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def processes(cluster: Cluster) -> dict[int, Process]:
     """The processes of a cluster's nodes."""
     assert isinstance(cluster._host, RemoteHost)
-    return dict(cluster._host._processes)
+    return dict(cluster._host._processes.processes)
 
 
 def pids(cluster: Cluster) -> dict[int, int]:
@@ -38,6 +38,7 @@ def script(text: str, *arguments: str) -> subprocess.Popen[str]:
     """Another process that runs Python code; what it prints can be read."""
     return subprocess.Popen(
         [sys.executable, "-c", text, *arguments],
+        stdin=subprocess.PIPE,  # one that reads it lives until it is ended: a test runner's own is empty
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -36,7 +36,7 @@ def test_handles_are_told_why_a_node_stepped_aside_and_restart_it_when_its_disk_
             with Watch(cluster) as watch:
                 cluster.register_workflow(flows.waits)
                 run = cluster.start_workflow("waits", None)
-                asked = cluster._host.thread.call(lambda: cluster._host._calls[1])  # type: ignore[attr-defined]
+                asked = cluster._host.thread.call(lambda: cluster._host._connections.calls[1])  # type: ignore[attr-defined]
                 with read_only(node, monkeypatch):
                     with pytest.raises(NotAcknowledgedError):
                         cluster.start_workflow("waits", None)

@@ -6,12 +6,14 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from raftoral_nb import Cluster, ClusterError, NodeChanged, PortInUseError
 from raftoral_nb.incarnation import Incarnation
+from raftoral_nb.processes import children
+from raftoral_nb.processes.lives import RemoteLife
 from raftoral_nb.processes.messages import Shared
 from raftoral_nb.processes.remote_host import RemoteHost
 from raftoral_nb.raft.compaction import DEFAULT_COMPACTION
@@ -45,7 +47,7 @@ def handle(tmp_path: Path) -> Iterator[RemoteHost]:
     """A handle on nodes 1 and 2, whose processes were never started."""
     prepare(tmp_path, "handled", [1, 2], "process")
     host = RemoteHost("handled", [1, 2], timing=Timing(), proposal_timeout=1.0, compaction=DEFAULT_COMPACTION)
-    host._shared = Shared(
+    host._installation.shared = Shared(
         name="handled",
         founders=(1, 2),
         data_dir=str(tmp_path),
@@ -108,21 +110,22 @@ def test_tables_of_nodes_are_changed_on_the_loop_only(handle: RemoteHost, tmp_pa
             return super().pop(*given)
 
     first, second = Child(), Child()
-    tables: Any = handle
-    tables._children = Table({1: first, 2: second})
-    for name in ("_addresses", "_processes", "_pythons", "looks"):
-        setattr(tables, name, Table({1: ("", 1), 2: ("", 2)}))
-    tables._incarnations = {1: object()}
+    table: Any = handle._processes
+    table.children = Table({1: first, 2: second})
+    for owner, name in ((table, "addresses"), (table, "processes"), (table, "pythons"), (handle._observer, "looks")):
+        assert isinstance(getattr(owner, name), dict)
+        setattr(owner, name, Table({1: ("", 1), 2: ("", 2)}))
+    handle._incarnations[1] = cast(RemoteLife, object())
     handle.kill(1, PATIENCE)
     handle.leave(2, PATIENCE)
     assert elsewhere == []
     assert first.killed
-    assert handle._children == {}
-    assert set(handle._addresses) == set(handle._processes) == {1}
+    assert table.children == {}
+    assert set(table.addresses) == set(table.processes) == set(table.pythons) == set(handle.looks) == {1}
     assert (handle.numbers, numbers_in(tmp_path)) == ((1,), (1,))
 
 
-@pytest.mark.parametrize("where", ["_start", "_meet"])
+@pytest.mark.parametrize("where", ["start", "meet"])
 def test_a_node_in_a_process_that_cannot_be_started_leaves_nothing_behind(
     where: str, handle: RemoteHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,25 +133,24 @@ def test_a_node_in_a_process_that_cannot_be_started_leaves_nothing_behind(
 
     async def start(number: int) -> None:
         assert numbers_in(tmp_path) == (1, 2, 3)
-        tables: Any = handle
-        tables._children[number] = child
-        handle._addresses[number] = ("127.0.0.1", 1)
+        handle._processes.children[number] = cast(children.Child, child)
+        handle._processes.addresses[number] = ("127.0.0.1", 1)
 
     async def fail(_number: int) -> None:
         raise ClusterError("no process could be started")
 
-    monkeypatch.setattr(handle, "_start", start)
-    monkeypatch.setattr(handle, where, fail)
+    monkeypatch.setattr(handle._launcher, "_start", fail if where == "start" else start)
+    monkeypatch.setattr(handle._connections, "meet", fail)
     with pytest.raises(ClusterError, match="no process"):
         handle.thread.run(handle.on_join, 3, timeout=PATIENCE)
     assert numbers_in(tmp_path) == (1, 2)
-    assert (handle.numbers, sorted(handle.starts), dict(handle._addresses), handle._children) == (
+    assert (handle.numbers, sorted(handle.starts), handle._processes.addresses, handle._processes.children) == (
         (1, 2),
         [1, 2],
         {},
         {},
     )
-    assert child.killed == (where == "_meet")
+    assert child.killed == (where == "meet")
 
 
 def test_a_node_of_this_process_that_cannot_be_started_leaves_nothing_behind(

@@ -22,9 +22,20 @@ NOTEBOOK = """
 import json, sys
 import raftoral_nb
 from raftoral_nb import attach
+from raftoral_nb.processes.background import Changes
 from tests.processes import flows
 cluster = attach(sys.argv[1])
 host = cluster._host
+statuses = Changes()
+take_status = host.take_status
+
+
+def taken(*status):
+    take_status(*status)
+    statuses.wake()
+
+
+host.take_status = taken
 
 
 def another(leader):
@@ -39,7 +50,7 @@ def why(act):
 
 
 def alive(number):
-    host.thread.run(lambda: host._until(lambda: number in host._incarnations), timeout=30)
+    host.thread.run(lambda: statuses.until(lambda: number in host._incarnations), timeout=30)
     return True
 
 

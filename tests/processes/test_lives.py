@@ -28,13 +28,16 @@ from raftoral_nb import (
 )
 from raftoral_nb.alive import Process
 from raftoral_nb.model import WorkflowCompleted
-from raftoral_nb.processes import founding, looking, remote_host
+from raftoral_nb.processes import founding, launching, looking, remote_host
 from raftoral_nb.processes.announcing import KeyFileOfProcesses
+from raftoral_nb.processes.background import Tasks
 from raftoral_nb.processes.calls import Answered, Calls
 from raftoral_nb.processes.command import _stop_nodes
-from raftoral_nb.processes.following import Following
+from raftoral_nb.processes.connections import Connections
+from raftoral_nb.processes.installation import Installation
 from raftoral_nb.processes.messages import Answer, Enter, Entrance, Follow, News, Status, Stop
-from raftoral_nb.processes.remote_host import RemoteHost
+from raftoral_nb.processes.news import NewsFollower
+from raftoral_nb.processes.process_table import ProcessTable
 from raftoral_nb.raft.node_directory import prepare
 from tests.cluster.helpers import Watch
 from tests.processes import flows
@@ -51,7 +54,7 @@ cluster.register_workflow(flows.two_steps)
 run = cluster.start_workflow("two_steps", "kept", run_id="kept")
 while not run.variables():
     pass
-print(*(process.pid for process in cluster._host._processes.values()), cluster._host._shared.data_dir, flush=True)
+print(*(process.pid for process in cluster._host._processes.processes.values()), cluster._host._installation.shared.data_dir, flush=True)
 sys.stdin.read()
 """
 
@@ -80,8 +83,9 @@ def test_a_stopped_cluster_leaves_no_process_file_or_folder() -> None:
     with Cluster(1, name="brief", processes=True) as cluster:
         (one,) = processes(cluster).values()
         assert isinstance(cluster._host, remote_host.RemoteHost)
-        assert cluster._host._shared is not None
-        folder = Path(cluster._host._shared.data_dir)
+        shared = cluster._host._installation.shared
+        assert shared is not None
+        folder = Path(shared.data_dir)
         assert folder.is_dir()
         assert key_file.of_cluster("brief").content is not None
     assert one.gone
@@ -228,6 +232,7 @@ def test_a_handle_that_comes_when_the_log_was_cut_reads_a_snapshot() -> None:
 
 def test_nobody_waits_for_ever_for_a_process_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_host, "CHANGE_SECONDS", 0.5)
+    monkeypatch.setattr(launching, "INTRODUCE_SECONDS", 0.5)
     monkeypatch.setattr(looking, "ENTRIES_SECONDS", 0.5)
     with Cluster(3, processes=True) as cluster:
         leader = cluster.wait_for_leader(PATIENCE)
@@ -281,9 +286,10 @@ def test_a_node_that_is_met_twice_at_the_same_time_is_followed_once() -> None:
         assert isinstance(host, remote_host.RemoteHost)
 
         async def meet_twice() -> bool:
-            before = host._calls[1]
-            await asyncio.gather(host._meet(1), host._meet(1))
-            return host._calls[1] is before
+            connections = host._connections
+            before = connections.calls[1]
+            await asyncio.gather(connections.meet(1), connections.meet(1))
+            return connections.calls[1] is before
 
         assert host.thread.run(meet_twice, timeout=PATIENCE)
         assert cluster.nodes[1].alive
@@ -307,12 +313,11 @@ def test_what_a_node_told_before_anybody_followed_is_not_called_missed(
                 raise NodeStateError("it has ended")
             return Answered(answers.pop(), Answer(1, told + 5, 0))
 
-    handle: Any = Following.__new__(cast(Any, RemoteHost))
-    handle._told = {}
-    handle._take_status = lambda *_: None
-    handle._wake = lambda: None
-    asyncio.run(Following._follow(handle, 1, cast(Calls, Line()), told, 0))
-    assert handle._told == {1: told + 5}
+    handle: Any = SimpleNamespace(take_status=lambda *_: None)
+    connections = Connections("here", handle, Installation(None), ProcessTable(), Tasks("here"))
+    news = NewsFollower(handle, connections, quiet=False)
+    asyncio.run(news.follow(1, cast(Calls, Line()), told, 0))
+    assert news.told == {1: told + 5}
     assert ("3 events of node 1 were not told" in caplog.text) == (told > 0)
 
 

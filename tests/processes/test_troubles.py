@@ -85,7 +85,7 @@ class Line:
         self.closed = True
         if not self.lost.done():
             self.lost.set_result(None)
-            self._handle._lost(cast(Calls, self))
+            self._handle._connections._lost(cast(Calls, self))
 
 
 def followed(
@@ -97,25 +97,25 @@ def followed(
     said: list[str | None] = []
 
     async def meet(number: int) -> None:
-        said.append(handle.problem(number))
+        said.append(handle._connections.problem(number))
         line = Line(handle, kind, answers)
         lines.append(line)
-        handle._calls[number] = cast(Calls, line)
-        handle._take_status(number, cast(Calls, line), ALIVE)
-        handle._wake()
+        handle._connections.calls[number] = cast(Calls, line)
+        handle.take_status(number, cast(Calls, line), ALIVE)
+        handle._news.changes.wake()
         if kind is Follow:
-            handle._spawn(handle._follow(number, cast(Calls, line), handle._told.get(number, 0), 0))
+            told = handle._news.told.get(number, 0)
+            handle._tasks.spawn(handle._news.follow(number, cast(Calls, line), told, 0))
 
-    handle._meet = meet  # type: ignore[method-assign, assignment]
+    handle._connections.meet = meet  # type: ignore[method-assign]
 
     async def main() -> None:
         await meet(1)
-        handle._spawn(handle._read_log())
+        handle._tasks.spawn(handle._log.follow())
         async with asyncio.timeout(PATIENCE):
             await work(handle, lines)
-        for task in tuple(handle._tasks):
-            task.cancel()
-        await asyncio.gather(*handle._tasks, return_exceptions=True)
+        handle._tasks.cancel()
+        await asyncio.gather(*handle._tasks._running, return_exceptions=True)
 
     with asyncio.Runner(loop_factory=QuickLoop) as runner:
         runner.run(main())
@@ -131,11 +131,11 @@ def entries(*found: bytes) -> LogAnswer:
 def test_a_node_that_refuses_to_tell_its_log_is_asked_again_less_and_less_often_and_the_reason_is_shown() -> None:
     async def work(handle: RemoteHost, lines: list[Line]) -> None:
         await handle.on_reached(2)
-        assert handle.problem(1) == "no memory is left"
+        assert handle._connections.problem(1) == "no memory is left"
         assert handle.node_statistics(1, 0, None).problem == "no memory is left"
         (line,) = lines
         assert [one for one in line.asked if isinstance(one, ReadLog)][:9] == [ReadLog(0)] * 9
-        handle._troubles.forget(1)  # as after a while without any
+        handle._connections.troubles.forget(1)  # as after a while without any
         assert handle.node_statistics(1, 0, None).problem is None
 
     refused: list[Any] = [ClusterError("no memory is left") for _ in LONGEST]
@@ -158,7 +158,7 @@ def test_a_log_that_makes_no_sense_ends_the_connection_and_is_read_anew_from_whe
 ) -> None:
     async def work(handle: RemoteHost, lines: list[Line]) -> None:
         await handle.on_reached(2)
-        assert (handle.head().index, handle._cursor) == (2, 2)
+        assert (handle.head().index, handle._log.index) == (2, 2)
         assert [line.closed for line in lines] == [True] * 8 + [False]
         assert all(line.asked[0] == ReadLog(0) for line in lines)
         assert handle.incarnation(1) is not None
@@ -189,8 +189,8 @@ def test_a_node_whose_news_make_no_sense_or_are_refused_is_followed_again_and_te
     answers: list[Any] = [wrong] + [news(Item(2, 0.0, "NodeChanged", b"no event")) if closed else wrong] * 7
 
     async def work(handle: RemoteHost, lines: list[Line]) -> None:
-        await handle._until(lambda: handle._told.get(1) == 3)
-        assert says in str(handle.problem(1))
+        await handle._news.changes.until(lambda: handle._news.told.get(1) == 3)
+        assert says in str(handle._connections.problem(1))
         assert [line.closed for line in lines] == [True] * closed + [False]
         told = [event for _, event in handle.observers.history()]
         assert told == ([NodeChanged(1, "paused")] if closed else []) + [NodeChanged(1, "resumed")]
@@ -204,19 +204,19 @@ def test_a_node_that_cannot_be_reached_says_why_until_it_is() -> None:
     reached: list[str | None] = []
 
     async def work(handle: RemoteHost, lines: list[Line]) -> None:
-        found = handle._meet
+        found = handle._connections.meet
 
-        async def meet(number: int) -> Any:
-            reached.append(handle.problem(1))
+        async def meet(number: int) -> None:
+            reached.append(handle._connections.problem(1))
             if len(reached) <= 3:
                 raise ClusterError(f"nobody listens ({len(reached)})")
-            return await found(number)
+            await found(number)
 
-        handle._meet = meet  # type: ignore[method-assign]
+        handle._connections.meet = meet  # type: ignore[method-assign]
         lines[0].close()
-        await handle._until(lambda: len(lines) == 2)
+        await handle._news.changes.until(lambda: len(lines) == 2)
         await asyncio.sleep(0)
-        assert handle.problem(1) is None
+        assert handle._connections.problem(1) is None
 
     pauses, _ = followed(ReadLog, [], work)
     assert reached == [None, "nobody listens (1)", "nobody listens (2)", "nobody listens (3)"]
@@ -252,7 +252,7 @@ def test_an_answer_that_cannot_be_read_ends_the_connection_and_its_reason_is_tol
     async def work(handle: RemoteHost, lines: list[Line]) -> None:
         lines[0].problem = problem  # type: ignore[assignment]
         lines[0].close()
-        await handle._until(lambda: len(lines) == 2)
+        await handle._news.changes.until(lambda: len(lines) == 2)
 
     problem = asyncio.run(main())
     pauses, said = followed(ReadLog, [], work)
@@ -262,10 +262,10 @@ def test_an_answer_that_cannot_be_read_ends_the_connection_and_its_reason_is_tol
 
 def test_nothing_of_the_log_is_told_after_the_end() -> None:
     async def work(handle: RemoteHost, lines: list[Line]) -> None:
-        handle._shut = True
+        handle._log.end()
         await lines[0].asked_again.wait()  # the answer to the first is read by then
         assert lines[0].asked == [ReadLog(0), ReadLog(0)]
-        assert handle._cursor == 0
+        assert handle._log.index == 0
 
     _, said = followed(ReadLog, [entries(GOOD)], work)
     assert said == [None]

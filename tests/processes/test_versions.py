@@ -7,7 +7,7 @@ import platform
 import pytest
 
 from raftoral_nb import Cluster, ExecutionStopped, VersionMismatchError
-from raftoral_nb.processes import remote_host
+from raftoral_nb.processes import process_table
 from raftoral_nb.workflow import versions
 from tests.cluster.helpers import Watch
 from tests.processes import flows
@@ -23,7 +23,7 @@ def test_code_that_nodes_could_not_load_is_refused_where_it_is_registered_and_wh
             python_version = staticmethod(lambda: "3.99.1")
 
         with monkeypatch.context() as patched:
-            patched.setattr(remote_host, "platform", Other)
+            patched.setattr(process_table, "platform", Other)
             with pytest.raises(VersionMismatchError, match=f"this is Python 3.99.1, and node 1 runs Python {here}"):
                 cluster.register_workflow(flows.two_steps)
 
