@@ -29,12 +29,13 @@ from typing import Any, Literal
 import pysyncobj
 
 from raftoral_nb import Cluster, WorkflowContext, workflow
-from raftoral_nb.model import Command, Definition, Outcome, RegisterWorkflow, SetCheckpoint, StartRun, Step
-from raftoral_nb.model import Committed as CommittedOutcome
+from raftoral_nb.core.commands import Command, Outcome, RegisterWorkflow, SetCheckpoint, StartRun
+from raftoral_nb.core.commands import Committed as CommittedOutcome
+from raftoral_nb.core.records import Definition, Step
 from raftoral_nb.raft.journal import MemoryJournal
 from raftoral_nb.raft.member import Member
-from raftoral_nb.raft.memory import MemoryNetwork
 from raftoral_nb.raft.replica import Timing
+from raftoral_nb.transport.memory_network import MemoryNetwork
 
 WARM_UP = 50
 """Commands before the measured ones."""

@@ -23,9 +23,9 @@ from importlib import metadata
 from typing import Literal
 
 from raftoral_nb import CheckpointSet, Cluster, ClusterEvent, EpochChanged, WorkflowContext, workflow
-from raftoral_nb.raft.elections import SUSPICION_MAX, SUSPICION_MIN
-from raftoral_nb.raft.network import FIRST_REDIAL
+from raftoral_nb.raft.pre_vote import SUSPICION_MAX, SUSPICION_MIN
 from raftoral_nb.raft.replica import Timing
+from raftoral_nb.transport.network import FIRST_REDIAL
 
 DEMAND = 1.0
 """Seconds: no pause after a kill may take longer."""

@@ -29,13 +29,16 @@ import msgspec
 from memory import MEGA, Job, diary, page
 
 from raftoral_nb import Cluster, SnapshotInstalled, Workflow
+from raftoral_nb.core.apply import apply
+from raftoral_nb.core.commands import Command, EndRun, RegisterWorkflow, SetCheckpoint, StartRun, Takeover
+from raftoral_nb.core.records import Step
+from raftoral_nb.core.snapshot import Frozen
+from raftoral_nb.core.state import State
 from raftoral_nb.limits import MAX_RUNS_KEPT
-from raftoral_nb.model import Command, EndRun, RegisterWorkflow, SetCheckpoint, StartRun, Step, Takeover
 from raftoral_nb.raft.journal import Snapshot
 from raftoral_nb.raft.replica import Timing
-from raftoral_nb.snapshot import Frozen
-from raftoral_nb.state import State, apply
-from raftoral_nb.workflow import definitions, values
+from raftoral_nb.workflow.codec import values
+from raftoral_nb.workflow.shipping import definitions
 
 TICK = 0.005
 """Seconds between two ticks of the timer that tells how late the loop is."""

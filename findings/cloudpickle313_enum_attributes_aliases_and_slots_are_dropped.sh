@@ -4,7 +4,7 @@
 #            `__init__` never runs for its members, so their own attributes are missing; its aliases are gone; slots do not hold. Nothing
 #            is said when it is pickled or loaded, only when the missing part is used.
 # Matters:   workflows are functions of a notebook and run in other processes, where its enums and slotted classes must work.
-# Held here: raftoral_nb/workflow/class_parts.py (`_enum`, `_slotted`);
+# Held here: raftoral_nb/workflow/codec/class_parts.py (`_enum`, `_slotted`);
 #            tests/workflow/test_kinds_of_code.py, test_what_a_notebook_defines_does_the_same_in_another_process [Planet], [Slotted]
 # Seen in:   cloudpickle/cloudpickle.py, `_enum_getnewargs`, `_make_skeleton_enum`, `_class_getnewargs`
 set -euo pipefail

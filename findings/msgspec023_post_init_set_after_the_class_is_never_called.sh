@@ -3,7 +3,7 @@
 # Happens:   msgspec looks it up once, when a class is made. One that is set later is never called, not even by a decoder; one that is
 #            deleted goes on being called. A subclass made afterwards does find it, so a class and its empty subclass differ.
 # Matters:   a notebook's class is made bare in another process and gets its methods then: checks in `__post_init__` silently stop.
-# Held here: raftoral_nb/workflow/class_parts.py (`_struct` makes it with the class);
+# Held here: raftoral_nb/workflow/codec/class_parts.py (`_struct` makes it with the class);
 #            tests/workflow/test_kinds_of_code.py, test_what_a_notebook_defines_does_the_same_in_another_process
 # Seen in:   msgspec/_core.c, `StructMeta_new_inner` (fills `post_init` of the class), `Struct_post_init` (reads only that)
 set -euo pipefail

@@ -3,7 +3,7 @@
 # Happens:   it sets `socket.inet_ntop` of the whole process to a function that works on Windows only. Of the pair only `inet_pton` is left
 #            alone elsewhere. From then on every library of the process gets a TypeError for a valid address.
 # Matters:   the cluster lives inside somebody's notebook, beside their own code.
-# Held here: raftoral_nb/raft/library.py (`_found`);
+# Held here: raftoral_nb/raft/pysyncobj_driver.py (`_found`);
 #            tests/raft/test_guard.py, test_the_process_keeps_its_socket_functions_when_pysyncobj_is_imported
 # Seen in:   pysyncobj/win_inet_pton.py, the last lines; imported by pysyncobj/tcp_connection.py
 set -euo pipefail

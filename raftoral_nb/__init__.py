@@ -17,7 +17,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, cast
 
-from . import current as _current
+from .api import running_clusters as _current
+from .core.version import __version__ as __version__
 from .errors import (
     BadArgumentError,
     BlockingCallError,
@@ -84,44 +85,46 @@ from .errors import (
     WorkflowTerminatedError,
     WrongTaskError,
 )
-from .version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from .attaching import attach, attachable
-    from .cluster import Cluster, StopReport
-    from .fault_lines import FAULTS, Fault, parse_fault
-    from .model import (
+    from .api.attaching import attach, attachable
+    from .api.cluster import Cluster, StopReport
+    from .api.node import Node
+    from .api.progress import Progress, ProgressLook
+    from .api.registry import Registration
+    from .api.run import WorkflowRun
+    from .api.single_node import WorkflowRuntime
+    from .core.cluster_events import (
         CampaignAsked,
-        CancelRequested,
-        CheckpointSet,
-        ClusterEvent,
         ClusterRecovered,
         EffectStarted,
-        EpochChanged,
         ExecutionStopped,
-        Failure,
         LinkDelay,
-        Message,
-        MessageSent,
         NetworkChanged,
         NodeBlocked,
         NodeChanged,
         OutputLine,
         RecoveryProgress,
         RoleChanged,
-        RunEvicted,
         RunHeld,
-        RunMoved,
-        RunPaused,
-        RunResumed,
         ScenarioChanged,
         SnapshotInstalled,
-        Step,
         StepProgress,
         StepRetrying,
         StorageFailed,
         StrangersRefused,
         TransferAsked,
+    )
+    from .core.events import (
+        CancelRequested,
+        CheckpointSet,
+        ClusterEvent,
+        EpochChanged,
+        MessageSent,
+        RunEvicted,
+        RunMoved,
+        RunPaused,
+        RunResumed,
         WorkflowCancelled,
         WorkflowCompleted,
         WorkflowContinued,
@@ -131,16 +134,8 @@ if TYPE_CHECKING:
         WorkflowStarted,
         WorkflowTerminated,
     )
-    from .node import Node
-    from .play import ScenarioPlay
-    from .progress import Progress, ProgressLook
-    from .raft.compaction import Compaction
-    from .raft.timing import Timing
-    from .registry import Registration
-    from .run import WorkflowRun
-    from .runtime import WorkflowRuntime
-    from .scenario import SCENARIOS, Scenario
-    from .statistics import (
+    from .core.records import Failure, Message, Step
+    from .core.statistics import (
         ClusterStatistics,
         ExecutionStatistics,
         LinkStatistics,
@@ -149,16 +144,21 @@ if TYPE_CHECKING:
         RunStatistics,
         StepActivity,
     )
+    from .faults.fault_lines import FAULTS, Fault, parse_fault
+    from .faults.player import ScenarioPlay
+    from .faults.scenario import SCENARIOS, Scenario
+    from .raft.compaction import Compaction
+    from .raft.timing import Timing
     from .testing import check_determinism, replay_history, workflow_test
-    from .workflow.branches import BranchTask, TaskGroup
-    from .workflow.children import ChildRun
-    from .workflow.context import WorkflowContext
-    from .workflow.definitions import Captured, Workflow, workflow
-    from .workflow.messages import Update
-    from .workflow.running import RunningStep, current_step
-    from .workflow.sagas import Saga
-    from .workflow.steps import Retry, StepFunction, step
-    from .workflow.variables import ReplicatedVar
+    from .workflow.execution.running_step import RunningStep, current_step
+    from .workflow.language.branches import BranchTask, TaskGroup
+    from .workflow.language.child_runs import ChildRun
+    from .workflow.language.context import WorkflowContext
+    from .workflow.language.messages import Update
+    from .workflow.language.sagas import Saga
+    from .workflow.language.variables import ReplicatedVar
+    from .workflow.shipping.definitions import Captured, Workflow, workflow
+    from .workflow.shipping.step_function import Retry, StepFunction, step
 
 # `raftoral_nb.workflow` is the decorator to users, though a package of ours has that name as well. Importing the package
 # binds the name once; unbound again, it is looked up below like the others.
@@ -167,25 +167,27 @@ globals().pop("workflow", None)
 
 # Importing the package must be quick: most of it is loaded when it is first asked for.
 _HOMES = {
-    "cluster": ("Cluster", "StopReport"),
-    "model": (
+    "api.attaching": (
+        "attach",
+        "attachable",
+    ),
+    "api.cluster": (
+        "Cluster",
+        "StopReport",
+    ),
+    "api.node": ("Node",),
+    "api.progress": (
+        "Progress",
+        "ProgressLook",
+    ),
+    "api.registry": ("Registration",),
+    "api.run": ("WorkflowRun",),
+    "api.single_node": ("WorkflowRuntime",),
+    "core.cluster_events": (
         "CampaignAsked",
-        "CancelRequested",
-        "Message",
-        "MessageSent",
-        "RunPaused",
-        "RunResumed",
-        "WorkflowCancelled",
-        "WorkflowContinued",
-        "WorkflowTerminated",
-        "CheckpointSet",
-        "ClusterEvent",
-        "Difference",
         "ClusterRecovered",
         "EffectStarted",
-        "EpochChanged",
         "ExecutionStopped",
-        "Failure",
         "LinkDelay",
         "NetworkChanged",
         "NodeBlocked",
@@ -193,34 +195,40 @@ _HOMES = {
         "OutputLine",
         "RecoveryProgress",
         "RoleChanged",
-        "RunEvicted",
         "RunHeld",
-        "RunMoved",
         "ScenarioChanged",
         "SnapshotInstalled",
-        "Step",
+        "StepProgress",
+        "StepRetrying",
         "StorageFailed",
         "StrangersRefused",
         "TransferAsked",
-        "StepProgress",
-        "StepRetrying",
+    ),
+    "core.events": (
+        "CancelRequested",
+        "CheckpointSet",
+        "ClusterEvent",
+        "EpochChanged",
+        "MessageSent",
+        "RunEvicted",
+        "RunMoved",
+        "RunPaused",
+        "RunResumed",
+        "WorkflowCancelled",
         "WorkflowCompleted",
+        "WorkflowContinued",
         "WorkflowDropped",
         "WorkflowFailed",
         "WorkflowRegistered",
         "WorkflowStarted",
+        "WorkflowTerminated",
     ),
-    "node": ("Node",),
-    "progress": ("Progress", "ProgressLook"),
-    "registry": ("Registration",),
-    "run": ("WorkflowRun",),
-    "runtime": ("WorkflowRuntime",),
-    "play": ("ScenarioPlay",),
-    "scenario": ("SCENARIOS", "Scenario"),
-    "fault_lines": ("FAULTS", "Fault", "parse_fault"),
-    "raft.compaction": ("Compaction",),
-    "raft.timing": ("Timing",),
-    "statistics": (
+    "core.records": (
+        "Failure",
+        "Message",
+        "Step",
+    ),
+    "core.statistics": (
         "ClusterStatistics",
         "ExecutionStatistics",
         "LinkStatistics",
@@ -229,17 +237,46 @@ _HOMES = {
         "RunStatistics",
         "StepActivity",
     ),
-    "attaching": ("attach", "attachable"),
-    "testing": ("check_determinism", "replay_history", "workflow_test"),
-    "workflow.children": ("ChildRun",),
-    "workflow.context": ("WorkflowContext",),
-    "workflow.definitions": ("Captured", "Workflow", "workflow"),
-    "workflow.branches": ("BranchTask", "TaskGroup"),
-    "workflow.running": ("RunningStep", "current_step"),
-    "workflow.sagas": ("Saga",),
-    "workflow.steps": ("Retry", "StepFunction", "step"),
-    "workflow.messages": ("Update",),
-    "workflow.variables": ("ReplicatedVar",),
+    "faults.fault_lines": (
+        "FAULTS",
+        "Fault",
+        "parse_fault",
+    ),
+    "faults.player": ("ScenarioPlay",),
+    "faults.scenario": (
+        "SCENARIOS",
+        "Scenario",
+    ),
+    "raft.compaction": ("Compaction",),
+    "raft.timing": ("Timing",),
+    "testing": (
+        "check_determinism",
+        "replay_history",
+        "workflow_test",
+    ),
+    "workflow.execution.running_step": (
+        "RunningStep",
+        "current_step",
+    ),
+    "workflow.language.branches": (
+        "BranchTask",
+        "TaskGroup",
+    ),
+    "workflow.language.child_runs": ("ChildRun",),
+    "workflow.language.context": ("WorkflowContext",),
+    "workflow.language.messages": ("Update",),
+    "workflow.language.sagas": ("Saga",),
+    "workflow.language.variables": ("ReplicatedVar",),
+    "workflow.shipping.definitions": (
+        "Captured",
+        "Workflow",
+        "workflow",
+    ),
+    "workflow.shipping.step_function": (
+        "Retry",
+        "StepFunction",
+        "step",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

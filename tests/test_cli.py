@@ -8,12 +8,17 @@ from collections.abc import Callable
 
 import pytest
 
-from raftoral_nb import __version__, cli, demo
+from raftoral_nb import __version__
+from raftoral_nb.cli import demo, main
 
 
 def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "raftoral_nb.cli", *arguments], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "raftoral_nb.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -41,12 +46,12 @@ def test_the_demonstration_runs_on_more_nodes_and_logs_when_asked() -> None:
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--version"]) == 0
+    assert main.main(["--version"]) == 0
     assert capsys.readouterr().out == f"raftoral-nb {__version__}\n"
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--help"]) == 0
+    assert main.main(["--help"]) == 0
     assert "demo" in capsys.readouterr().out
 
 
@@ -65,7 +70,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_usage_exits_with_2_and_two_lines_that_help(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(arguments) == 2
+    assert main.main(arguments) == 2
     printed = capsys.readouterr()
     assert not printed.out
     assert says in printed.err
@@ -74,7 +79,7 @@ def test_bad_usage_exits_with_2_and_two_lines_that_help(
 
 
 def test_the_commands_limits_are_those_of_the_demonstration() -> None:
-    assert cli.main(["demo", "--nodes", str(demo.MIN_NODES - 1)]) == cli.BAD_USAGE
+    assert main.main(["demo", "--nodes", str(demo.MIN_NODES - 1)]) == main.BAD_USAGE
     with pytest.raises(ValueError, match="at least 3"):
         demo.run_demo(demo.MIN_NODES - 1)
 
@@ -83,10 +88,10 @@ def wrong_claims(printed: str) -> list[str]:
     return [line for line in printed.splitlines() if line.startswith("  FAILED")]
 
 
-def counts_wrong(effect: str) -> Callable[[demo.World, str], None]:
+def counts_wrong(effect: str) -> Callable[[demo.OutsideWorld, str], None]:
     """`World.happened`, for a world in which `effect` happens twice whenever it happens."""
 
-    def happened(self: demo.World, what: str) -> None:
+    def happened(self: demo.OutsideWorld, what: str) -> None:
         self.effects[what] += 2 if what == effect else 1
 
     return happened
@@ -96,8 +101,8 @@ def counts_wrong(effect: str) -> Callable[[demo.World, str], None]:
 def test_the_demonstration_fails_if_an_effect_ran_too_often(
     effect: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo.World, "happened", counts_wrong(effect))
-    assert cli.main(["demo"]) == 1
+    monkeypatch.setattr(demo.OutsideWorld, "happened", counts_wrong(effect))
+    assert main.main(["demo"]) == 1
     printed = capsys.readouterr().out
     (wrong,) = wrong_claims(printed)
     assert effect in wrong or "20 effects" in wrong
@@ -107,15 +112,15 @@ def test_the_demonstration_fails_if_an_effect_ran_too_often(
 def test_the_demonstration_fails_if_the_bank_takes_the_money_under_another_key(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pay = demo.World.pay
+    pay = demo.OutsideWorld.pay
 
-    def pay_every_request(self: demo.World, key: str, cents: int) -> None:
+    def pay_every_request(self: demo.OutsideWorld, key: str, cents: int) -> None:
         if self.payments:
             key += "-again"
         pay(self, key, cents)
 
-    monkeypatch.setattr(demo.World, "pay", pay_every_request)
-    assert cli.main(["demo"]) == 1
+    monkeypatch.setattr(demo.OutsideWorld, "pay", pay_every_request)
+    assert main.main(["demo"]) == 1
     (wrong,) = wrong_claims(capsys.readouterr().out)
     assert "took the money once" in wrong
 
@@ -128,7 +133,7 @@ def test_the_demonstration_fails_if_the_result_is_another(
 
     demo_input = demo.ComputationInput
     monkeypatch.setattr(demo, "ComputationInput", two_threes)
-    assert cli.main(["demo"]) == 1
+    assert main.main(["demo"]) == 1
     printed = capsys.readouterr().out
     assert "result: 512" in printed.splitlines()
     assert any("162" in line for line in wrong_claims(printed))
@@ -143,7 +148,7 @@ def test_the_demonstration_ends_and_says_so_if_the_story_cannot_go_on(
     # The demonstration's functions are shipped by reference, so that the nodes see what is patched here.
     monkeypatch.setattr(demo, "reserve", closed)
     monkeypatch.setattr(demo, "WAIT_SECONDS", 0.5)
-    assert cli.main(["demo"]) == 1
+    assert main.main(["demo"]) == 1
     (wrong,) = wrong_claims(capsys.readouterr().out)
     assert "the bank was not asked" in wrong
 
@@ -155,5 +160,5 @@ def test_an_interrupt_stops_the_demonstration(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "_tell_kill", interrupted)
-    assert cli.main(["demo"]) == 130
+    assert main.main(["demo"]) == 130
     assert capsys.readouterr().err == "interrupted\n"

@@ -19,10 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftoral_nb import key_file
-from raftoral_nb.alive import Process
+from raftoral_nb.discovery import key_file
+from raftoral_nb.discovery.key_file import KeyFile, Place
+from raftoral_nb.discovery.process_identity import Process
 from raftoral_nb.errors import ClusterNameTakenError, KeyFileError, UnknownClusterError
-from raftoral_nb.key_file import Certificate, KeyFile, Place
+from raftoral_nb.transport.certificate import Certificate
 
 KEY = bytes(range(32))
 

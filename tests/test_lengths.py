@@ -19,8 +19,7 @@ MAX_MODULE: Final = 600
 
 LONG_TODAY: Final = frozenset(
     {
-        "raftoral_nb/processes/founding.py:run_node",
-        "raftoral_nb/raft/library.py:__init__",
+        "raftoral_nb/raft/pysyncobj_driver.py:__init__",
         "raftoral_nb/raft/replica.py:__init__",
     }
 )

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from raftoral_nb.errors import ClusterError
-from raftoral_nb.threads import InlineSteps, Steps, StepThreads
+from raftoral_nb.threads.loop_thread import InlineSteps, Steps, StepThreads
 
 LONG = 20.0
 """Seconds no test needs: a wait that takes them is a failure."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import graphlib
 import importlib.metadata
 import re
 import tomllib
@@ -16,41 +17,41 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from raftoral_nb import model
+from raftoral_nb.core import cluster_events, commands, events, records
+from raftoral_nb.core.events import CheckpointSet
+from raftoral_nb.core.records import Step
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("raftoral_nb", "kernel_ext")
 ENGINE: Final = "raftoral_nb"
 
-FLOORS: Final = {
-    "cluster_events": 0,
-    "control": 0,
-    "limits": 0,
-    "model": 0,
-    "outcomes": 0,
-    "errors": 0,
-    "differences": 0,
-    "checks": 0,
-    "seconds": 0,
-    "statistics": 0,
-    "run_record": 1,
-    "run_rules": 1,
-    "state": 1,
-    "replay": 1,
-    "snapshot": 1,
-    "raft": 2,
-    "alive": 2,
-    "forked": 2,
-    "frames": 2,
-    "key_file": 2,
-    "step_threads": 2,
-    "threads": 2,
-    "workflow": 3,
-}
-TOP_FLOOR: Final = 4
-"""The floor of the engine's other modules: cluster, node, run, runtime, cli, demo, and the package itself."""
+LADDER: Final = (
+    ("cli",),
+    ("__init__",),
+    ("testing",),
+    ("simulation",),
+    ("api",),
+    ("observability", "faults"),
+    ("hosts",),
+    ("node", "storage"),
+    ("raft", "discovery"),
+    ("workflow.language",),
+    ("workflow.shipping",),
+    ("workflow.execution",),
+    ("workflow.lint",),
+    ("workflow.codec", "transport"),
+    ("core", "threads", "virtual_time"),
+    ("errors", "limits"),
+)
+"""The folders of the engine, from the top rung to the bottom. What a module imports, for typing too, stands on a lower rung or in its own
+folder. `errors` and `limits` are the flat modules, `__init__` is the package itself. `ARCHITECTURE.md` has the same table."""
 
-PURE_MODULES: Final = ("state", "run_record", "run_rules", "replay")
+RUNGS: Final = {folder: -rung for rung, folders in enumerate(LADDER) for folder in folders}
+
+NAMES_MORE_THAN_ONCE: Final = {"__init__", "messages"}
+"""Names that several modules of the engine may have."""
+
+PURE: Final = "core"
 PURE_IMPORTS: Final = {
     "__future__",
     "bisect",
@@ -61,6 +62,7 @@ PURE_IMPORTS: Final = {
     "hashlib",
     "heapq",
     "itertools",
+    "math",
     "msgspec",
     "operator",
     "re",
@@ -69,14 +71,21 @@ PURE_IMPORTS: Final = {
 }
 """All that a pure module may import besides the modules below it: nothing that reads, writes, waits or guesses."""
 
+IDS_ARE_KEYS: Final = {"snapshot.py"}
+"""Modules of the core that find an object again by its `id`, and in which no order depends on that."""
+
 IMPURE_CALLS: Final = {"open", "print", "input", "exec", "eval", "__import__", "breakpoint", "id", "hash"}
 """Built-in functions that do I/O, run code, or differ from one process to the next."""
 
 NOTEBOOK_PACKAGES: Final = {"IPython", "ipywidgets", "anywidget", "ipykernel", "traitlets", "kernel_ext"}
 EXTENSION_HOOKS: Final = {"load_ipython_extension", "unload_ipython_extension"}
-PUBLIC_TO_KERNEL_EXT: Final = {ENGINE, *(f"{ENGINE}.{name}" for name in ("statistics", "limits", "model", "errors"))}
+PUBLIC_TO_KERNEL_EXT: Final = {
+    ENGINE,
+    f"{ENGINE}.limits",
+    f"{ENGINE}.errors",
+    *(f"{ENGINE}.core.{name}" for name in ("statistics", "records", "commands", "events", "cluster_events")),
+}
 
-MAX_LINES: Final = 600
 MACHINE_PATH: Final = re.compile(r"(?<![\w.])/(?:root|work|farm)/|/home/(?!jovyan)\w")
 ADDRESS: Final = re.compile(r"\bat 0x[0-9a-f]+", re.IGNORECASE)
 TEXT_SUFFIXES: Final = {
@@ -172,9 +181,14 @@ def all_imports(*folders: str) -> list[Import]:
     return [found for path in python_files(*folders) for found in imports_of(path)]
 
 
-def floor(module: str) -> int:
-    parts = module.split(".")
-    return FLOORS.get(parts[1], TOP_FLOOR) if len(parts) > 1 else TOP_FLOOR
+def folder(module: str) -> str:
+    """Where a module of the engine stands: the name of a folder of the ladder, or one that is not on it."""
+    parts = module.split(".")[1:]
+    if not parts:
+        return "__init__"
+    place = ".".join(parts[:2]) if parts[0] == "workflow" and len(parts) > 1 else parts[0]
+    # A package that holds nothing but folders stands nowhere itself.
+    return "errors" if place == "workflow" else place
 
 
 def is_hook(found: Import) -> bool:
@@ -185,13 +199,75 @@ def listed(problems: Iterator[object] | list[object]) -> str:
     return "\n".join(map(str, problems))
 
 
-def test_imports_in_the_engine_point_down_the_floors() -> None:
-    upward = [
-        f"{found}, which is above it"
+def inner_imports() -> list[Import]:
+    """What modules of the engine import of each other, for typing and within functions too."""
+    return [
+        found
         for found in all_imports(ENGINE)
-        if found.imported.split(".")[0] == ENGINE and floor(found.imported) > floor(found.importer)
+        if found.imported.split(".")[0] == ENGINE and found.imported != found.importer
+    ]
+
+
+def test_every_module_of_the_engine_stands_in_a_folder_of_the_ladder() -> None:
+    lost = sorted({name for path in python_files(ENGINE) if folder(name := module_name(path)) not in RUNGS})
+    assert not lost, f"not on the ladder (LADDER in this file, and the table in ARCHITECTURE.md): {listed(list(lost))}"
+
+
+def test_imports_in_the_engine_point_down_the_ladder() -> None:
+    upward = [
+        f"{found}: {folder(found.importer)} stands no higher than {folder(found.imported)}"
+        for found in inner_imports()
+        if folder(found.importer) != folder(found.imported)
+        and RUNGS[folder(found.imported)] >= RUNGS[folder(found.importer)]
     ]
     assert not upward, listed(list(upward))
+
+
+def test_no_modules_of_the_engine_import_each_other_in_a_circle_not_even_for_typing() -> None:
+    arrows: dict[str, set[str]] = {}
+    for found in inner_imports():
+        arrows.setdefault(found.importer, set()).add(found.imported)
+    sorter = graphlib.TopologicalSorter(arrows)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_the_table_of_the_architecture_is_the_ladder() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## The ladder")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE)
+    table = [tuple(re.findall(r"`([^`]+)`", row)) for row in rows]
+    assert [row for row in table if row[0] != "kernel_ext"] == list(LADDER)
+
+
+def test_a_name_of_a_module_says_which_one_is_meant() -> None:
+    places: dict[str, list[str]] = {}
+    for path in python_files(ENGINE):
+        places.setdefault(path.stem, []).append(str(path.relative_to(ROOT)))
+    twice = {name: found for name, found in places.items() if len(found) > 1 and name not in NAMES_MORE_THAN_ONCE}
+    assert not twice, listed([*twice.items()])
+
+
+def public_classes() -> list[tuple[str, str]]:
+    return [
+        (node.name, str(path.relative_to(ROOT)))
+        for path in python_files(ENGINE)
+        for node in parsed(path).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+
+
+def test_a_name_of_a_public_class_says_which_one_is_meant() -> None:
+    places: dict[str, list[str]] = {}
+    for name, place in public_classes():
+        places.setdefault(name, []).append(place)
+    twice = {name: found for name, found in places.items() if len(found) > 1}
+    assert not twice, listed([*twice.items()])
+
+
+def test_host_is_a_word_for_machines() -> None:
+    assert len([name for name, _ in public_classes() if name.endswith(("Host", "Hosting"))]) <= 2
 
 
 def test_only_the_raft_folder_imports_pysyncobj() -> None:
@@ -221,37 +297,33 @@ def test_the_extension_uses_only_the_public_modules_of_the_engine() -> None:
     assert not private, listed(list(private))
 
 
-@pytest.mark.parametrize("name", PURE_MODULES)
-def test_a_pure_module_imports_only_what_cannot_read_write_wait_or_guess(name: str) -> None:
-    paths = [
-        path for path in python_files(ENGINE) if floor(module_name(path)) == 1 and name in {*path.parts, path.stem}
-    ]
-    assert paths, f"there is no module {name}"
+def pure_files() -> list[Path]:
+    found = python_files(f"{ENGINE}/{PURE}")
+    assert len(found) > 10
+    return found
+
+
+def test_the_core_imports_only_what_cannot_read_write_wait_or_guess() -> None:
     impure = [
         found
-        for path in paths
+        for path in pure_files()
         for found in imports_of(path)
         if found.imported.split(".")[0] not in PURE_IMPORTS | {ENGINE}
     ]
     assert not impure, listed(list(impure))
 
 
-@pytest.mark.parametrize("name", PURE_MODULES)
-def test_a_pure_module_calls_no_builtin_with_side_effects_or_unstable_answers(name: str) -> None:
-    path = ROOT / ENGINE / f"{name}.py"
+def test_the_core_calls_no_builtin_with_side_effects_or_unstable_answers() -> None:
     calls = [
         f"{path.name}:{node.lineno} calls {node.func.id}()"
+        for path in pure_files()
         for node in ast.walk(parsed(path))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in IMPURE_CALLS
+        and not (node.func.id == "id" and path.name in IDS_ARE_KEYS)
     ]
     assert not calls, listed(list(calls))
-
-
-def test_no_module_is_longer_than_a_reader_can_hold() -> None:
-    paths = [*python_files(*PACKAGES, "tests", "benchmarks"), *(ROOT / "kernel_ext").rglob("*.js")]
-    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in paths}
-    long = [f"{path.relative_to(ROOT)}: {lines} lines" for path, lines in lengths.items() if lines > MAX_LINES]
-    assert not long, listed(list(long))
 
 
 def undocumented(tree: ast.Module | ast.ClassDef, prefix: str) -> Iterator[str]:
@@ -334,8 +406,8 @@ def test_the_oldest_python_is_the_same_everywhere() -> None:
     ("source", "expected"),
     [
         ("import os.path", ["os.path"]),
-        ("from ..model import Step", ["raftoral_nb.model"]),
-        ("from .. import model", ["raftoral_nb.model"]),
+        ("from ..core.records import Step", ["raftoral_nb.core.records"]),
+        ("from ..core import records", ["raftoral_nb.core.records"]),
         ("from . import nothing_of_this_name", ["raftoral_nb.raft"]),
         ("from ...kernel_ext import x", ["kernel_ext"]),
         ("def f():\n    import IPython", ["IPython"]),
@@ -349,9 +421,11 @@ def test_these_checks_see_an_import_however_it_is_written(source: str, expected:
 
 def test_the_garbage_collector_need_not_walk_through_records() -> None:
     """A state has hundreds of thousands of them, and none can be part of a cycle."""
-    structs = [one for one in vars(model).values() if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+    modules = (commands, events, cluster_events, records)
+    members = [one for module in modules for one in vars(module).values()]
+    structs = {one for one in members if isinstance(one, type) and issubclass(one, msgspec.Struct)}
     assert len(structs) > 30
     assert [one.__name__ for one in structs if one.__struct_config__.gc] == []
-    step = model.Step("0/a", "compute", b"1", None, 1, 1)
+    step = Step("0/a", "compute", b"1", None, 1, 1)
     assert not gc.is_tracked(step)
-    assert not gc.is_tracked(model.CheckpointSet("r", step))
+    assert not gc.is_tracked(CheckpointSet("r", step))

@@ -18,7 +18,7 @@ import anyio
 import pytest
 
 from raftoral_nb.errors import BlockingCallError, ClusterError
-from raftoral_nb.threads import LoopThread, do_all, mark_own_thread, on_own_thread, where_is
+from raftoral_nb.threads.loop_thread import LoopThread, do_all, mark_own_thread, on_own_thread, where_is
 
 ROOT = Path(__file__).parents[1]
 LONG = 20.0
@@ -398,7 +398,7 @@ def test_a_forked_child_finds_its_parents_thread_gone(loop_thread: LoopThread) -
         import os, sys, warnings
         warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads
         from raftoral_nb.errors import ClusterError
-        from raftoral_nb.threads import LoopThread
+        from raftoral_nb.threads.loop_thread import LoopThread
         thread = LoopThread("parents")
         thread.start()
         thread.call(lambda: None)
@@ -435,7 +435,7 @@ def in_new_interpreter(code: str) -> str:
 def test_the_interpreter_exits_although_a_loop_runs_and_a_step_and_a_loop_are_stuck() -> None:
     code = """
         import threading
-        from raftoral_nb.threads import LoopThread, StepThreads
+        from raftoral_nb.threads.loop_thread import LoopThread, StepThreads
         entered, stuck = threading.Event(), threading.Event()
         idle, blocked, steps = LoopThread("idle"), LoopThread("blocked"), StepThreads()
 

@@ -8,7 +8,7 @@ from ..shown import display as shows
 
 if TYPE_CHECKING:
     from raftoral_nb import Cluster, Progress, Registration, WorkflowRun
-    from raftoral_nb.statistics import ClusterStatistics
+    from raftoral_nb.core.statistics import ClusterStatistics
 
 
 def formatters() -> dict[str, Any]:
@@ -35,9 +35,9 @@ def formatters() -> dict[str, Any]:
         return shows.registered(registration)._repr_mimebundle_()
 
     return {
-        "raftoral_nb.cluster.Cluster": cluster_bundle,
-        "raftoral_nb.progress.Progress": progress_bundle,
-        "raftoral_nb.statistics.ClusterStatistics": statistics_bundle,
-        "raftoral_nb.run.WorkflowRun": run_bundle,
-        "raftoral_nb.registry.Registration": registration_bundle,
+        "raftoral_nb.api.cluster.Cluster": cluster_bundle,
+        "raftoral_nb.api.progress.Progress": progress_bundle,
+        "raftoral_nb.core.statistics.ClusterStatistics": statistics_bundle,
+        "raftoral_nb.api.run.WorkflowRun": run_bundle,
+        "raftoral_nb.api.registry.Registration": registration_bundle,
     }

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from raftoral_nb import Registration, WorkflowRun
-    from raftoral_nb.model import ClusterEvent, OutputLine
-    from raftoral_nb.statistics import ClusterStatistics, LogEntry
+    from raftoral_nb.core.cluster_events import OutputLine
+    from raftoral_nb.core.events import ClusterEvent
+    from raftoral_nb.core.statistics import ClusterStatistics, LogEntry
 
 WIDGET_VIEW: Final = "application/vnd.jupyter.widget-view+json"
 

@@ -4,12 +4,51 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from raftoral_nb import model
+from raftoral_nb.core.cluster_events import (
+    CampaignAsked,
+    ClusterRecovered,
+    EffectStarted,
+    ExecutionStopped,
+    NetworkChanged,
+    NodeBlocked,
+    NodeChanged,
+    RecoveryProgress,
+    RoleChanged,
+    RunHeld,
+    ScenarioChanged,
+    SnapshotInstalled,
+    StepProgress,
+    StepRetrying,
+    StorageFailed,
+    StrangersRefused,
+    TransferAsked,
+)
+from raftoral_nb.core.events import (
+    CancelRequested,
+    CheckpointSet,
+    CommandRefused,
+    EpochChanged,
+    MembersChanged,
+    MessageSent,
+    NumberReserved,
+    RunEvicted,
+    RunMoved,
+    RunPaused,
+    RunResumed,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowContinued,
+    WorkflowDropped,
+    WorkflowFailed,
+    WorkflowRegistered,
+    WorkflowStarted,
+    WorkflowTerminated,
+)
 
 from .words import counted, delay_words, group_words, link_list, node_words, recovered_words
 
 if TYPE_CHECKING:
-    from raftoral_nb.model import ClusterEvent
+    from raftoral_nb.core.events import ClusterEvent
 
 _SCENARIO: Final = {"acted": "did", "noted": "says", "completed": "is over", "stopped": "was stopped"}
 
@@ -37,80 +76,80 @@ def event_words(event: ClusterEvent) -> str:
 
 def _run_words(event: ClusterEvent) -> str | None:
     match event:
-        case model.WorkflowStarted(run_id=run_id, workflow=workflow, version=version, parent=parent):
+        case WorkflowStarted(run_id=run_id, workflow=workflow, version=version, parent=parent):
             by = "" if parent is None else f" by run {parent}"
             return f"run {run_id} of {workflow}, version {version}, started{by}"
-        case model.CheckpointSet(run_id=run_id, step=step):
+        case CheckpointSet(run_id=run_id, step=step):
             result = "" if step.failure is None else f" as failed with {step.failure}"
             return f"run {run_id}: step {step.step_id} was recorded by node {step.node}{result}"
-        case model.WorkflowCompleted(run_id=run_id):
+        case WorkflowCompleted(run_id=run_id):
             return f"run {run_id} completed"
-        case model.WorkflowFailed(run_id=run_id, failure=failure):
+        case WorkflowFailed(run_id=run_id, failure=failure):
             return f"run {run_id} failed with {failure}"
-        case model.RunMoved(run_id=run_id, version=version, steps=steps):
+        case RunMoved(run_id=run_id, version=version, steps=steps):
             return f"run {run_id} was moved to version {version}, with {counted(steps, 'recorded step')}"
-        case model.WorkflowCancelled(run_id=run_id, failure=failure):
+        case WorkflowCancelled(run_id=run_id, failure=failure):
             return f"run {run_id} was cancelled{_because(failure.message)}"
-        case model.WorkflowTerminated(run_id=run_id, failure=failure):
+        case WorkflowTerminated(run_id=run_id, failure=failure):
             return f"run {run_id} was terminated{_because(failure.message)}"
-        case model.WorkflowContinued(run_id=run_id, generation=generation):
+        case WorkflowContinued(run_id=run_id, generation=generation):
             return f"run {run_id} began anew, as generation {generation}"
-        case model.MessageSent(run_id=run_id, message=message):
+        case MessageSent(run_id=run_id, message=message):
             if message.kind == "child":
                 return f"run {run_id} is told that its child {message.name} has ended"
             return f"run {run_id} was sent the {message.kind} {message.name}"
-        case model.CancelRequested(run_id=run_id, reason=reason):
+        case CancelRequested(run_id=run_id, reason=reason):
             return f"run {run_id} was asked to end{_because(reason)}"
-        case model.RunPaused(run_id=run_id):
+        case RunPaused(run_id=run_id):
             return f"run {run_id} was paused"
-        case model.RunResumed(run_id=run_id):
+        case RunResumed(run_id=run_id):
             return f"run {run_id} was resumed"
-        case model.RunEvicted(run_id=run_id):
+        case RunEvicted(run_id=run_id):
             return f"run {run_id}: its records were dropped"
-        case model.RunHeld(run_id=run_id, difference=difference):
+        case RunHeld(run_id=run_id, difference=difference):
             return f"run {run_id} is held, as its code fits the record on no node: {difference.reason}"
     return None
 
 
 def _execution_words(event: ClusterEvent) -> str | None:
     match event:
-        case model.EffectStarted(node=node, run_id=run_id, step_id=step_id):
+        case EffectStarted(node=node, run_id=run_id, step_id=step_id):
             return f"run {run_id}: node {node} began to run step {step_id}"
-        case model.StepRetrying(node=node, run_id=run_id, step_id=step_id, attempt=attempt, failure=failure):
+        case StepRetrying(node=node, run_id=run_id, step_id=step_id, attempt=attempt, failure=failure):
             again = f"node {node} tries again in {event.seconds:.1f} s"
             return f"run {run_id}: attempt {attempt} at step {step_id} failed with {failure}; {again}"
-        case model.StepProgress(run_id=run_id, step_id=step_id, fraction=fraction, text=text):
+        case StepProgress(run_id=run_id, step_id=step_id, fraction=fraction, text=text):
             return f"run {run_id}: step {step_id} is at {fraction:.0%}{': ' if text else ''}{text}"
-        case model.NodeBlocked(node=node, run_id=run_id, where=where):
+        case NodeBlocked(node=node, run_id=run_id, where=where):
             return f"run {run_id} blocks the thread of node {node} at {where}; ctx.compute would run that beside it"
-        case model.ExecutionStopped(node=node, run_id=run_id, status=status, reason=reason):
+        case ExecutionStopped(node=node, run_id=run_id, status=status, reason=reason):
             return f"run {run_id}: node {node} stopped executing it ({status}): {reason}"
     return None
 
 
 def _node_words(event: ClusterEvent) -> str | None:
     match event:
-        case model.EpochChanged(node=node, term=term):
+        case EpochChanged(node=node, term=term):
             return f"node {node} took over in term {term}: it may act now"
-        case model.NodeChanged(node=node, change=change):
+        case NodeChanged(node=node, change=change):
             return f"node {node} {_BECAME.get(change, change)}"
-        case model.NetworkChanged():
+        case NetworkChanged():
             return network_words(event)
-        case model.TransferAsked(source=source, target=target):
+        case TransferAsked(source=source, target=target):
             return f"node {source} was asked to hand leadership to node {target}"
-        case model.CampaignAsked(nodes=nodes):
+        case CampaignAsked(nodes=nodes):
             return f"{node_words(nodes)} {'was' if len(nodes) == 1 else 'were'} told to campaign"
-        case model.RoleChanged(node=node, role=role, term=term):
+        case RoleChanged(node=node, role=role, term=term):
             return f"node {node} became {role} in term {term}"
-        case model.MembersChanged(members=members):
+        case MembersChanged(members=members):
             return f"the members are now the nodes {', '.join(map(str, members))}"
-        case model.NumberReserved(node=node):
+        case NumberReserved(node=node):
             return f"number {node} is reserved for a node that is to join"
-        case model.SnapshotInstalled(node=node, index=index):
+        case SnapshotInstalled(node=node, index=index):
             return f"node {node} was too far behind for the log and took over the state as of entry {index}"
-        case model.StorageFailed(node=node, reason=reason):
+        case StorageFailed(node=node, reason=reason):
             return f"node {node} stepped aside, as its disk failed: {reason}"
-        case model.StrangersRefused(node=node, count=count, reason=reason):
+        case StrangersRefused(node=node, count=count, reason=reason):
             what = (
                 f"node {node} refused a connection"
                 if count == 1
@@ -122,22 +161,22 @@ def _node_words(event: ClusterEvent) -> str | None:
 
 def _cluster_words(event: ClusterEvent) -> str | None:
     match event:
-        case model.WorkflowRegistered(workflow=workflow, version=version, replaced=replaced):
+        case WorkflowRegistered(workflow=workflow, version=version, replaced=replaced):
             return f"workflow {workflow}, version {version}, was {'replaced' if replaced else 'registered'}"
-        case model.WorkflowDropped(workflow=workflow, version=version):
+        case WorkflowDropped(workflow=workflow, version=version):
             return f"workflow {workflow}, version {version}, was dropped: it is old and not in use"
-        case model.CommandRefused(code=code, reason=reason):
+        case CommandRefused(code=code, reason=reason):
             return f"a command was refused ({code}): {reason}"
-        case model.ScenarioChanged(scenario=scenario, change=change, text=text):
+        case ScenarioChanged(scenario=scenario, change=change, text=text):
             return f"scenario {scenario} {_SCENARIO.get(change, change)}{f': {text}' if text else ''}"
-        case model.RecoveryProgress(fraction=fraction, text=text):
+        case RecoveryProgress(fraction=fraction, text=text):
             return f"recovering from the data directory, {fraction:.0%}: {text}"
-        case model.ClusterRecovered():
+        case ClusterRecovered():
             return recovered_words(event)
     return None
 
 
-def network_words(event: model.NetworkChanged) -> str:
+def network_words(event: NetworkChanged) -> str:
     """One line about what was done to links."""
     links = link_list(event.links)
     match event.change:

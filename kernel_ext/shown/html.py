@@ -14,7 +14,7 @@ from . import tables
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from raftoral_nb.statistics import ClusterStatistics
+    from raftoral_nb.core.statistics import ClusterStatistics
 
     from .tables import Table
 

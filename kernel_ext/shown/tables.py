@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raftoral_nb.statistics import STUCK
+from raftoral_nb.core.statistics import STUCK
 
 from .words import counted, link_state
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from raftoral_nb import WorkflowRun
-    from raftoral_nb.statistics import (
+    from raftoral_nb.core.statistics import (
         ClusterStatistics,
         ExecutionStatistics,
         LogEntry,

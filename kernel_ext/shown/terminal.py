@@ -14,7 +14,7 @@ from rich.text import Text
 from . import tables
 
 if TYPE_CHECKING:
-    from raftoral_nb.statistics import ClusterLook
+    from raftoral_nb.core.statistics import ClusterLook
 
     from .tables import Table
 

@@ -14,8 +14,9 @@ from .words import counted, node_list
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raftoral_nb.model import ClusterEvent, OutputLine
-    from raftoral_nb.statistics import ClusterStatistics
+    from raftoral_nb.core.cluster_events import OutputLine
+    from raftoral_nb.core.events import ClusterEvent
+    from raftoral_nb.core.statistics import ClusterStatistics
 
     from .tables import Table
 

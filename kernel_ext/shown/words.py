@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raftoral_nb import model
+from raftoral_nb.core.cluster_events import LinkDelay
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from raftoral_nb import Registration
-    from raftoral_nb.model import ClusterRecovered
-    from raftoral_nb.statistics import NodeStatistics
+    from raftoral_nb.core.cluster_events import ClusterRecovered
+    from raftoral_nb.core.statistics import NodeStatistics
 
 
 def link_list(links: Sequence[tuple[int, int]]) -> str:
@@ -25,7 +25,7 @@ def group_words(groups: Sequence[Sequence[int]]) -> str:
     return " / ".join(" ".join(map(str, group)) for group in groups)
 
 
-def delay_words(delay: model.LinkDelay | None) -> str:
+def delay_words(delay: LinkDelay | None) -> str:
     """`200 ms`, `200 ms ± 50 ms`."""
     if delay is None:
         return "as fast as ever"

@@ -11,16 +11,16 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from raftoral_nb import ClusterError, NotAcknowledgedError, RaftoralError
-from raftoral_nb.errors import RunEndedError, RunNotFoundError
-from raftoral_nb.model import (
+from raftoral_nb.core.cluster_events import NodeChanged
+from raftoral_nb.core.events import (
     CheckpointSet,
     MessageSent,
-    NodeChanged,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowFailed,
     WorkflowTerminated,
 )
+from raftoral_nb.errors import RunEndedError, RunNotFoundError
 
 from ..errors import MagicError
 from ..shown import html
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from raftoral_nb import WorkflowRun
-    from raftoral_nb.model import ClusterEvent
+    from raftoral_nb.core.events import ClusterEvent
 
 _log = logging.getLogger(__name__)
 

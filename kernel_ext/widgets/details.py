@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from raftoral_nb.core.cluster_events import EffectStarted
+from raftoral_nb.core.events import CheckpointSet, WorkflowStarted
 from raftoral_nb.errors import RaftoralError
-from raftoral_nb.model import CheckpointSet, EffectStarted, WorkflowStarted
 
 if TYPE_CHECKING:
     from raftoral_nb import Cluster, WorkflowRun
-    from raftoral_nb.model import RunId, Step, StepId
-    from raftoral_nb.statistics import RunCode
+    from raftoral_nb.core.records import RunId, Step, StepId
+    from raftoral_nb.core.statistics import RunCode
 
 MAX_RUNS_OPEN: Final = 3
 """Runs of one view whose details are kept up to date; the one opened first is closed for a further one."""

@@ -7,7 +7,7 @@ import threading
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-from raftoral_nb.model import RecoveryProgress
+from raftoral_nb.core.cluster_events import RecoveryProgress
 
 from ..shown.display import Shown, notice
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from raftoral_nb import Cluster
-    from raftoral_nb.model import ClusterEvent
+    from raftoral_nb.core.events import ClusterEvent
 
 WIDTH: Final = 30
 """Characters of the bar in text."""

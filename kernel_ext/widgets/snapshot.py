@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from raftoral_nb.model import RunId, StepId
-from raftoral_nb.statistics import UNFINISHED, RunStatus
+from raftoral_nb.core.records import RunId, StepId
+from raftoral_nb.core.statistics import UNFINISHED, RunStatus
 
 from ..shown.words import link_state
 
 if TYPE_CHECKING:
     from raftoral_nb import Cluster
-    from raftoral_nb.model import Step
-    from raftoral_nb.statistics import (
+    from raftoral_nb.core.records import Step
+    from raftoral_nb.core.statistics import (
         ClusterLook,
         ClusterStatistics,
         LoggedEntry,

@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from raftoral_nb.model import NodeChanged
+from raftoral_nb.core.cluster_events import NodeChanged
 
 from ..shown.terminal import picture
 from .coalescer import Coalescer
@@ -20,7 +20,7 @@ from .snapshot import taken, unsettled
 
 if TYPE_CHECKING:
     from raftoral_nb import Cluster
-    from raftoral_nb.model import ClusterEvent
+    from raftoral_nb.core.events import ClusterEvent
 
 HINT = "Ctrl-C ends the view; the cluster goes on"
 

@@ -12,7 +12,8 @@ import anywidget
 import traitlets
 from msgspec import structs
 
-from raftoral_nb.model import NodeChanged, RunId, StepId, StepRetrying
+from raftoral_nb.core.cluster_events import NodeChanged, StepRetrying
+from raftoral_nb.core.records import RunId, StepId
 
 from ..shown.display import Shown, cluster_picture
 from .coalescer import Coalescer
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from raftoral_nb import Cluster
-    from raftoral_nb.model import ClusterEvent
-    from raftoral_nb.statistics import ClusterLook, ClusterStatistics
+    from raftoral_nb.core.events import ClusterEvent
+    from raftoral_nb.core.statistics import ClusterLook, ClusterStatistics
 
 DEFAULT_RATE: Final = 20.0
 """Snapshots a second, at most."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from ..core.snapshot import PIECE_BYTES, Frozen
+from ..core.state import State
 from ..errors import ClusterError
 from ..limits import LOG_KEPT_BYTES, SNAPSHOT_LOG_BYTES
-from ..snapshot import PIECE_BYTES, Frozen
-from ..state import State
 from .journal import ENTRY_OVERHEAD, MemoryJournal, Snapshot
 
 KEPT_FOR_TRANSFERS = 4

@@ -33,11 +33,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..model import NodeId
+from ..core.records import NodeId
+from ..transport.messages import AppendEntries, Message, NextIndex, Outdated, RequestVote, ResponseVote, TimeoutNow
 from .journal import MemoryJournal
-from .library import LEADER, Raft
-from .transfer import Transfers
-from .wire import AppendEntries, Message, NextIndex, Outdated, RequestVote, ResponseVote, TimeoutNow
+from .pysyncobj_driver import LEADER, Raft
+from .snapshot_transfer import Transfers
 
 
 class Verdict(NamedTuple):

@@ -10,16 +10,11 @@ from typing import overload
 
 import msgspec
 
+from ..core.commands import Proposal
+from ..core.entry_codec import decode_entry, named_members
+from ..core.records import NodeId
 from ..errors import InternalError, ProtocolError
-from ..limits import (
-    MAX_APPLIED_BYTES,
-    MAX_APPLIED_ENTRIES,
-    MAX_MESSAGE_BYTES,
-    MAX_MESSAGE_ENTRIES,
-    MAX_RELEASED,
-)
-from ..model import NodeId, Proposal
-from .wire import decode_entry, named_members
+from ..limits import MAX_APPLIED_BYTES, MAX_APPLIED_ENTRIES, MAX_MESSAGE_BYTES, MAX_MESSAGE_ENTRIES, MAX_RELEASED
 
 LogEntry = tuple[bytes, int, int]
 """What is stored per entry: data, index, term."""
@@ -29,7 +24,7 @@ ENTRY_OVERHEAD = 128
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The replicated state as it was after the entry at `index`, whose term is `term`; see `raftoral_nb.snapshot`.
+    """The replicated state as it was after the entry at `index`, whose term is `term`; see `raftoral_nb.core.snapshot`.
 
     `members` are those that the log up to there names; empty if it names none.
     """

@@ -8,18 +8,22 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ..core.apply import Applied, apply_entry
+from ..core.commands import Command, Outcome, Proposal
+from ..core.entry_codec import batches, decode_entry
+from ..core.records import NodeId
+from ..core.run_record import Run
+from ..core.snapshot import Reader
+from ..core.state import ClientSession, State
 from ..errors import ProtocolError, StorageError
 from ..limits import MAX_RELEASED
-from ..model import Command, NodeId, Outcome, Proposal
-from ..snapshot import Reader
-from ..state import Applied, Run, Session, State, apply_entry
+from ..transport.messages import Forward, Message, Refuse, TimeoutNow
+from ..transport.network import Endpoint, Network
 from .compaction import DEFAULT_COMPACTION, Compaction
 from .journal import MemoryJournal, Snapshot
-from .library import LEADER, Dice
-from .network import Endpoint, Network
 from .proposer import Proposer, Ticket
+from .pysyncobj_driver import LEADER, Dice
 from .replica import Replica, RoleName, Timing
-from .wire import Forward, Message, Refuse, TimeoutNow, batches, decode_entry
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +196,7 @@ class Member:
         self._proposer.state_replaced(state)
         self._let_go([*old.runs.values(), *old.sessions.values()])
 
-    def _let_go(self, parts: list[Run | Session]) -> None:
+    def _let_go(self, parts: list[Run | ClientSession]) -> None:
         """Free a state a few parts in each turn of the loop; nobody refers to it as a whole any more."""
         left = MAX_RELEASED
         while parts and left > 0:

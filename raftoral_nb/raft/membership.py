@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..core.commands import ChangeMembers
+from ..core.records import NodeId
 from ..limits import MAX_NODES
-from ..model import ChangeMembers, NodeId
 
 
 def members_after(

@@ -6,9 +6,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from ..model import NodeId
+from ..core.records import NodeId
+from ..transport.messages import AppendEntries, Message
 from .journal import MemoryJournal
-from .wire import AppendEntries, Message
 
 
 class Outbox:

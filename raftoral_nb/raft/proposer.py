@@ -6,11 +6,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from ..core.apply import Applied, recorded_answer
+from ..core.commands import Command, Committed, Outcome, Proposal, Rejected, Unknown
+from ..core.entry_codec import size_of
+from ..core.records import NodeId, ProposalId
+from ..core.state import State
 from ..errors import ProtocolError
 from ..limits import MAX_ENTRY_BYTES, MAX_OUTSTANDING_PROPOSALS
-from ..model import Command, Committed, NodeId, Outcome, Proposal, ProposalId, Rejected, Unknown
-from ..state import Applied, State, recorded_answer
-from .wire import Refuse, size_of
+from ..transport.messages import Refuse
 
 
 class Ticket:

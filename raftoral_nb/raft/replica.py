@@ -6,21 +6,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+from ..core.commands import ChangeMembers, Entry, Proposal, Takeover
+from ..core.entry_codec import batches, encode_entry
+from ..core.records import NodeId
+from ..core.state import State
 from ..limits import MAX_ENTRIES_IN_FLIGHT
-from ..model import ChangeMembers, Entry, NodeId, Proposal, Takeover
-from .compaction import Compaction, Compactor
-from .elections import Elections
-from .guard import Guard
-from .journal import MemoryJournal
-from .library import FOLLOWER, LEADER, Dice, Raft
-from .listener import ReplicaListener
-from .membership import members_after
-from .outbox import Outbox
-from .timing import Timing
-from .transfer import Arrival, Transfers
-from .wire import (
+from ..transport.messages import (
     AppendEntries,
     Message,
     NextIndex,
@@ -29,9 +22,16 @@ from .wire import (
     SnapshotPiece,
     SnapshotProgress,
     TimeoutNow,
-    batches,
-    encode_entry,
 )
+from .compaction import Compaction, Compactor
+from .guard import Guard
+from .journal import MemoryJournal
+from .membership import members_after
+from .outbox import Outbox
+from .pre_vote import Elections
+from .pysyncobj_driver import FOLLOWER, LEADER, Dice, Raft
+from .snapshot_transfer import Arrival, Transfers
+from .timing import Timing
 
 __all__ = ["COMMIT_NOTICE", "ROLE_NAMES", "Replica", "ReplicaListener", "RoleName", "Timing"]
 
@@ -464,3 +464,27 @@ class Replica:
             self.advance()
         else:
             self._arm()
+
+
+class ReplicaListener(Protocol):
+    """What a replica tells the node it belongs to. Called on the consensus loop; must not raise or call back."""
+
+    def committed(self, index: int, data: bytes) -> None:
+        """An entry is committed: apply it. Called once per entry and incarnation, in order."""
+        ...
+
+    def was_member(self, node: NodeId) -> bool:
+        """Whether a node of that number, or of a higher one, has been a member before."""
+        ...
+
+    def state_replaced(self, state: State) -> None:
+        """A snapshot was installed: the entries up to its index are in `state`, and will not come through `committed`."""
+        ...
+
+    def raft_changed(self) -> None:
+        """Role, term, leader or applied index may have changed."""
+        ...
+
+    def broke(self, error: BaseException) -> None:
+        """Something was raised that never should be: this replica must not go on."""
+        ...

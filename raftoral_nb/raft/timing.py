@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..errors import ClusterError
-from ..seconds import Seconds, is_number, keep_numbers
+from ..threads.seconds import Seconds, is_number, keep_numbers
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):

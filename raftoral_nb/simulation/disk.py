@@ -15,14 +15,14 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
-from ..model import NodeId
-from ..raft.durable import DurableJournal, Saver
+from ..core.records import NodeId
 from ..raft.journal import MemoryJournal, Snapshot
-from ..raft.records import (
+from ..storage.durable_journal import DurableJournal, Saver
+from ..storage.record_chain import (
     HEAD_BYTES,
     Base,
     Chain,
-    Contents,
+    ChainContents,
     Head,
     Recovered,
     Row,
@@ -32,7 +32,7 @@ from ..raft.records import (
     mended_head,
     slot_offset,
 )
-from ..raft.store import Group, Piece, RecordWriter, recover
+from ..storage.sqlite_store import Group, Piece, RecordWriter, recover
 from .dice import SeededDice
 
 SLOWEST_SYNC: Final = 0.02
@@ -86,7 +86,7 @@ class SimulatedDisk:
         self._dice = dice
         self._watch = watch
         self._own = identity("simulated", node)
-        first = Chain(0, self._own, self._own).append(Contents().base(self._own))
+        first = Chain(0, self._own, self._own).append(ChainContents().base(self._own))
         self._synced: list[Stored] = [first]
         self._unsynced: list[Stored] = []
         slot = Head(first.number, first.digest).slot(self._own).ljust(HEAD_BYTES // 2, b"\0")

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from ..model import NodeId
+from ..core.records import NodeId
 from .dice import SeededDice
 
 LEADER: Final = 0
@@ -43,7 +43,7 @@ MEMBERSHIP: Final = ("join", "leave", "replacement")
 """Those that change who the members are."""
 
 
-class Fault(msgspec.Struct, frozen=True):
+class PlannedFault(msgspec.Struct, frozen=True):
     """One fault: it begins at `at` and ends `seconds` later (virtual seconds since the beginning).
 
     `nodes` are whom it befalls: the first end of a link and the second; one side of a partition; the node. They are numbered
@@ -88,7 +88,7 @@ class Plan(msgspec.Struct, frozen=True):
     schedule: str
     nodes: int
     conditions: Conditions
-    faults: tuple[Fault, ...]
+    faults: tuple[PlannedFault, ...]
     lost: tuple[NodeId, ...] = ()
     """Who never comes back after the healing: whoever is down then, and if those are fewer, the first of these."""
 
@@ -200,10 +200,10 @@ def plan(seed: int, *, nodes: int | None = None, schedule: str | None = None) ->
     return Plan(name, count, conditions, tuple(faults), lost)
 
 
-def _faults(dice: SeededDice, recipe: Recipe, count: int) -> list[Fault]:
+def _faults(dice: SeededDice, recipe: Recipe, count: int) -> list[PlannedFault]:
     kinds = [kind for kind in KINDS if kind in recipe.weights]
     total = sum(recipe.weights[kind] for kind in kinds)
-    faults: list[Fault] = []
+    faults: list[PlannedFault] = []
     at = 1.0 + dice.random()
     # Some seeds have quick successions, some have quiet times in which logs grow apart.
     gap = recipe.gap * dice.between(0.6, 1.3)
@@ -218,13 +218,13 @@ def _faults(dice: SeededDice, recipe: Recipe, count: int) -> list[Fault]:
     return faults
 
 
-def _stale_answers(dice: SeededDice, count: int) -> list[Fault]:
+def _stale_answers(dice: SeededDice, count: int) -> list[PlannedFault]:
     """Answers to a leader that arrive when it leads again, in a later term, its log and that of the answerer cut meanwhile.
 
     A leader and one follower are cut off, the answers of that follower are slow, another leader cuts the tails of both,
     is cut off itself, and the first one may be elected again, all before the answers arrive.
     """
-    faults: list[Fault] = []
+    faults: list[PlannedFault] = []
     at = 2.0
     while at < FAULT_SECONDS - 4:
         follower = 1 + dice.below(count)
@@ -232,22 +232,22 @@ def _stale_answers(dice: SeededDice, count: int) -> list[Fault]:
         back = alone + dice.between(0.1, 0.4)
         slow = back + dice.between(0.4, 1.5)
         faults += [
-            Fault(round(at, 3), "slow link", (follower, LEADER), round(alone, 3), round(slow, 3)),
-            Fault(round(at + 0.05, 3), "partition", (LEADER, follower), round(alone - 0.05, 3)),
-            Fault(round(at + 0.06, 3), "burst", (LEADER,), 0.0, 8),
-            Fault(round(at + back, 3), "isolation", (LEADER,), round(dice.between(0.5, 1.5), 3)),
+            PlannedFault(round(at, 3), "slow link", (follower, LEADER), round(alone, 3), round(slow, 3)),
+            PlannedFault(round(at + 0.05, 3), "partition", (LEADER, follower), round(alone - 0.05, 3)),
+            PlannedFault(round(at + 0.06, 3), "burst", (LEADER,), 0.0, 8),
+            PlannedFault(round(at + back, 3), "isolation", (LEADER,), round(dice.between(0.5, 1.5), 3)),
         ]
         at += dice.between(3.5, 5.0)
     return faults
 
 
-def _elections(dice: SeededDice, count: int) -> list[Fault]:
+def _elections(dice: SeededDice, count: int) -> list[PlannedFault]:
     """Candidates that die as they are elected, while who led before is cut off with a tail that nobody else has.
 
     Some are back at once, and must remember whom they voted for. The last one does not come back. Then one node has the best log and another the highest term, and neither can be
     elected if each waits for the other.
     """
-    faults: list[Fault] = []
+    faults: list[PlannedFault] = []
     at = 2.0
     last = FAULT_SECONDS - 1.5
     while at <= last:
@@ -256,10 +256,10 @@ def _elections(dice: SeededDice, count: int) -> list[Fault]:
         down = 60.0 if final else 0.01 if dice.happens(0.5) else dice.between(0.3, 2.5)
         candidates = dice.some(range(1, count + 1), 1 + dice.below(max(1, (count - 1) // 2)))
         faults += [
-            Fault(round(at, 3), "isolation", (LEADER,), round(alone, 3)),
-            Fault(round(at + 0.01, 3), "burst", (LEADER,), 0.0, 1 + dice.below(8)),
+            PlannedFault(round(at, 3), "isolation", (LEADER,), round(alone, 3)),
+            PlannedFault(round(at + 0.01, 3), "burst", (LEADER,), 0.0, 1 + dice.below(8)),
             *(
-                Fault(round(at + 0.15, 3), "disk crash", (candidate,), round(down, 3), 1 + dice.below(6))
+                PlannedFault(round(at + 0.15, 3), "disk crash", (candidate,), round(down, 3), 1 + dice.below(6))
                 for candidate in candidates
             ),
         ]
@@ -283,42 +283,42 @@ def _pair(dice: SeededDice, count: int) -> tuple[NodeId, ...]:
     return (first, second) if dice.happens(0.5) else (second, first)
 
 
-def _link(kind: str, low: float, high: float) -> Callable[[SeededDice, float, int], Fault]:
-    def make(dice: SeededDice, at: float, count: int) -> Fault:
-        return Fault(at, kind, _pair(dice, count), round(dice.between(low, high), 3))
+def _link(kind: str, low: float, high: float) -> Callable[[SeededDice, float, int], PlannedFault]:
+    def make(dice: SeededDice, at: float, count: int) -> PlannedFault:
+        return PlannedFault(at, kind, _pair(dice, count), round(dice.between(low, high), 3))
 
     return make
 
 
-def _on_node(kind: str, low: float, high: float) -> Callable[[SeededDice, float, int], Fault]:
-    def make(dice: SeededDice, at: float, count: int) -> Fault:
+def _on_node(kind: str, low: float, high: float) -> Callable[[SeededDice, float, int], PlannedFault]:
+    def make(dice: SeededDice, at: float, count: int) -> PlannedFault:
         # Short ones and long ones: squared, so that there are more short ones.
-        return Fault(at, kind, (_someone(dice, count),), round(low + (high - low) * dice.random() ** 3, 3))
+        return PlannedFault(at, kind, (_someone(dice, count),), round(low + (high - low) * dice.random() ** 3, 3))
 
     return make
 
 
-def _slow(dice: SeededDice, at: float, count: int) -> Fault:
+def _slow(dice: SeededDice, at: float, count: int) -> PlannedFault:
     seconds = round(dice.between(1.0, 6.0), 3)
-    return Fault(at, "slow link", _pair(dice, count), seconds, round(dice.between(0.05, 0.6), 3))
+    return PlannedFault(at, "slow link", _pair(dice, count), seconds, round(dice.between(0.05, 0.6), 3))
 
 
-def _partition(dice: SeededDice, at: float, count: int) -> Fault:
+def _partition(dice: SeededDice, at: float, count: int) -> PlannedFault:
     side = dice.some(range(1, count + 1), 1 + dice.below(count - 1))
-    return Fault(at, "partition", side, round(dice.between(0.3, 4.0), 3))
+    return PlannedFault(at, "partition", side, round(dice.between(0.3, 4.0), 3))
 
 
-def _disk_crash(dice: SeededDice, at: float, count: int) -> Fault:
+def _disk_crash(dice: SeededDice, at: float, count: int) -> PlannedFault:
     operations = 1 + dice.below(20)
-    return Fault(at, "disk crash", (_someone(dice, count),), round(0.01 + 3 * dice.random() ** 3, 3), operations)
+    return PlannedFault(at, "disk crash", (_someone(dice, count),), round(0.01 + 3 * dice.random() ** 3, 3), operations)
 
 
-def _clock(dice: SeededDice, at: float, count: int) -> Fault:
+def _clock(dice: SeededDice, at: float, count: int) -> PlannedFault:
     rate = round(dice.pick((0.7, 0.85, 0.95, 1.05, 1.2, 1.5)), 3)
-    return Fault(at, "clock", (_someone(dice, count),), round(dice.between(1.0, 8.0), 3), rate)
+    return PlannedFault(at, "clock", (_someone(dice, count),), round(dice.between(1.0, 8.0), 3), rate)
 
 
-_MAKERS: Final[dict[str, Callable[[SeededDice, float, int], Fault]]] = {
+_MAKERS: Final[dict[str, Callable[[SeededDice, float, int], PlannedFault]]] = {
     "cut": _link("cut", 0.2, 4.0),
     "asymmetric cut": _link("asymmetric cut", 0.2, 4.0),
     "isolation": _on_node("isolation", 0.2, 5.0),
@@ -337,6 +337,6 @@ _MAKERS: Final[dict[str, Callable[[SeededDice, float, int], Fault]]] = {
 }
 
 
-def described(faults: Sequence[Fault]) -> str:
+def described(faults: Sequence[PlannedFault]) -> str:
     """The faults, one a line."""
     return "\n".join(map(str, faults))

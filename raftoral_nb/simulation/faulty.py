@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from ..model import NodeId
-from .faults import KINDS, LEADER, Fault
+from ..core.records import NodeId
+from .faults import KINDS, LEADER, PlannedFault
 
 if TYPE_CHECKING:
-    from .run import Simulation
+    from .simulation import Simulation
 
 End = Callable[[], None]
 
@@ -48,7 +48,7 @@ class Faulty:
         }
         self._healed = False
 
-    def schedule(self, faults: Sequence[Fault]) -> None:
+    def schedule(self, faults: Sequence[PlannedFault]) -> None:
         """Set the time of each."""
         loop = self._simulation.loop
         begin = loop.time()
@@ -87,7 +87,7 @@ class Faulty:
         self.counts["disk crash"] += 1
         self._later(seconds, lambda: self._simulation.start_node(number))
 
-    def _befall(self, fault: Fault) -> None:
+    def _befall(self, fault: PlannedFault) -> None:
         if self._healed:
             return
         nodes = tuple(self._meant(node) for node in fault.nodes)
@@ -135,50 +135,50 @@ class Faulty:
 
         return end
 
-    def _cut(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
+    def _cut(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
         a, b = nodes
         return self._cut_lanes([(a, b), (b, a)]) if a != b else None
 
-    def _asymmetric_cut(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
+    def _asymmetric_cut(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
         a, b = nodes
         return self._cut_lanes([(a, b)]) if a != b else None
 
-    def _isolation(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
+    def _isolation(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:
         return self._partition(fault, nodes)
 
-    def _partition(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
+    def _partition(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
         others = [number for number in self._simulation.numbers if number not in nodes]
         return self._cut_lanes([lane for a in nodes for b in others for lane in ((a, b), (b, a))])
 
-    def _reset(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
+    def _reset(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
         a, b = nodes
         if a == b or not {a, b} <= self._simulation.nodes.keys():
             return None
         self._network.reset(a, b)
         return _nothing
 
-    def _slow_link(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
+    def _slow_link(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:
         a, b = nodes
         if a == b:
             return None
         self._network.slow_down(a, b, fault.amount)
         return lambda: self._network.speed_up(a, b)
 
-    def _kill(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
+    def _kill(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
         (number,) = nodes
         if number not in self._simulation.nodes:
             return None
         self._simulation.end_node(number, "killed")
         return lambda: self._simulation.start_node(number)
 
-    def _disk_crash(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
+    def _disk_crash(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:
         (number,) = nodes
         if number in self._simulation.nodes:
             self._restart_after[number] = fault.seconds
             self._simulation.stores[number].crash_after(int(fault.amount))
         return None
 
-    def _pause(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
+    def _pause(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
         node = self._simulation.nodes.get(nodes[0])
         if node is None or node.member.paused:
             return None
@@ -191,21 +191,21 @@ class Faulty:
 
         return end
 
-    def _hold(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
+    def _hold(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
         node = self._simulation.nodes.get(nodes[0])
         if node is None or node.incarnation.held:
             return None
         node.incarnation.hold()
         return lambda: None if node.gone else node.incarnation.release()
 
-    def _stall(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
+    def _stall(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:
         node = self._simulation.nodes.get(nodes[0])
         if node is None:
             return None
         node.thread.stall(fault.seconds)
         return _nothing
 
-    def _clock(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
+    def _clock(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:
         node = self._simulation.nodes.get(nodes[0])
         if node is None:
             return None
@@ -213,10 +213,10 @@ class Faulty:
         node.clock.set_rate(fault.amount)
         return lambda: None if node.gone else node.clock.set_rate(before)
 
-    def _members(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
+    def _members(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:
         return _nothing if self._simulation.joining.begin(fault.kind, nodes[0]) else None
 
-    def _burst(self, fault: Fault, nodes: tuple[NodeId, ...]) -> End | None:
+    def _burst(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:
         clients = self._simulation.clients
         for number in range(int(fault.amount)):
             self._simulation.loop.call_later(BURST_SECONDS * number, clients.send, nodes[0])

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from ..model import NodeId
-from ..state import summary
+from ..core.records import NodeId
+from ..core.state import summary
 from .invariants import Checker
 from .linearizability import list_problem, register_problem
 from .watched import WatchedNode

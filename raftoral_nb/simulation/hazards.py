@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
+from ..core.records import NodeId
 from ..errors import InternalError
-from ..model import NodeId
-from ..raft import library, traffic
+from ..raft import pysyncobj_driver
 from ..raft.guard import Guard, Verdict
 from ..raft.journal import MemoryJournal
-from ..raft.wire import Message
+from ..transport import traffic
+from ..transport.messages import Message
 from . import mutants
 from .invariants import COMMITTED_BY_FOLLOWER, COMMITTED_BY_LEADER, DELETED, TORN_APART, UNREPAIRED
 from .mutants import Patch
@@ -27,7 +28,7 @@ ALL: Final = "all"
 """In place of a rule's name: all of them, and the guard altogether."""
 
 
-class Rule(msgspec.Struct, frozen=True):
+class GuardRule(msgspec.Struct, frozen=True):
     """One rule of the guard. `symptoms` are the invariants of which its absence violates one."""
 
     name: str
@@ -59,7 +60,7 @@ def _entries_cut_up() -> list[Patch]:
 
     return [
         (traffic, "KINDS", {**traffic.KINDS, _Piece: "piece"}),  # or counting them breaks the node before they can
-        (library, "MAX_ENTRY_BYTES", LIBRARY_BATCH_BYTES - 1),
+        (pysyncobj_driver, "MAX_ENTRY_BYTES", LIBRARY_BATCH_BYTES - 1),
         (Guard, "incoming", pieces_in),
         (Guard, "outgoing", pieces_out),
     ]
@@ -78,38 +79,38 @@ def _committed_entries_deleted() -> list[Patch]:
     return [(MemoryJournal, "deleteEntriesFrom", delete)]
 
 
-RULES: Final[dict[str, Rule]] = {
+RULES: Final[dict[str, GuardRule]] = {
     rule.name: rule
     for rule in (
-        Rule(
+        GuardRule(
             "truncate_only_on_conflict",
             "a follower deletes everything behind a message's position, acknowledged entries included",
             mutants.truncates_always,
             frozenset({DELETED}),
             "delays",
         ),
-        Rule(
+        GuardRule(
             "answers_carry_terms",
             "an acknowledgement of an earlier leadership commits what nobody has",
             mutants.answers_without_terms,
             frozenset({COMMITTED_BY_LEADER}),
             "stale answers",
         ),
-        Rule(
+        GuardRule(
             "resets_go_back_only",
             "a refusal raises what a follower is sent next, and its tail is asked about entry by entry",
             mutants.resets_anywhere,
             frozenset({UNREPAIRED}),
             "elections",
         ),
-        Rule(
+        GuardRule(
             "commit_only_verified",
             "a follower commits whatever it holds up to the leader's commit index",
             mutants.commits_unverified,
             frozenset({COMMITTED_BY_FOLLOWER}),
             "partitions",
         ),
-        Rule(
+        GuardRule(
             "entries_sent_whole",
             "an entry just under a multiple of the batch size is cut wrongly",
             _entries_cut_up,

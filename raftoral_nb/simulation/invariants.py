@@ -12,25 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ..model import (
+from ..core.apply import Applied
+from ..core.cluster_events import EffectStarted
+from ..core.commands import Committed, ContinueRun, EndRun, SetCheckpoint, StartChild, Takeover
+from ..core.events import (
     CheckpointSet,
     CommandRefused,
-    Committed,
-    ContinueRun,
-    EffectStarted,
-    EndRun,
     EpochChanged,
-    NodeId,
-    ProposalId,
-    RunId,
     RunMoved,
     RunPaused,
     RunResumed,
-    SetCheckpoint,
-    StartChild,
-    Step,
-    StepId,
-    Takeover,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -38,16 +29,16 @@ from ..model import (
     WorkflowStarted,
     WorkflowTerminated,
 )
+from ..core.records import NodeId, ProposalId, RunId, Step, StepId
 from ..raft.journal import MemoryJournal
-from ..raft.library import LEADER
-from ..raft.wire import Message, NextIndex, ResponseVote
-from ..state import Applied
-from ..workflow import handover
-from ..workflow.handover import PauseChanged, RunContinued, RunDropped, RunStarted, StepRecorded, StepsRecorded
+from ..raft.pysyncobj_driver import LEADER
+from ..transport.messages import Message, NextIndex, ResponseVote
+from ..workflow.execution import inbox
+from ..workflow.execution.inbox import PauseChanged, RunContinued, RunDropped, RunStarted, StepRecorded, StepsRecorded
 from .pausing import Pauses
 
 if TYPE_CHECKING:
-    from ..workflow.handover import HandedOver
+    from ..workflow.execution.inbox import HandedOver
     from .watched import WatchedNode
 
 DELETED: Final = "committed entries are not deleted"
@@ -443,7 +434,7 @@ class Checker:
                     node.records_handed_over += 1
                 case RunContinued(run_id=run_id, generation=generation):
                     lives[run_id], counts[run_id] = _life(run_id, generation), 0
-                case handover.RunMoved(run_id=run_id, steps=steps):
+                case inbox.RunSwitched(run_id=run_id, steps=steps):
                     known = self.run_steps.get(lives.get(run_id, run_id), [])[: counts.get(run_id, 0)]
                     if [step.step_id for step in steps] != known:
                         self.violated(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Literal
 
+from ..core.commands import ChangeMembers, Committed
+from ..core.records import NodeId
 from ..limits import MAX_NODES
-from ..model import ChangeMembers, Committed, NodeId
 
 if TYPE_CHECKING:
-    from .run import Simulation
+    from .simulation import Simulation
 
 ASK_SECONDS = 3.0
 """How long one node is asked to make a change before another one is."""

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from ..errors import DeadlineExceededError, OutcomeUnknown, StepTimeoutError
-from ..workflow.context import WorkflowContext
-from ..workflow.steps import Retry, step
+from ..workflow.language.context import WorkflowContext
+from ..workflow.shipping.step_function import Retry, step
 
 Effect = Callable[[str], Any]
 SlowEffect = Callable[[str], Awaitable[Any]]

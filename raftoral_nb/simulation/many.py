@@ -14,7 +14,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 import msgspec
 
 from . import mutants
-from .run import Result, simulate
+from .simulation import Result, simulate
 
 SEEDS_AHEAD = 4
 """Seeds that wait for each worker: none is ever idle, and an interrupt finds little begun."""

@@ -12,22 +12,28 @@ from typing import Any, Final
 
 import msgspec
 
-from .. import run_rules, state
+from ..core import apply, run_rules
+from ..core.commands import SetCheckpoint
+from ..core.events import CheckpointSet, CommandRefused
+from ..core.records import NodeId, Step
+from ..core.replay import Replay
+from ..core.run_record import Run
+from ..core.state import State
 from ..errors import InternalError
-from ..incarnation import Incarnation
-from ..model import CheckpointSet, CommandRefused, NodeId, SetCheckpoint, Step
-from ..raft import guard, library, records
+from ..node.executor import Executor
+from ..node.incarnation import Incarnation
+from ..raft import guard, pysyncobj_driver
 from ..raft.compaction import Compactor
-from ..raft.elections import Elections
 from ..raft.guard import Guard, Verdict
-from ..raft.library import LEADER
 from ..raft.member import Member
 from ..raft.outbox import Outbox
-from ..raft.wire import AppendEntries, NextIndex, PreVote, ResponseVote
-from ..replay import Replay
-from ..workflow import execution, scopes, steps
-from ..workflow.executor import Executor
-from ..workflow.handover import ActingChanged
+from ..raft.pre_vote import Elections
+from ..raft.pysyncobj_driver import LEADER
+from ..storage import record_chain
+from ..transport.messages import AppendEntries, NextIndex, PreVote, ResponseVote
+from ..workflow.execution import execution, scopes
+from ..workflow.execution.inbox import ActingChanged
+from ..workflow.language import steps
 from . import disk
 
 Patch = tuple[Any, str, Any]
@@ -81,7 +87,7 @@ def _pause_unheeded() -> list[Patch]:
 def _any_version_records() -> list[Patch]:
     original = run_rules.find_running
 
-    def find(replicated: state.State, run_id: str, node: int, term: int, version: int, generation: int) -> Any:
+    def find(replicated: State, run_id: str, node: int, term: int, version: int, generation: int) -> Any:
         del version
         return original(replicated, run_id, node, term, 0, generation)
 
@@ -96,8 +102,8 @@ def _no_epoch_check() -> list[Patch]:
     original = run_rules.find_running
 
     def find(
-        replicated: state.State, run_id: str, node: int, term: int, version: int, generation: int
-    ) -> state.Run | CommandRefused:
+        replicated: State, run_id: str, node: int, term: int, version: int, generation: int
+    ) -> Run | CommandRefused:
         del node, term
         return original(replicated, run_id, replicated.epoch.node, replicated.epoch.term, version, generation)
 
@@ -105,7 +111,7 @@ def _no_epoch_check() -> list[Patch]:
 
 
 def _last_record_wins() -> list[Patch]:
-    def set_checkpoint(replicated: state.State, command: SetCheckpoint, _index: int) -> tuple[Any, ...]:
+    def set_checkpoint(replicated: State, command: SetCheckpoint, _index: int) -> tuple[Any, ...]:
         step = command.step
         author = step.node, step.epoch
         run = run_rules.find_running(replicated, command.run_id, *author, command.version, command.generation)
@@ -117,14 +123,14 @@ def _last_record_wins() -> list[Patch]:
         replicated.checkpoints += 1
         return (CheckpointSet(run.run_id, step),)
 
-    return [(state, "_HANDLERS", {**state._HANDLERS, SetCheckpoint: set_checkpoint})]
+    return [(apply, "_HANDLERS", {**apply._HANDLERS, SetCheckpoint: set_checkpoint})]
 
 
 def _no_session_answers() -> list[Patch]:
-    def apply_proposal(replicated: state.State, index: int, proposal: Any, committed: Any) -> state.Applied:
-        return state._carry_out(replicated, index, proposal, committed)
+    def apply_proposal(replicated: State, index: int, proposal: Any, committed: Any) -> apply.Applied:
+        return apply._carry_out(replicated, index, proposal, committed)
 
-    return [(state, "_apply_proposal", apply_proposal)]
+    return [(apply, "_apply_proposal", apply_proposal)]
 
 
 def _epoch_overtakes_records() -> list[Patch]:
@@ -254,15 +260,15 @@ def _vote_forgotten() -> list[Patch]:
 
 
 def _torn_records_taken() -> list[Patch]:
-    def follow(self: records.Chain, row: records.Row) -> records.Record:
+    def follow(self: record_chain.Chain, row: record_chain.Row) -> record_chain.Record:
         self.number, self.digest = row.number, row.digest
-        return records.decoded(row)
+        return record_chain.decoded(row)
 
-    return [(records.Chain, "follow", follow)]
+    return [(record_chain.Chain, "follow", follow)]
 
 
 def _entries_cut() -> list[Patch]:
-    return [(library, "MAX_ENTRY_BYTES", 200)]
+    return [(pysyncobj_driver, "MAX_ENTRY_BYTES", 200)]
 
 
 def _synced_later() -> list[Patch]:

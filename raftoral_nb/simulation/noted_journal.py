@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..model import NodeId
+from ..core.records import NodeId
 from ..raft.journal import MemoryJournal, Snapshot
 from .paper_words import content_words, place
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..core.entry_codec import decode_entry
 from ..errors import ProtocolError
-from ..log_entries import command_words
+from ..hosts.log_words import command_words
 from ..raft.journal import LogEntry, MemoryJournal
-from ..raft.wire import (
+from ..transport.messages import (
     AppendEntries,
     Forward,
     Message,
@@ -21,7 +22,6 @@ from ..raft.wire import (
     SnapshotPiece,
     SnapshotProgress,
     TimeoutNow,
-    decode_entry,
 )
 
 OURS: Final = b"\x00"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from ..model import NodeId, RunId, StepId
+from ..core.records import NodeId, RunId, StepId
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .faults import Fault
-from .run import Result, simulate
+from .faults import PlannedFault
+from .simulation import Result, simulate
 
-Fails = Callable[[Sequence[Fault]], bool]
+Fails = Callable[[Sequence[PlannedFault]], bool]
 
 
-def shrunk(faults: Sequence[Fault], fails: Fails, *, tries: int = 200) -> tuple[Fault, ...]:
+def shrunk(faults: Sequence[PlannedFault], fails: Fails, *, tries: int = 200) -> tuple[PlannedFault, ...]:
     """The smallest schedule that was found, by leaving out ever smaller pieces; at most `tries` simulations.
 
     `fails` says whether a schedule still fails, and must do so for `faults`.
@@ -40,7 +40,7 @@ def shrink(result: Result, *, tries: int = 200) -> Result:
     invariants = {violation.invariant for violation in result.violations}
     found = result
 
-    def again(faults: Sequence[Fault]) -> Result:
+    def again(faults: Sequence[PlannedFault]) -> Result:
         return simulate(
             result.seed,
             nodes=result.plan.nodes,
@@ -49,7 +49,7 @@ def shrink(result: Result, *, tries: int = 200) -> Result:
             faults=faults,
         )
 
-    def fails(faults: Sequence[Fault]) -> bool:
+    def fails(faults: Sequence[PlannedFault]) -> bool:
         nonlocal found
         candidate = again(faults)
         failed = any(violation.invariant in invariants for violation in candidate.violations)

@@ -12,39 +12,30 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from ..core.apply import Applied
+from ..core.cluster_events import EffectStarted, ExecutionStopped, RoleChanged
+from ..core.commands import Command, Committed, Outcome
+from ..core.events import ClusterEvent, EpochChanged
+from ..core.records import NodeId, RunId, StepId
+from ..core.statistics import ExecutionStatistics
 from ..errors import ClusterError, InternalError
+from ..hosts.log_words import command_words
 from ..limits import SNAPSHOT_LOG_BYTES
-from ..log_entries import command_words
-from ..model import (
-    ClusterEvent,
-    Command,
-    Committed,
-    EffectStarted,
-    EpochChanged,
-    ExecutionStopped,
-    NodeId,
-    Outcome,
-    RoleChanged,
-    RunId,
-    StepId,
-)
 from ..raft.compaction import Compaction
-from ..raft.library import LEADER
-from ..raft.memory import MemoryEndpoint
-from ..raft.network import Receiver
+from ..raft.pysyncobj_driver import LEADER
 from ..raft.timing import Timing
-from ..raft.wire import AppendEntries, Message, NextIndex
-from ..state import Applied
-from ..statistics import ExecutionStatistics
-from .clock import VirtualClockLoop
+from ..transport.memory_network import MemoryEndpoint
+from ..transport.messages import AppendEntries, Message, NextIndex
+from ..transport.network import Receiver
+from ..virtual_time.clock import VirtualClockLoop
 from .dice import SeededDice
-from .network import SimulatedNetwork
-from .node import SimulatedNode
+from .faulty_network import SimulatedNetwork
 from .noted_journal import NotedStore
 from .paper_words import log_words, message_words
+from .simulated_node import SimulatedNode
 
 if TYPE_CHECKING:
-    from ..workflow.handover import HandedOver
+    from ..workflow.execution.inbox import HandedOver
 
 LATENCY: Final = 0.01
 """Seconds that every message takes."""

@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import CancelledRunError, WorkflowFailedError
-from ..model import (
+from ..core.commands import (
     CancelRun,
     Command,
     Committed,
@@ -19,14 +18,15 @@ from ..model import (
     PauseRun,
     Rejected,
     ResumeRun,
-    RunId,
     SendSignal,
     TerminateRun,
 )
-from ..workflow import values
+from ..core.records import RunId
+from ..errors import CancelledRunError, WorkflowFailedError
+from ..workflow.codec import values
 
 if TYPE_CHECKING:
-    from ..workflow.context import WorkflowContext
+    from ..workflow.language.context import WorkflowContext
     from .dice import SeededDice
 
 TALK: Final = "talk"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ..model import NodeId
-from ..raft.network import Receiver
-from ..raft.wire import (
+from ..core.records import NodeId
+from ..transport.messages import (
     AppendEntries,
     Forward,
     Message,
@@ -18,6 +17,7 @@ from ..raft.wire import (
     RequestVote,
     ResponseVote,
 )
+from ..transport.network import Receiver
 
 SENDS: Final = "sends"
 GETS: Final = "gets"

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, Literal
 
+from ..core.commands import ChangeMembers, Command, RegisterWorkflow, StartRun
+from ..core.records import Definition, NodeId
 from ..errors import ClusterError
-from ..model import ChangeMembers, Command, Definition, NodeId, RegisterWorkflow, StartRun
-from ..workflow import values
-from ..workflow.context import WorkflowContext
+from ..workflow.codec import values
+from ..workflow.language.context import WorkflowContext
 from . import workload
-from .run import _quiet
+from .simulation import _quiet
 from .stage import LATENCY, Stage
 
 PROMPT: Final = "> "

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from ..incarnation import Incarnation
-from ..model import NodeId
+from ..core.records import NodeId
+from ..node.executor import Executor
+from ..node.incarnation import Incarnation
 from ..raft.journal import MemoryJournal
 from ..raft.member import Member
-from ..workflow.executor import Executor
 
 
 class Clock(Protocol):

@@ -16,30 +16,28 @@ from typing import Any, Final, Protocol
 import anyio
 import msgspec
 
-from ..errors import NonDeterminismError
-from ..model import (
+from ..core.commands import (
     CancelRun,
     Command,
     Committed,
-    Definition,
     Entry,
     MoveRun,
-    NodeId,
     Outcome,
     PauseRun,
     Proposal,
-    ProposalId,
     RegisterWorkflow,
     Rejected,
     ResumeRun,
-    RunId,
     StartRun,
 )
-from ..raft.wire import encode_entry
-from ..replaying import replay_run
-from ..workflow import definitions, values
-from ..workflow.context import WorkflowContext
-from ..workflow.variables import ReplicatedVar
+from ..core.entry_codec import encode_entry
+from ..core.records import Definition, NodeId, ProposalId, RunId
+from ..errors import NonDeterminismError
+from ..node.replay_run import replay_run
+from ..workflow.codec import values
+from ..workflow.language.context import WorkflowContext
+from ..workflow.language.variables import ReplicatedVar
+from ..workflow.shipping import definitions
 from . import language, talking
 from .dice import SeededDice, chance_of
 from .invariants import Checker
@@ -65,7 +63,7 @@ current: list[Effects] = []
 """The effects of the simulation that is running, last. Workflows are shipped by name, so they find it here."""
 
 
-class Refusal(Exception):  # noqa: N818 - what a step raises on purpose
+class RefusedCommand(Exception):  # noqa: N818 - what a step raises on purpose
     """A step failed, as planned."""
 
 
@@ -73,7 +71,7 @@ def effect(what: str, failing: bool = False) -> int:
     """A synchronous step."""
     number = current[-1].new_value(what)
     if failing:
-        raise Refusal(f"{what} was refused")
+        raise RefusedCommand(f"{what} was refused")
     return number
 
 
@@ -139,10 +137,10 @@ async def _everything(ctx: WorkflowContext, input: Mapping[str, Any], gate: Gate
     seen += await gate(ctx, "end")
     try:
         await ctx.compute("refused", effect, f"{ctx.run_id} refused", failing=True)
-    except Refusal as error:
+    except RefusedCommand as error:
         seen.append(str(error))
     if input["fails"]:
-        raise Refusal(f"{ctx.run_id} ends with a failure after {len(seen)}")
+        raise RefusedCommand(f"{ctx.run_id} ends with a failure after {len(seen)}")
     return seen
 
 
@@ -177,7 +175,7 @@ THINK_SECONDS: Final = 3.6
 """Mean time between an answer and the next request of a client; mostly it is much shorter, sometimes much longer."""
 
 
-class World(Protocol):
+class WorkloadWorld(Protocol):
     """What clients need of the simulation."""
 
     seed: int
@@ -207,7 +205,7 @@ class World(Protocol):
 class Clients:
     """All clients of a simulation, and what they were told."""
 
-    def __init__(self, world: World, count: int, until: float) -> None:
+    def __init__(self, world: WorkloadWorld, count: int, until: float) -> None:
         self.appends: list[Append] = []
         self.accesses: dict[str, list[Access]] = {name: [] for name in REGISTERS}
         self.asked_again = 0

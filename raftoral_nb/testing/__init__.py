@@ -16,8 +16,8 @@ pytest gets a fixture of the same name, with three nodes, from the plugin that c
 
 from __future__ import annotations
 
-from ..history_files import replay_history
-from ..replaying import Replayed
+from ..api.history_files import replay_history
+from ..node.replay_run import Replayed
 from .checking import Checked, check_determinism
 from .workflow_tests import WorkflowTest, workflow_test
 

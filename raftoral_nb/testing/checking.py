@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import msgspec
 
+from ..core.records import Difference, Step, StepId
 from ..errors import FaultPlanError, LostChangeError, NonDeterminismError, StalledError, WorkflowFailedError
-from ..model import Difference, Step, StepId
-from ..replaying import replay_run
-from ..workflow import values
-from ..workflow.divergence import described
+from ..node.replay_run import replay_run
+from ..workflow.codec import values
+from ..workflow.execution.divergence import described
 from .workflow_tests import When, WorkflowTest
 
 MAX_CHECKED_STEPS: Final = 100

@@ -9,9 +9,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 
 from ..errors import BlockingCallError, ClusterError, StalledError
-from ..simulation.clock import VirtualClockLoop
-from ..simulation.nested import without_outer_loop
-from ..threads import LoopThread, unstarted
+from ..threads.loop_thread import LoopThread, unstarted
+from ..virtual_time.clock import VirtualClockLoop
+from ..virtual_time.nested_loop import without_outer_loop
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -25,7 +25,7 @@ _owner: contextvars.ContextVar[VirtualThread | None] = contextvars.ContextVar("o
 class _Loop(VirtualClockLoop):
     """Asks the world before its clock moves."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: VirtualTime) -> None:
         super().__init__(start=0.0)
         self._world = world
 
@@ -33,7 +33,7 @@ class _Loop(VirtualClockLoop):
         return self._world.about_to_wait(due)
 
 
-class World:
+class VirtualTime:
     """The virtual clock that everything of one test runs on, and its turning: time passes only while somebody waits here.
 
     Consensus has clocks of its own. They stand still while all is at rest, so that thirty days of sleep take not millions of
@@ -158,7 +158,7 @@ def _owned_task(
 class VirtualThread(LoopThread):
     """Stands where a cluster has a thread with a loop of its own: everything it is given runs on the world's loop."""
 
-    def __init__(self, name: str, world: World, *, wakes: bool = False) -> None:
+    def __init__(self, name: str, world: VirtualTime, *, wakes: bool = False) -> None:
         super().__init__(name)
         self._world = world
         self._wakes = wakes

@@ -12,21 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import msgspec
 
+from ..api.run import WorkflowRun
+from ..core.cluster_events import EffectStarted, ExecutionStopped, OutputLine
+from ..core.events import CheckpointSet, ClusterEvent
+from ..core.records import NodeId, RunId, Step
+from ..core.statistics import ClusterStatistics
 from ..errors import FaultPlanError, NonDeterminismError, RaftoralError, StalledError, UnreadableError
-from ..model import (
-    CheckpointSet,
-    ClusterEvent,
-    EffectStarted,
-    ExecutionStopped,
-    NodeId,
-    OutputLine,
-    RunId,
-    Step,
-)
-from ..run import WorkflowRun
-from ..seconds import Seconds, seconds
-from ..statistics import ClusterStatistics
-from .cluster import DEFAULT_START, VirtualCluster
+from ..threads.seconds import Seconds, seconds
+from .virtual_cluster import DEFAULT_START, VirtualCluster
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from raftoral_nb import Cluster, ClusterEvent
-from raftoral_nb.host import Host
+from raftoral_nb.hosts.local import LocalBackend
 from raftoral_nb.raft.replica import Timing
 
 E = TypeVar("E")
@@ -115,9 +115,9 @@ class Watch:
         return [event for event in self.events if isinstance(event, kind) and true(event)]
 
 
-def engine(cluster: Cluster) -> Host:
+def engine(cluster: Cluster) -> LocalBackend:
     """The engine room of a cluster whose nodes are in this process."""
-    assert isinstance(cluster._host, Host)
+    assert isinstance(cluster._host, LocalBackend)
     return cluster._host
 
 

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from raftoral_nb import Cluster
-from raftoral_nb.raft import wire
-from raftoral_nb.raft.tcp import Address, TcpEndpoint, TcpNetwork
+from raftoral_nb.transport import frames
+from raftoral_nb.transport.tcp_network import Address, TcpEndpoint, TcpNetwork
 from tests.cluster.helpers import PATIENCE
 
-HANDSHAKE: Final = wire.HELLO_BYTES + wire.MAC_BYTES
+HANDSHAKE: Final = frames.HELLO_BYTES + frames.MAC_BYTES
 MOST_KEPT: Final = 1_000_000
 """Bytes of each recorded session, one way."""
 
@@ -116,13 +116,13 @@ class Tap:
             self.intruder.broken(heard.dialer, heard.acceptor)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: bytearray) -> None:
-        for size in (wire.HELLO_BYTES, wire.MAC_BYTES):
+        for size in (frames.HELLO_BYTES, frames.MAC_BYTES):
             part = await reader.readexactly(size)
             heard += part
             writer.write(part)
         while True:
             length = await reader.readexactly(4)
-            frame = length + await reader.readexactly(int.from_bytes(length, "big") + wire.MAC_BYTES)
+            frame = length + await reader.readexactly(int.from_bytes(length, "big") + frames.MAC_BYTES)
             change = self.intruder.take_change(heard)
             if change is not None:
                 writer.write(change(frame))
@@ -152,9 +152,9 @@ class Stranger:
         """Listen in while somebody who has the key, and is no node, is let in."""
         heard = Recorded()
         reader, writer = await asyncio.open_connection(*self.dice.choice(self.addresses))
-        guest = wire.Session(key, wire.Identity(wire.GUEST, 1), dialer=True)
+        guest = frames.FrameSession(key, frames.PeerIdentity(frames.GUEST, 1), dialer=True)
         say = guest.opening()
-        for size in (wire.HELLO_BYTES, wire.MAC_BYTES):
+        for size in (frames.HELLO_BYTES, frames.MAC_BYTES):
             heard.dialer += say
             writer.write(say)
             answer = await reader.readexactly(size)
@@ -204,7 +204,7 @@ class Stranger:
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
-        assert len(answer) <= wire.HELLO_BYTES, f"a stranger was told {len(answer)} bytes"
+        assert len(answer) <= frames.HELLO_BYTES, f"a stranger was told {len(answer)} bytes"
 
     # --- what is said
 
@@ -212,7 +212,7 @@ class Stranger:
         return self.dice.choice([one for one in self.recorded() if one.proven])
 
     def _some_hello(self) -> bytes:
-        return bytes(self._session().dialer[: wire.HELLO_BYTES])
+        return bytes(self._session().dialer[: frames.HELLO_BYTES])
 
     def _garbage(self) -> bytes:
         # It does not begin as a hello does, or else it might wait for more.
@@ -226,7 +226,7 @@ class Stranger:
                 bytes.fromhex("1603010200010001fc0303"),
                 b"\x00\x00\x00\x05HELLO",
                 b"raftNB\r\n" + bytes(200),
-                wire.MAGIC[:-2] + b"\n\n" + bytes(100),  # what turned line ends into others
+                frames.MAGIC[:-2] + b"\n\n" + bytes(100),  # what turned line ends into others
             ]
         )
 
@@ -244,7 +244,7 @@ class Stranger:
 
     def _cut_short(self) -> bytes:
         """Somewhere in the hello, or in the proof."""
-        end = self.dice.choice([one for one in range(1, HANDSHAKE) if one != wire.HELLO_BYTES])
+        end = self.dice.choice([one for one in range(1, HANDSHAKE) if one != frames.HELLO_BYTES])
         return bytes(self._session().dialer[:end])
 
     def _again(self) -> bytes:
@@ -357,15 +357,15 @@ class Intruder(Stranger):
         flipped[self.dice.randrange(len(flipped))] ^= 1 << self.dice.randrange(8)
         claimed = int.from_bytes(flipped[:4], "big")
         # If it claims to be longer now, it comes as long: else it would be refused only when it was not whole in time.
-        missing = claimed + 4 + wire.MAC_BYTES - len(flipped) if claimed <= wire.MAX_PAYLOAD_BYTES else 0
+        missing = claimed + 4 + frames.MAC_BYTES - len(flipped) if claimed <= frames.MAX_PAYLOAD_BYTES else 0
         return bytes(flipped) + self.dice.randbytes(max(0, missing))
 
     def _earlier_frame(self, frame: bytes) -> bytes:
         return self.dice.choice([one for one in self._frames if one != frame])
 
     def _pickle_frame(self, frame: bytes) -> bytes:
-        return len(self.bomb).to_bytes(4, "big") + self.bomb + frame[-wire.MAC_BYTES :]
+        return len(self.bomb).to_bytes(4, "big") + self.bomb + frame[-frames.MAC_BYTES :]
 
     def _enormous_frame(self, frame: bytes) -> bytes:
-        size = self.dice.choice([wire.MAX_PAYLOAD_BYTES + 1, 2**31, 2**32 - 1, 0])
+        size = self.dice.choice([frames.MAX_PAYLOAD_BYTES + 1, 2**31, 2**32 - 1, 0])
         return size.to_bytes(4, "big") + frame[4:]

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from raftoral_nb.host import Host
-from raftoral_nb.raft import store
-from raftoral_nb.raft.durable import DurableJournal
-from raftoral_nb.raft.store import SqliteWriter
+from raftoral_nb.hosts.local import LocalBackend
+from raftoral_nb.storage import sqlite_store
+from raftoral_nb.storage.durable_journal import DurableJournal
+from raftoral_nb.storage.sqlite_store import SqliteWriter
 
 REFUSE = "PRAGMA query_only = ON"
 
 
 @contextlib.contextmanager
-def read_only(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def read_only(host: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The databases of all nodes of a host refuse to be written, also if they are opened anew."""
-    configure = store.configure
+    configure = sqlite_store.configure
 
     def configured(db: sqlite3.Connection) -> None:
         configure(db)
@@ -33,6 +33,6 @@ def read_only(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             journal._writer._db.execute(REFUSE)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "configure", configured)
+        patch.setattr(sqlite_store, "configure", configured)
         host.thread.call(refuse)
         yield

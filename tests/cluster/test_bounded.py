@@ -10,18 +10,13 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb import (
-    Cluster,
-    TooManyWorkflowsError,
-    WorkflowContext,
-    WorkflowDropped,
-    WorkflowNotFoundError,
-    observers,
-)
+from raftoral_nb import Cluster, TooManyWorkflowsError, WorkflowContext, WorkflowDropped, WorkflowNotFoundError
+from raftoral_nb.core.state import State
+from raftoral_nb.core.validation import Limits
+from raftoral_nb.hosts import observers
+from raftoral_nb.node import executor
 from raftoral_nb.raft import member
 from raftoral_nb.raft.compaction import Compaction
-from raftoral_nb.state import Limits, State
-from raftoral_nb.workflow import executor
 from tests.cluster.helpers import PATIENCE, engine, gate
 
 

@@ -19,8 +19,9 @@ from raftoral_nb import (
     WorkflowTerminatedError,
     WrongTaskError,
 )
-from raftoral_nb.model import CheckpointSet, Definition, WorkflowContinued, WorkflowStarted
-from raftoral_nb.workflow import definitions
+from raftoral_nb.core.events import CheckpointSet, WorkflowContinued, WorkflowStarted
+from raftoral_nb.core.records import Definition
+from raftoral_nb.workflow.shipping import definitions
 from tests.cluster.helpers import PATIENCE, Watch, note, notes
 
 

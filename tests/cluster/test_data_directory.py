@@ -23,11 +23,11 @@ from raftoral_nb import (
     NotAcknowledgedError,
     StorageFailed,
     WorkflowContext,
-    cli,
-    failed_disks,
 )
+from raftoral_nb.cli import main
+from raftoral_nb.hosts import disk_retry
 from raftoral_nb.raft.compaction import Compaction
-from raftoral_nb.raft.store import LOG_FILE
+from raftoral_nb.storage.sqlite_store import LOG_FILE
 from tests.cluster.helpers import PATIENCE, Watch, followers, gate, note, notes
 
 LEVELS = pytest.mark.parametrize("durability", ["process", "disk"])
@@ -181,7 +181,7 @@ def full_disk(largest: int) -> Iterator[None]:
 def test_a_full_disk_stops_acknowledgements_says_so_loses_nothing_and_ends_when_there_is_room(
     tmp_path: Path, durability: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failed_disks, "STORAGE_RETRY_SECONDS", (0.05, 0.2))
+    monkeypatch.setattr(disk_retry, "STORAGE_RETRY_SECONDS", (0.05, 0.2))
     with Cluster(3, data_dir=tmp_path, durability=durability, proposal_timeout=5.0) as cluster, Watch(cluster) as watch:
         cluster.register_workflow("double", 1, double)
         assert cluster.start_workflow("double", 1, run_id="before").wait_for_completion(timeout=PATIENCE) == 2
@@ -205,7 +205,7 @@ def test_what_a_directory_holds_is_shown_without_starting_or_changing_anything(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "lab"
-    assert cli.main(["inspect", str(path)]) == 1
+    assert main.main(["inspect", str(path)]) == 1
     assert "there is no cluster in" in capsys.readouterr().err
     compaction = Compaction(log_bytes=3000, kept_bytes=1000)
     with Cluster(3, data_dir=path, compaction=compaction) as cluster:
@@ -213,10 +213,10 @@ def test_what_a_directory_holds_is_shown_without_starting_or_changing_anything(
             cluster.start_workflow(double, "x" * 200, run_id=f"run-{number}").wait_for_completion(timeout=PATIENCE)
         for node in cluster.nodes.values():
             node.wait_until_applied(timeout=PATIENCE)
-        assert cli.main(["inspect", str(path)]) == 0
+        assert main.main(["inspect", str(path)]) == 0
         assert "in use by cluster 'lab' of process" in capsys.readouterr().out
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
-    assert cli.main(["inspect", str(path), "--steps"]) == 0
+    assert main.main(["inspect", str(path), "--steps"]) == 0
     shown = capsys.readouterr().out
     for words in (
         "cluster 'lab' of 3 nodes",
@@ -226,14 +226,14 @@ def test_what_a_directory_holds_is_shown_without_starting_or_changing_anything(
         "run  run-7  double, version 1  completed, 1 step recorded\n    0/double  recorded by node",
     ):
         assert words in shown
-    assert cli.main(["inspect", str(path), "--json"]) == 0
+    assert main.main(["inspect", str(path), "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["runs"]["run-7"]["steps"] == ["0/double"]
     assert all(node["last_index"] > 20 for node in data["nodes"].values())
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
     (path / "node-3" / LOG_FILE).write_bytes(b"not a database")
-    assert cli.main(["inspect", str(path)]) == 1
+    assert main.main(["inspect", str(path)]) == 1
     shown = capsys.readouterr().out
     assert "node 3  CANNOT BE READ" in shown
     assert "run  run-7" in shown

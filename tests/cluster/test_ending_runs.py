@@ -19,7 +19,8 @@ from raftoral_nb import (
     WorkflowRun,
     WorkflowTerminatedError,
 )
-from raftoral_nb.model import CancelRequested, CheckpointSet, EffectStarted, RunPaused
+from raftoral_nb.core.cluster_events import EffectStarted
+from raftoral_nb.core.events import CancelRequested, CheckpointSet, RunPaused
 from tests.cluster.helpers import PATIENCE, Watch, gate, note, notes
 
 

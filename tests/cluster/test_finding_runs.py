@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raftoral_nb import Cluster, RaftoralError, WorkflowContext
-from raftoral_nb.model import (
+from raftoral_nb.core.events import (
     CheckpointSet,
     MessageSent,
     StateEvent,

@@ -13,9 +13,9 @@ import pytest
 
 from kernel_ext.shown.tables import counter_line
 from raftoral_nb import Cluster, StrangersRefused, WorkflowContext
-from raftoral_nb.raft.connection import Connection
-from raftoral_nb.raft.tcp import TcpEndpoint
-from raftoral_nb.raft.wire import Session
+from raftoral_nb.transport.connection import Connection
+from raftoral_nb.transport.frames import FrameSession
+from raftoral_nb.transport.tcp_network import TcpEndpoint
 from tests.cluster.helpers import PATIENCE
 from tests.cluster.intruder import Intruder, network_of
 from tests.raft.tcp_helpers import open_sockets
@@ -35,14 +35,14 @@ def size(cluster: Cluster) -> dict[str, int]:
     """All that somebody outside might make grow."""
     network, thread = network_of(cluster), cluster._host.thread
     gc.collect()
-    kinds = [type(one) for one in gc.get_objects() if isinstance(one, Connection | Session)]
+    kinds = [type(one) for one in gc.get_objects() if isinstance(one, Connection | FrameSession)]
     return {
         "tasks": thread.call(lambda: len(asyncio.all_tasks(asyncio.get_running_loop()))),
         "timers": thread.call(_timers),
         "connections": len(network._connections),
         "strangers": sum(len(endpoint._strangers) for endpoint in network._endpoints.values()),
         "connections in memory": kinds.count(Connection),
-        "sessions in memory": kinds.count(Session),
+        "sessions in memory": kinds.count(FrameSession),
         "sockets": len(open_sockets()),
     }
 

@@ -10,7 +10,7 @@ import pytest
 from kernel_ext.shown import display
 from kernel_ext.widgets.details import Details
 from raftoral_nb import Cluster, WorkflowContext
-from raftoral_nb.workflow import values
+from raftoral_nb.workflow.codec import values
 from tests.cluster.helpers import PATIENCE
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from raftoral_nb import Cluster, key_file
-from raftoral_nb.key_file import KeyFile
+from raftoral_nb import Cluster
+from raftoral_nb.discovery import key_file
+from raftoral_nb.discovery.key_file import KeyFile
 from tests.cluster.helpers import STEADFAST, engine, followers
 from tests.cluster.intruder import network_of
 

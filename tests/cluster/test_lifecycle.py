@@ -21,9 +21,9 @@ from raftoral_nb import (
     WorkflowContext,
     WorkflowRuntime,
     current_cluster,
-    key_file,
     set_current_cluster,
 )
+from raftoral_nb.discovery import key_file
 from tests.cluster.helpers import PATIENCE, Watch, engine, followers, gate, in_thread
 
 

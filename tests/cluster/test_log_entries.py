@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from raftoral_nb import BadArgumentError, Cluster, Compaction, WorkflowContext
-from raftoral_nb.log_entries import command_words
-from raftoral_nb.model import ChangeMembers, EndRun, MoveRun, ReserveNumber, StartRun, Unknown
+from raftoral_nb.core.commands import ChangeMembers, EndRun, MoveRun, ReserveNumber, StartRun, Unknown
+from raftoral_nb.hosts.log_words import command_words
 
 
 async def three(ctx: WorkflowContext, _: object) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from raftoral_nb import Cluster
-from raftoral_nb.look import MAX_ENTRY_BYTES_LOOKED_INTO, described
-from raftoral_nb.model import Entry, Proposal, ProposalId, SetCheckpoint, StartRun, Step, Takeover
-from raftoral_nb.raft.wire import encode_entry
+from raftoral_nb.core.commands import Entry, Proposal, SetCheckpoint, StartRun, Takeover
+from raftoral_nb.core.entry_codec import encode_entry
+from raftoral_nb.core.records import ProposalId, Step
+from raftoral_nb.hosts.view_frame import MAX_ENTRY_BYTES_LOOKED_INTO, described
 from tests.cluster.helpers import engine
 
 

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from msgspec import structs
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from raftoral_nb import BadArgumentError, Cluster, ClusterError, PortInUseError, metrics_server
+from raftoral_nb import BadArgumentError, Cluster, ClusterError, PortInUseError
+from raftoral_nb.core.statistics import ClusterStatistics, RunStatistics
 from raftoral_nb.limits import MAX_WORKFLOWS_MEASURED
-from raftoral_nb.metrics import CONTENT_TYPE, openmetrics
-from raftoral_nb.statistics import ClusterStatistics, RunStatistics
+from raftoral_nb.observability import metrics_server
+from raftoral_nb.observability.metrics import CONTENT_TYPE, openmetrics
 
 Family = Any
 

@@ -22,8 +22,8 @@ from raftoral_nb import (
     TransferAsked,
     WorkflowContext,
 )
-from raftoral_nb.model import StartRun, Unknown
-from raftoral_nb.workflow import values
+from raftoral_nb.core.commands import StartRun, Unknown
+from raftoral_nb.workflow.codec import values
 from tests.cluster.helpers import PATIENCE, STEADFAST, Watch, engine, followers, gate, in_thread, note, notes, repeats
 
 Kind = Literal["tcp", "memory"]

@@ -28,7 +28,7 @@ from raftoral_nb import (
     WorkflowRegistered,
     WorkflowStarted,
 )
-from raftoral_nb.observers import Observers
+from raftoral_nb.hosts.observers import Observers
 from tests.cluster.helpers import PATIENCE, Watch, followers, gate, notes
 from tests.cluster.helpers import note as write_down
 
@@ -447,7 +447,7 @@ def test_a_stream_that_is_collected_while_an_event_is_published_blocks_nobody() 
 def test_a_callback_that_hangs_does_not_keep_every_event_and_goes_on_with_later_ones(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("raftoral_nb.observers.MAX_EVENTS_KEPT", 10)
+    monkeypatch.setattr("raftoral_nb.hosts.observers.MAX_EVENTS_KEPT", 10)
     observers = Observers("slow")
     arrived, go_on, last = threading.Event(), threading.Event(), threading.Event()
     seen: list[int] = []

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from raftoral_nb import Cluster, TooManyOpenFilesError, WorkflowContext, open_files
+from raftoral_nb import Cluster, TooManyOpenFilesError, WorkflowContext
+from raftoral_nb.hosts import open_files
 
 resource = pytest.importorskip("resource", reason="this system has no limit of open files")
 

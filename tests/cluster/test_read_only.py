@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb import Cluster, NodeChanged, NotAcknowledgedError, StorageFailed, WorkflowContext, failed_disks
+from raftoral_nb import Cluster, NodeChanged, NotAcknowledgedError, StorageFailed, WorkflowContext
+from raftoral_nb.hosts import disk_retry
 from tests.cluster import read_only_folders
 from tests.cluster.helpers import PATIENCE, Watch, engine
 from tests.cluster.read_only_databases import read_only
@@ -28,7 +29,7 @@ async def double(ctx: WorkflowContext, value: int) -> int:
 def test_a_disk_that_becomes_read_only_stops_acknowledgements_says_so_loses_nothing_and_ends_when_it_can_be_written(
     tmp_path: Path, durability: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failed_disks, "STORAGE_RETRY_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr(disk_retry, "STORAGE_RETRY_SECONDS", (0.05, 0.1))
     with Cluster(3, data_dir=tmp_path, durability=durability, proposal_timeout=PATIENCE) as cluster:
         with Watch(cluster) as watch:
             cluster.register_workflow("double", 1, double)

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from raftoral_nb import Cluster, ClusterEvent, ClusterRecovered, RecoveryProgress, StorageError, WorkflowContext
-from raftoral_nb import recovering as module
-from raftoral_nb.observers import Observers
-from raftoral_nb.raft.store import LOG_FILE
-from raftoral_nb.recovering import Recovering
-from raftoral_nb.state import State
+from raftoral_nb.core.state import State
+from raftoral_nb.hosts import recovery_progress as module
+from raftoral_nb.hosts.observers import Observers
+from raftoral_nb.hosts.recovery_progress import Recovering
+from raftoral_nb.storage.sqlite_store import LOG_FILE
 from tests.cluster.helpers import PATIENCE
 
 

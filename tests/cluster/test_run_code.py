@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from raftoral_nb.core.statistics import RunCode
 from raftoral_nb.errors import RunNotFoundError
-from raftoral_nb.run_code import MAX_PLACES
-from raftoral_nb.statistics import RunCode
+from raftoral_nb.hosts.code_positions import MAX_PLACES
 from raftoral_nb.testing import workflow_test
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import raftoral_nb.play
+import raftoral_nb.faults.player
 from raftoral_nb import (
     SCENARIOS,
     CheckpointSet,
@@ -209,7 +209,7 @@ def test_a_cluster_that_stops_ends_its_scenario(step: tuple[Any, str]) -> None:
 def test_a_scenario_that_waits_in_vain_fails_and_says_for_what(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(raftoral_nb.play, "CONDITION_SECONDS", 0.05)
+    monkeypatch.setattr(raftoral_nb.faults.player, "CONDITION_SECONDS", 0.05)
     play = cluster.scenario([("2 steps recorded", "heal")])
     with pytest.raises(ScenarioError, match=r"step 1 \(heal\) waited .* '2 steps recorded'.*Start one"):
         play.wait(PATIENCE)

@@ -28,14 +28,19 @@ from raftoral_nb import (
     WorkflowFailedError,
     step,
 )
-from raftoral_nb.course import Door
-from raftoral_nb.course import Watch as CourseWatch
+from raftoral_nb.cli.course import Door
+from raftoral_nb.cli.course import Watch as CourseWatch
 from raftoral_nb.testing import workflow_test
 from tests.cluster.helpers import PATIENCE
 
 SHORT = timedelta(milliseconds=20)
 LONG = timedelta(seconds=PATIENCE)
-OUTPUT_ONLY = ("raftoral_nb.model", "raftoral_nb.cluster_events", "raftoral_nb.statistics", "raftoral_nb.differences")
+OUTPUT_ONLY = (
+    "raftoral_nb.core.records",
+    "raftoral_nb.core.cluster_events",
+    "raftoral_nb.core.statistics",
+    "raftoral_nb.core.records",
+)
 """Modules whose structs tell what happened; nobody makes them to ask for something."""
 NO_SECONDS = {"fraction", "factor", "total", "Retry.jitter", "Retry.chance", "RunningStep.clock"}
 """Parameters that are numbers, and no lengths of time."""
@@ -44,7 +49,7 @@ NO_SECONDS = {"fraction", "factor", "total", "Retry.jitter", "Retry.chance", "Ru
 def public() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Every function that users may call, methods included, with its name."""
     homes = [(raftoral_nb, raftoral_nb.__all__)]
-    for name in ("raftoral_nb.testing", "raftoral_nb.course", "raftoral_nb.metrics_server"):
+    for name in ("raftoral_nb.testing", "raftoral_nb.cli.course", "raftoral_nb.observability.metrics_server"):
         module = importlib.import_module(name)
         homes.append((module, getattr(module, "__all__", [one for one in vars(module) if not one.startswith("_")])))
     seen: set[int] = set()

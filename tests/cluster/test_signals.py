@@ -23,7 +23,7 @@ from raftoral_nb import (
     WorkflowDefinitionError,
     WorkflowFailedError,
 )
-from raftoral_nb.model import CheckpointSet, MessageSent
+from raftoral_nb.core.events import CheckpointSet, MessageSent
 from tests.cluster.helpers import PATIENCE, Watch, engine, in_thread, note, notes
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from raftoral_nb import Cluster, Retry, WorkflowFailedError, WorkflowStarted, step
-from raftoral_nb.course import Door, Watch
-from raftoral_nb.model import CheckpointSet, EffectStarted, Step, WorkflowCompleted
-from raftoral_nb.observers import Observers
-from raftoral_nb.tracing import Tracing
+from raftoral_nb.cli.course import Door, Watch
+from raftoral_nb.core.cluster_events import EffectStarted
+from raftoral_nb.core.events import CheckpointSet, WorkflowCompleted
+from raftoral_nb.core.records import Step
+from raftoral_nb.hosts.observers import Observers
+from raftoral_nb.observability.tracing import Tracing
 from tests.tools import require_module
 
 Spans = Callable[[], dict[str, list[Any]]]

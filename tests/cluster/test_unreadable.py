@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from raftoral_nb import Cluster, CompletionTimeoutError, NonDeterminismError, UnreadableError
-from raftoral_nb.model import CheckpointSet, Difference
+from raftoral_nb.core.events import CheckpointSet
+from raftoral_nb.core.records import Difference
 from raftoral_nb.testing import replay_history
 from tests.cluster.helpers import PATIENCE, Watch
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from raftoral_nb.model import (
+from raftoral_nb.core.apply import Applied, apply, apply_entry
+from raftoral_nb.core.commands import (
     Command,
-    CommandRefused,
-    Definition,
     EndRun,
     Entry,
-    Failure,
     Proposal,
-    ProposalId,
     RegisterWorkflow,
     Rejected,
     SetCheckpoint,
     StartRun,
-    Step,
     Takeover,
 )
-from raftoral_nb.state import Applied, Limits, State, apply, apply_entry, summary
+from raftoral_nb.core.events import CommandRefused
+from raftoral_nb.core.records import Definition, Failure, ProposalId, Step
+from raftoral_nb.core.state import State, summary
+from raftoral_nb.core.validation import Limits
 
 FAILURE = Failure("ValueError", "no such card")
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import hypothesis.strategies as st
 import msgspec
 
-from raftoral_nb.model import (
+from raftoral_nb.core.apply import Applied, apply_entry
+from raftoral_nb.core.commands import (
     CancelRun,
     Command,
     ContinueRun,
-    Definition,
     EndRun,
     Entry,
-    Failure,
     MoveRun,
     PauseRun,
     Proposal,
-    ProposalId,
     RegisterWorkflow,
     ReserveNumber,
     ResumeRun,
@@ -24,11 +22,12 @@ from raftoral_nb.model import (
     SetCheckpoint,
     StartChild,
     StartRun,
-    Step,
     Takeover,
     TerminateRun,
 )
-from raftoral_nb.state import Applied, Limits, State, apply_entry
+from raftoral_nb.core.records import Definition, Failure, ProposalId, Step
+from raftoral_nb.core.state import State
+from raftoral_nb.core.validation import Limits
 
 TINY = Limits(
     value_bytes=16,

@@ -8,7 +8,7 @@ import cloudpickle
 import pytest
 
 from raftoral_nb import Cluster, CompletionTimeoutError, NodeChanged
-from raftoral_nb.course import Door, Watch, check
+from raftoral_nb.cli.course import Door, Watch, check
 
 
 @pytest.mark.parametrize(

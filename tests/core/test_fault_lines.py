@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftoral_nb import Fault, FaultError, parse_fault
-from raftoral_nb.fault_lines import FAULTS, ON_ONE_NODE, numbers_in, parse_time, time_text
-from raftoral_nb.targets import NODE_NAMES
+from raftoral_nb.faults.fault_lines import FAULTS, ON_ONE_NODE, numbers_in, parse_time, time_text
+from raftoral_nb.faults.targets import NODE_NAMES
 
 nodes: st.SearchStrategy[Any] = st.integers(1, 9) | st.sampled_from(NODE_NAMES)
 links = st.tuples(nodes, nodes).filter(lambda link: link[0] != link[1])

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from raftoral_nb.catch_up import difference
-from raftoral_nb.model import (
-    Command,
-    CommandRefused,
-    Definition,
-    EndRun,
-    MoveRun,
-    RegisterWorkflow,
-    RunMoved,
-    SetCheckpoint,
-    StartRun,
-    Step,
-    Takeover,
-    WorkflowCompleted,
-)
-from raftoral_nb.snapshot import Frozen, Reader
-from raftoral_nb.state import State, apply
-from raftoral_nb.workflow import handover
+from raftoral_nb.core.apply import apply
+from raftoral_nb.core.commands import Command, EndRun, MoveRun, RegisterWorkflow, SetCheckpoint, StartRun, Takeover
+from raftoral_nb.core.events import CommandRefused, RunMoved, WorkflowCompleted
+from raftoral_nb.core.records import Definition, Step
+from raftoral_nb.core.snapshot import Frozen, Reader
+from raftoral_nb.core.state import State
+from raftoral_nb.node.hand_over import difference
+from raftoral_nb.workflow.execution import inbox
 
 
 def step(position: int) -> Step:
@@ -99,9 +89,9 @@ def test_a_snapshot_tells_an_executor_of_a_move_that_it_missed(state: State) -> 
     apply(state, MoveRun("r", 2, 1), 9)
     apply(state, SetCheckpoint("r", step(1), 2), 10)
     moved, steps = difference(before, copy_of(state))
-    assert isinstance(moved, handover.RunMoved)
+    assert isinstance(moved, inbox.RunSwitched)
     assert (moved.definition.version, moved.steps) == (2, (step(0),))
-    assert steps == handover.StepsRecorded("r", (step(1),))
+    assert steps == inbox.StepsRecorded("r", (step(1),))
 
 
 def copy_of(state: State) -> State:

@@ -10,28 +10,26 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from raftoral_nb.model import (
-    CheckpointSet,
+from raftoral_nb.core.apply import Applied, apply, apply_entry, recorded_answer
+from raftoral_nb.core.commands import (
     Command,
-    CommandRefused,
     Committed,
     ContinueRun,
-    Definition,
     EndRun,
     Entry,
-    EpochChanged,
-    Failure,
-    Message,
-    MessageSent,
     Proposal,
-    ProposalId,
     RegisterWorkflow,
     Rejected,
-    RunEvicted,
-    RunMoved,
     SetCheckpoint,
     StartRun,
-    Step,
+)
+from raftoral_nb.core.events import (
+    CheckpointSet,
+    CommandRefused,
+    EpochChanged,
+    MessageSent,
+    RunEvicted,
+    RunMoved,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -40,8 +38,11 @@ from raftoral_nb.model import (
     WorkflowStarted,
     WorkflowTerminated,
 )
-from raftoral_nb.replay import Branch, Diverged, Missing, Recorded, Replay
-from raftoral_nb.state import Applied, Limits, Run, State, apply, apply_entry, recorded_answer, summary
+from raftoral_nb.core.records import Definition, Failure, Message, ProposalId, Step
+from raftoral_nb.core.replay import Branch, Diverged, Missing, Recorded, Replay
+from raftoral_nb.core.run_record import Run
+from raftoral_nb.core.state import State, summary
+from raftoral_nb.core.validation import Limits
 from tests.core.histories import (
     OPENING,
     ROOMY,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from raftoral_nb.core.records import Operation, Step
+from raftoral_nb.core.replay import Branch, Diverged, Missing, Recorded, Replay
 from raftoral_nb.errors import InternalError, RaftoralError, StepKeyError
 from raftoral_nb.limits import MAX_NAME_CHARS
-from raftoral_nb.model import Operation, Step
-from raftoral_nb.replay import Branch, Diverged, Missing, Recorded, Replay
 
 
 def step(step_id: str, operation: Operation = "compute") -> Step:

@@ -10,35 +10,37 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from raftoral_nb.catch_up import difference, handed_over
-from raftoral_nb.model import (
-    CancelRequested,
+from raftoral_nb.core.apply import apply
+from raftoral_nb.core.commands import (
     CancelRun,
-    CheckpointSet,
     Command,
     ContinueRun,
     EndRun,
-    Failure,
-    Message,
-    MessageSent,
     PauseRun,
     ResumeRun,
-    RunPaused,
-    RunResumed,
     SendSignal,
     SetCheckpoint,
     StartChild,
     StartRun,
-    Step,
     TerminateRun,
+)
+from raftoral_nb.core.events import (
+    CancelRequested,
+    CheckpointSet,
+    MessageSent,
+    RunPaused,
+    RunResumed,
     WorkflowCancelled,
     WorkflowContinued,
     WorkflowFailed,
     WorkflowStarted,
     WorkflowTerminated,
 )
-from raftoral_nb.state import Limits, State, apply
-from raftoral_nb.workflow.handover import (
+from raftoral_nb.core.records import Failure, Message, Step
+from raftoral_nb.core.state import State
+from raftoral_nb.core.validation import Limits
+from raftoral_nb.node.hand_over import difference, handed_over
+from raftoral_nb.workflow.execution.inbox import (
     CancelAsked,
     MessageArrived,
     PauseChanged,

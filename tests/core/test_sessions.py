@@ -6,19 +6,12 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb.model import (
-    Command,
-    CommandRefused,
-    Committed,
-    Entry,
-    Proposal,
-    ProposalId,
-    RegisterWorkflow,
-    StartRun,
-    Takeover,
-    WorkflowRegistered,
-)
-from raftoral_nb.state import Limits, State, apply_entry, recorded_answer, summary
+from raftoral_nb.core.apply import apply_entry, recorded_answer
+from raftoral_nb.core.commands import Command, Committed, Entry, Proposal, RegisterWorkflow, StartRun, Takeover
+from raftoral_nb.core.events import CommandRefused, WorkflowRegistered
+from raftoral_nb.core.records import ProposalId
+from raftoral_nb.core.state import State, summary
+from raftoral_nb.core.validation import Limits
 from tests.core.commands import checkpoint, code, definition, end, propose, running
 
 

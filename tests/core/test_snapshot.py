@@ -10,10 +10,12 @@ import msgspec
 import pytest
 from hypothesis import given
 
+from raftoral_nb.core.apply import apply_entry
+from raftoral_nb.core.commands import Committed, Entry, RegisterWorkflow
+from raftoral_nb.core.run_record import Run
+from raftoral_nb.core.snapshot import PIECE_BYTES, Frozen, Reader
+from raftoral_nb.core.state import ClientSession, State, summary
 from raftoral_nb.errors import SnapshotError
-from raftoral_nb.model import Committed, Entry, RegisterWorkflow
-from raftoral_nb.snapshot import PIECE_BYTES, Frozen, Reader
-from raftoral_nb.state import Run, Session, State, apply_entry, summary
 from tests.core.commands import checkpoint, definition, done, end, running
 from tests.core.histories import TINY, entries, replica
 
@@ -91,7 +93,7 @@ def test_every_field_of_state_run_and_session_comes_back() -> None:
     done(state, end("r2", None, failure=msgspec.convert({"type_name": "E", "message": "m"}, _failure())))
     state.evicted["gone"] = None
     state.evicted_birth = 3
-    state.sessions["0.1.a"] = Session(7, 2, {3: Committed(5)}, [3])
+    state.sessions["0.1.a"] = ClientSession(7, 2, {3: Committed(5)}, [3])
     state.commands, state.entries, state.checkpoints = 11, 12, 13
     copy = read(written(state))
     for one, same in [(state, copy), *((state.runs[name], copy.runs[name]) for name in state.runs)]:
@@ -102,7 +104,7 @@ def test_every_field_of_state_run_and_session_comes_back() -> None:
 
 
 def _failure() -> Any:
-    from raftoral_nb.model import Failure
+    from raftoral_nb.core.records import Failure
 
     return Failure
 

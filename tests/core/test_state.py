@@ -8,29 +8,31 @@ import msgspec
 import pytest
 
 from raftoral_nb import limits
-from raftoral_nb.model import (
-    CheckpointSet,
+from raftoral_nb.core.apply import apply_entry
+from raftoral_nb.core.commands import (
     Command,
-    Definition,
     EndRun,
     Entry,
-    EpochChanged,
-    Failure,
-    NumberReserved,
     RegisterWorkflow,
     ReserveNumber,
-    RunEvicted,
     SetCheckpoint,
     StartRun,
-    Step,
     Takeover,
+)
+from raftoral_nb.core.events import (
+    CheckpointSet,
+    EpochChanged,
+    NumberReserved,
+    RunEvicted,
     WorkflowCompleted,
     WorkflowDropped,
     WorkflowFailed,
     WorkflowRegistered,
     WorkflowStarted,
 )
-from raftoral_nb.state import NO_EPOCH, Epoch, Limits, State, apply_entry, summary
+from raftoral_nb.core.records import Definition, Failure, Step
+from raftoral_nb.core.state import NO_EPOCH, Epoch, State, summary
+from raftoral_nb.core.validation import Limits
 from tests.core.commands import FAILURE, checkpoint, definition, done, end, refusal, running
 
 # --- epochs

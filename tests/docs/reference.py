@@ -20,7 +20,7 @@ from kernel_ext.magics.help import RAFTORAL_HELP
 from kernel_ext.magics.raftoral_magics import RaftoralMagics
 from kernel_ext.magics.table import TABLE
 from kernel_ext.magics.workflow_line import WORKFLOW_HELP
-from raftoral_nb import cli
+from raftoral_nb.cli import main
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PATH: Final = ROOT / "docs" / "reference.md"
@@ -241,7 +241,7 @@ def _told(thing: object) -> str:
 
 
 def _command_line() -> Iterator[str]:
-    parser = cli._parser()
+    parser = main._parser()
     yield f"## Command line\n\n{parser.description}"
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -6,8 +6,9 @@ from typing import Any
 
 from msgspec import structs
 
-from raftoral_nb.model import LinkDelay, Step
-from raftoral_nb.statistics import (
+from raftoral_nb.core.cluster_events import LinkDelay
+from raftoral_nb.core.records import Step
+from raftoral_nb.core.statistics import (
     ClusterLook,
     ClusterStatistics,
     ExecutionStatistics,

@@ -26,7 +26,14 @@ def test_the_engine_is_loaded_with_the_first_cluster_and_not_with_the_extension(
     done = subprocess.run([sys.executable, "-c", LOAD], check=True, capture_output=True, text=True, timeout=120)
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
     assert "kernel_ext.magics.raftoral_magics" in loaded
-    heavy = {"raftoral_nb.cluster", "raftoral_nb.workflow.execution", "pysyncobj", "cloudpickle", "anywidget", "rich"}
+    heavy = {
+        "raftoral_nb.api.cluster",
+        "raftoral_nb.workflow.execution.execution",
+        "pysyncobj",
+        "cloudpickle",
+        "anywidget",
+        "rich",
+    }
     assert not loaded & heavy
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from kernel_ext.widgets.recovery_bar import LINE_STEP, WIDTH, RecoveryBar, bar_html, bar_text
-from raftoral_nb import RecoveryProgress, recovering
+from raftoral_nb import RecoveryProgress
+from raftoral_nb.hosts import recovery_progress
 from tests.kernel_ext.conftest import Notebook
 
 STEPS = """%%workflow
@@ -40,8 +41,8 @@ def test_a_start_that_takes_a_moment_shows_no_bar(notebook: Notebook, made: str)
 def test_in_a_terminal_a_long_recovery_writes_a_few_lines(
     notebook: Notebook, made: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovering, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(recovering, "INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(recovery_progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(recovery_progress, "INTERVAL_SECONDS", 0.0)
     shown = notebook.ok(f"%raftoral start --data-dir {made}")
     lines = [line for line in shown.text.splitlines() if line.startswith("recovering [")]
     assert 2 <= len(lines) <= 1 + 1 / LINE_STEP

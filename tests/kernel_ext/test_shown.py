@@ -15,8 +15,52 @@ from kernel_ext.magics.table import TABLE
 from kernel_ext.shown import display, html, text
 from kernel_ext.shown.events import event_words
 from kernel_ext.shown.words import size_words
-from raftoral_nb import LogEntry, model
-from raftoral_nb.statistics import StepActivity
+from raftoral_nb import LogEntry
+from raftoral_nb.core.cluster_events import (
+    CampaignAsked,
+    ClusterRecovered,
+    EffectStarted,
+    ExecutionStopped,
+    LinkDelay,
+    NetworkChanged,
+    NodeBlocked,
+    NodeChanged,
+    OutputLine,
+    RecoveryProgress,
+    RoleChanged,
+    RunHeld,
+    ScenarioChanged,
+    SnapshotInstalled,
+    StepProgress,
+    StepRetrying,
+    StorageFailed,
+    StrangersRefused,
+    TransferAsked,
+)
+from raftoral_nb.core.events import (
+    CancelRequested,
+    CheckpointSet,
+    ClusterEvent,
+    CommandRefused,
+    EpochChanged,
+    MembersChanged,
+    MessageSent,
+    NumberReserved,
+    RunEvicted,
+    RunMoved,
+    RunPaused,
+    RunResumed,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowContinued,
+    WorkflowDropped,
+    WorkflowFailed,
+    WorkflowRegistered,
+    WorkflowStarted,
+    WorkflowTerminated,
+)
+from raftoral_nb.core.records import Difference, Failure, Message, Step
+from raftoral_nb.core.statistics import StepActivity
 from tests.kernel_ext.samples import busy_cluster, cluster, execution, node, quiet_cluster, run
 
 QUIET = """\
@@ -155,105 +199,105 @@ def test_sizes_are_coarse() -> None:
     ]
 
 
-STEP = model.Step("0/charge", "compute", b"", None, 2, 3)
+STEP = Step("0/charge", "compute", b"", None, 2, 3)
 
 
 @pytest.mark.parametrize(
     ("event", "words"),
     [
-        (model.EpochChanged(2, 3), "node 2 took over in term 3: it may act now"),
-        (model.WorkflowRegistered("order", 1, replaced=True), "workflow order, version 1, was replaced"),
-        (model.WorkflowStarted("r", "order", 1), "run r of order, version 1, started"),
-        (model.CheckpointSet("r", STEP), "run r: step 0/charge was recorded by node 2"),
-        (model.WorkflowCompleted("r", b""), "run r completed"),
-        (model.WorkflowFailed("r", model.Failure("ValueError", "no")), "run r failed with ValueError: no"),
-        (model.RunMoved("r", 2, 1), "run r was moved to version 2, with 1 recorded step"),
+        (EpochChanged(2, 3), "node 2 took over in term 3: it may act now"),
+        (WorkflowRegistered("order", 1, replaced=True), "workflow order, version 1, was replaced"),
+        (WorkflowStarted("r", "order", 1), "run r of order, version 1, started"),
+        (CheckpointSet("r", STEP), "run r: step 0/charge was recorded by node 2"),
+        (WorkflowCompleted("r", b""), "run r completed"),
+        (WorkflowFailed("r", Failure("ValueError", "no")), "run r failed with ValueError: no"),
+        (RunMoved("r", 2, 1), "run r was moved to version 2, with 1 recorded step"),
         (
-            model.WorkflowDropped("order", 1),
+            WorkflowDropped("order", 1),
             "workflow order, version 1, was dropped: it is old and not in use",
         ),
-        (model.WorkflowCancelled("r", model.Failure("C", "why")), "run r was cancelled: why"),
-        (model.WorkflowTerminated("r", model.Failure("T", "")), "run r was terminated"),
-        (model.WorkflowContinued("r", 2, b""), "run r began anew, as generation 2"),
-        (model.MessageSent("r", model.Message("s", "signal", "approve", b"")), "run r was sent the signal approve"),
-        (model.CancelRequested("r", "why"), "run r was asked to end: why"),
-        (model.RunPaused("r"), "run r was paused"),
-        (model.RunResumed("r"), "run r was resumed"),
-        (model.RunEvicted("r"), "run r: its records were dropped"),
-        (model.CommandRefused("old_epoch", "too late"), "a command was refused (old_epoch): too late"),
-        (model.NodeChanged(1, "killed"), "node 1 was killed"),
+        (WorkflowCancelled("r", Failure("C", "why")), "run r was cancelled: why"),
+        (WorkflowTerminated("r", Failure("T", "")), "run r was terminated"),
+        (WorkflowContinued("r", 2, b""), "run r began anew, as generation 2"),
+        (MessageSent("r", Message("s", "signal", "approve", b"")), "run r was sent the signal approve"),
+        (CancelRequested("r", "why"), "run r was asked to end: why"),
+        (RunPaused("r"), "run r was paused"),
+        (RunResumed("r"), "run r was resumed"),
+        (RunEvicted("r"), "run r: its records were dropped"),
+        (CommandRefused("old_epoch", "too late"), "a command was refused (old_epoch): too late"),
+        (NodeChanged(1, "killed"), "node 1 was killed"),
         (
-            model.NetworkChanged("partitioned", ((1, 2), (1, 3)), groups=((1,), (2, 3))),
+            NetworkChanged("partitioned", ((1, 2), (1, 3)), groups=((1,), (2, 3))),
             "the network was partitioned: 1 / 2 3",
         ),
         (
-            model.NetworkChanged("slowed", ((1, 2), (2, 3)), node=2, delay=model.LinkDelay(12.0)),
+            NetworkChanged("slowed", ((1, 2), (2, 3)), node=2, delay=LinkDelay(12.0)),
             "links 1-2, 2-3 slowed: 12 s each way",
         ),
-        (model.TransferAsked(1, 3), "node 1 was asked to hand leadership to node 3"),
-        (model.CampaignAsked((1, 2)), "nodes 1, 2 were told to campaign"),
-        (model.ScenarioChanged("mine", "acted", "kill 1"), "scenario mine did: kill 1"),
-        (model.ScenarioChanged("mine", "completed"), "scenario mine is over"),
-        (model.RoleChanged(1, "candidate", 4), "node 1 became candidate in term 4"),
-        (model.MembersChanged((1, 2, 4)), "the members are now the nodes 1, 2, 4"),
-        (model.NumberReserved(4), "number 4 is reserved for a node that is to join"),
+        (TransferAsked(1, 3), "node 1 was asked to hand leadership to node 3"),
+        (CampaignAsked((1, 2)), "nodes 1, 2 were told to campaign"),
+        (ScenarioChanged("mine", "acted", "kill 1"), "scenario mine did: kill 1"),
+        (ScenarioChanged("mine", "completed"), "scenario mine is over"),
+        (RoleChanged(1, "candidate", 4), "node 1 became candidate in term 4"),
+        (MembersChanged((1, 2, 4)), "the members are now the nodes 1, 2, 4"),
+        (NumberReserved(4), "number 4 is reserved for a node that is to join"),
         (
-            model.ClusterRecovered(3, 1, 20, 2, 0.4),
+            ClusterRecovered(3, 1, 20, 2, 0.4),
             "recovered 3 runs (1 unfinished) with 20 recorded steps and 2 workflows in 0.4 s",
         ),
         (
-            model.SnapshotInstalled(3, 512),
+            SnapshotInstalled(3, 512),
             "node 3 was too far behind for the log and took over the state as of entry 512",
         ),
-        (model.StorageFailed(2, "no space left"), "node 2 stepped aside, as its disk failed: no space left"),
+        (StorageFailed(2, "no space left"), "node 2 stepped aside, as its disk failed: no space left"),
         (
-            model.RecoveryProgress(0.42, "reading and checking the log of node 2"),
+            RecoveryProgress(0.42, "reading and checking the log of node 2"),
             "recovering from the data directory, 42%: reading and checking the log of node 2",
         ),
         (
-            model.StrangersRefused(2, 1, "from a stranger: no hello"),
+            StrangersRefused(2, 1, "from a stranger: no hello"),
             "node 2 refused a connection from a stranger: no hello",
         ),
         (
-            model.StrangersRefused(3, 40, "from node 1: frame 7 is not authentic"),
+            StrangersRefused(3, 40, "from node 1: frame 7 is not authentic"),
             "40 connections were refused, the last by node 3 from node 1: frame 7 is not authentic",
         ),
         (
-            model.ClusterRecovered(2, 1, 30, 1, 0.25),
+            ClusterRecovered(2, 1, 30, 1, 0.25),
             "recovered 2 runs (1 unfinished) with 30 recorded steps and 1 workflow in 0.2 s",
         ),
-        (model.EffectStarted(1, "r", "0/charge"), "run r: node 1 began to run step 0/charge"),
+        (EffectStarted(1, "r", "0/charge"), "run r: node 1 began to run step 0/charge"),
         (
-            model.StepRetrying(1, "r", "0/charge", 2, "OSError: down", 0.25),
+            StepRetrying(1, "r", "0/charge", 2, "OSError: down", 0.25),
             "run r: attempt 2 at step 0/charge failed with OSError: down; node 1 tries again in 0.2 s",
         ),
-        (model.StepProgress(1, "r", "0/fit", 0.4, "epoch 4"), "run r: step 0/fit is at 40%: epoch 4"),
-        (model.StepProgress(1, "r", "0/fit", 1.0, ""), "run r: step 0/fit is at 100%"),
+        (StepProgress(1, "r", "0/fit", 0.4, "epoch 4"), "run r: step 0/fit is at 40%: epoch 4"),
+        (StepProgress(1, "r", "0/fit", 1.0, ""), "run r: step 0/fit is at 100%"),
         (
-            model.NodeBlocked(1, "r", "In[2]:3 in fit"),
+            NodeBlocked(1, "r", "In[2]:3 in fit"),
             "run r blocks the thread of node 1 at In[2]:3 in fit; ctx.compute would run that beside it",
         ),
         (
-            model.RunHeld("r", model.Difference("other step")),
+            RunHeld("r", Difference("other step")),
             "run r is held, as its code fits the record on no node: other step",
         ),
         (
-            model.ExecutionStopped(1, "r", "diverged", "other step"),
+            ExecutionStopped(1, "r", "diverged", "other step"),
             "run r: node 1 stopped executing it (diverged): other step",
         ),
     ],
 )
-def test_every_event_has_its_sentence(event: model.ClusterEvent, words: str) -> None:
+def test_every_event_has_its_sentence(event: ClusterEvent, words: str) -> None:
     assert event_words(event) == words
 
 
 def test_every_kind_of_event_is_covered() -> None:
     covered = {type(parameter[0]) for parameter in test_every_event_has_its_sentence.pytestmark[0].args[1]}  # type: ignore[attr-defined]
-    assert covered == set(model.ClusterEvent.__args__)
+    assert covered == set(ClusterEvent.__args__)
 
 
-def line(node_: int, words: str, time: float, stream: Any = "stdout") -> model.OutputLine:
-    return model.OutputLine(time, node_, "r", stream, words)
+def line(node_: int, words: str, time: float, stream: Any = "stdout") -> OutputLine:
+    return OutputLine(time, node_, "r", stream, words)
 
 
 def test_output_is_the_same_text_whichever_node_was_first() -> None:

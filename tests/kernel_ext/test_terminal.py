@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from raftoral_nb import Cluster
-from raftoral_nb.course import Door, Watch
-from raftoral_nb.model import WorkflowCompleted
+from raftoral_nb.cli.course import Door, Watch
+from raftoral_nb.core.events import WorkflowCompleted
 from tests.kernel_ext.conftest import Notebook
 from tests.tools import require_module
 

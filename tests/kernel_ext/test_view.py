@@ -17,8 +17,9 @@ from kernel_ext.magics.page_lines import carry_out
 from kernel_ext.widgets.coalescer import MAX_LOOKS, Coalescer
 from kernel_ext.widgets.snapshot import MAX_RUNS_SHOWN, snapshot, unsettled
 from kernel_ext.widgets.view import ClusterView
-from raftoral_nb import Cluster, Retry, current_step, model, step
-from raftoral_nb.statistics import ClusterLook, ClusterStatistics, LinkStatistics, StepActivity
+from raftoral_nb import Cluster, Retry, current_step, step
+from raftoral_nb.core.events import ClusterEvent, EpochChanged
+from raftoral_nb.core.statistics import ClusterLook, ClusterStatistics, LinkStatistics, StepActivity
 from tests.kernel_ext.conftest import Notebook
 from tests.kernel_ext.samples import busy_cluster, cluster, execution, links, look, node, quiet_cluster, run
 
@@ -96,7 +97,7 @@ class Still:
     def __init__(self, statistics: ClusterStatistics) -> None:
         self.now = statistics
         self.name = statistics.name
-        self.callbacks: list[Callable[[model.ClusterEvent], None]] = []
+        self.callbacks: list[Callable[[ClusterEvent], None]] = []
 
     @property
     def running(self) -> bool:
@@ -108,14 +109,14 @@ class Still:
     def look(self, **_: int) -> ClusterLook:
         return look(self.now)
 
-    def history(self) -> tuple[tuple[float, model.ClusterEvent], ...]:
+    def history(self) -> tuple[tuple[float, ClusterEvent], ...]:
         return ()
 
-    def subscribe(self, callback: Callable[[model.ClusterEvent], None]) -> Callable[[], None]:
+    def subscribe(self, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:
         self.callbacks.append(callback)
         return lambda: self.callbacks.remove(callback) if callback in self.callbacks else None
 
-    def tell(self, event: model.ClusterEvent) -> None:
+    def tell(self, event: ClusterEvent) -> None:
         for callback in tuple(self.callbacks):
             callback(event)
 
@@ -389,7 +390,7 @@ def test_snapshots_from_threads_and_messages_from_the_page_do_not_lose_each_othe
     for thread in asking:
         thread.start()
     for _ in range(200):
-        one.tell(model.EpochChanged(1, 4))
+        one.tell(EpochChanged(1, 4))
     for thread in asking:
         thread.join()
     view.end()

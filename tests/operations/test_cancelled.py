@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raftoral_nb import CancelledRunError, Cluster, WorkflowCancelledError, WorkflowContext
-from raftoral_nb.model import CheckpointSet
+from raftoral_nb.core.events import CheckpointSet
 from tests.cluster.helpers import PATIENCE, Watch, note, notes
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb import CheckpointSet, Cluster, DeadlineExceededError, WorkflowContext, host
+from raftoral_nb import CheckpointSet, Cluster, DeadlineExceededError, WorkflowContext
+from raftoral_nb.hosts import local
 from tests.cluster.helpers import PATIENCE, Watch
 
 HOUR = 3600.0
@@ -110,7 +111,7 @@ def test_a_sleep_until_a_date_ends_when_the_clock_is_set_ahead_or_the_computer_h
         await ctx.sleep_until(when)
         return "over"
 
-    monkeypatch.setattr(host, "LOOK_AGAIN", 0.05)  # the loop's own timer is armed for an hour, and counts seconds
+    monkeypatch.setattr(local, "LOOK_AGAIN", 0.05)  # the loop's own timer is armed for an hour, and counts seconds
     with Cluster(1, network="memory") as cluster:
         with Watch(cluster) as watch:
             run = cluster.start_workflow(until, datetime.now(UTC) + timedelta(seconds=HOUR))

@@ -18,8 +18,9 @@ from raftoral_nb import (
     WorkflowFailedError,
     step,
 )
+from raftoral_nb.node import executor
 from raftoral_nb.testing import WorkflowTest, workflow_test
-from raftoral_nb.workflow import executor, unawaited
+from raftoral_nb.workflow.language import unawaited
 
 Workflow = Callable[[WorkflowContext, Any], Awaitable[Any]]
 

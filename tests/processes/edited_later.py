@@ -10,7 +10,7 @@ import helpers  # type: ignore[import-not-found]
 import msgspec
 
 from raftoral_nb import Cluster
-from raftoral_nb.model import CheckpointSet
+from raftoral_nb.core.events import CheckpointSet
 
 
 class Quote(msgspec.Struct):

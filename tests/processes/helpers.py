@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from raftoral_nb import Cluster
-from raftoral_nb.alive import Process
-from raftoral_nb.processes.dead import wait_gone
-from raftoral_nb.processes.remote_host import RemoteHost
+from raftoral_nb.discovery.process_identity import Process
+from raftoral_nb.hosts.remote.last_known import wait_gone
+from raftoral_nb.hosts.remote.remote_backend import RemoteBackend
 
 PATIENCE = 30.0
 """Seconds after which a test gives up; nothing that works takes nearly as long."""
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def processes(cluster: Cluster) -> dict[int, Process]:
     """The processes of a cluster's nodes."""
-    assert isinstance(cluster._host, RemoteHost)
+    assert isinstance(cluster._host, RemoteBackend)
     return dict(cluster._host._processes.processes)
 
 
@@ -50,7 +50,7 @@ def script(text: str, *arguments: str) -> subprocess.Popen[str]:
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`raftoral-nb ...`, in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "raftoral_nb.cli", *arguments],
+        [sys.executable, "-m", "raftoral_nb.cli.main", *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,

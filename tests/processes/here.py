@@ -8,22 +8,22 @@ from pathlib import Path
 
 import msgspec
 
-from raftoral_nb.alive import Process
-from raftoral_nb.key_file import KeyFile, Place
-from raftoral_nb.processes.announcing import address_text
-from raftoral_nb.processes.messages import Shared, Spec
-from raftoral_nb.processes.node_host import NodeHost
-from raftoral_nb.processes.serving import Desk
+from raftoral_nb.discovery.key_file import KeyFile, Place
+from raftoral_nb.discovery.process_identity import Process
+from raftoral_nb.hosts.remote.announcement import address_text
+from raftoral_nb.hosts.remote.messages import Shared, Spec
+from raftoral_nb.hosts.remote.node_backend import NodeBackend
+from raftoral_nb.hosts.remote.server import Desk
 from raftoral_nb.raft.compaction import DEFAULT_COMPACTION
-from raftoral_nb.raft.node_directory import NodeJournals, prepare
 from raftoral_nb.raft.replica import Timing
-from raftoral_nb.raft.tcp import HOST
-from raftoral_nb.raft.wire import new_key
+from raftoral_nb.storage.shared_directory import NodeJournals, prepare
+from raftoral_nb.transport.frames import new_key
+from raftoral_nb.transport.tcp_network import HOST
 from tests.processes.helpers import PATIENCE
 
 
 @contextlib.contextmanager
-def node_here(folder: Path, name: str = "here") -> Iterator[tuple[NodeHost, str]]:
+def node_here(folder: Path, name: str = "here") -> Iterator[tuple[NodeBackend, str]]:
     """The only node of a cluster, and the path of the cluster's key file, with which a handle can be attached."""
     data = folder / "data"
     prepare(data, name, [1], "process")
@@ -39,7 +39,7 @@ def node_here(folder: Path, name: str = "here") -> Iterator[tuple[NodeHost, str]
     )
     spec = Spec(shared=shared, key=new_key(), node=1, incarnation=1, host=HOST, port=0, elsewhere={}, parent=None)
     desk = Desk(lambda: None)
-    host = desk.host = NodeHost(spec, desk.receive)
+    host = desk.host = NodeBackend(spec, desk.receive)
     host.journals = NodeJournals(data, 1, "process")
     host.thread.start()
     try:

@@ -18,7 +18,8 @@ from raftoral_nb import (
     QueryFailedError,
     WorkflowCancelledError,
 )
-from raftoral_nb.model import CheckpointSet, EpochChanged, ExecutionStopped, NetworkChanged, NodeChanged
+from raftoral_nb.core.cluster_events import ExecutionStopped, NetworkChanged, NodeChanged
+from raftoral_nb.core.events import CheckpointSet, EpochChanged
 from tests.cluster.helpers import Watch
 from tests.processes import flows
 from tests.processes.helpers import PATIENCE, all_gone, pids, processes

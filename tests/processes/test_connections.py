@@ -10,12 +10,12 @@ from typing import Any, cast
 import pytest
 
 from raftoral_nb import ClusterError
-from raftoral_nb.processes.background import Changes, Tasks
-from raftoral_nb.processes.calls import Calls
-from raftoral_nb.processes.connections import Connections
-from raftoral_nb.processes.installation import Installation
-from raftoral_nb.processes.messages import Welcome
-from raftoral_nb.processes.process_table import ProcessTable
+from raftoral_nb.hosts.remote.background import Changes, Tasks
+from raftoral_nb.hosts.remote.connections import Connections
+from raftoral_nb.hosts.remote.installation import Installation
+from raftoral_nb.hosts.remote.messages import Welcome
+from raftoral_nb.hosts.remote.process_table import ProcessTable
+from raftoral_nb.hosts.remote.rpc import Calls
 from tests.processes.helpers import PATIENCE
 
 

@@ -6,15 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from raftoral_nb import (
-    Cluster,
-    NodeChanged,
-    NodeStateError,
-    NotAcknowledgedError,
-    StorageFailed,
-    StorageWriteError,
-    failed_disks,
-)
+from raftoral_nb import Cluster, NodeChanged, NodeStateError, NotAcknowledgedError, StorageFailed, StorageWriteError
+from raftoral_nb.hosts import disk_retry
 from tests.cluster.helpers import Watch
 from tests.cluster.read_only_databases import read_only
 from tests.processes import flows
@@ -29,7 +22,7 @@ def alive(cluster: Cluster) -> bool:
 def test_handles_are_told_why_a_node_stepped_aside_and_restart_it_when_its_disk_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failed_disks, "STORAGE_RETRY_SECONDS", (1000.0, 1000.0))  # it is not to be quicker than we are
+    monkeypatch.setattr(disk_retry, "STORAGE_RETRY_SECONDS", (1000.0, 1000.0))  # it is not to be quicker than we are
     with node_here(tmp_path) as (node, file):
         cluster = Cluster.attach(file)
         try:

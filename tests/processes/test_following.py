@@ -9,13 +9,14 @@ from typing import Any, cast
 import pytest
 
 from raftoral_nb import NodeStateError, ProtocolError
-from raftoral_nb.model import Entry
-from raftoral_nb.processes.calls import Answered
-from raftoral_nb.processes.following import LogFollower
-from raftoral_nb.processes.lives import RemoteLife
-from raftoral_nb.processes.messages import Answer, Asked, Entries, Hello, LogAnswer, ReadLog, SnapshotOffer
-from raftoral_nb.raft.wire import encode_entry
-from raftoral_nb.state import Applied, State
+from raftoral_nb.core.apply import Applied
+from raftoral_nb.core.commands import Entry
+from raftoral_nb.core.entry_codec import encode_entry
+from raftoral_nb.core.state import State
+from raftoral_nb.hosts.remote.following import LogFollower
+from raftoral_nb.hosts.remote.messages import Answer, Asked, Entries, Hello, LogAnswer, ReadLog, SnapshotOffer
+from raftoral_nb.hosts.remote.remote_node import RemoteLife
+from raftoral_nb.hosts.remote.rpc import Reply
 from tests.processes.helpers import PATIENCE
 
 GOOD = encode_entry(Entry(()))
@@ -33,16 +34,16 @@ class Source:
         self.asked: list[Asked] = []
         self.asked_all = asyncio.Event()
 
-    def ask(self, asked: Asked) -> asyncio.Future[Answered]:
-        future: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+    def ask(self, asked: Asked) -> asyncio.Future[Reply]:
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.asked.append(asked)
         match asked:
             case Hello():
                 answer = Answer(1, 0, self.length)
-                future.set_result(Answered(answer, answer))
+                future.set_result(Reply(answer, answer))
             case ReadLog(after) if after < self.length:
                 entries = tuple((index, GOOD) for index in range(after + 1, self.length + 1))
-                future.set_result(Answered(LogAnswer(Entries(entries, self.length), None), Answer(1, 0, 0)))
+                future.set_result(Reply(LogAnswer(Entries(entries, self.length), None), Answer(1, 0, 0)))
             case _:
                 self.asked_all.set()
         return future
@@ -149,10 +150,10 @@ def test_what_cannot_be_used_leaves_the_state_as_it_was_and_is_the_callers_to_de
         await log.catch_up()
         before = log.state
 
-        async def wrong(_asked: Asked) -> Answered:
+        async def wrong(_asked: Asked) -> Reply:
             if isinstance(answer, Exception):
                 raise answer
-            return Answered(answer, Answer(1, 0, 0))
+            return Reply(answer, Answer(1, 0, 0))
 
         source.ask = wrong  # type: ignore[method-assign, assignment]
         following = asyncio.ensure_future(log.follow())
@@ -170,11 +171,11 @@ def test_a_log_that_is_caught_up_with_must_make_sense() -> None:
         handle = Handle(source)
         ask = source.ask
 
-        def lying(asked: Asked) -> asyncio.Future[Answered]:
+        def lying(asked: Asked) -> asyncio.Future[Reply]:
             future = ask(asked)
             if isinstance(asked, ReadLog):
                 future = asyncio.get_running_loop().create_future()
-                future.set_result(Answered(LogAnswer(Entries((), 0), None), Answer(1, 0, 0)))
+                future.set_result(Reply(LogAnswer(Entries((), 0), None), Answer(1, 0, 0)))
             return future
 
         source.ask = lying  # type: ignore[method-assign]

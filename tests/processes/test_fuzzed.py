@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from raftoral_nb import Cluster, StrangersRefused, WorkflowContext, key_file
-from raftoral_nb.statistics import ClusterStatistics
+from raftoral_nb import Cluster, StrangersRefused, WorkflowContext
+from raftoral_nb.core.statistics import ClusterStatistics
+from raftoral_nb.discovery import key_file
 from tests.cluster.helpers import Watch
 from tests.cluster.intruder import Stranger
 from tests.processes.helpers import PATIENCE, pids

@@ -11,15 +11,15 @@ from typing import Any, cast
 import pytest
 
 from raftoral_nb import Cluster, ClusterError, NodeChanged, PortInUseError
-from raftoral_nb.incarnation import Incarnation
-from raftoral_nb.processes import children
-from raftoral_nb.processes.lives import RemoteLife
-from raftoral_nb.processes.messages import Shared
-from raftoral_nb.processes.remote_host import RemoteHost
+from raftoral_nb.hosts.remote import child_process
+from raftoral_nb.hosts.remote.messages import Shared
+from raftoral_nb.hosts.remote.remote_backend import RemoteBackend
+from raftoral_nb.hosts.remote.remote_node import RemoteLife
+from raftoral_nb.node.incarnation import Incarnation
 from raftoral_nb.raft.compaction import DEFAULT_COMPACTION
-from raftoral_nb.raft.directory import node_folder, read_manifest
-from raftoral_nb.raft.node_directory import prepare
 from raftoral_nb.raft.replica import Timing
+from raftoral_nb.storage.data_directory import node_folder, read_manifest
+from raftoral_nb.storage.shared_directory import prepare
 from tests.cluster.helpers import engine
 from tests.processes import flows
 from tests.processes.helpers import PATIENCE
@@ -43,10 +43,10 @@ class Child:
 
 
 @pytest.fixture
-def handle(tmp_path: Path) -> Iterator[RemoteHost]:
+def handle(tmp_path: Path) -> Iterator[RemoteBackend]:
     """A handle on nodes 1 and 2, whose processes were never started."""
     prepare(tmp_path, "handled", [1, 2], "process")
-    host = RemoteHost("handled", [1, 2], timing=Timing(), proposal_timeout=1.0, compaction=DEFAULT_COMPACTION)
+    host = RemoteBackend("handled", [1, 2], timing=Timing(), proposal_timeout=1.0, compaction=DEFAULT_COMPACTION)
     host._installation.shared = Shared(
         name="handled",
         founders=(1, 2),
@@ -95,12 +95,12 @@ def test_whoever_follows_a_cluster_here_is_told_the_end_when_its_handle_leaves(t
         assert not any(event == NodeChanged(1, "stopped") for _, event in node.observers.history())
 
 
-def test_the_end_is_told_as_well_when_no_node_can_be_reached_any_more(handle: RemoteHost) -> None:
+def test_the_end_is_told_as_well_when_no_node_can_be_reached_any_more(handle: RemoteBackend) -> None:
     handle.thread.run(partial(handle.on_shut, leave=True), timeout=PATIENCE)
     assert [event for _, event in handle.observers.history()] == [NodeChanged(1, "stopped"), NodeChanged(2, "stopped")]
 
 
-def test_tables_of_nodes_are_changed_on_the_loop_only(handle: RemoteHost, tmp_path: Path) -> None:
+def test_tables_of_nodes_are_changed_on_the_loop_only(handle: RemoteBackend, tmp_path: Path) -> None:
     elsewhere: list[str] = []
 
     class Table(dict[int, Any]):
@@ -127,13 +127,13 @@ def test_tables_of_nodes_are_changed_on_the_loop_only(handle: RemoteHost, tmp_pa
 
 @pytest.mark.parametrize("where", ["start", "meet"])
 def test_a_node_in_a_process_that_cannot_be_started_leaves_nothing_behind(
-    where: str, handle: RemoteHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, handle: RemoteBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     child = Child()
 
     async def start(number: int) -> None:
         assert numbers_in(tmp_path) == (1, 2, 3)
-        handle._processes.children[number] = cast(children.Child, child)
+        handle._processes.children[number] = cast(child_process.Child, child)
         handle._processes.addresses[number] = ("127.0.0.1", 1)
 
     async def fail(_number: int) -> None:

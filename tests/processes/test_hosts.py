@@ -22,7 +22,7 @@ NOTEBOOK = """
 import json, sys
 import raftoral_nb
 from raftoral_nb import attach
-from raftoral_nb.processes.background import Changes
+from raftoral_nb.hosts.remote.background import Changes
 from tests.processes import flows
 cluster = attach(sys.argv[1])
 host = cluster._host
@@ -94,7 +94,7 @@ class Lab:
         process = start(
             self.hosts.prefix(number),
             "-m",
-            "raftoral_nb.cli",
+            "raftoral_nb.cli.main",
             "node",
             *("--listen", f"{self.hosts.address(number)}:7001", "--key-file", str(file)),
             *("--data-dir", str(file.parent / "data")),
@@ -187,7 +187,7 @@ def test_nodes_of_several_hosts_are_one_cluster_through_a_pulled_cable_and_with_
 
     lab.driver.communicate(timeout=PATIENCE)  # the end of its input: it lets go
     assert lab.driver.returncode == 0
-    stopping = start(lab.hosts.prefix(0), "-m", "raftoral_nb.cli", "stop", str(lab.key_file(1)))
+    stopping = start(lab.hosts.prefix(0), "-m", "raftoral_nb.cli.main", "stop", str(lab.key_file(1)))
     assert stopping.communicate(timeout=PATIENCE) == ("cluster lab stopped\n", "")
     for node in nodes:
         assert node.wait(PATIENCE) == 0
@@ -200,7 +200,15 @@ def test_a_node_that_joins_can_be_interrupted_while_no_majority_agrees(lab: Lab,
         os.kill(other.pid, signal.SIGSTOP)
     fourth = start(
         lab.hosts.prefix(4),
-        *("-m", "raftoral_nb.cli", "node", "--key-file", str(lab.key_file(1)), "--data-dir", str(tmp_path / "fourth")),
+        *(
+            "-m",
+            "raftoral_nb.cli.main",
+            "node",
+            "--key-file",
+            str(lab.key_file(1)),
+            "--data-dir",
+            str(tmp_path / "fourth"),
+        ),
         *("--listen", f"{lab.hosts.address(4)}:7001", "--join", f"{lab.hosts.address(1)}:7001"),
     )
     lab.processes.append(fourth)
@@ -215,8 +223,8 @@ def test_a_node_that_joins_can_be_interrupted_while_no_majority_agrees(lab: Lab,
 
 KILLED = """
 import os, sys
-from raftoral_nb.cli import main
-from raftoral_nb.processes import founding
+from raftoral_nb.cli.main import main
+from raftoral_nb.hosts.remote import founding
 
 async def killed_here(*_):
     os.kill(os.getpid(), 9)
@@ -242,7 +250,7 @@ def test_a_node_that_comes_back_and_is_no_member_becomes_one_or_says_why_not(lab
 
     assert lab.ask("cluster.remove(2)") == 2
     assert second.wait(PATIENCE) == 0
-    removed = start(lab.hosts.prefix(2), "-m", "raftoral_nb.cli", *arguments)
+    removed = start(lab.hosts.prefix(2), "-m", "raftoral_nb.cli.main", *arguments)
     lab.processes.append(removed)
     _, errors = removed.communicate(timeout=PATIENCE)
     assert removed.returncode == 1
@@ -259,11 +267,11 @@ def test_a_node_that_is_not_let_in_says_why(lab: Lab, tmp_path: Path) -> None:
     other.write_text(json.dumps(content))
     arguments = ["--listen", "127.0.0.9:7001", "--join", f"{lab.hosts.address(1)}:7001", "--key-file", str(other)]
     stranger = start(
-        lab.hosts.prefix(1), "-m", "raftoral_nb.cli", "node", *arguments, "--data-dir", str(tmp_path / "d")
+        lab.hosts.prefix(1), "-m", "raftoral_nb.cli.main", "node", *arguments, "--data-dir", str(tmp_path / "d")
     )
     _, errors = stranger.communicate(timeout=PATIENCE)
     assert stranger.returncode == 1
     assert "lets this one in" in errors
     assert not (tmp_path / "d").exists()
-    nobody = start([], "-m", "raftoral_nb.cli", "node", "--listen", "0.0.0.0", *arguments[4:], "--data-dir", "d")
+    nobody = start([], "-m", "raftoral_nb.cli.main", "node", "--listen", "0.0.0.0", *arguments[4:], "--data-dir", "d")
     assert "no address that the others can dial" in nobody.communicate(timeout=PATIENCE)[1]

@@ -16,29 +16,22 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from raftoral_nb import (
-    Cluster,
-    ClusterError,
-    Compaction,
-    DirectoryInUseError,
-    NodeStateError,
-    UnknownClusterError,
-    cli,
-    key_file,
-)
-from raftoral_nb.alive import Process
-from raftoral_nb.model import WorkflowCompleted
-from raftoral_nb.processes import founding, launching, looking, remote_host
-from raftoral_nb.processes.announcing import KeyFileOfProcesses
-from raftoral_nb.processes.background import Tasks
-from raftoral_nb.processes.calls import Answered, Calls
-from raftoral_nb.processes.command import _stop_nodes
-from raftoral_nb.processes.connections import Connections
-from raftoral_nb.processes.installation import Installation
-from raftoral_nb.processes.messages import Answer, Enter, Entrance, Follow, News, Status, Stop
-from raftoral_nb.processes.news import NewsFollower
-from raftoral_nb.processes.process_table import ProcessTable
-from raftoral_nb.raft.node_directory import prepare
+from raftoral_nb import Cluster, ClusterError, Compaction, DirectoryInUseError, NodeStateError, UnknownClusterError
+from raftoral_nb.cli import main
+from raftoral_nb.cli.nodes import _stop_nodes
+from raftoral_nb.core.events import WorkflowCompleted
+from raftoral_nb.discovery import key_file
+from raftoral_nb.discovery.process_identity import Process
+from raftoral_nb.hosts.remote import bootstrap, launching, looking, remote_backend
+from raftoral_nb.hosts.remote.announcement import KeyFileOfProcesses
+from raftoral_nb.hosts.remote.background import Tasks
+from raftoral_nb.hosts.remote.connections import Connections
+from raftoral_nb.hosts.remote.installation import Installation
+from raftoral_nb.hosts.remote.messages import Answer, Enter, Entrance, Follow, News, Status, Stop
+from raftoral_nb.hosts.remote.news import NewsFollower
+from raftoral_nb.hosts.remote.process_table import ProcessTable
+from raftoral_nb.hosts.remote.rpc import Calls, Reply
+from raftoral_nb.storage.shared_directory import prepare
 from tests.cluster.helpers import Watch
 from tests.processes import flows
 from tests.processes.helpers import PATIENCE, all_gone, command, end, processes, script
@@ -82,7 +75,7 @@ def detached(tmp_path: Path) -> Iterator[tuple[str, list[Process]]]:
 def test_a_stopped_cluster_leaves_no_process_file_or_folder() -> None:
     with Cluster(1, name="brief", processes=True) as cluster:
         (one,) = processes(cluster).values()
-        assert isinstance(cluster._host, remote_host.RemoteHost)
+        assert isinstance(cluster._host, remote_backend.RemoteBackend)
         shared = cluster._host._installation.shared
         assert shared is not None
         folder = Path(shared.data_dir)
@@ -107,7 +100,7 @@ def test_nodes_end_with_the_process_that_started_them_however_that_ends() -> Non
 INTERRUPTED = """
 import sys, threading
 from raftoral_nb import Cluster
-from raftoral_nb.processes.announcing import KeyFileOfProcesses
+from raftoral_nb.hosts.remote.announcement import KeyFileOfProcesses
 
 def killed_here(file):
     print(*(file.content.nodes[number].process.pid for number in (1, 2)), "-", sys.argv[2], flush=True)
@@ -231,7 +224,7 @@ def test_a_handle_that_comes_when_the_log_was_cut_reads_a_snapshot() -> None:
 
 
 def test_nobody_waits_for_ever_for_a_process_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_host, "CHANGE_SECONDS", 0.5)
+    monkeypatch.setattr(remote_backend, "CHANGE_SECONDS", 0.5)
     monkeypatch.setattr(launching, "INTRODUCE_SECONDS", 0.5)
     monkeypatch.setattr(looking, "ENTRIES_SECONDS", 0.5)
     with Cluster(3, processes=True) as cluster:
@@ -283,7 +276,7 @@ def test_nodes_that_join_at_the_same_time_through_different_nodes_get_different_
 def test_a_node_that_is_met_twice_at_the_same_time_is_followed_once() -> None:
     with Cluster(1, processes=True) as cluster:
         host = cluster._host
-        assert isinstance(host, remote_host.RemoteHost)
+        assert isinstance(host, remote_backend.RemoteBackend)
 
         async def meet_twice() -> bool:
             connections = host._connections
@@ -307,11 +300,11 @@ def test_what_a_node_told_before_anybody_followed_is_not_called_missed(
     class Line:
         closed = False
 
-        async def ask(self, _asked: Follow) -> Answered:
+        async def ask(self, _asked: Follow) -> Reply:
             if not answers:
                 self.closed = True
                 raise NodeStateError("it has ended")
-            return Answered(answers.pop(), Answer(1, told + 5, 0))
+            return Reply(answers.pop(), Answer(1, told + 5, 0))
 
     handle: Any = SimpleNamespace(take_status=lambda *_: None)
     connections = Connections("here", handle, Installation(None), ProcessTable(), Tasks("here"))
@@ -369,21 +362,21 @@ def test_an_address_that_is_anywhere_is_refused_however_it_is_written(
     host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = ("--key-file", str(tmp_path / "lab.json"), "--data-dir", str(tmp_path / "dir"))
-    assert cli.main(["node", "--listen", host, *files]) == 1
+    assert main.main(["node", "--listen", host, *files]) == 1
     assert "no address that the others can dial" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_address_that_can_be_dialed_and_a_name_are_not_taken_for_anywhere() -> None:
     assert not any(
-        map(founding._is_anywhere, ("127.0.0.1", "::1", "192.168.1.5", "lab.example", "fe80::1%1", "a b", "ü" * 99))
+        map(bootstrap._is_anywhere, ("127.0.0.1", "::1", "192.168.1.5", "lab.example", "fe80::1%1", "a b", "ü" * 99))
     )
 
 
 def test_one_node_is_not_run_on_the_directory_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepare(tmp_path / "lab", "several", [1, 2, 3], "process")
     files = ("--key-file", str(tmp_path / "lab.json"), "--data-dir", str(tmp_path / "lab"))
-    assert cli.main(["node", "--listen", "127.0.0.1:7001", *files]) == 1
+    assert main.main(["node", "--listen", "127.0.0.1:7001", *files]) == 1
     said = capsys.readouterr().err
     assert "holds nodes 1, 2, 3 of cluster 'several'" in said
     assert f"Cluster(processes=True, data_dir='{tmp_path / 'lab'}')" in said

@@ -9,9 +9,10 @@ from typing import Any, cast
 import pytest
 
 from raftoral_nb import ClusterError, NodeStateError, RaftoralError
-from raftoral_nb.model import Entry, NodeChanged
-from raftoral_nb.processes.calls import Answered, Calls
-from raftoral_nb.processes.messages import (
+from raftoral_nb.core.cluster_events import NodeChanged
+from raftoral_nb.core.commands import Entry
+from raftoral_nb.core.entry_codec import encode_entry
+from raftoral_nb.hosts.remote.messages import (
     Answer,
     Asked,
     Entries,
@@ -25,10 +26,10 @@ from raftoral_nb.processes.messages import (
     Status,
     packed,
 )
-from raftoral_nb.processes.remote_host import RemoteHost
+from raftoral_nb.hosts.remote.remote_backend import RemoteBackend
+from raftoral_nb.hosts.remote.rpc import Calls, Reply
 from raftoral_nb.raft.compaction import DEFAULT_COMPACTION
 from raftoral_nb.raft.replica import Timing
-from raftoral_nb.raft.wire import encode_entry
 from tests.processes.helpers import PATIENCE
 
 LONGEST = [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
@@ -57,7 +58,7 @@ class Line:
 
     problem = None
 
-    def __init__(self, handle: RemoteHost, kind: type, answers: list[Any]) -> None:
+    def __init__(self, handle: RemoteBackend, kind: type, answers: list[Any]) -> None:
         self.closed = False
         self.lost = asyncio.get_running_loop().create_future()
         self.asked: list[Asked] = []
@@ -66,7 +67,7 @@ class Line:
         self._kind = kind
         self._answers = answers
 
-    def ask(self, asked: Asked) -> asyncio.Future[Answered]:
+    def ask(self, asked: Asked) -> asyncio.Future[Reply]:
         future = asyncio.get_running_loop().create_future()
         self.asked.append(asked)
         if len(self.asked) == 2:
@@ -78,7 +79,7 @@ class Line:
             if isinstance(answer, Exception):
                 future.set_exception(answer)
             else:
-                future.set_result(Answered(answer, Answer(1, 0, 0)))
+                future.set_result(Reply(answer, Answer(1, 0, 0)))
         return future
 
     def close(self) -> None:
@@ -89,10 +90,10 @@ class Line:
 
 
 def followed(
-    kind: type, answers: list[Any], work: Callable[[RemoteHost, list[Line]], Awaitable[None]]
+    kind: type, answers: list[Any], work: Callable[[RemoteBackend, list[Line]], Awaitable[None]]
 ) -> tuple[list[float], list[str | None]]:
     """Have a handle follow node 1, which answers that; how long it paused, and what it said was wrong whenever it met the node anew."""
-    handle = RemoteHost("here", [1], timing=Timing(), proposal_timeout=1.0, compaction=DEFAULT_COMPACTION)
+    handle = RemoteBackend("here", [1], timing=Timing(), proposal_timeout=1.0, compaction=DEFAULT_COMPACTION)
     lines: list[Line] = []
     said: list[str | None] = []
 
@@ -129,7 +130,7 @@ def entries(*found: bytes) -> LogAnswer:
 
 
 def test_a_node_that_refuses_to_tell_its_log_is_asked_again_less_and_less_often_and_the_reason_is_shown() -> None:
-    async def work(handle: RemoteHost, lines: list[Line]) -> None:
+    async def work(handle: RemoteBackend, lines: list[Line]) -> None:
         await handle.on_reached(2)
         assert handle._connections.problem(1) == "no memory is left"
         assert handle.node_statistics(1, 0, None).problem == "no memory is left"
@@ -156,7 +157,7 @@ def test_a_node_that_refuses_to_tell_its_log_is_asked_again_less_and_less_often_
 def test_a_log_that_makes_no_sense_ends_the_connection_and_is_read_anew_from_where_it_made_sense(
     wrong: list[Any], says: str
 ) -> None:
-    async def work(handle: RemoteHost, lines: list[Line]) -> None:
+    async def work(handle: RemoteBackend, lines: list[Line]) -> None:
         await handle.on_reached(2)
         assert (handle.head().index, handle._log.index) == (2, 2)
         assert [line.closed for line in lines] == [True] * 8 + [False]
@@ -188,7 +189,7 @@ def test_a_node_whose_news_make_no_sense_or_are_refused_is_followed_again_and_te
 ) -> None:
     answers: list[Any] = [wrong] + [news(Item(2, 0.0, "NodeChanged", b"no event")) if closed else wrong] * 7
 
-    async def work(handle: RemoteHost, lines: list[Line]) -> None:
+    async def work(handle: RemoteBackend, lines: list[Line]) -> None:
         await handle._news.changes.until(lambda: handle._news.told.get(1) == 3)
         assert says in str(handle._connections.problem(1))
         assert [line.closed for line in lines] == [True] * closed + [False]
@@ -203,7 +204,7 @@ def test_a_node_whose_news_make_no_sense_or_are_refused_is_followed_again_and_te
 def test_a_node_that_cannot_be_reached_says_why_until_it_is() -> None:
     reached: list[str | None] = []
 
-    async def work(handle: RemoteHost, lines: list[Line]) -> None:
+    async def work(handle: RemoteBackend, lines: list[Line]) -> None:
         found = handle._connections.meet
 
         async def meet(number: int) -> None:
@@ -249,7 +250,7 @@ def test_an_answer_that_cannot_be_read_ends_the_connection_and_its_reason_is_tol
         assert str(calls.problem) in str(caught.value)
         return calls.problem
 
-    async def work(handle: RemoteHost, lines: list[Line]) -> None:
+    async def work(handle: RemoteBackend, lines: list[Line]) -> None:
         lines[0].problem = problem  # type: ignore[assignment]
         lines[0].close()
         await handle._news.changes.until(lambda: len(lines) == 2)
@@ -261,7 +262,7 @@ def test_an_answer_that_cannot_be_read_ends_the_connection_and_its_reason_is_tol
 
 
 def test_nothing_of_the_log_is_told_after_the_end() -> None:
-    async def work(handle: RemoteHost, lines: list[Line]) -> None:
+    async def work(handle: RemoteBackend, lines: list[Line]) -> None:
         handle._log.end()
         await lines[0].asked_again.wait()  # the answer to the first is read by then
         assert lines[0].asked == [ReadLog(0), ReadLog(0)]

@@ -7,8 +7,8 @@ import platform
 import pytest
 
 from raftoral_nb import Cluster, ExecutionStopped, VersionMismatchError
-from raftoral_nb.processes import process_table
-from raftoral_nb.workflow import versions
+from raftoral_nb.hosts.remote import process_table
+from raftoral_nb.workflow.shipping import versions
 from tests.cluster.helpers import Watch
 from tests.processes import flows
 

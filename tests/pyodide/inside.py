@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from raftoral_nb.simulation.nested import without_outer_loop
+from raftoral_nb.virtual_time.nested_loop import without_outer_loop
 
 os.chdir("/checkout")
 os.environ["HYPOTHESIS_PROFILE"] = "few"

@@ -6,13 +6,15 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 
-from raftoral_nb.model import Committed, Definition, NodeId, Outcome, Proposal, RegisterWorkflow
+from raftoral_nb.core.apply import Applied
+from raftoral_nb.core.commands import Committed, Outcome, Proposal, RegisterWorkflow
+from raftoral_nb.core.records import Definition, NodeId
+from raftoral_nb.core.state import State
 from raftoral_nb.raft.compaction import DEFAULT_COMPACTION, Compaction
 from raftoral_nb.raft.journal import Journals
 from raftoral_nb.raft.member import Member
-from raftoral_nb.raft.memory import MemoryNetwork
 from raftoral_nb.raft.replica import Timing
-from raftoral_nb.state import Applied, State
+from raftoral_nb.transport.memory_network import MemoryNetwork
 
 
 def registration(number: int, size: int = 10) -> RegisterWorkflow:

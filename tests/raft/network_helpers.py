@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from raftoral_nb.model import NodeId
-from raftoral_nb.raft.wire import Message, ResponseVote
+from raftoral_nb.core.records import NodeId
+from raftoral_nb.transport.messages import Message, ResponseVote
 
 PATIENCE = 20.0
 """Seconds after which a test that waits for an event gives up. Nothing is measured with it."""

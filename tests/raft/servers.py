@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from raftoral_nb.model import Command, NodeId, Proposal, ProposalId
+from raftoral_nb.core.commands import Command, Proposal
+from raftoral_nb.core.records import NodeId, ProposalId
 from raftoral_nb.raft.compaction import DEFAULT_COMPACTION, Compaction
 from raftoral_nb.raft.journal import MemoryJournal
-from raftoral_nb.raft.wire import Message, NextIndex, ResponseVote
-from raftoral_nb.simulation.clock import run
+from raftoral_nb.transport.messages import Message, NextIndex, ResponseVote
+from raftoral_nb.virtual_time.clock import run
 
 from .members import Members
 from .test_guard import Bench, append, entries

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from raftoral_nb.model import NodeId
-from raftoral_nb.raft.tcp import TcpEndpoint, TcpNetwork
+from raftoral_nb.core.records import NodeId
+from raftoral_nb.transport.tcp_network import TcpEndpoint, TcpNetwork
 from tests.raft.network_helpers import PATIENCE, Recorder, numbered
 
 KEY = bytes(range(32))

@@ -18,22 +18,10 @@ from raftoral_nb.errors import (
     NewerFormatError,
     StorageWriteError,
 )
-from raftoral_nb.raft.directory import (
-    DirectoryJournals,
-    Manifest,
-    node_folder,
-    owner,
-    read_manifest,
-)
-from raftoral_nb.raft.durable import DurableJournal
-from raftoral_nb.raft.node_directory import NodeJournals
-from raftoral_nb.raft.records import (
-    Base,
-    Chain,
-    Head,
-    follow_chain,
-    identity,
-)
+from raftoral_nb.storage.data_directory import DirectoryJournals, Manifest, node_folder, owner, read_manifest
+from raftoral_nb.storage.durable_journal import DurableJournal
+from raftoral_nb.storage.record_chain import Base, Chain, Head, follow_chain, identity
+from raftoral_nb.storage.shared_directory import NodeJournals
 
 
 def opened(journals: DirectoryJournals, node: int = 1) -> DurableJournal:
@@ -103,7 +91,7 @@ def test_another_cluster_or_another_python_is_refused(
         DirectoryJournals(journals.path, "other", (1,), "process")
     with pytest.raises(ForeignDirectoryError, match="of nodes 1, 2, 3"):
         DirectoryJournals(journals.path, "test", (1, 2, 3), "process")
-    monkeypatch.setattr("raftoral_nb.raft.directory.PYTHON", "3.99")
+    monkeypatch.setattr("raftoral_nb.storage.data_directory.PYTHON", "3.99")
     with pytest.raises(ForeignDirectoryError, match=r"which Python 3\.99 cannot load"):
         DirectoryJournals(journals.path, "test", (1,), "process")
 
@@ -139,7 +127,7 @@ def test_a_directory_whose_making_was_interrupted_is_made_anew(tmp_path: Path, m
         raise OSError("power")
 
     with monkeypatch.context() as patch:
-        patch.setattr("raftoral_nb.raft.directory._write_manifest", interrupted)
+        patch.setattr("raftoral_nb.storage.data_directory._write_manifest", interrupted)
         with pytest.raises(StorageWriteError):
             DirectoryJournals(tmp_path / "data", "test", (1, 2), "process")
     one = DirectoryJournals(tmp_path / "data", "test", (1, 2), "process")

@@ -13,30 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from raftoral_nb.errors import (
-    DamagedStorageError,
-    StorageError,
-    StorageWriteError,
-)
-from raftoral_nb.raft import durable, store
-from raftoral_nb.raft.directory import (
-    DirectoryJournals,
-    Durability,
-    node_folder,
-    read_manifest,
-    read_node,
-)
-from raftoral_nb.raft.durable import DurableJournal, SaverThread
+from raftoral_nb.errors import DamagedStorageError, StorageError, StorageWriteError
 from raftoral_nb.raft.journal import MemoryJournal, Snapshot
-from raftoral_nb.raft.records import (
-    Chain,
-    Contents,
-    Head,
-    Voted,
-    follow_chain,
-    identity,
-    read_head,
-)
+from raftoral_nb.storage import durable_journal, sqlite_store
+from raftoral_nb.storage.data_directory import DirectoryJournals, Durability, node_folder, read_manifest, read_node
+from raftoral_nb.storage.durable_journal import DurableJournal, SaverThread
+from raftoral_nb.storage.record_chain import Chain, ChainContents, Head, Voted, follow_chain, identity, read_head
 
 Contained = tuple[int, str | None, int, tuple[tuple[bytes, int, int], ...], Snapshot | None]
 
@@ -174,12 +156,12 @@ def test_nothing_counts_as_committed_before_this_node_has_stored_it(journals: Di
 def test_a_log_does_not_grow_with_terms_and_votes_that_are_over(
     journals: DirectoryJournals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(durable, "GARBAGE_BYTES", 2000)
+    monkeypatch.setattr(durable_journal, "GARBAGE_BYTES", 2000)
     journal = opened(journals)
     for term in range(1, 400):
         journal.setCurrentTerm(term, None)
         journal.sync()
-    with store.SqliteReader(node_folder(journals.path, 1)) as reader:
+    with sqlite_store.SqliteReader(node_folder(journals.path, 1)) as reader:
         rows = list(reader.rows())
     assert len(rows) < 40
     assert opened(again(journals)).getCurrentTerm() == 399
@@ -192,11 +174,11 @@ class SlowWriter:
     """A writer that waits until it is told to go on, and may fail."""
 
     def __init__(self) -> None:
-        self.groups: list[store.Group] = []
+        self.groups: list[sqlite_store.Group] = []
         self.go = threading.Semaphore(0)
         self.error: Exception | None = None
 
-    def write(self, group: store.Group, head: Head) -> None:
+    def write(self, group: sqlite_store.Group, head: Head) -> None:
         assert self.go.acquire(timeout=30)
         if self.error is not None:
             raise self.error
@@ -208,7 +190,7 @@ class SlowWriter:
 
 def slow_journal(writer: SlowWriter) -> DurableJournal:
     own = identity("test", 1)
-    contents = Contents()
+    contents = ChainContents()
     recovered = follow_chain([Chain(0, own, own).append(contents.base(own))], Head(0, own), own, may_be_torn=False)
     return DurableJournal(writer, recovered, (), saver=SaverThread("test-disk"))
 
@@ -367,7 +349,7 @@ def test_a_flipped_bit_or_a_missing_end_is_noticed_or_harmless_wherever_it_is(
 
 def test_a_write_ahead_log_of_which_sqlite_drops_the_end_is_noticed(tmp_path: Path) -> None:
     path, held = pristine(tmp_path, 5)
-    wal = store.wal_of(node_folder(path, 1) / store.LOG_FILE)
+    wal = sqlite_store.wal_of(node_folder(path, 1) / sqlite_store.LOG_FILE)
     wal.write_bytes(wal.read_bytes()[:-4096])
     with pytest.raises(
         DamagedStorageError, match=r"log\.db is damaged: it ends with record .*acknowledged ones are lost"
@@ -390,15 +372,15 @@ def test_a_node_that_crashes_in_each_of_its_lives_as_it_writes_a_head_can_always
     """The first head of a new life went where it always goes: over the good one, beside one that an earlier crash had torn."""
     folder, own = tmp_path / "node", identity("test", 1)
     chain = Chain(0, own, own)
-    first = chain.append(Contents().base(own))
-    store.create(folder, first, own)
-    head_file = folder / store.HEAD_FILE
+    first = chain.append(ChainContents().base(own))
+    sqlite_store.create(folder, first, own)
+    head_file = folder / sqlite_store.HEAD_FILE
     for writes in (2, 1, 1, 3, 2, 1):
-        writer = store.SqliteWriter(folder, own, chain.head, synced=False)
+        writer = sqlite_store.SqliteWriter(folder, own, chain.head, synced=False)
         for _ in range(writes):
             good = read_head(head_file.read_bytes(), own)
             row = chain.append(Voted(chain.number, None))
-            writer.write(store.Group((row,), (), None, None), chain.head)
+            writer.write(sqlite_store.Group((row,), (), None, None), chain.head)
         writer.close()
         torn = bytearray(head_file.read_bytes())
         half = len(torn) // 2
@@ -413,14 +395,14 @@ def test_reading_that_ends_in_the_middle_leaves_nothing_that_raises_later(
 ) -> None:
     folder, own = tmp_path / "node", identity("test", 1)
     chain = Chain(0, own, own)
-    store.create(folder, chain.append(Contents().base(own)), own)
-    writer = store.SqliteWriter(folder, own, chain.head, synced=False)
+    sqlite_store.create(folder, chain.append(ChainContents().base(own)), own)
+    writer = sqlite_store.SqliteWriter(folder, own, chain.head, synced=False)
     rows = tuple(chain.append(Voted(term, None)) for term in (1, 2, 3))
-    writer.write(store.Group(rows, (), None, None), chain.head)
+    writer.write(sqlite_store.Group(rows, (), None, None), chain.head)
     writer.close()
     raised: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", raised.append)
-    with store.SqliteReader(folder) as reader:
+    with sqlite_store.SqliteReader(folder) as reader:
         reading = reader.rows()
         next(reading)
     del reading
@@ -432,19 +414,19 @@ def test_a_node_that_crashes_in_each_of_its_lives_before_it_writes_a_head_can_al
     """A life begins with a new base. After two such crashes in a row it was called damaged: the head spoke of what the base had dropped."""
     folder, own = tmp_path / "node", identity("test", 1)
     chain = Chain(0, own, own)
-    store.create(folder, chain.append(Contents().base(own)), own)
-    head_file = folder / store.HEAD_FILE
+    sqlite_store.create(folder, chain.append(ChainContents().base(own)), own)
+    head_file = folder / sqlite_store.HEAD_FILE
     for writes in (3, 0, 0, 2, 0, 1):
-        with store.SqliteReader(folder) as reader:
+        with sqlite_store.SqliteReader(folder) as reader:
             recovered, _ = reader.recover(own)
         assert recovered.chain.head == chain.head
-        writer = store.SqliteWriter(folder, own, chain.head, synced=False)
+        writer = sqlite_store.SqliteWriter(folder, own, chain.head, synced=False)
         base = chain.append(recovered.contents.base(chain.digest))
         before = head_file.read_bytes()
-        writer.write(store.Group((base,), (), base.number, None), chain.head)
+        writer.write(sqlite_store.Group((base,), (), base.number, None), chain.head)
         for _ in range(writes):
             before = head_file.read_bytes()
             row = chain.append(Voted(chain.number + 1, None))
-            writer.write(store.Group((row,), (), None, None), chain.head)
+            writer.write(sqlite_store.Group((row,), (), None, None), chain.head)
         writer.close()
         head_file.write_bytes(before)  # the last head did not come so far

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from raftoral_nb.core.entry_codec import LogEntry
+from raftoral_nb.core.records import NodeId
+from raftoral_nb.core.state import State
 from raftoral_nb.errors import InternalError
 from raftoral_nb.limits import MAX_MESSAGE_BYTES
-from raftoral_nb.model import NodeId
-from raftoral_nb.raft import library
+from raftoral_nb.raft import pysyncobj_driver
 from raftoral_nb.raft.compaction import Compaction
 from raftoral_nb.raft.journal import MemoryJournal, Snapshot
 from raftoral_nb.raft.replica import Replica, Timing
-from raftoral_nb.raft.wire import AppendEntries, LogEntry, Message, NextIndex, Outdated, RequestVote, ResponseVote
-from raftoral_nb.simulation.clock import run
-from raftoral_nb.state import State
+from raftoral_nb.transport.messages import AppendEntries, Message, NextIndex, Outdated, RequestVote, ResponseVote
+from raftoral_nb.virtual_time.clock import run
 
 NO_OP = b"\x01"
 
@@ -394,21 +395,21 @@ def test_a_vote_is_asked_for_and_granted_over_our_wire() -> None:
 
 
 def test_pysyncobj_has_the_private_parts_that_are_leaned_on() -> None:
-    module = library._load_copy("pysyncobj.syncobj")
-    for name in library.MODULE_GLOBALS:
+    module = pysyncobj_driver._load_copy("pysyncobj.syncobj")
+    for name in pysyncobj_driver.MODULE_GLOBALS:
         assert hasattr(module, name), name
-    for name in library.PRIVATE_METHODS:
+    for name in pysyncobj_driver.PRIVATE_METHODS:
         assert hasattr(module.SyncObj, f"_SyncObj__{name}"), name
 
     def test(bench: Bench) -> None:
-        for name in library.PRIVATE_STATE:
+        for name in pysyncobj_driver.PRIVATE_STATE:
             assert f"_SyncObj__{name}" in vars(bench.replica.raft._raft), name
 
     on_bench(test)
 
 
 def test_every_private_name_of_pysyncobj_that_is_used_is_listed_and_so_looked_for() -> None:
-    tree = ast.parse(Path(library.__file__).read_text())
+    tree = ast.parse(Path(pysyncobj_driver.__file__).read_text())
     used = set()
     for node in ast.walk(tree):
         match node:
@@ -416,11 +417,11 @@ def test_every_private_name_of_pysyncobj_that_is_used_is_listed_and_so_looked_fo
                 used.add(name)
             case ast.Attribute(attr=name) | ast.FunctionDef(name=name) if name.startswith("_SyncObj__"):
                 used.add(name.removeprefix("_SyncObj__"))
-    listed = {*library.PRIVATE_STATE, *library.PRIVATE_METHODS}
+    listed = {*pysyncobj_driver.PRIVATE_STATE, *pysyncobj_driver.PRIVATE_METHODS}
     assert {"raftState", "connectedNodes", "doApplyCommand"} <= used
     assert used <= listed
     # And what has one underscore only.
-    module = library._load_copy("pysyncobj.syncobj")
+    module = pysyncobj_driver._load_copy("pysyncobj.syncobj")
     assert callable(module.SyncObj._applyCommand)
     assert hasattr(module.SyncObj, "raftLastApplied")
     for name in ("_onMessageReceived", "_onNodeConnected", "_onNodeDisconnected"):

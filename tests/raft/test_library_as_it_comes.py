@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from pysyncobj import SyncObj, SyncObjConf
 
-from raftoral_nb.raft.tcp import TcpEndpoint, TcpNetwork
-from raftoral_nb.raft.wire import new_key
+from raftoral_nb.transport.frames import new_key
+from raftoral_nb.transport.tcp_network import TcpEndpoint, TcpNetwork
 
 from .network_helpers import Recorder
 

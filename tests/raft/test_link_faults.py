@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftoral_nb.model import LinkDelay, NodeId
-from raftoral_nb.raft import link_faults
-from raftoral_nb.raft.link_faults import DelayLine, LinkFaults
-from raftoral_nb.raft.memory import MemoryNetwork
-from raftoral_nb.raft.tcp import TcpNetwork
+from raftoral_nb.core.cluster_events import LinkDelay
+from raftoral_nb.core.records import NodeId
+from raftoral_nb.transport import link_faults
+from raftoral_nb.transport.link_faults import DelayLine, LinkFaults
+from raftoral_nb.transport.memory_network import MemoryNetwork
+from raftoral_nb.transport.tcp_network import TcpNetwork
 from tests.raft import tcp_helpers
 from tests.raft.network_helpers import Recorder, numbered, turns
 from tests.raft.tcp_helpers import KEY, run

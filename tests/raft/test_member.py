@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
+from raftoral_nb.core.commands import Command, Committed, Outcome, Rejected, StartRun, Takeover, Unknown
+from raftoral_nb.core.records import NodeId
 from raftoral_nb.errors import ClusterError
 from raftoral_nb.limits import MAX_ENTRIES_IN_FLIGHT, MAX_ENTRY_BYTES
-from raftoral_nb.model import Command, Committed, NodeId, Outcome, Rejected, StartRun, Takeover, Unknown
 from raftoral_nb.raft import journal
-from raftoral_nb.raft.network import FIRST_REDIAL
 from raftoral_nb.raft.replica import Timing
-from raftoral_nb.raft.wire import MAX_PAYLOAD_BYTES, Message, encode_message
-from raftoral_nb.simulation.clock import run
+from raftoral_nb.transport.frames import MAX_PAYLOAD_BYTES
+from raftoral_nb.transport.messages import Message, encode_message
+from raftoral_nb.transport.network import FIRST_REDIAL
+from raftoral_nb.virtual_time.clock import run
 
 from .members import Members, committed, registration
 

@@ -9,23 +9,14 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb.model import (
-    ChangeMembers,
-    Committed,
-    Entry,
-    NodeId,
-    Outcome,
-    Proposal,
-    ProposalId,
-    Rejected,
-    Takeover,
-    Unknown,
-)
+from raftoral_nb.core.commands import ChangeMembers, Committed, Entry, Outcome, Proposal, Rejected, Takeover, Unknown
+from raftoral_nb.core.entry_codec import decode_entry, encode_entry, named_members
+from raftoral_nb.core.records import NodeId, ProposalId
 from raftoral_nb.raft.compaction import DEFAULT_COMPACTION, Compaction
 from raftoral_nb.raft.journal import MemoryJournal
 from raftoral_nb.raft.member import Member
-from raftoral_nb.raft.wire import NextIndex, ResponseVote, decode_entry, encode_entry, named_members
-from raftoral_nb.simulation.clock import run
+from raftoral_nb.transport.messages import NextIndex, ResponseVote
+from raftoral_nb.virtual_time.clock import run
 
 from .members import Members, committed
 from .test_guard import Bench, append

@@ -11,8 +11,8 @@ import pytest
 
 from raftoral_nb.errors import ClusterError, NodeStateError
 from raftoral_nb.limits import MAX_PAUSED_MESSAGES
-from raftoral_nb.raft.memory import MemoryNetwork
-from raftoral_nb.raft.network import Network
+from raftoral_nb.transport.memory_network import MemoryNetwork
+from raftoral_nb.transport.network import Network
 from tests.raft.network_helpers import Recorder, numbered, turns
 
 

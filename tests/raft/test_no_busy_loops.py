@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from raftoral_nb.model import NodeId
-from raftoral_nb.raft.library import Raft
-from raftoral_nb.raft.memory import MemoryEndpoint
+from raftoral_nb.core.records import NodeId
+from raftoral_nb.raft.pysyncobj_driver import Raft
 from raftoral_nb.raft.replica import Timing
-from raftoral_nb.raft.wire import Message
-from raftoral_nb.simulation.clock import run
+from raftoral_nb.transport.memory_network import MemoryEndpoint
+from raftoral_nb.transport.messages import Message
+from raftoral_nb.virtual_time.clock import run
 
 from .members import Members, committed
 

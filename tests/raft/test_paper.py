@@ -11,10 +11,10 @@ import asyncio
 
 import pytest
 
+from raftoral_nb.core.records import NodeId
 from raftoral_nb.errors import ClusterError
-from raftoral_nb.model import NodeId
 from raftoral_nb.raft.replica import Timing
-from raftoral_nb.raft.wire import (
+from raftoral_nb.transport.messages import (
     AppendEntries,
     Message,
     NextIndex,

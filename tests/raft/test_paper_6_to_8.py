@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from raftoral_nb.model import ChangeMembers, Committed, Proposal, ProposalId, Rejected, Takeover, Unknown
+from raftoral_nb.core.commands import ChangeMembers, Committed, Proposal, Rejected, Takeover, Unknown
+from raftoral_nb.core.records import ProposalId
 from raftoral_nb.raft.compaction import Compaction
 from raftoral_nb.raft.replica import Timing
-from raftoral_nb.raft.wire import PreVote, PreVoteGranted
+from raftoral_nb.transport.messages import PreVote, PreVoteGranted
 
 from .members import Members, committed, registration
 from .servers import Server, on_members, on_server

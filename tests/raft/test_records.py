@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftoral_nb.raft.records import (
+from raftoral_nb.storage.record_chain import (
     Added,
     Chain,
     ChainBrokenError,
-    Contents,
+    ChainContents,
     Head,
     Row,
     Voted,
@@ -22,7 +22,7 @@ from raftoral_nb.raft.records import (
 def chain_of(count: int) -> tuple[list[Row], bytes]:
     own = identity("c", 1)
     chain = Chain(0, own, own)
-    rows = [chain.append(Contents().base(own))]
+    rows = [chain.append(ChainContents().base(own))]
     rows += [chain.append(Added(index, 1, bytes([index]), 1)) for index in range(1, count)]
     return rows, own
 
@@ -67,7 +67,7 @@ def test_torn_rows_behind_the_head_are_cut_off_only_where_a_store_may_tear_them(
 def test_a_base_that_was_written_just_before_the_head_is_taken() -> None:
     rows, own = chain_of(4)
     chain = Chain(rows[-1].number, rows[-1].digest, own)
-    base = chain.append(Contents().base(chain.digest))
+    base = chain.append(ChainContents().base(chain.digest))
     after = chain.append(Voted(2, None))
     found = follow_chain([base, after], Head(rows[-1].number, rows[-1].digest), own, may_be_torn=False)
     assert found.contents.term == 2

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from raftoral_nb.core.commands import Entry, Proposal
+from raftoral_nb.core.entry_codec import encode_entry
+from raftoral_nb.core.records import NodeId, ProposalId
 from raftoral_nb.limits import MAX_CODE_BYTES, MAX_MESSAGE_ENTRIES
-from raftoral_nb.model import Entry, NodeId, Proposal, ProposalId
-from raftoral_nb.raft.wire import AppendEntries, Message, NextIndex, encode_entry
-from raftoral_nb.simulation.clock import run
+from raftoral_nb.transport.messages import AppendEntries, Message, NextIndex
+from raftoral_nb.virtual_time.clock import run
 
 from .members import Members, committed, registration
 

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
+from raftoral_nb.core.commands import Committed, Outcome
+from raftoral_nb.core.records import NodeId
+from raftoral_nb.core.snapshot import Frozen
+from raftoral_nb.core.state import State, summary
 from raftoral_nb.errors import ClusterError, InternalError
-from raftoral_nb.model import Committed, NodeId, Outcome
 from raftoral_nb.raft.compaction import Compaction
 from raftoral_nb.raft.journal import MemoryJournal, Snapshot
-from raftoral_nb.raft.transfer import PIECES_IN_FLIGHT, Transfers
-from raftoral_nb.raft.wire import Message, NextIndex, SnapshotPiece, SnapshotProgress, encode_message
-from raftoral_nb.simulation.clock import run
-from raftoral_nb.snapshot import Frozen
-from raftoral_nb.state import State, summary
+from raftoral_nb.raft.snapshot_transfer import PIECES_IN_FLIGHT, Transfers
+from raftoral_nb.transport.messages import Message, NextIndex, SnapshotPiece, SnapshotProgress, encode_message
+from raftoral_nb.virtual_time.clock import run
 
 from .members import Members, committed, registration
 from .test_guard import Bench, append, entries

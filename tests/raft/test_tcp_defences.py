@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb.model import StrangersRefused
-from raftoral_nb.raft import attempts, connection, tcp, wire
-from raftoral_nb.raft.tcp import TcpEndpoint, TcpNetwork
-from raftoral_nb.raft.wire import AppendEntries, Identity, Session, encode_message
+from raftoral_nb.core.cluster_events import StrangersRefused
+from raftoral_nb.transport import connection, frames, tcp_network
+from raftoral_nb.transport import strangers as attempts
+from raftoral_nb.transport.frames import FrameSession, PeerIdentity
+from raftoral_nb.transport.messages import AppendEntries, encode_message
+from raftoral_nb.transport.tcp_network import TcpEndpoint, TcpNetwork
 from tests.raft.network_helpers import PATIENCE, Recorder, numbered
 from tests.raft.tcp_helpers import KEY, knock, nodes, run, until_closed
 
@@ -38,8 +40,8 @@ def test_garbage_is_refused_and_counted_while_the_cluster_goes_on(
                 len(pickle.dumps(Bomb())).to_bytes(4, "big") + pickle.dumps(Bomb()),
                 os.urandom(200_000),
                 b"\0",
-                Session(bytes(32), Identity(2, 1), dialer=True).opening(),
-                wire._HELLO.pack(wire.MAGIC, 1, 2, wire.cluster_id(KEY), 99, b"n" * 16) + bytes(16),
+                FrameSession(bytes(32), PeerIdentity(2, 1), dialer=True).opening(),
+                frames._HELLO.pack(frames.MAGIC, 1, 2, frames.cluster_id(KEY), 99, b"n" * 16) + bytes(16),
             ]
             for attack in attacks:
                 for endpoint in made.endpoints.values():
@@ -48,8 +50,8 @@ def test_garbage_is_refused_and_counted_while_the_cluster_goes_on(
                     assert await until_closed(reader, writer) == b""
             assert made.network.refused_frames == 2 * len(attacks)
             reader, writer = await knock(made.endpoints[1])
-            writer.write(wire._HELLO.pack(wire.MAGIC, 1, 2, wire.cluster_id(KEY), 99, b"n" * 16))
-            assert len(await reader.readexactly(wire.HELLO_BYTES)) == wire.HELLO_BYTES
+            writer.write(frames._HELLO.pack(frames.MAGIC, 1, 2, frames.cluster_id(KEY), 99, b"n" * 16))
+            assert len(await reader.readexactly(frames.HELLO_BYTES)) == frames.HELLO_BYTES
             writer.write(bytes(16))  # no proof
             assert await until_closed(reader, writer) == b""
             assert made.network.refused_frames == 2 * len(attacks) + 1
@@ -87,17 +89,17 @@ def test_a_changed_bit_in_an_established_connection_breaks_only_that_connection(
 def test_silent_strangers_are_few_and_true_peers_get_in_beside_them() -> None:
     async def test() -> None:
         async with nodes(1) as made:
-            strangers = [await knock(made.endpoints[1]) for _ in range(3 * tcp.MAX_STRANGERS)]
+            strangers = [await knock(made.endpoints[1]) for _ in range(3 * tcp_network.MAX_STRANGERS)]
             await made.add(2)
             await made.recorders[2].until_fact(("up", 1, 0))
-            assert len(made.endpoints[1]._strangers) <= tcp.MAX_STRANGERS
+            assert len(made.endpoints[1]._strangers) <= tcp_network.MAX_STRANGERS
             crowded_out = made.network.dropped_strangers
-            assert 2 * tcp.MAX_STRANGERS <= crowded_out <= 2 * tcp.MAX_STRANGERS + 1
+            assert 2 * tcp_network.MAX_STRANGERS <= crowded_out <= 2 * tcp_network.MAX_STRANGERS + 1
             await made.deliver(2, 1, 1)
-            for reader, writer in strangers[: 2 * tcp.MAX_STRANGERS]:
+            for reader, writer in strangers[: 2 * tcp_network.MAX_STRANGERS]:
                 assert await until_closed(reader, writer) == b""
             await made.network.close()
-            for reader, writer in strangers[2 * tcp.MAX_STRANGERS :]:
+            for reader, writer in strangers[2 * tcp_network.MAX_STRANGERS :]:
                 assert await until_closed(reader, writer) == b""
 
     run(test)
@@ -109,7 +111,7 @@ def test_a_silent_or_slow_stranger_is_dropped_in_time(monkeypatch: pytest.Monkey
     async def test() -> None:
         async with nodes(1) as made:
             silent, slow = await knock(made.endpoints[1]), await knock(made.endpoints[1])
-            slow[1].write(wire.MAGIC)
+            slow[1].write(frames.MAGIC)
             assert await until_closed(*silent) == b""
             assert await until_closed(*slow) == b""
             assert made.network.refused_frames == 0
@@ -122,8 +124,8 @@ def test_who_stands_still_itself_gives_a_new_peer_more_time() -> None:
     async def test() -> None:
         async with nodes(1) as made:
             reader, writer = await knock(made.endpoints[1])
-            writer.write(Session(KEY, Identity(2, 1), dialer=True).opening())
-            await reader.readexactly(wire.HELLO_BYTES)
+            writer.write(FrameSession(KEY, PeerIdentity(2, 1), dialer=True).opening())
+            await reader.readexactly(frames.HELLO_BYTES)
             (stranger,) = made.endpoints[1]._strangers
             first = stranger._timer
             now = asyncio.get_running_loop().time()
@@ -143,12 +145,12 @@ def test_who_stands_still_itself_gives_a_new_peer_more_time() -> None:
 def test_who_hangs_up_in_the_middle_of_a_proof_is_counted_and_who_is_killed_between_is_not() -> None:
     async def test() -> None:
         async with nodes(1) as made:
-            hello = Session(KEY, Identity(2, 1), dialer=True).opening()
+            hello = FrameSession(KEY, PeerIdentity(2, 1), dialer=True).opening()
             for sent, counted in ((b"", 0), (hello, 0), (hello[:9], 1), (hello + bytes(3), 2)):
                 reader, writer = await knock(made.endpoints[1])
                 writer.write(sent[: len(hello)])
                 if len(sent) >= len(hello):
-                    await reader.readexactly(wire.HELLO_BYTES)
+                    await reader.readexactly(frames.HELLO_BYTES)
                 writer.write(sent[len(hello) :])
                 writer.write_eof()
                 assert await until_closed(reader, writer) == b""
@@ -248,7 +250,7 @@ def test_nodes_with_other_keys_do_not_connect(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_node_without_file_descriptors_waits_before_it_accepts_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "ACCEPT_PAUSE", 0.01)
+    monkeypatch.setattr(tcp_network, "ACCEPT_PAUSE", 0.01)
 
     class Exhausted:
         """A listener whose first accepts fail."""

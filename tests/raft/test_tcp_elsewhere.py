@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from raftoral_nb.errors import ClusterError
-from raftoral_nb.raft import connection
-from raftoral_nb.raft.guests import Line, visit
-from raftoral_nb.raft.tcp import Address, TcpEndpoint, TcpNetwork
+from raftoral_nb.transport import connection
+from raftoral_nb.transport.guests import Line, visit
+from raftoral_nb.transport.tcp_network import Address, TcpEndpoint, TcpNetwork
 from tests.raft.network_helpers import Recorder, numbered
 from tests.raft.tcp_helpers import KEY, run
 

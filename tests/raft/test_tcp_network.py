@@ -9,13 +9,14 @@ import socket
 
 import pytest
 
+from raftoral_nb.core.records import NodeId
 from raftoral_nb.errors import ClusterError, NodeStateError, PortInUseError
 from raftoral_nb.limits import MAX_PAUSED_MESSAGES
-from raftoral_nb.model import NodeId
-from raftoral_nb.raft import wire
-from raftoral_nb.raft.network import Network
-from raftoral_nb.raft.tcp import TcpNetwork
-from raftoral_nb.raft.wire import AppendEntries, Identity, Session, encode_message
+from raftoral_nb.transport import frames
+from raftoral_nb.transport.frames import FrameSession, PeerIdentity
+from raftoral_nb.transport.messages import AppendEntries, encode_message
+from raftoral_nb.transport.network import Network
+from raftoral_nb.transport.tcp_network import TcpNetwork
 from tests.raft.network_helpers import Recorder, numbered, turns
 from tests.raft.tcp_helpers import KEY, Nodes, arrivals, knock, nodes, run, until_closed
 
@@ -63,7 +64,7 @@ def test_a_large_message_passes_whole() -> None:
 def test_a_message_that_no_frame_can_hold_is_dropped_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         async with nodes() as made:
-            made.endpoints[2].send(1, AppendEntries(1, 0, 0, ((bytes(wire.MAX_PAYLOAD_BYTES), 1, 1),), 0))
+            made.endpoints[2].send(1, AppendEntries(1, 0, 0, ((bytes(frames.MAX_PAYLOAD_BYTES), 1, 1),), 0))
             await made.deliver(2, 1, 1)
             assert made.recorders[1].facts == [("up", 2, 0), ("got", 2, 1)]
 
@@ -154,13 +155,13 @@ def test_a_later_connection_of_a_peer_replaces_the_earlier_one_but_an_older_inca
         async with nodes(1) as made:
             recorder = made.recorders[1]
 
-            async def dial(incarnation: int) -> tuple[Session, asyncio.StreamReader, asyncio.StreamWriter]:
-                session = Session(KEY, Identity(9, incarnation), dialer=True, expected=1)
+            async def dial(incarnation: int) -> tuple[FrameSession, asyncio.StreamReader, asyncio.StreamWriter]:
+                session = FrameSession(KEY, PeerIdentity(9, incarnation), dialer=True, expected=1)
                 reader, writer = await knock(made.endpoints[1])
                 writer.write(session.opening())
-                session.feed(await reader.readexactly(wire.HELLO_BYTES))
+                session.feed(await reader.readexactly(frames.HELLO_BYTES))
                 writer.write(session.take_outgoing())
-                session.feed(await reader.readexactly(wire.MAC_BYTES))
+                session.feed(await reader.readexactly(frames.MAC_BYTES))
                 assert session.established
                 return session, reader, writer
 

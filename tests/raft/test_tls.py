@@ -14,11 +14,12 @@ import msgspec
 import pytest
 
 from raftoral_nb.errors import ClusterError, KeyFileError, MissingPackageError, NotEncryptedError
-from raftoral_nb.key_file import Certificate
-from raftoral_nb.raft import connection, tcp, tls, wire
-from raftoral_nb.raft.guests import Line, visit
-from raftoral_nb.raft.tcp import TcpEndpoint, TcpNetwork
-from raftoral_nb.raft.tls import Tls, fingerprint, is_loopback, make_certificate
+from raftoral_nb.transport import connection, frames, tcp_network, tls
+from raftoral_nb.transport.certificate import Certificate
+from raftoral_nb.transport.guests import Line, visit
+from raftoral_nb.transport.messages import AppendEntries
+from raftoral_nb.transport.tcp_network import TcpEndpoint, TcpNetwork
+from raftoral_nb.transport.tls import Tls, fingerprint, is_loopback, make_certificate
 from tests.raft.network_helpers import PATIENCE, Recorder, numbered
 from tests.raft.tcp_helpers import KEY, knock, run, until_closed
 
@@ -111,7 +112,7 @@ def test_nodes_of_two_processes_and_a_guest_talk_encrypted(certificate: Certific
             two.network.introduce(1, tap.sockets[0].getsockname())
             await one.recorder.until_fact(("up", 2, 0))
             await two.recorder.until_fact(("up", 1, 0))
-            two.endpoint.send(1, wire.AppendEntries(1, 0, 0, ((b"a secret of the run", 1, 1),), 0))
+            two.endpoint.send(1, AppendEntries(1, 0, 0, ((b"a secret of the run", 1, 1),), 0))
             await one.recorder.until_fact(("got", 2, -1))
             one.endpoint.send(2, numbered(7))
             await two.recorder.until_fact(("got", 1, 7))
@@ -133,7 +134,7 @@ def test_nodes_of_two_processes_and_a_guest_talk_encrypted(certificate: Certific
 
     run(test)
     assert len(passed) > 1000
-    assert wire.MAGIC not in passed
+    assert frames.MAGIC not in passed
     assert b"a secret of the run" not in passed
 
 
@@ -217,7 +218,7 @@ def test_silent_talkative_and_many_strangers_are_dropped_before_they_are_encrypt
     async def test() -> None:
         one = Process(1, certificate)
         async with processes(one):
-            silent = [await knock(one.endpoint) for _ in range(tcp.MAX_STRANGERS + 4)]
+            silent = [await knock(one.endpoint) for _ in range(tcp_network.MAX_STRANGERS + 4)]
             talkative = await knock(one.endpoint)
             talkative[1].write(b"GET / HTTP/1.1\r\n\r\n")
             for reader, writer in (*silent, talkative):
@@ -298,7 +299,7 @@ def test_nothing_is_said_to_another_machine_without_a_certificate(address: str, 
             assert not tls.may_talk(transport, None)
             assert not tls.may_talk(transport, Tls(certificate))  # nor if it should be encrypted and is not
             async with processes(one):
-                session = wire.Session(KEY, wire.Identity(2, 1), dialer=True)
+                session = frames.FrameSession(KEY, frames.PeerIdentity(2, 1), dialer=True)
                 made = connection.Connection(one.endpoint, session)
                 try:
                     made.connection_made(transport)  # type: ignore[arg-type]

@@ -6,9 +6,9 @@ import asyncio
 from typing import get_args
 
 from raftoral_nb import Cluster
-from raftoral_nb.raft.memory import MemoryNetwork
-from raftoral_nb.raft.traffic import HEARTBEAT, KINDS, Traffic, note
-from raftoral_nb.raft.wire import AppendEntries, Message, RequestVote
+from raftoral_nb.transport.memory_network import MemoryNetwork
+from raftoral_nb.transport.messages import AppendEntries, Message, RequestVote
+from raftoral_nb.transport.traffic import HEARTBEAT, KINDS, Traffic, note
 
 
 def test_every_kind_of_message_has_a_name_of_its_own() -> None:

@@ -12,19 +12,20 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from raftoral_nb.core.records import NodeId, Step
+from raftoral_nb.core.run_record import Run
+from raftoral_nb.core.snapshot import Frozen, Reader
+from raftoral_nb.core.state import ClientSession, State, summary
 from raftoral_nb.errors import InternalError
 from raftoral_nb.limits import MAX_APPLIED_BYTES, MAX_MESSAGE_BYTES
-from raftoral_nb.model import NodeId, Step
 from raftoral_nb.raft import journal as journal_module
 from raftoral_nb.raft import member as member_module
 from raftoral_nb.raft.compaction import Compaction
 from raftoral_nb.raft.journal import ENTRY_OVERHEAD, MemoryJournal, Snapshot
 from raftoral_nb.raft.member import Member
-from raftoral_nb.raft.transfer import PIECES_IN_FLIGHT
-from raftoral_nb.raft.wire import AppendEntries, Message
-from raftoral_nb.simulation.clock import run
-from raftoral_nb.snapshot import Frozen, Reader
-from raftoral_nb.state import Run, Session, State, summary
+from raftoral_nb.raft.snapshot_transfer import PIECES_IN_FLIGHT
+from raftoral_nb.transport.messages import AppendEntries, Message
+from raftoral_nb.virtual_time.clock import run
 from tests.core.commands import definition
 
 from .members import Members, committed
@@ -160,7 +161,7 @@ def test_a_node_that_was_outrun_reads_few_pieces_in_a_turn_and_frees_its_old_sta
         leader.replica.compactor.begin(leader.state)
         let_go, release = Member._let_go, MemoryJournal.release
 
-        def counted(self: Member, parts: list[Run | Session]) -> None:
+        def counted(self: Member, parts: list[Run | ClientSession]) -> None:
             before = len(parts)
             let_go(self, parts)
             if self.node == late:

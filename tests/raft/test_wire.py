@@ -13,23 +13,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftoral_nb import limits, model
+from raftoral_nb import limits
+from raftoral_nb.core.commands import EndRun, Entry, Proposal, RegisterWorkflow, SetCheckpoint, StartRun, Takeover
+from raftoral_nb.core.entry_codec import decode_entry, encode_entry
+from raftoral_nb.core.records import Definition, Failure, ProposalId, Step
 from raftoral_nb.errors import ProtocolError
-from raftoral_nb.raft import wire
-from raftoral_nb.raft.wire import (
+from raftoral_nb.transport import frames as wire
+from raftoral_nb.transport.frames import FrameSession, PeerIdentity
+from raftoral_nb.transport.messages import (
     AppendEntries,
     Forward,
-    Identity,
     Message,
     NextIndex,
     Refuse,
     RequestVote,
     ResponseVote,
-    Session,
     TimeoutNow,
-    decode_entry,
     decode_message,
-    encode_entry,
     encode_message,
 )
 
@@ -39,10 +39,10 @@ OTHER_KEY = bytes(range(1, 33))
 naturals = st.integers(0, 2**63 - 1)
 texts = st.text(max_size=20)
 blobs = st.binary(max_size=200)
-proposal_ids = st.builds(model.ProposalId, texts, naturals)
-failures = st.builds(model.Failure, texts, texts, texts, st.none() | blobs)
+proposal_ids = st.builds(ProposalId, texts, naturals)
+failures = st.builds(Failure, texts, texts, texts, st.none() | blobs)
 steps = st.builds(
-    model.Step,
+    Step,
     texts,
     st.sampled_from(["compute", "var", "set", "update"]),
     st.none() | blobs,
@@ -50,17 +50,15 @@ steps = st.builds(
     naturals,
     naturals,
 )
-definitions = st.builds(
-    model.Definition, texts, naturals, texts, texts, blobs, st.dictionaries(texts, texts, max_size=3)
-)
+definitions = st.builds(Definition, texts, naturals, texts, texts, blobs, st.dictionaries(texts, texts, max_size=3))
 commands = st.one_of(
-    st.builds(model.Takeover, naturals, naturals),
-    st.builds(model.RegisterWorkflow, definitions),
-    st.builds(model.StartRun, texts, texts, naturals, blobs),
-    st.builds(model.SetCheckpoint, texts, steps),
-    st.builds(model.EndRun, texts, naturals, naturals, st.none() | blobs, st.none() | failures),
+    st.builds(Takeover, naturals, naturals),
+    st.builds(RegisterWorkflow, definitions),
+    st.builds(StartRun, texts, texts, naturals, blobs),
+    st.builds(SetCheckpoint, texts, steps),
+    st.builds(EndRun, texts, naturals, naturals, st.none() | blobs, st.none() | failures),
 )
-proposals = st.builds(model.Proposal, st.none() | proposal_ids, commands)
+proposals = st.builds(Proposal, st.none() | proposal_ids, commands)
 log_entries = st.tuples(blobs, naturals, naturals)
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(RequestVote, naturals, naturals, naturals),
@@ -82,8 +80,8 @@ def test_a_message_comes_back_as_it_was(message: Message) -> None:
 
 
 @given(st.lists(proposals, max_size=4))
-def test_an_entry_comes_back_as_it_was(some: list[model.Proposal]) -> None:
-    entry = model.Entry(tuple(some))
+def test_an_entry_comes_back_as_it_was(some: list[Proposal]) -> None:
+    entry = Entry(tuple(some))
     assert decode_entry(encode_entry(entry)) == entry
 
 
@@ -155,7 +153,7 @@ def test_a_message_that_cannot_be_encoded_raises_a_protocol_error() -> None:
 # --- sessions
 
 
-def shake(dialer: Session, acceptor: Session) -> None:
+def shake(dialer: FrameSession, acceptor: FrameSession) -> None:
     """Carry the handshake between two sessions, one byte at a time."""
     to_acceptor, to_dialer = dialer.opening(), acceptor.opening()
     while to_acceptor or to_dialer:
@@ -167,10 +165,10 @@ def shake(dialer: Session, acceptor: Session) -> None:
         to_acceptor, to_dialer = dialer.take_outgoing(), b""
 
 
-def pair() -> tuple[Session, Session]:
+def pair() -> tuple[FrameSession, FrameSession]:
     """Two ends of an established connection: node 2 dialed node 1."""
-    dialer = Session(KEY, Identity(2, 7), dialer=True, expected=1)
-    acceptor = Session(KEY, Identity(1, 3), dialer=False)
+    dialer = FrameSession(KEY, PeerIdentity(2, 7), dialer=True, expected=1)
+    acceptor = FrameSession(KEY, PeerIdentity(1, 3), dialer=False)
     shake(dialer, acceptor)
     return dialer, acceptor
 
@@ -179,8 +177,8 @@ def test_after_the_handshake_both_ends_know_who_the_other_is() -> None:
     dialer, acceptor = pair()
     assert dialer.established
     assert acceptor.established
-    assert dialer.peer == Identity(1, 3)
-    assert acceptor.peer == Identity(2, 7)
+    assert dialer.peer == PeerIdentity(1, 3)
+    assert acceptor.peer == PeerIdentity(2, 7)
 
 
 @given(
@@ -211,7 +209,7 @@ def test_a_frame_of_the_greatest_size_passes_in_pieces() -> None:
     assert receiver.feed(sender.seal(b"next")) == [b"next"]
 
 
-def refused(receiver: Session, data: bytes) -> bool:
+def refused(receiver: FrameSession, data: bytes) -> bool:
     """Whether the data is refused, and everything after it too."""
     with pytest.raises(ProtocolError):
         receiver.feed(data)
@@ -293,20 +291,20 @@ def test_payloads_of_impossible_size_are_not_sealed() -> None:
 
 def test_nothing_is_sealed_before_the_handshake_is_done() -> None:
     with pytest.raises(ProtocolError, match="handshake"):
-        Session(KEY, Identity(2, 1), dialer=True).seal(b"early")
+        FrameSession(KEY, PeerIdentity(2, 1), dialer=True).seal(b"early")
 
 
 # --- strangers
 
 
 def test_the_accepting_end_says_nothing_before_it_is_spoken_to() -> None:
-    assert Session(KEY, Identity(1, 1), dialer=False).opening() == b""
+    assert FrameSession(KEY, PeerIdentity(1, 1), dialer=False).opening() == b""
 
 
 @given(st.binary(min_size=1, max_size=1000))
 def test_garbage_instead_of_a_hello_is_refused_and_not_kept(garbage: bytes) -> None:
     for dialer in (False, True):
-        session = Session(KEY, Identity(1, 1), dialer=dialer)
+        session = FrameSession(KEY, PeerIdentity(1, 1), dialer=dialer)
         try:
             assert session.feed(garbage) == []
         except ProtocolError:
@@ -318,7 +316,7 @@ def test_garbage_instead_of_a_hello_is_refused_and_not_kept(garbage: bytes) -> N
 def test_a_byte_that_cannot_begin_a_hello_is_refused_at_once() -> None:
     for first in range(256):
         if first != wire.MAGIC[0]:
-            assert refused(Session(KEY, Identity(1, 1), dialer=False), bytes([first]))
+            assert refused(FrameSession(KEY, PeerIdentity(1, 1), dialer=False), bytes([first]))
 
 
 def test_a_pickle_that_would_run_code_runs_nothing(tmp_path: Path) -> None:
@@ -329,7 +327,7 @@ def test_a_pickle_that_would_run_code_runs_nothing(tmp_path: Path) -> None:
             return (os.mkdir, (str(trace),))
 
     pickled = pickle.dumps(Bomb())
-    assert refused(Session(KEY, Identity(1, 1), dialer=False), pickled)
+    assert refused(FrameSession(KEY, PeerIdentity(1, 1), dialer=False), pickled)
     for decode in (decode_message, decode_entry):
         with pytest.raises(ProtocolError):
             decode(pickled)
@@ -343,11 +341,11 @@ def test_a_pickle_that_would_run_code_runs_nothing(tmp_path: Path) -> None:
 
 
 def test_an_end_with_another_key_is_refused_by_both() -> None:
-    dialer = Session(OTHER_KEY, Identity(2, 1), dialer=True)
-    acceptor = Session(KEY, Identity(1, 1), dialer=False)
+    dialer = FrameSession(OTHER_KEY, PeerIdentity(2, 1), dialer=True)
+    acceptor = FrameSession(KEY, PeerIdentity(1, 1), dialer=False)
     assert refused(acceptor, dialer.opening())
-    acceptor = Session(KEY, Identity(1, 1), dialer=False)
-    acceptor.feed(Session(KEY, Identity(3, 1), dialer=True).opening())
+    acceptor = FrameSession(KEY, PeerIdentity(1, 1), dialer=False)
+    acceptor.feed(FrameSession(KEY, PeerIdentity(3, 1), dialer=True).opening())
     assert refused(dialer, acceptor.take_outgoing())
 
 
@@ -357,18 +355,18 @@ def forged(node: int = 2, *, nonce: bytes = b"n" * 16, version: int = wire.PROTO
 
 
 def test_knowing_the_cluster_but_not_the_key_is_refused_at_the_proof() -> None:
-    acceptor = Session(KEY, Identity(1, 1), dialer=False)
+    acceptor = FrameSession(KEY, PeerIdentity(1, 1), dialer=False)
     acceptor.feed(forged())
     assert len(acceptor.take_outgoing()) == wire.HELLO_BYTES  # no proof for a stranger
     assert refused(acceptor, bytes(16))
-    dialer = Session(KEY, Identity(3, 1), dialer=True, expected=2)
+    dialer = FrameSession(KEY, PeerIdentity(3, 1), dialer=True, expected=2)
     dialer.feed(forged())
     proof = dialer.take_outgoing()
     assert refused(dialer, proof)  # one's own proof, sent back
     assert not dialer.established
 
 
-def shake_with_a_flip(dialer: Session, acceptor: Session, step: int, bit: int) -> None:
+def shake_with_a_flip(dialer: FrameSession, acceptor: FrameSession, step: int, bit: int) -> None:
     """The four steps of a handshake, with one bit of one of them changed on the way."""
     data = dialer.opening()
     for turn in range(4):
@@ -384,22 +382,22 @@ def shake_with_a_flip(dialer: Session, acceptor: Session, step: int, bit: int) -
 def test_every_single_bit_flip_of_the_handshake_is_refused_by_one_end() -> None:
     for step, size in enumerate((wire.HELLO_BYTES, wire.HELLO_BYTES, 16, 16)):
         for bit in range(8 * size):
-            dialer = Session(KEY, Identity(2, 7), dialer=True, expected=1)
-            acceptor = Session(KEY, Identity(1, 3), dialer=False)
+            dialer = FrameSession(KEY, PeerIdentity(2, 7), dialer=True, expected=1)
+            acceptor = FrameSession(KEY, PeerIdentity(1, 3), dialer=False)
             with pytest.raises(ProtocolError):
                 shake_with_a_flip(dialer, acceptor, step, bit)
             assert not dialer.established
 
 
 def test_a_recorded_connection_cannot_be_played_again() -> None:
-    dialer = Session(KEY, Identity(2, 7), dialer=True, expected=1)
-    acceptor = Session(KEY, Identity(1, 3), dialer=False)
+    dialer = FrameSession(KEY, PeerIdentity(2, 7), dialer=True, expected=1)
+    acceptor = FrameSession(KEY, PeerIdentity(1, 3), dialer=False)
     hello = dialer.opening()
     acceptor.feed(hello)
     dialer.feed(acceptor.take_outgoing())
     proof = dialer.take_outgoing()
     acceptor.feed(proof)
-    again = Session(KEY, Identity(1, 3), dialer=False)
+    again = FrameSession(KEY, PeerIdentity(1, 3), dialer=False)
     again.feed(hello)
     assert refused(again, proof)
 
@@ -410,22 +408,22 @@ def test_a_recorded_connection_cannot_be_played_again() -> None:
     ids=["another version", "our own number", "no node", "not the one dialed", "another protocol"],
 )
 def test_a_hello_that_does_not_fit_is_refused(hello: bytes) -> None:
-    assert refused(Session(KEY, Identity(1, 1), dialer=True, expected=2), hello)
+    assert refused(FrameSession(KEY, PeerIdentity(1, 1), dialer=True, expected=2), hello)
 
 
 def test_bytes_before_their_time_are_refused() -> None:
-    dialer = Session(KEY, Identity(2, 7), dialer=True)
-    acceptor = Session(KEY, Identity(1, 3), dialer=False)
+    dialer = FrameSession(KEY, PeerIdentity(2, 7), dialer=True)
+    acceptor = FrameSession(KEY, PeerIdentity(1, 3), dialer=False)
     assert refused(acceptor, dialer.opening() + b"\0")
-    acceptor = Session(KEY, Identity(1, 3), dialer=False)
+    acceptor = FrameSession(KEY, PeerIdentity(1, 3), dialer=False)
     acceptor.feed(dialer.opening())
     dialer.feed(acceptor.take_outgoing())
     assert refused(acceptor, dialer.take_outgoing() + b"\0")
 
 
 def test_frames_right_behind_the_last_proof_are_read() -> None:
-    dialer = Session(KEY, Identity(2, 7), dialer=True)
-    acceptor = Session(KEY, Identity(1, 3), dialer=False)
+    dialer = FrameSession(KEY, PeerIdentity(2, 7), dialer=True)
+    acceptor = FrameSession(KEY, PeerIdentity(1, 3), dialer=False)
     acceptor.feed(dialer.opening())
     dialer.feed(acceptor.take_outgoing())
     acceptor.feed(dialer.take_outgoing())
@@ -436,7 +434,7 @@ def test_a_key_of_another_length_is_not_taken() -> None:
     assert len(wire.check_key(wire.new_key())) == wire.KEY_BYTES
     for key in (b"", b"short", bytes(33)):
         with pytest.raises(ValueError, match="32 bytes"):
-            Session(key, Identity(1, 1), dialer=False)
+            FrameSession(key, PeerIdentity(1, 1), dialer=False)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=4), st.data())
@@ -454,7 +452,7 @@ def test_a_session_knows_in_which_frame_or_part_of_the_handshake_it_stands(
     assert receiver.halfway == (whole if end else None)
     assert not receiver.torn
 
-    dialer, acceptor = (Session(KEY, Identity(node, 1), dialer=node == 2) for node in (2, 1))
+    dialer, acceptor = (FrameSession(KEY, PeerIdentity(node, 1), dialer=node == 2) for node in (2, 1))
     part = data.draw(st.integers(0, wire.HELLO_BYTES))
     acceptor.feed(dialer.opening()[:part])
     assert acceptor.torn == (0 < part < wire.HELLO_BYTES)

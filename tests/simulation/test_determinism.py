@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from raftoral_nb.simulation.faults import SCHEDULES, plan
-from raftoral_nb.simulation.run import simulate
+from raftoral_nb.simulation.simulation import simulate
 
-DIGEST = "import sys; from raftoral_nb.simulation.run import simulate; print(simulate(int(sys.argv[1])).digest)"
+DIGEST = "import sys; from raftoral_nb.simulation.simulation import simulate; print(simulate(int(sys.argv[1])).digest)"
 
 LEAPING_CLOCKS = """
 import itertools, time

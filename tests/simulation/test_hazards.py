@@ -16,7 +16,7 @@ from raftoral_nb.simulation.invariants import (
     TORN_APART,
     UNREPAIRED,
 )
-from raftoral_nb.simulation.run import simulate
+from raftoral_nb.simulation.simulation import simulate
 
 MOST_SEEDS = 100
 

@@ -8,32 +8,25 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb.model import (
+from raftoral_nb.core.apply import Applied
+from raftoral_nb.core.cluster_events import EffectStarted
+from raftoral_nb.core.commands import Committed, MoveRun, PauseRun, Proposal, SetCheckpoint, StartRun, Takeover
+from raftoral_nb.core.events import (
     CheckpointSet,
-    Committed,
-    EffectStarted,
     EpochChanged,
-    MoveRun,
-    Operation,
-    PauseRun,
-    Proposal,
-    ProposalId,
     RunMoved,
     RunPaused,
     RunResumed,
-    SetCheckpoint,
-    StartRun,
     StateEvent,
-    Step,
-    Takeover,
     WorkflowStarted,
 )
+from raftoral_nb.core.records import Operation, ProposalId, Step
+from raftoral_nb.core.state import Epoch
 from raftoral_nb.raft.journal import MemoryJournal
-from raftoral_nb.raft.library import LEADER
+from raftoral_nb.raft.pysyncobj_driver import LEADER
 from raftoral_nb.simulation.invariants import COMMITTED_BY_LEADER, DELETED, Checker
 from raftoral_nb.simulation.pausing import PAUSED, Pauses
-from raftoral_nb.state import Applied, Epoch
-from raftoral_nb.workflow.handover import RunStarted, StepRecorded
+from raftoral_nb.workflow.execution.inbox import RunStarted, StepRecorded
 
 
 class Table:

@@ -10,19 +10,19 @@ from functools import partial
 import msgspec
 import pytest
 
-from raftoral_nb.cli import main
+from raftoral_nb.cli.main import main
+from raftoral_nb.cli.simulate import INTERRUPTED
 from raftoral_nb.raft.journal import MemoryJournal, Snapshot
 from raftoral_nb.simulation import many
 from raftoral_nb.simulation import shrink as shrinking
-from raftoral_nb.simulation.clock import run
 from raftoral_nb.simulation.clock_view import ClockView
-from raftoral_nb.simulation.command import INTERRUPTED
 from raftoral_nb.simulation.dice import SeededDice
 from raftoral_nb.simulation.disk import DiskStore, PowerCut
-from raftoral_nb.simulation.faults import Fault, plan
-from raftoral_nb.simulation.node import SimulatedThread
-from raftoral_nb.simulation.run import Result
+from raftoral_nb.simulation.faults import PlannedFault, plan
 from raftoral_nb.simulation.shrink import shrunk
+from raftoral_nb.simulation.simulated_node import SimulatedThread
+from raftoral_nb.simulation.simulation import Result
+from raftoral_nb.virtual_time.clock import run
 
 
 def test_a_clock_that_runs_fast_reaches_its_timers_sooner_and_never_goes_back() -> None:
@@ -172,10 +172,10 @@ def test_calls_to_a_simulated_thread_keep_their_order_whatever_their_lags() -> N
 
 
 def test_a_failing_schedule_is_shrunk_to_the_faults_that_matter() -> None:
-    faults = [Fault(float(number), "pause", (1,), 1.0) for number in range(40)]
+    faults = [PlannedFault(float(number), "pause", (1,), 1.0) for number in range(40)]
     matter = {faults[7], faults[30]}
 
-    def fails(left: Sequence[Fault]) -> bool:
+    def fails(left: Sequence[PlannedFault]) -> bool:
         return matter <= set(left)
 
     assert set(shrunk(faults, fails)) == matter

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from raftoral_nb.simulation.clock import run
 from raftoral_nb.simulation.clock_view import ClockView
 from raftoral_nb.simulation.dice import SeededDice
-from raftoral_nb.simulation.faults import Conditions, Fault, Plan
-from raftoral_nb.simulation.run import Result, simulate
+from raftoral_nb.simulation.faults import Conditions, Plan, PlannedFault
+from raftoral_nb.simulation.simulation import Result, simulate
+from raftoral_nb.virtual_time.clock import run
 
 
 def test_a_timer_that_fired_a_hair_before_its_time_was_set_anew_for_ever() -> None:
@@ -38,12 +38,12 @@ def test_a_timer_that_fired_a_hair_before_its_time_was_set_anew_for_ever() -> No
 
 def late_votes() -> Plan:
     """Node 1 leads and is cut off; node 2 campaigns and gets node 3's vote so late that node 3 has won a younger term by then."""
-    faults: list[Fault] = []
+    faults: list[PlannedFault] = []
     for at in (3.0, 9.0, 15.0, 21.0, 27.0, 33.0):
         faults += [
-            Fault(at, "slow link", (3, 2), 3.0, 0.8),
-            Fault(at, "isolation", (1,), 1.0),
-            Fault(at, "cut", (1, 2), 3.0),
+            PlannedFault(at, "slow link", (3, 2), 3.0, 0.8),
+            PlannedFault(at, "isolation", (1,), 1.0),
+            PlannedFault(at, "cut", (1, 2), 3.0),
         ]
     return Plan("late votes", 3, Conditions(), tuple(faults))
 
@@ -67,8 +67,8 @@ def test_a_leader_of_an_older_term_whose_votes_came_late_was_blamed_for_what_a_y
 
 def pauses_of_nodes_that_are_asked() -> Plan:
     """No majority, so that clients wait for their answers, and pauses of whom they wait for."""
-    alone = [Fault(5.0, "isolation", (number,), 40.0) for number in (1, 2)]
-    pauses = [Fault(5.0 + 0.9 * turn, "pause", (1 + turn % 3,), 0.3) for turn in range(1, 40)]
+    alone = [PlannedFault(5.0, "isolation", (number,), 40.0) for number in (1, 2)]
+    pauses = [PlannedFault(5.0 + 0.9 * turn, "pause", (1 + turn % 3,), 0.3) for turn in range(1, 40)]
     return Plan("pauses", 3, Conditions(), (*alone, *pauses))
 
 

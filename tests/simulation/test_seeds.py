@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from raftoral_nb.model import Operation
+from raftoral_nb.core.records import Operation
 from raftoral_nb.simulation import many, report
 from raftoral_nb.simulation.faults import SCHEDULES
 from raftoral_nb.simulation.final_checks import ASKED_AGAIN, FAILED, HUNG, INSTALLED, RECORDED

@@ -8,7 +8,9 @@ import threading
 import pytest
 
 from raftoral_nb import Cluster, ClusterError
-from raftoral_nb.raft.wire import (
+from raftoral_nb.simulation.simulation import simulate
+from raftoral_nb.simulation.tap import GETS, SENDS, message_words
+from raftoral_nb.transport.messages import (
     AppendEntries,
     Message,
     NextIndex,
@@ -19,8 +21,6 @@ from raftoral_nb.raft.wire import (
     ResponseVote,
     TimeoutNow,
 )
-from raftoral_nb.simulation.run import simulate
-from raftoral_nb.simulation.tap import GETS, SENDS, message_words
 
 SEED = 3
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from raftoral_nb.model import NodeId
+from raftoral_nb.core.records import NodeId
 
 if TYPE_CHECKING:
     from tests.soak.soaking import Soak

@@ -21,17 +21,21 @@ import msgspec
 import pytest
 
 from raftoral_nb import Cluster, NodeStateError, NonDeterminismError, NotAcknowledgedError, WorkflowFailedError
-from raftoral_nb import host as host_module
-from raftoral_nb.incarnation import Incarnation
-from raftoral_nb.model import ClusterEvent, Committed, EffectStarted, ExecutionStopped, NodeId, Outcome, RoleChanged
+from raftoral_nb.core.apply import Applied
+from raftoral_nb.core.cluster_events import EffectStarted, ExecutionStopped, RoleChanged
+from raftoral_nb.core.commands import Committed, Outcome
+from raftoral_nb.core.events import ClusterEvent
+from raftoral_nb.core.records import NodeId
+from raftoral_nb.core.state import State
+from raftoral_nb.hosts import local as host_module
+from raftoral_nb.node.incarnation import Incarnation
 from raftoral_nb.raft.compaction import Compaction
 from raftoral_nb.raft.journal import Journals, MemoryJournal
 from raftoral_nb.simulation import final_checks, language, workload
 from raftoral_nb.simulation.disk import WholeJournal
 from raftoral_nb.simulation.invariants import Checker
-from raftoral_nb.state import Applied, State
-from raftoral_nb.workflow.context import WorkflowContext
-from raftoral_nb.workflow.handover import HandedOver
+from raftoral_nb.workflow.execution.inbox import HandedOver
+from raftoral_nb.workflow.language.context import WorkflowContext
 from tests.cluster.helpers import engine, in_thread
 from tests.soak.breaking import Faults
 
@@ -178,7 +182,7 @@ class Soak:
     def _watching(self) -> Iterator[None]:
         workload.current.append(self)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(host_module.Host, "_make_incarnation", watched_by(self))
+            patch.setattr(host_module.LocalBackend, "_make_incarnation", watched_by(self))
             try:
                 yield
             finally:

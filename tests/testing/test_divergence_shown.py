@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from raftoral_nb import ExecutionStopped, NonDeterminismError, RunHeld, WorkflowContext, WorkflowRun
-from raftoral_nb.model import Difference
+from raftoral_nb.core.records import Difference
 from raftoral_nb.testing import WorkflowTest, workflow_test
 
 pytestmark = pytest.mark.filterwarnings("ignore::raftoral_nb.NonDeterminismWarning")

@@ -24,11 +24,11 @@ from raftoral_nb import (
     WorkflowRun,
     step,
 )
-from raftoral_nb.model import Command, ContinueRun, EndRun
+from raftoral_nb.core.commands import Command, ContinueRun, EndRun
 from raftoral_nb.testing import WorkflowTest, workflow_test
-from raftoral_nb.testing.cluster import VirtualIncarnation
+from raftoral_nb.testing.virtual_cluster import VirtualIncarnation
 from raftoral_nb.testing.workflow_tests import When
-from raftoral_nb.workflow.variables import ReplicatedVar
+from raftoral_nb.workflow.language.variables import ReplicatedVar
 
 THE_END: Final = "the end"
 """In place of a step: the run's own end, or its beginning anew."""
@@ -356,7 +356,7 @@ def test_every_kind_of_step_is_among_them() -> None:
     """So that an operation that is added is added here."""
     from typing import get_args
 
-    from raftoral_nb.model import Operation
+    from raftoral_nb.core.records import Operation
 
     met: set[str] = set()
     for workflow, meddle in OPERATIONS:

@@ -13,8 +13,8 @@ import pytest
 MODULES = (
     "raftoral_nb.testing.workflow_tests",
     "raftoral_nb.testing.checking",
-    "raftoral_nb.history_files",
-    "raftoral_nb.run",
+    "raftoral_nb.api.history_files",
+    "raftoral_nb.api.run",
 )
 
 

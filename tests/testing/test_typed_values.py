@@ -18,7 +18,7 @@ import pytest
 from raftoral_nb import RaftoralError, ValueNotShippableError, WorkflowContext, WorkflowFailedError, WorkflowRun
 from raftoral_nb.limits import MAX_VALUE_BYTES
 from raftoral_nb.testing import WorkflowTest, workflow_test
-from raftoral_nb.workflow.variables import ReplicatedVar
+from raftoral_nb.workflow.language.variables import ReplicatedVar
 
 
 class Size(enum.Enum):

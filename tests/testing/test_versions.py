@@ -188,7 +188,7 @@ def test_what_cannot_be_moved_is_refused() -> None:
 
 
 def test_a_run_that_goes_on_while_it_is_checked_is_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from raftoral_nb import moving
+    from raftoral_nb.api import move_run
 
     with workflow_test() as test:
         register(test, old, gated)
@@ -200,12 +200,12 @@ def test_a_run_that_goes_on_while_it_is_checked_is_checked_again(monkeypatch: py
             if len(checks) == 1:
                 test.advance(3600.0)
 
-        monkeypatch.setattr(moving, "replay_run", replay_and_go_on)
+        monkeypatch.setattr(move_run, "replay_run", replay_and_go_on)
         run.move_to_version(2)
         assert len(checks) == 2
         assert run.version == 2
 
-        monkeypatch.setattr(moving, "MAX_MOVE_ATTEMPTS", 0)
+        monkeypatch.setattr(move_run, "MAX_MOVE_ATTEMPTS", 0)
         with pytest.raises(RunConflictError, match="move it when it waits"):
             run.move_to_version(1)
 

@@ -315,7 +315,7 @@ def test_the_fixture_comes_with_the_plugin(tmp_path: Path) -> None:
 
 
 def test_the_package_does_not_import_pytest() -> None:
-    code = "import sys, raftoral_nb.testing, raftoral_nb.cluster; assert 'pytest' not in sys.modules"
+    code = "import sys, raftoral_nb.testing, raftoral_nb.api.cluster; assert 'pytest' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 

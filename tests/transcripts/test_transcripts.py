@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from raftoral_nb.cli import main
+from raftoral_nb.cli.main import main
 from raftoral_nb.errors import ClusterError, InternalError
 from raftoral_nb.simulation import mutants
 from raftoral_nb.simulation.transcript import COMMANDS, PROMPT, QUIETLY, play

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftoral_nb.workflow.alarms import Alarms
+from raftoral_nb.workflow.execution.alarms import Alarms
 
 
 class Loop:

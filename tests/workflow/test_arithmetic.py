@@ -12,11 +12,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from raftoral_nb import model
-from raftoral_nb.step_threads import StepThreads
-from raftoral_nb.workflow import arithmetic
-from raftoral_nb.workflow.definitions import build
-from raftoral_nb.workflow.fingerprints import fingerprint
+from raftoral_nb.core.records import Definition
+from raftoral_nb.threads.step_threads import StepThreads
+from raftoral_nb.workflow.shipping import arithmetic
+from raftoral_nb.workflow.shipping.definitions import build
+from raftoral_nb.workflow.shipping.fingerprints import fingerprint
 
 RunCell = Callable[..., dict[str, Any]]
 
@@ -54,7 +54,7 @@ def test_what_differs_goes_along_is_said_and_counts_as_a_change(run_cell: RunCel
         "numpy error state": "divide=raise, over=raise, under=raise, invalid=raise",
     }
     assert fingerprint(flow) not in (before, "")
-    copy = msgspec.msgpack.decode(msgspec.msgpack.encode(definition), type=model.Definition)
+    copy = msgspec.msgpack.decode(msgspec.msgpack.encode(definition), type=Definition)
     assert copy == definition
 
     def elsewhere() -> tuple[str, bool, list[str]]:

@@ -14,8 +14,8 @@ import cloudpickle
 import pytest
 
 from raftoral_nb import errors
-from raftoral_nb.workflow import classes, pickling, values
-from raftoral_nb.workflow.definitions import build, load_all
+from raftoral_nb.workflow.codec import classes, pickling, values
+from raftoral_nb.workflow.shipping.definitions import build, load_all
 
 RunCell = Callable[..., dict[str, Any]]
 RunNew = Callable[..., str]

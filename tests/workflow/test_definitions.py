@@ -17,9 +17,11 @@ import cloudpickle
 import msgspec
 import pytest
 
-from raftoral_nb import errors, limits, model
-from raftoral_nb.workflow import definitions, sources
-from raftoral_nb.workflow.definitions import Workflow, build, load, workflow
+from raftoral_nb import errors, limits
+from raftoral_nb.core.records import Definition
+from raftoral_nb.workflow.codec import sources
+from raftoral_nb.workflow.shipping import definitions
+from raftoral_nb.workflow.shipping.definitions import Workflow, build, load, workflow
 
 RunCell = Callable[..., dict[str, Any]]
 RunNew = Callable[..., str]
@@ -148,7 +150,7 @@ def test_a_workflow_pickles_with_its_function(run_cell: RunCell) -> None:
 def test_a_workflow_that_calls_itself_pickles(run_cell: RunCell) -> None:
     flow = run_cell(
         """
-        from raftoral_nb.workflow.definitions import workflow
+        from raftoral_nb.workflow.shipping.definitions import workflow
         @workflow
         async def flow(ctx, input):
             return input if input == 0 else await flow(ctx, input - 1)
@@ -188,7 +190,7 @@ def test_classes_of_the_notebook_are_not_altered_by_shipping(run_cell: RunCell) 
 
 def test_a_definition_survives_the_wire(run_cell: RunCell) -> None:
     definition, _ = build("flow", 1, run_cell(CELL)["flow"])
-    copy = msgspec.msgpack.decode(msgspec.msgpack.encode(definition), type=model.Definition)
+    copy = msgspec.msgpack.decode(msgspec.msgpack.encode(definition), type=Definition)
     assert copy == definition
     assert result(load(copy), "abc") == (6, 1)
 
@@ -284,7 +286,7 @@ def test_damaged_code_is_refused(run_cell: RunCell) -> None:
 
 def test_code_that_needs_what_is_not_there_says_so() -> None:
     code = b"cno_such_module\nname\n."
-    definition = model.Definition("flow", 1, "", definitions._digest(code), code, {})
+    definition = Definition("flow", 1, "", definitions._digest(code), code, {})
     with pytest.raises(
         errors.CodeNotShippableError, match=r"workflow 'flow' version 1 does not unpickle here .*no_such_module"
     ):

@@ -17,8 +17,9 @@ from typing import Any, Self
 import cloudpickle
 import pytest
 
-from raftoral_nb import errors, limits, model
-from raftoral_nb.workflow import exceptions, failures, values
+from raftoral_nb import errors, limits
+from raftoral_nb.core.records import Failure
+from raftoral_nb.workflow.codec import exceptions, failures, values
 
 RunCell = Callable[..., dict[str, Any]]
 
@@ -343,8 +344,8 @@ def test_an_exception_of_a_cell_matches_the_class_of_the_cell(run_cell: RunCell)
 def test_records_of_earlier_versions_are_read(dumps: Callable[[object], bytes]) -> None:
     error = KeyError("x")
     error.add_note("a note")
-    rebuilt = failures.rebuild(model.Failure("KeyError", "'x'", "", dumps(error)), step_id="0/x")
+    rebuilt = failures.rebuild(Failure("KeyError", "'x'", "", dumps(error)), step_id="0/x")
     assert (type(rebuilt), rebuilt.args, rebuilt.__notes__) == (KeyError, ("x",), ["a note"])
     group = ExceptionGroup("g", [ValueError("a")])
-    rebuilt_group: Any = failures.rebuild(model.Failure("ExceptionGroup", "g", "", dumps(group)), step_id="0/x")
+    rebuilt_group: Any = failures.rebuild(Failure("ExceptionGroup", "g", "", dumps(group)), step_id="0/x")
     assert type(rebuilt_group.exceptions[0]) is ValueError

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb import errors, limits, model
-from raftoral_nb.workflow import definitions
-from raftoral_nb.workflow.failures import StepTraceback, capture, rebuild
+from raftoral_nb import errors, limits
+from raftoral_nb.core.records import Failure
+from raftoral_nb.workflow.codec.failures import StepTraceback, capture, rebuild
+from raftoral_nb.workflow.shipping import definitions
 
 RunCell = Callable[..., dict[str, Any]]
 
@@ -132,9 +133,9 @@ def test_an_exception_whose_text_raises_is_recorded() -> None:
 
 
 def test_bytes_that_do_not_unpickle_here_give_a_step_failure() -> None:
-    failure = model.Failure("lib.Error", "gone", "", b"cno_such_module\nname\n.")
+    failure = Failure("lib.Error", "gone", "", b"cno_such_module\nname\n.")
     assert isinstance(rebuild(failure, step_id="0/x"), errors.StepFailedError)
-    no_exception = model.Failure("lib.Error", "gone", "", b"I1\n.")
+    no_exception = Failure("lib.Error", "gone", "", b"I1\n.")
     assert isinstance(rebuild(no_exception, step_id="0/x"), errors.StepFailedError)
 
 

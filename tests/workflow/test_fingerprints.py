@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb.workflow.fingerprints import fingerprint
+from raftoral_nb.workflow.shipping.fingerprints import fingerprint
 
 RunCell = Callable[..., dict[str, Any]]
 RunNew = Callable[..., str]
@@ -19,7 +19,7 @@ import math
 import enum
 import dataclasses
 from dataclasses import dataclass, field
-from raftoral_nb.workflow.definitions import workflow
+from raftoral_nb.workflow.shipping.definitions import workflow
 
 RATE = 2
 TAGS = {"a", "b", "c"}
@@ -188,7 +188,7 @@ def test_functions_of_importable_modules_count_by_name() -> None:
 def test_the_fingerprint_is_the_same_in_every_process_and_with_every_hash_seed(run_new: RunNew) -> None:
     code = """
     import sys, linecache
-    from raftoral_nb.workflow.fingerprints import fingerprint
+    from raftoral_nb.workflow.shipping.fingerprints import fingerprint
     name = "<cell-" + sys.argv[2] + ">"
     source = sys.argv[1]
     found = []

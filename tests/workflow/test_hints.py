@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from raftoral_nb import errors
-from raftoral_nb.workflow import definitions, digests, hints, inputs, pickling, sources
-from raftoral_nb.workflow.fingerprints import fingerprint
+from raftoral_nb.workflow.codec import digests, hints, pickling, sources
+from raftoral_nb.workflow.shipping import definitions, input_types
+from raftoral_nb.workflow.shipping.fingerprints import fingerprint
 
 RunCell = Callable[..., dict[str, Any]]
 RunNew = Callable[..., str]
@@ -126,11 +127,11 @@ def test_a_stranger_to_the_notebook_has_annotations_of_functions_and_of_classes(
 def test_inputs_are_checked_where_only_other_names_are_missing(run_cell: RunCell, future: str) -> None:
     cell = run_cell(CELL.format(future=future))
     definitions.validate(cell["flow"])
-    inputs.check(cell["flow"], [cell["Item"]("tea", 3)], workflow="flow")
+    input_types.check(cell["flow"], [cell["Item"]("tea", 3)], workflow="flow")
     with pytest.raises(errors.InputTypeError, match=r"items\[0\].price: expected int, got str"):
-        inputs.check(cell["flow"], [cell["Item"]("tea", "3")], workflow="flow")
+        input_types.check(cell["flow"], [cell["Item"]("tea", "3")], workflow="flow")
     run_cell(f"{future}\nasync def other(ctx: Context, item: Missing): ...\n", cell)
-    inputs.check(cell["other"], object(), workflow="other")
+    input_types.check(cell["other"], object(), workflow="other")
 
 
 @pytest.mark.parametrize("future", FUTURES)
@@ -141,12 +142,12 @@ def test_a_workflow_whose_annotations_have_missing_names_has_one_fingerprint(
     cell = run_cell(text)
     once = fingerprint(cell["flow"])
     definitions.build("flow", 1, cell["flow"])
-    inputs.resolve(cell["flow"])
+    input_types.resolve(cell["flow"])
     assert fingerprint(cell["flow"]) == once, "it does not matter that annotations were looked at"
     assert fingerprint(run_cell(text, cell)["flow"]) == once == fingerprint(run_cell(text)["flow"])
     code = """
     import linecache, sys
-    from raftoral_nb.workflow.fingerprints import fingerprint
+    from raftoral_nb.workflow.shipping.fingerprints import fingerprint
     linecache.cache["<cell>"] = (1, None, sys.argv[1].splitlines(keepends=True), "<cell>")
     space = {"__name__": "__main__"}
     exec(compile(sys.argv[1], "<cell>", "exec", dont_inherit=True), space)
@@ -174,7 +175,7 @@ def test_an_annotation_that_fails_in_another_way_hinders_nothing(run_cell: RunCe
     )
     loaded = definitions.load(definitions.build("flow", 1, cell["flow"])[0])
     assert loaded.__globals__["Odd"].__name__ == "Odd"
-    inputs.check(cell["flow"], 3, workflow="flow")
+    input_types.check(cell["flow"], 3, workflow="flow")
     assert fingerprint(cell["flow"]) == fingerprint(cell["flow"])
 
 
@@ -208,11 +209,11 @@ def test_a_reference_to_a_class_by_its_name_travels_and_has_one_digest(run_cell:
         "async def flow(ctx, node: typing.Optional['Node']):\n    return Node\n"
     )
     once = fingerprint(cell["flow"])
-    inputs.check(cell["flow"], cell["Node"](), workflow="flow")  # evaluates the reference
+    input_types.check(cell["flow"], cell["Node"](), workflow="flow")  # evaluates the reference
     assert fingerprint(cell["flow"]) == once
     loaded = definitions.load(definitions.build("flow", 1, cell["flow"])[0])
     with pytest.raises(errors.InputTypeError, match="node: expected"):
-        inputs.check(loaded, 3, workflow="flow")
+        input_types.check(loaded, 3, workflow="flow")
     assert sources.is_by_value(cell["Node"])
     assert digests.code_digest(loaded) == once
 
@@ -328,10 +329,10 @@ def test_the_meaning_of_an_alias_counts_in_the_fingerprint(run_cell: RunCell) ->
 @needs_aliases
 def test_an_input_is_checked_through_aliases_and_not_where_one_does_not_resolve(run_cell: RunCell) -> None:
     cell = run_cell(ALIASES + "\nasync def lost(ctx, it: Lost): ...\nasync def json(ctx, it: Json): ...\n")
-    inputs.check(cell["lost"], 3, workflow="lost")
-    inputs.check(cell["json"], {"a": [1, {"b": None}]}, workflow="json")
+    input_types.check(cell["lost"], 3, workflow="lost")
+    input_types.check(cell["json"], {"a": [1, {"b": None}]}, workflow="json")
     with pytest.raises(errors.InputTypeError, match="it"):
-        inputs.check(cell["json"], {"a": [1, {"b": 1.5}]}, workflow="json")
+        input_types.check(cell["json"], {"a": [1, {"b": 1.5}]}, workflow="json")
 
 
 @needs_aliases

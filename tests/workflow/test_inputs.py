@@ -27,7 +27,7 @@ import msgspec
 import pytest
 
 from raftoral_nb import errors
-from raftoral_nb.workflow import inputs
+from raftoral_nb.workflow.shipping import input_types
 
 if TYPE_CHECKING:
     from nowhere import Missing  # type: ignore[import-not-found]
@@ -98,7 +98,7 @@ def problem(annotation: Any, value: object) -> str | None:
 
     flow.__annotations__ = {"ctx": "WorkflowContext", "order": annotation}
     try:
-        inputs.check(flow, value, workflow="flow")
+        input_types.check(flow, value, workflow="flow")
     except errors.InputTypeError as error:
         text = str(error)
         assert text.startswith("the input of workflow 'flow' is not what it asks for: ")
@@ -207,10 +207,10 @@ def test_no_annotation_no_check_and_the_default_passes() -> None:
     async def default(ctx: Any, value: int = None) -> None:  # type: ignore[assignment]  # noqa: RUF013
         return None
 
-    inputs.check(bare, object(), workflow="x")
-    inputs.check(default, None, workflow="x")
+    input_types.check(bare, object(), workflow="x")
+    input_types.check(default, None, workflow="x")
     with pytest.raises(errors.InputTypeError, match="value: expected int"):
-        inputs.check(default, "x", workflow="x")
+        input_types.check(default, "x", workflow="x")
 
 
 CELL = """
@@ -231,18 +231,18 @@ async def flow(ctx, order: Order):
 def test_a_class_defined_again_since_registration_is_refused_saying_so(run_cell: RunCell, future: str) -> None:
     cell = run_cell(CELL.format(future=future))
     run_cell(FLOW.format(future=future), cell)
-    inputs.resolve(cell["flow"])  # as registration does
-    inputs.check(cell["flow"], cell["Order"]("a"), workflow="flow")
+    input_types.resolve(cell["flow"])  # as registration does
+    input_types.check(cell["flow"], cell["Order"]("a"), workflow="flow")
     run_cell(CELL.format(future=future), cell)
-    inputs.check(cell["flow"], cell["Order"]("a"), workflow="flow")  # unchanged: the same class
+    input_types.check(cell["flow"], cell["Order"]("a"), workflow="flow")  # unchanged: the same class
     run_cell(CELL.format(future=future) + "    note: str = ''\n", cell)
     with pytest.raises(
         errors.InputTypeError,
         match=r"defined the class Order again .*field 'note' was added. Run the cell of the workflow again",
     ):
-        inputs.check(cell["flow"], cell["Order"]("a"), workflow="flow")
+        input_types.check(cell["flow"], cell["Order"]("a"), workflow="flow")
     run_cell(FLOW.format(future=future), cell)
-    inputs.check(cell["flow"], cell["Order"]("a"), workflow="flow")
+    input_types.check(cell["flow"], cell["Order"]("a"), workflow="flow")
 
 
 def test_fields_of_a_notebooks_class_are_checked(run_cell: RunCell) -> None:
@@ -250,4 +250,4 @@ def test_fields_of_a_notebooks_class_are_checked(run_cell: RunCell) -> None:
     cell = run_cell(CELL.format(future=future) + "@dataclass\nclass Box:\n    orders: list[Order]\n")
     run_cell("async def flow(ctx, box: Box):\n    pass\n", cell)
     with pytest.raises(errors.InputTypeError, match=r"box.orders\[0\].item: expected str, got int \(3\)"):
-        inputs.check(cell["flow"], cell["Box"]([cell["Order"](3)]), workflow="flow")
+        input_types.check(cell["flow"], cell["Box"]([cell["Order"](3)]), workflow="flow")

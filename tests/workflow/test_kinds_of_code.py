@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from raftoral_nb import errors
-from raftoral_nb.workflow import pickling, values, wholeness
-from raftoral_nb.workflow.definitions import build, load
-from raftoral_nb.workflow.fingerprints import fingerprint
+from raftoral_nb.workflow.codec import pickling, values
+from raftoral_nb.workflow.shipping import wholeness
+from raftoral_nb.workflow.shipping.definitions import build, load
+from raftoral_nb.workflow.shipping.fingerprints import fingerprint
 
 RunCell = Callable[..., dict[str, Any]]
 RunNew = Callable[..., str]

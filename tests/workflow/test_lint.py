@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb.workflow.lint import Finding, findings
+from raftoral_nb.workflow.lint.checker import Finding, findings
 from tests.workflow.conftest import RunCell
 
 ROOT = Path(__file__).parents[2]
@@ -246,7 +246,7 @@ def test_the_notebooks_hold_workflows() -> None:
 
 
 def test_the_demonstration_raises_no_alarm() -> None:
-    from raftoral_nb import demo
+    from raftoral_nb.cli import demo
 
     for value in vars(demo).values():
         fn: Any = getattr(value, "fn", value)

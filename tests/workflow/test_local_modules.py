@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from raftoral_nb import errors, limits
-from raftoral_nb.workflow import local_modules
-from raftoral_nb.workflow.definitions import build, load
-from raftoral_nb.workflow.fingerprints import fingerprint
+from raftoral_nb.workflow.codec import local_modules
+from raftoral_nb.workflow.shipping.definitions import build, load
+from raftoral_nb.workflow.shipping.fingerprints import fingerprint
 
 RunCell = Callable[..., dict[str, Any]]
 RunNew = Callable[..., str]
@@ -241,7 +241,7 @@ def test_a_module_that_fails_is_named_with_what_it_captured(folder: Folder, run_
 @pytest.mark.parametrize(
     "name",
     [
-        "raftoral_nb.demo",
+        "raftoral_nb.cli.demo",
         "kernel_ext.words",
         "json",
         "msgspec",

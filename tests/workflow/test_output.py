@@ -20,8 +20,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftoral_nb.threads import StepThreads
-from raftoral_nb.workflow.output import Capture, LineBuffer, LineSink, Stream, capture, capturing, current_execution
+from raftoral_nb.node.captured_output import (
+    Capture,
+    LineBuffer,
+    LineSink,
+    Stream,
+    capture,
+    capturing,
+    current_execution,
+)
+from raftoral_nb.threads.loop_thread import StepThreads
 
 ROOT = Path(__file__).parents[2]
 
@@ -382,7 +390,7 @@ def test_when_others_wrapped_call_handlers_meanwhile_ours_becomes_transparent(
 def test_records_outside_reach_the_last_resort_and_basic_config_still_works() -> None:
     code = """
         import logging
-        from raftoral_nb.workflow.output import capture, capturing
+        from raftoral_nb.node.captured_output import capture, capturing
         capture.install()
         kept = []
         logging.getLogger("a").warning("last resort")

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from cloudpickle import cloudpickle as _cloudpickle
 
-from raftoral_nb.workflow import pickling, values
-from raftoral_nb.workflow.fingerprints import fingerprint
+from raftoral_nb.workflow.codec import pickling, values
+from raftoral_nb.workflow.shipping.fingerprints import fingerprint
 from tests.kernel_ext.kernels import Kernel, new_kernel  # noqa: F401 - a fixture
 
 RunCell = Callable[..., dict[str, Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftoral_nb.workflow.time_of_day import TOLERATED_STEP, TimeOfDay
+from raftoral_nb.node.time_of_day import TOLERATED_STEP, TimeOfDay
 
 
 class Clocks:

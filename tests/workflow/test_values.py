@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftoral_nb import errors, limits
-from raftoral_nb.workflow import digests, pickling, values
+from raftoral_nb.workflow.codec import digests, pickling, values
 
 RunCell = Callable[..., dict[str, Any]]
 RunNew = Callable[..., str]
@@ -386,7 +386,7 @@ def test_huge_and_deep_values_have_no_digest() -> None:
 def test_digests_are_the_same_in_every_process_and_with_every_hash_seed(run_new: RunNew) -> None:
     code = """
     import datetime, decimal, fractions, numpy as np, collections, sys, dataclasses, enum
-    from raftoral_nb.workflow.values import digest
+    from raftoral_nb.workflow.codec.values import digest
 
     class Order:
         def __init__(self): self.tags = {"a", "b", "c", "d"}

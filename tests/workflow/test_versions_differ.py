@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from raftoral_nb import VersionMismatchError
-from raftoral_nb.model import Definition
-from raftoral_nb.workflow import definitions, versions
+from raftoral_nb.core.records import Definition
+from raftoral_nb.workflow.shipping import definitions, versions
 
 
 def by_value(text: str, **names: Any) -> Callable[..., Any]:

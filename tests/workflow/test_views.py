@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from raftoral_nb import CodeNotShippableError, ValueNotShippableError, limits
-from raftoral_nb.workflow import definitions, values
+from raftoral_nb.workflow.codec import values
+from raftoral_nb.workflow.shipping import definitions
 
 
 class Table:

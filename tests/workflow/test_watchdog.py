@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb.workflow.watchdog import Blocked, Watchdog
+from raftoral_nb.node.watchdog import Blocked, Watchdog
 
 LONG = 20.0
 

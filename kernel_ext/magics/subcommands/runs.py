@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, get_args
 
-from raftoral_nb.statistics import RunStatus
+from raftoral_nb.core.statistics import RunStatus
 
 from ...shown import display as shows
 from ...shown.display import Shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raftoral_nb.model import LinkDelay
+from raftoral_nb.core.cluster_events import LinkDelay
 
 from ...shown.words import delay_words
 from ..fault_commands import DELAY, fault, links, nodes, place_list

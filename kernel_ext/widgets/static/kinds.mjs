@@ -1,7 +1,7 @@
 // How each kind of log entry, of step, and each status is marked. A new kind is added here, and is drawn everywhere; one that is
 // not here is drawn too, with its own name. Every mark is a letter or sign beside its word: colour alone says nothing. Pure.
 
-/** Log entries, by the tag of their (first) command in raftoral_nb/model.py. */
+/** Log entries, by the tag of their (first) command in raftoral_nb/core/records.py. */
 const ENTRIES = {
   takeover: { mark: "T", word: "takeover" },
   members: { mark: "M", word: "members" },
@@ -44,7 +44,7 @@ const STEPS = {
 };
 
 /**
- * Messages between nodes, as raftoral_nb/raft/traffic.py calls them. Answers are square, what asks or tells is round; `rank` says
+ * Messages between nodes, as raftoral_nb/transport/traffic.py calls them. Answers are square, what asks or tells is round; `rank` says
  * which are drawn first when there are more than can be drawn: the rarer ones.
  */
 const MESSAGES = {

@@ -1,0 +1,73 @@
+"""Moving a run to another version of its workflow: checked by replay first, then one replicated command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ..core.commands import MoveRun, Rejected
+from ..errors import (
+    InternalError,
+    RunConflictError,
+    RunEndedError,
+    RunNotFoundError,
+    WorkflowDefinitionError,
+    WorkflowNotFoundError,
+)
+from ..node.replay_run import replay_run
+from ..threads.loop_thread import refuse_on_own_thread
+
+if TYPE_CHECKING:
+    from ..core.run_record import Run
+    from ..hosts.base import ClusterBackend
+
+MAX_MOVE_ATTEMPTS: Final = 20
+"""How often a run is checked anew because it went on while it was checked."""
+
+
+def move(host: ClusterBackend, run_id: str, version: int) -> None:
+    """See `WorkflowRun.move_to_version`."""
+    refuse_on_own_thread("run.move_to_version()")
+    given: object = version  # a notebook's code is not type-checked
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise WorkflowDefinitionError(f"a workflow's version is a number, got {version!r}")
+    for _ in range(MAX_MOVE_ATTEMPTS):
+        run = _as_now(host.run_record(run_id))
+        name = run.definition.workflow
+        head = host.head()
+        definition = head.definitions.get((name, version))
+        if definition is None:
+            known = ", ".join(str(number) for one, number in sorted(head.definitions) if one == name)
+            raise WorkflowNotFoundError(f"workflow {name!r} has no version {version}; registered: {known}")
+        if not run.unfinished:
+            raise _ended(run_id, run.status)
+        if run.definition.version == version:
+            return
+        replay_run(run, definition)
+        command = MoveRun(run_id, version, len(run.steps), run.generation)
+        answer = host.propose(command, f"moving run {run_id!r} to version {version}")
+        if not isinstance(answer, Rejected):
+            return
+        match answer.code:
+            case "run_went_on":
+                continue
+            case "run_ended":
+                raise _ended(run_id, "ended")
+            case "unknown_run":
+                raise RunNotFoundError(answer.reason)
+            case _:
+                raise InternalError(f"moving run {run_id!r} was refused: {answer.reason}")
+    raise RunConflictError(
+        f"run {run_id!r} went on while its record was checked, {MAX_MOVE_ATTEMPTS} times: move it when it waits for something"
+    )
+
+
+def _as_now(run: Run) -> Run:
+    """A copy, as the run goes on while it is looked at."""
+    steps = list(run.steps)
+    return msgspec.structs.replace(run, steps=steps, by_id={step.step_id: step for step in steps})
+
+
+def _ended(run_id: str, how: str) -> RunEndedError:
+    return RunEndedError(f"run {run_id!r} has {how}: only a run that goes on can be moved to another version")

@@ -1,0 +1,474 @@
+"""A handle on one run: its status, its steps, and waiting for its result."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import anyio
+
+from ..core.events import ClusterEvent, StateEvent
+from ..core.records import Difference, Failure, RunId, Step
+from ..core.statistics import RunCode, RunStatus
+from ..errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
+from ..hosts import history
+from ..hosts.base import Ending
+from ..threads.loop_thread import on_own_thread, refuse_on_own_thread
+from ..threads.seconds import Seconds, patience
+from ..threads.user_loop import current_poster, wait_for
+from ..workflow.codec import failures, values
+from . import run_requests
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..hosts.base import ClusterBackend
+
+O = TypeVar("O")  # noqa: E741 - input and output are I and O everywhere
+
+
+class WaitInterruptedError(KeyboardInterrupt):
+    """An interrupt while waiting for a run; a notebook shows it in one line. The run goes on."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"KeyboardInterrupt: {self}"]
+
+
+class AwaitCancelledError(asyncio.CancelledError):
+    """A cancellation (in a kernel: an interrupt) while awaiting a run; a notebook shows it in one line. The run goes on."""
+
+    def __init__(self, run_id: RunId, original: asyncio.CancelledError) -> None:
+        super().__init__(*original.args)
+        self._run_id = run_id
+
+    def __str__(self) -> str:
+        # In place of the arguments, which are kept for whoever cancelled.
+        return f"waiting for run {self._run_id!r} was interrupted; the run goes on"
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"CancelledError: {self}"]
+
+
+class WorkflowRun(Generic[O]):
+    """One run of a workflow. `await run` or `run.wait_for_completion()` give its result, as often as asked.
+
+    Handles are cheap and hold no resources. One whose cluster has stopped still knows what was known then.
+    """
+
+    def __init__(self, host: ClusterBackend, run_id: RunId, workflow: str, version: int) -> None:
+        self._host = host
+        self._run_id = run_id
+        self._workflow = workflow
+        self._version = version
+
+    @property
+    def run_id(self) -> RunId:
+        """The run's id, unique in its cluster."""
+        return self._run_id
+
+    @property
+    def workflow(self) -> str:
+        """The name of the workflow."""
+        return self._workflow
+
+    @property
+    def version(self) -> int:
+        """The version of the workflow that this run executes: the one it started with, unless it was moved since."""
+        record = self._host.head().runs.get(self._run_id)
+        return self._version if record is None else record.definition.version
+
+    @property
+    def status(self) -> RunStatus:
+        """`running`, `paused`, `completed`, `failed`, `cancelled` or `terminated`, as the most advanced living node knows it."""
+        return self._host.run_record(self._run_id).status
+
+    @property
+    def held(self) -> Difference | None:
+        """Why the run stands still: on every living node the code differs from the record. None if it does not.
+
+        It goes on as soon as it is moved to a version that fits (`move_to_version`), or a node is restarted that fits.
+        """
+        return self._host.held(self._run_id)
+
+    @property
+    def parent(self) -> RunId | None:
+        """The run_id of the run that started this one as its child; None if none did."""
+        return self._host.run_record(self._run_id).parent
+
+    @property
+    def generation(self) -> int:
+        """How often the run has begun (see `ctx.continue_as_new`), from 1."""
+        return self._host.run_record(self._run_id).generation
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The recorded steps so far, in the order they were recorded."""
+        return tuple(self._host.run_record(self._run_id).steps)
+
+    def move_to_version(self, version: int) -> None:
+        """Have the run go on with another registered version of its workflow, if that fits all that is recorded of it.
+
+        First the record is replayed against the new code, here and without effects; then every node executes the run from the
+        top with the new code, taking the recorded steps. A step that was being done meanwhile is done again. Raises
+        `NonDeterminismError` with the first difference if the code does not fit (`ctx.patched` makes it), `RunEndedError` if the
+        run has ended, `WorkflowNotFoundError` if there is no such version, `RunConflictError` if the run goes on too fast to be
+        checked, `NotAcknowledgedError`, and `BlockingCallError` on one of the cluster's own threads.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     await ctx.compute("packed", lambda: "packed")
+        ...     await ctx.compute("sent", anyio.sleep, 3600)
+        >>> async def better(ctx, item):
+        ...     await order(ctx, item)
+        ...     return f"{item} sent"
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "A1")
+        ...     test.settle()
+        ...     run.move_to_version(test.cluster.register_workflow("order", better).version)
+        ...     test.finish(run)
+        'A1 sent'
+        """
+        from . import move_run
+
+        move_run.move(self._host, self._run_id, version)
+
+    def code(self) -> RunCode:
+        """The code that the run executes, and the line of it that each living node waits at.
+
+        Found out without asking the nodes: it costs them nothing, and is a look at one moment. Of a node whose execution has
+        ended there is no place. Raises `RunNotFoundError`.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     return await ctx.receive("payment")
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     test.settle()
+        ...     {node: place.function for node, (place,) in run.code().places.items()}
+        {1: 'order', 2: 'order', 3: 'order'}
+        """
+        return self._host.run_code(self._run_id)
+
+    def save_history(self, path: str | Path) -> Path:
+        """Write what is recorded of the run so far to a JSON file, for `raftoral_nb.testing.replay_history`; returns its path.
+
+        The format is described in `raftoral_nb.api.history_files`. Raises `OSError` if the file cannot be written.
+        """
+        from . import history_files
+
+        return history_files.save(self._host.run_record(self._run_id), path)
+
+    @property
+    def started_at(self) -> datetime:
+        """When it was started (UTC, by the clock of whoever asked for it)."""
+        return datetime.fromtimestamp(self._host.run_record(self._run_id).start_time, UTC)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended (UTC, by the clock of the node that recorded it); None while it has not."""
+        ended = self._host.run_record(self._run_id).end_time
+        return None if ended is None else datetime.fromtimestamp(ended, UTC)
+
+    def history(self) -> tuple[tuple[float, StateEvent], ...]:
+        """Everything that is recorded of the run, as events with their times (Unix seconds), oldest first.
+
+        Times are those of the nodes that proposed them. Complete as long as the run's records are held, unlike
+        `cluster.history()`: but for steps of generations that are over (`ctx.continue_as_new`).
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     return await ctx.compute("charge", lambda: item)
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     paid = test.finish(run)
+        ...     [type(event).__name__ for time, event in run.history()]
+        ['WorkflowStarted', 'CheckpointSet', 'WorkflowCompleted']
+        """
+        return history.history(self._host.run_record(self._run_id))
+
+    def to_frame(self) -> Any:
+        """`history()` as a pandas DataFrame: time, event, step_id, operation, node, epoch, value, failure.
+
+        Values are shown, shortened, as text; `run.value(step)` gives them whole. Raises `RaftoralError` without pandas.
+        """
+        return history.frame(self._host.run_record(self._run_id))
+
+    def value(self, step: Step | str) -> Any:
+        """The decoded value of a recorded step, given as such, by its step_id, or by its key if that is unique.
+
+        Raises `RunNotFoundError` if no such step is recorded, and the step's own failure if it failed.
+        """
+        if isinstance(step, str):
+            found = [one for one in self.steps if step in (one.step_id, one.key)]
+            exact = [one for one in found if one.step_id == step] or found
+            if len(exact) != 1:
+                known = ", ".join(one.step_id for one in self.steps[:20]) or "none"
+                problem = "has no step" if not exact else "has several steps"
+                raise RunNotFoundError(f"run {self._run_id!r} {problem} {step!r}; recorded steps: {known}")
+            step = exact[0]
+        if step.failure is not None:
+            raise failures.rebuild(step.failure, step_id=step.step_id)
+        return values.hand_back(step.value or b"", what=f"step {step.step_id!r} of run {self._run_id!r}")
+
+    def subscribe(self, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:
+        """Call `callback(event)` for every event of this run, in order; returns what ends it. See `Cluster.subscribe`.
+
+        And, once, for the `NodeChanged` that says that the cluster has stopped, or was let go of (`Cluster.leave`): nothing comes
+        after it. Raises `ClusterError` if that has happened already.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     return await ctx.receive("approve")
+        >>> told = []
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     unsubscribe = run.subscribe(lambda event: told.append(type(event).__name__))
+        ...     id = run.signal("approve", True)
+        ...     test.finish(run)
+        True
+        >>> "MessageSent" in told, told[-1]
+        (True, 'NodeChanged')
+        """
+        return run_requests.subscribe(self._host, self._run_id, callback)
+
+    def shown_value(self, step: Step, width: int = 60) -> str:
+        """A recorded step's value, or its failure, on one line of at most `width` printable characters. For views.
+
+        Never raises, whatever the value's class does; it does run its `__repr__`.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     return await ctx.compute("many", lambda: ["tea"] * 1000)
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     many = test.finish(run)
+        ...     run.shown_value(run.steps[0], 20)
+        "['tea', 'tea', 'tea…"
+        """
+        return history.shown_step(step, width)
+
+    # --- asking something of it, from outside
+
+    def signal(self, name: str, value: Any = None, *, signal_id: str | None = None) -> str:
+        """Send the signal `name`: the workflow gets `value` from `await ctx.receive(name)`. Returns its signal_id.
+
+        Returns when a majority has recorded it; the workflow may receive it much later. With a `signal_id` of your own a
+        repeated call sends it once. Raises `RunEndedError`, `RunNotFoundError`, `SignalRefusedError` if
+        `MAX_UNRECEIVED_SIGNALS` wait for the run already, `ValueNotShippableError` and `NotAcknowledgedError`.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     return item, await ctx.receive("approve")
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     id = run.signal("approve", True)
+        ...     test.finish(run)
+        ('tea', True)
+        """
+        return run_requests.signal(self._host, self._run_id, name, value, signal_id)
+
+    def update(
+        self, name: str, value: Any = None, *, timeout: Seconds | None = None, update_id: str | None = None
+    ) -> Any:
+        """Send the update `name`, wait until the workflow has answered it, and return the answer.
+
+        The workflow gets it from `await ctx.receive_update(name)`. Raises `UpdateRefusedError` if it refuses, or ends without
+        an answer, `CompletionTimeoutError` after `timeout` seconds, or a `timedelta` (call again with the `update_id` of the message to go on
+        waiting), and what `signal` raises.
+        """
+        return run_requests.update(self._host, self._run_id, name, value, timeout, update_id)
+
+    def query(self, name: str, *args: Any, node: int | None = None, timeout: Seconds | None = 10.0) -> Any:
+        """What the workflow answers to the query `name`: the result of the function it gave to `ctx.on_query`.
+
+        Asks the leader's execution, or that of a `node`, which may lag; changes and records nothing. Works after the run's end
+        as well. Raises `QueryFailedError` if there is no such query or its function raised, `CompletionTimeoutError` after
+        `timeout` seconds (or a `timedelta`), `NodeStateError` if the node is dead. An example is at `ctx.on_query`.
+        """
+        return run_requests.query(self._host, self._run_id, name, args, node, timeout)
+
+    def variables(self) -> dict[str, Any]:
+        """The replicated variables' present values, by key, as recorded: while the run goes on, and after it.
+
+        Of several variables of one key (in parallel branches) the one that was recorded last; one made `with_computation` is
+        there from its first change on. Decoded anew at each call.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def train(ctx, epochs):
+        ...     epoch = await ctx.var("epoch", 0)
+        ...     while epoch.value < epochs:
+        ...         await epoch.update(lambda number: number + 1)
+        >>> with workflow_test() as test:
+        ...     run = test.start(train, 3)
+        ...     test.finish(run)
+        ...     run.variables()
+        {'epoch': 3}
+        """
+        return run_requests.variables(self._host, self._run_id)
+
+    def progress(self, variable: str, total: float | str | None = None) -> Progress:
+        """How far the run is, as its replicated variable `variable` says: shown in a notebook, it is a bar that follows the run.
+
+        `total` is what the variable is when all is done: a number, or the key of another variable that holds it. Without one
+        the value is a fraction from 0 to 1, or a pair (done, total); any other is shown as it is. Elsewhere than in a notebook
+        print it, or have `run.progress(...).show()` draw it as text until the run ends. Updates come with the records, a
+        bounded number of them a second. Raises `BadArgumentError` and `StepKeyError`.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def train(ctx, epochs):
+        ...     epoch = await ctx.var("epoch", 0)
+        ...     while epoch.value < epochs:
+        ...         await ctx.sleep(60)
+        ...         await epoch.update(lambda number: number + 1)
+        >>> with workflow_test() as test:
+        ...     run = test.start(train, 4, run_id="train-1")
+        ...     test.advance(130)
+        ...     print(run.progress("epoch", total=4))
+        train-1 epoch ██████████░░░░░░░░░░ 2 of 4
+        """
+        return Progress(self._host, self._run_id, variable, total)
+
+    def cancel(self, reason: str = "") -> None:
+        """Ask the run to end: the operations it waits for raise `CancelledRunError`, on every node, and it may clean up.
+
+        Returns when the request is recorded, not when the run has ended. It then has the status `cancelled`, unless its code
+        catches the exception and decides otherwise, and waiting for it raises `WorkflowCancelledError`. Its children are asked
+        as well. A synchronous step that is running is abandoned: it may still do what it does. Raises `RunEndedError`,
+        `RunNotFoundError` and `NotAcknowledgedError`.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     try:
+        ...         await ctx.receive("payment")
+        ...     finally:
+        ...         await ctx.compute("put back", lambda: item)
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     run.cancel("nobody paid")
+        ...     test.settle()
+        ...     run.status, run.value("put back")
+        ('cancelled', 'tea')
+        """
+        run_requests.cancel(self._host, self._run_id, reason)
+
+    def pause(self) -> None:
+        """Let no new step of the run begin, on any node, until `resume`. Steps that have begun are finished and recorded.
+
+        Survives changes of leader and restarts. Raises `RunEndedError` if it has ended or is being cancelled.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     await ctx.sleep(60)
+        ...     return item
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     run.pause()
+        ...     test.advance(3600)
+        ...     before = run.status
+        ...     run.resume()
+        ...     before, test.finish(run)
+        ('paused', 'tea')
+        """
+        run_requests.pause(self._host, self._run_id)
+
+    def resume(self) -> None:
+        """End `pause`; does nothing if the run is not paused. Raises `RunEndedError`."""
+        run_requests.resume(self._host, self._run_id)
+
+    def terminate(self, reason: str = "") -> None:
+        """End the run at once, without any cleanup, with its children; its status is then `terminated`.
+
+        For runs that do not react to `cancel`. Raises `RunEndedError`, `RunNotFoundError` and `NotAcknowledgedError`.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def endless(ctx, given):
+        ...     await ctx.receive("never")
+        >>> with workflow_test() as test:
+        ...     run = test.start(endless, None)
+        ...     run.terminate("enough")
+        ...     run.status
+        'terminated'
+        """
+        run_requests.terminate(self._host, self._run_id, reason)
+
+    # --- waiting for it
+
+    def _going_on(self) -> str:
+        held = self.held
+        return "it goes on" if held is None else f"it is held, as no node can go on with it: {held.reason}"
+
+    def wait_for_completion(self, timeout: Seconds | None = None) -> O:
+        """Block until the run ends, at most `timeout` seconds (or a `timedelta`), and return its result.
+
+        Raises `WorkflowFailedError` if the run failed (`WorkflowCancelledError` if it was cancelled, `WorkflowTerminatedError`
+        if it was terminated: both are such errors too), `CompletionTimeoutError` if it has not ended in time (it goes on),
+        `ClusterError` if the cluster stops first, and `BlockingCallError` on one of the cluster's own threads.
+        """
+        refuse_on_own_thread("run.wait_for_completion()")
+        longest = patience(timeout, "run.wait_for_completion")
+        ended = threading.Event()
+        endings: list[Ending] = []
+
+        def end(ending: Ending) -> None:
+            endings.append(ending)
+            ended.set()
+
+        forget = self._host.when_ended(self._run_id, end)
+        try:
+            if not _waited(ended, longest, self._run_id):
+                raise CompletionTimeoutError(
+                    f"run {self._run_id!r} has not ended within {longest:g} s; {self._going_on()}"
+                )
+        finally:
+            forget()
+        return self._result(endings[0])
+
+    def __await__(self) -> Generator[Any, Any, O]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> O:
+        if on_own_thread():
+            raise BlockingCallError(
+                f"run {self._run_id!r} was awaited inside a workflow, whose steps must not depend on how fast another run is. "
+                "Wait for it outside, and give its result to this workflow as input."
+            )
+        ended = anyio.Event()
+        endings: list[Ending] = []
+        post = current_poster()
+
+        def end(ending: Ending) -> None:
+            endings.append(ending)
+            post(ended.set)
+
+        forget = self._host.when_ended(self._run_id, end)
+        try:
+            await wait_for(ended)
+        except asyncio.CancelledError as error:
+            # The same cancellation, its arguments kept: anyio knows its own by them. Only its looks are ours.
+            raise AwaitCancelledError(self._run_id, error) from None
+        finally:
+            forget()
+        return self._result(endings[0])
+
+    def _result(self, ending: Ending) -> O:
+        if isinstance(ending, RaftoralError):
+            raise ending
+        if isinstance(ending, Failure):
+            error = failed_error(self._run_id, ending)
+            cause = failures.rebuild(ending, step_id="")
+            raise error from (cause if ending.exception is not None else None)
+        result: O = values.hand_back(ending, what=f"result of run {self._run_id!r}")
+        return result
+
+    def __repr__(self) -> str:
+        return f"<WorkflowRun {self._run_id!r} of {self._workflow} v{self._version}>"
+
+
+def _waited(ended: threading.Event, timeout: float | None, run_id: RunId) -> bool:
+    try:
+        return ended.wait(timeout)
+    except KeyboardInterrupt:
+        raise WaitInterruptedError(f"waiting for run {run_id!r} was interrupted; the run goes on") from None

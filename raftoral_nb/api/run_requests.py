@@ -1,0 +1,202 @@
+"""What users ask of a run from outside: to take a message, to answer a query, to stop, to wait. Called from any thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+from ..core.cluster_events import NodeChanged
+from ..core.commands import CancelRun, Command, PauseRun, Rejected, ResumeRun, SendSignal, TerminateRun
+from ..core.events import ClusterEvent
+from ..core.records import NodeId, RunId, Step
+from ..core.replay import check_key
+from ..errors import (
+    CompletionTimeoutError,
+    InternalError,
+    NodeStateError,
+    QueryFailedError,
+    RaftoralError,
+    RunEndedError,
+    RunNotFoundError,
+    SignalRefusedError,
+    UpdateRefusedError,
+)
+from ..limits import MAX_NAME_CHARS, MAX_REASON_CHARS
+from ..threads.loop_thread import refuse_on_own_thread
+from ..threads.seconds import Seconds, patience
+from ..workflow.codec import failures, values
+from ..workflow.shipping import definitions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..hosts.base import ClusterBackend, Ending
+    from ..workflow.codec.classes import Known
+
+
+VARIABLES: Final = frozenset({"var", "set", "update"})
+"""The operations whose records hold a variable's value."""
+
+
+def signal(host: ClusterBackend, run_id: RunId, name: str, value: Any, signal_id: str | None) -> str:
+    """See `WorkflowRun.signal`."""
+    return _send(host, run_id, name, value, signal_id, update=False)
+
+
+def _send(host: ClusterBackend, run_id: RunId, name: str, value: Any, message_id: str | None, *, update: bool) -> str:
+    kind = "update" if update else "signal"
+    check_key(name)
+    given: object = message_id
+    if given is None:
+        message_id = uuid.uuid4().hex
+    elif not (isinstance(given, str) and given.strip() and given.isprintable() and len(given) <= MAX_NAME_CHARS):
+        raise SignalRefusedError(
+            f"the id of a {kind} is printable text of 1 to {MAX_NAME_CHARS} characters, got {given!r}"
+        )
+    assert message_id is not None
+    data = values.encode(value, what=f"the value of the {kind} {name!r}", known=lambda: _known(host, run_id))
+    _ask(
+        host, SendSignal(run_id, message_id, name, data, update, time.time()), f"the {kind} {name!r} to run {run_id!r}"
+    )
+    return message_id
+
+
+def _known(host: ClusterBackend, run_id: RunId) -> Known | None:
+    """The classes that the code of a run knows; None if it is not known, which its answer will say."""
+    run = host.head().runs.get(run_id)
+    return None if run is None else definitions.known_classes(run.definition)
+
+
+def cancel(host: ClusterBackend, run_id: RunId, reason: str) -> None:
+    """See `WorkflowRun.cancel`."""
+    _ask(host, CancelRun(run_id, _reason(reason), time.time()), f"cancelling run {run_id!r}")
+
+
+def terminate(host: ClusterBackend, run_id: RunId, reason: str) -> None:
+    """See `WorkflowRun.terminate`."""
+    _ask(host, TerminateRun(run_id, _reason(reason), time.time()), f"terminating run {run_id!r}")
+
+
+def pause(host: ClusterBackend, run_id: RunId) -> None:
+    """See `WorkflowRun.pause`."""
+    _ask(host, PauseRun(run_id, time.time()), f"pausing run {run_id!r}")
+
+
+def resume(host: ClusterBackend, run_id: RunId) -> None:
+    """See `WorkflowRun.resume`."""
+    _ask(host, ResumeRun(run_id, time.time()), f"resuming run {run_id!r}")
+
+
+def _reason(reason: str) -> str:
+    given: object = reason
+    if not isinstance(given, str):
+        raise RaftoralError(f"a reason is text, got {type(given).__name__}")
+    # Half surrogates, which no frame can carry, are written out.
+    return given.encode("utf-8", "backslashreplace").decode()[:MAX_REASON_CHARS]
+
+
+def _ask(host: ClusterBackend, command: Command, what: str) -> None:
+    answer = host.propose(command, what)
+    if not isinstance(answer, Rejected):
+        return
+    match answer.code:
+        case "unknown_run":
+            raise RunNotFoundError(f"{what}: {answer.reason}; it was never started, or its records were evicted")
+        case "run_ended" | "run_cancelling":
+            raise RunEndedError(f"{what}: {answer.reason}")
+        case "too_many_signals":
+            raise SignalRefusedError(f"{what}: {answer.reason}; the workflow must receive some first")
+    raise InternalError(f"{what} was refused: {answer.reason}")
+
+
+def update(
+    host: ClusterBackend, run_id: RunId, name: str, value: Any, timeout: Seconds | None, update_id: str | None
+) -> Any:
+    """See `WorkflowRun.update`."""
+    refuse_on_own_thread("run.update()")
+    longest = patience(timeout, "run.update")
+    deadline = None if longest is None else time.monotonic() + longest
+    came = threading.Event()
+    found: list[Step | Ending] = []
+
+    def answered(answer: Step | Ending) -> None:
+        found.append(answer)
+        came.set()
+
+    sent = _send(host, run_id, name, value, update_id, update=True)
+
+    # One that was sent before may have been answered already.
+    host.thread.call(lambda: host.answers.watch(host.head(), run_id, sent, answered))
+    # After it: an answer that is recorded comes before the end that follows it.
+    forget_end = host.when_ended(run_id, answered)
+    try:
+        if not came.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
+            raise CompletionTimeoutError(
+                f"run {run_id!r} has not answered the update {name!r} within {longest:g} s; it may yet. Ask again with "
+                f"update_id={sent!r}: it is not sent twice"
+            )
+    finally:
+        host.thread.post(host.answers.forget, run_id, sent, answered)
+        forget_end()
+    return _answer(found[0], run_id, name)
+
+
+def _answer(answer: Step | Ending, run_id: RunId, name: str) -> Any:
+    if not isinstance(answer, Step):
+        raise UpdateRefusedError(f"run {run_id!r} ended without having answered the update {name!r}")
+    if answer.failure is not None:
+        raise failures.rebuild(answer.failure, step_id=answer.step_id)
+    return values.hand_back(answer.value or b"", what=f"the answer to the update {name!r}")
+
+
+def query(
+    host: ClusterBackend, run_id: RunId, name: str, args: tuple[Any, ...], node: NodeId | None, timeout: Seconds | None
+) -> Any:
+    """See `WorkflowRun.query`."""
+    longest = patience(timeout, "run.query")
+    incarnation = host.spokesman() if node is None else host.alive(node, "asked")
+    if incarnation is None:
+        raise NodeStateError("no node runs that could answer, or all are paused")
+    run = host.run_record(run_id)
+    number = incarnation.node
+    data = values.encode(
+        args, what=f"the arguments of the query {name!r}", known=lambda: definitions.known_classes(run.definition)
+    )
+    try:
+        value, failure = incarnation.query(run_id, name, data, longest)
+    except TimeoutError:
+        raise CompletionTimeoutError(
+            f"node {number} has not answered the query {name!r} of run {run_id!r} within {longest:g} s: the workflow has not "
+            "come to its ctx.on_query yet, or blocks its thread"
+        ) from None
+    if failure is not None:
+        cause = failures.rebuild(failure, step_id=f"query/{name}")
+        raise QueryFailedError(f"query {name!r} of run {run_id!r} failed on node {number} with {failure}") from cause
+    return values.hand_back(value or b"", what=f"the answer to the query {name!r} of run {run_id!r}")
+
+
+def variables(host: ClusterBackend, run_id: RunId) -> dict[str, Any]:
+    """See `WorkflowRun.variables`."""
+    latest: dict[str, bytes] = {}
+    for step in tuple(host.run_record(run_id).steps):
+        if step.operation in VARIABLES and step.value is not None:
+            latest[step.key] = step.value
+    return {key: values.hand_back(data, what=f"variable {key!r} of run {run_id!r}") for key, data in latest.items()}
+
+
+def subscribe(host: ClusterBackend, run_id: RunId, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:
+    """See `WorkflowRun.subscribe`."""
+    stopped = False
+
+    def told(event: ClusterEvent) -> None:
+        nonlocal stopped
+        if isinstance(event, NodeChanged):
+            if event.change == "stopped" and not stopped:  # said at the end only
+                stopped = True
+                callback(event)
+        elif getattr(event, "run_id", None) == run_id:
+            callback(event)
+
+    return host.observers.subscribe(told)

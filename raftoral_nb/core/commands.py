@@ -1,0 +1,224 @@
+"""What a node proposes: the commands, how they are packed into entries, and how a proposal ends.
+
+Every command that a person asks for says when it was proposed (`at`, Unix seconds by the proposer's wall clock): data to show and to
+search by, which decides nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from .records import Definition, Failure, NodeId, ProposalId, RunId, Step
+
+
+class Takeover(msgspec.Struct, frozen=True, gc=False, tag="takeover", array_like=True):
+    """A new leader's claim to act in `term`; accepted if the term is greater than the current epoch's."""
+
+    node: NodeId
+    term: int
+
+
+class ChangeMembers(msgspec.Struct, frozen=True, gc=False, tag="members", array_like=True):
+    """Adds a node to the members that count for majorities, or takes one out; one node at a time."""
+
+    node: NodeId
+    change: Literal["add", "remove"]
+
+
+class ReserveNumber(msgspec.Struct, frozen=True, gc=False, tag="reserve", array_like=True):
+    """Takes the number of a node that is to join, for its proposer alone: refused if a node has or had it, or another took it."""
+
+    node: NodeId
+
+
+class RegisterWorkflow(msgspec.Struct, frozen=True, gc=False, tag="register", array_like=True):
+    """Adds or replaces a workflow definition."""
+
+    definition: Definition
+
+
+class StartRun(msgspec.Struct, frozen=True, gc=False, tag="start", array_like=True):
+    """Starts a run, once per `run_id`."""
+
+    run_id: RunId
+    workflow: str
+    version: int
+    input: bytes
+    at: float = 0.0
+    digest: str = ""
+    """The canonical digest of the input, by which an equal one is known; "" if there is none."""
+
+
+class SetCheckpoint(msgspec.Struct, frozen=True, gc=False, tag="checkpoint", array_like=True):
+    """Records a step's result; the first record of a step wins, and only the current epoch may record.
+
+    Of a step that takes a message the value is that of the message, whatever was proposed. A record of an earlier
+    `generation` of the run is refused.
+    """
+
+    run_id: RunId
+    step: Step
+    version: int = 0
+    """The version of the workflow that asked for it; 0 if any may."""
+    generation: int = 1
+
+
+class StartChild(msgspec.Struct, frozen=True, gc=False, tag="child", array_like=True):
+    """Records a step and starts the child run that it stands for, or records why it cannot be started.
+
+    `version` None means the latest one. A child that is `detached` is neither cancelled with its parent nor waited for.
+    """
+
+    run_id: RunId
+    step: Step
+    generation: int
+    child_id: RunId
+    workflow: str
+    version: int | None
+    input: bytes
+    detached: bool
+    parent_version: int = 0
+    """As of a checkpoint."""
+    digest: str = ""
+    """Of the input, as of a run that is started."""
+
+
+class EndRun(msgspec.Struct, frozen=True, gc=False, tag="end", array_like=True):
+    """Records a run's result or failure; the first wins, and only the current epoch may record."""
+
+    run_id: RunId
+    epoch: int
+    node: NodeId
+    result: bytes | None
+    failure: Failure | None
+    version: int = 0
+    """As of a checkpoint."""
+    cancelled: bool = False
+    """Whether the failure is that the run was cancelled."""
+    generation: int = 1
+    at: float = 0.0
+
+
+class ContinueRun(msgspec.Struct, frozen=True, gc=False, tag="continue", array_like=True):
+    """Ends a run's execution and begins it anew with another input: the next `generation`, without steps."""
+
+    run_id: RunId
+    epoch: int
+    node: NodeId
+    generation: int
+    """The one that ends."""
+    input: bytes
+    at: float = 0.0
+    version: int = 0
+    """As of a checkpoint."""
+
+
+class MoveRun(msgspec.Struct, frozen=True, gc=False, tag="move", array_like=True):
+    """Has an unfinished run go on with another version; only if it has still `steps` steps, those that were replayed."""
+
+    run_id: RunId
+    version: int
+    steps: int
+    generation: int = 1
+
+
+class SendSignal(msgspec.Struct, frozen=True, gc=False, tag="signal", array_like=True):
+    """Sends a message to a run, once per `signal_id`; with `update`, one that asks for an answer."""
+
+    run_id: str
+    signal_id: str
+    name: str
+    value: bytes
+    update: bool = False
+    at: float = 0.0
+
+
+class CancelRun(msgspec.Struct, frozen=True, gc=False, tag="cancel", array_like=True):
+    """Asks a run to end: what it waits for is interrupted, and it may clean up. Its attached children are asked too."""
+
+    run_id: str
+    reason: str = ""
+    at: float = 0.0
+
+
+class PauseRun(msgspec.Struct, frozen=True, gc=False, tag="pause", array_like=True):
+    """Lets no new step of a run begin, until it is resumed."""
+
+    run_id: str
+    at: float = 0.0
+
+
+class ResumeRun(msgspec.Struct, frozen=True, gc=False, tag="resume", array_like=True):
+    """Ends a run's pause."""
+
+    run_id: str
+    at: float = 0.0
+
+
+class TerminateRun(msgspec.Struct, frozen=True, gc=False, tag="terminate", array_like=True):
+    """Ends a run at once, without cleanup; its attached children too."""
+
+    run_id: str
+    reason: str = ""
+    at: float = 0.0
+
+
+class Committed(msgspec.Struct, frozen=True, gc=False, tag="committed"):
+    """The command was applied. `index` is the log index of its entry."""
+
+    index: int
+
+
+class Rejected(msgspec.Struct, frozen=True, gc=False, tag="rejected"):
+    """The command was certainly not carried out, and `reason` says why."""
+
+    reason: str
+    code: str = "refused"
+
+
+class Unknown(msgspec.Struct, frozen=True, gc=False, tag="unknown"):
+    """The deadline came first: the command may still commit later. Retrying under the same id is safe."""
+
+    reason: str
+
+
+Outcome = Committed | Rejected | Unknown
+
+
+Command = (
+    Takeover
+    | ChangeMembers
+    | ReserveNumber
+    | RegisterWorkflow
+    | StartRun
+    | SetCheckpoint
+    | StartChild
+    | EndRun
+    | ContinueRun
+    | MoveRun
+    | SendSignal
+    | CancelRun
+    | PauseRun
+    | ResumeRun
+    | TerminateRun
+)
+
+
+class Proposal(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A command with the id under which it is retried and answered. `id` is None only for a `Takeover`."""
+
+    id: ProposalId | None
+    command: Command
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What one Raft entry carries: proposals that waited together, applied in order.
+
+    `members`, if given, are the nodes that count for majorities from this entry on: on every node as soon as the entry is in
+    its log, committed or not (Ongaro's dissertation, 2014, section 4.1). Only a leader decides that, when it appends it.
+    """
+
+    proposals: tuple[Proposal, ...]
+    members: tuple[NodeId, ...] | None = None

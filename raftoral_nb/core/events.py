@@ -1,0 +1,205 @@
+"""What applying a command says happened, and the union of all that a cluster tells."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .cluster_events import (
+    CampaignAsked,
+    ClusterRecovered,
+    EffectStarted,
+    ExecutionStopped,
+    NetworkChanged,
+    NodeBlocked,
+    NodeChanged,
+    RecoveryProgress,
+    RoleChanged,
+    RunHeld,
+    ScenarioChanged,
+    SnapshotInstalled,
+    StepProgress,
+    StepRetrying,
+    StorageFailed,
+    StrangersRefused,
+    TransferAsked,
+)
+from .records import Failure, Message, NodeId, RunId, Step
+
+
+class EpochChanged(msgspec.Struct, frozen=True, gc=False):
+    """`node` may act from here on (until a later epoch), having taken over in `term`."""
+
+    node: NodeId
+    term: int
+
+
+class MembersChanged(msgspec.Struct, frozen=True, gc=False):
+    """The nodes that count for majorities became others."""
+
+    members: tuple[NodeId, ...]
+
+
+class NumberReserved(msgspec.Struct, frozen=True, gc=False):
+    """A number was taken for a node that is to join."""
+
+    node: NodeId
+
+
+class WorkflowRegistered(msgspec.Struct, frozen=True, gc=False):
+    """A definition was added, or replaced under the same version."""
+
+    workflow: str
+    version: int
+    replaced: bool
+
+
+class WorkflowStarted(msgspec.Struct, frozen=True, gc=False):
+    """A run was accepted; every node begins to execute it."""
+
+    run_id: RunId
+    workflow: str
+    version: int
+    parent: RunId | None = None
+    """The run that started it, if one did."""
+
+
+class CheckpointSet(msgspec.Struct, frozen=True, gc=False):
+    """A step of a run was recorded."""
+
+    run_id: RunId
+    step: Step
+
+
+class WorkflowCompleted(msgspec.Struct, frozen=True, gc=False):
+    """A run ended with a result (encoded)."""
+
+    run_id: RunId
+    result: bytes
+
+
+class WorkflowFailed(msgspec.Struct, frozen=True, gc=False):
+    """A run ended with a failure."""
+
+    run_id: RunId
+    failure: Failure
+
+
+class RunMoved(msgspec.Struct, frozen=True, gc=False):
+    """A run goes on with another version of its workflow: every node executes it from the top, with the steps it had."""
+
+    run_id: RunId
+    version: int
+    steps: int
+
+
+class WorkflowDropped(msgspec.Struct, frozen=True, gc=False):
+    """An old version of a workflow that no unfinished run uses was dropped, to keep memory bounded."""
+
+    workflow: str
+    version: int
+
+
+class WorkflowCancelled(msgspec.Struct, frozen=True, gc=False):
+    """A run ended because it was asked to, after whatever cleanup its code did."""
+
+    run_id: RunId
+    failure: Failure
+
+
+class WorkflowTerminated(msgspec.Struct, frozen=True, gc=False):
+    """A run was ended at once, without cleanup."""
+
+    run_id: RunId
+    failure: Failure
+
+
+class WorkflowContinued(msgspec.Struct, frozen=True, gc=False):
+    """A run began anew with another input; `generation` counts from 1, which is the first."""
+
+    run_id: RunId
+    generation: int
+    input: bytes
+
+
+class MessageSent(msgspec.Struct, frozen=True, gc=False):
+    """A message waits for a run from here on: a signal, an update, or the end of one of its children."""
+
+    run_id: RunId
+    message: Message
+
+
+class RunEvicted(msgspec.Struct, frozen=True, gc=False):
+    """A finished run's records were dropped, to keep memory bounded."""
+
+    run_id: RunId
+
+
+class CommandRefused(msgspec.Struct, frozen=True, gc=False):
+    """A command changed nothing; `code` is stable, `reason` is for people."""
+
+    code: str
+    reason: str
+
+
+class CancelRequested(msgspec.Struct, frozen=True, gc=False):
+    """A run was asked to end. It ends as cancelled unless its code decides otherwise."""
+
+    run_id: str
+    reason: str
+
+
+class RunPaused(msgspec.Struct, frozen=True, gc=False):
+    """No new step of the run begins from here on."""
+
+    run_id: str
+
+
+class RunResumed(msgspec.Struct, frozen=True, gc=False):
+    """The run goes on."""
+
+    run_id: str
+
+
+StateEvent = (
+    EpochChanged
+    | MembersChanged
+    | NumberReserved
+    | WorkflowRegistered
+    | WorkflowStarted
+    | CheckpointSet
+    | WorkflowCompleted
+    | WorkflowFailed
+    | RunMoved
+    | WorkflowDropped
+    | WorkflowCancelled
+    | WorkflowTerminated
+    | WorkflowContinued
+    | MessageSent
+    | CancelRequested
+    | RunPaused
+    | RunResumed
+    | RunEvicted
+    | CommandRefused
+)
+
+
+ClusterEvent = (
+    StateEvent
+    | NodeChanged
+    | NetworkChanged
+    | TransferAsked
+    | CampaignAsked
+    | ScenarioChanged
+    | RoleChanged
+    | SnapshotInstalled
+    | StorageFailed
+    | StrangersRefused
+    | RecoveryProgress
+    | ClusterRecovered
+    | EffectStarted
+    | StepRetrying
+    | StepProgress
+    | NodeBlocked
+    | ExecutionStopped
+    | RunHeld
+)

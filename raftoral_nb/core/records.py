@@ -1,0 +1,167 @@
+"""The words everything else is written in: identifiers, limits, commands, records and events.
+
+All of it is frozen data (`msgspec.Struct`), without behaviour, I/O, clocks or threads, and `gc=False`: made of values that were
+there before, it cannot be part of a cycle, and the garbage collector need not walk through hundreds of thousands of them. Commands are what a node
+proposes; records are what the replicated state keeps; events are what applying a command says happened.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+# --- Identifiers ---------------------------------------------------------------------------------------------------
+
+NodeId = int
+"""Nodes are numbered 1, 2, 3 ..."""
+
+RunId = str
+StepId = str
+"""Branch path, ordinal within the branch, and key: `0/charge`, or `2.1.0/fit` inside branch 1 of operation 2."""
+
+
+class ProposalId(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Names one proposal for ever: retries carry the same id, so that it is applied at most once.
+
+    `client` names one incarnation of one node and starts with the log index it was born at (`"{birth}.{node}.{nonce}"`);
+    `number` counts that client's proposals from 1.
+    """
+
+    client: str
+    number: int
+
+    @property
+    def birth(self) -> int:
+        """The applied index at which the client was made (entries)."""
+        return int(self.client.partition(".")[0])
+
+
+# --- Records -------------------------------------------------------------------------------------------------------
+
+Operation = Literal[
+    "compute",
+    "intent",
+    "var",
+    "set",
+    "update",
+    "now",
+    "sleep",
+    "wake",
+    "deadline",
+    "expiry",
+    "race",
+    "group",
+    "patched",
+    "due",
+    "receive",
+    "answer",
+    "child",
+    "join",
+]
+"""What kind of step was recorded. A replay that asks for another kind than the recorded one has diverged."""
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """An exception as data: readable everywhere, even where the exception itself does not unpickle.
+
+    `exception` holds the encoded exception, as far as it came back from its pickle on the node that raised it; None if its class did not.
+    `traceback` is text, engine frames left out.
+    """
+
+    type_name: str
+    message: str
+    traceback: str = ""
+    exception: bytes | None = None
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}" if self.message else self.type_name
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """What waits for a run until a step takes it: a signal, an update (which wants an answer), or the end of a child run.
+
+    Of a child's end, `name` is the child's run_id, and a failure may stand in place of the value.
+    """
+
+    message_id: str
+    kind: Literal["signal", "update", "child"]
+    name: str
+    value: bytes | None
+    failure: Failure | None = None
+    at: float = 0.0
+    """When it was sent (Unix seconds, the sender's clock)."""
+
+
+class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One recorded step (a checkpoint). Exactly one of `value` and `failure` is set."""
+
+    step_id: StepId
+    operation: Operation
+    value: bytes | None
+    failure: Failure | None
+    node: NodeId
+    epoch: int
+    at: float = 0.0
+    """When it was proposed (Unix seconds, the clock of `node`). To be shown; decides nothing."""
+    message_id: str | None = None
+    """The message that this step took, or the update that it answered."""
+    cancelled: bool = False
+    """Whether the request to cancel the run interrupted it; then `failure` says so."""
+
+    @property
+    def key(self) -> str:
+        """The name the workflow gave the step."""
+        return self.step_id.partition("/")[2]
+
+
+class Definition(msgspec.Struct, frozen=True, gc=False):
+    """A registered workflow: its code, and the text of its source for tracebacks after a restart.
+
+    `fingerprint` decides whether a re-run cell changed anything (normalised source and captured values); `digest` is
+    the digest of `code` and guards its transport. `sources` maps a code file name (a notebook cell) to its text.
+    """
+
+    workflow: str
+    version: int
+    fingerprint: str
+    digest: str
+    code: bytes
+    sources: dict[str, str]
+    made_with: dict[str, str] = {}
+    """The versions of Python (`python`) and of the packages that the code refers to, where it was registered."""
+    arithmetic: dict[str, str] | UnsetType = UNSET
+    """The decimal context and numpy's error state where it was registered, as far as they differ from the usual."""
+
+
+# --- Commands ------------------------------------------------------------------------------------------------------
+
+
+# --- Events of apply -----------------------------------------------------------------------------------------------
+
+
+class Difference(msgspec.Struct, frozen=True, gc=False):
+    """Where an execution differs from the record: both side by side, the line that asked, and what is likely the cause.
+
+    All of it is text for people; "" where it is not known. `recorded` and `asked` are an operation with its step_id, and the
+    value where that is what differs.
+    """
+
+    reason: str
+    recorded: str = ""
+    asked: str = ""
+    where: str = ""
+    """File or cell, line and function of the workflow's code, as in a traceback."""
+    line: str = ""
+    cause: str = ""
+
+    def __str__(self) -> str:
+        """Several lines."""
+        rows = [
+            ("recorded", self.recorded),
+            ("asked for", self.asked),
+            ("at", f"{self.where}: {self.line}" if self.line else self.where),
+            ("likely cause", self.cause),
+        ]
+        return "".join([self.reason, *(f"\n  {name + ':':<14}{text}" for name, text in rows if text)])

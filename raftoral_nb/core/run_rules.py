@@ -1,0 +1,459 @@
+"""The rules of runs: how one starts, what is recorded of it, what it is sent, how it is stopped, how it ends.
+
+Part of `state`, and as pure: every handler gets a well-formed command, decides first and changes the state last. What is
+asked from outside (signals, cancelling, pausing) is a command like any other; how it meets the run's own code is decided by
+the acting node and recorded in steps:
+
+* A message waits in `Run.waiting` until a step takes it. The step names it, and gets its value here: the first record wins,
+  so that no message is taken twice, and every node sees the same one.
+* A request to cancel is only noted. The acting node records, for each operation it interrupts, a step that says so.
+* A pause is only noted. Steps that had begun are still recorded; nodes begin no others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+
+from ..limits import MAX_RUN_CHANGES_KEPT
+from .commands import (
+    CancelRun,
+    ContinueRun,
+    EndRun,
+    MoveRun,
+    PauseRun,
+    ResumeRun,
+    SendSignal,
+    SetCheckpoint,
+    StartChild,
+    StartRun,
+    TerminateRun,
+)
+from .events import (
+    CancelRequested,
+    CheckpointSet,
+    CommandRefused,
+    MessageSent,
+    RunEvicted,
+    RunMoved,
+    RunPaused,
+    RunResumed,
+    StateEvent,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowContinued,
+    WorkflowFailed,
+    WorkflowStarted,
+    WorkflowTerminated,
+)
+from .records import Failure, Message, NodeId, RunId, Step
+from .run_record import Change, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .state import State
+
+TERMINATED: Final = "raftoral_nb.errors.WorkflowTerminatedError"
+"""The `type_name` of the failure of a run that was terminated."""
+
+Events = tuple[StateEvent, ...]
+
+
+def _refused(code: str, reason: str) -> Events:
+    return (CommandRefused(code, reason),)
+
+
+# --- starting
+
+
+def start(state: State, command: StartRun, index: int) -> Events:
+    """Start a run, once per run_id."""
+    run = _started(state, command, index, None)
+    if isinstance(run, CommandRefused):
+        return (run,)
+    # Started at this entry or at an earlier one: a repetition says nothing.
+    return () if run is None else (WorkflowStarted(run.run_id, command.workflow, command.version),)
+
+
+def _started(state: State, command: StartRun, index: int, parent: RunId | None) -> Run | CommandRefused | None:
+    """The new run; None if it is there already."""
+    run_id, workflow, version = command.run_id, command.workflow, command.version
+    run = state.runs.get(run_id)
+    if run is not None:
+        # Not about the code, which may have been replaced since: to start a run again is to ask for the same run. A run that
+        # has begun anew has another input by now, and is taken for the one it was.
+        differs = _differs(run, command)
+        return None if differs is None else CommandRefused("run_conflict", f"run {run_id!r} was started with {differs}")
+    if run_id in state.evicted:
+        return CommandRefused("run_evicted", f"run {run_id!r} finished long ago and its records were dropped")
+    definition = state.definitions.get((workflow, version))
+    if definition is None:
+        return CommandRefused("unknown_workflow", f"no workflow {workflow!r} version {version} is registered")
+    run = state.runs[run_id] = Run(
+        run_id, definition, command.input, index, start_time=command.at, parent=parent, digest=command.digest
+    )
+    return run
+
+
+def _differs(run: Run, command: StartRun) -> str | None:
+    """What is asked for otherwise than the run that is there; None if it is the same."""
+    known = run.definition
+    if known.workflow != command.workflow:
+        return f"another workflow: {known.workflow!r}, not {command.workflow!r}"
+    if known.version != command.version:
+        return f"another version of {known.workflow!r}: {known.version}, not {command.version}"
+    # Equal values may have other bytes. Without digests, as in logs of earlier versions, the bytes are all there is.
+    alike = run.input == command.input or (run.digest != "" and run.digest == command.digest)
+    return None if run.generation > 1 or alike else "another input (workflow and version are the same)"
+
+
+def start_child(state: State, command: StartChild, index: int) -> Events:
+    """Record a step and start the run that it stands for; if that cannot be started, the step says why."""
+    parent = find_running(
+        state,
+        command.run_id,
+        command.step.node,
+        command.step.epoch,
+        command.parent_version,
+        command.generation,
+    )
+    if isinstance(parent, CommandRefused):
+        return (parent,)
+    if command.step.step_id in parent.by_id:
+        return _already_recorded(parent, command.step)
+    version = command.version if command.version is not None else state.latest_version(command.workflow)
+    events: list[StateEvent] = []
+    problem: CommandRefused | None = None
+    if len(parent.children) >= state.limits.children:
+        problem = CommandRefused(
+            "too_many_children", f"run {parent.run_id!r} has {len(parent.children)} unfinished children"
+        )
+    elif (
+        command.child_id == parent.run_id
+        or command.child_id in parent.children
+        or _end_id(command.child_id) in parent.waiting
+    ):
+        reason = f"run {parent.run_id!r} is, or has started, {command.child_id!r} and not waited for it yet"
+        problem = CommandRefused("run_conflict", reason)
+    elif version is None:
+        problem = CommandRefused("unknown_workflow", f"no workflow {command.workflow!r} is registered")
+    else:
+        asked = StartRun(command.child_id, command.workflow, version, command.input, command.step.at, command.digest)
+        child = _started(state, asked, index, parent.run_id)
+        if isinstance(child, CommandRefused):
+            problem = child
+        else:
+            events += _link(state, parent, command, child)
+    if problem is not None:
+        failure = Failure(problem.code, problem.reason)
+        return (_record(state, parent, msgspec.structs.replace(command.step, value=None, failure=failure)),)
+    return (_record(state, parent, command.step), *events)
+
+
+def _link(state: State, parent: Run, command: StartChild, child: Run | None) -> list[StateEvent]:
+    """Have the parent know its child, new or there already, and told of its end unless it is detached."""
+    events: list[StateEvent] = []
+    if child is not None:
+        workflow = child.definition.workflow
+        events.append(WorkflowStarted(child.run_id, workflow, child.definition.version, parent.run_id))
+    known = state.runs[command.child_id]
+    if command.detached:
+        return events
+    if not known.unfinished:
+        events.append(_deliver(parent, _end_message(known)))
+    elif known is not parent:
+        # Whoever only met a run that others started has no right to end it.
+        parent.children[known.run_id] = known.parent == parent.run_id
+        known.watchers[parent.run_id] = parent.generation
+    return events
+
+
+# --- steps
+
+
+def set_checkpoint(state: State, command: SetCheckpoint, _index: int) -> Events:
+    """Record a step; the first record wins."""
+    step = command.step
+    run = find_running(state, command.run_id, step.node, step.epoch, command.version, command.generation)
+    if isinstance(run, CommandRefused):
+        return (run,)
+    if step.step_id in run.by_id:
+        return _already_recorded(run, step)
+    if step.operation in _TAKING and step.message_id is not None:
+        message = run.waiting.get(step.message_id)
+        if message is None:
+            return _refused("no_such_message", f"no message {step.message_id!r} waits for run {run.run_id!r}")
+        del run.waiting[step.message_id]
+        step = msgspec.structs.replace(step, value=message.value, failure=message.failure)
+    return (_record(state, run, step),)
+
+
+_TAKING: Final = frozenset({"receive", "join"})
+"""The operations of steps that take a message."""
+
+
+def _record(state: State, run: Run, step: Step) -> StateEvent:
+    assert isinstance(run.steps, list)  # it is unfinished
+    run.by_id[step.step_id] = step
+    run.steps.append(step)
+    state.checkpoints += 1
+    return CheckpointSet(run.run_id, step)
+
+
+def _already_recorded(run: Run, step: Step) -> Events:
+    return _refused("already_recorded", f"step {step.step_id!r} of run {run.run_id!r} is recorded already")
+
+
+def find_running(
+    state: State, run_id: RunId, node: NodeId, term: int, version: int, generation: int
+) -> Run | CommandRefused:
+    """The run, if it is unfinished, `node` may record for it in `term`, and it executes that version (0: any), in that generation."""
+    run = _find_unfinished(state, run_id)
+    if isinstance(run, CommandRefused):
+        return run
+    epoch = state.epoch
+    if term != epoch.term or node != epoch.node:
+        holder = f"node {epoch.node} does, since term {epoch.term}"
+        return CommandRefused("stale_epoch", f"node {node} does not act in term {term}: {holder}")
+    if version not in (0, run.definition.version):
+        return CommandRefused("stale_version", f"run {run_id!r} was moved to version {run.definition.version}")
+    if generation != run.generation:
+        # A record that was late, and would be taken for one of the steps that have the same names now.
+        now = f"run {run_id!r} has begun anew since: it is in generation {run.generation}"
+        return CommandRefused("stale_generation", f"generation {generation} is over; {now}")
+    return run
+
+
+def _find_unfinished(state: State, run_id: RunId) -> Run | CommandRefused:
+    run = state.runs.get(run_id)
+    if run is None:
+        return CommandRefused("unknown_run", f"no run {run_id!r} is known")
+    if not run.unfinished:
+        return CommandRefused("run_ended", f"run {run_id!r} has ended ({run.status})")
+    return run
+
+
+# --- what is asked from outside
+
+
+def send_signal(state: State, command: SendSignal, _index: int) -> Events:
+    """Have a message wait for a run, once per signal_id."""
+    run = _find_unfinished(state, command.run_id)
+    if isinstance(run, CommandRefused):
+        known = state.runs.get(command.run_id)
+        return () if known is not None and command.signal_id in known.signal_ids else (run,)
+    if command.signal_id in run.signal_ids or command.signal_id in run.waiting:
+        return ()
+    sent = sum(message.kind != "child" for message in run.waiting.values())
+    if sent >= state.limits.unreceived_signals:
+        reason = f"run {run.run_id!r} has not received {sent} signals that were sent before; no more can wait"
+        return _refused("too_many_signals", reason)
+    run.signal_ids[command.signal_id] = None
+    if len(run.signal_ids) > state.limits.signal_ids:
+        del run.signal_ids[next(iter(run.signal_ids))]
+    kind: Literal["update", "signal"] = "update" if command.update else "signal"
+    return (_deliver(run, Message(command.signal_id, kind, command.name, command.value, None, command.at)),)
+
+
+def _deliver(run: Run, message: Message) -> StateEvent:
+    run.waiting[message.message_id] = message
+    return MessageSent(run.run_id, message)
+
+
+def cancel(state: State, command: CancelRun, _index: int) -> Events:
+    """Note that a run, with its attached children, is to end; a paused one goes on, as it could not clean up."""
+    run = _find_unfinished(state, command.run_id)
+    return (run,) if isinstance(run, CommandRefused) else tuple(_cancelled(state, [run], command.reason, command.at))
+
+
+def _cancelled(state: State, asked: list[Run], reason: str, at: float) -> list[StateEvent]:
+    events: list[StateEvent] = []
+    while asked:
+        run = asked.pop(0)
+        if run.cancel_reason is None:
+            if run.status == "paused":
+                run.status = "running"
+                _note(run, Change(at, "resumed"))
+                events.append(RunResumed(run.run_id))
+            run.cancel_reason = reason
+            _note(run, Change(at, "asked to end", reason))
+            events.append(CancelRequested(run.run_id, reason))
+            asked += _attached(state, run)
+    return events
+
+
+def pause(state: State, command: PauseRun, _index: int) -> Events:
+    """Let no new step of a run begin."""
+    run = _find_unfinished(state, command.run_id)
+    if isinstance(run, CommandRefused):
+        return (run,)
+    if run.cancel_reason is not None:
+        return _refused("run_cancelling", f"run {run.run_id!r} was asked to end, and is doing so")
+    if run.status == "paused":
+        return ()
+    run.status = "paused"
+    _note(run, Change(command.at, "paused"))
+    return (RunPaused(run.run_id),)
+
+
+def resume(state: State, command: ResumeRun, _index: int) -> Events:
+    """End a pause."""
+    run = _find_unfinished(state, command.run_id)
+    if isinstance(run, CommandRefused):
+        return (run,)
+    if run.status != "paused":
+        return ()
+    run.status = "running"
+    _note(run, Change(command.at, "resumed"))
+    return (RunResumed(run.run_id),)
+
+
+def _note(run: Run, change: Change) -> None:
+    run.changes.append(change)
+    if len(run.changes) > MAX_RUN_CHANGES_KEPT:
+        run.changes.pop(0)
+
+
+def move(state: State, command: MoveRun, _index: int) -> Events:
+    """Have an unfinished run go on with another version, if its steps are still those that were replayed."""
+    run = _find_unfinished(state, command.run_id)
+    if isinstance(run, CommandRefused):
+        return (run,)
+    definition = state.definitions.get((run.definition.workflow, command.version))
+    if definition is None:
+        return _refused("unknown_workflow", f"{run.definition.workflow!r} has no version {command.version}")
+    if definition is run.definition:
+        return ()
+    if (len(run.steps), run.generation) != (command.steps, command.generation):
+        return _refused("run_went_on", f"run {run.run_id!r} has {len(run.steps)} steps by now, not {command.steps}")
+    run.definition = definition
+    return (RunMoved(run.run_id, command.version, command.steps),)
+
+
+def _attached(state: State, run: Run) -> list[Run]:
+    return [state.runs[child] for child, attached in run.children.items() if attached and child in state.runs]
+
+
+def terminate(state: State, command: TerminateRun, _index: int) -> Events:
+    """End a run, and its attached children, at once."""
+    run = _find_unfinished(state, command.run_id)
+    if isinstance(run, CommandRefused):
+        return (run,)
+    events: list[StateEvent] = []
+    asked = [run]
+    failure = Failure(TERMINATED, command.reason)
+    while asked:
+        run = asked.pop(0)
+        if run.unfinished:
+            asked += _attached(state, run)
+            run.status, run.failure = "terminated", failure
+            events += [WorkflowTerminated(run.run_id, failure), *_close(state, run, command.at)]
+    return (*events, *_evict_runs(state))
+
+
+# --- the end
+
+
+def end(state: State, command: EndRun, _index: int) -> Events:
+    """Record a run's own end; the first wins."""
+    run = find_running(state, command.run_id, command.node, command.epoch, command.version, command.generation)
+    if isinstance(run, CommandRefused):
+        return (run,)
+    ended: StateEvent
+    if command.failure is None:
+        assert command.result is not None  # it is well formed: exactly one is set
+        run.status, run.result = "completed", command.result
+        ended = WorkflowCompleted(run.run_id, command.result)
+    elif command.cancelled and run.cancel_reason is not None:
+        run.status, run.failure = "cancelled", command.failure
+        ended = WorkflowCancelled(run.run_id, command.failure)
+    else:
+        run.status, run.failure = "failed", command.failure
+        ended = WorkflowFailed(run.run_id, command.failure)
+    return (ended, *_close(state, run, command.at), *_evict_runs(state))
+
+
+def _close(state: State, run: Run, at: float) -> list[StateEvent]:
+    """What follows from a run's end: who watches is told, and the children that end with it are asked to."""
+    run.end_time = at
+    run.steps = tuple(run.steps)
+    run.waiting.clear()
+    message = _end_message(run)
+    events: list[StateEvent] = []
+    for watcher_id, generation in run.watchers.items():
+        watcher = state.runs.get(watcher_id)
+        if watcher is None:
+            continue
+        watcher.children.pop(run.run_id, None)
+        if watcher.unfinished and watcher.generation == generation:
+            events.append(_deliver(watcher, message))
+    run.watchers.clear()
+    events += _cancelled(state, _orphaned(state, run), f"its parent {run.run_id!r} has ended", at)
+    state.finished.append(run.run_id)
+    return events
+
+
+def _orphaned(state: State, run: Run) -> list[Run]:
+    """The children that must not outlive the run's present generation; it forgets all it has."""
+    attached = [child for child in _attached(state, run) if child.unfinished]
+    for child_id in run.children:
+        child = state.runs.get(child_id)
+        if child is not None:
+            child.watchers.pop(run.run_id, None)
+    run.children.clear()
+    return attached
+
+
+def _end_id(run_id: RunId) -> str:
+    # No signal has such an id: see `checks`.
+    return f"\n{run_id}"
+
+
+def _end_message(run: Run) -> Message:
+    at = run.end_time or 0.0
+    return Message(_end_id(run.run_id), "child", run.run_id, run.result, run.failure, at)
+
+
+def continue_run(state: State, command: ContinueRun, _index: int) -> Events:
+    """Begin a run anew: no steps, another input, the same identity. What waits for it still does; children do not."""
+    run = find_running(state, command.run_id, command.node, command.epoch, command.version, command.generation)
+    if isinstance(run, CommandRefused):
+        return (run,)
+    orphans = _orphaned(state, run)
+    run.steps, run.by_id = [], {}
+    run.input = command.input
+    run.generation += 1
+    run.waiting = {name: message for name, message in run.waiting.items() if message.kind != "child"}
+    _note(run, Change(command.at, "began anew", f"generation {run.generation}"))
+    continued = WorkflowContinued(run.run_id, run.generation, command.input)
+    return (continued, *_cancelled(state, orphans, f"its parent {run.run_id!r} has begun anew", command.at))
+
+
+def _evict_runs(state: State) -> list[StateEvent]:
+    events: list[StateEvent] = []
+    while len(state.finished) > state.limits.runs_kept:
+        run_id = state.finished.popleft()
+        del state.runs[run_id]
+        state.evicted[run_id] = None
+        events.append(RunEvicted(run_id))
+    while len(state.evicted) > state.limits.evicted_run_ids:
+        state.evicted.popitem(last=False)
+    return events
+
+
+HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {
+    StartRun: start,
+    SetCheckpoint: set_checkpoint,
+    StartChild: start_child,
+    EndRun: end,
+    ContinueRun: continue_run,
+    SendSignal: send_signal,
+    CancelRun: cancel,
+    PauseRun: pause,
+    ResumeRun: resume,
+    TerminateRun: terminate,
+    MoveRun: move,
+}
+"""The rule for each command about a run."""

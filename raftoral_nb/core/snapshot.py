@@ -1,0 +1,343 @@
+"""The replicated state as bytes, written and read in pieces, so that nobody's thread is kept for long.
+
+A snapshot stands for the log up to its index. It is a sequence of pieces (bytes), each of which is decoded by itself; a
+piece holds whole records, and each record is one definition, the head of one run, some steps of one run, one session, and
+so on. Fields that `state.State`, `state.Run` and `state.Session` gain are written and read without a change here, as long
+as they stay small; what can grow large has records of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
+
+import msgspec
+
+from ..errors import SnapshotError
+from .records import Definition, Failure, Message, RunId, Step
+from .run_record import Run
+from .state import ClientSession, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+T = TypeVar("T")
+
+FORMAT: Final = 1
+"""Changes whenever what is written cannot be read by earlier versions."""
+
+PIECE_BYTES: Final = 128 * 1024
+"""About how many bytes a piece has. One that holds a single large record (a value, a workflow's code) has as many as that."""
+
+_RECORD_BYTES: Final = 64
+"""Counted for a record beside the values in it (bytes)."""
+
+
+def _written_as(kind: Any) -> Any:
+    # The encoder knows no deque.
+    return list.__class_getitem__(get_args(kind)) if get_origin(kind) is deque else kind
+
+
+def _head_of(struct: type[Any], name: str, without: frozenset[str], **others: Any) -> Any:
+    fields = [(one.name, _written_as(one.type)) for one in msgspec.structs.fields(struct) if one.name not in without]
+    options: dict[str, Any] = {"forbid_unknown_fields": True}
+    return msgspec.defstruct(name, [*others.items(), *fields], **options)
+
+
+_IN_RECORDS_OF_THEIR_OWN: Final = {
+    State: frozenset({"definitions", "runs", "evicted", "sessions"}),
+    Run: frozenset({"definition", "steps", "by_id", "waiting"}),
+}
+_StateHead: Final = _head_of(State, "_StateHead", _IN_RECORDS_OF_THEIR_OWN[State])
+_RunHead: Final = _head_of(Run, "_RunHead", _IN_RECORDS_OF_THEIR_OWN[Run], code=int)
+
+
+class _Names(msgspec.Struct):
+    """Which entry of the definitions' table has which name now."""
+
+    registered: list[tuple[str, int, int]]
+
+
+# A record is an array of its tag and what it holds. Tags are for ever: data directories hold what earlier versions wrote.
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a snapshot is made of."""
+
+
+class _HeadRecord(_Record, frozen=True, tag=0):
+    """The first record: the format, and the state's head, which is decoded once the format is known to be ours."""
+
+    head: tuple[int, msgspec.Raw]
+
+
+class _DefinitionRecord(_Record, frozen=True, tag=1):
+    """An entry of the table of definitions."""
+
+    definition: Definition
+
+
+class _NamesRecord(_Record, frozen=True, tag=2):
+    """The names of definitions, behind all of them."""
+
+    names: _Names
+
+
+class _RunRecord(_Record, frozen=True, tag=3):
+    """The head of a run, which begins with it."""
+
+    head: _RunHead  # type: ignore[valid-type]
+
+
+class _StepsRecord(_Record, frozen=True, tag=4):
+    """Steps of the run that began last."""
+
+    steps: list[Step]
+
+
+class _EvictedRecord(_Record, frozen=True, tag=5):
+    """Evicted runs."""
+
+    run_ids: list[RunId]
+
+
+class _SessionRecord(_Record, frozen=True, tag=6):
+    """One client's session."""
+
+    session: tuple[str, ClientSession]
+
+
+class _EndRecord(_Record, frozen=True, tag=7):
+    """The last record: how many there were before it."""
+
+    records: int
+
+
+class _MessagesRecord(_Record, frozen=True, tag=8):
+    """Messages that wait for the run that began last."""
+
+    messages: list[Message]
+
+
+_AnyRecord = (
+    _HeadRecord
+    | _DefinitionRecord
+    | _NamesRecord
+    | _RunRecord
+    | _StepsRecord
+    | _EvictedRecord
+    | _SessionRecord
+    | _EndRecord
+    | _MessagesRecord
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_piece_decoder: msgspec.msgpack.Decoder[list[_AnyRecord]] = msgspec.msgpack.Decoder(list[_AnyRecord])
+_head_decoder: Final = msgspec.msgpack.Decoder(_StateHead)
+
+# --- Writing ----------------------------------------------------------------------------------------------------------
+
+
+class Frozen:
+    """A state as it is at one moment, while the state itself goes on: `pieces()` writes it later, bit by bit.
+
+    Taking it copies no values and no steps, only lists of what there is: about a millisecond for a thousand runs. That is
+    enough because steps, definitions and answers never change, and a run's steps are only added to.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.index = state.index
+        self._head = _StateHead(**_fields(state, _IN_RECORDS_OF_THEIR_OWN[State]))
+        self._registered = list(state.definitions.values())
+        self._runs = [
+            (
+                _fields(run, _IN_RECORDS_OF_THEIR_OWN[Run]),
+                run.definition,
+                run.steps,
+                len(run.steps),
+                list(run.waiting.values()),
+            )
+            for run in state.runs.values()
+        ]
+        self._evicted = list(state.evicted)
+        self._sessions = [
+            (client, ClientSession(**_fields(session, frozenset()))) for client, session in state.sessions.items()
+        ]
+
+    def pieces(self, size: int = PIECE_BYTES) -> Iterator[bytes]:
+        """The snapshot in pieces of about `size` bytes (at least one). To be gone through once."""
+        piece: list[_AnyRecord] = []
+        total = count = 0
+        for record, weight in self._records(size):
+            if piece and total + weight > size:
+                yield _encoder.encode(piece)
+                piece, total = [], 0
+            piece.append(record)
+            total += weight
+            count += 1
+        piece.append(_EndRecord(count))
+        yield _encoder.encode(piece)
+
+    def _records(self, size: int) -> Iterator[tuple[_AnyRecord, int]]:
+        """Every record, with about how many bytes it takes."""
+        head = msgspec.Raw(_encoder.encode(self._head))
+        yield _HeadRecord((FORMAT, head)), _RECORD_BYTES + sum(map(len, self._head.finished))
+        # Runs hold definitions that were replaced since; each is written once, and known by its place.
+        table: dict[int, int] = {}
+        used = (definition for _, definition, *_ in self._runs)
+        for definition in itertools.chain(self._registered, used):
+            if id(definition) not in table:
+                table[id(definition)] = len(table)
+                yield _DefinitionRecord(definition), _RECORD_BYTES + len(definition.code) + _texts(definition)
+        names = [(one.workflow, one.version, table[id(one)]) for one in self._registered]
+        yield _NamesRecord(_Names(names)), _RECORD_BYTES * (len(names) + 1)
+        for fields, definition, steps, count, waiting in self._runs:
+            yield _RunRecord(_RunHead(code=table[id(definition)], **fields)), _weight_of_head(fields)
+            yield from _slices(_StepsRecord, itertools.islice(steps, count), _weight_of_step, size)
+            yield from _slices(_MessagesRecord, waiting, _weight_of_message, size)
+        yield from _slices(_EvictedRecord, self._evicted, len, size)
+        for client, session in self._sessions:
+            yield _SessionRecord((client, session)), _RECORD_BYTES * (len(session.answers) + 1)
+
+
+def _fields(struct: Any, without: frozenset[str]) -> dict[str, Any]:
+    """A struct's fields, those that hold something that changes in place as copies."""
+    found = {}
+    for name in struct.__struct_fields__:
+        if name not in without:
+            value = getattr(struct, name)
+            if isinstance(value, deque):
+                value = list(value)
+            elif isinstance(value, dict | list):
+                value = value.copy()
+            found[name] = value
+    return found
+
+
+def _slices(
+    record: Callable[[list[T]], _AnyRecord], items: Iterable[T], weight: Callable[[T], int], size: int
+) -> Iterator[tuple[_AnyRecord, int]]:
+    found: list[T] = []
+    total = 0
+    for item in items:
+        one = weight(item) + _RECORD_BYTES
+        if found and total + one > size:
+            yield record(found), total
+            found, total = [], 0
+        found.append(item)
+        total += one
+    if found:
+        yield record(found), total
+
+
+def _weight_of_step(step: Step) -> int:
+    return _weight_of_outcome(step.value, step.failure) + len(step.step_id)
+
+
+def _weight_of_message(message: Message) -> int:
+    return _weight_of_outcome(message.value, message.failure) + len(message.message_id) + len(message.name)
+
+
+def _weight_of_outcome(value: bytes | None, failure: Failure | None) -> int:
+    if failure is not None:
+        return len(failure.message) + len(failure.traceback) + len(failure.exception or b"")
+    return len(value or b"")
+
+
+def _weight_of_head(head: dict[str, Any]) -> int:
+    texts = sum(len(value) for value in head.values() if isinstance(value, bytes | str))
+    return _RECORD_BYTES * (1 + sum(len(value) for value in head.values() if isinstance(value, dict | list))) + texts
+
+
+def _texts(definition: Definition) -> int:
+    return sum(map(len, definition.sources.values()))
+
+
+# --- Reading ----------------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Builds a state from the pieces of a snapshot, one `feed` after another."""
+
+    def __init__(self) -> None:
+        self._state: State | None = None
+        self._definitions: list[Definition] = []
+        self._run: Run | None = None
+        self._steps: list[Step] = []
+        self._records = 0
+        self._whole = False
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next piece. Raises `SnapshotError` for one that is damaged, out of place or of another version."""
+        try:
+            for record in _piece_decoder.decode(piece):
+                self._take(record)
+        except (ValueError, TypeError, IndexError, OverflowError, RecursionError) as error:
+            raise SnapshotError(f"the snapshot cannot be read from record {self._records} on: {error}") from error
+
+    def state(self) -> State:
+        """What was read. Raises `SnapshotError` if pieces are missing."""
+        if self._state is None or not self._whole:
+            raise SnapshotError(f"the snapshot is not complete: it breaks off after record {self._records}")
+        return self._state
+
+    def _take(self, record: _AnyRecord) -> None:
+        if self._whole:
+            raise ValueError("there is more behind its end")
+        if isinstance(record, _HeadRecord):
+            self._begin(*record.head)
+            self._records += 1
+            return
+        state = self._state
+        if state is None:
+            raise ValueError("it does not begin with a head")
+        match record:
+            case _DefinitionRecord(definition=definition):
+                self._definitions.append(definition)
+            case _NamesRecord(names=names):
+                for workflow, version, place in names.registered:
+                    state.definitions[workflow, version] = self._definitions[place]
+            case _RunRecord():
+                head: Any = record.head
+                fields = {name: getattr(head, name) for name in head.__struct_fields__ if name != "code"}
+                self._end_run()
+                self._run = Run(definition=self._definitions[head.code], **fields)
+                state.runs[self._run.run_id] = self._run
+            case _StepsRecord(steps=steps):
+                run = self._begun_run("steps")
+                self._steps.extend(steps)
+                run.by_id.update((step.step_id, step) for step in steps)
+            case _EvictedRecord(run_ids=run_ids):
+                state.evicted.update(OrderedDict.fromkeys(run_ids))
+            case _SessionRecord(session=(client, session)):
+                state.sessions[client] = session
+            case _EndRecord(records=records):
+                if records != self._records:
+                    raise ValueError(f"it should have {records} records")
+                self._end_run()
+                self._whole = True
+            case _MessagesRecord(messages=messages):
+                self._begun_run("messages").waiting.update((message.message_id, message) for message in messages)
+        self._records += 1
+
+    def _begun_run(self, what: str) -> Run:
+        if self._run is None:
+            raise ValueError(f"{what} come before any run begins")
+        return self._run
+
+    def _end_run(self) -> None:
+        if self._run is not None:
+            self._run.steps = self._steps if self._run.unfinished else tuple(self._steps)
+            self._steps = []
+
+    def _begin(self, written_format: int, head: msgspec.Raw) -> None:
+        if self._state is not None:
+            raise ValueError("a second head")
+        if written_format != FORMAT:
+            raise SnapshotError(f"the snapshot has format {written_format}, this version reads format {FORMAT}")
+        found = _head_decoder.decode(head)
+        fields = {name: getattr(found, name) for name in found.__struct_fields__}
+        fields["finished"] = deque(found.finished)
+        self._state = State(**fields)

@@ -1,0 +1,260 @@
+"""Frozen snapshots of a running cluster: what `Cluster.statistics()` returns, and what every view is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal
+
+import msgspec
+
+from .cluster_events import LinkDelay
+from .records import Difference, NodeId, RunId, Step, StepId
+
+Role = Literal["leader", "follower", "candidate", "dead"]
+RunStatus = Literal["running", "paused", "completed", "failed", "cancelled", "terminated"]
+UNFINISHED: Final = frozenset({"running", "paused"})
+"""The statuses of a run that has not ended."""
+ExecutionStatus = Literal[
+    "running", "completed", "failed", "cancelled", "terminated", "continued", "diverged", "unreadable", "superseded"
+]
+"""How a node's execution of a run stands.
+
+"continued": the run began anew, and another execution of it with it. "diverged": it did not do what is recorded. "unreadable": the
+code, or a value that is recorded, does not unpickle on this node.
+"""
+STUCK: Final = frozenset({"diverged", "unreadable"})
+"""The statuses of an execution that cannot go on, while its run does on other nodes."""
+
+
+class StepActivity(msgspec.Struct, frozen=True, kw_only=True):
+    """A step whose function a node runs now."""
+
+    step_id: StepId
+    attempt: int
+    """Which call of the function this is, from 1."""
+    fraction: float | None
+    """What the function said about its progress, from 0 to 1; None if nothing."""
+    text: str
+
+
+class ExecutionStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one node's execution of one run has come."""
+
+    status: ExecutionStatus
+    step: int
+    """Recorded steps this node has consumed."""
+    last_step_id: StepId | None
+    """The step consumed last."""
+    catch_up_queue: int
+    """Recorded steps this node has not consumed yet."""
+    effects_run: int
+    """Step functions this node itself ran in this run (its present incarnation)."""
+    activities: tuple[StepActivity, ...] = ()
+    """The steps whose functions it runs now."""
+    problem: str | None = None
+    """Why this node stopped executing the run otherwise than the run itself ended; None if it did not."""
+
+
+class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """The link from a node to another, as it is made to be and as the node knows it."""
+
+    up: bool
+    """Whether a connection stands; a cut is noticed only after a while."""
+    cut: bool
+    """What the node sends there vanishes."""
+    cut_back: bool
+    """What the other sends to this node vanishes."""
+    delay: LinkDelay | None
+    """How much longer the way there is made to take; None: not at all."""
+    sent: Mapping[str, int] = msgspec.field(default_factory=lambda: MappingProxyType({}))
+    """Messages sent there since the later of the two nodes started, by kind (`append`, `vote`, ...), those that were lost among them."""
+
+
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of one node's log, in words: what `Node.entries` returns."""
+
+    index: int
+    term: int
+    """The term of the leader that made it. Two entries of the same index and term are the same entry."""
+    committed: bool
+    """Whether this node knows it to be committed; what is not may still be replaced by another leader's."""
+    commands: tuple[str, ...]
+    """What it holds; nothing for an entry that only consensus itself needs, and for the one that a snapshot stands for."""
+
+
+class NodeStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """One node. A dead node keeps its last term and log length (they are in its journal); the rest is zero."""
+
+    node: NodeId
+    role: Role
+    paused: bool
+    held: bool
+    acting: bool
+    """True if this node holds the epoch and Raft still reports it leader in that term."""
+    term: int
+    epoch: int
+    """The term of the last `Takeover` this node applied; 0 before the first."""
+    commit_index: int
+    applied_index: int
+    log_length: int
+    """Entries of the log, with those that a snapshot stands for: the index of the last one."""
+    snapshot_index: int = 0
+    """The last entry that this node's snapshot stands for; 0 if it has none."""
+    entries_behind: int
+    """The leader's commit index minus this node's applied index (entries); 0 when there is no leader."""
+    blocked: str | None
+    """Where a workflow blocks this node's thread now (`cell:line in function`), else None."""
+    incarnation: int
+    """Counts the node's starts, from 1."""
+    storage_error: str | None = None
+    """Why the node's disk does not take what is to be stored: it is dead until it does, and tries by itself. Else None."""
+    problem: str | None = None
+    """Why this handle cannot reach a node in a process of its own that may live, or follow what it tells; it goes on trying. Else None."""
+    effects_run: int
+    runs: Mapping[RunId, ExecutionStatistics]
+    links: Mapping[NodeId, LinkStatistics] = msgspec.field(default_factory=lambda: MappingProxyType({}))
+    """The links to every other node, also of and to dead ones."""
+    voted_for: NodeId | None = None
+    """Who got this node's vote in its present term."""
+    silence: float | None = None
+    """Seconds since this node, alive and no leader, last heard from one; None if it leads or hears of none."""
+    election_timer: float | None = None
+    """Seconds until this node, if it goes on hearing nothing, asks for votes; None while it waits for no such time."""
+
+
+class CodePlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one branch of a node's execution waits, in the user's code."""
+
+    branch: str
+    """The branch's path, such as `2.1.`; empty for the workflow itself."""
+    function: str
+    file: str
+    """As people know it: `cell` or `cell [3]` for cells of a notebook, otherwise the file's name."""
+    line: int
+    """Counted from 1, in the whole file or cell."""
+    own: bool
+    """Whether that is the file that the workflow itself is in."""
+
+
+class RunCode(msgspec.Struct, frozen=True, kw_only=True):
+    """The code that a run executes, and where the nodes are in it. A moment's look: by the time it is read they may be further on."""
+
+    workflow: str
+    version: int
+    file: str
+    """As people know it; empty, with no lines, if no living node has begun to execute the run."""
+    first_line: int
+    """Of the function, counted from 1 in its file or cell."""
+    lines: tuple[str, ...]
+    """Of the function, without what ends them; the first `MAX_CODE_LINES` of `raftoral_nb.hosts.code_positions`."""
+    places: Mapping[NodeId, tuple[CodePlace, ...]]
+    """By node: a place for each branch that runs, the workflow's own first; none where the execution has ended."""
+    more: Mapping[NodeId, int] = msgspec.field(default_factory=lambda: MappingProxyType({}))
+    """By node: how many branches run besides, for which no place is given."""
+
+
+class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """One run, as the most advanced living node knows it."""
+
+    run_id: RunId
+    workflow: str
+    version: int
+    status: RunStatus
+    steps: int
+    """Steps recorded."""
+    failure: str | None
+    held: Difference | None = None
+    """Why the run stands still: on every living node its code differs from the record. None if it does not."""
+    parent: RunId | None = None
+    """The run that started it as its child, if one did."""
+    waiting: int = 0
+    """Messages (signals, updates, ends of children) that were sent to it and that it has not received yet."""
+
+
+class ClusterStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """One consistent look at the whole cluster. Counters count since the cluster was started."""
+
+    name: str
+    running: bool
+    leader: NodeId | None
+    """The acting node, or None."""
+    term: int
+    epoch: int
+    nodes: Mapping[NodeId, NodeStatistics]
+    runs: Mapping[RunId, RunStatistics]
+    workflows: Mapping[str, tuple[int, ...]]
+    """Registered versions by workflow name, ascending."""
+    commands: int
+    """Commands applied (by the most advanced node)."""
+    entries: int
+    """Log entries applied that carried commands."""
+    checkpoints: int
+    effects_run: int
+    leader_changes: int
+    """Epochs granted to another node than the one before."""
+    refused_frames: int
+    """Network frames that were not authentic, too long, or malformed."""
+    dropped_strangers: int = 0
+    """Connections that were closed because they never proved the cluster's key: silent, slow, torn off, or crowded out."""
+    events: int
+    """Events published so far: grows whenever anything here changed through an event."""
+
+
+class LoggedCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """A command in a log entry, for people. `kind` is the command's tag (`takeover`, `checkpoint`, ...)."""
+
+    kind: str
+    text: str
+    run_id: RunId | None
+    """The run it is about, if it is about one."""
+    step_id: StepId | None
+    """The step it records, if it records one."""
+
+
+class LoggedEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A log entry, for people. Two entries with the same index and term are the same, in whichever log."""
+
+    index: int
+    term: int
+    kind: str
+    """That of its first command; `empty` if it has none, `large` if it was too large to be looked into."""
+    size: int
+    """Bytes."""
+    count: int
+    """Commands it carries; 0 where that is not known."""
+    commands: tuple[LoggedCommand, ...]
+    """The first of them."""
+
+
+class LogTail(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of one node's log. Entries above the node's commit index may yet be replaced by others."""
+
+    first_index: int
+    """Of the first entry that the log holds; those before it are in a snapshot."""
+    last_index: int
+    entries: tuple[LoggedEntry, ...]
+    """The last ones, ascending."""
+
+
+class StepTail(msgspec.Struct, frozen=True, kw_only=True):
+    """The latest recorded steps of a run."""
+
+    first: int
+    """How many steps were recorded before these."""
+    steps: tuple[Step, ...]
+
+
+class ClusterLook(msgspec.Struct, frozen=True, kw_only=True):
+    """What a view is drawn from: bounded, and consistent. `statistics` has the runs that are shown, and no others."""
+
+    time: float
+    """When it was taken (Unix seconds)."""
+    statistics: ClusterStatistics
+    election_timeout: float
+    """The longest silence after which a follower asks for votes (seconds)."""
+    logs: Mapping[NodeId, LogTail]
+    """Also of dead nodes: their journals are kept."""
+    steps: Mapping[RunId, StepTail]
+    omitted: Mapping[RunStatus, int]
+    """Runs that are not shown, by status."""

@@ -1,0 +1,283 @@
+"""Is a command well formed and within the limits? What is not is refused as `bad_command`, whatever the state.
+
+The annotations of `model` promise most of this and the decoder checks it. But what is in the log is there for ever, on
+every node, so the state believes neither. `bool` is no number here: it equals one, and is encoded differently.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+import msgspec
+
+from .. import limits as named
+from .commands import (
+    CancelRun,
+    ChangeMembers,
+    ContinueRun,
+    EndRun,
+    MoveRun,
+    PauseRun,
+    Proposal,
+    RegisterWorkflow,
+    ReserveNumber,
+    ResumeRun,
+    SendSignal,
+    SetCheckpoint,
+    StartChild,
+    StartRun,
+    Takeover,
+    TerminateRun,
+)
+from .records import Definition, Failure, Operation, ProposalId, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The bounds that the state holds. All replicas of a cluster must have the same; tests use tiny ones."""
+
+    value_bytes: int = named.MAX_VALUE_BYTES
+    code_bytes: int = named.MAX_CODE_BYTES
+    session_answers: int = named.MAX_SESSION_ANSWERS
+    sessions: int = named.MAX_SESSIONS
+    runs_kept: int = named.MAX_RUNS_KEPT
+    evicted_run_ids: int = named.MAX_EVICTED_RUN_IDS
+    definitions: int = named.MAX_DEFINITIONS
+    unreceived_signals: int = named.MAX_UNRECEIVED_SIGNALS
+    signal_ids: int = named.MAX_SIGNAL_IDS_KEPT
+    children: int = named.MAX_CHILDREN
+
+
+_OPERATIONS: Final = frozenset(get_args(Operation))
+_TOO_HIGH: Final = 2**63
+"""Numbers from here on do not fit the frames that commands travel in."""
+_NAME: Final = f"must be text of 1 to {named.MAX_NAME_CHARS} characters"
+
+# Everything below takes `Any`: that a field holds what its annotation says is the question, not the premise.
+
+
+def command_problem(command: Any, limits: Limits) -> str | None:
+    """What is malformed or too large in `command`, for people; None if nothing is.
+
+    Looks at the command alone. May raise if a field holds an object that cannot even be looked at, which the caller
+    takes for malformed too.
+    """
+    check = _CHECKS.get(type(command))
+    return f"a {type(command).__name__} is not a command" if check is None else check(command, limits)
+
+
+def proposal_problem(proposal: Any) -> str | None:
+    """What is malformed in a proposal, its command aside; None if nothing is."""
+    if not isinstance(proposal, Proposal):
+        return f"a {type(proposal).__name__} is not a proposal"
+    id_: Any = proposal.id
+    if id_ is None:
+        return None if isinstance(proposal.command, Takeover) else "only a takeover may come without an id"
+    if isinstance(id_, ProposalId) and _is_name(id_.client) and _is_number(id_.number, 1):
+        return None
+    return f"a proposal's id is a client and a number from 1; the client {_NAME}"
+
+
+def birth_problem(id_: ProposalId, index: int) -> str | None:
+    """What is wrong with the birth that a client new at log index `index` claims; None if nothing is."""
+    try:
+        birth = id_.birth
+    except ValueError:
+        birth = -1
+    # A birth yet to come would, once its client is forgotten, shut out clients that are younger in truth.
+    return None if 0 <= birth <= index else f"client {id_.client!r} does not begin with the log index of its birth"
+
+
+def _takeover(command: Any, _limits: Limits) -> str | None:
+    good = _is_number(command.node, 1) and _is_number(command.term, 1)
+    return None if good else "a takeover's node and term must be numbers from 1"
+
+
+def _change_members(command: Any, _limits: Limits) -> str | None:
+    good = _is_number(command.node, 1) and command.change in ("add", "remove")
+    return None if good else "a change of members names a node, from 1, to add or to remove"
+
+
+def _reserve(command: Any, _limits: Limits) -> str | None:
+    return None if _is_number(command.node, 1) else "a reservation names the number of a node, from 1"
+
+
+def _register(command: Any, limits: Limits) -> str | None:
+    definition = command.definition
+    if not isinstance(definition, Definition):
+        return "it carries no definition"
+    if not _is_name(definition.workflow):
+        return f"the workflow's name {_NAME}"
+    if not _is_number(definition.version, 0):
+        return "the workflow's version must be a number from 0"
+    texts = [definition.fingerprint, definition.digest]
+    for table in (definition.sources, definition.made_with):
+        texts += [*table.keys(), *table.values()]
+    if not all(isinstance(text, str) for text in texts):
+        return "the definition's fingerprint, digest, sources and versions must be text"
+    if not _is_bytes(definition.code, limits.code_bytes):
+        return f"the workflow's code must be at most {limits.code_bytes} bytes"
+    return None
+
+
+def _start(command: Any, limits: Limits) -> str | None:
+    if not (_is_name(command.run_id) and _is_name(command.workflow)):
+        return f"the run_id and the workflow's name {_NAME}"
+    if not _is_number(command.version, 0):
+        return "the workflow's version must be a number from 0"
+    if not _is_bytes(command.input, limits.value_bytes):
+        return f"the input must be at most {limits.value_bytes} bytes"
+    return _digest(command.digest) or _time(command.at)
+
+
+def _checkpoint(command: Any, limits: Limits) -> str | None:
+    if not _is_number(command.generation, 1):
+        return "the run's generation must be a number from 1"
+    step = command.step
+    if not (_is_name(command.run_id) and isinstance(step, Step)):
+        return f"a checkpoint carries a step, and its run_id {_NAME}"
+    step_id: Any = step.step_id
+    if not (isinstance(step_id, str) and 0 < len(step_id) <= named.MAX_STEP_ID_CHARS):
+        return f"a step_id must be text of 1 to {named.MAX_STEP_ID_CHARS} characters"
+    if step.operation not in _OPERATIONS:
+        return f"step {step_id!r} has no operation that is known"
+    if not _is_number(command.parent_version if isinstance(command, StartChild) else command.version, 0):
+        return "the version must be a number from 0"
+    message_id: Any = step.message_id
+    if message_id is not None and not (isinstance(message_id, str) and len(message_id) <= named.MAX_NAME_CHARS + 1):
+        return f"the message of step {step_id!r} is not named by text"
+    flag: Any = step.cancelled
+    if type(flag) is not bool or (flag and step.failure is None):
+        return f"step {step_id!r} is cancelled only with a failure"
+    return _author(step.node, step.epoch) or _one_of(step.value, step.failure, limits) or _time(step.at)
+
+
+def _child(command: Any, limits: Limits) -> str | None:
+    if not (_is_name(command.child_id) and _is_name(command.workflow)):
+        return f"the child's run_id and its workflow's name {_NAME}"
+    if command.version is not None and not _is_number(command.version, 0):
+        return "the workflow's version must be a number from 0, or none"
+    if not _is_bytes(command.input, limits.value_bytes):
+        return f"the input must be at most {limits.value_bytes} bytes"
+    if type(command.detached) is not bool:
+        return "a child is detached or not"
+    problem = _digest(command.digest) or _checkpoint(command, limits)
+    if problem is None and command.step.failure is not None:
+        return "a step that starts a child has not failed"
+    return problem
+
+
+def _move(command: Any, _limits: Limits) -> str | None:
+    if not _is_name(command.run_id):
+        return f"the run_id {_NAME}"
+    good = _is_number(command.version, 1) and _is_number(command.steps, 0) and _is_number(command.generation, 1)
+    return None if good else "the version and the generation must be numbers from 1, and the steps one from 0"
+
+
+def _end(command: Any, limits: Limits) -> str | None:
+    if not _is_name(command.run_id):
+        return f"the run_id {_NAME}"
+    if not _is_number(command.version, 0):
+        return "the version must be a number from 0"
+    if type(command.cancelled) is not bool:
+        return "a run was cancelled or not"
+    return _ending(command) or _one_of(command.result, command.failure, limits)
+
+
+def _continue(command: Any, limits: Limits) -> str | None:
+    if not _is_name(command.run_id):
+        return f"the run_id {_NAME}"
+    if not _is_number(command.version, 0):
+        return "the version must be a number from 0"
+    if not _is_bytes(command.input, limits.value_bytes):
+        return f"the input must be at most {limits.value_bytes} bytes"
+    return _ending(command)
+
+
+def _ending(command: Any) -> str | None:
+    if not _is_number(command.generation, 1):
+        return "the run's generation must be a number from 1"
+    return _author(command.node, command.epoch) or _time(command.at)
+
+
+def _signal(command: Any, limits: Limits) -> str | None:
+    if not (_is_name(command.run_id) and _is_name(command.signal_id) and _is_name(command.name)):
+        return f"the run_id, the signal_id and the signal's name {_NAME}"
+    if command.signal_id.startswith("\n"):
+        return "a signal_id must not begin with a line break: such ids are those of ends of child runs"
+    if not _is_bytes(command.value, limits.value_bytes):
+        return f"the value must be at most {limits.value_bytes} bytes"
+    return _time(command.at) if type(command.update) is bool else "a message is an update or not"
+
+
+def _of_run(command: Any, _limits: Limits) -> str | None:
+    return _time(command.at) if _is_name(command.run_id) else f"the run_id {_NAME}"
+
+
+def _stop(command: Any, limits: Limits) -> str | None:
+    reason: Any = command.reason
+    if not (isinstance(reason, str) and len(reason) <= named.MAX_REASON_CHARS):
+        return f"the reason must be text of at most {named.MAX_REASON_CHARS} characters"
+    return _of_run(command, limits)
+
+
+def _digest(digest: Any) -> str | None:
+    good = isinstance(digest, str) and len(digest) <= named.MAX_NAME_CHARS
+    return None if good else "the digest of the input is not text that is short"
+
+
+def _time(at: Any) -> str | None:
+    return None if type(at) is float and math.isfinite(at) else "the time must be a finite number of seconds"
+
+
+def _author(node: Any, epoch: Any) -> str | None:
+    return None if _is_number(node, 1) and _is_number(epoch, 1) else "its node and epoch must be numbers from 1"
+
+
+def _one_of(value: Any, failure: Any, limits: Limits) -> str | None:
+    most = limits.value_bytes
+    if (value is None) == (failure is None):
+        return "exactly one of a value and a failure must be given"
+    if failure is None:
+        return None if _is_bytes(value, most) else f"the value must be at most {most} bytes"
+    if isinstance(failure, Failure):
+        texts: tuple[Any, ...] = (failure.type_name, failure.message, failure.traceback)
+        exception: Any = b"" if failure.exception is None else failure.exception
+        if all(isinstance(text, str) for text in texts) and isinstance(exception, bytes):
+            size = sum(map(len, texts)) + len(exception)
+            return None if size <= most else f"the failure must be at most {most} bytes"
+    return "the failure must have texts and an encoded exception or none"
+
+
+def _is_number(value: Any, least: int) -> bool:
+    return type(value) is int and least <= value < _TOO_HIGH
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= named.MAX_NAME_CHARS
+
+
+def _is_bytes(value: Any, most: int) -> bool:
+    return isinstance(value, bytes) and len(value) <= most
+
+
+_CHECKS: Final[dict[type[Any], Callable[[Any, Limits], str | None]]] = {
+    Takeover: _takeover,
+    ChangeMembers: _change_members,
+    ReserveNumber: _reserve,
+    RegisterWorkflow: _register,
+    StartRun: _start,
+    SetCheckpoint: _checkpoint,
+    StartChild: _child,
+    EndRun: _end,
+    MoveRun: _move,
+    ContinueRun: _continue,
+    SendSignal: _signal,
+    CancelRun: _stop,
+    TerminateRun: _stop,
+    PauseRun: _of_run,
+    ResumeRun: _of_run,
+}

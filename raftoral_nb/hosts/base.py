@@ -1,0 +1,497 @@
+"""What handles ask of a cluster, wherever its nodes are: in this process (`host`), or in others (`processes`).
+
+The replicated state as this process knows it, who leads, who waits for what, and where events go are the same for both. What is
+done to a node, and what only a node itself can tell, differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from ..core.apply import Applied
+from ..core.cluster_events import EffectStarted, ExecutionStopped, OutputLine, RunHeld, TransferAsked
+from ..core.commands import Command, Committed, Outcome, Rejected, Unknown
+from ..core.events import (
+    CheckpointSet,
+    ClusterEvent,
+    EpochChanged,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowTerminated,
+)
+from ..core.records import Difference, Failure, NodeId, RunId
+from ..core.run_record import Run
+from ..core.state import State
+from ..core.statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
+from ..errors import (
+    ClusterError,
+    CompletionTimeoutError,
+    NodeStateError,
+    NotAcknowledgedError,
+    RaftoralError,
+    RunNotFoundError,
+)
+from ..raft.replica import Timing
+from ..threads.loop_thread import LoopThread
+from ..transport.frames import new_key
+from ..transport.network import Links
+from .node_life import Life
+from .observers import Observers
+from .update_answers import Answers
+
+if TYPE_CHECKING:
+    from .recovery import DataDirectory
+
+T = TypeVar("T")
+
+_NOT_TAKEN = frozenset({"stopped", "no_leader"})
+"""Rejections that say only that the node that was asked could not pass the command on."""
+
+AT_ONCE = 0.05
+"""A wait that is shorter (seconds) is none to people: with no node to be asked there is none."""
+
+Change = Literal["pause", "resume", "hold", "release"]
+"""What can be done to a living node."""
+
+
+class Counters:
+    """What no log says. Written on the cluster's threads, read from any."""
+
+    def __init__(self) -> None:
+        self.effects_run = 0
+        self.leader_changes = 0
+
+
+class Lifetime(enum.Enum):
+    """How long nodes run, as seen from a process that has a handle on them."""
+
+    PROCESS = enum.auto()
+    """They were started here, and end with this process."""
+    DETACHED = enum.auto()
+    """They were started here, and go on without this process."""
+    ATTACHED = enum.auto()
+    """They were there before, and go on without this process."""
+
+
+class ClusterBackend(ABC):
+    """A cluster as its handles know it.
+
+    Methods whose names begin with `on_` are called on the consensus loop; the others may be called from any other thread,
+    and those that wait say so.
+    """
+
+    numbers: tuple[NodeId, ...]
+    network: Links | None
+    _incarnations: Mapping[NodeId, Life]
+
+    def __init__(
+        self,
+        name: str,
+        numbers: Sequence[NodeId],
+        *,
+        timing: Timing,
+        proposal_timeout: float,
+        lifetime: Lifetime = Lifetime.PROCESS,
+    ) -> None:
+        self.name = name
+        self.numbers = tuple(numbers)
+        self.timing = timing
+        self.proposal_timeout = proposal_timeout
+        self.key = new_key()
+        """Proves that somebody belongs to the cluster, where its network can be reached by others."""
+        self.lifetime = lifetime
+        self.thread = self._make_thread()
+        self.observers = Observers(name)
+        self.counters = Counters()
+        self.answers = Answers()
+        self.starts = dict.fromkeys(self.numbers, 0)
+        """How often each node was started."""
+        # The rest belongs to the consensus loop.
+        self._acting: dict[NodeId, int] = {}
+        self._leader_waiters: list[asyncio.Future[None]] = []
+        self._waiting: dict[RunId, list[Callable[[Ending], None]]] = {}
+        self._told_index = 0
+        self._shut = False
+        self._last_actor: NodeId | None = None
+        self._numbers_watcher: Callable[[], None] = _nothing
+
+    @property
+    def outlives(self) -> bool:
+        """Whether the nodes go on without this process."""
+        return self.lifetime is not Lifetime.PROCESS
+
+    @property
+    def attached(self) -> bool:
+        """Whether the nodes were there before."""
+        return self.lifetime is Lifetime.ATTACHED
+
+    @property
+    def unlisted(self) -> str | None:
+        """Why the host has no key file, where it wanted one; None if it has one, or writes none itself."""
+        return None
+
+    def _make_thread(self) -> LoopThread:
+        """Where consensus runs, or what stands for it here."""
+        return LoopThread(f"{self.name}-consensus")
+
+    # --- what is done differently
+
+    @abstractmethod
+    def files_needed(self, count: int, *, stored: bool) -> int:
+        """How many files this process has open for so many nodes, sockets included; `stored` if with logs on disk."""
+
+    @abstractmethod
+    def use(self, data: DataDirectory) -> None:
+        """Keep the nodes' logs in a data directory. Before the start. Raises `StorageError`."""
+
+    @abstractmethod
+    async def on_open(self, leave_out: Collection[NodeId] = ()) -> None:
+        """Start every node but those to leave out."""
+
+    @abstractmethod
+    async def on_shut(self, *, leave: bool = False) -> None:
+        """End every node, or only let go of them (`leave`) if they outlive this process; whoever waits is told."""
+
+    @abstractmethod
+    def end(self, left: Callable[[], float], *, leave: bool = False) -> list[str]:
+        """After `on_shut`: end the threads, and let go of what was used; names the user code that could not be ended.
+
+        `left()` says how many seconds that may still take, and `leave` is what `on_shut` was told. Waits.
+        """
+
+    @abstractmethod
+    def kill(self, number: NodeId, timeout: float) -> None:
+        """End a node at once; only its journal stays. Waits up to `timeout` seconds for it. Raises `NodeStateError`."""
+
+    @abstractmethod
+    async def on_boot(self, number: NodeId) -> None:
+        """Start a node from its journal. Raises `NodeStateError` if it is alive."""
+
+    @abstractmethod
+    async def on_join(self, number: NodeId) -> None:
+        """Start a node that is no member yet, under a number that was reserved for it. Raises `ClusterError`."""
+
+    @abstractmethod
+    def leave(self, number: NodeId, timeout: float) -> None:
+        """End a node that is no member any more, and drop its journal. Waits up to `timeout` seconds for its threads."""
+
+    @abstractmethod
+    def change(self, number: NodeId, change: Change) -> None:
+        """Do something to a living node, and wait until it is done. Raises `NodeStateError`."""
+
+    @abstractmethod
+    def change_links(self, act: Callable[[Links], T]) -> T:
+        """Have `act` do something to the links, on the consensus loop, and wait until it is done everywhere."""
+
+    @abstractmethod
+    async def on_await_applied(self, number: NodeId, target: int) -> int:
+        """Wait until a node has applied the log up to an index; returns how far it is. Raises `NodeStateError` if it dies."""
+
+    @abstractmethod
+    def head(self) -> State:
+        """The state of the most advanced living node; when none lives, the last one that was. From any thread."""
+
+    def next_number(self) -> NodeId:
+        """The lowest number that no node has or had, nor another is about to join under, as far as is known here. From any thread."""
+        return max(self.head().next_number, *(number + 1 for number in (*self.numbers, *tuple(self.starts))))
+
+    @abstractmethod
+    def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
+        """Before a look: learn what only the nodes know (of these runs, and so many log entries). Waits a little."""
+
+    @abstractmethod
+    def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
+        """One node, on the consensus loop or after the stop; `commit_index` is the leader's."""
+
+    @abstractmethod
+    def tail(self, number: NodeId, most: int, described: Callable[[tuple[bytes, int, int]], LoggedEntry]) -> LogTail:
+        """The end of a node's log, on the consensus loop or after the stop."""
+
+    @abstractmethod
+    def entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
+        """The last entries of a node's log, in words. Waits while the cluster runs."""
+
+    @abstractmethod
+    def run_code(self, run_id: RunId) -> RunCode:
+        """The code of a run, and where each living node is in it. Raises `RunNotFoundError`."""
+
+    # --- who leads, on the consensus loop
+
+    async def on_await_leader(self) -> NodeId:
+        """Wait until a node acts."""
+        while (leader := self.leader) is None:
+            await self._leader_change()
+        return leader
+
+    async def on_await_other_leader(self, former: NodeId | None) -> NodeId:
+        """Wait until a node other than `former` acts."""
+        while (leader := self.leader) is None or leader == former:
+            await self._leader_change()
+        return leader
+
+    async def on_transfer(self, number: NodeId) -> None:
+        """Have the leader hand over to a node, again and again if need be, until that one acts."""
+        asked: NodeId | None = None
+        while (leader := self.leader) != number:
+            leading = self._incarnations.get(leader) if leader is not None else None
+            if leading is not None:
+                if asked != leader:
+                    self.announce(TransferAsked(leading.node, number))
+                asked = leader
+                leading.hand_over(number)
+            # The request may be lost on its way, and the node may lose its election.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.timing.retry):
+                    await self._leader_change()
+
+    async def _leader_change(self) -> None:
+        """Wait until a node begins to act."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._leader_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            self._leader_waiters.remove(waiter)
+
+    @property
+    def leader(self) -> NodeId | None:
+        """The node that holds the latest epoch and may act now; None while there is no such node. From any thread."""
+        acting = [
+            (term, number)
+            for number, term in tuple(self._acting.items())
+            if (incarnation := self._incarnations.get(number)) is not None and not incarnation.paused
+        ]
+        return max(acting)[1] if acting else None
+
+    def acting_changed(self, node: NodeId, term: int | None) -> None:
+        """Keep who acts (consensus loop)."""
+        if term is None:
+            self._acting.pop(node, None)
+            return
+        self._acting[node] = term
+        for waiter in self._leader_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # --- what happens, on the consensus loop
+
+    def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
+        """An entry was applied: the first time that this is heard of, its events are made known."""
+        if index <= self._told_index:
+            return
+        self._told_index = index
+        for one in applied:
+            for event in one.events:
+                match event:
+                    case EpochChanged(node=actor):
+                        if self._last_actor not in (None, actor):
+                            self.counters.leader_changes += 1
+                        self._last_actor = actor
+                    case WorkflowCompleted(run_id=run_id, result=result):
+                        self._end_waits(run_id, result)
+                    case WorkflowFailed() | WorkflowCancelled() | WorkflowTerminated():
+                        self._end_waits(event.run_id, event.failure)
+                    case CheckpointSet(run_id=run_id, step=step):
+                        self.answers.recorded(run_id, step)
+                    case _:
+                        pass
+                self.tell(event)
+
+    def _state_skipped(self, state: State) -> None:
+        """A state came in place of entries: whoever waits for a run that ended in what was skipped is told."""
+        for run_id in tuple(self._waiting):
+            found = ending(state.runs.get(run_id))
+            if found is not None:
+                self._end_waits(run_id, found)
+        self.answers.look(state)
+
+    def _end_all_waits(self) -> None:
+        """The cluster ends, or is let go of: tell whoever waits."""
+        for callbacks in tuple(self._waiting.values()):
+            for callback in tuple(callbacks):
+                callback(ClusterError(f"cluster {self.name!r} was stopped before the run ended"))
+        self._waiting.clear()
+        for waiter in self._leader_waiters:
+            if not waiter.done():
+                waiter.set_exception(ClusterError(f"cluster {self.name!r} was stopped"))
+
+    def when_numbers_change(self, callback: Callable[[], None]) -> None:
+        """Have `callback()` called, on the consensus loop, when somebody else has changed which nodes there are. Once, before the start."""
+        self._numbers_watcher = callback
+
+    # --- telling, from any thread
+
+    def tell(self, event: ClusterEvent) -> None:
+        """Publish an event."""
+        if isinstance(event, EffectStarted):
+            self.counters.effects_run += 1
+        self.observers.publish(event)
+        if isinstance(event, ExecutionStopped) and event.difference is not None and self.held(event.run_id):
+            self.observers.publish(RunHeld(event.run_id, event.difference))
+
+    def announce(self, event: ClusterEvent) -> None:
+        """Publish what a handle did: whoever else has handles on the cluster is told as well."""
+        self.tell(event)
+
+    def write(self, line: OutputLine) -> None:
+        """Keep a line of output."""
+        self.observers.write(line)
+
+    # --- looking at nodes and runs
+
+    def incarnation(self, number: NodeId) -> Life | None:
+        """The present life of a node; None if it is dead."""
+        return self._incarnations.get(number)
+
+    def alive(self, number: NodeId, done_to_it: str) -> Life:
+        """The present life of a node; raises `NodeStateError` if it is dead."""
+        incarnation = self.incarnation(number)
+        if incarnation is None:
+            raise NodeStateError(f"node {number} is dead and cannot be {done_to_it}; restart it first")
+        return incarnation
+
+    def run_record(self, run_id: RunId) -> Run:
+        """What is recorded of a run; raises `RunNotFoundError`."""
+        record = self.head().runs.get(run_id)
+        if record is None:
+            raise RunNotFoundError(f"no run {run_id!r} is known: it was never started, or its records were evicted")
+        return record
+
+    def held(self, run_id: RunId) -> Difference | None:
+        """Where the code differs from the record of an unfinished run, if it does so on every living node; else None.
+
+        Such a run stands still. From any thread.
+        """
+        record = self.head().runs.get(run_id)
+        alive = [one for number in self.numbers if (one := self.incarnation(number)) is not None]
+        if record is None or not record.unfinished or not alive:
+            return None
+        found = [one.stands_still(run_id) for one in alive]
+        return found[0][1] if all(still for still, _ in found) else None
+
+    def when_ended(self, run_id: RunId, callback: Callable[[Ending], None]) -> Callable[[], None]:
+        """Have `callback(ending)` called once, on the consensus loop or right now; returns what forgets it."""
+        if not self.thread.alive:
+            callback(self._ending_after_stop(run_id))
+            return _nothing
+
+        def watch() -> None:
+            record = self.head().runs.get(run_id)
+            if self._shut:
+                callback(self._ending_after_stop(run_id))
+            elif record is None:
+                callback(RunNotFoundError(f"no run {run_id!r} is known: its records were evicted"))
+            elif (found := ending(record)) is not None:
+                callback(found)
+            else:
+                self._waiting.setdefault(run_id, []).append(callback)
+
+        def forget() -> None:
+            callbacks = self._waiting.get(run_id, [])
+            if callback in callbacks:
+                callbacks.remove(callback)
+
+        try:
+            self.thread.call(watch)
+        except ClusterError:
+            callback(self._ending_after_stop(run_id))
+        return lambda: self.thread.post(forget)
+
+    def _ending_after_stop(self, run_id: RunId) -> Ending:
+        found = ending(self.head().runs.get(run_id))
+        return ClusterError(f"cluster {self.name!r} stopped before the run ended") if found is None else found
+
+    def _end_waits(self, run_id: RunId, found: Ending) -> None:
+        for callback in self._waiting.pop(run_id, ()):
+            callback(found)
+
+    def wait_until_applied(self, number: NodeId, timeout: float) -> int:
+        """Wait until a node has applied what the others have now; returns its index. Raises `CompletionTimeoutError`."""
+        incarnation = self.alive(number, "waited for")
+
+        async def wait() -> int:
+            if self.incarnation(number) is not incarnation:
+                raise NodeStateError(f"node {number} was stopped while it was waited for")
+            return await self.on_await_applied(number, self.head().index)
+
+        try:
+            return self.thread.run(wait, timeout=timeout)
+        except TimeoutError:
+            raise CompletionTimeoutError(
+                f"node {number} has not applied what the others have within {timeout:g} s; does it reach the leader?"
+            ) from None
+
+    async def on_await_level(self) -> None:
+        """Wait until every node that runs, and is not paused, has applied what any node has applied by now."""
+        target = self.head().index
+        for incarnation in tuple(self._incarnations.values()):
+            with contextlib.suppress(NodeStateError):  # one that dies meanwhile does not run
+                if self.incarnation(incarnation.node) is incarnation and not incarnation.paused:
+                    await self.on_await_applied(incarnation.node, target)
+
+    # --- proposing
+
+    def propose(self, command: Command, what: str) -> Committed | Rejected:
+        """Propose a command by way of whichever node can, and wait. Raises `NotAcknowledgedError` at the deadline."""
+        outcome, waited = self.thread.run(self._on_ask_timed, command)
+        if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN):
+            return outcome
+        said = waited < AT_ONCE or outcome.reason == _no_answer(self.proposal_timeout)
+        within = "" if said else f" within {waited:.3g} s"
+        raise NotAcknowledgedError(
+            f"{what} was not acknowledged{within}: {outcome.reason}; a majority of the {len(self.numbers)} nodes must run and "
+            "reach each other",
+            may_commit=isinstance(outcome, Unknown),
+        )
+
+    async def _on_ask_timed(self, command: Command) -> tuple[Outcome, float]:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        return await self.on_ask(command), clock() - began
+
+    async def on_ask(self, command: Command) -> Outcome:
+        """Propose a command by way of whichever node can; its outcome within `proposal_timeout`."""
+        # Every command that comes this way says the same thing when it is said twice, so another node may say it again.
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.proposal_timeout
+        sent = False
+        while True:
+            incarnation = self.spokesman()
+            left = deadline - loop.time()
+            if incarnation is None or left <= 0:
+                reason = "no node runs, or all are paused" if incarnation is None else _no_answer(self.proposal_timeout)
+                return Unknown(reason) if sent else Rejected(reason, "no_leader")
+            outcome = await incarnation.ask(command, left)
+            if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN):
+                return outcome
+            sent = sent or isinstance(outcome, Unknown)
+
+    def spokesman(self) -> Life | None:
+        """The node that knows most: the one that acts, or any that is awake; None if there is none. From any thread."""
+        leader = self.leader
+        if leader is not None and (acting := self._incarnations.get(leader)) is not None:
+            return acting
+        return next((one for one in tuple(self._incarnations.values()) if not one.paused), None)
+
+
+def _no_answer(seconds: float) -> str:
+    return f"no answer within {seconds:g} s"
+
+
+def ending(record: Run | None) -> bytes | Failure | None:
+    """How a run ended; None if it has not, or is not known."""
+    return None if record is None else (record.failure if record.result is None else record.result)
+
+
+def _nothing() -> None:
+    pass
+
+
+Ending = bytes | Failure | RaftoralError
+"""How waiting for a run ends: the encoded result, the run's failure, or why there will be neither."""

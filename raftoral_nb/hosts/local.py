@@ -1,0 +1,386 @@
+"""The engine room of a cluster in this process: its nodes and whoever waits for them, on the consensus thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from ..core.apply import Applied
+from ..core.cluster_events import NodeChanged
+from ..core.records import NodeId, RunId
+from ..core.state import State
+from ..core.statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
+from ..errors import ClusterError, NodeStateError, StorageError
+from ..node.incarnation import Incarnation
+from ..node.time_of_day import LOOK_AGAIN, TimeOfDay
+from ..raft.compaction import Compaction
+from ..raft.journal import Journals
+from ..raft.pysyncobj_driver import Dice
+from ..raft.replica import Timing
+from ..threads.loop_thread import do_all
+from ..transport.memory_network import MemoryNetwork
+from ..transport.network import Links, Network
+from ..transport.tcp_network import TcpNetwork
+from . import code_positions, collect_statistics, log_words, open_files
+from .base import Change, ClusterBackend
+from .disk_retry import FailedDisks
+from .open_files import for_nodes
+
+if TYPE_CHECKING:
+    from .recovery import DataDirectory
+
+T = TypeVar("T")
+
+NetworkKind = Literal["tcp", "memory"]
+
+
+class LocalBackend(ClusterBackend):
+    """Owns the consensus thread, the network, the journals and the incarnations of one cluster.
+
+    Methods whose names begin with `on_` are called on the consensus loop; the others may be called from any other thread,
+    and those that wait say so.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        numbers: Sequence[NodeId],
+        *,
+        network: NetworkKind,
+        ports: Mapping[NodeId, int] | None,
+        timing: Timing,
+        compaction: Compaction,
+        proposal_timeout: float,
+        founders: Sequence[NodeId] | None = None,
+    ) -> None:
+        super().__init__(name, numbers, timing=timing, proposal_timeout=proposal_timeout)
+        self._founders = self.numbers if founders is None else tuple(founders)
+        self.journals = Journals()
+        """Where the nodes' logs are; in place of memory, a data directory's, set before the nodes are started."""
+        self.disks = FailedDisks(self.on_boot, self.incarnation, self.tell)
+        self.network: Network | None = None
+        self.time_of_day = TimeOfDay()
+        """The clock of all its nodes: one that is killed and restarted here goes by the same."""
+        self.gone: list[Incarnation] = []
+        """Ended incarnations whose threads may still run user code."""
+        self._network_kind = network
+        self._ports = ports
+        self._compaction = compaction
+        self._dice: Dice = random.Random()
+        self._incarnations: dict[NodeId, Incarnation] = {}
+        self._booting: set[NodeId] = set()
+        # The rest belongs to the consensus loop.
+        self._applied_waiters: list[tuple[NodeId, int, asyncio.Future[None]]] = []
+        self._last_state = State()
+
+    # --- the cluster's life
+
+    def files_needed(self, count: int, *, stored: bool) -> int:
+        """How many files so many nodes have open here, sockets included."""
+        members = max(len(self.numbers), len(self._founders))
+        return for_nodes(count, members=members, tcp=self._network_kind == "tcp", stored=stored)
+
+    def use(self, data: DataDirectory) -> None:
+        """Keep the nodes' logs in a data directory. Before the start. Raises `StorageError`."""
+        self.journals = data.take(self.name, self.numbers)
+
+    def end(self, left: Callable[[], float], *, leave: bool = False) -> list[str]:  # noqa: ARG002 - nodes of this process end with it
+        """After `on_shut`: end the threads, and let go of the journals; names the user code that could not be ended."""
+        stuck: list[str] = []
+        do_all(
+            *(partial(self._join, incarnation, left, stuck) for incarnation in self.gone),
+            lambda: self.thread.stop(left()),
+            self.journals.end,
+        )
+        return stuck
+
+    @staticmethod
+    def _join(incarnation: Incarnation, left: Callable[[], float], stuck: list[str]) -> None:
+        stuck.extend(incarnation.join(left()))
+
+    # --- what is done to nodes and links
+
+    def kill(self, number: NodeId, timeout: float) -> None:
+        """End a node at once; only its journal stays. Waits up to `timeout` seconds for its threads."""
+        incarnation = self.alive(number, "killed")
+        if not self.thread.call(self.on_retire, number):
+            raise NodeStateError(f"node {number} is dead and cannot be killed; restart it first")
+        self.announce(NodeChanged(number, "killed"))
+        incarnation.join(timeout)
+        self.forget_ended()
+
+    def change(self, number: NodeId, change: Change) -> None:
+        """Do something to a living node, and wait until it is done. Raises `NodeStateError`."""
+        incarnation = self.alive(number, "changed")
+        match change:
+            case "pause":
+                self.thread.call(incarnation.pause)
+            case "resume":
+                self.thread.call(incarnation.resume)
+            case "hold":
+                incarnation.hold()
+                with contextlib.suppress(TimeoutError, ClusterError):
+                    # The gate is closed when this returns, unless a workflow blocks.
+                    incarnation.thread.call(_nothing, timeout=1.0)
+            case "release":
+                incarnation.release()
+
+    def change_links(self, act: Callable[[Links], T]) -> T:
+        """Have `act` do something to the links, on the consensus loop."""
+
+        def on_loop() -> T:
+            assert self.network is not None, "a running cluster has a network"
+            return act(self.network)
+
+        return self.thread.call(on_loop)
+
+    # --- nodes, on the consensus loop
+
+    async def on_open(self, leave_out: Collection[NodeId] = ()) -> None:
+        """Make the network and start every node but those to leave out. Raises `PortInUseError`, `StorageError`."""
+        self.network = self._make_network(asyncio.get_running_loop())
+        for number in self.numbers:
+            if number not in leave_out:
+                await self.on_boot(number)
+
+    def _make_network(self, loop: asyncio.AbstractEventLoop) -> Network:
+        if self._network_kind == "memory":
+            return MemoryNetwork(loop)
+        return TcpNetwork(self.key, self._ports, tell=self.tell)
+
+    @property
+    def everybody(self) -> tuple[NodeId, ...]:
+        """The nodes that nodes of this host may have links to."""
+        return self.numbers
+
+    async def on_boot(self, number: NodeId) -> None:
+        """Start a node from its journal. Raises `NodeStateError` if it is alive, and `StorageError`."""
+        if number in self._incarnations or number in self._booting:  # another thread was quicker
+            raise NodeStateError(f"node {number} is alive; kill it first, then restart it")
+        self._check_files(number)
+        self._booting.add(number)
+        try:
+            await self._boot(number)
+        finally:
+            self._booting.discard(number)
+
+    def _check_files(self, number: NodeId) -> None:
+        """Raise `TooManyOpenFilesError` if there are too few for one node more."""
+        needed = self.files_needed(1, stored=type(self.journals) is not Journals)
+        if needed and self._network_kind == "tcp":
+            # The others' ends of its connections; and if it joins, they are as many as the members were.
+            needed += len(self._incarnations) + (number not in self.numbers)
+        open_files.check(needed, f"node {number}")
+
+    async def _boot(self, number: NodeId) -> None:
+        assert self.network is not None
+        await self.journals.open(number)
+        if self._shut:
+            self.journals.close(number)
+            raise ClusterError(f"cluster {self.name!r} was stopped")
+        self.starts[number] += 1
+        count = self.starts[number]
+        incarnation = self._incarnations[number] = self._incarnate(number, count)
+        try:
+            await incarnation.start(self.network)
+        except BaseException:
+            self.on_retire(number)
+            raise
+        self.disks.works(number)
+        self.tell(NodeChanged(number, "started" if count == 1 else "restarted"))
+
+    def _incarnate(self, number: NodeId, count: int) -> Incarnation:
+        """The incarnation of a node that starts for the `count`-th time."""
+        surroundings: dict[str, Any] = {"loop": asyncio.get_running_loop(), **self._surroundings(number)}
+        return self._make_incarnation(
+            number,
+            self._founders,
+            count,
+            joins=number not in self._founders,
+            host=self,
+            consensus=self.thread,
+            journal=self.journals.of(number),
+            dice=self._dice,
+            timing=self.timing,
+            compaction=self._compaction,
+            name=self.name,
+            **surroundings,
+        )
+
+    _make_incarnation: Callable[..., Incarnation] = Incarnation
+
+    def _surroundings(self, number: NodeId) -> dict[str, Any]:  # noqa: ARG002 - other hosts give each node its own
+        """What a node's incarnation gets in place of a thread, a clock and so on of its own."""
+        return {"wall_clock": self.time_of_day, "look_again": LOOK_AGAIN}
+
+    async def on_join(self, number: NodeId) -> None:
+        """Start a node that is no member yet, under a number that was reserved for it."""
+        self.starts[number] = 0
+        try:
+            await self.on_boot(number)
+        except BaseException:
+            self._undo_join(number)
+            raise
+        self.numbers = (*self.numbers, number)
+
+    def _undo_join(self, number: NodeId) -> None:
+        """It could not be started: nothing of it stays."""
+        self.starts.pop(number, None)
+        with contextlib.suppress(StorageError):  # what is told is why it could not be started
+            self.journals.forget(number)
+
+    def leave(self, number: NodeId, timeout: float) -> None:
+        """End a node that is no member any more, and drop its journal; waits for its threads."""
+        incarnation = self.incarnation(number)
+        self.thread.call(self._on_leave, number)
+        if incarnation is not None:
+            incarnation.join(timeout)
+        self.forget_ended()
+
+    def _on_leave(self, number: NodeId) -> None:
+        self.on_retire(number)
+        self.journals.forget(number)
+        self.numbers = tuple(one for one in self.numbers if one != number)
+
+    async def on_shut(self, *, leave: bool = False) -> None:  # noqa: ARG002 - nodes of this process end with it
+        """End every node and the network; whoever waits is told."""
+        self._shut = True
+        self.disks.forget()
+        for number in tuple(self._incarnations):
+            self.on_retire(number)
+            self.tell(NodeChanged(number, "stopped"))
+        if self.network is not None:
+            await self.network.close()
+        self._end_all_waits()
+
+    # --- from the incarnations (incarnation.IncarnationHost)
+
+    def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
+        """Whoever waits for a node to get here is told; the first node to apply an entry makes its events known."""
+        self._tell_applied_waiters()
+        super().entry_applied(index, applied)
+
+    def _tell_applied_waiters(self) -> None:
+        for who, wanted, waiter in self._applied_waiters:
+            incarnation = self._incarnations.get(who)
+            if incarnation is not None and incarnation.member.state.index >= wanted and not waiter.done():
+                waiter.set_result(None)
+
+    def state_replaced(self, node: NodeId) -> None:
+        """Whoever waits for a node to get here, or for a run that ended in what was skipped, is told."""
+        self._tell_applied_waiters()
+        self._state_skipped(self._incarnations[node].member.state)
+
+    def node_failed(self, node: NodeId, error: BaseException) -> None:
+        """A broken node counts as killed. One whose disk failed starts again, from what is stored, as soon as it can."""
+        if node in self._incarnations:
+            self.on_retire(node)
+            self.tell(NodeChanged(node, "killed"))
+            if isinstance(error, StorageError):
+                self.disks.failed(node, error)
+
+    # --- looking at nodes and runs
+
+    def incarnation(self, number: NodeId) -> Incarnation | None:
+        """The living incarnation of a node."""
+        return self._incarnations.get(number)
+
+    def alive(self, number: NodeId, done_to_it: str) -> Incarnation:
+        """The living incarnation of a node; raises `NodeStateError` if it is dead."""
+        incarnation = self.incarnation(number)
+        if incarnation is None:
+            raise NodeStateError(f"node {number} is dead and cannot be {done_to_it}; restart it first")
+        return incarnation
+
+    def on_retire(self, number: NodeId) -> bool:
+        """End a node; False if it had ended already."""
+        incarnation = self._incarnations.pop(number, None)
+        if incarnation is not None:
+            self._last_state = max(self._last_state, incarnation.member.state, key=lambda state: state.index)
+            incarnation.close()
+            self.journals.close(number)
+            self.gone.append(incarnation)
+        for who, _, waiter in self._applied_waiters:
+            if who == number and not waiter.done():
+                waiter.set_exception(NodeStateError(f"node {number} was stopped while it was waited for"))
+        return incarnation is not None
+
+    def forget_ended(self) -> None:
+        """Let go of ended incarnations of which nothing runs any more: `stop` need not name them, and they hold a state."""
+        for incarnation in tuple(self.gone):
+            if not incarnation.join(0.0):
+                with contextlib.suppress(ValueError):  # another thread was quicker
+                    self.gone.remove(incarnation)
+                    incarnation.free()
+
+    def head(self) -> State:
+        """The state of the most advanced living node; when none lives, the last one that was."""
+        states = [incarnation.member.state for incarnation in tuple(self._incarnations.values())]
+        return max([*states, self._last_state], key=lambda state: state.index)
+
+    async def on_await_applied(self, number: NodeId, target: int) -> int:
+        """Wait until a node has applied the log up to an index; returns how far it is. Raises `NodeStateError` if it dies."""
+        incarnation = self.alive(number, "waited for")
+        if incarnation.member.state.index < target:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            entry = (number, target, waiter)
+            self._applied_waiters.append(entry)
+            try:
+                await waiter
+            finally:
+                self._applied_waiters.remove(entry)
+        return incarnation.member.state.index
+
+    def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
+        """Nothing: all of it is in this process."""
+
+    def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
+        """One node, on the consensus loop or after the stop; `commit_index` is the leader's."""
+        return collect_statistics.node(
+            number,
+            self.incarnation(number),
+            self.journals.of(number),
+            starts=self.starts[number],
+            storage_error=self.disks.reason(number),
+            links=lambda connected: collect_statistics.links_of(self.network, number, self.everybody, connected),
+            commit_index=commit_index,
+            only=only,
+        )
+
+    def tail(self, number: NodeId, most: int, described: Callable[[tuple[bytes, int, int]], LoggedEntry]) -> LogTail:
+        """The end of a node's log, on the consensus loop or after the stop."""
+        journal = self.journals.of(number)
+        return LogTail(
+            first_index=journal.first_index,
+            last_index=journal.last_index,
+            entries=tuple(described(entry) for entry in journal.tail(most)),
+        )
+
+    def entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
+        """The last entries of a node's log, in words. Waits while the cluster runs."""
+        if self.thread.alive:
+            with contextlib.suppress(ClusterError):  # stopped meanwhile
+                return self.thread.call(self.log_words, number, last)
+        return self.log_words(number, last)
+
+    def log_words(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
+        """The last entries of a node's log, the oldest of them first, on the consensus loop or after the stop."""
+        journal = self.journals.of(number)
+        incarnation = self.incarnation(number)
+        commit = journal.getRaftCommitIndex() if incarnation is None else incarnation.member.replica.raft.commit_index
+        return log_words.entries(journal.tail(last), commit)
+
+    def run_code(self, run_id: RunId) -> RunCode:
+        """The code of a run, and where each living node is in it. Raises `RunNotFoundError`."""
+        found = {number: one.executor.execution(run_id) for number in self.numbers if (one := self.incarnation(number))}
+        return code_positions.code(
+            self.run_record(run_id).definition, {number: one for number, one in found.items() if one is not None}
+        )
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,72 @@
+"""A node's log for readers: its entries in words, and which of them are committed. Runs on the consensus loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ..core.commands import (
+    CancelRun,
+    ChangeMembers,
+    ContinueRun,
+    EndRun,
+    MoveRun,
+    PauseRun,
+    RegisterWorkflow,
+    ReserveNumber,
+    ResumeRun,
+    SendSignal,
+    SetCheckpoint,
+    StartChild,
+    StartRun,
+    Takeover,
+    TerminateRun,
+)
+from ..core.statistics import LogEntry
+from ..raft.journal import proposals_in
+
+
+def entries(tail: Iterable[tuple[bytes, int, int]], commit: int) -> tuple[LogEntry, ...]:
+    """Entries of a log in words: of each, in the log's order, its bytes, index and term. `commit` is the last committed index."""
+    return tuple(
+        LogEntry(
+            index=index,
+            term=term,
+            committed=index <= commit,
+            commands=tuple(command_words(proposal.command) for proposal in proposals_in(data)),
+        )
+        for data, index, term in tail
+    )
+
+
+_DONE_TO_RUNS: Final[dict[type, str]] = {
+    StartRun: "start",
+    EndRun: "end",
+    ContinueRun: "begin anew:",
+    MoveRun: "move",
+    SendSignal: "signal to",
+    CancelRun: "cancel",
+    PauseRun: "pause",
+    ResumeRun: "resume",
+    TerminateRun: "terminate",
+}
+"""What a command does to the run that it names."""
+
+
+def command_words(command: Any) -> str:
+    """A command in a few words; one that nobody has found words for, by its name."""
+    match command:
+        case Takeover(node=node):
+            return f"takeover by node {node}"
+        case ChangeMembers(node=node, change=change):
+            return f"{change} node {node}"
+        case ReserveNumber(node=node):
+            return f"reserve number {node}"
+        case RegisterWorkflow(definition=definition):
+            return f"register {definition.workflow}, version {definition.version}"
+        case SetCheckpoint(run_id=run_id, step=step):
+            return f"{run_id}: step {step.step_id}"
+        case StartChild(run_id=run_id, step=step, child_id=child_id):
+            return f"{run_id}: step {step.step_id} starts {child_id}"
+    verb = _DONE_TO_RUNS.get(type(command))
+    return type(command).__name__ if verb is None else f"{verb} {command.run_id}"

@@ -1,0 +1,63 @@
+"""A node from its start to its end, as the handles of a cluster see it. Part of `hosting`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..core.commands import Command, Outcome
+from ..core.records import Difference, NodeId, RunId
+from ..node.execution_queries import ExecutionEnd
+from ..workflow.execution.products import Encoded
+
+
+class Life(Protocol):
+    """A node from its start to its end, as handles see it. Properties may be read from any thread."""
+
+    @property
+    def node(self) -> NodeId:
+        """Its number."""
+        ...
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is frozen."""
+        ...
+
+    @property
+    def held(self) -> bool:
+        """Whether its execution of workflows is stopped."""
+        ...
+
+    @property
+    def log_length(self) -> int:
+        """Entries of its log, as far as is known here."""
+        ...
+
+    @property
+    def commit_index(self) -> int:
+        """The last entry that it knows to be committed, as far as is known here."""
+        ...
+
+    def stands_still(self, run_id: RunId) -> tuple[bool, Difference | None]:
+        """Whether its execution of an unfinished run differed from the record, and where."""
+        ...
+
+    def campaign(self) -> None:
+        """Try to become the leader now (consensus loop)."""
+        ...
+
+    def hand_over(self, target: NodeId) -> None:
+        """Have a leader make another node lead (consensus loop)."""
+        ...
+
+    async def ask(self, command: Command, timeout: float) -> Outcome:
+        """Propose a command; its outcome within `timeout` seconds, when `Hosting.head` shows it (consensus loop)."""
+        ...
+
+    def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:
+        """What its execution of a run answers to a query. Waits; not on the cluster's own threads. Raises TimeoutError."""
+        ...
+
+    def execution_end(self, run_id: RunId, timeout: float | None) -> ExecutionEnd:
+        """What its execution of a run came to. Waits; not on the cluster's own threads. Raises TimeoutError."""
+        ...

@@ -1,0 +1,88 @@
+"""Going on from a data directory: looking at it, taking it, and saying what was found there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.cluster_events import ClusterRecovered
+from ..core.records import NodeId
+from ..errors import ClusterError, NoSuchNodeError
+from ..storage.data_directory import DirectoryJournals, Durability, Manifest, read_manifest
+from .options import path_of
+from .recovery_progress import Recovering, RecoveryEnv
+
+if TYPE_CHECKING:
+    from ..core.state import State
+
+
+class DataDirectory:
+    """A directory that a cluster is to use, and what is in it already (`found`; None: it is new)."""
+
+    def __init__(self, path: Path, durability: Durability) -> None:
+        self.path = path
+        self.durability = durability
+        self.found: Manifest | None = read_manifest(path)
+        self._recovering: Recovering | None = None
+
+    def begin(self, host: RecoveryEnv) -> None:
+        """Tell from here on how far going on from it has come, if there is something to go on from."""
+        if self.found is not None:
+            self._recovering = Recovering(host, self.found.nodes)
+
+    def end(self) -> None:
+        """Going on from it is over, or has failed."""
+        if self._recovering is not None:
+            self._recovering.end()
+
+    def numbers(self, count: int) -> tuple[NodeId, ...]:
+        """The numbers of `count` nodes: those of the directory, if it has as many."""
+        known = () if self.found is None else self.found.nodes
+        return known if len(known) == count else tuple(range(1, count + 1))
+
+    def take(self, name: str, numbers: Sequence[NodeId]) -> DirectoryJournals:
+        """Take the directory for this process, and make it if it is new. Raises `StorageError`."""
+        return DirectoryJournals(self.path, name, numbers, self.durability, self._recovering)
+
+
+def look(data_dir: str | os.PathLike[str] | None, durability: object) -> DataDirectory | None:
+    """The directory that was asked for; None for a cluster in memory. Raises `StorageError`, or `ClusterError`."""
+    if durability not in (None, "memory", "process", "disk"):
+        raise ClusterError(f"durability is 'memory', 'process' or 'disk', got {durability!r}")
+    if data_dir is None:
+        if durability in ("process", "disk"):
+            raise ClusterError(f"durability={durability!r} needs a data_dir: where should it be stored?")
+        return None
+    if durability == "memory":
+        raise ClusterError("durability='memory' stores nothing: leave data_dir out, or ask for 'process' or 'disk'")
+    return DataDirectory(path_of(data_dir, "data_dir"), "disk" if durability == "disk" else "process")
+
+
+def left_out(given: Collection[NodeId], numbers: Sequence[NodeId]) -> frozenset[NodeId]:
+    """Nodes not to start. Raises `NoSuchNodeError`, or `ClusterError` if the others are no majority."""
+    unknown = [node for node in given if node not in numbers]
+    if unknown:
+        raise NoSuchNodeError(
+            f"there is no node {unknown[0]!r} to leave out: the nodes are {', '.join(map(str, numbers))}"
+        )
+    if given and 2 * (len(numbers) - len(set(given))) <= len(numbers):
+        raise ClusterError(
+            f"without {', '.join(map(str, sorted(set(given))))} there is no majority of {len(numbers)} nodes: nothing could run"
+        )
+    return frozenset(given)
+
+
+def recovered(head: State, seconds: float) -> ClusterRecovered | None:
+    """What a cluster that has just found its leader went on from, in `seconds`; None if that was nothing."""
+    runs = tuple(head.runs.values())
+    if not runs and not head.definitions:
+        return None
+    return ClusterRecovered(
+        runs=len(runs),
+        unfinished=sum(run.unfinished for run in runs),
+        steps=sum(len(run.steps) for run in runs),
+        workflows=len(head.definitions),
+        seconds=round(seconds, 3),
+    )

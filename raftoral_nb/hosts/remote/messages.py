@@ -1,0 +1,482 @@
+"""What a guest asks of a node, and what it is answered: typed structs as msgpack. Values of workflows stay bytes."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from typing import Any, Final, get_args
+
+import msgspec
+
+from ... import errors
+from ...core.cluster_events import LinkDelay, OutputLine
+from ...core.commands import Command, Outcome
+from ...core.events import ClusterEvent, StateEvent
+from ...core.records import Difference, Failure, NodeId, RunId
+from ...core.statistics import LogEntry, LogTail, NodeStatistics, RunCode
+from ...discovery.process_identity import Process
+from ...errors import ClusterError, ProtocolError, RaftoralError
+from ...node.execution_queries import ExecutionEnd
+from ...raft.compaction import Compaction
+from ...raft.replica import Timing
+from ...storage.data_directory import Durability
+from ...transport.certificate import Certificate
+from ..base import Change
+
+Address = tuple[str, int]
+
+MAX_ITEMS: Final = 1024
+"""Items of a chronicle in one answer."""
+
+MAX_ANSWER_BYTES: Final = 1024 * 1024
+"""About how many bytes of a log or a chronicle one answer holds; one item that is larger travels alone."""
+
+
+class Shared(msgspec.Struct, frozen=True, kw_only=True):
+    """What all nodes of a cluster have in common, and whoever starts another one must know. No secrets."""
+
+    name: str
+    founders: tuple[NodeId, ...]
+    data_dir: str
+    temporary: bool
+    """Whether the directory goes when the cluster does."""
+    durability: Durability
+    timing: Timing
+    compaction: Compaction
+    proposal_timeout: float
+    path: tuple[str, ...] = ()
+    """Where modules of workflows are looked for, before the node's own `sys.path`."""
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a node's process is told when it starts."""
+
+    shared: Shared
+    key: bytes
+    node: NodeId
+    incarnation: int
+    """The node's starts, this one included."""
+    host: str
+    port: int
+    """0: any that is free."""
+    elsewhere: Mapping[NodeId, Address]
+    parent: Process | None
+    """The process that the node ends with; None if it outlives all others."""
+    piped: bool = False
+    """Whether the end of its standard input is the end of that process."""
+    log_level: str | int | None = None
+    remember: str | None = None
+    """The file in which the node keeps where the others are; None if whoever starts it knows that."""
+    certificate: Certificate | None = None
+    """For TLS; without one the node may listen on loopback only."""
+
+    def __repr__(self) -> str:
+        return f"Spec(node {self.node} of {self.shared.name!r})"
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """How a node is: told whenever it changes."""
+
+    alive: bool
+    """False while the process has no node in it, because its disk failed."""
+    paused: bool = False
+    held: bool = False
+    acting: int | None = None
+    """The term in which it acts."""
+    incarnation: int = 0
+    diverged: Mapping[RunId, Difference | None] = {}
+    """The unfinished runs whose execution here differed from the record."""
+
+
+class Item(msgspec.Struct, frozen=True, array_like=True):
+    """One thing in a chronicle: an event, a line of output, or where a node is now."""
+
+    number: int
+    time: float
+    kind: str
+    data: bytes
+    origin: str = ""
+    """The guest that told it; empty if the node did."""
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """A node listens elsewhere from here on."""
+
+    node: NodeId
+    address: Address
+
+
+# --- what is asked
+
+
+class Hello(msgspec.Struct, frozen=True, tag=1, array_like=True):
+    """Who are you?"""
+
+
+class Follow(msgspec.Struct, frozen=True, tag=2, array_like=True):
+    """What is in the chronicle behind item `told`? Answered when there is something, or the status is another."""
+
+    told: int
+    status: int
+    """How often it had changed when it was told last."""
+
+
+class ReadLog(msgspec.Struct, frozen=True, tag=3, array_like=True):
+    """Which entries were applied behind `after`? Answered when there are some."""
+
+    after: int
+
+
+class ReadPiece(msgspec.Struct, frozen=True, tag=4, array_like=True):
+    """A piece of the snapshot that was offered last."""
+
+    number: int
+
+
+class Ask(msgspec.Struct, frozen=True, tag=5, array_like=True):
+    """Propose a command."""
+
+    command: Command
+    timeout: float
+
+
+class ChangeNode(msgspec.Struct, frozen=True, tag=6, array_like=True):
+    """Pause, resume, hold or release the node."""
+
+    change: Change
+
+
+class Campaign(msgspec.Struct, frozen=True, tag=7, array_like=True):
+    """Campaign now."""
+
+
+class HandOver(msgspec.Struct, frozen=True, tag=8, array_like=True):
+    """Make another node lead."""
+
+    target: NodeId
+
+
+class ChangeLinks(msgspec.Struct, frozen=True, tag=9, array_like=True):
+    """From now on these ways are cut or not, and as slow as that."""
+
+    cuts: tuple[tuple[NodeId, NodeId, bool], ...]
+    delays: tuple[tuple[NodeId, NodeId, LinkDelay | None], ...]
+
+
+class Announce(msgspec.Struct, frozen=True, tag=10, array_like=True):
+    """Put an event into the chronicle, for all guests."""
+
+    kind: str
+    data: bytes
+    origin: str
+
+
+class Introduce(msgspec.Struct, frozen=True, tag=11, array_like=True):
+    """A node listens there."""
+
+    node: NodeId
+    address: Address
+
+
+class Forget(msgspec.Struct, frozen=True, tag=12, array_like=True):
+    """A node left for good."""
+
+    node: NodeId
+
+
+class Look(msgspec.Struct, frozen=True, tag=13, array_like=True):
+    """Tell what only the node knows: of these runs (None: of all), and so many entries of its log."""
+
+    only: tuple[RunId, ...] | None
+    entries: int
+
+
+class ReadEntries(msgspec.Struct, frozen=True, tag=14, array_like=True):
+    """The last entries of the log, in words."""
+
+    last: int
+
+
+class Query(msgspec.Struct, frozen=True, tag=15, array_like=True):
+    """What does the execution of a run answer to a query? `args` are a pickled tuple."""
+
+    run_id: RunId
+    name: str
+    args: bytes
+
+
+class AwaitEnd(msgspec.Struct, frozen=True, tag=16, array_like=True):
+    """What does the execution of a run come to?"""
+
+    run_id: RunId
+
+
+class AwaitApplied(msgspec.Struct, frozen=True, tag=17, array_like=True):
+    """Answered when the log is applied up to there."""
+
+    target: int
+
+
+class Boot(msgspec.Struct, frozen=True, tag=18, array_like=True):
+    """Start the node again in its process, after its disk failed."""
+
+
+class Stop(msgspec.Struct, frozen=True, tag=19, array_like=True):
+    """End the process."""
+
+
+class Drop(msgspec.Struct, frozen=True, tag=20, array_like=True):
+    """Nobody waits for the answer to this request any more. Not answered."""
+
+    request: int
+
+
+class Enter(msgspec.Struct, frozen=True, tag=21, array_like=True):
+    """Somebody wants to join as a new node, or comes back: where are the others?"""
+
+    reserve: bool = False
+    """Whether it is new, and a number is to be reserved for it."""
+
+
+class ReadCode(msgspec.Struct, frozen=True, tag=22, array_like=True):
+    """The code of a run, and where the node is in it."""
+
+    run_id: RunId
+
+
+Asked = (
+    Hello
+    | Follow
+    | ReadLog
+    | ReadPiece
+    | Ask
+    | ChangeNode
+    | Campaign
+    | HandOver
+    | ChangeLinks
+    | Announce
+    | Introduce
+    | Forget
+    | Look
+    | ReadEntries
+    | Query
+    | AwaitEnd
+    | AwaitApplied
+    | Boot
+    | Stop
+    | Drop
+    | Enter
+    | ReadCode
+)
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True):
+    """One question. Answers come in any order, and name it."""
+
+    number: int
+    asked: Asked
+
+
+# --- what is answered
+
+
+class Welcome(msgspec.Struct, frozen=True, kw_only=True):
+    """Who it is."""
+
+    shared: Shared
+    node: NodeId
+    incarnation: int
+    process: Process
+    python: str
+    status: Status
+    status_number: int
+    told: int
+    applied: int
+    members: tuple[NodeId, ...]
+    elsewhere: Mapping[NodeId, Address]
+    cuts: tuple[tuple[NodeId, NodeId], ...]
+    delays: tuple[tuple[NodeId, NodeId, LinkDelay], ...]
+
+
+class News(msgspec.Struct, frozen=True):
+    """Of a chronicle. `missed` items were dropped before they could be told."""
+
+    items: tuple[Item, ...]
+    told: int
+    missed: int
+    status: Status
+    status_number: int
+
+
+class Entries(msgspec.Struct, frozen=True):
+    """Entries of the log, each with its index; `upto` is how far these go, with those that are no business of the state."""
+
+    entries: tuple[tuple[int, bytes], ...]
+    upto: int
+
+
+class SnapshotOffer(msgspec.Struct, frozen=True, tag="snapshot"):
+    """The log begins behind what was asked for: here is a snapshot in so many pieces, up to `index`."""
+
+    index: int
+    pieces: int
+
+
+class LogAnswer(msgspec.Struct, frozen=True):
+    """Exactly one of both."""
+
+    entries: Entries | None
+    snapshot: SnapshotOffer | None
+
+
+class NodeLook(msgspec.Struct, frozen=True):
+    """What only the node knows."""
+
+    statistics: NodeStatistics
+    tail: LogTail
+    refused: int
+    dropped: int
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """A query's: exactly one is set."""
+
+    value: bytes | None
+    failure: Failure | None
+
+
+class Entrance(msgspec.Struct, frozen=True, kw_only=True):
+    """For a node that wants to join."""
+
+    node: NodeId | None
+    """The number that was reserved for it."""
+    shared: Shared
+    nodes: Mapping[NodeId, Address]
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """It could not be done: the name of an exception of ours, and its message."""
+
+    kind: str
+    text: str
+    may_commit: bool = False
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """`told` and `applied` say how far the chronicle and the log were when it was done."""
+
+    number: int
+    told: int
+    applied: int
+    body: bytes = b""
+    refusal: Refusal | None = None
+
+
+ANSWERS: Final[dict[type, Any]] = {
+    Hello: Welcome,
+    Follow: News,
+    ReadLog: LogAnswer,
+    ReadPiece: bytes,
+    Ask: Outcome,
+    ChangeNode: Status,
+    Look: NodeLook,
+    ReadEntries: tuple[LogEntry, ...],
+    Query: Answered,
+    AwaitEnd: ExecutionEnd,
+    AwaitApplied: int,
+    Boot: Status,
+    Enter: Entrance,
+    ReadCode: RunCode,
+}
+"""What each is answered; those that are not named, with nothing."""
+
+# --- as bytes
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, types.MappingProxyType):
+        return dict(value)
+    raise NotImplementedError(f"{type(value).__name__} does not travel")
+
+
+_encoder: Final = msgspec.msgpack.Encoder(enc_hook=_plain)
+_request_decoder: Final = msgspec.msgpack.Decoder(Request)
+_answer_decoder: Final = msgspec.msgpack.Decoder(Answer)
+_body_decoders: Final = {asked: msgspec.msgpack.Decoder(kind) for asked, kind in ANSWERS.items()}
+_KINDS: Final = {kind.__name__: msgspec.msgpack.Decoder(kind) for kind in (*get_args(ClusterEvent), OutputLine, Moved)}
+_DECODE_ERRORS: Final = (ValueError, TypeError, OverflowError, RecursionError, MemoryError)
+
+
+def encode(value: Any) -> bytes:
+    """Any of these structs, or a plain value, as bytes. Raises `ProtocolError`."""
+    try:
+        return _encoder.encode(value)
+    except (ValueError, TypeError, OverflowError, NotImplementedError) as error:
+        raise ProtocolError(f"a {type(value).__name__} cannot be encoded: {error}") from error
+
+
+def decode_request(data: bytes) -> Request:
+    """What a guest asks. Raises `ProtocolError`."""
+    try:
+        return _request_decoder.decode(data)
+    except _DECODE_ERRORS as error:
+        raise ProtocolError(f"a guest asked what is no request: {error}") from error
+
+
+def decode_answer(data: bytes) -> Answer:
+    """What a node answers. Raises `ProtocolError`."""
+    try:
+        return _answer_decoder.decode(data)
+    except _DECODE_ERRORS as error:
+        raise ProtocolError(f"a node answered what is no answer: {error}") from error
+
+
+def decode_body(asked: Asked, data: bytes) -> Any:
+    """What stands in the answer to a question. Raises `ProtocolError`."""
+    decoder = _body_decoders.get(type(asked))
+    if decoder is None:
+        return None
+    try:
+        return decoder.decode(data)
+    except _DECODE_ERRORS as error:
+        raise ProtocolError(f"not the answer to {type(asked).__name__}: {error}") from error
+
+
+def packed(told: ClusterEvent | OutputLine | Moved) -> tuple[str, bytes]:
+    """Something for a chronicle: its kind, and itself as bytes."""
+    return type(told).__name__, encode(told)
+
+
+def unpacked(kind: str, data: bytes) -> ClusterEvent | OutputLine | Moved | None:
+    """Undoes `packed`; None for a kind that is not known here. Raises `ProtocolError`."""
+    decoder = _KINDS.get(kind)
+    if decoder is None:
+        return None
+    try:
+        found: ClusterEvent | OutputLine | Moved = decoder.decode(data)
+    except _DECODE_ERRORS as error:
+        raise ProtocolError(f"not a {kind}: {error}") from error
+    return found
+
+
+def refusal(error: Exception) -> Refusal:
+    """An exception as it travels."""
+    may_commit = isinstance(error, errors.NotAcknowledgedError) and error.may_commit
+    return Refusal(type(error).__name__, str(error), may_commit)
+
+
+def rebuilt(refused: Refusal) -> RaftoralError:
+    """The exception that a node raised, or a `ClusterError` that says the same."""
+    kind = getattr(errors, refused.kind, None)
+    if kind is errors.NotAcknowledgedError:
+        return errors.NotAcknowledgedError(refused.text, may_commit=refused.may_commit)
+    plain = isinstance(kind, type) and issubclass(kind, RaftoralError) and kind.__init__ is Exception.__init__
+    if plain:
+        assert isinstance(kind, type)
+        found: RaftoralError = kind(refused.text)
+        return found
+    return ClusterError(f"{refused.kind}: {refused.text}")
+
+
+STATE_EVENTS: Final = get_args(StateEvent)
+"""What applying entries tells: guests find it out by themselves."""

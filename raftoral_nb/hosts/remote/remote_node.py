@@ -1,0 +1,114 @@
+"""A node of another process, as handles see it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Protocol
+
+from ...core.commands import Command, Outcome, Unknown
+from ...core.records import Difference, NodeId, RunId
+from ...errors import NodeStateError
+from ...node.execution_queries import ExecutionEnd
+from ...threads.loop_thread import LoopThread
+from ...workflow.execution.products import Encoded
+from .messages import Ask, AwaitEnd, Campaign, HandOver, NodeLook, Query, Status
+from .rpc import Calls
+
+
+class LifeEnv(Protocol):
+    """What a `RemoteLife` needs of the handle."""
+
+    @property
+    def looks(self) -> Mapping[NodeId, NodeLook]:
+        """What each node said of itself when it was looked at last. From any thread."""
+        ...
+
+    @property
+    def thread(self) -> LoopThread:
+        """The thread on which nodes are asked."""
+        ...
+
+    async def on_reached(self, index: int) -> None:
+        """Wait until the log is applied here up to an index."""
+        ...
+
+
+class RemoteLife:
+    """From when a node was found alive to when it was found dead (`hosting.Life`)."""
+
+    def __init__(self, host: LifeEnv, calls: Calls, node: NodeId, status: Status) -> None:
+        self._host = host
+        self.calls = calls
+        self._node = node
+        self.status = status
+
+    @property
+    def node(self) -> NodeId:
+        """Its number."""
+        return self._node
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is frozen, as it said last."""
+        return self.status.paused
+
+    @property
+    def held(self) -> bool:
+        """Whether its execution of workflows is stopped, as it said last."""
+        return self.status.held
+
+    @property
+    def log_length(self) -> int:
+        """Entries of its log, as it said when it was looked at last."""
+        look = self._host.looks.get(self._node)
+        return 0 if look is None else look.statistics.log_length
+
+    @property
+    def commit_index(self) -> int:
+        """The last entry that it knows to be committed, as it said when it was looked at last."""
+        look = self._host.looks.get(self._node)
+        return 0 if look is None else look.statistics.commit_index
+
+    def stands_still(self, run_id: RunId) -> tuple[bool, Difference | None]:
+        """Whether its execution of a run differed from the record, and where, as it said last."""
+        return run_id in self.status.diverged, self.status.diverged.get(run_id)
+
+    def campaign(self) -> None:
+        """Try to become the leader now."""
+        self.calls.ask(Campaign())
+
+    def hand_over(self, target: NodeId) -> None:
+        """Have a leader make another node lead."""
+        self.calls.ask(HandOver(target))
+
+    async def ask(self, command: Command, timeout: float) -> Outcome:
+        """Propose a command by way of this node; its outcome when the state here shows it, at most after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                answer = await self.calls.ask(Ask(command, timeout))
+                outcome: Outcome = answer.body
+                await self._host.on_reached(answer.applied)
+        except NodeStateError as error:
+            return Unknown(str(error))
+        except TimeoutError:
+            return Unknown(f"node {self._node} did not answer in time")
+        return outcome
+
+    def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:
+        """What its execution of a run answers to a query. Waits. Raises TimeoutError, `QueryFailedError`, `NodeStateError`."""
+
+        async def ask() -> Encoded:
+            answered = (await self.calls.ask(Query(run_id, name, args))).body
+            return answered.value, answered.failure
+
+        return self._host.thread.run(ask, timeout=timeout)
+
+    def execution_end(self, run_id: RunId, timeout: float | None) -> ExecutionEnd:
+        """What its execution of a run came to. Waits. Raises TimeoutError, `NodeStateError`."""
+
+        async def ask() -> ExecutionEnd:
+            end: ExecutionEnd = (await self.calls.ask(AwaitEnd(run_id))).body
+            return end
+
+        return self._host.thread.run(ask, timeout=timeout)

@@ -1,0 +1,355 @@
+"""The desk of a node's process, where guests ask. Everything here runs on the consensus loop of that process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ...core.commands import Committed, Outcome, Rejected, ReserveNumber
+from ...core.events import ClusterEvent
+from ...core.records import NodeId
+from ...discovery.process_identity import Process
+from ...errors import ClusterError, NodeStateError, NotAcknowledgedError, RaftoralError
+from ...limits import MAX_NODES
+from ...node import execution_queries
+from ...raft.journal import Snapshot
+from ...storage.sqlite_store import write_file
+from ...transport.guests import Guest, Line
+from ..view_frame import Described
+from .messages import (
+    MAX_ANSWER_BYTES,
+    MAX_ITEMS,
+    Address,
+    Announce,
+    Answer,
+    Answered,
+    Ask,
+    Asked,
+    AwaitApplied,
+    AwaitEnd,
+    Boot,
+    Campaign,
+    ChangeLinks,
+    ChangeNode,
+    Drop,
+    Enter,
+    Entrance,
+    Entries,
+    Follow,
+    Forget,
+    HandOver,
+    Hello,
+    Introduce,
+    LogAnswer,
+    Look,
+    Moved,
+    News,
+    NodeLook,
+    Query,
+    ReadCode,
+    ReadEntries,
+    ReadLog,
+    ReadPiece,
+    Refusal,
+    Request,
+    SnapshotOffer,
+    Spec,
+    Stop,
+    Welcome,
+    decode_request,
+    encode,
+    refusal,
+    unpacked,
+)
+from .node_backend import NodeBackend, beside
+
+logger = logging.getLogger(__name__)
+
+MAX_QUESTIONS: Final = 256
+"""Questions of one guest that are not answered yet; past it the guest is shown out."""
+
+_REGULAR: Final = b"\x00"
+"""The first byte of log entries that are ours."""
+
+
+class Desk:
+    """Serves all guests of a process. `stop()` is called when one asks for the process' end."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self.host: NodeBackend
+        self.stop = stop
+        self.described = Described()
+
+    def receive(self, line: Line) -> Guest:
+        """A guest has proven the key."""
+        return Visitor(self, line)
+
+    # --- what is asked
+
+    async def do(self, asked: Asked, visitor: Visitor) -> Any:
+        """The answer to a question; raises `RaftoralError` where it cannot be done."""
+        host = self.host
+        node = host.node
+        match asked:
+            case Hello():
+                return self._welcome()
+            case Follow(told=told, status=number):
+                return await self._news(told, number)
+            case ReadLog(after=after):
+                return await self._log(after, visitor)
+            case ReadPiece(number=number):
+                return visitor.piece(number)
+            case Ask(command=command, timeout=timeout):
+                incarnation = host.incarnation(node)
+                if incarnation is None:
+                    return Rejected(f"node {node} is dead", "stopped")
+                return await incarnation.ask(command, timeout)
+            case ChangeNode(change=change):
+                await self._change(change)
+                return host.status()
+            case Campaign():
+                host.alive(node, "made a candidate").campaign()
+            case HandOver(target=target):
+                host.alive(node, "asked").hand_over(target)
+            case ChangeLinks():
+                self._change_links(asked)
+            case Announce(kind=kind, data=data, origin=origin):
+                event: Any = unpacked(kind, data)
+                if isinstance(event, ClusterEvent):
+                    host.chronicle.put(kind, data, origin, time.time())
+            case Introduce(node=other, address=address):
+                self._introduce(other, address)
+            case Forget(node=other):
+                host.tcp.forget(other)
+                remember(host.spec, host.tcp.elsewhere)
+            case Look(only=only, entries=count):
+                return self._look(None if only is None else frozenset(only), count)
+            case ReadEntries(last=last):
+                return host.log_words(node, last)
+            case Query(run_id=run_id, name=name, args=args):
+                value, failure = await beside(host, node, execution_queries.answer, run_id, name, args)
+                return Answered(value, failure)
+            case AwaitEnd(run_id=run_id):
+                return await beside(host, node, execution_queries.end, run_id)
+            case AwaitApplied(target=target):
+                return await host.on_await_applied(node, target)
+            case Boot():
+                await host.on_boot(node)
+                return host.status()
+            case ReadCode(run_id=run_id):
+                return host.run_code(run_id)
+            case Enter(reserve=reserve):
+                return await self._entrance(reserve=reserve)
+            case Stop():
+                asyncio.get_running_loop().call_later(0.01, self.stop)  # the answer leaves first
+        return None
+
+    def _welcome(self) -> Welcome:
+        host = self.host
+        network = host.tcp
+        lanes = [(a, b) for a in host.everybody for b in host.everybody if a != b]
+        slow = [(a, b, delay) for a, b in lanes if (delay := network.delay(a, b)) is not None]
+        return Welcome(
+            shared=host.spec.shared,
+            node=host.node,
+            incarnation=host.starts[host.node],
+            process=Process.own(),
+            python=platform.python_version(),
+            status=host.status(),
+            status_number=host.status_number,
+            told=host.chronicle.told,
+            applied=self.applied,
+            members=host.head().members,
+            elsewhere=dict(network.elsewhere),
+            cuts=tuple(lane for lane in lanes if network.is_cut(*lane)),
+            delays=tuple(slow),
+        )
+
+    @property
+    def applied(self) -> int:
+        """How far the log is applied."""
+        incarnation = self.host.incarnation(self.host.node)
+        return 0 if incarnation is None else incarnation.member.replica.raft.applied_index
+
+    async def _news(self, told: int, status_number: int) -> News:
+        host = self.host
+        while host.chronicle.told == told and host.status_number == status_number:
+            await host.chronicle.news()
+        host.look_at_status()
+        items, missed = host.chronicle.behind(told)
+        upto = items[-1].number if items else host.chronicle.told
+        return News(items, upto, missed, host.status(), host.status_number)
+
+    async def _log(self, after: int, visitor: Visitor) -> LogAnswer:
+        host = self.host
+        while True:
+            incarnation = host.incarnation(host.node)
+            if incarnation is not None and self.applied > after:
+                break
+            await host.entries_applied()
+        journal = host.journals.of(host.node)
+        applied = self.applied
+        if journal.first_index > after + 1 and journal.snapshot is not None:
+            return LogAnswer(None, visitor.offer(journal.snapshot))
+        found: list[tuple[int, bytes]] = []
+        upto, size = after, 0
+        # The first entry may only stand for what a snapshot has.
+        if journal.term_at(after + 1) is not None and not journal[after + 1 - journal.first_index][0]:
+            assert journal.snapshot is not None
+            return LogAnswer(None, visitor.offer(journal.snapshot))
+        for data, index, _ in journal[after + 1 - journal.first_index : applied + 1 - journal.first_index]:
+            if found and (size + len(data) > MAX_ANSWER_BYTES or len(found) >= MAX_ITEMS):
+                break
+            upto = index
+            if data[:1] == _REGULAR and len(data) > 1:
+                found.append((index, data[1:]))
+                size += len(data)
+        return LogAnswer(Entries(tuple(found), upto), None)
+
+    async def _change(self, change: str) -> None:
+        incarnation = self.host.alive(self.host.node, "changed")
+        match change:
+            case "pause":
+                incarnation.pause()
+            case "resume":
+                incarnation.resume()
+            case "hold":
+                incarnation.hold()
+                # The gate is closed when this is answered, unless a workflow blocks.
+                try:
+                    async with asyncio.timeout(1.0):
+                        await beside(self.host, self.host.node, _passed)
+                except TimeoutError:
+                    pass
+            case "release":
+                incarnation.release()
+        self.host.look_at_status()
+
+    def _change_links(self, asked: ChangeLinks) -> None:
+        network = self.host.tcp
+        for source, target, cut in asked.cuts:
+            (network.cut if cut else network.mend)(source, target, both=False)
+        for source, target, delay in asked.delays:
+            network.slow(source, target, delay, both=False)
+
+    def _introduce(self, node: NodeId, address: Address) -> None:
+        if node == self.host.node:
+            return
+        self.host.tcp.introduce(node, address)
+        self.host.chronicle.add(Moved(node, address))
+        remember(self.host.spec, self.host.tcp.elsewhere)
+
+    def _look(self, only: frozenset[str] | None, entries: int) -> NodeLook:
+        host = self.host
+        self.described.begin()
+        return NodeLook(
+            host.node_statistics(host.node, 0, only),
+            host.tail(host.node, entries, self.described.of),
+            host.tcp.refused_frames,
+            host.tcp.dropped_strangers,
+        )
+
+    async def _entrance(self, *, reserve: bool) -> Entrance:
+        """Where the nodes are, for somebody who joins or comes back; and a number, which a majority gives to nobody else."""
+        host = self.host
+        if reserve and len(host.head().members) >= MAX_NODES:
+            raise ClusterError(f"a cluster has at most {MAX_NODES} nodes; remove one first")
+        if host.incarnation(host.node) is None:
+            raise NodeStateError(f"node {host.node} is dead; ask another one")
+        number = await self._reserve_number() if reserve else None
+        nodes: dict[NodeId, Address] = {**host.tcp.elsewhere, **host.tcp.addresses}
+        return Entrance(node=number, shared=host.spec.shared, nodes=nodes)
+
+    async def _reserve_number(self) -> NodeId:
+        host = self.host
+        number = 0
+        outcome: Outcome = Rejected("nobody was asked", "number_taken")
+        while isinstance(outcome, Rejected) and outcome.code == "number_taken":
+            number = max(number + 1, host.next_number(), *(other + 1 for other in host.tcp.elsewhere))
+            outcome = await host.on_ask(ReserveNumber(number))
+        if not isinstance(outcome, Committed):
+            raise NotAcknowledgedError(f"no majority agreed on a number for it: {outcome.reason}", may_commit=False)
+        return number
+
+
+def remember(spec: Spec, elsewhere: Mapping[NodeId, Address]) -> None:
+    """Keep where the other nodes are, for when this one is started again."""
+    if spec.remember is not None:
+        try:
+            write_file(Path(spec.remember), msgspec.json.encode(dict(elsewhere)))
+        except OSError as error:
+            logger.warning("where the other nodes are cannot be kept: %s", error)
+
+
+async def _passed(_executor: Any) -> None:
+    """Done when the node's thread has come to it."""
+
+
+class Visitor:
+    """One guest (`raft.guests.Guest`)."""
+
+    def __init__(self, desk: Desk, line: Line) -> None:
+        self._desk = desk
+        self._line = line
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._offered: Snapshot | None = None
+
+    def received(self, payloads: Sequence[bytes]) -> None:
+        """Questions."""
+        for payload in payloads:
+            request = decode_request(payload)
+            if isinstance(request.asked, Drop):
+                task = self._tasks.get(request.asked.request)
+                if task is not None:
+                    task.cancel()
+                continue
+            if len(self._tasks) >= MAX_QUESTIONS:
+                self._line.abort()
+                return
+            task = asyncio.get_running_loop().create_task(self._serve(request))
+            self._tasks[request.number] = task
+
+    def lost(self) -> None:
+        """The guest has left: what it waited for is not waited for any more."""
+        for task in tuple(self._tasks.values()):
+            task.cancel()
+
+    def offer(self, snapshot: Snapshot) -> SnapshotOffer:
+        """Keep a snapshot for this guest, while it reads it, whatever becomes of the node's own."""
+        self._offered = snapshot
+        return SnapshotOffer(snapshot.index, len(snapshot.pieces))
+
+    def piece(self, number: int) -> bytes:
+        """A piece of the snapshot that was offered."""
+        if self._offered is None or not 0 <= number < len(self._offered.pieces):
+            raise ClusterError(f"no piece {number} of a snapshot was offered")
+        return self._offered.pieces[number]
+
+    async def _serve(self, request: Request) -> None:
+        body, refused = b"", None
+        try:
+            try:
+                answer = await self._desk.do(request.asked, self)
+                body = b"" if answer is None else encode(answer)
+            except RaftoralError as error:
+                refused = refusal(error)
+            except Exception as error:
+                logger.exception("a guest's %s could not be done", type(request.asked).__name__)
+                refused = Refusal("ClusterError", f"the node could not do it: {type(error).__name__}: {error}")
+            host = self._desk.host
+            self._answer(Answer(request.number, host.chronicle.told, self._desk.applied, body, refused))
+        finally:
+            self._tasks.pop(request.number, None)
+
+    def _answer(self, answer: Answer) -> None:
+        try:
+            self._line.answer(encode(answer))
+        except RaftoralError as error:  # too large for a frame
+            self._line.answer(encode(Answer(answer.number, answer.told, answer.applied, b"", refusal(error))))

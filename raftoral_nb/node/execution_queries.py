@@ -1,0 +1,52 @@
+"""What a node's own execution of a run can be asked. Runs on the node's thread, in the process of the node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..core.records import Difference, Failure, RunId
+from ..core.statistics import ExecutionStatus
+from ..errors import QueryFailedError
+from ..workflow.execution.products import Encoded
+
+if TYPE_CHECKING:
+    from ..workflow.execution.products import Encoded
+    from .executor import Executor
+
+
+async def answer(executor: Executor, run_id: RunId, name: str, args: bytes) -> Encoded:
+    """What the workflow answers to a query with these encoded arguments, as soon as the execution has come to its `ctx.on_query`. Raises `QueryFailedError`."""
+    while True:
+        execution = await executor.await_execution(run_id)
+        if name in (known := execution.queries.functions):
+            return executor.query(execution, name, args)
+        if known or execution.status not in ("running", "continued"):
+            names = ", ".join(map(repr, known)) or "none"
+            raise QueryFailedError(
+                f"run {run_id!r} answers no query {name!r} on node {executor.node}; it answers: {names}"
+            )
+        # It has hardly begun there: it is not known yet what it will answer.
+        await execution.queries.changed.wait()
+
+
+async def end(executor: Executor, run_id: RunId) -> ExecutionEnd:
+    """What the execution of a run comes to; waits for that."""
+    while True:
+        execution = await executor.await_execution(run_id)
+        await execution.done.wait()
+        if executor.execution(run_id) in (execution, None):  # else it was moved, or began anew
+            return ExecutionEnd(
+                execution.status, execution.result, execution.failure, execution.reason, execution.difference
+            )
+
+
+class ExecutionEnd(msgspec.Struct, frozen=True):
+    """What a node's own execution of a run came to."""
+
+    status: ExecutionStatus
+    result: bytes | None
+    failure: Failure | None
+    reason: str
+    difference: Difference | None

@@ -1,0 +1,110 @@
+"""What an executor must hear: of an event, and when a snapshot took the place of its node's state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..core import events
+from ..core.events import (
+    CancelRequested,
+    CheckpointSet,
+    MessageSent,
+    RunEvicted,
+    RunPaused,
+    RunResumed,
+    StateEvent,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowContinued,
+    WorkflowFailed,
+    WorkflowStarted,
+    WorkflowTerminated,
+)
+from ..workflow.execution.inbox import (
+    CancelAsked,
+    HandedOver,
+    MessageArrived,
+    PauseChanged,
+    RunContinued,
+    RunDropped,
+    RunEnded,
+    RunStarted,
+    RunSwitched,
+    StepRecorded,
+    StepsRecorded,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..core.run_record import Run
+    from ..core.state import State
+
+
+def handed_over(event: StateEvent, state: State) -> HandedOver | None:
+    """What an executor hears of an event; None if it is nothing to it. `state` is that after the event's entry."""
+    match event:
+        case CheckpointSet(run_id=run_id, step=step):
+            return StepRecorded(run_id, step)
+        case WorkflowStarted(run_id=run_id):
+            run = state.runs[run_id]
+            return RunStarted(run_id, run.definition, run.input)
+        case WorkflowCompleted(run_id=run_id, result=result):
+            return RunEnded(run_id, result, None)
+        case WorkflowFailed(run_id=run_id, failure=failure) | WorkflowCancelled(run_id=run_id, failure=failure):
+            return RunEnded(run_id, None, failure)
+        case WorkflowTerminated(run_id=run_id, failure=failure):
+            return RunEnded(run_id, None, failure, terminated=True)
+        case WorkflowContinued(run_id=run_id, generation=generation, input=next_input):
+            return RunContinued(run_id, state.runs[run_id].definition, generation, next_input)
+        case events.RunMoved(run_id=run_id, steps=count):
+            run = state.runs[run_id]
+            return RunSwitched(run_id, run.definition, run.input, tuple(run.steps[:count]), run.generation)
+        case MessageSent(run_id=run_id, message=message):
+            return MessageArrived(run_id, message)
+        case CancelRequested(run_id=run_id, reason=reason):
+            return CancelAsked(run_id, reason)
+        case RunPaused(run_id=run_id):
+            return PauseChanged(run_id, True)
+        case RunResumed(run_id=run_id):
+            return PauseChanged(run_id, False)
+        case RunEvicted(run_id=run_id):
+            return RunDropped(run_id)
+    return None
+
+
+def difference(old: State, new: State) -> Iterator[HandedOver]:
+    """What happened between two states of one history, as it would have been handed over entry by entry.
+
+    Runs that began and were evicted in between are not mentioned: nobody needs to hear of them. A run that has begun anew is
+    dropped and started: what its earlier generation still had to do is gone.
+    """
+    for run_id in old.runs:
+        if run_id not in new.runs:
+            yield RunDropped(run_id)
+    for run_id, run in new.runs.items():
+        known = old.runs.get(run_id)
+        if known is not None and known.generation != run.generation:
+            yield RunDropped(run_id)
+            known = None
+        if known is None:
+            yield RunStarted(run_id, run.definition, run.input, run.generation)
+        elif known.definition.version != run.definition.version:
+            yield RunSwitched(run_id, run.definition, run.input, tuple(run.steps[: len(known.steps)]), run.generation)
+        yield from _since(run, known)
+
+
+def _since(run: Run, known: Run | None) -> Iterator[HandedOver]:
+    begin = 0 if known is None else len(known.steps)
+    if len(run.steps) > begin:
+        yield StepsRecorded(run.run_id, tuple(run.steps[begin:] if begin else run.steps))
+    for message_id, message in run.waiting.items():
+        if known is None or message_id not in known.waiting:
+            yield MessageArrived(run.run_id, message)
+    if run.cancel_reason is not None and (known is None or known.cancel_reason is None):
+        yield CancelAsked(run.run_id, run.cancel_reason)
+    paused = run.status == "paused"
+    if paused != (known is not None and known.status == "paused"):
+        yield PauseChanged(run.run_id, paused)
+    if not run.unfinished and (known is None or known.unfinished):
+        yield RunEnded(run.run_id, run.result, run.failure, terminated=run.status == "terminated")

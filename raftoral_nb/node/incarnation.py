@@ -1,0 +1,317 @@
+"""One incarnation of a node: a member on the consensus loop and an executor on the node's own thread, joined here."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ..core.apply import Applied
+from ..core.cluster_events import OutputLine, RoleChanged, SnapshotInstalled
+from ..core.commands import Command, Outcome, Unknown
+from ..core.events import ClusterEvent
+from ..core.records import Definition, Difference, NodeId, RunId
+from ..core.state import State
+from ..core.statistics import STUCK
+from ..raft.compaction import DEFAULT_COMPACTION, Compaction
+from ..raft.journal import MemoryJournal
+from ..raft.member import Member
+from ..raft.pysyncobj_driver import Dice
+from ..raft.replica import RoleName, Timing
+from ..threads.loop_thread import LoopThread
+from ..threads.step_threads import Steps, StepThreads
+from ..transport.network import Network
+from ..workflow.execution.inbox import ActingChanged, HandedOver
+from ..workflow.execution.products import Encoded
+from . import execution_queries
+from .execution_queries import ExecutionEnd
+from .executor import PROPOSAL_SECONDS, Executor
+from .hand_over import difference, handed_over
+
+FOLLOWER_HAND_OVER = 0.005
+"""How long a follower's records are gathered before its thread is woken for them (seconds): nobody waits for a follower, and
+each wake-up takes the interpreter's lock from whom the acting node waits for."""
+
+
+class IncarnationEnv(Protocol):
+    """What an incarnation needs of its cluster."""
+
+    def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
+        """A node applied an entry (consensus loop)."""
+        ...
+
+    def state_replaced(self, node: NodeId) -> None:
+        """A node's state was replaced by one that is further on (consensus loop)."""
+        ...
+
+    def acting_changed(self, node: NodeId, term: int | None) -> None:
+        """A node may act from here on, or may not any more (consensus loop)."""
+        ...
+
+    def node_failed(self, node: NodeId, error: BaseException) -> None:
+        """A node's replica broke, or its disk failed, and it was stopped (consensus loop)."""
+        ...
+
+    def tell(self, event: ClusterEvent) -> None:
+        """Publish an event (any thread)."""
+        ...
+
+    def write(self, line: OutputLine) -> None:
+        """Keep a line of output (any thread)."""
+        ...
+
+
+class Poster(Protocol):
+    """Where calls can be left, to be made there in order: a thread with a loop, or what stands for one in a simulation."""
+
+    def post(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call `fn(*args)` there soon, in order; nothing happens before it was started and after it was stopped."""
+        ...
+
+
+class Incarnation:
+    """From a node's start to its kill or the cluster's stop. Made and called on the consensus loop unless said otherwise."""
+
+    def __init__(
+        self,
+        node: NodeId,
+        nodes: Sequence[NodeId],
+        number: int,
+        *,
+        host: IncarnationEnv,
+        consensus: Poster,
+        loop: asyncio.AbstractEventLoop,
+        journal: MemoryJournal,
+        dice: Dice,
+        timing: Timing,
+        name: str,
+        guarded: bool = True,
+        thread: LoopThread | None = None,
+        steps: Steps | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        proposal_seconds: float = PROPOSAL_SECONDS,
+        look_again: float = math.inf,
+        compaction: Compaction = DEFAULT_COMPACTION,
+        joins: bool = False,
+    ) -> None:
+        self.node = node
+        self.number = number
+        self.held = False
+        self._host = host
+        # In the order in which they were asked, which is the order they are answered in when the node is paused.
+        self._asking: dict[asyncio.Task[Outcome], None] = {}
+        # Invariant: what was applied and is not handed over yet, in order.
+        self._handing_over: list[HandedOver] = []
+        self._hand_over_timer: asyncio.TimerHandle | None = None
+        self._consensus = consensus
+        self._loop = loop
+        self.thread = LoopThread(f"{name}-node-{node}") if thread is None else thread
+        self.steps: Steps = StepThreads(f"{name}-node-{node}-step") if steps is None else steps
+        self.executor = Executor(node, self, self.steps, clock, wall_clock, proposal_seconds, look_again)
+        self.member = Member(
+            node,
+            nodes,
+            journal=journal,
+            loop=loop,
+            dice=dice,
+            timing=timing,
+            listener=self,
+            compaction=compaction,
+            joins=joins,
+            guarded=guarded,
+        )
+
+    async def start(self, network: Network) -> None:
+        """Start the node's thread and join the network."""
+        self.thread.start()
+        self.thread.post(self._start_executor)
+        await self.member.join(network)
+
+    def _start_executor(self) -> None:
+        self._main = asyncio.get_running_loop().create_task(self.executor.main(), name="executor")
+
+    def close(self) -> None:
+        """End the consensus side at once, and let the execution side act no more; `join` ends that."""
+        self.executor.closed = True
+        self.member.close()
+        if self._hand_over_timer is not None:
+            self._hand_over_timer.cancel()
+            self._hand_over_timer = None
+
+    def join(self, timeout: float) -> tuple[str, ...]:
+        """Wait up to `timeout` seconds for the node's thread; names the user code that still runs. From any thread."""
+        ended = self.thread.stop(timeout)
+        self.steps.close()
+        stuck = list(self.steps.stuck())
+        if not ended:
+            stuck.insert(0, f"workflow on node {self.node}: {self.thread.where() or 'between two steps'}")
+        return tuple(stuck)
+
+    def free(self) -> None:
+        """After `join` left nothing running: let go of what this incarnation held, bit by bit. From any thread but the loop's.
+
+        Left to the last reference or to the garbage collector, a large state is freed at once, and all threads wait for that.
+        """
+        parts: list[object] = list(self.member.state.runs.values())
+        self.member.state = State()
+        parts += self.executor.forget()
+        while parts:
+            parts.pop()
+
+    async def ask(self, command: Command, timeout: float) -> Outcome:
+        """Propose a command; its outcome within `timeout` seconds, or `Unknown` as soon as this node is paused."""
+        asking = self._loop.create_task(self.member.ask(command, timeout))
+        self._asking[asking] = None
+        try:
+            await asyncio.wait([asking])
+            # A frozen node answers nobody, and its clock stands still.
+            return Unknown("the node was paused") if asking.cancelled() else asking.result()
+        finally:
+            self._asking.pop(asking, None)
+            asking.cancel()
+
+    # --- what handles ask (hosting.Life)
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is frozen."""
+        return self.member.paused
+
+    @property
+    def log_length(self) -> int:
+        """Entries of its log, with those that a snapshot stands for."""
+        return self.member.log_length
+
+    @property
+    def commit_index(self) -> int:
+        """The last entry that it knows to be committed."""
+        return self.member.replica.raft.commit_index
+
+    def stands_still(self, run_id: RunId) -> tuple[bool, Difference | None]:
+        """Whether its execution of a run cannot go on, and why."""
+        execution = self.executor.execution(run_id)
+        if execution is None or execution.status not in STUCK:
+            return False, None
+        return True, execution.difference
+
+    def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:
+        """What its execution of a run answers to a query. Waits. Raises TimeoutError and `QueryFailedError`."""
+        return self.thread.run(execution_queries.answer, self.executor, run_id, name, args, timeout=timeout)
+
+    def execution_end(self, run_id: RunId, timeout: float | None) -> ExecutionEnd:
+        """What its execution of a run came to. Waits. Raises TimeoutError."""
+        return self.thread.run(execution_queries.end, self.executor, run_id, timeout=timeout)
+
+    def campaign(self) -> None:
+        """Try to become the leader now."""
+        self.member.campaign()
+
+    def hand_over(self, target: NodeId) -> None:
+        """Have a leader make another node lead."""
+        self.member.yield_leadership(target)
+
+    # --- faults
+
+    def pause(self) -> None:
+        """Freeze, as a hung process would; a synchronous step that is running goes on."""
+        self.member.pause()
+        for asking in tuple(self._asking):
+            asking.cancel()
+        self.thread.post(self.executor.close_gate, "pause")
+
+    def resume(self) -> None:
+        """End `pause`."""
+        # First what waited, which may say that another node leads: the executor must not act before it has heard that.
+        self.member.resume()
+        self.thread.post(self.executor.open_gate, "pause")
+
+    def hold(self) -> None:
+        """Stop executing workflows, while the log goes on and the catch-up queues grow."""
+        self.held = True
+        self.thread.post(self.executor.close_gate, "hold")
+
+    def release(self) -> None:
+        """End `hold`."""
+        self.held = False
+        self.thread.post(self.executor.open_gate, "hold")
+
+    # --- from the member (raft.member.MemberListener), on the consensus loop
+
+    def applied(self, index: int, applied: Sequence[Applied]) -> None:
+        """Hand over what was applied, then let the cluster know."""
+        state = self.member.state
+        items = [item for one in applied for event in one.events if (item := handed_over(event, state)) is not None]
+        if items:
+            self._handing_over.extend(items)
+            if self.member.acting_term is not None:
+                self._hand_over()
+            elif self._hand_over_timer is None:
+                self._hand_over_timer = self._loop.call_later(FOLLOWER_HAND_OVER, self._hand_over)
+        self._host.entry_applied(index, applied)
+
+    def state_replaced(self, old: State, new: State) -> None:
+        """Hand over what happened in between, then let the cluster know."""
+        self._handing_over.extend(difference(old, new))
+        if self._handing_over:
+            self._hand_over()
+        if old.index:
+            self._host.tell(SnapshotInstalled(self.node, new.index))
+        self._host.state_replaced(self.node)
+
+    def acting_changed(self, term: int | None) -> None:
+        """Hand over the right to act, behind every record that precedes it."""
+        self._handing_over.append(ActingChanged(term))
+        self._hand_over()
+        self._host.acting_changed(self.node, term)
+
+    def _hand_over(self) -> None:
+        if self._hand_over_timer is not None:
+            self._hand_over_timer.cancel()
+            self._hand_over_timer = None
+        items, self._handing_over = self._handing_over, []
+        self.thread.post(self.executor.hand_over, items)
+
+    def role_changed(self, role: RoleName, term: int) -> None:
+        """Tell the cluster."""
+        self._host.tell(RoleChanged(self.node, role, term))
+
+    def failed(self, error: BaseException) -> None:
+        """Tell the cluster."""
+        self._host.node_failed(self.node, error)
+
+    # --- from the executor (workflow.executor.ExecutorHost), on the node's thread
+
+    def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> None:
+        """Propose a command on the consensus loop."""
+        self._consensus.post(self.member.propose, command, timeout, done)
+
+    def post(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call something on the node's own loop."""
+        self.thread.post(fn, *args)
+
+    def arm(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call something later, on the consensus loop."""
+        self._consensus.post(self._loop.call_later, seconds, callback)
+
+    def tell(self, event: ClusterEvent) -> None:
+        """Publish an event."""
+        self._host.tell(event)
+
+    def write(self, line: OutputLine) -> None:
+        """Keep a line of output."""
+        self._host.write(line)
+
+    def yield_leadership(self) -> None:
+        """Have another node lead."""
+        self._consensus.post(self.member.yield_leadership)
+
+    def definition(self, workflow: str, version: int | None) -> Definition | None:
+        """What this node's state knows of a workflow; read from the node's thread, while the state goes on."""
+        known = self.member.state.definitions
+        if version is None:
+            versions = [number for name, number in tuple(known) if name == workflow]
+            version = max(versions, default=0)
+        return known.get((workflow, version))

@@ -1,0 +1,1 @@
+"""What a cluster tells to monitoring systems: metrics and traces."""

@@ -1,0 +1,459 @@
+"""PySyncObj, loaded so that it can be driven: the one list of what is leaned on inside it.
+
+Every replica gets a private copy of the module `pysyncobj.syncobj`. The module's globals are then ours to set: the clock,
+the dice, the poller and the journal. Two clusters in one process do not race, no pipe is opened, and another user of
+PySyncObj in the same process sees nothing of it. Line numbers are those of PySyncObj 0.3.17, `syncobj.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.abc import InspectLoader
+from importlib.machinery import ModuleSpec
+from types import CodeType, ModuleType
+from typing import Any, Protocol, Self
+
+from ..core.records import NodeId
+from ..errors import InternalError
+from ..limits import MAX_ENTRY_BYTES
+from .journal import MemoryJournal
+
+FOLLOWER, CANDIDATE, LEADER = 0, 1, 2
+
+PRIVATE_STATE = (
+    "raftState",
+    "raftCurrentTerm",
+    "raftLeader",
+    "raftElectionDeadline",
+    "raftCommitIndex",
+    "raftLastApplied",
+    "raftNextIndex",
+    "raftMatchIndex",
+    "lastResponseTime",
+    "otherNodes",
+    "newAppendEntriesTime",
+    "connectedNodes",
+)
+"""Private attributes of `SyncObj` that are read or set here. A test fails when an update changes one of them."""
+
+PRIVATE_METHODS = ("doApplyCommand", "generateRaftTimeout", "onMessageReceived")
+MODULE_GLOBALS = ("monotonicTime", "random", "createPoller", "createJournal", "PIPE_NOTIFIER_ENABLED", "SyncObj")
+
+
+# Deadlines with a meaning of their own (clock seconds).
+_NOW = 0.0
+_NEVER = float("inf")
+
+
+class Dice(Protocol):
+    """What elections draw their timeouts from: `random.Random` or anything with its `random()`."""
+
+    def random(self) -> float:
+        """A float in [0, 1)."""
+        ...
+
+
+class ElectionTiming(Protocol):
+    """The durations of elections, in seconds."""
+
+    @property
+    def heartbeat(self) -> float:
+        """Between two messages of a leader."""
+        ...
+
+    @property
+    def election_min(self) -> float:
+        """The shortest silence after which a follower campaigns."""
+        ...
+
+    @property
+    def election_max(self) -> float:
+        """The longest."""
+        ...
+
+
+class _NullPoller:
+    """PySyncObj polls sockets in every tick; ours are elsewhere."""
+
+    def subscribe(self, *args: object) -> None:
+        """Nothing to watch."""
+
+    def unsubscribe(self, *args: object) -> None:
+        """Nothing was watched."""
+
+    def poll(self, timeout: float) -> None:
+        """Nothing happened."""
+
+
+def _raw_clock_works() -> bool:
+    """False only where reading it fails: PySyncObj can do without one that is not named at all."""
+    try:
+        time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
+    except AttributeError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _clock_that_can_be_read() -> Iterator[None]:
+    """Where the clock that PySyncObj reads when it is imported is named but cannot be read, as in a browser, it gets another.
+
+    Only PySyncObj sees it, and only meanwhile; the copies read the clock that they are given.
+    """
+    name = "pysyncobj.monotonic"
+    if name in sys.modules or _raw_clock_works():
+        yield
+        return
+    instead: Any = ModuleType(name)
+    instead.monotonic = time.monotonic
+    sys.modules[name] = instead
+    try:
+        yield
+    finally:
+        sys.modules.pop(name, None)
+
+
+@cache
+def _found(name: str) -> tuple[ModuleSpec, CodeType]:
+    """Where a module is, and its code; looked up once, as every replica of a process runs it anew."""
+    logging.getLogger("pysyncobj").addHandler(logging.NullHandler())
+    # PySyncObj replaces these two for the whole process when it is imported, by ones that are for Windows only.
+    kept = {one: getattr(socket, one) for one in ("inet_pton", "inet_ntop") if hasattr(socket, one)}
+    try:
+        with _clock_that_can_be_read():
+            spec = importlib.util.find_spec(name)
+    finally:
+        for one, original in kept.items():
+            setattr(socket, one, original)
+    code = spec.loader.get_code(name) if spec is not None and isinstance(spec.loader, InspectLoader) else None
+    if spec is None or code is None:
+        raise InternalError(f"{name} is not installed")
+    return spec, code
+
+
+def _load_copy(name: str) -> Any:
+    spec, code = _found(name)
+    module = importlib.util.module_from_spec(spec)
+    with _clock_that_can_be_read():
+        exec(code, vars(module))  # noqa: S102 - what the module's loader would do, without reading the file again
+    return module
+
+
+class Raft:
+    """One replica's PySyncObj, behind names and types of ours.
+
+    `send(peer, message)` is called with PySyncObj's own message dictionaries, `apply(index, command)` with every
+    committed regular command in order, `role_changed()` when leader, follower or candidate became another. None of them
+    may raise. Nothing here is thread-safe, and nothing happens unless a method is called. Entries up to `applied` (an index)
+    are taken for applied: a snapshot of the state stands for them.
+    """
+
+    def __init__(
+        self,
+        node: NodeId,
+        peers: Iterable[NodeId],
+        *,
+        journal: MemoryJournal,
+        applied: int,
+        clock: Callable[[], float],
+        dice: Dice,
+        timing: ElectionTiming,
+        send: Callable[[NodeId, dict[str, Any]], None],
+        apply: Callable[[int, bytes], None],
+        role_changed: Callable[[], None],
+    ) -> None:
+        module = _load_copy("pysyncobj.syncobj")
+        missing = [name for name in MODULE_GLOBALS if not hasattr(module, name)]
+        if missing:
+            raise InternalError(f"this PySyncObj has no {', '.join(missing)}: use pysyncobj>=0.3.17,<0.4")
+        module.monotonicTime = clock
+        module.random = dice
+        module.createPoller = lambda kind: _NullPoller()
+        module.createJournal = lambda file: journal
+        module.PIPE_NOTIFIER_ENABLED = False
+
+        class _PeerNode(int, module.Node):  # type: ignore[misc, name-defined]
+            # A number, so that it hashes alike in every process (peers live in sets, whose order must repeat with a seed), and is hashed
+            # and compared without a call into Python.
+            def __new__(cls, number: NodeId) -> Self:
+                return super().__new__(cls, number)
+
+            def __init__(self, number: NodeId) -> None:
+                module.Node.__init__(self, str(number))
+                self.number = number
+
+        self._make_node = _PeerNode
+        self._nodes: dict[NodeId, Any] = {}
+        # What PySyncObj has in sets of its own objects, whose hashes cost more than a look at these.
+        self._connected: set[NodeId] = set()
+        self.peers: tuple[NodeId, ...] = tuple(sorted(peers))
+        """The other nodes that count for majorities; nothing is sent to anybody else. Ascending."""
+
+        def leave_it_at_that(peer: Any) -> None:
+            # PySyncObj goes on to the end of the log, for up to a heartbeat, unless the peer is gone meanwhile (line 1307).
+            self._get("connectedNodes").discard(peer)
+
+        def read() -> None:
+            if self._raft is not None:
+                self._read()
+
+        def changed(_old: int, _new: int) -> None:
+            read()
+            role_changed()
+
+        self._raft: Any = None
+        self.has_more = False
+        """Leader only: whether the last messages with entries ended before the log does. Set anew by whoever takes notice."""
+        served: list[Any] = []
+        self._served = served
+
+        class _Transport(module.Transport):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                super().__init__(None, None, [])
+
+            def send(self, to: Any, message: dict[str, Any]) -> bool:
+                read()
+                send(to.number, message)
+                if message.get("entries"):
+                    served.append(to)
+                    leave_it_at_that(to)
+                return True
+
+        class _SyncObj(module.SyncObj):  # type: ignore[misc, name-defined]
+            def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802 - replaces line 863
+                # A regular command is bytes of ours. The original unpickles it and calls a method by number.
+                if command[:1] == b"\x00":
+                    read()
+                    apply(self.raftLastApplied + 1, command[1:])
+                else:
+                    super()._SyncObj__doApplyCommand(command)
+
+        conf = module.SyncObjConf(
+            autoTick=False,
+            # When to send is the replica's decision; with False every applied entry costs each follower a message.
+            appendEntriesUseBatch=True,
+            commandsWaitLeader=False,
+            dynamicMembershipChange=False,
+            raftMinTimeout=timing.election_min,
+            raftMaxTimeout=timing.election_max,
+            appendEntriesPeriod=timing.heartbeat,
+            connectionTimeout=max(3.5, timing.election_max),
+            # A leader that hears from no majority for this long is none (30 s as it comes: two leaders for 29 s).
+            leaderFallbackTimeout=timing.election_max,
+            # Larger than any entry: an entry is never cut into transmissions, whose cutting is wrong (line 1281).
+            appendEntriesBatchSizeBytes=MAX_ENTRY_BYTES + 1,
+            # It makes no snapshots: they are made and installed beside it, and the log is compacted under it.
+            logCompactionMinEntries=2**62,
+            logCompactionMinTime=2**62,
+            fullDumpFile=None,
+            useFork=False,
+            onStateChanged=changed,
+        )
+        self._clock = clock
+        self._journal = journal
+        self._transport = _Transport()
+        self._raft = _SyncObj(
+            _PeerNode(node),
+            [self._node(peer) for peer in self.peers],
+            conf=conf,
+            nodeClass=_PeerNode,
+            transport=self._transport,
+        )
+        absent = [name for name in PRIVATE_STATE if f"_SyncObj__{name}" not in vars(self._raft)]
+        if absent:
+            raise InternalError(f"this PySyncObj has no private {', '.join(absent)}: use pysyncobj>=0.3.17,<0.4")
+
+        # What is read of it, most of it many times for each message, as plain attributes. Invariant: as PySyncObj has it, whenever
+        # code of ours runs: read anew behind each of its own turns, and before it calls back.
+        self.role = FOLLOWER
+        """FOLLOWER, CANDIDATE or LEADER."""
+        self.term = 0
+        """The current term."""
+        self.leader: NodeId | None = None
+        """The node last known to lead the current term; it may be gone."""
+        self.commit_index = 0
+        """Index of the last entry known to be committed."""
+        self.applied_index = 0
+        """Index of the last applied entry."""
+        self.election_due = 0.0
+        """When a follower or candidate will campaign (clock seconds); infinity while its timer is stopped."""
+        self.heartbeat_due = 0.0
+        """When a leader must send again (clock seconds); not after now if it sends in the next `tick`."""
+        self.reachable = 0
+        """How many peers are connected."""
+        self._read()
+        if applied:
+            self.skip_to(applied)
+
+    def _read(self) -> None:
+        raft = self._raft
+        self.role = raft._SyncObj__raftState
+        self.term = raft._SyncObj__raftCurrentTerm
+        leader = raft._SyncObj__raftLeader
+        self.leader = None if leader is None else leader.number
+        self.commit_index = raft._SyncObj__raftCommitIndex
+        self.applied_index = raft._SyncObj__raftLastApplied
+        self.election_due = raft._SyncObj__raftElectionDeadline
+        self.heartbeat_due = raft._SyncObj__newAppendEntriesTime
+
+    def _count_reachable(self) -> None:
+        self.reachable = len(self._connected.intersection(self.peers))
+
+    def _get(self, name: str) -> Any:
+        return getattr(self._raft, f"_SyncObj__{name}")
+
+    def _set(self, name: str, value: object) -> None:
+        setattr(self._raft, f"_SyncObj__{name}", value)
+
+    def _node(self, number: NodeId) -> Any:
+        """What stands for another node, member or not."""
+        if number not in self._nodes:
+            self._nodes[number] = self._make_node(number)
+        return self._nodes[number]
+
+    # --- driving it
+
+    def tick(self) -> None:
+        """Let it look at its clock, commit, apply, send, and take commands (line 629). Sends a peer one message with entries."""
+        self._raft.doTick(0.0)
+        self._read()
+        self._welcome_back()
+
+    def append(self, data: bytes) -> None:
+        """Hand over a command; a leader appends it in the next `tick`, anybody else drops it."""
+        self._raft._applyCommand(b"\x00" + data, None)
+
+    def deliver(self, peer: NodeId, message: dict[str, Any]) -> None:
+        """Process a message of `peer` (line 891)."""
+        self._transport._onMessageReceived(self._node(peer), message)
+        self._read()
+        self._welcome_back()
+
+    def _welcome_back(self) -> None:
+        """Count those as connected again who were taken for gone after a message; note whether there is more for one."""
+        if self._served:
+            self._get("connectedNodes").update(self._served)
+            last, following = self._journal.last_index, self._get("raftNextIndex")
+            self.has_more = self.role == LEADER and any(following.get(peer, last + 1) <= last for peer in self._served)
+            self._served.clear()
+
+    def connected(self, peer: NodeId) -> None:
+        """Say that `peer` can be reached: messages for it are made from now on."""
+        self._connected.add(peer)
+        self._count_reachable()
+        self._transport._onNodeConnected(self._node(peer))
+        self._read()
+
+    def disconnected(self, peer: NodeId) -> None:
+        """Say that `peer` cannot be reached."""
+        self._connected.discard(peer)
+        self._count_reachable()
+        self._served[:] = [one for one in self._served if one.number != peer]
+        self._transport._onNodeDisconnected(self._node(peer))
+        self._read()
+
+    def destroy(self) -> None:
+        """Take it out of use."""
+        self._raft.destroy()
+
+    # --- what the guard mends from outside
+
+    def next_index(self, peer: NodeId) -> int:
+        """Leader only: the index it will send `peer` next."""
+        return int(self._get("raftNextIndex")[self._node(peer)])
+
+    def set_next_index(self, peer: NodeId, index: int) -> None:
+        """Leader only: change what `peer` is sent next."""
+        self._get("raftNextIndex")[self._node(peer)] = index
+
+    def match_index(self, peer: NodeId) -> int:
+        """Leader only: the last index `peer` is known to hold; 0 for one that is no member."""
+        return int(self._get("raftMatchIndex").get(self._node(peer), 0))
+
+    def skip_to(self, index: int) -> None:
+        """Count the entries up to `index` as committed and applied: a snapshot stands for them."""
+        self._set("raftLastApplied", index)
+        self._set("raftCommitIndex", max(self.commit_index, index))
+        self._read()
+
+    def set_peers(self, peers: Iterable[NodeId], next_index: int, now: float) -> None:
+        """Change who the other members are; a new one is sent what comes from `next_index` on. Keeps what is known of the rest.
+
+        PySyncObj's own membership changes are not used (1356-1420): its guard against two at a time does nothing.
+        """
+        self.peers = tuple(sorted(peers))
+        wanted = {self._node(peer) for peer in self.peers}
+        present = self._get("otherNodes")
+        following = self._get("raftNextIndex"), self._get("raftMatchIndex"), self._get("lastResponseTime")
+        for node in present - wanted:
+            for known in following:
+                known.pop(node, None)
+        for node in wanted - present:
+            for known, value in zip(following, (next_index, 0, now), strict=True):
+                known[node] = value
+        self._set("otherNodes", wanted)
+        self._count_reachable()
+
+    # --- timers: PySyncObj's two deadlines are written here, and nowhere else
+
+    @property
+    def campaigns_now(self) -> bool:
+        """Whether `campaign_now` was called and the next `tick` has not come yet."""
+        return self.election_due == _NOW
+
+    @property
+    def election_timer_stopped(self) -> bool:
+        """Whether this node campaigns at no time."""
+        return self.election_due == _NEVER
+
+    def _set_election(self, due: float) -> None:
+        self.election_due = due
+        self._set("raftElectionDeadline", due)
+
+    def campaign_now(self) -> None:
+        """Campaign in the next `tick`, without asking anybody first."""
+        self._set_election(_NOW)
+
+    def restart_election_timer(self) -> None:
+        """Wait a random election timeout from now on."""
+        self._set_election(self._clock() + float(self._raft._SyncObj__generateRaftTimeout()))
+
+    def stop_election_timer(self) -> None:
+        """Campaign at no time, until the timer is started again."""
+        self._set_election(_NEVER)
+
+    def campaign_within(self, seconds: float) -> None:
+        """Bring the election deadline forward, if it is later than that."""
+        self._set_election(min(self.election_due, self._clock() + seconds))
+
+    def campaign_not_before(self, seconds: float) -> None:
+        """Put the election deadline off, if it is earlier than that."""
+        self._set_election(max(self.election_due, self._clock() + seconds))
+
+    def send_now(self) -> None:
+        """Leader only: send to every peer in the next `tick` (line 652), not with the next heartbeat."""
+        self.heartbeat_due = _NOW
+        self._set("newAppendEntriesTime", _NOW)
+
+    def excuse_own_sleep(self, slack: float) -> None:
+        """After a stall of this process, do not blame the peers for the silence.
+
+        A deadline that was missed by more than `slack` seconds says that this process was late, not that somebody is gone.
+        """
+        now = self._clock()
+        if self.role == LEADER:
+            if _NOW < self.heartbeat_due < now - slack:
+                times = self._get("lastResponseTime")
+                for peer in times:
+                    times[peer] = now
+        elif _NOW < self.election_due < now - slack:
+            self.restart_election_timer()

@@ -1,0 +1,281 @@
+"""A `Cluster` that runs on a virtual clock, without threads or sockets: for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from ..api import running_clusters
+from ..api.cluster import Cluster
+from ..core.apply import Applied
+from ..core.cluster_events import NodeChanged
+from ..core.commands import Command, Outcome, SetCheckpoint, StartChild
+from ..core.events import CheckpointSet, ClusterEvent
+from ..core.records import NodeId, RunId, Step
+from ..errors import StalledError
+from ..hosts.base import Ending
+from ..hosts.local import LocalBackend
+from ..node.incarnation import Incarnation
+from ..raft.replica import Timing
+from ..simulation.clock_view import ClockView
+from ..simulation.dice import SeededDice
+from ..threads.step_threads import InlineSteps
+from .virtual import VirtualThread, VirtualTime
+
+PROPOSAL_SECONDS: Final = 30.0
+DEFAULT_START: Final = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+"""What the workflows' clock shows when a test begins."""
+
+
+class StepPlan(Protocol):
+    """What a test wants to happen at certain steps."""
+
+    def about_to_record(self, node: NodeId, run_id: RunId, step: Step) -> bool:
+        """A node would record a step; True if it is to be killed instead."""
+        ...
+
+    def recorded(self, run_id: RunId, event: CheckpointSet) -> bool:
+        """A step was recorded; True if the node that did it is to be killed before it goes on."""
+        ...
+
+    def function(self, run_id: RunId, step_id: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """What to run in place of a step's function."""
+        ...
+
+    def told(self, event: ClusterEvent) -> None:
+        """Something happened."""
+        ...
+
+
+class VirtualIncarnation(Incarnation):
+    """A node's incarnation on the virtual clock; a plan may have it killed at a step."""
+
+    plan: StepPlan
+    world: VirtualTime
+    die: Callable[[NodeId], None]
+
+    def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> None:
+        """As a node does, unless it is killed just before."""
+        match command:
+            case SetCheckpoint(run_id=run_id, step=step) | StartChild(run_id=run_id, step=step):
+                if self.plan.about_to_record(self.node, run_id, step):
+                    self.die(self.node)
+                    return
+            case _:
+                pass
+        super().propose(command, timeout, done)
+
+    def arm(self, seconds: float, callback: Callable[[], None]) -> None:
+        """On the workflows' clock: those of consensus stand still now and then."""
+        self.world.loop.call_later(seconds, callback)
+
+
+class VirtualBackend(LocalBackend):
+    """The engine room on a virtual clock. Waiting for anything here is what lets time pass."""
+
+    plan: StepPlan
+
+    def __init__(self, name: str, numbers: Sequence[NodeId], *, timing: Timing, **options: Any) -> None:
+        self.world = VirtualTime(self._at_rest, self._rest, self._wake)
+        options["network"] = "memory"
+        super().__init__(name, numbers, timing=timing, **options)
+        self.started_at = DEFAULT_START
+        self._clocks: dict[NodeId, ClockView] = {}
+        self._to_restart: list[NodeId] = []
+        self.user_code_waits = False
+        """Whether workflows stand still until somebody waits for what they do."""
+
+    def begin(self, plan: StepPlan, seed: object, started_at: dt.datetime) -> None:
+        """Set what the test chose, before the nodes start."""
+        self.plan = plan
+        self._dice = SeededDice(seed, "elections")
+        self.started_at = started_at
+
+    def _make_thread(self) -> VirtualThread:
+        return VirtualThread("consensus", self.world, wakes=True)
+
+    _make_incarnation = VirtualIncarnation
+
+    def _surroundings(self, number: NodeId) -> dict[str, Any]:
+        loop = self.world.loop
+        clock = self._clocks[number] = ClockView(loop)
+        return {
+            "loop": clock.as_loop(),
+            "thread": VirtualThread(f"node-{number}", self.world),
+            "steps": InlineSteps(),
+            "clock": loop.time,
+            "wall_clock": self.wall_clock,
+            "proposal_seconds": PROPOSAL_SECONDS,
+        }
+
+    def _incarnate(self, number: NodeId, count: int) -> Incarnation:
+        incarnation = super()._incarnate(number, count)
+        assert isinstance(incarnation, VirtualIncarnation)
+        incarnation.plan, incarnation.world, incarnation.die = self.plan, self.world, self.die_soon
+        incarnation.executor.replace_function = self.plan.function
+        if self.user_code_waits:
+            incarnation.executor.close_gate("test")
+        return incarnation
+
+    def files_needed(self, count: int, *, stored: bool) -> int:  # noqa: ARG002
+        """None: all of it is in memory, on one loop."""
+        return 0
+
+    def wall_clock(self) -> float:
+        """What the workflows' clock shows (Unix seconds)."""
+        return self.started_at.timestamp() + self.world.loop.time()
+
+    # --- when workflows go on
+
+    def let_workflows_wait(self) -> None:
+        """No workflow goes on until `let_workflows_go_on`."""
+        self.user_code_waits = True
+        for incarnation in self._incarnations.values():
+            incarnation.executor.close_gate("test")
+
+    def let_workflows_go_on(self) -> None:
+        """End `let_workflows_wait`."""
+        self.user_code_waits = False
+        for incarnation in self._incarnations.values():
+            incarnation.executor.open_gate("test")
+
+    def run(self, wait: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Let time pass until the coroutine of `wait()` has ended, and workflows go on meanwhile."""
+        self.let_workflows_go_on()
+        return self.thread.run(wait, timeout=timeout)
+
+    def when_ended(self, run_id: RunId, callback: Callable[[Ending], None]) -> Callable[[], None]:
+        """As of a host; and since whoever asks would wait then, time passes until the run has ended."""
+        if self.world.loop.is_closed():
+            return super().when_ended(run_id, callback)
+
+        async def ended() -> Ending:
+            future: asyncio.Future[Ending] = self.world.loop.create_future()
+
+            def end(ending: Ending) -> None:
+                if not future.done():
+                    future.set_result(ending)
+
+            forget = LocalBackend.when_ended(self, run_id, end)
+            try:
+                return await future
+            finally:
+                forget()
+
+        callback(self._waited(run_id, ended))
+        return _nothing
+
+    def _waited(self, run_id: RunId, ended: Callable[[], Any]) -> Ending:
+        try:
+            ending: Ending = self.run(ended)
+        except StalledError as error:
+            return StalledError(f"run {run_id!r} cannot end: {error}")
+        return ending
+
+    # --- faults
+
+    def die_soon(self, number: NodeId) -> None:
+        """Kill a node, not inside of what it is doing but as soon as that is over."""
+        incarnation = self._incarnations.get(number)
+
+        def die() -> None:
+            if incarnation is not None and self._incarnations.get(number) is incarnation:
+                self.on_retire(number)
+                self.tell(NodeChanged(number, "killed"))
+                incarnation.join(0.0)
+                self.world.wake()
+
+        self.world.loop.call_soon(die)
+
+    def restart_when_led(self, number: NodeId) -> None:
+        """Start a node that is about to die again, as soon as another node acts."""
+        self._to_restart.append(number)
+
+    def acting_changed(self, node: NodeId, term: int | None) -> None:
+        """As of a host; who was to come back then does."""
+        super().acting_changed(node, term)
+        if term is not None:
+            for number in self._to_restart:
+                if number != node:
+                    self._to_restart.remove(number)
+                    self.thread.post(self._restart, number)
+
+    def _restart(self, number: NodeId) -> None:
+        if number not in self._incarnations:
+            self.world.loop.create_task(self.on_boot(number))
+
+    def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
+        """As of a host; then who is to die at a record does."""
+        new = index > self._told_index
+        super().entry_applied(index, applied)
+        if new:
+            for one in applied:
+                for event in one.events:
+                    if isinstance(event, CheckpointSet) and self.plan.recorded(event.run_id, event):
+                        self.die_soon(event.step.node)
+
+    def tell(self, event: ClusterEvent) -> None:
+        """As of a host, and to the test."""
+        super().tell(event)
+        self.plan.told(event)
+
+    def on_retire(self, number: NodeId) -> bool:
+        """As of a host; the clocks go on, for whoever has to notice."""
+        self._clocks.pop(number, None)
+        self.world.wake()
+        return super().on_retire(number)
+
+    # --- the clocks of consensus (virtual.World)
+
+    def _at_rest(self) -> bool:
+        leader = self.leader
+        if leader is None:
+            return False
+        awake = [one for one in self._incarnations.values() if not one.member.paused]
+        for one in awake:
+            raft = one.member.replica.raft
+            if not one.member.settled or one._handing_over or raft.leader != leader:
+                return False
+        last = max(one.member.replica.raft.applied_index for one in awake)
+        level = [one for one in awake if one.member.replica.raft.applied_index == last]
+        return len(level) == len(awake) and 2 * len(level) > len(self.numbers)
+
+    def _rest(self) -> None:
+        for clock in self._clocks.values():
+            clock.stop()
+
+    def _wake(self) -> None:
+        for clock in self._clocks.values():
+            clock.go_on()
+
+
+class VirtualCluster(Cluster):
+    """A cluster in memory on a virtual clock: all that a `Cluster` can do, without threads, in no time, and repeatable.
+
+    Time passes only while a call waits. Times given to its methods are virtual seconds.
+    """
+
+    _make_host = VirtualBackend
+
+    def start(self) -> VirtualCluster:
+        """Start all nodes and wait until one of them acts as leader."""
+        super().start()
+        running_clusters.stopped(self)  # nobody means a test's cluster when none is named
+        return self
+
+    def _stop(self, *, leave: bool) -> Any:
+        report = super()._stop(leave=leave)
+        self.host.world.close()
+        return report
+
+    @property
+    def host(self) -> VirtualBackend:
+        """The engine room, which is on the virtual clock."""
+        assert isinstance(self._host, VirtualBackend)
+        return self._host
+
+
+def _nothing() -> None:
+    pass

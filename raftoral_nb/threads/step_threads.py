@@ -1,0 +1,314 @@
+"""A pool of daemon threads for synchronous step functions, which may be abandoned but not interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import decimal
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from ..errors import ClusterError
+from .user_code import where_is
+
+T = TypeVar("T")
+
+MAX_STEP_THREADS: Final = 32
+"""Synchronous steps of one node that run at the same time, abandoned ones included."""
+
+MAX_IDLE_STEP_THREADS: Final = 4
+"""Step threads of one node that are kept for the next step."""
+
+MAX_CLOSE_SECONDS: Final = 1.0
+"""How long `close` waits for threads that have nothing to do but to end."""
+
+
+class Steps(Protocol):
+    """Runs synchronous step functions for tasks of an event loop."""
+
+    async def run(self, fn: Callable[..., T], /, *args: Any, name: str, **kwargs: Any) -> T:
+        """Run `fn(*args, **kwargs)` and return its result, or raise what it raised."""
+        ...
+
+    def stuck(self) -> tuple[str, ...]:
+        """The functions that have not returned yet: name, thread, and where they are now."""
+        ...
+
+    def close(self) -> None:
+        """Take no more work."""
+        ...
+
+
+def _take_decimals_along() -> None:
+    decimal.setcontext(decimal.getcontext().copy())
+
+
+class _Job:
+    """One function to run, with its outcome. Set by the worker thread, then read on the loop after `done`."""
+
+    __slots__ = (
+        "abandoned",
+        "context",
+        "done",
+        "error",
+        "fn",
+        "ident",
+        "loop",
+        "name",
+        "refused",
+        "result",
+        "thread_name",
+    )
+
+    def __init__(self, fn: Callable[[], Any], name: str) -> None:
+        self.fn: Callable[[], Any] | None = fn
+        self.name = name
+        self.context = contextvars.copy_context()
+        # A copy of the context still holds the same decimal context: what the function does to that stays with it.
+        self.context.run(_take_decimals_along)
+        self.loop = asyncio.get_running_loop()
+        self.done = anyio.Event()  # first: a slot was handed over; then a fresh one: the function has returned
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.abandoned = False
+        self.refused = False
+        self.ident: int | None = None
+        self.thread_name = ""
+
+    def wake(self) -> None:
+        """Set `done` on the job's loop, from any thread. A loop that is closed has nobody waiting."""
+        try:
+            self.loop.call_soon_threadsafe(self.done.set)
+        except RuntimeError:
+            if not self.loop.is_closed():
+                raise
+
+    def __str__(self) -> str:
+        where = where_is(self.ident)
+        how = ", abandoned" if self.abandoned else ""
+        return f"{self.name} ({self.thread_name}{how}) at {where or 'an unknown place'}"
+
+
+class StepThreads:
+    """Runs synchronous step functions on daemon threads: at most `limit` at once, at most `idle` kept for later.
+
+    Used from tasks of asyncio loops (directly or through anyio). A function whose task is cancelled is abandoned: it goes on,
+    its result is dropped, and it counts towards `limit` until it returns.
+    """
+
+    def __init__(self, name: str = "step", *, limit: int = MAX_STEP_THREADS, idle: int = MAX_IDLE_STEP_THREADS) -> None:
+        self._name = name
+        self._limit = limit
+        self._max_idle = idle
+        # Guards what follows. A lock of the interpreter's own, held for a few instructions only, and never while waiting or
+        # calling others: `with` on it is safe against interrupts in the main thread.
+        self._lock = threading.Lock()
+        self._running: dict[_Job, None] = {}
+        self._waiting: deque[_Job] = deque()
+        self._idle: list[tuple[threading.Thread, queue.SimpleQueue[_Job | None]]] = []
+        self._threads: dict[threading.Thread, _Job | None] = {}
+        self._made = 0
+        self._closed = False
+
+    async def run(self, fn: Callable[..., T], /, *args: Any, name: str, **kwargs: Any) -> T:
+        """Run `fn(*args, **kwargs)` in a thread, with a copy of the current context variables.
+
+        Returns its result or raises what it raised; exceptions that would mean something to the event loop (StopIteration,
+        SystemExit, KeyboardInterrupt, a CancelledError of its own) arrive as RuntimeError, with the original as the cause.
+        If the awaiting task is cancelled, returns at once and abandons the function. Raises ClusterError after `close`.
+        A function with a parameter `name` is passed as `functools.partial(fn, name=...)`.
+        """
+        job = _Job(lambda: fn(*args, **kwargs), name)
+        await self._take_slot(job)
+        try:
+            self._hand_over(job)
+        except BaseException:
+            self._return_slot(job)
+            raise
+        try:
+            await job.done.wait()
+        except BaseException:
+            job.abandoned = True
+            raise
+        if job.error is not None:
+            try:
+                raise _for_the_loop(job.error, name)
+            finally:
+                job.error = None  # or the exception would hold itself through this frame
+        result: T = job.result
+        return result
+
+    def stuck(self) -> tuple[str, ...]:
+        """The functions that run now, abandoned ones included: "name (thread[, abandoned]) at file:line in function"."""
+        with self._lock:
+            running = [job for job in self._running if job.ident is not None]
+        return tuple(str(job) for job in running)
+
+    def close(self) -> None:
+        """End idle threads now, refuse what waits for a thread; a busy thread ends when its function returns.
+
+        May be called again, and from any thread. Does not wait for functions.
+        """
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            waiting, self._waiting = self._waiting, deque()
+            ending = [thread for thread, job in self._threads.items() if job is None]
+        for job in waiting:
+            job.refused = True
+            job.wake()
+        for _, jobs in idle:
+            jobs.put(None)
+        until = time.monotonic() + MAX_CLOSE_SECONDS
+        for thread in ending:
+            if thread is not threading.current_thread() and thread.is_alive():
+                thread.join(max(0.0, until - time.monotonic()))
+
+    # --- slots: at most `limit` jobs in `_running`; a freed one goes to the first in line
+
+    async def _take_slot(self, job: _Job) -> None:
+        with self._lock:
+            job.refused = self._closed
+            taken = not self._closed and len(self._running) < self._limit
+            if taken:
+                self._running[job] = None
+            elif not self._closed:
+                self._waiting.append(job)
+        if taken:
+            return
+        if not job.refused:
+            try:
+                await job.done.wait()
+            except BaseException:
+                with self._lock:
+                    if job in self._waiting:
+                        self._waiting.remove(job)
+                self._return_slot(job)
+                raise
+        if job.refused:
+            raise ClusterError(f"the step {job.name!r} cannot run: its node has stopped")
+        job.done = anyio.Event()
+
+    def _return_slot(self, job: _Job) -> None:
+        with self._lock:
+            after = self._free(job)
+        if after is not None:
+            after.wake()
+
+    def _free(self, job: _Job) -> _Job | None:
+        """Give the job's slot, if it has one, to the first in line, which is returned. Called with the lock held."""
+        if job not in self._running:
+            return None
+        del self._running[job]
+        if not self._waiting:
+            return None
+        after = self._waiting.popleft()
+        self._running[after] = None
+        return after
+
+    # --- threads
+
+    def _hand_over(self, job: _Job) -> None:
+        with self._lock:
+            if self._closed:
+                raise ClusterError(f"the step {job.name!r} cannot run: its node has stopped")
+            if self._idle:
+                thread, jobs = self._idle.pop()
+                self._threads[thread] = job
+                jobs.put(job)
+                return
+            self._made += 1
+            number = self._made
+        jobs = queue.SimpleQueue()
+        jobs.put(job)
+        thread = threading.Thread(target=self._work, args=(jobs,), name=f"{self._name}-{number}", daemon=True)
+        with self._lock:
+            self._threads[thread] = job
+        try:
+            thread.start()
+        except BaseException:
+            with self._lock:
+                del self._threads[thread]
+            raise
+
+    def _work(self, jobs: queue.SimpleQueue[_Job | None]) -> None:
+        thread = threading.current_thread()
+        try:
+            while self._work_once(jobs, thread):
+                pass
+        finally:
+            with self._lock:
+                self._threads.pop(thread, None)
+
+    def _work_once(self, jobs: queue.SimpleQueue[_Job | None], thread: threading.Thread) -> bool:
+        """Do one job; False if there is to be no other. A frame of its own: an idle thread must not keep a result alive."""
+        job = jobs.get()
+        if job is None:
+            return False
+        fn = job.fn
+        assert fn is not None
+        job.thread_name = thread.name
+        job.ident = threading.get_ident()
+        try:
+            job.result = job.context.run(fn)
+        except BaseException as error:
+            job.error = error
+        del fn
+        job.fn = None
+        if job.abandoned:
+            job.result = job.error = None
+        with self._lock:
+            self._threads[thread] = None
+            after = self._free(job)
+            stays = not self._closed and len(self._idle) < self._max_idle
+            if stays:
+                self._idle.append((thread, jobs))  # before the task wakes, so that its next step finds this thread
+        job.wake()
+        if after is not None:
+            after.wake()
+        return stays
+
+
+class InlineSteps:
+    """The same interface, running each function at once on the caller's own thread: for simulations, where no thread may be."""
+
+    def __init__(self) -> None:
+        self._closed = False
+
+    async def run(self, fn: Callable[..., T], /, *args: Any, name: str, **kwargs: Any) -> T:
+        """Run `fn(*args, **kwargs)` here, with a copy of the current context variables. Outcomes are as in StepThreads."""
+        await anyio.lowlevel.checkpoint()
+        if self._closed:
+            raise ClusterError(f"the step {name!r} cannot run: its node has stopped")
+        try:
+            return contextvars.copy_context().run(fn, *args, **kwargs)
+        except BaseException as error:
+            translated = _for_the_loop(error, name)
+            if translated is error:
+                raise
+            raise translated from error
+
+    def stuck(self) -> tuple[str, ...]:
+        """Always empty: whoever could ask is not running a function."""
+        return ()
+
+    def close(self) -> None:
+        """Take no more work."""
+        self._closed = True
+
+
+def _for_the_loop(error: BaseException, name: str) -> BaseException:
+    """The exception itself, or a RuntimeError in its place if it would end or confuse the awaiting task's loop."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    replacement = RuntimeError(f"the step {name!r} raised {text}")
+    replacement.__cause__ = error
+    return replacement

@@ -1,0 +1,1 @@
+"""What travels between nodes, and how: messages, authenticated frames, networks, and faults of links."""

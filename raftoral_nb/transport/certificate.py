@@ -1,0 +1,19 @@
+"""The certificate by which nodes of several hosts know each other."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Certificate(msgspec.Struct, frozen=True):
+    """What TLS between the nodes of a cluster needs. One serves all of them: holding it is being one of them."""
+
+    certificate: str
+    """PEM."""
+    private_key: str
+    """PEM. As secret as the cluster's key."""
+    fingerprint: str
+    """SHA-256 of the certificate (DER), as hexadecimal digits."""
+
+    def __repr__(self) -> str:
+        return f"Certificate(fingerprint={self.fingerprint!r})"

@@ -1,0 +1,176 @@
+"""Those who talk with a node and are none: a notebook with nodes in other processes, a command in a shell, a node that wants in.
+
+A guest proves the cluster's key as a node does, and then asks; what it asks and is answered is not known here. A node is one end
+(`Reception` makes a `Guest` for each connection), and `visit` the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, cast
+
+from ..core.records import NodeId
+from ..errors import ClusterError, NotEncryptedError, ProtocolError
+from .forked import keep_to_this_process
+from .frames import GUEST, FrameSession, PeerIdentity
+from .tls import Tls, encrypted, may_talk, watch_silence
+
+VISIT_TIMEOUT: Final = 5.0
+"""Seconds in which a node must have let a guest in."""
+
+
+class Line(Protocol):
+    """A node's end of a connection with a guest."""
+
+    def answer(self, payload: bytes) -> None:
+        """Writes one frame. Raises ProtocolError for one that is too large; never waits."""
+        ...
+
+    def abort(self) -> None:
+        """Ends the connection."""
+        ...
+
+
+class Guest(Protocol):
+    """Who gets what a guest sends. Called on the loop; `ProtocolError` ends the connection, nothing else may be raised."""
+
+    def received(self, payloads: Sequence[bytes]) -> None:
+        """Frames arrived, in order."""
+        ...
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        ...
+
+
+Reception = Callable[[Line], Guest]
+"""Called for each guest that has proven the key."""
+
+
+class Visit(asyncio.Protocol):
+    """A guest's end of a connection. `received(payload)` is called for each frame, `lost(error)` once at its end."""
+
+    def __init__(
+        self,
+        key: bytes,
+        expected: NodeId | None,
+        received: Callable[[bytes], None],
+        lost: Callable[[BaseException | None], None],
+        tls: Tls | None = None,
+    ) -> None:
+        identity = PeerIdentity(GUEST, secrets.randbits(63))
+        self.entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._session = FrameSession(
+            key if tls is None else tls.session_key(key), identity, dialer=True, expected=expected
+        )
+        self._tls = tls
+        self._received = received
+        self._lost = lost
+        self._transport: asyncio.Transport | None = None
+        self._error: BaseException | None = None
+        self._closed = False
+
+    @property
+    def node(self) -> NodeId:
+        """The node at the other end, which has proven that it has the key."""
+        assert self._session.peer is not None
+        return self._session.peer.node
+
+    def send(self, payload: bytes) -> None:
+        """Writes one frame. Raises ProtocolError for one that is too large. Nothing happens once the connection is lost."""
+        if self._transport is not None and not self._closed:
+            self._transport.write(self._session.seal(payload))
+
+    def close(self) -> None:
+        """Ends the connection; `lost` is called in the next turn of the loop."""
+        self._closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The TCP connection stands: begin the handshake."""
+        self._transport = cast(asyncio.Transport, transport)
+        keep_to_this_process(transport)
+        with contextlib.suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            watch_silence(transport)
+        if not may_talk(transport, self._tls):
+            self._error = NotEncryptedError(
+                "that node is on another machine, and the connection is not encrypted by the cluster's certificate"
+            )
+            self.close()
+            return
+        self._transport.write(self._session.opening())
+
+    def data_received(self, data: bytes) -> None:
+        """On with the handshake, or frames. Anything wrong ends the connection."""
+        if self._closed or self._transport is None:
+            return
+        try:
+            payloads = self._session.feed(data)
+        except ProtocolError as error:
+            self._error = error
+            self.close()
+            return
+        if outgoing := self._session.take_outgoing():
+            self._transport.write(outgoing)
+        if self._session.established and not self.entered.done():
+            self.entered.set_result(None)
+        for payload in payloads:
+            self._received(payload)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed, for whatever reason."""
+        self._closed = True
+        if not self.entered.done():
+            self.entered.set_exception(self._error or exc or ConnectionResetError("the node ended the connection"))
+            self.entered.exception()  # whoever waited for it may have gone
+        self._lost(self._error or exc)
+
+
+async def visit(
+    key: bytes,
+    address: tuple[str, int],
+    expected: NodeId | None,
+    received: Callable[[bytes], None],
+    lost: Callable[[BaseException | None], None],
+    timeout: float = VISIT_TIMEOUT,
+    tls: Tls | None = None,
+) -> Visit:
+    """Connect to a node as its guest. Raises `ClusterError`, saying why, if it does not let one in within `timeout` seconds.
+
+    With `tls` the connection is encrypted, which it must be (`NotEncryptedError`) to another machine. The node shows out whoever has
+    another key, and that looks the same as a node that ends.
+    """
+    made: list[Visit] = []
+
+    def make() -> Visit:
+        made.append(Visit(key, expected, received, lost, tls))
+        return made[0]
+
+    host, port = address
+    try:
+        async with asyncio.timeout(timeout):
+            await asyncio.get_running_loop().create_connection(make, host, port, **encrypted(tls, host))
+            await made[0].entered
+            return made[0]
+    except BaseException as error:
+        for one in made:
+            one.close()
+        if isinstance(error, TimeoutError):
+            raise ClusterError(f"nobody at {host}:{port} let us in within {timeout:g} s") from error
+        if isinstance(error, ProtocolError):
+            raise ClusterError(f"who listens at {host}:{port} is not a node of this cluster: {error}") from error
+        if isinstance(error, ConnectionRefusedError):
+            raise ClusterError(f"nobody listens at {host}:{port}: the node has ended, or is not there yet") from error
+        if isinstance(error, OSError):
+            raise ClusterError(
+                f"the node at {host}:{port} cannot be reached, or does not let us in (another key?): {error}"
+            ) from error
+        raise

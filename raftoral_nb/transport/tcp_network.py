@@ -1,0 +1,520 @@
+"""The network between nodes over TCP: one authenticated connection per pair of nodes.
+
+The node with the higher number dials the lower one, when it learns that the other is attached and after a connection was
+lost; nobody dials a node of this process that is not there. Nodes of other processes are made known by `introduce`, and are
+dialed until `forget`, whether they are there or not. Every byte goes through a `wire.Session`. All of it runs on one asyncio
+loop, on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and `close` leaves none behind.
+
+A connection whose dialer says that it is no node (`wire.GUEST`) is a guest's: it is handed to whoever serves guests. Guests stay,
+and others are let in, when the node leaves this process (its disk failed, say), so that they can ask why, and for its start; until
+`close`, or until the node is attached again, which takes over its listener and its guests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from ..core.cluster_events import StrangersRefused
+from ..core.records import NodeId
+from ..errors import ClusterError, NodeStateError, PortInUseError, ProtocolError
+from .connection import Connection, Dialer
+from .forked import keep_to_this_process
+from .frames import GUEST, FrameSession, PeerIdentity, check_key
+from .guests import Reception
+from .link_faults import LinkFaults
+from .messages import Message, encode_message
+from .network import Endpoint, Inbox, Receiver
+from .strangers import Attempts
+from .tls import Tls, check_listening
+from .traffic import Traffic, note
+
+logger = logging.getLogger(__name__)
+
+HOST: Final = "127.0.0.1"
+"""Where nodes listen unless told otherwise."""
+
+MAX_STRANGERS: Final = 16
+"""Accepted connections of a node that are not authenticated yet; past it the oldest is closed."""
+
+MAX_GUESTS: Final = 64
+"""Proven connections of a node with those that are no nodes; more are refused."""
+
+ACCEPT_PAUSE: Final = 1.0
+"""Seconds without accepting after the system refused to (no file descriptors left, say)."""
+
+WARNING_INTERVAL: Final = 10.0
+"""Seconds between two warnings about refused or broken connections; the ones between are counted."""
+
+
+Address = tuple[str, int]
+"""A host (an address, or a name) and a port."""
+
+
+class TcpNetwork(LinkFaults):
+    """Links over TCP between nodes of this process and others. Must be made and used on one running asyncio loop."""
+
+    def __init__(
+        self,
+        key: bytes,
+        ports: Mapping[NodeId, int] | None = None,
+        *,
+        host: str = HOST,
+        elsewhere: Mapping[NodeId, Address] | None = None,
+        reception: Reception | None = None,
+        tell: Callable[[StrangersRefused], None] | None = None,
+        tls: Tls | None = None,
+    ) -> None:
+        """`key` is the cluster's secret (`wire.new_key`); `ports` are fixed ports by node, all others are free ones.
+
+        `host` is the address on which nodes listen; `elsewhere` says where nodes of other processes do; `reception` serves
+        connections of guests, which are refused without one; `tell` is told, not often, of those who tried to get in. With
+        `tls` every connection is encrypted; without it nothing is said to another machine, and `NotEncryptedError` is raised if
+        `host` can be reached from one.
+        """
+        super().__init__(asyncio.get_running_loop())
+        self.key = check_key(key)
+        check_listening(host, tls)
+        self.tls = tls
+        self.session_key = self.key if tls is None else tls.session_key(self.key)
+        """What both ends of a connection prove to have."""
+        self.host = host
+        self.reception = reception
+        self.attempts = Attempts(self.loop, tell)
+        self.traffic = Traffic()
+        self._ports = dict(ports or {})
+        # Invariant: none of these nodes is in `_endpoints`.
+        self._elsewhere: dict[NodeId, Address] = dict(elsewhere or {})
+        self._endpoints: dict[NodeId, TcpEndpoint] = {}
+        # Invariant: of nodes that are not in `_endpoints`, and whose guests are received all the same.
+        self._left: dict[NodeId, TcpEndpoint] = {}
+        self._incarnations: dict[NodeId, int] = {}
+        self._addresses: dict[NodeId, Address] = {}
+        self._connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._idle: asyncio.Future[None] | None = None
+        self._last_warning = -WARNING_INTERVAL
+        self._warnings_withheld = 0
+
+    async def attach(self, node: NodeId, receiver: Receiver) -> Endpoint:
+        """Adds a node and listens for it; links to the others come up afterwards.
+
+        Raises NodeStateError while the node is attached, ClusterError after `close`, PortInUseError for a fixed port that
+        is taken.
+        """
+        if self._closed:
+            raise ClusterError("the network is closed")
+        if node in self._endpoints:
+            raise NodeStateError(f"node {node} is on the network already; close its endpoint first")
+        before = self._left.pop(node, None)
+        # It starts again in its process: others, and its guests, look for it where it was.
+        listener, guests = (
+            (listen(self.host, self._ports.get(node, 0), node), set[Connection]())
+            if before is None
+            else before.hand_over()
+        )
+        self._incarnations[node] = self._incarnations.get(node, 0) + 1
+        endpoint = TcpEndpoint(self, PeerIdentity(node, self._incarnations[node]), listener, receiver, guests)
+        others = list(self._endpoints.values())
+        self._endpoints[node] = endpoint
+        self._addresses[node] = endpoint.address
+        endpoint.start()
+        for other in others:
+            higher, lower = (endpoint, other) if node > other.node else (other, endpoint)
+            higher.peer_attached(lower.node, lower.address)
+        self._elsewhere.pop(node, None)
+        for other_node, address in self._elsewhere.items():
+            if other_node < node:
+                endpoint.peer_attached(other_node, address)
+        return endpoint
+
+    @property
+    def addresses(self) -> Mapping[NodeId, Address]:
+        """Where each node of this process listened last: host and port. A dead node's may be taken meanwhile."""
+        return dict(self._addresses)
+
+    @property
+    def refused_frames(self) -> int:
+        """Connections refused so far for bytes that were not authentic, too long, or malformed."""
+        return self.attempts.refused_frames
+
+    @property
+    def dropped_strangers(self) -> int:
+        """Connections closed so far because they never proved the cluster's key."""
+        return self.attempts.dropped_strangers
+
+    # --- nodes of other processes
+
+    @property
+    def elsewhere(self) -> Mapping[NodeId, Address]:
+        """Where the nodes of other processes are, as far as this network was told."""
+        return MappingProxyType(self._elsewhere)
+
+    def introduce(self, node: NodeId, address: Address) -> None:
+        """A node of another process listens there from now on: nodes with higher numbers dial it, at once.
+
+        Nothing happens if it is a node of this process. A standing connection to it stays, and is replaced by the new one.
+        """
+        if node in self._endpoints or self._closed:
+            return
+        known = self._elsewhere.get(node)
+        self._elsewhere[node] = address
+        for endpoint in self._endpoints.values():
+            if endpoint.node > node:
+                if known == address:
+                    endpoint.redial(node)
+                else:
+                    endpoint.peer_attached(node, address)
+
+    def forget(self, node: NodeId) -> None:
+        """A node of another process left for good: nobody dials it any more, and its connections end."""
+        if self._elsewhere.pop(node, None) is not None:
+            for endpoint in self._endpoints.values():
+                endpoint.peer_detached(node)
+                endpoint.reset(node)
+
+    async def close(self) -> None:
+        """Closes every endpoint and waits until all sockets are closed and all tasks are done. Idempotent."""
+        self._closed = True
+        self._elsewhere.clear()
+        self.forget_faults()
+        for endpoint in list(self._endpoints.values()):
+            endpoint.close()
+        for left in self._left.values():
+            left.shut()
+        self._left.clear()
+        while self._tasks or self._connections:
+            if self._idle is None:
+                self._idle = self.loop.create_future()
+            await asyncio.shield(self._idle)  # others may wait for it too
+        self.attempts.close()
+
+    # --- link_faults.LinkFaults
+
+    def link_severed(self, a: NodeId, b: NodeId) -> None:
+        """Both ends give up their connection; the dialer waits until the link is mended."""
+        for node, peer in ((a, b), (b, a)):
+            if (endpoint := self._endpoints.get(node)) is not None:
+                endpoint.reset(peer)
+
+    def link_mended(self, a: NodeId, b: NodeId) -> None:
+        """The dialer need not wait any longer."""
+        if (endpoint := self._endpoints.get(max(a, b))) is not None:
+            endpoint.redial(min(a, b))
+
+    # --- for the classes below
+
+    def detach(self, endpoint: TcpEndpoint) -> None:
+        """An endpoint closes: nobody is to dial it any more, but guests, where they are received."""
+        node = endpoint.node
+        self._endpoints.pop(node, None)
+        self.traffic.forget(node)
+        for other in self._endpoints.values():
+            other.peer_detached(node)
+        if self.reception is None or self._closed:
+            endpoint.shut()
+        else:
+            self._left[node] = endpoint
+
+    def opened(self, connection: Connection) -> None:
+        """A connection exists from here until `lost`."""
+        self._connections.add(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """The connection's socket is closed."""
+        self._connections.discard(connection)
+        self._check_idle()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs a coroutine as a task that `close` waits for."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def refused(self, node: NodeId, connection: Connection, error: ProtocolError) -> None:
+        """Counts bytes that were refused."""
+        who = "a stranger" if connection.peer is None else f"node {connection.peer}"
+        self.attempts.refused(node, f"from {who}: {error}")
+        self.warn(f"node {node} refused a connection from {who}: {error}")
+
+    def dropped(self, node: NodeId, reason: str) -> None:
+        """Counts a stranger who was sent away, or left, without having proven anything."""
+        self.attempts.dropped(node, f"from a stranger: {reason}")
+        self.warn(f"node {node} dropped a stranger: {reason}")
+
+    def warn(self, text: str) -> None:
+        """Logs a warning, unless there was one just now: nobody can fill a log from outside."""
+        now = self.loop.time()
+        if now - self._last_warning < WARNING_INTERVAL:
+            self._warnings_withheld += 1
+            return
+        more = f" ({self._warnings_withheld} more like this since)" if self._warnings_withheld else ""
+        self._last_warning, self._warnings_withheld = now, 0
+        logger.warning("%s%s", text, more)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.loop.call_exception_handler({"message": "a task of the network failed", "exception": error})
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        if self._idle is not None and not self._tasks and not self._connections:
+            self._idle.set_result(None)
+            self._idle = None
+
+
+class TcpEndpoint:
+    """One incarnation of a node on a `TcpNetwork`; see `network.Endpoint`."""
+
+    def __init__(
+        self,
+        network: TcpNetwork,
+        identity: PeerIdentity,
+        listener: socket.socket,
+        receiver: Receiver,
+        guests: set[Connection],
+    ) -> None:
+        self.network = network
+        self.identity = identity
+        self.node = identity.node
+        self.address: Address = listener.getsockname()[:2]
+        self.closed = False
+        """Whether the node has left."""
+        self.is_shut = False
+        """Whether nobody is received any more, guests neither."""
+        self._listener = listener
+        self._inbox = Inbox(network.loop, receiver, self.reset)
+        self._links: dict[NodeId, Connection] = {}
+        self._dialers: dict[NodeId, Dialer] = {}
+        self._strangers: dict[Connection, None] = {}  # in order of arrival
+        self._guests = guests
+        self._accept_timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begins to accept."""
+        self.network.loop.add_reader(self._listener, self._accept)
+
+    # --- network.Endpoint
+
+    def send(self, peer: NodeId, message: Message) -> None:
+        """Sends, or drops the message when the link is missing, cut or too slow."""
+        connection = self._links.get(peer)
+        network = self.network
+        if connection is None:
+            return
+        note(connection.counts, message)
+        if network.is_cut(self.node, peer):
+            return
+        try:
+            connection.send(encode_message(message), network.draw_delay(self.node, peer))
+        except ProtocolError as error:
+            # The sender's limits were wrong. Raising would break its consensus over one message that cannot be sent.
+            self.network.warn(f"node {self.node} cannot send a message to node {peer}: {error}")
+
+    @property
+    def connected_peers(self) -> frozenset[NodeId]:
+        """Peers to which a link is up."""
+        return frozenset(self._links)
+
+    def reset(self, peer: NodeId) -> None:
+        """Breaks the link to `peer`; it is dialed again after `FIRST_REDIAL` seconds."""
+        connection = self._links.pop(peer, None)
+        if connection is not None:
+            connection.abort()
+
+    def pause(self) -> None:
+        """Holds back everything from the receiver."""
+        if not self.closed:
+            self._inbox.pause()
+
+    def resume(self) -> None:
+        """Delivers what was held back, in order."""
+        if not self.closed:
+            self._inbox.resume()
+
+    def close(self) -> None:
+        """Leaves the network as a killed process would: nothing is flushed. Sockets close in the next turn of the loop.
+
+        Guests stay, if there is a reception for them.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        self._inbox.close()
+        for dialer in self._dialers.values():
+            dialer.close()
+        self._dialers.clear()
+        for connection in (*self._links.values(), *self._strangers):
+            connection.abort()
+        self._links.clear()
+        self._strangers.clear()
+        self.network.detach(self)
+
+    def shut(self) -> None:
+        """After `close`: guests are not received any more either."""
+        for guest in self._guests:
+            guest.abort()
+        listener, _ = self.hand_over()
+        listener.close()
+
+    def hand_over(self) -> tuple[socket.socket, set[Connection]]:
+        """After `close`: nobody is received here any more. The listener and the guests are another's."""
+        self.is_shut = True
+        self.network.loop.remove_reader(self._listener)
+        if self._accept_timer is not None:
+            self._accept_timer.cancel()
+        for stranger in self._strangers:
+            stranger.abort()
+        self._strangers.clear()
+        return self._listener, self._guests
+
+    # --- the directory
+
+    def peer_attached(self, peer: NodeId, address: Address) -> None:
+        """A lower node is there: dial it."""
+        self.peer_detached(peer)
+        self._dialers[peer] = Dialer(self, peer, address)
+
+    def peer_detached(self, peer: NodeId) -> None:
+        """The node left: stop dialing it. Its connection, if there is one, ends by itself."""
+        dialer = self._dialers.pop(peer, None)
+        if dialer is not None:
+            dialer.close()
+
+    def redial(self, peer: NodeId) -> None:
+        """The link to a lower node was mended: dial it now, if it is not connected."""
+        dialer = self._dialers.get(peer)
+        if dialer is not None:
+            dialer.mended()
+
+    # --- connections
+
+    def _accept(self) -> None:
+        """The listener is readable: take what waits, but not for ever."""
+        for _ in range(MAX_STRANGERS):
+            try:
+                accepted, _address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # No descriptors or memory. The listener would stay readable and spin: look away for a while.
+                self.network.warn(f"node {self.node} cannot accept connections now: {error}")
+                self.network.loop.remove_reader(self._listener)
+                self._accept_timer = self.network.loop.call_later(ACCEPT_PAUSE, self.start)
+                return
+            accepted.setblocking(False)
+            if len(self._strangers) >= MAX_STRANGERS:
+                # A true peer is through in a millisecond, so the oldest is the one that does not belong here.
+                self.drop(next(iter(self._strangers)), "it had proven nothing when too many others came")
+            connection = Connection(self, FrameSession(self.network.session_key, self.identity, dialer=False))
+            self._strangers[connection] = None
+            self.network.spawn(connection.adopt(accepted))
+
+    def admits(self, peer: NodeId) -> bool:
+        """Whether one that says to be this node, or a guest, is answered: nodes have no business here once the own one has left."""
+        return not self.closed or peer == GUEST
+
+    def established(self, connection: Connection) -> None:
+        """The connection's peer is proven. Raises ProtocolError if it may not be connected this way."""
+        peer = connection.session.peer
+        assert peer is not None
+        if peer.node == GUEST:
+            self._receive(connection)
+            return
+        if not connection.dialed and peer.node < self.node:
+            raise ProtocolError(f"node {peer.node} dialed node {self.node}, which is the one to dial")
+        self._strangers.pop(connection, None)
+        if self.network.is_severed(self.node, peer.node):  # since it was begun
+            connection.abort()
+            return
+        old = self._links.get(peer.node)
+        if old is not None:
+            if old.session.peer is not None and old.session.peer.incarnation > peer.incarnation:
+                connection.abort()
+                return
+            # The peer was restarted, or gave the old connection up before we noticed.
+            del self._links[peer.node]
+            old.abort()
+        self._inbox.disconnected(peer.node)
+        if self.closed:  # by the receiver, just now
+            connection.abort()
+            return
+        self._links[peer.node] = connection
+        connection.peer = peer.node
+        connection.counts = self.network.traffic.lane(self.node, peer.node)
+        dialer = self._dialers.get(peer.node)
+        if dialer is not None and connection.dialed:
+            dialer.succeeded()
+        self._inbox.connected(peer.node)
+
+    def _receive(self, connection: Connection) -> None:
+        """A guest is proven. Raises ProtocolError if it is not served."""
+        reception = self.network.reception
+        if reception is None or len(self._guests) >= MAX_GUESTS:
+            raise ProtocolError("no guests are served here" if reception is None else f"{MAX_GUESTS} guests are here")
+        self._strangers.pop(connection, None)
+        self._guests.add(connection)
+        connection.guest = reception(connection)
+
+    def received(self, connection: Connection, messages: list[Message], size: int) -> None:
+        """Messages of one read, `size` bytes encoded."""
+        peer = connection.peer
+        if peer is not None and self._links.get(peer) is connection and not self.network.is_cut(peer, self.node):
+            self._inbox.received(peer, messages, size)
+
+    def drop(self, stranger: Connection, reason: str) -> None:
+        """Sends a stranger away."""
+        self._strangers.pop(stranger, None)
+        self.network.dropped(self.node, reason)
+        stranger.abort()
+
+    def not_encrypted(self, stranger: Connection, error: OSError) -> None:
+        """An accepted connection never came to be: it was given up, or is not encrypted as ours are."""
+        known = self._strangers.pop(stranger, stranger) is None
+        if known and self.network.tls is not None and not self.closed:
+            self.network.dropped(self.node, f"it was not encrypted by the cluster's certificate ({error})")
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is gone, for whatever reason."""
+        if connection in self._strangers:
+            del self._strangers[connection]
+            if connection.session.torn:
+                self.network.dropped(self.node, "it was torn off before it had proven the key")
+        self._guests.discard(connection)
+        peer = connection.peer
+        if peer is None or self.closed:
+            return
+        if self._links.get(peer) is connection:
+            del self._links[peer]
+        if peer not in self._links:
+            self._inbox.disconnected(peer)
+
+
+def listen(host: str, port: int, node: NodeId) -> socket.socket:
+    """A socket that listens on an address of this machine, for a node. Raises `PortInUseError` if the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # A restarted node gets its port back although old connections linger (TIME_WAIT). Two listeners cannot share it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind((host, port))
+        listener.listen(64)
+        keep_to_this_process(listener)
+    except BaseException as error:
+        listener.close()
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE and port:
+            raise PortInUseError(
+                f"port {port}, wanted for node {node}, is taken on {host}: stop the program that listens there (perhaps "
+                "another cluster), or choose another port, or give no ports and let the system pick free ones"
+            ) from error
+        raise
+    return listener

@@ -1,0 +1,1 @@
+"""An asyncio loop on a virtual clock."""

@@ -1,0 +1,1 @@
+"""What crosses from process to process as bytes: values, failures, code, and their digests."""

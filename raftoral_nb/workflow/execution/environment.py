@@ -1,0 +1,106 @@
+"""What an execution needs of the executor it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import anyio
+
+from ...core.commands import Command, Outcome
+from ...core.records import NodeId, RunId, StepId
+from ..codec.classes import Known
+from .alarms import Alarms
+
+if TYPE_CHECKING:
+    from ...core.cluster_events import StepProgress, StepRetrying
+    from ...threads.step_threads import Steps
+
+
+FINAL_REFUSALS: Final = frozenset({"stale_epoch", "stale_generation", "stale_version", "already_recorded", "run_ended"})
+"""Refusals after which a record, an epoch or the run's end is on its way to us."""
+
+
+class Once:
+    """Says each text once."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say = say
+        self._said: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        """Say it, unless it was said before."""
+        if text not in self._said:
+            self._said.add(text)
+            self._say(text)
+
+
+class LoadedWorkflow(Protocol):
+    """A node's copy of a workflow."""
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """Its function."""
+        ...
+
+    @property
+    def classes(self) -> Known:
+        """The classes that its code knows."""
+        ...
+
+
+class ExecutionEnv(Protocol):
+    """What an execution needs of the executor it runs in."""
+
+    node: NodeId
+    acting: int | None
+    steps: Steps
+    timers: Alarms
+    """On a clock that only goes forward: for waits that begin and end here."""
+    alarms: Alarms
+    """On the wall clock: for times that are recorded."""
+
+    async def pass_gate(self) -> None:
+        """Wait while the node is held or paused."""
+        ...
+
+    def fenced(self, scope: anyio.CancelScope) -> AbstractContextManager[None]:
+        """Cancel `scope` when this node loses the epoch."""
+        ...
+
+    def wall_clock(self) -> float:
+        """The time of day by this node's clock, in Unix seconds."""
+        ...
+
+    def propose(self, command: Command, refused: Callable[[Outcome], None]) -> None:
+        """Propose a command; `refused` is called on this loop unless it was committed."""
+        ...
+
+    def is_outcome(self, error: BaseException) -> bool:
+        """Whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped."""
+        ...
+
+    def step_function(self, run_id: RunId, step_id: StepId, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """What to run for a step whose function is `fn`."""
+        ...
+
+    def workflow(self, workflow: str, version: int | None) -> LoadedWorkflow | None:
+        """This node's copy of a registered workflow; None if there is none, or it cannot be loaded here."""
+        ...
+
+    def effect_started(self, run_id: RunId, step_id: StepId) -> None:
+        """Count and tell that a step's function begins to run here."""
+        ...
+
+    def tell(self, event: StepRetrying | StepProgress) -> None:
+        """Publish an event. From any thread."""
+        ...
+
+    def say(self, run_id: RunId, text: str) -> None:
+        """Write a line of the engine's own into the run's log."""
+        ...
+
+    def execution_stopped(self, execution: Any, reason: str) -> None:
+        """Tell that an `Execution` ended otherwise than its run did."""
+        ...

@@ -1,0 +1,37 @@
+"""What the acting node made of a step, before it is recorded."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ...core.records import Failure, RunId
+
+
+class ChildStart(msgspec.Struct, frozen=True):
+    """The child run that a step starts. `version` None means the latest."""
+
+    run_id: RunId
+    workflow: str
+    version: int | None
+    input: bytes
+    detached: bool
+    digest: str = ""
+    """Of the input; "" where nobody could start the same child again."""
+
+
+class Made(msgspec.Struct, frozen=True):
+    """What a step made, when there is more to it than a value or a failure."""
+
+    value: bytes | None = None
+    failure: Failure | None = None
+    message_id: str | None = None
+    """The message that it takes, or the update that it answers."""
+    child: ChildStart | None = None
+    cancelled: bool = False
+
+
+Encoded = tuple[bytes | None, Failure | None]
+"""An encoded value or a failure."""
+
+Product = Encoded | Made
+"""What a step made."""

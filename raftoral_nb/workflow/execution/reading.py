@@ -1,0 +1,42 @@
+"""Reading what is recorded of a run, on a node that may lack what it takes: then its execution ends, and says why."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ...core.records import Difference
+from ...core.statistics import ExecutionStatus
+from ...errors import ValueNotShippableError
+from ..codec import values
+from ..codec.classes import View
+from . import divergence
+
+
+class ReadingExecution(Protocol):
+    """What reading needs of an `Execution`."""
+
+    classes: View
+    difference: Difference | None
+
+    def stop(self, status: ExecutionStatus, reason: str) -> None:
+        """End the execution, though not the run."""
+        ...
+
+
+def read(execution: ReadingExecution, data: bytes, what: str) -> Any:
+    """A value that is recorded. One that does not unpickle here ends the execution, which cannot do what the others do.
+
+    Raises:
+        ValueNotShippableError: for that case, so that the workflow's code goes no further.
+    """
+    try:
+        return values.decode(data, what=what, view=execution.classes)
+    except ValueNotShippableError as error:
+        give_up(execution, str(error))
+        raise
+
+
+def give_up(execution: ReadingExecution, reason: str) -> None:
+    """End the execution, and not the run: this node cannot read the run's code, or something that is recorded of it."""
+    execution.difference = divergence.unreadable(reason)
+    execution.stop("unreadable", reason)

@@ -1,0 +1,108 @@
+"""What runs now: the context of the branch that user code is in, and the step whose function it is in.
+
+Both are context variables, so that they are found from within ordinary functions, on worker threads too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Final
+
+from ...core.cluster_events import StepProgress
+from ...core.records import NodeId, RunId, StepId
+from ...core.statistics import StepActivity
+from ...errors import BadArgumentError, WrongTaskError
+from ...limits import MAX_PROGRESS_CHARS
+
+PROGRESS_SECONDS: Final = 0.1
+"""The least time between two progress events of one step (seconds). What comes in between shows in the statistics only."""
+
+CONTEXT: ContextVar[Any] = ContextVar("raftoral_context", default=None)
+"""The `WorkflowContext` of the branch that runs here, or None."""
+
+STEP: ContextVar[RunningStep | None] = ContextVar("raftoral_step", default=None)
+"""The step whose function runs here."""
+
+
+class RunningStep:
+    """A step whose function is running, as that function sees it: get it with `current_step()`."""
+
+    def __init__(
+        self,
+        node: NodeId,
+        run_id: RunId,
+        step_id: StepId,
+        attempt: int,
+        clock: Callable[[], float],
+        tell: Callable[[StepProgress], None],
+    ) -> None:
+        self.node = node
+        self.run_id = run_id
+        self.step_id = step_id
+        self.attempt = attempt
+        """Counts the calls of the function from 1, on this node and in this epoch."""
+        self.ended = False
+        self._clock = clock
+        self._tell = tell
+        self._told_at = -math.inf
+        # One object, replaced as a whole: it is read from other threads.
+        self._progress: tuple[float | None, str] = (None, "")
+
+    @property
+    def key(self) -> str:
+        """The name the workflow gave the step."""
+        return self.step_id.partition("/")[2]
+
+    @property
+    def idempotency_key(self) -> str:
+        """`run_id/step_id`: the same however often and wherever this step's function runs. Give it to the called service."""
+        return f"{self.run_id}/{self.step_id}"
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Say how far the step has come: from 0 to 1, with a few words. Shown live; nothing of it is recorded or replicated.
+
+        May be called as often as wanted and from any thread: an event is published at most every `PROGRESS_SECONDS`, and the
+        statistics have the latest. Raises `BadArgumentError` if `fraction` is no number from 0 to 1. Does nothing once the
+        step's result is of no interest any more (its timeout passed, or another node does it).
+        """
+        fraction, text = _checked(fraction, text)
+        if self.ended:
+            return
+        self._progress = (fraction, text)
+        now = self._clock()
+        if fraction >= 1.0 or now - self._told_at >= PROGRESS_SECONDS:
+            self._told_at = now
+            self._tell(StepProgress(self.node, self.run_id, self.step_id, fraction, text))
+
+    def activity(self) -> StepActivity:
+        """What the statistics say of it. From any thread."""
+        fraction, text = self._progress
+        return StepActivity(step_id=self.step_id, attempt=self.attempt, fraction=fraction, text=text)
+
+
+def current_step() -> RunningStep:
+    """The step whose function is running: its `idempotency_key`, its `attempt`, and its `progress(...)`.
+
+    For the function of a step and whatever that calls, on its worker thread too. Raises `WrongTaskError` elsewhere.
+    """
+    running = STEP.get()
+    if running is None:
+        raise WrongTaskError(
+            "no step is running here: current_step() and ctx.progress() belong into the function that a step runs "
+            '(`await ctx.compute("fit", fit)`), not between the steps, nor into threads that the function starts'
+        )
+    return running
+
+
+def _checked(fraction: object, text: object) -> tuple[float, str]:
+    try:
+        number = float(fraction)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0.0 <= number <= 1.0:
+        raise BadArgumentError(f"progress is a number from 0 to 1, such as 0.4; got {fraction!r}")
+    if not isinstance(text, str):
+        raise BadArgumentError(f"what progress says is text, such as 'epoch 4'; got {type(text).__name__}")
+    return number, text[:MAX_PROGRESS_CHARS]

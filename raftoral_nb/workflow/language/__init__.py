@@ -1,0 +1,1 @@
+"""The operations of a workflow's context, one module each."""

@@ -1,0 +1,522 @@
+"""What a workflow gets as `ctx`: the operations whose results are replicated."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from ...core.records import RunId
+from ...threads.seconds import Seconds
+from ..execution.interruption import ContinueAsNew
+from ..execution.running_step import current_step
+from ..shipping.definitions import Workflow
+from . import branches as parallel
+from . import child_runs, messages, randomness, steps, timers
+from .child_runs import ChildRun
+from .identity import ContextIdentity
+from .messages import MISSING, Update
+from .sagas import Saga
+from .unawaited import operation
+from .version_gates import patched
+
+if TYPE_CHECKING:
+    import random
+    import uuid
+
+    from .variables import ReplicatedVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+A = TypeVar("A")
+I = TypeVar("I")  # noqa: E741 - input and output are I and O everywhere
+O = TypeVar("O")  # noqa: E741
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class WorkflowContext(ContextIdentity):
+    """The first argument of every workflow, one per node, run and branch.
+
+    Every operation is a step: its result is recorded once by the acting node and replicated, and the other nodes, or a new
+    leader, take the record instead of doing it again. Operations must be awaited one after another, in the workflow's own
+    task; anything else raises `WrongTaskError`. A step's key names it in logs and views and must be a non-empty string.
+    """
+
+    # --- steps
+
+    @overload
+    async def compute(self, key: str, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def compute(self, key: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @operation
+    async def compute(self, key: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run `fn(*args, **kwargs)` on the acting node and record what it returns or raises.
+
+        An async `fn` runs on the node's loop, a synchronous one on a worker thread. The result must survive pickling and is
+        at most `MAX_VALUE_BYTES`; what is returned is the decoded record, on the acting node too. What `fn` raises is
+        raised here, on every node. Does *not* promise that `fn` runs once: if the leader dies or is deposed before the
+        record is committed, the next one runs it again. `ValueNotShippableError` if the result does not pickle.
+
+        `fn` works on copies: of its arguments, of the object whose method it is, and of what it closes over if the workflow
+        made it. If it changes one of them without returning it, `LostChangeError` is raised, which names it; an argument
+        may be changed by a function that returns something else. What does not pickle is passed on as it is, and so is what
+        takes more than `MAX_COPIED_BYTES`: what `fn` changes there is changed on the acting node alone.
+
+        Retries, a timeout and at-most-once are options of the function: see `step`.
+
+        >>> from raftoral_nb import Retry, step
+        >>> async def book(ctx, city):
+        ...     name = await ctx.compute("name", str.title, city)
+        ...     return await ctx.compute("greet", step("hello {}".format, timeout=5, retry=Retry(attempts=2)), name)
+        >>> run(book, "lisbon")
+        'hello Lisbon'
+        """
+        return await steps.compute(self._execution, self._state, key, fn, args, kwargs)
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Say from within a step's function how far it has come, from 0 to 1. Shown live, not recorded; see `RunningStep`.
+
+        >>> async def train(ctx, epochs):
+        ...     def fit():
+        ...         for epoch in range(epochs):
+        ...             ctx.progress((epoch + 1) / epochs, f"epoch {epoch + 1}")
+        ...         return "fitted"
+        ...     return await ctx.compute("fit", fit)
+        >>> run(train, 3)
+        'fitted'
+        """
+        current_step().progress(fraction, text)
+
+    # --- variables
+
+    @operation
+    async def patched(self, name: str) -> bool:
+        """Whether this run does what is new under `name`: False for one that had passed this point before it was there.
+
+        To change the code of runs that go on: write `if await ctx.patched("mail"): <new> else: <old>`, register it as a new
+        version, and move the run to it. A run that comes here for the first time records True, as a step of its own. In one
+        whose record has another step in this place (it was moved, and passed this point with the old code) the answer is
+        False, and the gate leaves no trace: it takes no place among the steps, so that those of the old code still fit. A gate
+        in a loop answers for each round anew. Once all runs from before have ended, the `if` and its old side may go from new
+        versions; runs that recorded the gate keep theirs.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     return f"{item} wrapped" if await ctx.patched("wrapping") else item
+        >>> with workflow_test() as test:
+        ...     test.finish(test.start(order, "A1"))
+        'A1 wrapped'
+        """
+        return await patched(self, name)
+
+    @operation
+    async def var(self, key: str, value: T) -> ReplicatedVar[T]:
+        """Make a replicated variable that starts with `value` (recorded as a step). See `ReplicatedVar`.
+
+        >>> async def count(ctx, words):
+        ...     letters = await ctx.var("letters", 0)
+        ...     for word in words:
+        ...         await letters.update(lambda number: number + len(word))
+        ...     return letters.value
+        >>> run(count, ["a", "bc"])
+        3
+        """
+        from .variables import ReplicatedVar
+
+        return await ReplicatedVar.with_value(key, self, value)
+
+    @operation
+    async def create_replicated_var(self, key: str, value: T) -> ReplicatedVar[T]:
+        """The same as `var`, under the original's name.
+
+        >>> async def order(ctx, item):
+        ...     status = await ctx.create_replicated_var("status", "pending")
+        ...     return await status.set(f"{item} sent")
+        >>> run(order, "tea")
+        'tea sent'
+        """
+        return await self.var(key, value)
+
+    # --- time
+
+    @operation
+    async def now(self) -> datetime:
+        """The time of day, in UTC and with that time zone: what the acting node's clock showed, recorded.
+
+        A new leader's clock may be behind that of the one before: what comes later is not promised to be later.
+
+        >>> async def stamped(ctx, _):
+        ...     return (await ctx.now()).tzname()
+        >>> run(stamped)
+        'UTC'
+        """
+        return await timers.now(self)
+
+    @operation
+    async def sleep(self, seconds: Seconds, *, key: str = "sleep") -> None:
+        """Wait for so many seconds (or a `timedelta`), from the moment at which this is first recorded. Never less than that, by
+        the acting node's clock; not promised how much more.
+
+        What is left of it survives the death of a leader, and a restart of all. A node whose system clock is set back goes on
+        from the time it has shown, so it does not wait longer for that. Raises `BadArgumentError` for what is no length of time.
+
+        >>> async def patient(ctx, seconds):
+        ...     before = await ctx.now()
+        ...     await ctx.sleep(seconds)
+        ...     return (await ctx.now() - before).total_seconds() >= seconds
+        >>> run(patient, 0.05)
+        True
+        """  # noqa: D205
+        await timers.sleep(self, seconds, key)
+
+    @operation
+    async def sleep_until(self, when: datetime, *, key: str = "sleep") -> None:
+        """Wait until a time of day, which must have a time zone; one that is past is over at once.
+
+        Raises `BadArgumentError` for a time without a zone.
+
+        >>> from datetime import timedelta
+        >>> async def shortly(ctx, _):
+        ...     tomorrow = await ctx.now() + timedelta(milliseconds=50)
+        ...     await ctx.sleep_until(tomorrow)
+        ...     return await ctx.now() >= tomorrow
+        >>> run(shortly)
+        True
+        """
+        await timers.sleep_until(self, when, key)
+
+    def deadline(self, seconds: Seconds) -> AbstractAsyncContextManager[datetime]:
+        """A block that has so many seconds (or a `timedelta`): what it does then is interrupted, and the block raises `DeadlineExceededError`.
+
+        `async with ctx.deadline(5) as due:`. That the time is over is recorded, and interrupts every node at the same operation.
+        Within the block, `Interrupted` is raised once at the operation that waits, or at the next one, in parallel branches too;
+        what cleans up after that has all the time it needs. Only operations of the context are interrupted.
+
+        >>> from raftoral_nb import DeadlineExceededError
+        >>> async def hasty(ctx, _):
+        ...     try:
+        ...         async with ctx.deadline(0.05):
+        ...             await ctx.sleep(3600)
+        ...     except DeadlineExceededError:
+        ...         return "too late"
+        >>> run(hasty)
+        'too late'
+        """
+        return timers.deadline(self, seconds)
+
+    # --- randomness and identity
+
+    @property
+    def rng(self) -> random.Random:
+        """Random numbers that are the same on every node: seeded by the run and the branch. Not for secrets.
+
+        They follow from the `run_id`: another run under the same id, in another cluster, has the same ones.
+
+        >>> async def draw(ctx, items):
+        ...     return ctx.rng.choice(items) in items, 0.0 <= ctx.random() < 1.0
+        >>> run(draw, ["a", "b"])
+        (True, True)
+        """
+        return randomness.dice(self)
+
+    def random(self) -> float:
+        """A random number from 0 to below 1, the same on every node; `rng` has the other distributions.
+
+        >>> async def draw(ctx, _):
+        ...     return 0.0 <= ctx.random() < 1.0
+        >>> run(draw)
+        True
+        """
+        return randomness.dice(self).random()
+
+    def uuid4(self) -> uuid.UUID:
+        """A random UUID, the same on every node and in every replay of this run. Not for secrets; see `rng`.
+
+        >>> async def name(ctx, _):
+        ...     return ctx.uuid4().version, ctx.uuid4() != ctx.uuid4()
+        >>> run(name)
+        (4, True)
+        """
+        return randomness.uuid4(self)
+
+    # --- parallel branches
+
+    @overload
+    async def gather(
+        self, *branches: Callable[[WorkflowContext], Awaitable[T]] | Callable[[], Awaitable[T]]
+    ) -> list[T]: ...
+    @overload
+    async def gather(self, *branches: Callable[[], T]) -> list[T]: ...
+    @operation
+    async def gather(self, *branches: Callable[..., Any]) -> list[Any]:
+        """Run `branch(ctx)` for every branch in parallel, each with a context of its own; results in the order given.
+
+        A function without parameters, or a `@step`, is run as one step, as by `map`. Step ids depend on a branch's place in the
+        call, not on timing. If a branch raises, the others still run to their ends; then the exceptions are raised as an
+        ExceptionGroup, which names the first and has it as its cause. `task_group` interrupts the others.
+
+        >>> async def both(ctx, _):
+        ...     async def left(ctx):
+        ...         return await ctx.compute("left", lambda: 1)
+        ...     async def right(ctx):
+        ...         return await ctx.compute("right", lambda: 2)
+        ...     return await ctx.gather(left, right)
+        >>> run(both)
+        [1, 2]
+        """
+        return await parallel.gather(self, branches)
+
+    @overload
+    async def map(
+        self, fn: Callable[[WorkflowContext, A], Awaitable[T]], items: Iterable[A], /, *, limit: int | None = None
+    ) -> list[T]: ...
+    @overload
+    async def map(
+        self, fn: Callable[[A], Awaitable[T]], items: Iterable[A], /, *, limit: int | None = None
+    ) -> list[T]: ...
+    @overload
+    async def map(self, fn: Callable[[A], T], items: Iterable[A], /, *, limit: int | None = None) -> list[T]: ...
+    @operation
+    async def map(self, fn: Callable[..., Any], items: Iterable[Any], /, *, limit: int | None = None) -> list[Any]:
+        """Run `fn` for every item, at most `limit` at the same time; results in the order of the items.
+
+        A branch, `async def fn(ctx, item)`, may take many steps; it has a context and step ids of its own, whenever it runs. A
+        plain function, `fn(item)`, synchronous or not, or a `@step`, is one step under its own name. What could be called both
+        ways is a branch if its first parameter is named `ctx` (or `context`) or annotated as one.
+
+        If some raise, the others still run; then the exceptions are raised as an ExceptionGroup, which names the first and has
+        it as its cause. Raises `BadArgumentError` for a limit below 1, `WorkflowDefinitionError` for what is no such function.
+
+        >>> async def lengths(ctx, words):
+        ...     async def one(ctx, word):
+        ...         return await ctx.compute("length", len, word)
+        ...     return await ctx.map(one, words, limit=2), await ctx.map(len, words)
+        >>> run(lengths, ["a", "bc", "def"])
+        ([1, 2, 3], [1, 2, 3])
+        """
+        return await parallel.map_(self, fn, items, limit)
+
+    @overload
+    async def race(self, *branches: Callable[[WorkflowContext], Awaitable[T]] | Callable[[], Awaitable[T]]) -> T: ...
+    @overload
+    async def race(self, *branches: Callable[[], T]) -> T: ...
+    @operation
+    async def race(self, *branches: Callable[..., Any]) -> Any:
+        """Run `branch(ctx)` for every branch in parallel; the first one to end decides: its result is returned, or its exception
+        raised.
+
+        A function without parameters, or a `@step`, is run as one step, as by `map`. Who won is recorded. The losers are interrupted at their next operation (`Interrupted`, once), may clean up, and are
+        waited for; what they raise is of no interest, unless their cleanup raised: then it comes in an ExceptionGroup. A branch
+        must wait for nothing but operations of its context, or it cannot be interrupted. `BadArgumentError` without branches.
+
+        >>> async def fastest(ctx, _):
+        ...     async def quick(ctx):
+        ...         return await ctx.compute("quick", lambda: "quick")
+        ...     async def slow(ctx):
+        ...         await ctx.sleep(3600)
+        ...         return "slow"
+        ...     return await ctx.race(quick, slow)
+        >>> run(fastest)
+        'quick'
+        """  # noqa: D205
+        return await parallel.race(self, branches)
+
+    def task_group(self) -> parallel.TaskGroup:
+        """A block in which branches are started, and which ends when all of them have: `group.start(branch, *args)` runs
+        `branch(ctx, *args)` with a context of its own.
+
+        A function of `args` alone, or a `@step`, is run as one step, as by `map`. If a branch or the block itself raises, the
+        others are interrupted at their next operation (`Interrupted`, once) and may clean up; then what was raised is raised as
+        an ExceptionGroup, which names the first and has it as its cause.
+
+        >>> async def parts(ctx, words):
+        ...     async def one(ctx, word):
+        ...         return await ctx.compute("length", len, word)
+        ...     async with ctx.task_group() as group:
+        ...         tasks = [group.start(one, word) for word in words]
+        ...     return [task.result for task in tasks]
+        >>> run(parts, ["a", "bc"])
+        [1, 2]
+        """  # noqa: D205
+        return parallel.TaskGroup(self)
+
+    def saga(self) -> Saga:
+        """A block that undoes what it has done if it fails: `saga.on_failure(key, fn, *args)` after each step that can be undone.
+
+        If the block raises, or is interrupted or cancelled, what was named runs in reverse, each as a step, with the retries that
+        its function has, and not interrupted by anything; then the exception goes on. What fails of it does not keep the rest
+        from being run, and is raised together with the original exception, which comes first in an ExceptionGroup.
+
+        >>> async def trip(ctx, city):
+        ...     done = []
+        ...     try:
+        ...         async with ctx.saga() as saga:
+        ...             done.append(await ctx.compute("book", lambda: "booked"))
+        ...             saga.on_failure("cancel", lambda: "cancelled")
+        ...             await ctx.compute("pay", lambda: 1 / 0)
+        ...     except ZeroDivisionError:
+        ...         done.append("not paid")
+        ...     return done
+        >>> run(trip, "Lisbon")
+        ['booked', 'not paid']
+        """
+        return Saga(self)
+
+    # --- beginning anew
+
+    def continue_as_new(self, input: Any = None) -> ContinueAsNew:  # noqa: A002
+        """What to raise, or to return, to begin this run anew with another input: for loops that never end.
+
+        The run keeps its run_id, version, and the signals it has not received; its history starts over, so that it does not
+        grow. Whoever waits for the run goes on waiting. Children are cancelled unless they are detached.
+
+        >>> async def countdown(ctx, count):
+        ...     if count:
+        ...         raise ctx.continue_as_new(await ctx.compute("one less", lambda: count - 1))
+        ...     return "done"
+        >>> run(countdown, 5)
+        'done'
+        """
+        return ContinueAsNew(input)
+
+    # --- messages
+
+    @operation
+    async def receive(self, name: str, *, timeout: Seconds | None = None, default: Any = MISSING) -> Any:
+        """Wait for the signal `name`, and return what was sent with it (`run.signal(name, value)`).
+
+        Signals of one name are received in the order in which they were recorded, each once, whoever leads; one that came
+        before is there at once. After `timeout` seconds (or a `timedelta`; counted from this call, through changes of leader and restarts, by
+        the clocks of the nodes that act) it returns `default`, or raises `ReceiveTimeoutError` if none was given; that is
+        recorded as well. A signal that comes later waits for the next `receive`.
+
+        >>> async def order(ctx, item):
+        ...     return item if await ctx.receive("approve", timeout=60, default=False) else "not approved"
+        >>> id = cluster.start_workflow(order, "tea", run_id="tea").signal("approve", True)
+        >>> cluster.run("tea").wait_for_completion()
+        'tea'
+        """
+        return await messages.receive(self._execution, self._state, name, timeout, default)
+
+    @operation
+    async def receive_update(self, name: str, *, timeout: Seconds | None = None) -> Update:
+        """Wait for the update `name`: a signal whose sender waits for an answer (`run.update(name, value)`).
+
+        As `receive` otherwise. Answer every update, or `refuse` it: until then, or until the run's end, its sender waits.
+
+        >>> async def account(ctx, limit):
+        ...     update = await ctx.receive_update("set limit")
+        ...     await update.answer(f"{limit} before, {update.value} now")
+        >>> cluster.start_workflow(account, 10).update("set limit", 20)
+        '10 before, 20 now'
+        """
+        return await messages.receive_update(self._execution, self._state, name, timeout)
+
+    @overload
+    def on_query(self, name: str, fn: None = None) -> Callable[[F], F]: ...
+    @overload
+    def on_query(self, name: str, fn: F) -> F: ...
+    def on_query(self, name: str, fn: Any = None) -> Any:
+        """Have `run.query(name)` call `fn()` on the node that is asked, and return what it returns; also as a decorator.
+
+        Every node answers from its own execution, so a lagging one answers what it knows. `fn` must not be async, change
+        anything or take long: it runs between two steps, on the node's own loop. Records nothing.
+
+        >>> async def counting(ctx, count):
+        ...     ctx.on_query("count", lambda: count)
+        ...     await ctx.receive("end")
+        >>> cluster.start_workflow(counting, 3).query("count")
+        3
+        """
+        if fn is None:
+            return lambda function: self.on_query(name, function)
+        messages.on_query(self._execution, name, fn)
+        return fn
+
+    # --- child workflows
+
+    @overload
+    async def start_child(
+        self,
+        workflow: Workflow[I, O],
+        input: I,
+        *,
+        run_id: RunId | None = None,
+        version: int | None = None,
+        detached: bool = False,
+    ) -> ChildRun[O]: ...
+    @overload
+    async def start_child(
+        self,
+        workflow: str | Callable[..., Awaitable[Any]],
+        input: Any = None,
+        *,
+        run_id: RunId | None = None,
+        version: int | None = None,
+        detached: bool = False,
+    ) -> ChildRun[Any]: ...
+    @operation
+    async def start_child(
+        self,
+        workflow: Any,
+        input: Any = None,  # noqa: A002
+        *,
+        run_id: RunId | None = None,
+        version: int | None = None,
+        detached: bool = False,
+    ) -> ChildRun[Any]:
+        """Start another workflow, and go on; `await child` waits for its result.
+
+        `workflow` must be registered; without a `version` the latest is taken. The child's run_id is `parent/place`, the same
+        whoever leads, so that it is started once; with a `run_id` of its own, a run of that id that was started with the same
+        input is waited for. A child is cancelled when its parent is, or ends, or begins anew; a `detached` one is not, and
+        cannot be awaited. Raises `WorkflowNotFoundError`, `RunConflictError`, `TooManyChildrenError`, `ValueNotShippableError`,
+        and `InputTypeError` if the input is not what the child's annotation asks for, before anything is started.
+
+        >>> async def ship(ctx, item):
+        ...     return f"{item} shipped"
+        >>> shipping = cluster.register_workflow("ship", ship)
+        >>> async def order(ctx, item):
+        ...     parcel = await ctx.start_child("ship", item)
+        ...     return [await ctx.compute("charge", lambda: "charged"), await parcel]
+        >>> run(order, "tea")
+        ['charged', 'tea shipped']
+        """
+        return await child_runs.start(self._execution, self._state, workflow, input, run_id, version, detached)
+
+    @overload
+    async def run_child(
+        self, workflow: Workflow[I, O], input: I, *, run_id: RunId | None = None, version: int | None = None
+    ) -> O: ...
+    @overload
+    async def run_child(
+        self,
+        workflow: str | Callable[..., Awaitable[Any]],
+        input: Any = None,
+        *,
+        run_id: RunId | None = None,
+        version: int | None = None,
+    ) -> Any: ...
+    @operation
+    async def run_child(
+        self,
+        workflow: Any,
+        input: Any = None,  # noqa: A002
+        *,
+        run_id: RunId | None = None,
+        version: int | None = None,
+    ) -> Any:
+        """Start another workflow, wait for its end, and return its result.
+
+        The same as awaiting `start_child(...)`. Raises `WorkflowFailedError` if the child failed (was cancelled, terminated).
+
+        >>> async def double(ctx, number):
+        ...     return 2 * number
+        >>> doubling = cluster.register_workflow("double", double)
+        >>> async def four_times(ctx, number):
+        ...     return await ctx.run_child("double", await ctx.run_child("double", number))
+        >>> run(four_times, 3)
+        12
+        """
+        return await (await self.start_child(workflow, input, run_id=run_id, version=version))

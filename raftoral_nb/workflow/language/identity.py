@@ -1,0 +1,85 @@
+"""What a context says of itself: which run, which workflow, which node. Part of `context`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from ...core.replay import Branch
+from ..execution.branch_state import BranchState
+
+if TYPE_CHECKING:
+    from ...core.records import NodeId, RunId
+    from ..execution.branch_state import Scope
+    from ..execution.execution import Execution
+
+
+class ContextIdentity:
+    """What is the same for every operation of a context: the run, the node and the branch that it belongs to."""
+
+    def __init__(
+        self, execution: Execution, node: NodeId, branch: Branch | None = None, scopes: tuple[Scope, ...] = ()
+    ) -> None:
+        self._execution = execution
+        self._node = node
+        self._state = BranchState(branch if branch is not None else Branch(), scopes)
+
+    @property
+    def run_id(self) -> RunId:
+        """Which run this is; the same on every node.
+
+        >>> async def name(ctx, _):
+        ...     return ctx.run_id
+        >>> cluster.start_workflow(name, run_id="name-7").wait_for_completion()
+        'name-7'
+        """
+        return self._execution.run_id
+
+    @property
+    def workflow(self) -> str:
+        """The workflow's registered name.
+
+        >>> async def order(ctx, _):
+        ...     return ctx.workflow
+        >>> run(order)
+        'order'
+        """
+        return self._execution.definition.workflow
+
+    @property
+    def version(self) -> int:
+        """The version this run executes: the one it started with, unless it was moved since.
+
+        >>> async def first(ctx, _):
+        ...     return ctx.version
+        >>> run(first)
+        1
+        """
+        return self._execution.definition.version
+
+    @property
+    def node(self) -> NodeId:
+        """The node that executes this. It differs from node to node: for display only, never to decide anything.
+
+        >>> async def greet(ctx, name):
+        ...     print("node", ctx.node, "greets", name)
+        >>> run(greet, "Ada")
+        >>> sorted({line.text for line in cluster.log() if "greets" in line.text})
+        ['node 1 greets Ada', 'node 2 greets Ada', 'node 3 greets Ada']
+        """
+        return self._node
+
+    def idempotency_key(self, key: str) -> str:
+        """`run_id/step_id` of the next step, if it gets `key`: the same however often that step's function runs.
+
+        Give it to the service that a step calls, so that a repeated call is recognized. Records nothing.
+
+        >>> async def order(ctx, item):
+        ...     return await ctx.compute("pay", "{1} under {0}".format, ctx.idempotency_key("pay"), item)
+        >>> cluster.start_workflow(order, "tea", run_id="order-7").wait_for_completion()
+        'tea under order-7/0/pay'
+        """
+        return f"{self.run_id}/{self._state.branch.peek_id(key)}"
+
+    def _child(self, branch: Branch, scopes: tuple[Scope, ...]) -> Self:
+        """The context of a parallel branch. To be called in that branch's own task."""
+        return type(self)(self._execution, self._node, branch, scopes)

@@ -1,0 +1,68 @@
+"""Sagas: what was done is undone, in reverse, when what comes after fails or is cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ParamSpec, Self
+
+from ...core.replay import check_key
+from ...errors import ClusterError, WorkflowDefinitionError
+from ..execution.branch_state import check_task
+from .identity import ContextIdentity
+from .steps import compute
+
+P = ParamSpec("P")
+
+
+class Saga:
+    """See `WorkflowContext.saga`."""
+
+    def __init__(self, ctx: ContextIdentity) -> None:
+        self._ctx = ctx
+        self._open = False
+        # Invariant: in the order in which they became due.
+        self._due: list[tuple[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
+
+    def on_failure(self, key: str, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """From here on, if the block fails: run `fn(*args, **kwargs)` as the step `key`, before those that were named earlier.
+
+        `fn` may be a step with options (`@step(retry=...)`). Records nothing now. Name it after the step that it undoes; before
+        that step only if it may be called for what was never done, as after a step whose outcome is not known.
+        """
+        check_task(self._ctx._state, "saga.on_failure")
+        check_key(key)
+        if not self._open:
+            raise ClusterError("this saga is not open: use it inside `async with ctx.saga() as saga:`")
+        if not callable(fn):
+            raise WorkflowDefinitionError(
+                f"saga.on_failure({key!r}, ...) takes a function and its arguments, without calling it; got {type(fn).__name__}"
+            )
+        self._due.append((key, fn, args, kwargs))
+
+    async def __aenter__(self) -> Self:
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._open = False
+        if error is None or not self._ctx._execution.is_outcome(error):
+            return
+        failures: list[BaseException] = []
+        state = self._ctx._state
+        state.shielded += 1  # what was begun is undone as a whole, whatever deadline passes meanwhile
+        try:
+            while self._due:
+                key, fn, args, kwargs = self._due.pop()
+                try:
+                    await compute(self._ctx._execution, state, key, fn, args, kwargs)
+                except BaseException as failure:
+                    if not self._ctx._execution.is_outcome(failure):
+                        raise
+                    failures.append(failure)
+        finally:
+            state.shielded -= 1
+        if failures:
+            raise BaseExceptionGroup("a saga failed, and so did what was to undo it", [error, *failures]) from None

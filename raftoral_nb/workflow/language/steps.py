@@ -1,0 +1,171 @@
+"""Steps: functions whose result is recorded, with retries, timeouts, and at-most-once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+import anyio
+
+from ...core.cluster_events import StepRetrying
+from ...core.records import Step, StepId
+from ...errors import LostChangeError, OutcomeUnknown, StepTimeoutError, WorkflowDefinitionError
+from ..codec import exceptions
+from ..codec.values import describe
+from ..execution.branch_state import BranchState
+from ..execution.execution import Execution
+from ..execution.products import Product
+from ..execution.running_step import STEP, RunningStep
+from ..shipping.step_function import PLAIN, StepFunction, StepOptions
+from . import step_arguments
+from .unawaited import argument_problem
+
+# --- running them
+
+
+async def compute(
+    execution: Execution,
+    state: BranchState,
+    key: str,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """`ctx.compute`: the record of a step's function, made by the acting node."""
+    given: object = fn  # a notebook's code is not type-checked
+    if not callable(given):
+        if inspect.iscoroutine(given):
+            given.close()
+        raise WorkflowDefinitionError(
+            f"ctx.compute({key!r}, ...) takes a function and its arguments, got {type(given).__name__}: write "
+            f"`await ctx.compute({key!r}, fn, argument)`, without calling fn yourself"
+        )
+    options = PLAIN
+    if isinstance(fn, StepFunction):
+        options, fn = fn.options, fn.fn
+    call = (fn, args, kwargs)
+
+    problem = argument_problem(f"ctx.compute({key!r}, ...)", state, args, kwargs)
+
+    async def produce(step_id: StepId) -> Product:
+        if problem is not None:
+            return None, execution.fail_without_record(problem)
+        return await _attempts(execution, step_id, call, options)
+
+    if options.at_most_once:
+        recorded = await _at_most_once(execution, state, key, produce)
+    else:
+        recorded = await execution.step(state, key, "compute", produce)
+    return execution.decode(recorded)
+
+
+async def _at_most_once(
+    execution: Execution, state: BranchState, key: str, produce: Callable[[StepId], Awaitable[Product]]
+) -> Step:
+    """Record the intent, then run, then record the result; whoever finds an intent that it did not make runs nothing."""
+    step_id = execution.next_id(state, "compute", key)
+    around = execution.around
+    # The term in which this very call made the intent. A record by this node and in this epoch may still not be its own:
+    # the execution may have begun anew.
+    made_in: int | None = None
+
+    async def intend(step_id: StepId) -> Product:
+        nonlocal made_in
+        made_in = around.acting
+        return execution.product(step_id, None)
+
+    intent = await execution.at(state, state.branch.child(0).next_id("intent"), "intent", intend)
+    begun = False
+
+    async def once(step_id: StepId) -> Product:
+        nonlocal begun
+        mine = intent.node == around.node and intent.epoch == made_in == around.acting
+        if begun or not mine:
+            return None, execution.fail_without_record(OutcomeUnknown(step_id, f"{execution.run_id}/{step_id}"))
+        begun = True
+        return await produce(step_id)
+
+    return await execution.at(state, step_id, "compute", once)
+
+
+async def _attempts(execution: Execution, step_id: StepId, call: step_arguments.Call, options: StepOptions) -> Product:
+    """Call the function until it returns, or fails for good; what came of it."""
+    around = execution.around
+    given = step_arguments.given(call, execution.function)
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            copied = call if given is None else given.copy()
+            value = await _attempt(execution, step_id, copied, options.timeout, attempt)
+        except BaseException as error:
+            if not around.is_outcome(error):
+                raise
+            if options.retry is None or not options.retry.again(error, attempt):
+                if attempt > 1 and isinstance(error, Exception):
+                    exceptions.add_note(error, f"(step {step_id!r} was given up after attempt {attempt})")
+                return None, execution.fail_without_record(error)
+            seconds = options.retry.wait(attempt, _chance(execution.run_id, step_id, around.acting, attempt))
+            failure = describe(error)
+        else:
+            if given is not None and (lost := _lost(execution, step_id, given, value)) is not None:
+                return None, execution.fail_without_record(lost)
+            return execution.product(step_id, value)
+        # Out of the handler: an exception is not to be kept for as long as the wait lasts.
+        around.say(
+            execution.run_id,
+            f"step {step_id!r}: attempt {attempt} of {options.retry.attempts} failed with {failure}; again in {seconds:.3g} s",
+        )
+        around.tell(StepRetrying(around.node, execution.run_id, step_id, attempt, failure[:1000], seconds))
+        await around.timers.sleep(seconds)
+
+
+def _lost(execution: Execution, step_id: StepId, given: step_arguments.Given, value: object) -> LostChangeError | None:
+    """The error of a step whose changes nobody would see."""
+    lost, unseen = given.changed(value)
+    key = step_id.partition("/")[2]
+    if lost:
+        return LostChangeError(step_arguments.advice(lost, key))
+    if unseen:
+        execution.say_once(step_arguments.advice(unseen, key))
+    return None
+
+
+async def _attempt(
+    execution: Execution, step_id: StepId, call: step_arguments.Call, timeout: float | None, attempt: int
+) -> Any:
+    around = execution.around
+    original, args, kwargs = call
+    # A test may have put another function in its place, for this attempt or all.
+    fn = around.step_function(execution.run_id, step_id, original)
+    call_it = partial(fn, *args, **kwargs)
+    asynchronous = inspect.iscoroutinefunction(fn)
+    running = RunningStep(around.node, execution.run_id, step_id, attempt, around.timers.clock, around.tell)
+    execution.effect_started(running)
+    token = STEP.set(running)
+    try:
+        with anyio.CancelScope() as scope:
+            alarm = None if timeout is None else around.timers.call_later(timeout, scope.cancel)
+            try:
+                if asynchronous:
+                    return await call_it()
+                value = await around.steps.run(call_it, name=running.idempotency_key)
+                return await value if isinstance(value, Awaitable) else value
+            finally:
+                if alarm is not None:
+                    alarm.cancel()
+    finally:
+        STEP.reset(token)
+        execution.effect_ended(running)
+    # Only its own cancellation ends the scope without a value.
+    left = "" if asynchronous else "; its thread was abandoned, and what it still does is of no consequence here"
+    raise StepTimeoutError(f"step {step_id!r} took longer than its timeout of {timeout:g} s (attempt {attempt}){left}")
+
+
+def _chance(*parts: object) -> float:
+    """A number from 0 to 1 that the parts decide: unlike a die it can be thrown again in a simulation."""
+    digest = blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

@@ -1,0 +1,159 @@
+"""Operations that were called and never awaited: a forgotten `await` is asked about, with the operation and its line.
+
+Such an operation does nothing, and Python says so only when it collects the garbage. So each branch remembers what it called
+and did not await yet; what is left of that when the run ends is what was forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from ...errors import NotAwaitedError
+from ...threads import user_code
+from ..codec.values import describe, type_name
+from ..execution.branch_state import BranchState, Call
+from ..execution.execution import END
+from ..execution.inbox import RunContinued, RunEnded
+from .identity import ContextIdentity
+
+if TYPE_CHECKING:
+    from ..execution.execution import Execution
+
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+_HERE: Final = str(Path(__file__).parent)
+_NO_AWAIT: Final = re.compile(r"can't be (used in 'await' expression|awaited)")
+"""What Python says of an `await` before something that is none, before 3.14 and since."""
+_AT_ONCE: Final = (
+    "(Not everything is awaited: ctx.random(), ctx.rng, ctx.uuid4(), ctx.on_query(...), ctx.progress(...), "
+    "ctx.idempotency_key(...), a variable's value, and a @step that is called inside of a step. Leave out that `await`.)"
+)
+
+
+def operation(fn: F) -> F:
+    """Decorates an operation of a context, or of what belongs to one: its calls are remembered until they are awaited."""
+
+    @wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        coroutine = fn(*args, **kwargs)
+        state = _state(args)
+        # Elsewhere (in a step, which one node runs; in a query) what is forgotten is forgotten on this node only.
+        if state is not None and _is_own(state):
+            state.called = [one for one in state.called if one.waits]
+            state.called.append(_call(coroutine, fn, args, sys._getframe(1)))
+        return coroutine
+
+    return cast("F", call)
+
+
+def _state(args: Iterable[Any]) -> BranchState | None:
+    """The branch of the context that is among the first arguments, or that what is there belongs to."""
+    for one in args:
+        state = getattr(one, "_state", None) or getattr(getattr(one, "_ctx", None), "_state", None)
+        if isinstance(state, BranchState):
+            return state
+    return None
+
+
+def _is_own(state: BranchState) -> bool:
+    """Whether the branch's own task runs, and no step of it. What `check_task` refuses, for less: every operation comes here."""
+    try:
+        return state.inside is None and id(asyncio.current_task()) == state.task_id
+    except RuntimeError:  # on a thread without a loop
+        return False
+
+
+def _call(coroutine: Any, fn: Any, args: tuple[Any, ...], frame: Any) -> Call:
+    key = next((one for one in args[1:2] if isinstance(one, str)), None)
+    shown = "..." if key is None else f"{key!r}, ..."
+    owner = "ctx" if isinstance(args[0], ContextIdentity) else getattr(args[0], "__name__", type(args[0]).__name__)
+    name = f"{owner}.{fn.__name__}({shown})"
+    if frame.f_code.co_name == "__call__" and frame.f_code.co_filename.startswith(_HERE):
+        name = f"{key}(...)"  # a @step, called by its own name
+    while frame is not None and not user_code.is_users(frame.f_code.co_filename):
+        frame = frame.f_back
+    file, line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+    return Call(coroutine, name, file, line)
+
+
+# --- asking
+
+
+def argument_problem(what: str, state: BranchState, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception | None:
+    """What is wrong with the arguments of a step, if one of them is a coroutine, which is closed then."""
+    problem: Exception | None = None
+    for name, value in (*((f"argument {number}", value) for number, value in enumerate(args, 1)), *kwargs.items()):
+        if not inspect.iscoroutine(value):
+            continue
+        which = next((str(one) for one in state.called if one.coroutine is value), f"{value.__qualname__}(...)")
+        value.close()
+        problem = problem or NotAwaitedError(
+            f"{what} was given no value as {name}, but a coroutine: {which} was called and not awaited: did you forget `await`?"
+        )
+    return problem
+
+
+def hand_up(state: BranchState, parent: BranchState) -> None:
+    """A branch has ended: what it has forgotten is asked about when the run ends."""
+    parent.called.extend(one for one in state.called if one.waits)
+    state.called = []
+
+
+async def check_end(execution: Execution, state: BranchState) -> None:
+    """The workflow has returned: raise `NotAwaitedError` if it has forgotten something.
+
+    A run that is recorded with a result stays as it is: it was made before this was looked for.
+    """
+    left = [one for one in state.called if one.waits]
+    if not left:
+        return
+    recorded = await _end_known(execution)
+    if recorded is None or (isinstance(recorded, RunEnded) and recorded.failure is not None):
+        others = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
+        raise NotAwaitedError(
+            f"{left[0]} was called and not awaited{others}: did you forget `await`? Without it nothing was done, and nothing "
+            "is recorded"
+        )
+
+
+async def explained(execution: Execution, state: BranchState, error: BaseException) -> BaseException:
+    """The error that the workflow failed with; one that came of a forgotten `await` asks about that."""
+    if isinstance(error, NotAwaitedError):
+        return error
+    if isinstance(error, TypeError) and _NO_AWAIT.search(str(error)):
+        error.add_note(_AT_ONCE)
+    left = [one for one in state.called if one.waits]
+    if not left:
+        return error
+    question = f"{left[0]} was called and not awaited: did you forget `await`?"
+    if isinstance(error, Exception) and "coroutine" in describe(error):
+        recorded = await _end_known(execution)
+        failure = recorded.failure if isinstance(recorded, RunEnded) else None
+        if failure is None or failure.type_name != type_name(type(error)):
+            asked = NotAwaitedError(f"{question} What came of it: {describe(error)}")
+            asked.__cause__ = error
+            return asked
+    error.add_note(f"({question})")
+    return error
+
+
+async def _end_known(execution: Execution) -> RunEnded | RunContinued | None:
+    """How the run is recorded to have ended; None if this node acts now, and it has not: then it is for this one to say."""
+    while execution._recorded_end is None and execution.may_begin() is None:
+        await execution._wait(END)
+    return execution._recorded_end
+
+
+def let_go(state: BranchState) -> None:
+    """Close what was forgotten: it was asked about, or will never be, and Python need not warn of it as well."""
+    for one in state.called:
+        if one.waits:
+            one.coroutine.close()
+    state.called = []

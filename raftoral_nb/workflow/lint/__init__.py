@@ -1,0 +1,1 @@
+"""The look at a workflow's code before it runs."""

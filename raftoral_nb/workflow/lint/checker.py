@@ -1,0 +1,416 @@
+"""Points at what is not deterministic in a workflow's code, before it runs: line, reason, and what to write instead.
+
+Only what is certain is pointed at. A name is looked up where the code would find it (closure, globals, built-ins, local
+imports); what is in a local variable, or comes from a function, is not known and not guessed. Functions that only steps run
+are left alone, and so are importable modules.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import linecache
+import types
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ...threads.user_code import short_file_name
+from ..codec import sources
+from .names import FunctionNode, NameScope, full_name, node_of
+from .rules import (
+    ATTRIBUTES,
+    BRANCH_METHODS,
+    CHANGES,
+    GLOBAL,
+    NODE,
+    ORDERED,
+    ORDERLESS,
+    SET_ORDER,
+    STEP_METHODS,
+    Rule,
+    rule_for,
+)
+
+_CONTAINERS: Final = (list, dict, set, deque, bytearray)
+_PACKAGE: Final = str(Path(__file__).parent.parent)
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something in a workflow's code that may differ from node to node or from replay to replay.
+
+    `what` is the code in question, `file` and `line` say where it is (the name that tracebacks show), `text` is that line.
+    """
+
+    what: str
+    file: str
+    line: int
+    function: str
+    text: str
+    reason: str
+    instead: str
+
+    def __str__(self) -> str:
+        return f"{short_file_name(self.file)}:{self.line} in {self.function}: {self.what}: {self.reason}. Instead: {self.instead}"
+
+
+def findings(function: Callable[..., Any]) -> tuple[Finding, ...]:
+    """What is not deterministic in a workflow, and in the functions beside it that run outside of its steps; by line.
+
+    Never raises: code whose source is not there, or is not understood, has no findings.
+    """
+    found: dict[tuple[str, int, str], Finding] = {}
+    try:
+        target: Any = getattr(function, "__func__", function)
+        _Check(target, found).run()
+    except Exception:  # a check of ours must not keep a workflow from being registered
+        return tuple(found.values())
+    return tuple(sorted(found.values(), key=lambda one: (one.file, one.line, one.what)))
+
+
+class _Check:
+    """The check of one workflow: which functions were looked into, and what was found."""
+
+    def __init__(self, function: types.FunctionType, found: dict[tuple[str, int, str], Finding]) -> None:
+        self.module = function.__module__
+        self.found = found
+        self._waiting = [function]
+        self._seen: set[types.CodeType] = set()
+
+    def run(self) -> None:
+        while self._waiting:
+            function = self._waiting.pop()
+            if function.__code__ in self._seen:
+                continue
+            self._seen.add(function.__code__)
+            node = node_of(function)
+            if node is not None:
+                _Look(self, function, node).run()
+
+    def reach(self, target: object) -> None:
+        """A function runs outside of steps: look into it as well, if it is the user's own."""
+        if not isinstance(target, types.FunctionType) or target.__code__.co_filename.startswith(_PACKAGE):
+            return
+        if target.__module__ == self.module or sources.is_by_value(target):
+            self._waiting.append(target)
+
+
+class _Look(ast.NodeVisitor):
+    """One look through one function and the functions within it."""
+
+    def __init__(self, check: _Check, function: types.FunctionType, node: FunctionNode) -> None:
+        self._check = check
+        self._function = function
+        self._node = node
+        self._scopes: list[NameScope] = []
+        self._names: list[str] = []
+        self._inner: set[FunctionNode] = set()
+        self._orderless: set[ast.expr] = set()
+        """What is given to a function that does not mind the order."""
+        parameters = [*node.args.posonlyargs, *node.args.args]
+        self._contexts = {"ctx"} | ({parameters[0].arg} if parameters else set())
+        self._closure: dict[str, Any] = {}
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                self._closure[name] = cell.cell_contents
+            except ValueError:  # not assigned yet
+                continue
+
+    def run(self) -> None:
+        self._enter(self._node, self._function.__name__)
+
+    def _enter(self, node: FunctionNode, name: str) -> None:
+        if node in self._inner:
+            return
+        self._inner.add(node)
+        self._scopes.append(NameScope(node))
+        self._names.append(name)
+        for statement in node.body if isinstance(node.body, list) else [node.body]:
+            self.visit(statement)
+        self._names.pop()
+        self._scopes.pop()
+
+    # --- names
+
+    def _lookup(self, name: str) -> tuple[str | None, Any]:
+        """The full name of what a name stands for, and the thing itself; None where that is not known."""
+        for scope in reversed(self._scopes):
+            if name in scope.globals:
+                break
+            if name in scope.imports:
+                return scope.imports[name], None
+            if name in scope.functions:
+                return None, scope.functions[name]
+            if name in scope.bound:
+                return None, None
+        if name in self._closure:
+            return full_name(self._closure[name]), self._closure[name]
+        space = self._function.__globals__
+        if name in space:
+            return full_name(space[name]), space[name]
+        if hasattr(builtins, name):
+            return f"builtins.{name}", getattr(builtins, name)
+        return None, None
+
+    def _is_local(self, name: str) -> bool:
+        return any(name in scope.bound for scope in self._scopes)
+
+    def _resolve(self, node: ast.expr) -> tuple[str | None, Any]:
+        match node:
+            case ast.Name(id=name):
+                return self._lookup(name)
+            case ast.Attribute(value=value, attr=attr):
+                base, thing = self._resolve(value)
+                if base is None:
+                    return None, None
+                inner = getattr(thing, attr, None) if isinstance(thing, types.ModuleType | type) else None
+                own = full_name(inner) if isinstance(inner, types.ModuleType | type) else None
+                return own or f"{base}.{attr}", inner
+            case ast.Call(func=func):
+                made, _ = self._resolve(func)  # of an instance, the class
+                return (made, None) if made is not None and made.startswith("pathlib.") else (None, None)
+            case _:
+                return None, None
+
+    # --- what is found
+
+    def _find(self, node: ast.expr | ast.stmt, what: str, rule: Rule) -> None:
+        file, line = self._function.__code__.co_filename, node.lineno
+        text = linecache.getline(file, line).strip()
+        finding = Finding(what, file, line, self._names[-1], text, rule.reason, rule.instead)
+        self._check.found.setdefault((file, line, what), finding)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        """What is called, and what is given to it."""
+        name, thing = self._resolve(node.func)
+        if name is not None:
+            rule = rule_for(name, len(node.args) + len(node.keywords))
+            if rule is not None:
+                self._find(node, f"{_short(node.func)}()", rule)
+        if isinstance(thing, FunctionNode):
+            self._enter_inner(node.func, thing)
+        else:
+            self._check.reach(thing)
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        if isinstance(node.func, ast.Attribute):
+            self.visit(node.func)
+            self._check_change(node, node.func)
+        elif not isinstance(node.func, ast.Name):
+            self.visit(node.func)
+        arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
+        step_function = STEP_METHODS.get(method) if name is None else None
+        if step_function is not None and method == "compute" and node.args:
+            self._check_node(node.args[0])
+        self._check_order(node, name, method)
+        for place, argument in enumerate(arguments):
+            if isinstance(argument, ast.Lambda):
+                if method in BRANCH_METHODS or (name is not None and not name.startswith("raftoral_nb.")):
+                    self._enter(argument, self._names[-1])
+            elif place == step_function and isinstance(argument, ast.Name | ast.Attribute):
+                continue
+            else:
+                if method in BRANCH_METHODS:
+                    self._enter_branches(argument)
+                self.visit(argument)
+
+    def _enter_inner(self, func: ast.expr, node: FunctionNode) -> None:
+        for decorator in getattr(node, "decorator_list", ()):
+            target = decorator.func if isinstance(decorator, ast.Call) else decorator
+            name, _ = self._resolve(target)
+            if name is not None and name.startswith("raftoral_nb."):
+                return  # a step
+        self._enter(node, func.id if isinstance(func, ast.Name) else self._names[-1])
+
+    def _enter_branches(self, argument: ast.expr) -> None:
+        """Functions given to an operation that runs them outside of steps."""
+        for inner in ast.walk(argument):
+            if isinstance(inner, ast.Lambda):
+                self._enter(inner, self._names[-1])
+            elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
+                _, thing = self._lookup(inner.id)
+                if isinstance(thing, FunctionNode):
+                    self._enter_inner(inner, thing)
+                else:
+                    self._check.reach(thing)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        """A few things do harm without being called."""
+        name, _ = self._resolve(node)
+        rule = ATTRIBUTES.get(name or "")
+        if rule is not None:
+            self._find(node, _short(node), rule)
+        self.visit(node.value)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        """A function within is looked into when it is called, or made a branch."""
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        """As a synchronous one."""
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        """As a function."""
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        """What its methods do is not known."""
+
+    # --- the node's number
+
+    def _check_node(self, node: ast.expr) -> None:
+        for inner in ast.walk(node):
+            match inner:
+                case ast.Attribute(value=ast.Name(id=name), attr="node") if name in self._contexts:
+                    self._find(inner, f"{name}.node", NODE)
+
+    def visit_If(self, node: ast.If) -> None:
+        """What decides."""
+        self._check_node(node.test)
+        self.generic_visit(node)
+
+    def visit_While(self, node: ast.While) -> None:
+        """What decides."""
+        self._check_node(node.test)
+        self.generic_visit(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> None:
+        """What decides."""
+        self._check_node(node.test)
+        self.generic_visit(node)
+
+    def visit_Match(self, node: ast.Match) -> None:
+        """What decides."""
+        self._check_node(node.subject)
+        self.generic_visit(node)
+
+    # --- globals
+
+    def _global_container(self, node: ast.expr) -> str | None:
+        """The name of a container that is neither local nor passed in."""
+        if isinstance(node, ast.Name) and not self._is_local(node.id):
+            _, thing = self._lookup(node.id)
+            if isinstance(thing, _CONTAINERS):
+                return node.id
+        return None
+
+    def _check_change(self, node: ast.Call, func: ast.Attribute) -> None:
+        name = self._global_container(func.value)
+        if name is not None and func.attr in CHANGES:
+            self._find(node, f"{name}.{func.attr}()", GLOBAL)
+
+    def _check_target(self, target: ast.expr) -> None:
+        match target:
+            case ast.Name(id=name) if any(name in scope.globals for scope in self._scopes):
+                self._find(target, f"global {name}", GLOBAL)
+            case ast.Subscript(value=value) if (container := self._global_container(value)) is not None:
+                self._find(target, f"{container}[...] = ", GLOBAL)
+            case ast.Tuple(elts=parts) | ast.List(elts=parts):
+                for part in parts:
+                    self._check_target(part)
+            case _:
+                pass
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        """What is assigned to."""
+        for target in node.targets:
+            self._check_target(target)
+        self.generic_visit(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        """What is assigned to."""
+        self._check_target(node.target)
+        self.generic_visit(node)
+
+    def visit_Delete(self, node: ast.Delete) -> None:
+        """What is deleted."""
+        for target in node.targets:
+            self._check_target(target)
+        self.generic_visit(node)
+
+    # --- the order of sets
+
+    def _is_set(self, node: ast.expr | None, depth: int = 0) -> bool:
+        """Whether it is certain that this is a set whose order may differ."""
+        if node is None or depth > 8:
+            return False
+        match node:
+            case ast.Set(elts=parts):
+                return not all(isinstance(part, ast.Constant) and type(part.value) in (int, bool) for part in parts)
+            case ast.SetComp():
+                return True
+            case ast.Call(func=ast.Name(id="set" | "frozenset" as name), args=[_]):
+                return self._lookup(name)[0] == f"builtins.{name}"
+            case ast.Call(
+                func=ast.Attribute(
+                    value=inner, attr="union" | "intersection" | "difference" | "symmetric_difference" | "copy"
+                )
+            ):
+                return self._is_set(inner, depth + 1)
+            case ast.BinOp(left=left, op=ast.BitOr() | ast.BitAnd() | ast.BitXor() | ast.Sub(), right=right):
+                return self._is_set(left, depth + 1) or self._is_set(right, depth + 1)
+            case ast.Name(id=name):
+                for scope in reversed(self._scopes):
+                    if name in scope.bound:
+                        values = scope.values.get(name, [None])
+                        return all(self._is_set(value, depth + 1) for value in values)
+                _, thing = self._lookup(name)
+                return isinstance(thing, set | frozenset) and not all(type(part) in (int, bool) for part in thing)
+            case _:
+                return False
+
+    def _check_order(self, node: ast.Call, name: str | None, method: str) -> None:
+        short = (name or "").removeprefix("builtins.")
+        if short in ORDERLESS:
+            self._orderless.update(node.args)
+            return
+        if node in self._orderless:
+            return
+        if (
+            short in ORDERED
+            or method in ("join", "map")
+            or (method in BRANCH_METHODS and any(isinstance(one, ast.Starred) for one in node.args))
+        ):
+            for argument in node.args:
+                inner = argument.value if isinstance(argument, ast.Starred) else argument
+                if self._is_set(inner):
+                    self._find(node, f"{_short(node.func)}() of a set", SET_ORDER)
+        if method == "pop" and not node.args and isinstance(node.func, ast.Attribute) and self._is_set(node.func.value):
+            self._find(node, f"{_short(node.func)}() of a set", SET_ORDER)
+
+    def visit_For(self, node: ast.For) -> None:
+        """A loop over a set matters if what it does depends on the order."""
+        if self._is_set(node.iter) and any(_keeps_order(inner) for part in node.body for inner in ast.walk(part)):
+            self._find(node, f"for ... in {_short(node.iter)}", SET_ORDER)
+        self.generic_visit(node)
+
+    def _check_comprehension(self, node: ast.ListComp | ast.GeneratorExp | ast.DictComp | ast.SetComp) -> None:
+        ordered = isinstance(node, ast.ListComp | ast.GeneratorExp) and node not in self._orderless
+        for generator in node.generators:
+            if (ordered or _awaits(node)) and self._is_set(generator.iter):
+                self._find(node, f"for ... in {_short(generator.iter)}", SET_ORDER)
+        self.generic_visit(node)
+
+    visit_ListComp = _check_comprehension  # noqa: N815 - ast.NodeVisitor's name
+    visit_GeneratorExp = _check_comprehension  # noqa: N815 - ast.NodeVisitor's name
+    visit_DictComp = _check_comprehension  # noqa: N815 - ast.NodeVisitor's name
+    visit_SetComp = _check_comprehension  # noqa: N815 - ast.NodeVisitor's name
+
+
+def _awaits(node: ast.AST) -> bool:
+    return any(isinstance(inner, ast.Await) for inner in ast.walk(node))
+
+
+def _keeps_order(node: ast.AST) -> bool:
+    match node:
+        case ast.Await() | ast.Return() | ast.Break() | ast.Yield():
+            return True
+        case ast.Call(func=ast.Attribute(attr="append" | "extend" | "insert")):
+            return True
+        case _:
+            return False
+
+
+def _short(node: ast.expr) -> str:
+    text = ast.unparse(node)
+    return text if len(text) <= 40 else text[:39] + "…"

@@ -1,0 +1,1 @@
+"""A definition of a workflow, and what travels with it."""
