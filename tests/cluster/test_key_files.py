@@ -78,7 +78,7 @@ def test_without_a_safe_place_for_the_file_the_cluster_runs_and_keeps_its_key_to
 
 CHILD = """
 import os, sys
-from raftoral_nb import Cluster, key_file
+from raftoral_nb import Cluster; from raftoral_nb.discovery import key_file
 cluster = Cluster(1, name="child").start()
 if sys.argv[1] == "fork":
     if os.fork() == 0:

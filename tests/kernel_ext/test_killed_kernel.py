@@ -41,7 +41,7 @@ while True:
     for run in runs:
         run.wait_for_completion(60)
 """
-NO_PATIENCE = "from raftoral_nb import recovering\nrecovering.QUIET_SECONDS = recovering.INTERVAL_SECONDS = 0.0"
+NO_PATIENCE = "from raftoral_nb.hosts import recovery_progress as recovering\nrecovering.QUIET_SECONDS = recovering.INTERVAL_SECONDS = 0.0"
 LAST = """
 import json
 results = {run.run_id: run.wait_for_completion(60) for run in cluster.runs()}

@@ -123,7 +123,7 @@ def test_a_cell_that_is_run_again_unchanged_makes_the_same_classes(run_cell: Run
 def test_the_identity_is_the_same_in_another_process_with_another_hash_seed(run_cell: RunCell, run_new: RunNew) -> None:
     cell = run_cell(CELL)
     printed = run_new(
-        f"import sys\nfrom raftoral_nb.workflow import classes\nexec(sys.argv[1])\n"
+        f"import sys\nfrom raftoral_nb.workflow.codec import classes\nexec(sys.argv[1])\n"
         f"print([tuple(classes.identity(globals()[name])) for name in {NAMES}])",
         CELL,
         seed="7",
@@ -354,7 +354,7 @@ def test_what_an_earlier_version_pickled_is_of_the_classes_that_its_code_has(run
     printed = run_new(
         """
 import subprocess, sys
-from raftoral_nb.workflow import pickling, values
+from raftoral_nb.workflow.codec import pickling, values
 source = '''
 import enum
 class Color(enum.Enum):

@@ -336,8 +336,8 @@ def test_a_new_process_runs_the_definition_and_shows_its_source(
     printed = run_new(
         """
         import asyncio, pathlib, sys, msgspec, traceback
-        from raftoral_nb import model
-        from raftoral_nb.workflow import definitions
+        from raftoral_nb.core import records as model
+        from raftoral_nb.workflow.shipping import definitions
         data = pathlib.Path(sys.argv[1]).read_bytes()
         definition = msgspec.msgpack.decode(data, type=model.Definition)
         one, two = definitions.load(definition), definitions.load(definition)

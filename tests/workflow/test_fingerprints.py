@@ -97,7 +97,7 @@ def test_what_is_no_change(run_cell: RunCell, old: str, new: str) -> None:
 
 @pytest.mark.parametrize("decorator", ["@workflow", "@workflow(version=3)", "@wf", "@definitions.workflow(name='x')"])
 def test_our_decorator_is_not_part_of_the_code(run_cell: RunCell, decorator: str) -> None:
-    imports = "from raftoral_nb.workflow import definitions\nfrom raftoral_nb.workflow.definitions import workflow\nwf = workflow\n"
+    imports = "from raftoral_nb.workflow.shipping import definitions\nfrom raftoral_nb.workflow.shipping.definitions import workflow\nwf = workflow\n"
     body = "async def flow(ctx, input):\n    return input + 1\n"
     plain, decorated = run_cell(body)["flow"], run_cell(f"{imports}\n{decorator}\n{body}")["flow"]
     assert fingerprint(decorated.fn) == fingerprint(plain)

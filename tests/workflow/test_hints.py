@@ -92,7 +92,7 @@ def test_a_stranger_to_the_notebook_has_annotations_of_functions_and_of_classes(
         """
         import dataclasses, json, pathlib, sys
         from raftoral_nb import errors
-        from raftoral_nb.workflow import hints, inputs, pickling
+        from raftoral_nb.workflow.codec import hints, pickling; from raftoral_nb.workflow.shipping import input_types as inputs
         flow, helper, *classes = pickling.loads(pathlib.Path(sys.argv[1]).read_bytes())
         said = []
         for value in ([classes[0]("tea", 3)], [classes[0]("tea", "3")], {}):
@@ -257,7 +257,7 @@ def test_code_with_parameters_of_types_travels_to_where_nobody_knows_them(
     found = run_new(
         """
         import asyncio, pathlib, sys
-        from raftoral_nb.workflow import hints, pickling
+        from raftoral_nb.workflow.codec import hints, pickling
         flow = pickling.loads(pathlib.Path(sys.argv[1]).read_bytes())
         result, box = asyncio.run(flow(None, 1))
         print(result, list(hints.of(box)), *(sorted(hints.of(flow.__globals__[name])) for name in ("same", "rest")))
@@ -300,7 +300,7 @@ def test_a_type_alias_travels_by_value_to_where_nobody_knows_it(
         """
         import asyncio, pathlib, sys, typing
         from raftoral_nb import errors
-        from raftoral_nb.workflow import inputs, pickling
+        from raftoral_nb.workflow.shipping import input_types as inputs; from raftoral_nb.workflow.codec import pickling
         flow = pickling.loads(pathlib.Path(sys.argv[1]).read_bytes())
         Price, Json, Pair, Lost, Branch = asyncio.run(flow(None, None))
         print([one.__name__ for one in (Price, Json, Pair, Lost)], Price.__value__)

@@ -217,8 +217,8 @@ def test_what_a_notebook_defines_does_the_same_in_another_process(
     printed = run_new(
         """
         import asyncio, pathlib, sys, msgspec
-        from raftoral_nb import model
-        from raftoral_nb.workflow import definitions
+        from raftoral_nb.core import records as model
+        from raftoral_nb.workflow.shipping import definitions
         definition = msgspec.msgpack.decode(pathlib.Path(sys.argv[1]).read_bytes(), type=model.Definition)
         print(repr(asyncio.run(definitions.load(definition)(None, 1))))
         """,
@@ -415,8 +415,8 @@ def test_submodules_that_are_loaded_are_loaded_where_the_code_is(
     printed = run_new(
         """
         import asyncio, pathlib, sys, msgspec
-        from raftoral_nb import model
-        from raftoral_nb.workflow import definitions
+        from raftoral_nb.core import records as model
+        from raftoral_nb.workflow.shipping import definitions
         assert "xml.etree.ElementTree" not in sys.modules
         definition = msgspec.msgpack.decode(pathlib.Path(sys.argv[1]).read_bytes(), type=model.Definition)
         print(asyncio.run(definitions.load(definition)(None, 1)))

@@ -157,8 +157,8 @@ def test_another_process_runs_it_without_the_file(
     printed = run_new(
         """
         import asyncio, pathlib, sys, msgspec
-        from raftoral_nb import model
-        from raftoral_nb.workflow import definitions
+        from raftoral_nb.core import records as model
+        from raftoral_nb.workflow.shipping import definitions
         definition = msgspec.msgpack.decode(pathlib.Path(sys.argv[1]).read_bytes(), type=model.Definition)
         print(asyncio.run(definitions.load(definition)(None, "abc")))
         """,

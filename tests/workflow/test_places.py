@@ -54,7 +54,7 @@ STORY = """
 import json, traceback
 from raftoral_nb import Cluster, NodeBlocked
 from raftoral_nb.testing import workflow_test
-from raftoral_nb.workflow import lint, pickling
+from raftoral_nb.workflow.lint import checker as lint; from raftoral_nb.workflow.codec import pickling
 
 warnings.simplefilter("ignore", raftoral_nb.NonDeterminismWarning)
 facts = {}

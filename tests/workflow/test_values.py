@@ -199,7 +199,7 @@ def test_a_new_process_builds_the_class_in_full(tmp_path: Path, run_cell: RunCel
     printed = run_new(
         """
         import sys, pathlib
-        from raftoral_nb.workflow import values
+        from raftoral_nb.workflow.codec import values
         data = pathlib.Path(sys.argv[1]).read_bytes()
         a = values.decode(data, what="x")
         b = values.decode(data, what="x")
@@ -221,7 +221,7 @@ def test_threads_of_a_new_process_never_see_a_class_half_built(
     printed = run_new(
         """
         import sys, pathlib, threading
-        from raftoral_nb.workflow import values
+        from raftoral_nb.workflow.codec import values
         sys.setswitchinterval(1e-6)
         problems = []
         def load(data, barrier, types):
@@ -249,7 +249,7 @@ def test_threads_of_a_new_process_never_see_a_class_half_built(
 def test_a_load_that_fails_leaves_no_half_built_class_behind(run_new: RunNew) -> None:
     code = """
     import pickle, cloudpickle, sys, pathlib
-    from raftoral_nb.workflow import pickling, values
+    from raftoral_nb.workflow.codec import pickling, values
     from raftoral_nb import errors
     from cloudpickle import cloudpickle as cp
     import io
