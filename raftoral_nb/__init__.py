@@ -134,7 +134,7 @@ if TYPE_CHECKING:
         WorkflowStarted,
         WorkflowTerminated,
     )
-    from .core.records import Failure, Message, Step
+    from .core.records import Difference, Failure, Message, Step
     from .core.statistics import (
         ClusterStatistics,
         ExecutionStatistics,
@@ -224,6 +224,7 @@ _HOMES = {
         "WorkflowTerminated",
     ),
     "core.records": (
+        "Difference",
         "Failure",
         "Message",
         "Step",

@@ -17,12 +17,7 @@ MAX_FUNCTION: Final = 70
 """Lines of a function, with its first and its last one."""
 MAX_MODULE: Final = 600
 
-LONG_TODAY: Final = frozenset(
-    {
-        "raftoral_nb/raft/pysyncobj_driver.py:__init__",
-        "raftoral_nb/raft/replica.py:__init__",
-    }
-)
+LONG_TODAY: Final[frozenset[str]] = frozenset()
 """Functions of the engine that are still longer. None may be added."""
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import ClusterError
 
 if TYPE_CHECKING:
-    from ..simulation.simulation import Result
+    from ..simulation.result import Result
 
 DEFAULT_SEEDS: Final = 100
 

@@ -55,6 +55,8 @@ class MemoryJournal:
     """How many operations were written."""
     stored: int = 0
     """How many of them are stored."""
+    safe: bool = True
+    """Whether everything that was written is stored."""
 
     def __init__(self) -> None:
         # Invariant: indexes are consecutive, and terms never decrease. Begins at 1, or at or below the snapshot's index.
@@ -71,16 +73,27 @@ class MemoryJournal:
         self.snapshot: Snapshot | None = None
         # Invariant: the entries of the log that name members, by index, ascending.
         self._naming: list[tuple[int, tuple[NodeId, ...]]] = []
+        # What is read many times for each message. Invariant: as the entries and the snapshot say.
+        self.first_index = 1
+        """Index of the first entry held (1 until the log was compacted). All up to it is committed."""
+        self.last_index = 0
+        """Index of the last entry."""
+        self.members: tuple[NodeId, ...] = ()
+        """Who counts for majorities: the members that the log names last, committed or not. Empty if it names none."""
 
     # --- what PySyncObj calls
 
     def add(self, command: bytes, idx: int, term: int) -> None:
         """Append an entry. Raises `InternalError` if it would leave a gap."""
-        if self._entries and idx != self._entries[-1][1] + 1:
-            raise InternalError(f"entry {idx} was appended behind entry {self._entries[-1][1]}")
+        if not self._entries:
+            self.first_index = idx
+        elif idx != self.last_index + 1:
+            raise InternalError(f"entry {idx} was appended behind entry {self.last_index}")
         self._entries.append((command, idx, term))
+        self.last_index = idx
         if (members := named_members(command[1:])) is not None:
             self._naming.append((idx, members))
+            self.members = members
         self._ends.append((self._ends[-1] if self._ends else 0) + _size(self._entries[-1]))
 
     def clear(self) -> None:
@@ -96,6 +109,14 @@ class MemoryJournal:
         while self._naming and self._naming[-1][0] >= first:
             self._naming.pop()
         del self._ends[entryFrom:]
+        self._look()
+
+    def _look(self) -> None:
+        """Read anew what the entries and the snapshot say, after a change that was more than another entry."""
+        entries, naming, snapshot = self._entries, self._naming, self.snapshot
+        self.first_index = entries[0][1] if entries else 1
+        self.last_index = entries[-1][1] if entries else 0
+        self.members = naming[-1][1] if naming else () if snapshot is None else snapshot.members
 
     def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
         """Refused: what snapshots stand for is dropped by `compact`, and PySyncObj makes none."""
@@ -151,11 +172,6 @@ class MemoryJournal:
     # --- storing what was written
 
     @property
-    def safe(self) -> bool:
-        """Whether everything that was written is stored."""
-        return True
-
-    @property
     def stored_index(self) -> int:
         """The entries held up to this index are stored."""
         return self.last_index
@@ -177,16 +193,6 @@ class MemoryJournal:
 
     # --- what the guard and the views read
 
-    @property
-    def first_index(self) -> int:
-        """Index of the first entry held (1 until the log was compacted). All up to it is committed."""
-        return self._entries[0][1] if self._entries else 1
-
-    @property
-    def last_index(self) -> int:
-        """Index of the last entry."""
-        return self._entries[-1][1] if self._entries else 0
-
     def term_at(self, index: int) -> int | None:
         """The term of the entry at `index`, or None if it is not held."""
         position = index - self.first_index
@@ -198,13 +204,6 @@ class MemoryJournal:
         while index - 1 > floor and self.term_at(index - 1) == term:
             index -= 1
         return index
-
-    @property
-    def members(self) -> tuple[NodeId, ...]:
-        """Who counts for majorities: the members that the log names last, committed or not. Empty if it names none."""
-        if self._naming:
-            return self._naming[-1][1]
-        return () if self.snapshot is None else self.snapshot.members
 
     @property
     def members_since(self) -> int:
@@ -234,6 +233,7 @@ class MemoryJournal:
             raise InternalError(f"a snapshot of entry {snapshot.index} does not belong to this log (the last: {last})")
         self.setRaftCommitIndex(snapshot.index)
         self.snapshot = snapshot
+        self._look()
 
     def compact(self, first: int) -> None:
         """Drop the entries before `first`. Raises `InternalError` unless the snapshot stands for `first` and all before."""
@@ -245,6 +245,7 @@ class MemoryJournal:
             self._released += self._entries[:count]
             del self._entries[:count]
             del self._ends[:count]
+            self._look()
 
     def install(self, snapshot: Snapshot) -> None:
         """Replace the whole log by a snapshot of another node's.
@@ -261,6 +262,7 @@ class MemoryJournal:
         self._commit_index = snapshot.index
         self._naming = []
         self.snapshot = snapshot
+        self._look()
 
     def release(self) -> bool:
         """Let go of a part of what `compact` and `install` dropped (`MAX_RELEASED` entries); True if there is more."""

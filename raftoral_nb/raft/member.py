@@ -22,7 +22,7 @@ from ..transport.network import Endpoint, Network
 from .compaction import DEFAULT_COMPACTION, Compaction
 from .journal import MemoryJournal, Snapshot
 from .proposer import Proposer, Ticket
-from .pysyncobj_driver import LEADER, Dice
+from .pysyncobj_driver import FOLLOWER, LEADER, Dice
 from .replica import Replica, RoleName, Timing
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Member:
         self._acting: int | None = None
         self._yielding_term = 0
         self._yielding_to: NodeId | None = None
-        self._told_role: tuple[RoleName, int] = ("follower", 0)
+        self._told_role = (FOLLOWER, 0)
         self._told_leader: NodeId | None = None
         self._majority = len(nodes) // 2 + 1
         # Somebody has to begin: in a new cluster the first node does, as soon as it reaches a majority.
@@ -217,16 +217,15 @@ class Member:
     def raft_changed(self) -> None:
         """Look at what may have changed, and tell it: first the role, then the right to act, then the proposer."""
         raft = self.replica.raft
-        role = (self.replica.role, raft.term)
+        role = (raft.role, raft.term)
         if role != self._told_role:
             self._told_role = role
-            self._listener.role_changed(*role)
+            self._listener.role_changed(self.replica.role, raft.term)
         self._tell_acting()
         if self._yielding_term:
             self._yield()
-        leader = self._known_leader()
-        if leader != self._told_leader:
-            self._told_leader = leader
+        if raft.leader != self._told_leader:
+            self._told_leader = raft.leader
             self._proposer.leader_changed()
 
     # --- the node's side

@@ -17,7 +17,7 @@ from ..core.records import NodeId
 from ..transport.messages import AppendEntries, Message, Outdated, PreVote, PreVoteGranted
 from ..transport.network import FIRST_REDIAL
 from .journal import MemoryJournal
-from .pysyncobj_driver import LEADER, Dice, Raft
+from .pysyncobj_driver import LEADER, Dice, ElectionTiming, Raft
 
 SUSPICION_MIN, SUSPICION_MAX = 0.5, 2.0
 """How much longer than `FIRST_REDIAL` a follower waits for a broken link to its leader before it asks (heartbeats)."""
@@ -27,21 +27,17 @@ MARGIN = 0.005
 
 
 class Elections:
-    """Decides when one replica's PySyncObj may campaign.
-
-    `patience` is the shortest election timeout, `heartbeat` the time between two messages of a leader (seconds).
-    """
+    """Decides when one replica's PySyncObj may campaign."""
 
     def __init__(
         self,
+        node: NodeId,
         journal: MemoryJournal,
         raft: Raft,
         *,
         clock: Callable[[], float],
         dice: Dice,
-        node: NodeId,
-        patience: float,
-        heartbeat: float,
+        timing: ElectionTiming,
         send: Callable[[NodeId, Message], None],
     ) -> None:
         self._journal = journal
@@ -52,8 +48,7 @@ class Elections:
         # Invariant: the other members; `member` says whether this node is one.
         self.peers: tuple[NodeId, ...] = ()
         self.member = True
-        self._patience = patience
-        self._heartbeat = heartbeat
+        self._timing = timing
         self._send = send
         self._heard_at = float("-inf")
         # Invariant: the term that the promises in `_promised` are for; they are void in any other.
@@ -106,22 +101,23 @@ class Elections:
             return
         self._heard_at = float("-inf")
         share = SUSPICION_MIN + (SUSPICION_MAX - SUSPICION_MIN) * self._dice.random()
-        raft.campaign_within(FIRST_REDIAL + self._heartbeat * share)
+        raft.campaign_within(FIRST_REDIAL + self._timing.heartbeat * share)
 
     def link_back(self, peer: NodeId) -> None:
         """There is a link to `peer` again. If it leads and lives, it will be heard within a heartbeat or two."""
         raft = self._raft
         if raft.role != LEADER and peer == raft.leader and not raft.campaigns_now:
-            raft.campaign_not_before(self._heartbeat * (2.0 + self._dice.random()))
+            raft.campaign_not_before(self._timing.heartbeat * (2.0 + self._dice.random()))
 
-    def heard(self, message: AppendEntries) -> None:
-        """A leader's message came; one of the present term shows that the cluster needs no other."""
-        if message.term >= self._raft.term:
-            self._heard_at = self._clock()
+    def heard(self, message: AppendEntries) -> Outdated | None:
+        """A leader's message came: one of the present term shows that the cluster needs no other.
 
-    def outdated(self, message: AppendEntries) -> Outdated | None:
-        """What to tell a leader of an earlier term. Without it, a node at a higher term would never find its way back."""
-        return Outdated(self._raft.term) if message.term < self._raft.term else None
+        Returns what to tell a leader of an earlier term. Without that, a node at a higher term would never find its way back.
+        """
+        if message.term < self._raft.term:
+            return Outdated(self._raft.term)
+        self._heard_at = self._clock()
+        return None
 
     def asked(self, peer: NodeId, message: PreVote) -> None:
         """`peer` would campaign: promise it a vote if its log is as good as ours and we, too, hear from no leader.
@@ -132,7 +128,7 @@ class Elections:
         if message.term <= raft.term:
             self._send(peer, Outdated(raft.term))
             return
-        leader_lives = raft.role == LEADER or self._clock() - self._heard_at < self._patience
+        leader_lives = raft.role == LEADER or self._clock() - self._heard_at < self._timing.election_min
         own = (journal.term_at(journal.last_index) or 0, journal.last_index)
         theirs = (message.last_log_term, message.last_log_index)
         if leader_lives or theirs < own:

@@ -14,9 +14,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec
+from operator import attrgetter, itemgetter
 from types import CodeType, ModuleType
 from typing import Any, Protocol, Self
 
@@ -43,7 +44,13 @@ PRIVATE_STATE = (
 )
 """Private attributes of `SyncObj` that are read or set here. A test fails when an update changes one of them."""
 
-PRIVATE_METHODS = ("doApplyCommand", "generateRaftTimeout", "onMessageReceived")
+PRIVATE_METHODS = (
+    "doApplyCommand",
+    "generateRaftTimeout",
+    "getCurrentLogIndex",
+    "onMessageReceived",
+    "tryLogCompaction",
+)
 MODULE_GLOBALS = ("monotonicTime", "random", "createPoller", "createJournal", "PIPE_NOTIFIER_ENABLED", "SyncObj")
 
 
@@ -148,6 +155,89 @@ def _load_copy(name: str) -> Any:
     return module
 
 
+def _module(clock: Callable[[], float], dice: Dice, journal: MemoryJournal) -> Any:
+    """A copy of PySyncObj's module that has these in place of its own."""
+    module = _load_copy("pysyncobj.syncobj")
+    missing = [name for name in MODULE_GLOBALS if not hasattr(module, name)]
+    if missing:
+        raise InternalError(f"this PySyncObj has no {', '.join(missing)}: use pysyncobj>=0.3.17,<0.4")
+    module.monotonicTime = clock
+    module.random = dice
+    module.createPoller = lambda kind: _NullPoller()
+    module.createJournal = lambda file: journal
+    module.PIPE_NOTIFIER_ENABLED = False
+    return module
+
+
+def _node_class(module: Any) -> Any:
+    """The class of what stands for a node in PySyncObj."""
+
+    class _PeerNode(int, module.Node):  # type: ignore[misc]
+        # A number, so that it hashes alike in every process (peers live in sets, whose order must repeat with a seed), is hashed and
+        # compared without a call into Python, and is found by its number.
+        def __new__(cls, number: NodeId) -> Self:
+            return super().__new__(cls, number)
+
+        def __init__(self, number: NodeId) -> None:
+            module.Node.__init__(self, str(number))
+            self.number = number
+
+    return _PeerNode
+
+
+def _transport_class(module: Any) -> Any:
+    """The class of what PySyncObj sends with: `send(node, message)`."""
+
+    class _Transport(module.Transport):  # type: ignore[misc]
+        ready = True  # asked twice a tick
+
+        def __init__(self, send: Callable[[Any, dict[str, Any]], bool]) -> None:
+            super().__init__(None, None, [])
+            self.send = send
+
+    return _Transport
+
+
+def _engine_class(module: Any) -> Any:
+    """PySyncObj's class, with committed commands of ours going to `apply_regular(index, command)`, and without snapshots."""
+
+    class _SyncObj(module.SyncObj):  # type: ignore[misc]
+        apply_regular: Callable[[int, bytes], None]
+
+        def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802 - replaces line 863
+            # A regular command is bytes of ours. The original unpickles it and calls a method by number.
+            if command[:1] == b"\x00":
+                self.apply_regular(self._SyncObj__raftLastApplied + 1, command[1:])
+            else:
+                super()._SyncObj__doApplyCommand(command)
+
+        def _SyncObj__tryLogCompaction(self) -> None:  # noqa: N802 - replaces line 1421
+            """It makes no snapshots: they are made and installed beside it, and the log is compacted under it."""
+
+    return _SyncObj
+
+
+def _conf(module: Any, timing: ElectionTiming, changed: Callable[[int, int], None]) -> Any:
+    return module.SyncObjConf(
+        autoTick=False,
+        # When to send is the replica's decision; with False every applied entry costs each follower a message.
+        appendEntriesUseBatch=True,
+        commandsWaitLeader=False,
+        dynamicMembershipChange=False,
+        raftMinTimeout=timing.election_min,
+        raftMaxTimeout=timing.election_max,
+        appendEntriesPeriod=timing.heartbeat,
+        connectionTimeout=max(3.5, timing.election_max),
+        # A leader that hears from no majority for this long is none (30 s as it comes: two leaders for 29 s).
+        leaderFallbackTimeout=timing.election_max,
+        # Larger than any entry: an entry is never cut into transmissions, whose cutting is wrong (line 1281).
+        appendEntriesBatchSizeBytes=MAX_ENTRY_BYTES + 1,
+        fullDumpFile=None,
+        useFork=False,
+        onStateChanged=changed,
+    )
+
+
 class Raft:
     """One replica's PySyncObj, behind names and types of ours.
 
@@ -171,103 +261,34 @@ class Raft:
         apply: Callable[[int, bytes], None],
         role_changed: Callable[[], None],
     ) -> None:
-        module = _load_copy("pysyncobj.syncobj")
-        missing = [name for name in MODULE_GLOBALS if not hasattr(module, name)]
-        if missing:
-            raise InternalError(f"this PySyncObj has no {', '.join(missing)}: use pysyncobj>=0.3.17,<0.4")
-        module.monotonicTime = clock
-        module.random = dice
-        module.createPoller = lambda kind: _NullPoller()
-        module.createJournal = lambda file: journal
-        module.PIPE_NOTIFIER_ENABLED = False
-
-        class _PeerNode(int, module.Node):  # type: ignore[misc, name-defined]
-            # A number, so that it hashes alike in every process (peers live in sets, whose order must repeat with a seed), and is hashed
-            # and compared without a call into Python.
-            def __new__(cls, number: NodeId) -> Self:
-                return super().__new__(cls, number)
-
-            def __init__(self, number: NodeId) -> None:
-                module.Node.__init__(self, str(number))
-                self.number = number
-
-        self._make_node = _PeerNode
+        self._clock = clock
+        self._journal = journal
+        self._apply = apply
+        self._send = send
+        self._role_changed = role_changed
+        # The moment of PySyncObj's present turn (clock seconds): it looks at its clock ten times a turn, and sees one time.
+        self._moment = [clock()]
+        module = _module(partial(itemgetter(0), self._moment), dice, journal)
+        self._make_node = _node_class(module)
         self._nodes: dict[NodeId, Any] = {}
         # What PySyncObj has in sets of its own objects, whose hashes cost more than a look at these.
         self._connected: set[NodeId] = set()
         self.peers: tuple[NodeId, ...] = tuple(sorted(peers))
         """The other nodes that count for majorities; nothing is sent to anybody else. Ascending."""
-
-        def leave_it_at_that(peer: Any) -> None:
-            # PySyncObj goes on to the end of the log, for up to a heartbeat, unless the peer is gone meanwhile (line 1307).
-            self._get("connectedNodes").discard(peer)
-
-        def read() -> None:
-            if self._raft is not None:
-                self._read()
-
-        def changed(_old: int, _new: int) -> None:
-            read()
-            role_changed()
-
-        self._raft: Any = None
         self.has_more = False
         """Leader only: whether the last messages with entries ended before the log does. Set anew by whoever takes notice."""
-        served: list[Any] = []
-        self._served = served
-
-        class _Transport(module.Transport):  # type: ignore[misc, name-defined]
-            def __init__(self) -> None:
-                super().__init__(None, None, [])
-
-            def send(self, to: Any, message: dict[str, Any]) -> bool:
-                read()
-                send(to.number, message)
-                if message.get("entries"):
-                    served.append(to)
-                    leave_it_at_that(to)
-                return True
-
-        class _SyncObj(module.SyncObj):  # type: ignore[misc, name-defined]
-            def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802 - replaces line 863
-                # A regular command is bytes of ours. The original unpickles it and calls a method by number.
-                if command[:1] == b"\x00":
-                    read()
-                    apply(self.raftLastApplied + 1, command[1:])
-                else:
-                    super()._SyncObj__doApplyCommand(command)
-
-        conf = module.SyncObjConf(
-            autoTick=False,
-            # When to send is the replica's decision; with False every applied entry costs each follower a message.
-            appendEntriesUseBatch=True,
-            commandsWaitLeader=False,
-            dynamicMembershipChange=False,
-            raftMinTimeout=timing.election_min,
-            raftMaxTimeout=timing.election_max,
-            appendEntriesPeriod=timing.heartbeat,
-            connectionTimeout=max(3.5, timing.election_max),
-            # A leader that hears from no majority for this long is none (30 s as it comes: two leaders for 29 s).
-            leaderFallbackTimeout=timing.election_max,
-            # Larger than any entry: an entry is never cut into transmissions, whose cutting is wrong (line 1281).
-            appendEntriesBatchSizeBytes=MAX_ENTRY_BYTES + 1,
-            # It makes no snapshots: they are made and installed beside it, and the log is compacted under it.
-            logCompactionMinEntries=2**62,
-            logCompactionMinTime=2**62,
-            fullDumpFile=None,
-            useFork=False,
-            onStateChanged=changed,
-        )
-        self._clock = clock
-        self._journal = journal
-        self._transport = _Transport()
-        self._raft = _SyncObj(
-            _PeerNode(node),
+        self._served: list[Any] = []
+        self._transport = _transport_class(module)(self._outgoing)
+        self._raft: Any = _engine_class(module)(
+            self._make_node(node),
             [self._node(peer) for peer in self.peers],
-            conf=conf,
-            nodeClass=_PeerNode,
+            conf=_conf(module, timing, self._changed),
+            nodeClass=self._make_node,
             transport=self._transport,
         )
+        self._raft.apply_regular = self._committed
+        # Asked a dozen times per message, and so without a call into Python.
+        self._raft._SyncObj__getCurrentLogIndex = partial(attrgetter("last_index"), journal)
         absent = [name for name in PRIVATE_STATE if f"_SyncObj__{name}" not in vars(self._raft)]
         if absent:
             raise InternalError(f"this PySyncObj has no private {', '.join(absent)}: use pysyncobj>=0.3.17,<0.4")
@@ -320,13 +341,35 @@ class Raft:
             self._nodes[number] = self._make_node(number)
         return self._nodes[number]
 
+    # --- from PySyncObj
+
+    def _outgoing(self, peer: Any, message: dict[str, Any]) -> bool:
+        self._read()
+        self._send(peer.number, message)
+        if message.get("entries") or "serialized" in message:
+            self._served.append(peer)
+            # PySyncObj goes on to the end of the log, or offers a snapshot that it does not have, for as long as its clock shows
+            # less than a heartbeat more, unless the peer is gone meanwhile (lines 1307 and 1318).
+            self._raft._SyncObj__connectedNodes.discard(peer)
+        return True
+
+    def _committed(self, index: int, command: bytes) -> None:
+        self._read()
+        self._apply(index, command)
+
+    def _changed(self, _old: int, _new: int) -> None:
+        self._read()
+        self._role_changed()
+
     # --- driving it
 
     def tick(self) -> None:
         """Let it look at its clock, commit, apply, send, and take commands (line 629). Sends a peer one message with entries."""
+        self._moment[0] = self._clock()
         self._raft.doTick(0.0)
         self._read()
-        self._welcome_back()
+        if self._served:
+            self._welcome_back()
 
     def append(self, data: bytes) -> None:
         """Hand over a command; a leader appends it in the next `tick`, anybody else drops it."""
@@ -334,22 +377,27 @@ class Raft:
 
     def deliver(self, peer: NodeId, message: dict[str, Any]) -> None:
         """Process a message of `peer` (line 891)."""
+        self._moment[0] = self._clock()
         self._transport._onMessageReceived(self._node(peer), message)
         self._read()
-        self._welcome_back()
+        if self._served:
+            self._welcome_back()
 
     def _welcome_back(self) -> None:
         """Count those as connected again who were taken for gone after a message; note whether there is more for one."""
-        if self._served:
-            self._get("connectedNodes").update(self._served)
-            last, following = self._journal.last_index, self._get("raftNextIndex")
-            self.has_more = self.role == LEADER and any(following.get(peer, last + 1) <= last for peer in self._served)
-            self._served.clear()
+        raft, first, last = self._raft, self._journal.first_index, self._journal.last_index
+        raft._SyncObj__connectedNodes.update(self._served)
+        following = raft._SyncObj__raftNextIndex
+        self.has_more = self.role == LEADER and any(
+            first < following.get(peer, last + 1) <= last for peer in self._served
+        )
+        self._served.clear()
 
     def connected(self, peer: NodeId) -> None:
         """Say that `peer` can be reached: messages for it are made from now on."""
         self._connected.add(peer)
         self._count_reachable()
+        self._moment[0] = self._clock()
         self._transport._onNodeConnected(self._node(peer))
         self._read()
 
@@ -358,6 +406,7 @@ class Raft:
         self._connected.discard(peer)
         self._count_reachable()
         self._served[:] = [one for one in self._served if one.number != peer]
+        self._moment[0] = self._clock()
         self._transport._onNodeDisconnected(self._node(peer))
         self._read()
 
@@ -369,15 +418,15 @@ class Raft:
 
     def next_index(self, peer: NodeId) -> int:
         """Leader only: the index it will send `peer` next."""
-        return int(self._get("raftNextIndex")[self._node(peer)])
+        return int(self._raft._SyncObj__raftNextIndex[peer])
 
     def set_next_index(self, peer: NodeId, index: int) -> None:
         """Leader only: change what `peer` is sent next."""
-        self._get("raftNextIndex")[self._node(peer)] = index
+        self._raft._SyncObj__raftNextIndex[self._node(peer)] = index
 
     def match_index(self, peer: NodeId) -> int:
         """Leader only: the last index `peer` is known to hold; 0 for one that is no member."""
-        return int(self._get("raftMatchIndex").get(self._node(peer), 0))
+        return int(self._raft._SyncObj__raftMatchIndex.get(peer, 0))
 
     def skip_to(self, index: int) -> None:
         """Count the entries up to `index` as committed and applied: a snapshot stands for them."""

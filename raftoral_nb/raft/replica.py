@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
@@ -109,8 +108,7 @@ class Replica:
             self._peers,
             journal=journal,
             applied=journal.snapshot_index,
-            # The same clock, without the way through the loop: it is read ten times per tick.
-            clock=time.monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time,
+            clock=loop.time,
             dice=dice,
             timing=timing,
             send=self._outgoing,
@@ -118,16 +116,7 @@ class Replica:
             role_changed=self._on_role_changed,
         )
         self._guard = Guard(journal, self.raft, self._transfers, enabled=guarded)
-        self.elections = Elections(
-            journal,
-            self.raft,
-            clock=loop.time,
-            dice=dice,
-            node=node,
-            patience=timing.election_min,
-            heartbeat=timing.heartbeat,
-            send=send,
-        )
+        self.elections = Elections(node, journal, self.raft, clock=loop.time, dice=dice, timing=timing, send=send)
         self._tell_members()
         self._arm()
 
@@ -175,8 +164,7 @@ class Replica:
                 self.elections.granted(peer, message)
                 return
             case AppendEntries():
-                self.elections.heard(message)
-                answer = self.elections.outdated(message) or self._guard.deliver(peer, message)
+                answer = self.elections.heard(message) or self._guard.deliver(peer, message)
             case TimeoutNow() if self.node not in self.members:
                 return
             case SnapshotPiece():

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ..core.records import NodeId
 from .faults import KINDS, LEADER, PlannedFault
-
-if TYPE_CHECKING:
-    from .simulation import Simulation
+from .joining import Joining
+from .simulated_nodes import SimulatedNodes
 
 End = Callable[[], None]
+Note = Callable[[NodeId, str, str], None]
 
 BURST_SECONDS: Final = 0.015
 """Between two commands of a burst: far enough apart for each to become an entry of its own."""
 
 
 class Faulty:
-    """The faults of one simulation. One that makes no sense when its time comes (the node is dead already) is left out."""
+    """The faults of one simulation. One that makes no sense when its time comes (the node is dead already) is left out.
 
-    def __init__(self, simulation: Simulation) -> None:
+    `note` adds to the history: on which node (0: none), what, and details. `send` has a client send a command to a node.
+    """
+
+    def __init__(self, nodes: SimulatedNodes, joining: Joining, note: Note, send: Callable[[NodeId], None]) -> None:
         self.counts = dict.fromkeys((kind for kind in KINDS if kind != "burst"), 0)
-        self._simulation = simulation
-        self._network = simulation.network
+        self._nodes = nodes
+        self._network = nodes.network
+        self._joining = joining
+        self._note = note
+        self._send = send
         self._ends: dict[int, tuple[asyncio.TimerHandle, End]] = {}
         self._number = 0
         self._restart_after: dict[NodeId, float] = {}
@@ -50,48 +56,47 @@ class Faulty:
 
     def schedule(self, faults: Sequence[PlannedFault]) -> None:
         """Set the time of each."""
-        loop = self._simulation.loop
+        loop = self._nodes.loop
         begin = loop.time()
         for fault in faults:
             loop.call_at(begin + fault.at, self._befall, fault)
 
-    def heal(self) -> None:
-        """End every fault now; there are no more. Who is lost (`Plan.lost`) stays down."""
+    def heal(self, lost: Sequence[NodeId]) -> None:
+        """End every fault now; there are no more. Who is `lost` (see `Plan.lost`) stays down."""
         self._healed = True
         self._restart_after.clear()
-        simulation = self._simulation
-        simulation.note(0, "healed", "")
-        lost = simulation.plan.lost
-        down = [number for number in simulation.numbers if number not in simulation.nodes]
+        nodes = self._nodes
+        self._note(0, "healed", "")
+        down = [number for number in nodes.numbers if number not in nodes.living]
         # Whoever is down first: it may have died at a moment that is hard to hit.
-        simulation.lost = frozenset([*down, *(number for number in lost if number not in down)][: len(lost)])
-        for number in sorted(simulation.lost):
-            simulation.end_node(number, "lost for good")
-        for store in simulation.stores.values():
+        nodes.lost = frozenset([*down, *(number for number in lost if number not in down)][: len(lost)])
+        for number in sorted(nodes.lost):
+            nodes.end(number, "lost for good")
+        for store in nodes.stores.values():
             store.crash_after(0)
         for timer, end in list(self._ends.values()):
             timer.cancel()
             end()
         self._ends.clear()
         self._network.heal_all()
-        for number in simulation.numbers:
-            if number in simulation.lost:
+        for number in nodes.numbers:
+            if number in nodes.lost:
                 continue
-            simulation.start_node(number)
-            simulation.nodes[number].clock.set_rate(1.0)
+            nodes.start(number)
+            nodes.living[number].clock.set_rate(1.0)
 
     def power_cut(self, number: NodeId) -> None:
         """A node crashed inside a disk operation."""
-        self._simulation.end_node(number, "crashed in a disk operation")
+        self._nodes.end(number, "crashed in a disk operation")
         seconds = self._restart_after.pop(number, 0.0)
         self.counts["disk crash"] += 1
-        self._later(seconds, lambda: self._simulation.start_node(number))
+        self._later(seconds, lambda: self._nodes.start(number))
 
     def _befall(self, fault: PlannedFault) -> None:
         if self._healed:
             return
         nodes = tuple(self._meant(node) for node in fault.nodes)
-        if any(node not in self._simulation.numbers for node in nodes):
+        if any(node not in self._nodes.numbers for node in nodes):
             return
         end = self._begin[fault.kind](fault, nodes)
         if end is None:
@@ -100,15 +105,15 @@ class Faulty:
             self.counts[fault.kind] += 1
             if fault.kind != "kill":
                 text = f"{', '.join(map(str, nodes))} for {fault.seconds:g} s"
-                self._simulation.note(0, fault.kind, text + (f" ({fault.amount:g})" if fault.amount else ""))
+                self._note(0, fault.kind, text + (f" ({fault.amount:g})" if fault.amount else ""))
         self._later(fault.seconds, end)
 
     def _meant(self, node: NodeId) -> NodeId:
-        numbers = self._simulation.numbers
+        numbers = self._nodes.numbers
         if node == LEADER:
-            return self._simulation.acting or numbers[0]
+            return self._nodes.acting or numbers[0]
         # In the beginning these are 1, 2, 3 ...; whoever replaced another is last.
-        return numbers[(node - 1) % len(numbers)] if self._simulation.moved else node
+        return numbers[(node - 1) % len(numbers)] if self._nodes.moved else node
 
     def _later(self, seconds: float, end: End) -> None:
         self._number += 1
@@ -118,7 +123,7 @@ class Faulty:
             self._ends.pop(number, None)
             end()
 
-        loop = self._simulation.loop
+        loop = self._nodes.loop
         self._ends[number] = (loop.call_later(seconds, finish), end)
 
     # --- each returns how it ends, or None if it cannot begin
@@ -147,12 +152,12 @@ class Faulty:
         return self._partition(fault, nodes)
 
     def _partition(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
-        others = [number for number in self._simulation.numbers if number not in nodes]
+        others = [number for number in self._nodes.numbers if number not in nodes]
         return self._cut_lanes([lane for a in nodes for b in others for lane in ((a, b), (b, a))])
 
     def _reset(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
         a, b = nodes
-        if a == b or not {a, b} <= self._simulation.nodes.keys():
+        if a == b or not {a, b} <= self._nodes.living.keys():
             return None
         self._network.reset(a, b)
         return _nothing
@@ -166,47 +171,47 @@ class Faulty:
 
     def _kill(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
         (number,) = nodes
-        if number not in self._simulation.nodes:
+        if number not in self._nodes.living:
             return None
-        self._simulation.end_node(number, "killed")
-        return lambda: self._simulation.start_node(number)
+        self._nodes.end(number, "killed")
+        return lambda: self._nodes.start(number)
 
     def _disk_crash(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:
         (number,) = nodes
-        if number in self._simulation.nodes:
+        if number in self._nodes.living:
             self._restart_after[number] = fault.seconds
-            self._simulation.stores[number].crash_after(int(fault.amount))
+            self._nodes.stores[number].crash_after(int(fault.amount))
         return None
 
     def _pause(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
-        node = self._simulation.nodes.get(nodes[0])
+        node = self._nodes.living.get(nodes[0])
         if node is None or node.member.paused:
             return None
         node.incarnation.pause()
 
         def end() -> None:
             if not node.gone and node.member.paused:
-                self._simulation.note(node.number, "resumed", "")
+                self._note(node.number, "resumed", "")
                 node.incarnation.resume()
 
         return end
 
     def _hold(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:  # noqa: ARG002
-        node = self._simulation.nodes.get(nodes[0])
+        node = self._nodes.living.get(nodes[0])
         if node is None or node.incarnation.held:
             return None
         node.incarnation.hold()
         return lambda: None if node.gone else node.incarnation.release()
 
     def _stall(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:
-        node = self._simulation.nodes.get(nodes[0])
+        node = self._nodes.living.get(nodes[0])
         if node is None:
             return None
         node.thread.stall(fault.seconds)
         return _nothing
 
     def _clock(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:
-        node = self._simulation.nodes.get(nodes[0])
+        node = self._nodes.living.get(nodes[0])
         if node is None:
             return None
         before = node.clock.rate
@@ -214,12 +219,11 @@ class Faulty:
         return lambda: None if node.gone else node.clock.set_rate(before)
 
     def _members(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:
-        return _nothing if self._simulation.joining.begin(fault.kind, nodes[0]) else None
+        return _nothing if self._joining.begin(fault.kind, nodes[0]) else None
 
     def _burst(self, fault: PlannedFault, nodes: tuple[NodeId, ...]) -> End | None:
-        clients = self._simulation.clients
         for number in range(int(fault.amount)):
-            self._simulation.loop.call_later(BURST_SECONDS * number, clients.send, nodes[0])
+            self._nodes.loop.call_later(BURST_SECONDS * number, self._send, nodes[0])
         return None
 
 

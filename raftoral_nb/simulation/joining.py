@@ -7,14 +7,13 @@ minority of the copies of a committed entry would be gone, which no protocol sur
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ..core.commands import ChangeMembers, Committed
 from ..core.records import NodeId
 from ..limits import MAX_NODES
-
-if TYPE_CHECKING:
-    from .simulation import Simulation
+from .invariants import Checker
+from .simulated_nodes import SimulatedNodes
 
 ASK_SECONDS = 3.0
 """How long one node is asked to make a change before another one is."""
@@ -23,8 +22,9 @@ ASK_SECONDS = 3.0
 class Joining:
     """The changes of members of one simulation. `begin` returns False for one that cannot be made now."""
 
-    def __init__(self, simulation: Simulation) -> None:
-        self._simulation = simulation
+    def __init__(self, nodes: SimulatedNodes, checker: Checker) -> None:
+        self._nodes = nodes
+        self._checker = checker
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -34,13 +34,12 @@ class Joining:
 
     def begin(self, kind: str, number: NodeId) -> bool:
         """Have a node join, leave, or be replaced after its disk was lost. False, and nothing done, if that makes no sense."""
-        simulation = self._simulation
-        count = len(simulation.numbers)
+        count = len(self._nodes.numbers)
         if self.busy or (kind == "join" and count >= MAX_NODES - 2) or (kind != "join" and count < 3):
             return False
-        if kind != "join" and number not in simulation.numbers:
+        if kind != "join" and number not in self._nodes.numbers:
             return False
-        self._task = simulation.loop.create_task(self._change(kind, number))
+        self._task = self._nodes.loop.create_task(self._change(kind, number))
         return True
 
     async def done(self) -> None:
@@ -49,33 +48,33 @@ class Joining:
             await self._task
 
     async def _change(self, kind: str, number: NodeId) -> None:
-        simulation = self._simulation
+        nodes = self._nodes
         if kind == "replacement":
             if not await self._level(but=number):
                 return  # somebody else has too little: this disk is needed
-            simulation.lose_disk(number)
+            nodes.lose_disk(number)
         if kind in ("replacement", "leave"):
             await self._ask(number, "remove")
-            simulation.forget(number)
+            nodes.forget(number)
         if kind in ("replacement", "join"):
-            new = simulation.new_node()
+            new = nodes.add()
             await self._ask(new, "add")
             await self._level()
 
     async def _ask(self, number: NodeId, change: Literal["add", "remove"]) -> None:
         """Until it is so: ask one node after the other; a leader that is to leave is asked to let another lead."""
-        simulation = self._simulation
+        living = self._nodes.living
         turn = 0
         while True:
-            able = [one for one, node in sorted(simulation.nodes.items()) if one != number and not node.member.paused]
+            able = [one for one, node in sorted(living.items()) if one != number and not node.member.paused]
             if not able:
                 await asyncio.sleep(0.1)
                 continue
-            member = simulation.nodes[able[turn % len(able)]].member
+            member = living[able[turn % len(able)]].member
             turn += 1
-            if change == "remove" and number in simulation.nodes:
-                simulation.nodes[number].member.yield_leadership()
-            asking = simulation.loop.create_task(member.ask(ChangeMembers(number, change), ASK_SECONDS))
+            if change == "remove" and number in living:
+                living[number].member.yield_leadership()
+            asking = self._nodes.loop.create_task(member.ask(ChangeMembers(number, change), ASK_SECONDS))
             # The clock of a paused node stands still, and so does its deadline.
             await asyncio.wait([asking], timeout=2 * ASK_SECONDS)
             if asking.done() and isinstance(asking.result(), Committed):
@@ -85,13 +84,13 @@ class Joining:
 
     async def _level(self, but: NodeId | None = None) -> bool:
         """Wait until every member holds what is committed now. With `but`: whether all the others do, without waiting."""
-        simulation = self._simulation
-        index = simulation.checker.last_committed
+        checker = self._checker
+        index = checker.last_committed
         while True:
             late = [
                 number
-                for number in simulation.numbers
-                if number != but and simulation.checker.journals[number].last_index < index
+                for number in self._nodes.numbers
+                if number != but and checker.journals[number].last_index < index
             ]
             if not late or but is not None:
                 return not late

@@ -14,7 +14,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 import msgspec
 
 from . import mutants
-from .simulation import Result, simulate
+from .result import Result
+from .simulation import simulate
 
 SEEDS_AHEAD = 4
 """Seeds that wait for each worker: none is ever idle, and an interrupt finds little begun."""

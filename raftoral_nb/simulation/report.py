@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from .faults import KINDS, described
 from .final_checks import ASKED_AGAIN, FAILED, HUNG, INSTALLED
 from .invariants import DELETED
-from .simulation import Result
+from .result import Result
 
 
 class Tally:

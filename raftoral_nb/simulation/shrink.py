@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from .faults import PlannedFault
-from .simulation import Result, simulate
+from .result import Result
+from .simulation import simulate
 
 Fails = Callable[[Sequence[PlannedFault]], bool]
 

@@ -24,6 +24,7 @@ from ..core.commands import (
 from ..core.records import RunId
 from ..errors import CancelledRunError, WorkflowFailedError
 from ..workflow.codec import values
+from .effects import effect, slow_effect
 
 if TYPE_CHECKING:
     from ..workflow.language.context import WorkflowContext
@@ -44,8 +45,6 @@ Ask = Callable[[str, Command], Awaitable[Outcome]]
 
 async def talk(ctx: WorkflowContext, input: Mapping[str, Any]) -> object:  # noqa: A002
     """Listens, answers, has children, and begins anew until it has had all its rounds; cleans up if it is cancelled."""
-    from .workload import effect
-
     heard: list[Any] = list(input["heard"])
     answers = await ctx.var("heard", len(heard))
     ctx.on_query("heard", lambda: answers.value)
@@ -77,8 +76,6 @@ async def talk(ctx: WorkflowContext, input: Mapping[str, Any]) -> object:  # noq
 
 async def child(ctx: WorkflowContext, input: str) -> object:  # noqa: A002
     """A child with a step or two."""
-    from .workload import effect, slow_effect
-
     first = await ctx.compute("first", effect, f"{ctx.run_id} first")
     return [input, first, await ctx.compute("then", slow_effect, f"{ctx.run_id} then")]
 

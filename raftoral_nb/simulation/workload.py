@@ -1,8 +1,8 @@
 """What clients do in a simulation: they register, start and wait; and the workflows that are started.
 
 Everything runs through the nodes' own way in (`Incarnation.ask`); the clients know nothing of leaders. Workflows use every
-operation that there is. What their steps do is noted in the simulation that is running (`current`): how long a step takes,
-whether it fails, and a value that no other effect has, so that two nodes which took different ones cannot look alike.
+operation that there is. What their steps do is in `effects`: every effect has a value of its own, so that two nodes which took
+different ones cannot look alike.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from typing import Any, Final, Protocol
 
-import anyio
 import msgspec
 
 from ..core.commands import (
@@ -39,7 +38,8 @@ from ..workflow.language.context import WorkflowContext
 from ..workflow.language.variables import ReplicatedVar
 from ..workflow.shipping import definitions
 from . import language, talking
-from .dice import SeededDice, chance_of
+from .dice import SeededDice
+from .effects import effect, slow_effect
 from .invariants import Checker
 from .linearizability import Access, Append
 from .watched import WatchedNode
@@ -47,38 +47,14 @@ from .watched import WatchedNode
 # --- workflows
 
 
-class Effects(Protocol):
-    """What a step's function meets when it has an effect."""
-
-    def new_value(self, what: str) -> int:
-        """Note an effect; a number that no other effect of this simulation got."""
-        ...
-
-    def seconds(self, what: str) -> float:
-        """How long an asynchronous step takes now."""
-        ...
-
-
-current: list[Effects] = []
-"""The effects of the simulation that is running, last. Workflows are shipped by name, so they find it here."""
-
-
 class RefusedCommand(Exception):  # noqa: N818 - what a step raises on purpose
     """A step failed, as planned."""
 
 
-def effect(what: str, failing: bool = False) -> int:
-    """A synchronous step."""
-    number = current[-1].new_value(what)
-    if failing:
-        raise RefusedCommand(f"{what} was refused")
-    return number
-
-
-async def slow_effect(what: str) -> int:
-    """An asynchronous step."""
-    await anyio.sleep(current[-1].seconds(what))
-    return current[-1].new_value(what)
+def refused(what: str) -> None:
+    """A synchronous step that has its effect and then fails."""
+    effect(what)
+    raise RefusedCommand(f"{what} was refused")
 
 
 def plus_one(number: int) -> int:
@@ -136,7 +112,7 @@ async def _everything(ctx: WorkflowContext, input: Mapping[str, Any], gate: Gate
     seen += await language.language(ctx, effect, slow_effect)
     seen += await gate(ctx, "end")
     try:
-        await ctx.compute("refused", effect, f"{ctx.run_id} refused", failing=True)
+        await ctx.compute("refused", refused, f"{ctx.run_id} refused")
     except RefusedCommand as error:
         seen.append(str(error))
     if input["fails"]:
@@ -180,7 +156,6 @@ class WorkloadWorld(Protocol):
 
     seed: int
     large: float
-    acknowledged: int
     checker: Checker
 
     @property
@@ -409,17 +384,3 @@ def _near_a_multiple(command: StartRun, dice: SeededDice) -> StartRun:
 
     over = len(encode_entry(Entry((Proposal(id_, sized(target)),)))) - target
     return sized(target - over)
-
-
-HANGS: Final = 1.0
-"""A step that takes so many seconds or more is one that hangs: leaders die meanwhile, and whoever is patient is not any more."""
-
-
-def effect_seconds(seed: int, what: str, attempt: int) -> float:
-    """How long a step takes at its nth attempt: mostly moments, sometimes long, rarely so long that it seems to hang."""
-    chance = chance_of(seed, "seconds", what, attempt)
-    if chance < 0.5:
-        return 0.002 + chance * 0.02
-    if chance < 0.93:
-        return (chance - 0.5) * 0.8
-    return HANGS + (chance - 0.93) * 70.0

@@ -113,6 +113,7 @@ class DurableJournal(MemoryJournal):
             snapshot = Snapshot(contents.kept.index, contents.kept.term, pieces, contents.kept.members)
             self.snapshot = snapshot
             self._naming = [(index, members) for index, members in self._naming if index > snapshot.index]
+            self._look()
         self._kept = contents.kept
         self._writer = writer
         self._saver = saver
@@ -131,8 +132,7 @@ class DurableJournal(MemoryJournal):
 
     def begin(self) -> None:
         """Write the log anew: it shows that there is room for it. Raises `StorageError`."""
-        self._anew = True
-        self.written += 1
+        self._write_anew()
         self.sync()
 
     # --- what is written
@@ -194,21 +194,18 @@ class DurableJournal(MemoryJournal):
 
     def _write(self, record: Record) -> None:
         self.written += 1
+        self.safe = False
         self._pending.append(record)
         if self._garbage > GARBAGE_BYTES:
             self._write_anew()
 
     def _write_anew(self) -> None:
         self.written += 1
+        self.safe = False
         self._anew = True
         self._garbage = 0
 
     # --- storing it
-
-    @property
-    def safe(self) -> bool:
-        """Whether everything is stored."""
-        return self.written == self.stored
 
     @property
     def stored_index(self) -> int:
@@ -275,6 +272,7 @@ class DurableJournal(MemoryJournal):
             self._error = self._error or saving.error
         elif self._error is None and saving.written > self.stored:
             self.stored = saving.written
+            self.safe = self.written == self.stored
             self._stored_index = saving.last_index
 
     def _refuse_if_broken(self) -> None:

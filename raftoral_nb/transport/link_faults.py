@@ -46,17 +46,18 @@ class LinkFaults:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._cuts: set[Lane] = set()
-        self._delays: dict[Lane, LinkDelay] = {}
+        # For the networks, which look at these for each message.
+        self.cuts: set[Lane] = set()
+        self.delays: dict[Lane, LinkDelay] = {}
         # Invariant: the links that are cut both ways, lower node first; None once both ends have noticed.
         self._severed: dict[Lane, asyncio.TimerHandle | None] = {}
         self._jitter_dice = random.Random()
 
     def cut(self, a: NodeId, b: NodeId, both: bool = True) -> None:
         """From now on messages from `a` to `b` (and back, if `both`) vanish; see the module for what that does to the link."""
-        self._cuts.add((a, b))
+        self.cuts.add((a, b))
         if both:
-            self._cuts.add((b, a))
+            self.cuts.add((b, a))
         pair = (min(a, b), max(a, b))
         if self.is_severed(a, b) and pair not in self._severed:
             noticed = self.cut_noticed
@@ -64,9 +65,9 @@ class LinkFaults:
 
     def mend(self, a: NodeId, b: NodeId, both: bool = True) -> None:
         """Ends a `cut` from `a` to `b` (and back, if `both`). What vanished stays lost."""
-        self._cuts.discard((a, b))
+        self.cuts.discard((a, b))
         if both:
-            self._cuts.discard((b, a))
+            self.cuts.discard((b, a))
         self._unsever(a, b)
 
     def slow(self, a: NodeId, b: NodeId, delay: LinkDelay | None, both: bool = True) -> None:
@@ -76,32 +77,32 @@ class LinkFaults:
         """
         for lane in ((a, b), (b, a))[: 1 + both]:
             if delay is None:
-                self._delays.pop(lane, None)
+                self.delays.pop(lane, None)
             else:
-                self._delays[lane] = delay
+                self.delays[lane] = delay
 
     def heal_all(self) -> None:
         """Ends every cut and every slowness."""
-        self._delays.clear()
-        self._cuts.clear()
+        self.delays.clear()
+        self.cuts.clear()
         for pair in tuple(self._severed):
             self._unsever(*pair)
 
     def is_cut(self, source: NodeId, target: NodeId) -> bool:
         """Whether messages from `source` to `target` vanish now."""
-        return (source, target) in self._cuts
+        return (source, target) in self.cuts
 
     def is_severed(self, a: NodeId, b: NodeId) -> bool:
         """Whether the link is cut both ways: no connection can come to be."""
-        return (a, b) in self._cuts and (b, a) in self._cuts
+        return (a, b) in self.cuts and (b, a) in self.cuts
 
     def delay(self, source: NodeId, target: NodeId) -> LinkDelay | None:
         """How slow the way from `source` to `target` is made; None: not at all."""
-        return self._delays.get((source, target))
+        return self.delays.get((source, target))
 
     def draw_delay(self, source: NodeId, target: NodeId) -> float:
         """Seconds that the next message from `source` to `target` is to take longer; 0.0 where the way is not slow."""
-        delay = self._delays.get((source, target)) if self._delays else None
+        delay = self.delays.get((source, target)) if self.delays else None
         if delay is None:
             return 0.0
         return max(0.0, delay.seconds + delay.jitter * (2 * self._jitter_dice.random() - 1))

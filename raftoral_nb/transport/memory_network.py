@@ -207,9 +207,9 @@ class _Lane:
     def send(self, message: Message) -> None:
         network, source, target = self._network, self._source, self._target.node
         note(self._counts, message)
-        if network.is_cut(source, target):
+        if (source, target) in network.cuts:
             return
-        delay = network.draw_delay(source, target)
+        delay = network.draw_delay(source, target) if network.delays else 0.0
         if network.latency is not None:
             delay += network.latency(source, target)
         if not self._line.put(message, delay):
@@ -219,5 +219,5 @@ class _Lane:
         self._line.clear()
 
     def _deliver(self, batch: list[Message]) -> None:
-        if not self._network.is_cut(self._source, self._target.node):
+        if (self._source, self._target.node) not in self._network.cuts:
             self._target.inbox.received(self._source, batch)

@@ -9,7 +9,8 @@ from raftoral_nb.simulation.invariants import COMMITTED_BY_FOLLOWER, COMMITTED_B
 from raftoral_nb.simulation.many import rarely_collecting
 from raftoral_nb.simulation.mutants import MUTANTS, without
 from raftoral_nb.simulation.pausing import PAUSED
-from raftoral_nb.simulation.simulation import Result, simulate
+from raftoral_nb.simulation.result import Result
+from raftoral_nb.simulation.simulation import simulate
 
 MOST_SEEDS = 500
 """Within so many seeds a missing safeguard must be found; the test stops at the first that finds it."""

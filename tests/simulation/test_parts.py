@@ -19,9 +19,9 @@ from raftoral_nb.simulation.clock_view import ClockView
 from raftoral_nb.simulation.dice import SeededDice
 from raftoral_nb.simulation.disk import DiskStore, PowerCut
 from raftoral_nb.simulation.faults import PlannedFault, plan
+from raftoral_nb.simulation.result import Result
 from raftoral_nb.simulation.shrink import shrunk
 from raftoral_nb.simulation.simulated_node import SimulatedThread
-from raftoral_nb.simulation.simulation import Result
 from raftoral_nb.virtual_time.clock import run
 
 

@@ -7,7 +7,8 @@ import asyncio
 from raftoral_nb.simulation.clock_view import ClockView
 from raftoral_nb.simulation.dice import SeededDice
 from raftoral_nb.simulation.faults import Conditions, Plan, PlannedFault
-from raftoral_nb.simulation.simulation import Result, simulate
+from raftoral_nb.simulation.result import Result
+from raftoral_nb.simulation.simulation import simulate
 from raftoral_nb.virtual_time.clock import run
 
 

@@ -31,7 +31,7 @@ from raftoral_nb.hosts import local as host_module
 from raftoral_nb.node.incarnation import Incarnation
 from raftoral_nb.raft.compaction import Compaction
 from raftoral_nb.raft.journal import Journals, MemoryJournal
-from raftoral_nb.simulation import final_checks, language, workload
+from raftoral_nb.simulation import effects, final_checks, language, workload
 from raftoral_nb.simulation.disk import WholeJournal
 from raftoral_nb.simulation.invariants import Checker
 from raftoral_nb.workflow.execution.inbox import HandedOver
@@ -180,13 +180,13 @@ class Soak:
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[None]:
-        workload.current.append(self)
+        effects.current.append(self)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(host_module.LocalBackend, "_make_incarnation", watched_by(self))
             try:
                 yield
             finally:
-                workload.current.pop()
+                effects.current.pop()
 
     def _begin(self) -> None:
         self._set_majority_lost(False)
@@ -274,7 +274,7 @@ class Soak:
         yield
         self.host.thread.call(self._set_majority_lost, False)
 
-    # --- what clients need (workload.World, workload.Effects)
+    # --- what clients need (workload.World, effects.Effects)
 
     @property
     def elapsed(self) -> float:
@@ -310,7 +310,7 @@ class Soak:
 
     def seconds(self, what: str) -> float:
         self._attempts[what] += 1
-        return 0.2 * workload.effect_seconds(self.seed, what, self._attempts[what])
+        return 0.2 * effects.effect_seconds(self.seed, what, self._attempts[what])
 
 
 def watched_by(soak: Soak) -> type[Incarnation]:

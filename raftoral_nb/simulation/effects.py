@@ -1,0 +1,85 @@
+"""What the steps of simulated workflows do: they take their time, and give a value that no other effect has."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import anyio
+
+from . import language
+from .dice import chance_of
+from .invariants import Checker
+
+HANGS: Final = 1.0
+"""A step that takes so many seconds or more is one that hangs: leaders die meanwhile, and whoever is patient is not any more."""
+LONGEST_HEALED_STEP: Final = 0.4
+"""How long a step takes at most once everything is healed (seconds)."""
+
+
+class Effects(Protocol):
+    """What a step's function meets when it has an effect."""
+
+    def new_value(self, what: str) -> int:
+        """Note an effect; a number that no other effect of this simulation got."""
+        ...
+
+    def seconds(self, what: str) -> float:
+        """How long an asynchronous step takes now."""
+        ...
+
+
+current: list[Effects] = []
+"""The effects of the simulation that is running, last. Workflows are shipped by name, so they find it here."""
+
+
+def effect(what: str) -> int:
+    """A synchronous step."""
+    return current[-1].new_value(what)
+
+
+async def slow_effect(what: str) -> int:
+    """An asynchronous step."""
+    await anyio.sleep(current[-1].seconds(what))
+    return current[-1].new_value(what)
+
+
+def effect_seconds(seed: int, what: str, attempt: int) -> float:
+    """How long a step takes at its nth attempt: mostly moments, sometimes long, rarely so long that it seems to hang."""
+    chance = chance_of(seed, "seconds", what, attempt)
+    if chance < 0.5:
+        return 0.002 + chance * 0.02
+    if chance < 0.93:
+        return (chance - 0.5) * 0.8
+    return HANGS + (chance - 0.93) * 70.0
+
+
+class SeededEffects:
+    """The effects of one seed. When all is `healed` no step hangs any more: what recovery takes then is the engine's own."""
+
+    def __init__(self, seed: int, checker: Checker) -> None:
+        self.healed = False
+        self.hung = 0
+        """How many steps hung before that."""
+        self._seed = seed
+        self._checker = checker
+        self._values = 0
+        self._attempts: dict[str, int] = {}
+        self._done_once: set[str] = set()
+
+    def new_value(self, what: str) -> int:
+        """A number that no other effect got."""
+        if what.endswith(language.ONCE):
+            if what in self._done_once:
+                self._checker.violated("at most once", f"the effect {what!r} was there twice", what)
+            self._done_once.add(what)
+        self._values += 1
+        return self._values
+
+    def seconds(self, what: str) -> float:
+        """How long a step takes at this attempt."""
+        attempt = self._attempts[what] = self._attempts.get(what, 0) + 1
+        seconds = effect_seconds(self._seed, what, attempt)
+        if self.healed:
+            return min(seconds, LONGEST_HEALED_STEP)
+        self.hung += seconds >= HANGS
+        return seconds

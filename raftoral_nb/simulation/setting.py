@@ -1,0 +1,67 @@
+"""What a seed decides beyond the plan: the nodes' clocks, the kind of their disks, how they elect, and when they compact."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import msgspec
+
+from ..core.records import NodeId
+from ..raft.compaction import Compaction
+from ..raft.timing import Timing
+from .dice import SeededDice
+from .disk import Store, disk_store, whole_store
+from .faults import Plan
+from .invariants import Checker
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """All that is decided before a simulation begins. Nothing of it changes."""
+
+    seed: int
+    plan: Plan
+    without: str | None
+    """The rule of the guard that is missing; `hazards.ALL`: all of it."""
+    writes_disks: bool
+    """Whether the nodes write what they keep to simulated disks, in place of keeping it whole."""
+    rates: dict[NodeId, float]
+    """How fast the founders' clocks run; those who join later have a clock that is right."""
+    timing: Timing
+    compaction: Compaction
+
+    @classmethod
+    def of(cls, seed: int, planned: Plan, *, without: str | None) -> Self:
+        """What `seed` decides for a plan."""
+        conditions = planned.conditions
+        default = Timing()
+        clocks, compaction = SeededDice(seed, "clocks"), SeededDice(seed, "compaction")
+        return cls(
+            seed=seed,
+            plan=planned,
+            without=without,
+            writes_disks=SeededDice(seed, "store").happens(0.6),
+            rates={
+                number: 1.0 + conditions.clock_spread * clocks.between(-1, 1) for number in range(1, planned.nodes + 1)
+            },
+            timing=Timing(
+                heartbeat=conditions.pace * conditions.beat * default.heartbeat,
+                election_min=conditions.pace * default.election_min,
+                election_max=conditions.pace * default.election_max,
+            ),
+            # From a snapshot every few entries, in many pieces, to hardly any.
+            compaction=Compaction(
+                log_bytes=round(1000 * 2.0 ** compaction.between(0, 7)),
+                kept_bytes=round(200 * 2.0 ** compaction.between(0, 7)),
+                piece_bytes=round(100 * 2.0 ** compaction.between(0, 7)),
+            ),
+        )
+
+    @property
+    def founders(self) -> tuple[NodeId, ...]:
+        """The nodes that the cluster begins with."""
+        return tuple(self.rates)
+
+    def store(self, number: NodeId, checker: Checker) -> Store:
+        """A new disk for a node; what it loses is told to the checker."""
+        make = disk_store if self.writes_disks else whole_store
+        return make(number, checker, SeededDice(self.seed, "disk", number))
