@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-_ENGINE: Final = f"{Path(__file__).resolve().parent}{os.sep}"
+PACKAGE: Final = Path(__file__).resolve().parent.parent
+"""The folder of the engine: no code in it is the user's."""
+
+_ENGINE: Final = f"{PACKAGE}{os.sep}"
 _SITE: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _STDLIB: Final = tuple({f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib")})
 _MACHINERY: Final = tuple(f"{site}{name}{os.sep}" for site in _SITE for name in ("anyio", "pysyncobj", "uvloop"))

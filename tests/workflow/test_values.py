@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import raftoral_nb
 from raftoral_nb import errors, limits
 from raftoral_nb.workflow.codec import digests, pickling, values
 
@@ -440,3 +441,16 @@ def test_a_repr_that_raises_does_not_break_a_view() -> None:
     assert values.shorten(Rude()).startswith("<")
     assert values.shorten([Rude(), types.SimpleNamespace(x=Rude())]).startswith("[<")
     assert values.shorten(10**5000) == "<int>"
+
+
+@pytest.mark.parametrize(
+    "old", [(module, name) for module, names in pickling._MOVED.items() for name in names], ids=".".join
+)
+def test_what_an_earlier_version_recorded_by_the_module_of_that_time_is_found_where_it_is_now(
+    old: tuple[str, str],
+) -> None:
+    module, name = old
+    found = pickling.loads(f"c{module}\n{name}\n.".encode())
+    assert found is getattr(raftoral_nb, name, found)
+    assert found.__name__ == name
+    assert found.__module__ == pickling._MOVED[module][name]

@@ -16,6 +16,7 @@ from typing import IO, Final
 import msgspec
 
 from ...errors import ClusterError
+from ...threads.user_code import PACKAGE
 from .messages import Spec, rebuilt
 from .node_process import RELEASE, Failed, Ready
 
@@ -44,7 +45,7 @@ class Child:
         """Start it. It ends with this process, or does until `release`, as the spec says. Raises `ClusterError`."""
         folder = Path(spec.shared.data_dir) / LOGS
         log = folder / f"node-{spec.node}.txt"
-        package = Path(__file__).resolve().parents[2]
+        package = PACKAGE.parent
         known = os.environ.get("PYTHONPATH")
         # A notebook may have found this package by way of `sys.path` only.
         path = os.pathsep.join([str(package), known] if known else [str(package)])

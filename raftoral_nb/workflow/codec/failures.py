@@ -19,12 +19,13 @@ from ...threads import user_code
 from . import classes, exceptions, kept, sources
 from .values import type_name
 
-_OURS: Final = Path(__file__).parent.parent
 _ENGINE_FOLDERS: Final = tuple(
     f"{folder}{os.sep}"
-    for folder in (_OURS, *(Path(module.__path__[0]) for module in (anyio, asyncio, concurrent.futures)))
+    for folder in (user_code.PACKAGE, *(Path(module.__path__[0]) for module in (anyio, asyncio, concurrent.futures)))
 )
-_NOT_ENGINE: Final = frozenset({str(_OURS / "demo.py")})  # a workflow's own code, though within the package
+_NOT_ENGINE: Final = frozenset(
+    {str(user_code.PACKAGE / "cli" / "demo.py")}
+)  # a workflow's own code, though within the package
 
 _NO_SOURCES: Final[Mapping[str, str]] = MappingProxyType({})
 

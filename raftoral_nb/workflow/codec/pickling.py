@@ -369,8 +369,10 @@ class _Unpickler(pickle.Unpickler):
         self._holds_lock = False
 
     def find_class(self, module: str, name: str, /) -> Any:
-        if module.startswith(_OURS) and name in _REFERRED_TO:
-            return getattr(self, _REFERRED_TO[name])
+        if module.startswith(_OURS):
+            if name in _REFERRED_TO:
+                return getattr(self, _REFERRED_TO[name])
+            module = _MOVED.get(module, {}).get(name.partition(".")[0], module)
         if module in _CLOUDPICKLE_MODULES:
             if name == "_make_skeleton_class":
                 return self._make_class
@@ -483,5 +485,26 @@ class _Stranger(_Unpickler):
             raise pickle.UnpicklingError("it refers to the module __main__, which is another one in every process")
         return super()._import(module)
 
+
+_LANGUAGE: Final = "raftoral_nb.workflow.language"
+_MOVED: Final[dict[str, dict[str, str]]] = {
+    "raftoral_nb.model": {"Failure": "raftoral_nb.core.records"},
+    "raftoral_nb.workflow.steps": dict.fromkeys(
+        ("StepFunction", "StepOptions", "Retry", "step"), "raftoral_nb.workflow.shipping.step_function"
+    ),
+    "raftoral_nb.workflow.definitions": dict.fromkeys(
+        ("Workflow", "workflow"), "raftoral_nb.workflow.shipping.definitions"
+    ),
+    "raftoral_nb.workflow.context": {"WorkflowContext": f"{_LANGUAGE}.context"},
+    "raftoral_nb.workflow.variables": {"ReplicatedVar": f"{_LANGUAGE}.variables"},
+    "raftoral_nb.workflow.children": {"ChildRun": f"{_LANGUAGE}.child_runs"},
+    "raftoral_nb.workflow.messages": {"Update": f"{_LANGUAGE}.messages"},
+    "raftoral_nb.workflow.branches": dict.fromkeys(("BranchTask", "TaskGroup"), f"{_LANGUAGE}.branches"),
+    "raftoral_nb.workflow.sagas": {"Saga": f"{_LANGUAGE}.sagas"},
+    "raftoral_nb.workflow.running": dict.fromkeys(
+        ("RunningStep", "current_step"), "raftoral_nb.workflow.execution.running_step"
+    ),
+}
+"""Where things are that data directories of version 0.1.0 name by the modules that they were in then."""
 
 _REFERRED_TO: Final = {"shipped_class": "_shipped", "made_class": "_made", "fill_class": "_fill"}

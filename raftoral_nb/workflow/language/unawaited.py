@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ...errors import NotAwaitedError
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
-_HERE: Final = str(Path(__file__).parent)
+_HERE: Final = str(user_code.PACKAGE / "workflow")
 _NO_AWAIT: Final = re.compile(r"can't be (used in 'await' expression|awaited)")
 """What Python says of an `await` before something that is none, before 3.14 and since."""
 _AT_ONCE: Final = (

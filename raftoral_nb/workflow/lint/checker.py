@@ -13,12 +13,11 @@ import linecache
 import types
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from ...threads.user_code import short_file_name
+from ...threads.user_code import PACKAGE, short_file_name
 from ..codec import sources
 from .names import FunctionNode, NameScope, full_name, node_of
 from .rules import (
@@ -36,7 +35,7 @@ from .rules import (
 )
 
 _CONTAINERS: Final = (list, dict, set, deque, bytearray)
-_PACKAGE: Final = str(Path(__file__).parent.parent)
+_PACKAGE: Final = str(PACKAGE)
 
 
 class Finding(msgspec.Struct, frozen=True):
