@@ -113,6 +113,14 @@ def test_compute_without_a_function_is_refused_with_the_form_to_use(cluster: Clu
         cluster.start_workflow(wrong, given).wait_for_completion(PATIENCE)
 
 
+def test_compute_without_a_name_says_that_the_name_comes_first(cluster: Cluster) -> None:
+    async def nameless(ctx: WorkflowContext, given: object) -> Any:
+        return await ctx.compute(str.upper, given)  # type: ignore[call-overload]
+
+    with pytest.raises(WorkflowFailedError, match=r"a name for the step first.*await ctx.compute\('upper', ...\)"):
+        cluster.start_workflow(nameless, "a").wait_for_completion(PATIENCE)
+
+
 def test_an_unknown_node_is_named_with_those_there_are(cluster: Cluster) -> None:
     with pytest.raises(NoSuchNodeError, match="there is no node 7: the nodes are 1, 2, 3"):
         cluster.nodes[7]

@@ -344,6 +344,21 @@ def test_reading_changes_nothing() -> None:
     assert outcomes(reads) == "read"
 
 
+def test_a_method_may_fill_a_cached_property_of_an_object_that_has_nothing_else() -> None:
+    class Client:
+        @functools.cached_property
+        def session(self) -> str:
+            return "open"
+
+        def get(self, item: str) -> str:
+            return f"{self.session}: {item}"
+
+    async def asks(ctx: WorkflowContext, _: None) -> str:
+        return await ctx.compute("ask", Client().get, "a")
+
+    assert outcomes(asks) == "open: a"
+
+
 def test_what_another_branch_changes_meanwhile_is_not_laid_to_the_step() -> None:
     async def both(ctx: WorkflowContext, _: None) -> dict[str, int]:
         state: dict[str, int] = {}

@@ -7,6 +7,7 @@ import dataclasses
 import http.server
 import io
 import pickle
+import socket
 import threading
 import types
 import urllib.error
@@ -17,9 +18,10 @@ from typing import Any, Self
 import cloudpickle
 import pytest
 
-from raftoral_nb import errors, limits
+from raftoral_nb import WorkflowContext, errors, limits
 from raftoral_nb.core.records import Failure
-from raftoral_nb.workflow.codec import exceptions, failures, values
+from raftoral_nb.testing import workflow_test
+from raftoral_nb.workflow.codec import bodies, exceptions, failures, values
 
 RunCell = Callable[..., dict[str, Any]]
 
@@ -297,6 +299,61 @@ def test_an_error_of_urllib_comes_back_without_its_connection(missing: str) -> N
     assert isinstance(rebuilt, urllib.error.HTTPError)
     assert (rebuilt.code, rebuilt.reason, rebuilt.filename) == (404, "Not Found", missing)
     assert rebuilt.headers["Content-Length"] == "13"
+    with rebuilt:
+        assert rebuilt.read() == b""
+
+
+def test_the_body_of_an_error_of_urllib_is_read_where_the_step_ran_if_it_is_small(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        bodies.call(lambda: urllib.request.urlopen(missing))
+    for _ in range(2):
+        rebuilt = back(caught.value)
+        assert (rebuilt.code, rebuilt.url, rebuilt.read()) == (404, missing, b"no such thing")
+    assert caught.value.read() == b"no such thing"
+    monkeypatch.setattr(bodies, "MAX_BODY_BYTES", 12)
+    with pytest.raises(urllib.error.HTTPError) as large:
+        bodies.call(lambda: urllib.request.urlopen(missing))
+    assert back(large.value).read() == b""
+    assert large.value.read() == b"no such thing"
+
+
+def test_a_body_that_never_comes_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MAX_BODY_SECONDS", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.sendall(b"HTTP/1.1 500 Broken\r\nContent-Length: 5\r\n\r\n")
+                connection.recv(65536)
+                ended.wait(60)
+
+        ended = threading.Event()
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                bodies.call(lambda: urllib.request.urlopen(f"http://127.0.0.1:{server.getsockname()[1]}/"))
+        finally:
+            ended.set()
+            thread.join()
+    assert back(caught.value).read() == b""
+    caught.value.close()
+
+
+def test_a_step_and_its_workflow_read_the_body(missing: str) -> None:
+    def ask() -> None:
+        urllib.request.urlopen(missing)
+
+    async def flow(ctx: WorkflowContext, value: None) -> Any:
+        try:
+            await ctx.compute("ask", ask)
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    with workflow_test(nodes=2) as test:
+        assert test.finish(test.start(flow, None)) == (404, b"no such thing")
 
 
 def test_an_error_of_urllib_over_bytes_in_memory_can_be_read() -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from cloudpickle import cloudpickle as _cloudpickle
 
-from . import digests, local_modules, sources
+from . import class_parts, digests, local_modules, sources
 
 Aspect = Literal["shape", "code", "whole"]
 
@@ -214,7 +214,7 @@ class _Parts:
                         "code",
                         self._value(field.default),
                         self._value(field.default_factory),
-                        repr(options),
+                        _ADDRESS.sub("", repr(options)),  # that of a ClassVar is a bare object
                     )
         elif "__pydantic_fields__" in own:
             for name, field in own["__pydantic_fields__"].items():
@@ -226,9 +226,11 @@ class _Parts:
                     _ADDRESS.sub("", repr(field)),
                     self._value(getattr(field, "default_factory", None)),
                 )
-        elif "__struct_fields__" in own:
-            self._add("options", "struct", "shape", repr(own["__struct_fields__"]), repr(own.get("__struct_config__")))
-            self._add("default", "struct", "code", self._value(own.get("__struct_defaults__")))
+        elif class_parts.is_struct(cls):
+            given, made_with = class_parts.struct_definition(cls)
+            self._add("options", "struct", "shape", repr(sorted(made_with.items())))
+            for name, (how, default) in given.items():
+                self._add("default", name, "code", how, self._value(default))
         elif "_fields" in own and issubclass(cls, tuple):
             for name in own["_fields"]:
                 self._add("field", str(name), "shape", annotations.get(str(name), ""))
@@ -403,6 +405,7 @@ def _assigned(cls: type) -> set[str]:
 
 def _bytecode(code: types.CodeType) -> str:
     """Without file names, lines, and what depends on the cells before."""
+    code = sources.without_chance(code)
     constants = [
         _bytecode(one) if isinstance(one, types.CodeType) else digests.digest(one) or repr(one)
         for one in code.co_consts

@@ -9,6 +9,7 @@ import enum
 import inspect
 import sys
 import types
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -56,6 +57,46 @@ def finish(cls: Any, extra: dict[str, Any]) -> None:
         vars(cls.__members__[name]).update(attributes)
 
 
+# --- pydantic
+
+
+class Later:
+    """What stands for a validator or serializer of pydantic until all classes of a pickle have their attributes.
+
+    It is made from a schema, which refers to models; of models that refer to each other one would be made from half a schema.
+    """
+
+    def __init__(self, make: Any, arguments: tuple[Any, ...]) -> None:
+        self.make = make
+        self.arguments = arguments
+
+
+def with_schemas_later(cls: type, reduced: Any) -> Any:
+    """What pickle makes of a class, without validators that could be made too early."""
+    if not isinstance(reduced, tuple) or "__pydantic_validator__" not in vars(cls):
+        return reduced
+    make, arguments, (attributes, slots), *rest = reduced
+    later = {name: Later(*value.__reduce__()) for name, value in _schemas(cls) if _is_of_pydantic(type(value))}
+    return make, arguments, ({**attributes, **later}, slots), *rest
+
+
+def make_schemas(classes: Iterable[type]) -> None:
+    """Put validators and serializers where the classes have what stands for them."""
+    for cls in classes:
+        for name, value in _schemas(cls):
+            if isinstance(value, Later):
+                setattr(cls, name, value.make(*value.arguments))
+
+
+def _schemas(cls: type) -> list[tuple[str, Any]]:
+    own = vars(cls)
+    return [(name, own[name]) for name in ("__pydantic_validator__", "__pydantic_serializer__") if name in own]
+
+
+def _is_of_pydantic(kind: type) -> bool:
+    return kind.__module__.startswith("pydantic_core.") and kind.__name__ in {"SchemaValidator", "SchemaSerializer"}
+
+
 # --- slots
 
 
@@ -72,12 +113,29 @@ def _slotted(cls: type) -> Reduced:
 def _enum(cls: Any) -> Reduced:
     make, arguments, state, *rest = _cloudpickle._dynamic_class_reduce(cls)
     # All of them: iterating leaves out aliases, and the combinations of flags that have a name.
-    members = {name: member.value for name, member in cls.__members__.items()}
+    members = {name: _as_member(member.value) for name, member in cls.__members__.items()}
     attributes = {name: own for name, member in cls.__members__.items() if (own := _own(member))}
     clsdict = {name: value for name, value in state[0].items() if name not in members}
     bases, name, qualname, _, *others = arguments
     extra = {"members": attributes} if attributes else {}
     return make, (bases, name, qualname, members, *others), (clsdict, {**state[1], **extra}), *rest
+
+
+def reducer_of(value: object) -> Callable[[Any], Reduced] | None:
+    """How a member of an enum is pickled whose value is a function, and so no copy of it equals; None for anything else."""
+    if not isinstance(value, enum.Enum) or not callable(value.value) or value.name not in type(value).__members__:
+        return None
+    return _by_name
+
+
+def _by_name(member: enum.Enum) -> Reduced:
+    return getattr, (type(member), member.name)
+
+
+def _as_member(value: Any) -> Any:
+    """What makes a member of a value: of a function, or what else is a descriptor, only if that is said."""
+    kind = type(value)
+    return enum.member(value) if any(hasattr(kind, name) for name in ("__get__", "__set__", "__delete__")) else value
 
 
 def _own(member: Any) -> dict[str, Any]:
@@ -87,10 +145,13 @@ def _own(member: Any) -> dict[str, Any]:
 # --- structs
 
 
-def _struct(cls: Any) -> Reduced:
-    config, namespace = cls.__struct_config__, dict(vars(cls))
-    annotations = _annotations(cls)
-    own = [name for name in cls.__struct_fields__ if name in annotations and name in namespace]
+def struct_definition(cls: Any) -> tuple[dict[str, tuple[str, Any]], dict[str, Any]]:
+    """What a struct is made with beside the annotations of its own fields: their defaults by name, and its options.
+
+    A default is a pair: `is` and the value, or `made by` and what makes it.
+    """
+    config = cls.__struct_config__
+    own = _own_fields(cls)
     names = dict(zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True))
     first = len(cls.__struct_fields__) - len(cls.__struct_defaults__)
     defaults = dict(zip(cls.__struct_fields__[first:], cls.__struct_defaults__, strict=True))
@@ -99,12 +160,28 @@ def _struct(cls: Any) -> Reduced:
     options["kw_only"] = any(name not in cls.__match_args__ for name in own)
     if config.tag is not None:
         options.update(tag=config.tag, tag_field=config.tag_field)
-    body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__annotations__": annotations}
-    if "__post_init__" in namespace:  # looked up once, when the class is made
-        body["__post_init__"] = namespace["__post_init__"]
     given = {
         name: _default(defaults[name]) for name in own if defaults.get(name, msgspec.NODEFAULT) is not msgspec.NODEFAULT
     }
+    return given, options
+
+
+def is_struct(cls: type) -> bool:
+    """Whether a class is a struct of msgspec."""
+    return isinstance(cls, _STRUCT_META)
+
+
+def _own_fields(cls: Any) -> list[str]:
+    annotations, namespace = _annotations(cls), vars(cls)
+    return [name for name in cls.__struct_fields__ if name in annotations and name in namespace]
+
+
+def _struct(cls: Any) -> Reduced:
+    namespace, own = vars(cls), _own_fields(cls)
+    given, options = struct_definition(cls)
+    body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__annotations__": _annotations(cls)}
+    if "__post_init__" in namespace:  # looked up once, when the class is made
+        body["__post_init__"] = namespace["__post_init__"]
     made = (type(cls), cls.__name__, _cloudpickle._get_bases(cls), body, given, options)
     clsdict, extra = _cloudpickle._class_getstate(cls)
     clsdict = {name: value for name, value in clsdict.items() if name not in _MADE_WITH_THE_STRUCT and name not in own}

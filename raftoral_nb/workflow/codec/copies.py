@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import pickle
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ... import limits
-from . import exceptions
+from . import exceptions, sources
 from .fixed import is_fixed, is_of_a_process
 from .pickling import PROTOCOL, BoundedBuffer, TooLargeError
 
@@ -153,18 +152,12 @@ class _Normal(_Copier):
             return (tuple, ([type(obj), obj.index, obj.attrs, [(name, one.array) for name, one in columns]],))
         kind: Any = type(obj)
         reduces = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
-        if reduces and (cached := _cached(kind)):
+        if reduces and (cached := sources.cached_names(kind)):
             make, arguments, state, *rest = obj.__reduce_ex__(PROTOCOL)
-            if isinstance(state, dict):
-                state = {name: value for name, value in state.items() if name not in cached}
+            if isinstance(state, dict):  # None if there is nothing else
+                state = {name: value for name, value in state.items() if name not in cached} or None
             return (make, arguments, state, *rest)
         return NotImplemented
-
-
-def _cached(cls: type) -> set[str]:
-    """The names of the class' cached properties."""
-    found = (vars(base).items() for base in cls.__mro__)
-    return {name for one in found for name, value in one if isinstance(value, functools.cached_property)}
 
 
 class _Unpickler(pickle.Unpickler):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
-from . import aliases, hints, local_modules, sources, wrappers
+from . import aliases, class_parts, hints, local_modules, sources, wrappers
 from .reach import Reach
 
 MAX_DIGEST_PARTS: Final = 200_000
@@ -163,6 +163,12 @@ class _Walker:
         if numpy is not None and kind is numpy.ndarray and not value.dtype.hasobject:
             # Not by __reduce_ex__: equal arrays may differ in their memory layout.
             return _hash(b"ndarray", str(value.dtype.descr).encode(), str(value.shape).encode(), value.tobytes())
+        pandas = sys.modules.get("pandas")
+        if pandas is not None and (kind is pandas.DataFrame or kind is pandas.Series):
+            # Not by __reduce_ex__: reading may join the blocks of a table. What counts are its columns.
+            columns = value.items() if kind is pandas.DataFrame else [(value.name, value)]
+            held = value.index, value.attrs, [(name, one.array) for name, one in columns]
+            return _hash(b"pandas", _name(kind), *map(self.of, held), self.of(value.flags.allows_duplicate_labels))
         if _is_plain_dataclass(kind):
             return self._fields(value)
         return self._reduced(value)
@@ -174,7 +180,7 @@ class _Walker:
         parts = [
             part
             for field in dataclasses.fields(value)
-            if field.compare
+            if field.compare and not _is_pydantics_reference(value, field.name)
             for part in (field.name.encode(), self.of(getattr(value, field.name)))
         ]
         return _hash(b"dataclass", self.of(type(value)), *parts)
@@ -187,6 +193,7 @@ class _Walker:
             return _hash(b"global", str(getattr(value, "__module__", "")).encode(), reduced.encode())
         make, arguments, *rest = reduced
         state, items, pairs = (*rest, None, None, None)[:3]
+        state = _without_caches(value, state)
         return _hash(
             b"object",
             self.of(make),
@@ -230,6 +237,7 @@ class _Walker:
 
     def _bytecode(self, code: types.CodeType) -> bytes:
         """Without file names and line numbers."""
+        code = sources.without_chance(code)
         names = [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
         numbers = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
         return _hash(
@@ -244,9 +252,9 @@ class _Walker:
     def _class(self, cls: type) -> bytes:
         values = {member.name: member.value for member in cls} if issubclass(cls, enum.Enum) else {}
         found = {key: value for key, value in sources.members(cls).items() if key.rpartition(".")[2] not in values}
-        return _hash(
-            b"class", _name(cls), self.of(cls.__bases__), self.of(hints.of(cls)), self.of(values), self.of(found)
-        )
+        made_with = [self.of(class_parts.struct_definition(cls))] if class_parts.is_struct(cls) else []
+        parts = self.of(cls.__bases__), self.of(hints.of(cls)), self.of(values), self.of(found)
+        return _hash(b"class", _name(cls), *parts, *made_with)
 
 
 def _scalar(value: Any) -> bytes | None:
@@ -274,6 +282,30 @@ def _is_plain_dataclass(cls: type) -> bool:
         and cls.__reduce__ is object.__reduce__
         and not issubclass(cls, (dict, list, tuple, str, bytes, int, float))
     )
+
+
+def _without_caches(value: object, state: Any) -> Any:
+    """What an object is made of, without what it has worked out from that so far."""
+    if type(value).__module__.startswith("pandas."):
+        if type(state) is tuple:  # of arrays, with attributes if there are any
+            parts = ((part, _without(part, _PANDAS_CACHE)) for part in state)
+            return tuple(left for part, left in parts if left is part or left is not None)
+        return _without(state, _PANDAS_CACHE)
+    return _without(state, sources.cached_names(type(value)))
+
+
+def _without(state: Any, names: frozenset[str]) -> Any:
+    if type(state) is not dict or names.isdisjoint(state):
+        return state
+    return {name: part for name, part in state.items() if name not in names} or None
+
+
+_PANDAS_CACHE: Final = frozenset({"_cache"})
+
+
+def _is_pydantics_reference(value: object, name: str) -> bool:
+    """Whether an attribute is the name that pydantic has for a class, with the class' address in it."""
+    return name == "cls_ref" and type(value).__module__.startswith("pydantic.")
 
 
 def _name(cls: type) -> bytes:

@@ -10,6 +10,7 @@ import copyreg
 import types
 from typing import Any, Final
 
+from . import bodies
 from .reducers import Reduced
 
 _HEAP_TYPE: Final = 1 << 9
@@ -62,7 +63,7 @@ def parts(error: BaseException) -> Parts:
         if value is not None:
             fields[name] = value
     arguments = () if isinstance(error, BaseExceptionGroup) else _ARGS.__get__(error)
-    return arguments, fields, dict(_DICT.__get__(error))
+    return arguments, fields, bodies.without_connection(error, dict(_DICT.__get__(error)))
 
 
 def make(cls: type[BaseException], *arguments: Any) -> BaseException:

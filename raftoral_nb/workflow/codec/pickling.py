@@ -22,7 +22,7 @@ import cloudpickle
 from cloudpickle import cloudpickle as _cloudpickle
 
 from ...limits import MAX_MODULE_VALUE_BYTES
-from . import anatomy, class_parts, classes, exceptions, local_modules, reducers
+from . import anatomy, class_parts, classes, exceptions, local_modules, quiet, reducers
 from .anatomy import Identity
 from .reach import Reach
 
@@ -124,7 +124,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
         if (kind.__reduce_ex__, kind.__reduce__) == _REDUCE:
             return NotImplemented
         # It is asked here instead of by the pickler, once: what it answers is used as it is.
-        reducer = self.dispatch_table.get(kind)
+        reducer = self.dispatch_table.get(kind) or class_parts.reducer_of(obj)
         reduced = obj.__reduce_ex__(PROTOCOL) if reducer is None else reducer(obj)
         if type(reduced) is str and _cloudpickle._whichmodule(obj, reduced) == "__main__":
             raise OnlyHereError(kind, reduced)
@@ -325,6 +325,7 @@ def loads_code(
 def _load(unpickler: _Unpickler) -> Any:
     try:
         value = unpickler.load()
+        class_parts.make_schemas(unpickler.new_classes())
     except BaseException:
         unpickler.forget_new_classes()
         raise
@@ -345,7 +346,7 @@ def shipped_class(meant: tuple[Any, ...], code: bytes) -> Any:
 
 def made_class(_meant: tuple[Any, ...], make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """A class within code, its attributes yet to be set."""
-    return make(*arguments)
+    return quiet.make(make, arguments)
 
 
 def fill_class(cls: Any, state: tuple[Callable[[Any, Any], Any] | None, Any]) -> None:
@@ -366,6 +367,8 @@ class _Unpickler(pickle.Unpickler):
         self._view = view
         self._code = code
         self._new: list[tuple[str | None, Any]] = []
+        self.made: dict[Identity, Any] = {}
+        """The classes that were built, but not those within functions: several may be alike."""
         self._holds_lock = False
 
     def find_class(self, module: str, name: str, /) -> Any:
@@ -398,6 +401,10 @@ class _Unpickler(pickle.Unpickler):
             self._modules.add(name)
         return local_modules.import_package(name, inside)
 
+    def new_classes(self) -> list[type]:
+        """The classes that this load built."""
+        return [new for _, new in self._new]
+
     def forget_new_classes(self) -> None:
         """Takes classes of a failed load out of cloudpickle's tracker: they may be half built."""
         for tracker_id, new in self._new:
@@ -418,8 +425,10 @@ class _Unpickler(pickle.Unpickler):
             with _building:
                 found = self._view.within(meant)  # meanwhile another thread may have built it
                 if found is None:
-                    found = _load(_Unpickler(io.BytesIO(code), self._modules, self._view))
-                    self._view.add(meant, found)
+                    unpickler = _Unpickler(io.BytesIO(code), self._modules, self._view)
+                    found = _load(unpickler)
+                    for one, new in {**unpickler.made, meant: found}.items():  # classes may refer to each other
+                        self._view.add(one, new)
         return found
 
     def _made(self, plain: tuple[Any, ...], make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
@@ -431,8 +440,12 @@ class _Unpickler(pickle.Unpickler):
             if not self._holds_lock:
                 _building.acquire()
                 self._holds_lock = True
-            new = make(*arguments)
+            if meant in self.made:  # as often as it refers to itself, or its cell was run
+                return self.made[meant]
+            new = quiet.make(make, arguments)
             classes.note_built(new, meant)
+            if not meant.local:
+                self.made[meant] = new
             self._new.append((None, new))
             self.met.append(new)
             return new
@@ -451,7 +464,7 @@ class _Unpickler(pickle.Unpickler):
 
     def _existing_or_new(self, tracker_id: str | None, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         if tracker_id is None:  # within `_made`
-            return make(*args)
+            return quiet.make(make, args)
         with _building:
             found = _cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id)
             if found is None:

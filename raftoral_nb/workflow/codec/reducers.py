@@ -71,6 +71,8 @@ def of_function_or_class(obj: Any, as_cloudpickle: Callable[[Any], Any]) -> Any:
     reduced = class_parts.of_class(obj) if by_value else None
     if reduced is None:
         reduced = as_cloudpickle(obj)
+    if by_value:
+        reduced = class_parts.with_schemas_later(obj, reduced)
     return _with_annotations_of(obj, reduced) if sys.version_info >= (3, 14) else reduced
 
 

@@ -5,12 +5,15 @@ import __future__
 
 import ast
 import dis
+import functools
 import io
 import linecache
+import operator
 import sys
 import threading
 import types
 import warnings
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +26,10 @@ from . import local_modules
 _GLOBAL_OPS: Final = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
 # `from __future__ import annotations`, which IPython hands on to later cells; the same bit in co_flags and for compile().
 _FUTURE_ANNOTATIONS: Final = __future__.annotations.compiler_flag
+_ANY_FUTURE: Final = functools.reduce(
+    operator.or_,
+    (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names if name != "nested_scopes"),
+)
 _PARSING: Final = threading.Lock()
 _ATTEMPTS: Final = 20
 
@@ -82,6 +89,22 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
             yield from _global_names(constant)
 
 
+def without_chance(code: types.CodeType) -> types.CodeType:
+    """The code, without what differs in every process and from cell to cell.
+
+    attrs writes a random number into each `__hash__` that it makes, and `from __future__` in one cell holds for those after it.
+    """
+    flags = code.co_flags & ~_ANY_FUTURE
+    if _is_attrs_hash(code):
+        constants = tuple(0 if type(one) is int else one for one in code.co_consts)
+        return code.replace(co_flags=flags, co_consts=constants)
+    return code if flags == code.co_flags else code.replace(co_flags=flags)
+
+
+def _is_attrs_hash(code: types.CodeType) -> bool:
+    return code.co_name == "__hash__" and code.co_filename.startswith("<attrs generated ")
+
+
 def captured(function: types.FunctionType) -> dict[str, Any]:
     """What a function takes along: the globals it uses, what it closes over, and its defaults, by name."""
     found: dict[str, Any] = {}
@@ -113,6 +136,19 @@ def members(cls: type) -> dict[str, Any]:
     return found
 
 
+def cached_names(cls: type) -> frozenset[str]:
+    """The names of the class' cached properties: what its instances keep by them is worked out from the rest of them."""
+    known = _cached_names.get(cls)
+    if known is None:
+        found = (vars(base).items() for base in cls.__mro__)
+        known = frozenset(name for one in found for name, value in one if isinstance(value, functools.cached_property))
+        _cached_names[cls] = known
+    return known
+
+
+_cached_names: Final[weakref.WeakKeyDictionary[type, frozenset[str]]] = weakref.WeakKeyDictionary()
+
+
 CLASS_INTERNALS: Final = frozenset(
     {
         "__dict__",
@@ -133,9 +169,19 @@ CLASS_INTERNALS: Final = frozenset(
         "_unhashable_values_",
         "_hashable_values_",
         "_unhashable_values_map_",
+        # Remembered on the class by those who use it: by pickle, msgspec and pydantic.
+        "__slotnames__",
+        "__msgspec_cache__",
+        "__pydantic_setattr_handlers__",
+        # Made by pydantic from the fields, validators and options, which count; they hold addresses, and may be made later.
+        "__pydantic_complete__",
+        "__pydantic_core_schema__",
+        "__pydantic_fields_complete__",
+        "__pydantic_serializer__",
+        "__pydantic_validator__",
     }
 )
-"""Attributes of classes that are made with the class, and say nothing of what its author wrote."""
+"""Attributes of classes that are made with the class, or while it is used, and say nothing of what its author wrote."""
 
 
 def parsed(text: str) -> ast.Module:
@@ -160,7 +206,7 @@ def normalised(function: types.FunctionType) -> str | None:
     """
     code = function.__code__
     text = "".join(linecache.getlines(code.co_filename))
-    if not text or code.co_name == "<lambda>":
+    if not text or code.co_name == "<lambda>" or _is_attrs_hash(code):
         return None
     try:
         # The parser's depth count and the list of warning filters are one for all threads (CPython before 3.13 and 3.14).

@@ -13,7 +13,7 @@ import anyio
 from ...core.cluster_events import StepRetrying
 from ...core.records import Step, StepId
 from ...errors import LostChangeError, OutcomeUnknown, StepTimeoutError, WorkflowDefinitionError
-from ..codec import exceptions
+from ..codec import bodies, exceptions
 from ..codec.values import describe
 from ..execution.branch_state import BranchState
 from ..execution.execution import Execution
@@ -39,6 +39,11 @@ async def compute(
     if not callable(given):
         if inspect.iscoroutine(given):
             given.close()
+        if callable(key):
+            name = getattr(key, "__name__", "step")
+            raise WorkflowDefinitionError(
+                f"ctx.compute takes a name for the step first, and then the function: write `await ctx.compute({name!r}, ...)`"
+            )
         raise WorkflowDefinitionError(
             f"ctx.compute({key!r}, ...) takes a function and its arguments, got {type(given).__name__}: write "
             f"`await ctx.compute({key!r}, fn, argument)`, without calling fn yourself"
@@ -152,7 +157,7 @@ async def _attempt(
             try:
                 if asynchronous:
                     return await call_it()
-                value = await around.steps.run(call_it, name=running.idempotency_key)
+                value = await around.steps.run(bodies.call, call_it, name=running.idempotency_key)
                 return await value if isinstance(value, Awaitable) else value
             finally:
                 if alarm is not None:
