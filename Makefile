@@ -83,6 +83,7 @@ binder-check: $(VENV)/.installed-test ## do what Binder does with binder/, witho
 	$(BIN)/python -m tests.browser.binder
 
 bench: $(VENV)/.installed-demo ## measure checkpoints, beside bare PySyncObj, the loss of leaders, memory and stalls
+	$(BIN)/python benchmarks/checkpoint_trace.py
 	$(BIN)/python benchmarks/checkpoint_latency.py
 	$(BIN)/python benchmarks/failover.py
 	$(BIN)/python benchmarks/memory.py --svg docs/memory.svg
