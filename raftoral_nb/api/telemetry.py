@@ -29,6 +29,7 @@ class Telemetry:
 
         Labels are nodes, statuses and the first `MAX_WORKFLOWS_MEASURED` workflows, never runs or steps. Counters begin anew with
         the cluster; one that is read off the most advanced node (`raftoral_commands_total`) may fall when that node dies.
+        Needs the package prometheus-client (the extra `metrics`), and raises `MissingPackageError` without it.
         """
         from ..core.version import __version__
         from ..observability.metrics import openmetrics
@@ -40,11 +41,13 @@ class Telemetry:
 
         `port` 0 takes any that is free; `server.address` says which. Whoever may use this machine may read them.
         Raises `PortInUseError`, `BadArgumentError` for what is no port, and `ClusterError` if they are served already, or the
-        cluster does not run.
+        cluster does not run; `MissingPackageError` as `metrics` does.
         """
+        from ..observability.metrics import check_installed
         from ..observability.metrics_server import MetricsServer
 
         self._access.check_running()
+        check_installed()
         served = self._metrics_server
         if served is not None and served.running:
             raise ClusterError(f"the metrics are served already, at {served.address}; stop() that server first")

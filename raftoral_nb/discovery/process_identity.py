@@ -64,6 +64,8 @@ def _has_proc() -> bool:
 
 def _began(pid: int) -> str | None:
     """When a process began, in words of the system: boot, process space, clock ticks. None if it has ended, or is not told."""
+    # Ticks since the boot stay as they are. Times of day (psutil's `create_time`) move when the clock is set, and a process that lives
+    # would be taken for one that has ended.
     try:
         # The name of the program, in parentheses, may contain anything.
         fields = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

@@ -7,6 +7,7 @@ import errno
 import http.client
 import socket
 import socketserver
+import sys
 import threading
 import urllib.request
 from types import MappingProxyType
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from raftoral_nb import BadArgumentError, Cluster, ClusterError, PortInUseError
+from raftoral_nb import BadArgumentError, Cluster, ClusterError, MissingPackageError, PortInUseError
 from raftoral_nb.core.statistics import ClusterStatistics, RunStatistics
 from raftoral_nb.limits import MAX_WORKFLOWS_MEASURED
 from raftoral_nb.observability import metrics_server
@@ -84,6 +85,30 @@ def test_metrics_are_openmetrics_and_say_what_the_statistics_say(looked: Cluster
 
 def test_each_family_says_what_it_is(looked: ClusterStatistics) -> None:
     assert [name for name, family in families(openmetrics(looked, "1")).items() if not family.documentation] == []
+
+
+def test_names_and_kinds_of_the_families_stay_what_dashboards_know(looked: ClusterStatistics) -> None:
+    nodes = "up paused held blocked disk_failed term commit_index applied_index log_index snapshot_index entries_behind"
+    counters = "commands entries checkpoints effects leader_changes refused_frames dropped_strangers events"
+    gauges = ["running", "leader", "term", "epoch", "link_up", "link_cut", "runs", "runs_held"]
+    gauges += [f"node_{name}" for name in (*nodes.split(), "catch_up_steps", "starts", "silence_seconds")]
+    kinds = dict.fromkeys(counters.split(), "counter") | dict.fromkeys(gauges, "gauge")
+    kinds |= {"cluster": "info", "node_role": "stateset"}
+    found = families(openmetrics(looked, "1"))
+    assert {name: family.type for name, family in found.items()} == {
+        f"raftoral_{name}": kind for name, kind in kinds.items()
+    }
+
+
+def test_without_the_package_that_writes_metrics_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Cluster(1, network="memory") as cluster:
+        with monkeypatch.context() as patched:
+            patched.setitem(sys.modules, "prometheus_client", None)
+            for ask in (cluster.metrics, cluster.serve_metrics):
+                with pytest.raises(MissingPackageError, match=r"pip install 'raftoral-nb\[metrics\]'"):
+                    ask()
+            assert cluster.metrics_server is None
+        assert value(families(cluster.metrics()), "raftoral_running") == 1
 
 
 @given(

@@ -32,6 +32,7 @@ def test_the_engine_is_loaded_with_the_first_cluster_and_not_with_the_extension(
         "pysyncobj",
         "cloudpickle",
         "anywidget",
+        "prometheus_client",
         "rich",
     }
     assert not loaded & heavy
