@@ -11,6 +11,7 @@ from raftoral_nb import (
     CodeNotShippableError,
     InputTypeError,
     RunConflictError,
+    RunHeld,
     ValueNotShippableError,
     WorkflowCancelledError,
     WorkflowContext,
@@ -195,7 +196,7 @@ def test_the_input_of_a_child_is_checked_before_it_is_started(cluster: Cluster, 
     assert [one.run_id for one in cluster.runs()] == ["order", "order/1"]
 
 
-def test_a_child_whose_code_cannot_be_loaded_is_started_and_says_so_itself(
+def test_a_child_whose_code_cannot_be_loaded_is_started_and_held_and_says_why(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.register_workflow("deliver", deliver)
@@ -209,12 +210,15 @@ def test_a_child_whose_code_cannot_be_loaded_is_started_and_says_so_itself(
     monkeypatch.setattr(definitions, "load_all", loaded)
 
     async def order(ctx: WorkflowContext, _: Any) -> str:
-        try:
-            return str(await ctx.run_child("deliver", "anything"))
-        except WorkflowFailedError as error:
-            return str(error)
+        return str(await ctx.run_child("deliver", "anything"))
 
-    assert "its module is gone" in cluster.start_workflow(order, None).wait_for_completion(PATIENCE)
+    with Watch(cluster) as watch:
+        cluster.start_workflow(order, None, run_id="order")
+        child = watch.until(RunHeld).run_id
+    assert child.startswith("order/")
+    held = cluster.run(child).held
+    assert held is not None
+    assert "its module is gone" in held.reason
 
 
 def test_ids_of_children_stay_within_their_limit_however_deep_they_are(cluster: Cluster) -> None:

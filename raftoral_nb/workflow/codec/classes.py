@@ -180,7 +180,7 @@ class Known:
             return found
         other = self._other(meant)
         if other is None:
-            return None
+            return _imported(meant)
         changed = self._changed(other[0], meant)
         if other[0].shape == meant.shape and not meant.local:
             if self.notice is not None:
@@ -287,12 +287,18 @@ def _warn(text: str) -> None:
     warnings.warn(text, ClassChangedWarning, level)
 
 
+def _imported(meant: Identity) -> type | None:
+    """The same class of a module that this process has imported: code that was shipped by name refers to that one."""
+    found = None if meant.module == "__main__" else _named(meant)
+    return found if found is not None and identity(found).code == meant.code else None
+
+
 def _named(meant: Identity) -> type | None:
-    """The by-value class that has the name now."""
+    """The class that has the name now. Here it may be one that can be imported, though elsewhere it travels by value."""
     module: ModuleType | None = sys.modules.get(meant.module)
     if module is None or meant.local:
         return None
     found: Any = module
     for part in meant.qualname.split("."):
         found = getattr(found, part, None)
-    return found if isinstance(found, type) and anatomy.is_by_value(found) else None
+    return found if isinstance(found, type) else None
