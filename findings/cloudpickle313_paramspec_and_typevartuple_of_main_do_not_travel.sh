@@ -4,7 +4,7 @@
 #            so a typed decorator (`Callable[P, T]`) makes any function that refers to it unloadable. Pickling says nothing.
 # Matters:   a notebook's decorators are shipped with its workflows; that they are typed well must not hinder it.
 # Held here: raftoral_nb/workflow/codec/reducers.py (`_parameters`);
-#            tests/workflow/test_hints.py, test_code_with_parameters_of_types_travels_to_where_nobody_knows_them
+#            tests/workflow/codec/test_hints.py, test_code_with_parameters_of_types_travels_to_where_nobody_knows_them
 # Seen in:   cloudpickle/cloudpickle.py, `Pickler._dispatch_table` (`typing.TypeVar` and `_typevar_reduce` alone)
 set -euo pipefail
 folder=$(mktemp -d)

@@ -4,7 +4,7 @@
 #            out of. With two chunks in the slice it does copy, so the same call shrinks one slice and not its neighbour. `take` always copies.
 # Matters:   what a step returns is pickled into the log: five rows must not bring a million along, and a hint must name what helps.
 # Held here: raftoral_nb/workflow/codec/views.py;
-#            tests/workflow/test_views.py, test_what_is_advised_makes_a_real_slice_small
+#            tests/workflow/codec/test_views.py, test_what_is_advised_makes_a_real_slice_small
 # Seen in:   pyarrow/table.pxi, `Table.combine_chunks`; arrow/table.cc, `Table::CombineChunks`
 set -euo pipefail
 folder=$(mktemp -d)

@@ -77,6 +77,26 @@ IDS_ARE_KEYS: Final = {"snapshot.py"}
 IMPURE_CALLS: Final = {"open", "print", "input", "exec", "eval", "__import__", "breakpoint", "id", "hash"}
 """Built-in functions that do I/O, run code, or differ from one process to the next."""
 
+BEHAVIOUR_FOLDERS: Final = {"testing"}
+"""Folders of tests that are named like a folder of the engine, and hold behaviour of all of it."""
+
+BEHAVIOUR_TESTS: Final = {
+    "core": {"properties"},
+    "raft": {
+        "library_as_it_comes",
+        "no_busy_loops",
+        "paper",
+        "paper_6_to_8",
+        "repair",
+        "snapshots",
+        "turns",
+        "without_a_loop",
+    },
+    "simulation": {"determinism", "parts", "regressions", "seeds"},
+    "workflow": {"kinds_of_code", "places"},
+}
+"""Tests that stand in a folder of the engine and are about more than one of its modules."""
+
 NOTEBOOK_PACKAGES: Final = {"IPython", "ipywidgets", "anywidget", "ipykernel", "traitlets", "kernel_ext"}
 EXTENSION_HOOKS: Final = {"load_ipython_extension", "unload_ipython_extension"}
 PUBLIC_TO_KERNEL_EXT: Final = {
@@ -247,6 +267,28 @@ def test_a_name_of_a_module_says_which_one_is_meant() -> None:
         places.setdefault(path.stem, []).append(str(path.relative_to(ROOT)))
     twice = {name: found for name, found in places.items() if len(found) > 1 and name not in NAMES_MORE_THAN_ONCE}
     assert not twice, listed([*twice.items()])
+
+
+def test_tests_of_a_module_are_where_and_named_as_it_is() -> None:
+    """`tests/<folder>/test_<module>....py`; what is about more than one module is listed, so that it is so on purpose."""
+    modules = {path.relative_to(ROOT / ENGINE).with_suffix("") for path in python_files(ENGINE)}
+    folders = {folder for name in modules for folder in name.parents} - {Path()}
+    strays = []
+    behaviour: dict[str, set[str]] = {}
+    for path in python_files("tests"):
+        place = path.relative_to(ROOT / "tests").parent
+        if place not in folders or place.as_posix() in BEHAVIOUR_FOLDERS or not path.name.startswith("test_"):
+            continue
+        subject = path.stem.removeprefix("test_")
+        own = {name.name for name in modules if name.parent == place}
+        if any(subject == name or subject.startswith(f"{name}_") for name in own):
+            continue
+        if subject in BEHAVIOUR_TESTS.get(place.as_posix(), ()):
+            behaviour.setdefault(place.as_posix(), set()).add(subject)
+        else:
+            strays.append(f"{path.relative_to(ROOT)}: there is no such module in {ENGINE}/{place.as_posix()}")
+    assert not strays, listed(list(strays))
+    assert behaviour == BEHAVIOUR_TESTS, "BEHAVIOUR_TESTS names tests that are gone, or are of a module"
 
 
 def public_classes() -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from raftoral_nb.transport.frames import FrameSession
 from raftoral_nb.transport.tcp_network import TcpEndpoint
 from tests.cluster.helpers import PATIENCE
 from tests.cluster.intruder import Intruder, network_of
-from tests.raft.tcp_helpers import open_sockets
+from tests.transport.tcp_helpers import open_sockets
 
 EVERY = 12
 """Attempts between two runs."""

@@ -32,21 +32,23 @@ COMPILED = ("hypothesis>=6.100", "msgspec>=0.21")
 """The newest that are built for WebAssembly."""
 
 TESTS = (
+    "tests/cli/test_course.py",
     "tests/core",
+    "tests/faults",
     "tests/simulation/test_determinism.py",
     "tests/testing/test_shipped_hints.py",
     "tests/testing/test_workflow_test.py",
-    "tests/workflow/test_fingerprints.py",
-    "tests/workflow/test_hints.py",
-    "tests/workflow/test_inputs.py",
+    "tests/workflow/shipping/test_fingerprints.py",
+    "tests/workflow/codec/test_hints.py",
+    "tests/workflow/shipping/test_input_types.py",
 )
 LEFT_OUT = (
     "tests/core/test_properties.py",  # takes minutes
     "tests/core/test_run_rules.py::test_a_node_that_begins_with_a_snapshot_knows_all_there_is",
     "tests/core/test_run_rules.py::test_an_executor_hears_the_same_of_a_snapshot_as_of_the_entries_that_it_stands_for",
     # These need threads:
-    "tests/core/test_course.py::test_a_door_is_the_same_one_wherever_it_is_shipped_to_and_lets_everybody_through_once_open",
-    "tests/core/test_course.py::test_a_watch_remembers_what_happened_before_it_is_waited_for",
+    "tests/cli/test_course.py::test_a_door_is_the_same_one_wherever_it_is_shipped_to_and_lets_everybody_through_once_open",
+    "tests/cli/test_course.py::test_a_watch_remembers_what_happened_before_it_is_waited_for",
     # and these a process, or an event loop of the system:
     "tests/testing/test_workflow_test.py::test_an_async_test_may_use_it_within_its_own_loop",
     "tests/testing/test_workflow_test.py::test_the_fixture_comes_with_the_plugin",

@@ -14,8 +14,7 @@ from pysyncobj import SyncObj, SyncObjConf
 
 from raftoral_nb.transport.frames import new_key
 from raftoral_nb.transport.tcp_network import TcpEndpoint, TcpNetwork
-
-from .network_helpers import Recorder
+from tests.transport.network_helpers import Recorder
 
 
 class Touch:

@@ -13,7 +13,7 @@ from raftoral_nb.errors import ClusterError, NodeStateError
 from raftoral_nb.limits import MAX_PAUSED_MESSAGES
 from raftoral_nb.transport.memory_network import MemoryNetwork
 from raftoral_nb.transport.network import Network
-from tests.raft.network_helpers import Recorder, numbered, turns
+from tests.transport.network_helpers import Recorder, numbered, turns
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

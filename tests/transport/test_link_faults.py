@@ -18,9 +18,9 @@ from raftoral_nb.transport import link_faults
 from raftoral_nb.transport.link_faults import DelayLine, LinkFaults
 from raftoral_nb.transport.memory_network import MemoryNetwork
 from raftoral_nb.transport.tcp_network import TcpNetwork
-from tests.raft import tcp_helpers
-from tests.raft.network_helpers import Recorder, numbered, turns
-from tests.raft.tcp_helpers import KEY, run
+from tests.transport import tcp_helpers
+from tests.transport.network_helpers import Recorder, numbered, turns
+from tests.transport.tcp_helpers import KEY, run
 
 SOON = 0.02
 """Seconds; nothing is measured with it."""

@@ -155,7 +155,9 @@ def test_notes_come_back_and_one_can_be_added_to_an_exception_that_is_frozen() -
 def test_attributes_that_do_not_pickle_are_left_out_and_named() -> None:
     error: Any = CardDeclined(402, "no funds")
     error.lock, error.file, error.kept = threading.Lock(), io.TextIOWrapper(io.BytesIO()), [1]
-    rebuilt = back(error, "tests.workflow.test_exceptions_kept.CardDeclined.lock", f"{__name__}.CardDeclined.file")
+    rebuilt = back(
+        error, "tests.workflow.codec.test_exceptions_kept.CardDeclined.lock", f"{__name__}.CardDeclined.file"
+    )
     assert (rebuilt.code, rebuilt.kept) == (402, [1])
     assert not hasattr(rebuilt, "lock")
     assert not hasattr(rebuilt, "file")

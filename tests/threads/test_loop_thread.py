@@ -20,7 +20,7 @@ import pytest
 from raftoral_nb.errors import BlockingCallError, ClusterError
 from raftoral_nb.threads.loop_thread import LoopThread, do_all, mark_own_thread, on_own_thread, where_is
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LONG = 20.0
 """Seconds no test needs: a wait that takes them is a failure."""
 
@@ -340,7 +340,7 @@ def test_a_thread_stuck_in_user_code_is_named_and_ends_by_itself_later(gate: Gat
     assert not thread.stop(0.05)
     where = thread.where()
     assert where is not None
-    assert where.startswith("test_threads.py:")
+    assert where.startswith("test_loop_thread.py:")
     assert where.endswith("in block")
     with pytest.raises(ClusterError):
         thread.call(lambda: None)

@@ -20,8 +20,8 @@ from raftoral_nb.transport.guests import Line, visit
 from raftoral_nb.transport.messages import AppendEntries
 from raftoral_nb.transport.tcp_network import TcpEndpoint, TcpNetwork
 from raftoral_nb.transport.tls import Tls, fingerprint, is_loopback, make_certificate
-from tests.raft.network_helpers import PATIENCE, Recorder, numbered
-from tests.raft.tcp_helpers import KEY, knock, run, until_closed
+from tests.transport.network_helpers import PATIENCE, Recorder, numbered
+from tests.transport.tcp_helpers import KEY, knock, run, until_closed
 
 
 @pytest.fixture(scope="module")

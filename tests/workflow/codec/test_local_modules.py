@@ -242,7 +242,7 @@ def test_a_module_that_fails_is_named_with_what_it_captured(folder: Folder, run_
     "name",
     [
         "raftoral_nb.cli.demo",
-        "kernel_ext.words",
+        "kernel_ext.shown.words",
         "json",
         "msgspec",
         "numpy",

@@ -17,8 +17,8 @@ from raftoral_nb.transport.frames import FrameSession, PeerIdentity
 from raftoral_nb.transport.messages import AppendEntries, encode_message
 from raftoral_nb.transport.network import Network
 from raftoral_nb.transport.tcp_network import TcpNetwork
-from tests.raft.network_helpers import Recorder, numbered, turns
-from tests.raft.tcp_helpers import KEY, Nodes, arrivals, knock, nodes, run, until_closed
+from tests.transport.network_helpers import Recorder, numbered, turns
+from tests.transport.tcp_helpers import KEY, Nodes, arrivals, knock, nodes, run, until_closed
 
 
 def test_every_pair_is_connected_once_and_messages_arrive_in_order() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from raftoral_nb.core.records import NodeId
 from raftoral_nb.transport.tcp_network import TcpEndpoint, TcpNetwork
-from tests.raft.network_helpers import PATIENCE, Recorder, numbered
+from tests.transport.network_helpers import PATIENCE, Recorder, numbered
 
 KEY = bytes(range(32))
 """The key of the tests' cluster."""

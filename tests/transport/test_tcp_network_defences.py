@@ -19,8 +19,8 @@ from raftoral_nb.transport import strangers as attempts
 from raftoral_nb.transport.frames import FrameSession, PeerIdentity
 from raftoral_nb.transport.messages import AppendEntries, encode_message
 from raftoral_nb.transport.tcp_network import TcpEndpoint, TcpNetwork
-from tests.raft.network_helpers import PATIENCE, Recorder, numbered
-from tests.raft.tcp_helpers import KEY, knock, nodes, run, until_closed
+from tests.transport.network_helpers import PATIENCE, Recorder, numbered
+from tests.transport.tcp_helpers import KEY, knock, nodes, run, until_closed
 
 
 def test_garbage_is_refused_and_counted_while_the_cluster_goes_on(

@@ -13,8 +13,8 @@ from raftoral_nb.errors import ClusterError
 from raftoral_nb.transport import connection
 from raftoral_nb.transport.guests import Line, visit
 from raftoral_nb.transport.tcp_network import Address, TcpEndpoint, TcpNetwork
-from tests.raft.network_helpers import Recorder, numbered
-from tests.raft.tcp_helpers import KEY, run
+from tests.transport.network_helpers import Recorder, numbered
+from tests.transport.tcp_helpers import KEY, run
 
 
 class Echo:

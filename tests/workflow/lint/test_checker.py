@@ -13,7 +13,7 @@ import pytest
 from raftoral_nb.workflow.lint.checker import Finding, findings
 from tests.workflow.conftest import RunCell
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 IMPORTS = """
 import asyncio, datetime, os, random, time, uuid, threading, subprocess, socket, hashlib, json, math, functools
