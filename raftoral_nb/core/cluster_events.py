@@ -1,4 +1,4 @@
-"""What happens to a cluster that no log entry says, and what its workflows print. Part of `model`, which names them all."""
+"""What happens to a cluster that no log entry says, and what its workflows print. `events` names them all."""
 
 from __future__ import annotations
 
