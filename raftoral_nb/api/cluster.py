@@ -173,7 +173,7 @@ class Cluster:
         return self
 
     _make_host: Callable[..., ClusterBackend] = LocalBackend
-    """What makes the engine room; on a virtual clock in `raftoral_nb.testing`."""
+    """The class of the backend; one on a virtual clock in `raftoral_nb.testing`."""
 
     @staticmethod
     def nodes_in(data_dir: str | os.PathLike[str]) -> int | None:

@@ -1,4 +1,4 @@
-"""What happens to a cluster that no log entry says, and what its workflows print. Part of `model`, which names them all."""
+"""Events of a cluster that are in no log entry, and the output of its workflows. `events` names them all."""
 
 from __future__ import annotations
 

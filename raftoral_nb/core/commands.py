@@ -1,4 +1,4 @@
-"""What a node proposes: the commands, how they are packed into entries, and how a proposal ends.
+"""The commands that nodes propose, how they are packed into entries, and how a proposal ends.
 
 Every command that a person asks for says when it was proposed (`at`, Unix seconds by the proposer's wall clock): data to show and to
 search by, which decides nothing.

@@ -1,4 +1,4 @@
-"""What applying a command says happened, and the union of all that a cluster tells."""
+"""Events that applying a command gives, and the union of all events of a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the replicated state keeps of a run. Part of `state`, and changed by `run_rules` alone."""
+"""The record of a run in the replicated state. Part of `state`, and changed by `run_rules` alone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The rules of runs: how one starts, what is recorded of it, what it is sent, how it is stopped, how it ends.
 
-Part of `state`, and as pure: every handler gets a well-formed command, decides first and changes the state last. What is
+Part of `apply`, and as pure: every handler gets a well-formed command, decides first and changes the state last. What is
 asked from outside (signals, cancelling, pausing) is a command like any other; how it meets the run's own code is decided by
 the acting node and recorded in steps:
 
@@ -209,7 +209,10 @@ def _already_recorded(run: Run, step: Step) -> Events:
 def find_running(
     state: State, run_id: RunId, node: NodeId, term: int, version: int, generation: int
 ) -> Run | CommandRefused:
-    """The run, if it is unfinished, `node` may record for it in `term`, and it executes that version (0: any), in that generation."""
+    """The run, if it is unfinished, `node` may record for it in `term`, and it executes that version (0: any), in that generation.
+
+    Here a record of an old epoch is refused (`stale_epoch`).
+    """
     run = _find_unfinished(state, run_id)
     if isinstance(run, CommandRefused):
         return run
@@ -407,7 +410,7 @@ def _orphaned(state: State, run: Run) -> list[Run]:
 
 
 def _end_id(run_id: RunId) -> str:
-    # No signal has such an id: see `checks`.
+    # No signal has such an id: see `validation`.
     return f"\n{run_id}"
 
 

@@ -1,4 +1,4 @@
-"""What handles ask of a cluster, wherever its nodes are: in this process (`host`), or in others (`processes`).
+"""The backend that handles ask, wherever its nodes are: in this process (`local`), or in others (`remote`).
 
 The replicated state as this process knows it, who leads, who waits for what, and where events go are the same for both. What is
 done to a node, and what only a node itself can tell, differs.

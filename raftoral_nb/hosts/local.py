@@ -1,4 +1,4 @@
-"""The engine room of a cluster in this process: its nodes and whoever waits for them, on the consensus thread."""
+"""The backend of a cluster in this process: its nodes and whoever waits for them, on the consensus thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node from its start to its end, as the handles of a cluster see it. Part of `hosting`."""
+"""A node from its start to its end, as the handles of a cluster see it. Part of `base`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cluster is asked to be, checked before anything is made: a notebook's code is not type-checked."""
+"""The options of a cluster, checked before anything is made: a notebook's code is not type-checked."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ READING_SHARE: Final = 0.6
 
 
 class RecoveryEnv(Protocol):
-    """What is needed of an engine room."""
+    """What is needed of a backend."""
 
     observers: Observers
 

@@ -1,4 +1,4 @@
-"""Who waits for the answer to an update of a run. Belongs to the consensus loop."""
+"""Waiters for the answers to updates of runs. Belongs to the consensus loop."""
 
 from __future__ import annotations
 

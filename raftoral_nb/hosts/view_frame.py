@@ -1,4 +1,4 @@
-"""What a view is drawn from, in one look: statistics, the tails of the logs, and the latest steps of the runs that are shown.
+"""The data a view is drawn from, read at one moment: statistics, the tails of the logs, and the latest steps of the runs that are shown.
 
 All of it is bounded, however long the cluster runs and however many runs it has. Runs on the consensus loop, or after the
 cluster stopped.

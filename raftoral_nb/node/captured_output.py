@@ -1,4 +1,4 @@
-"""What a workflow prints or logs, caught per execution: it goes to the execution's sink and never to some notebook cell.
+"""The output of a workflow, printed or logged, caught per execution: it goes to the execution's sink and never to some notebook cell.
 
 Who is printing is told by a context variable, so it covers the workflow's tasks and its synchronous steps (their threads get
 a copy of the context), but not threads that user code starts by itself, nor bytes written to `sys.stdout.buffer`, nor what

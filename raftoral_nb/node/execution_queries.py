@@ -1,4 +1,4 @@
-"""What a node's own execution of a run can be asked. Runs on the node's thread, in the process of the node."""
+"""Questions to a node's own execution of a run. Runs on the node's thread, in the process of the node."""
 
 from __future__ import annotations
 

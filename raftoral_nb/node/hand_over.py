@@ -1,4 +1,4 @@
-"""What an executor must hear: of an event, and when a snapshot took the place of its node's state."""
+"""The ordered stream to an executor: what it must hear of each event, and when a snapshot took the place of its node's state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guard: every Raft message passes here, and here PySyncObj's hazards are mended.
+"""The guard: every Raft message passes here, and here PySyncObj's hazards are mended. Votes are decided by PySyncObj, behind it.
 
 PySyncObj 0.3.17 departs from Raft (Ongaro and Ousterhout, 2014) in ways that lose committed entries. It is kept as it is;
 the messages are not. What is mended, by the names the tests use:

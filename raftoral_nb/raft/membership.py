@@ -1,4 +1,4 @@
-"""Who counts for majorities, and when that may change."""
+"""The voting members of a cluster, and when they may change."""
 
 from __future__ import annotations
 

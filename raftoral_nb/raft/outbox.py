@@ -1,4 +1,4 @@
-"""What a replica says must be true of its disk as well: messages that wait until what they speak of is stored."""
+"""Messages of a replica that wait until what they speak of is stored: what it says must be true of its disk as well."""
 
 from __future__ import annotations
 

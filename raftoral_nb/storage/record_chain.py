@@ -1,4 +1,4 @@
-"""What a durable journal writes: records in a chain, so that none can be changed, dropped or swapped unnoticed. No I/O.
+"""The records that a durable journal writes: in a chain, so that none can be changed, dropped or swapped unnoticed. No I/O.
 
 A record says what was done to the log. Each is stored with a digest of its own bytes, its number and the digest before it.
 The first one held is a `Base`: the whole log as it was then. The `Head` is kept in a file of its own: it says how far the chain

@@ -1,4 +1,4 @@
-"""What a forked child must not keep of its parent: copies of sockets, which would hold a dead node's connections and ports open.
+"""Sockets that a forked child must not keep: copies of its parent's, which would hold a dead node's connections and ports open.
 
 A program that is executed gets none of them anyway. A step that makes a pool of processes (`multiprocessing`, where its start
 method is `fork`) forks without executing.

@@ -1,4 +1,4 @@
-"""What travels between nodes: typed messages, and the authenticated frames that carry them. No sockets in here.
+"""Authenticated frames, which carry the messages of nodes, and the handshake before them. No sockets in here.
 
 A connection begins with two hellos of fixed size and two proofs of fixed size; only then are there frames. A frame is a
 4-byte length, the payload, and a 16-byte keyed BLAKE2b code over the frame's number and the payload, under a key that

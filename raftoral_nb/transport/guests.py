@@ -1,4 +1,4 @@
-"""Those who talk with a node and are none: a notebook with nodes in other processes, a command in a shell, a node that wants in.
+"""Clients: those who talk with a node and are none, as a notebook with nodes in other processes, a command in a shell, a node that joins.
 
 A guest proves the cluster's key as a node does, and then asks; what it asks and is answered is not known here. A node is one end
 (`Reception` makes a `Guest` for each connection), and `visit` the other.

@@ -70,7 +70,7 @@ class TcpNetwork(LinkFaults):
         tell: Callable[[StrangersRefused], None] | None = None,
         tls: Tls | None = None,
     ) -> None:
-        """`key` is the cluster's secret (`wire.new_key`); `ports` are fixed ports by node, all others are free ones.
+        """`key` is the cluster's secret (`frames.new_key`); `ports` are fixed ports by node, all others are free ones.
 
         `host` is the address on which nodes listen; `elsewhere` says where nodes of other processes do; `reception` serves
         connections of guests, which are refused without one; `tell` is told, not often, of those who tried to get in. With

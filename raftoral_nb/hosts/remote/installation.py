@@ -1,4 +1,4 @@
-"""What a cluster of processes has on the disk: the folder of its nodes' logs, and its key file; and what its nodes have in common."""
+"""The files of a cluster of processes: the folder of its nodes' logs, and its key file; and what its nodes have in common."""
 
 from __future__ import annotations
 

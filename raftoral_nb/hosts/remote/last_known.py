@@ -1,4 +1,4 @@
-"""What is said of nodes that do not say it all themselves, and seeing that processes have ended."""
+"""The last known status of nodes that cannot tell it themselves, and noticing that processes have ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only the nodes' processes know: how they are, the ends of their logs, and where their runs are. They are asked, and not for long."""
+"""Asking nodes' processes for what only they know: their state, the ends of their logs, and where their runs are. None is waited for long."""
 
 from __future__ import annotations
 

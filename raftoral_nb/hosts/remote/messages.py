@@ -1,4 +1,4 @@
-"""What a guest asks of a node, and what it is answered: typed structs as msgpack. Values of workflows stay bytes."""
+"""The requests of clients to a node, and its answers: typed structs as msgpack. Values of workflows stay bytes."""
 
 from __future__ import annotations
 

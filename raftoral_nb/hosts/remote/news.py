@@ -1,4 +1,4 @@
-"""What nodes of other processes tell as it happens: their states, their events and their output; and what they are given to tell on."""
+"""News of nodes in other processes, as it happens: their states, their events and their output; and what they are given to tell on."""
 
 from __future__ import annotations
 

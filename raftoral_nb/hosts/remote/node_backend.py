@@ -1,4 +1,4 @@
-"""The engine room of a node's process: the engine as it is, with one node, that tells guests what happens."""
+"""The backend in a node's process: the engine as it is, with one node, that tells clients what happens."""
 
 from __future__ import annotations
 

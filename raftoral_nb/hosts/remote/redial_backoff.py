@@ -1,4 +1,4 @@
-"""What keeps a handle from following nodes whose processes are there: why, and how long it waits before it tries again."""
+"""Nodes that a handle cannot follow although their processes are there: why, and how long it waits before it tries again."""
 
 from __future__ import annotations
 

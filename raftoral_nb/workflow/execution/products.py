@@ -1,4 +1,4 @@
-"""What the acting node made of a step, before it is recorded."""
+"""The product of a step on the acting node, before it is recorded; `Execution.product` encodes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading what is recorded of a run, on a node that may lack what it takes: then its execution ends, and says why."""
+"""Decoding recorded values, on a node that may lack what that takes: then its execution of the run ends, and says why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a workflow changed: by its normalised source and what it captured, never by pickle bytes (they always differ)."""
+"""Tell whether a workflow changed: by its normalised source and what it captured, never by pickle bytes (they always differ)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether code that was unpickled somewhere else still has all its parts: compared with what was pickled, class by class."""
+"""Check that code which was unpickled somewhere else still has all its parts: compared with what was pickled, class by class."""
 
 from __future__ import annotations
 
