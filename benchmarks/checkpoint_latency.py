@@ -1,8 +1,8 @@
-"""What a checkpoint costs, next to PySyncObj on its own.
+"""The cost of a checkpoint, next to PySyncObj on its own.
 
 Measured in one run, in rounds: in each round every contender is started, measured and stopped in turn, so that what else the
 machine does hits all of them, and none runs beside another. A latency is the time from the call until the command is
-applied where it was proposed and the caller goes on.
+applied where it was proposed and the caller continues.
 
     python benchmarks/checkpoint_latency.py --rounds 5 --samples 2000
 """
@@ -44,7 +44,7 @@ AIM_ENGINE = 60e-6
 """Seconds: a command proposed and applied on one node."""
 
 AIM_RATIO = 100.0
-"""How much faster than PySyncObj as it comes, with 3 nodes over TCP."""
+"""The speed to aim for, as a multiple of plain PySyncObj's, with 3 nodes over TCP."""
 
 # The original, in Rust, on one node and in memory, says of itself: 30 to 171 microseconds for a command.
 ORIGINAL = (30e-6, 171e-6)
@@ -208,7 +208,7 @@ def measure_engine(nodes: int, samples: int) -> list[float]:
 # --- our checkpoints: from workflow code -----------------------------------------------------------------------------
 
 TIMES: list[float] = []
-"""Where the workflow below leaves its latencies."""
+"""The latencies that the workflow below has measured."""
 
 
 @workflow(version=1)

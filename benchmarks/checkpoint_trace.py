@@ -1,4 +1,4 @@
-"""How far one checkpoint travels: the Python calls, modules and moves between modules of one `ctx.compute` on three nodes.
+"""The path of one checkpoint: the Python calls, modules and moves between modules of one `ctx.compute` on three nodes.
 
 The nodes are in memory and on the virtual clock, so the figures are exact and the same on every machine of one Python version; what
 differs between versions is little. Two runs of different lengths are traced, and their difference is divided by the steps that the longer

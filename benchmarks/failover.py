@@ -1,4 +1,4 @@
-"""How long a running workflow stands still when the leader is lost.
+"""The pause of a running workflow when the leader is lost.
 
 Three nodes over TCP with the default settings execute a workflow of back-to-back small steps. Again and again the leader is
 killed (its links break), and then paused (its links stay, and it is silent); the node comes back after the others have gone
@@ -34,7 +34,7 @@ AIM = 0.5
 """Seconds: what is aimed at instead."""
 
 STEPS_AFTER = 30
-"""Steps that show that the run goes on."""
+"""Steps that show that the run continues."""
 
 PATIENCE = 30.0
 """Seconds after which it is given up."""
@@ -42,7 +42,7 @@ PATIENCE = 30.0
 
 @workflow
 async def busy(ctx: WorkflowContext, start: int) -> None:
-    """One small step after the other, for as long as the cluster runs."""
+    """Take one small step after the other, for as long as the cluster runs."""
     number = start
     while True:
         number = await ctx.compute("step", successor, number)
@@ -53,7 +53,7 @@ def successor(number: int) -> int:
 
 
 class Watch:
-    """When the run's checkpoints were told, and when a node began to act."""
+    """The times when the run's checkpoints were reported, and when a node began to act."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.checkpoints: list[float] = []

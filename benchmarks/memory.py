@@ -1,4 +1,4 @@
-"""How much memory a cluster takes that runs for long: resident memory over hundreds of thousands of checkpoints.
+"""The memory of a cluster that runs for long: resident memory over hundreds of thousands of checkpoints.
 
 Three nodes in one process over TCP, default settings. Runs of a few dozen steps follow one another, some at a time. What fills
 up first is warm-up: finished runs until as many are kept as may be, then the log until every node has cut it twice behind a
@@ -53,7 +53,7 @@ def page(number: int, size: int) -> bytes:
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What was held at one moment. Sizes in bytes; of the three nodes, log and snapshot are sums."""
+    """The memory held at one moment. Sizes in bytes; of the three nodes, log and snapshot are sums."""
 
     checkpoints: int
     seconds: float
@@ -62,7 +62,7 @@ class Sample(msgspec.Struct, frozen=True):
     log_bytes: int
     snapshot_bytes: int
     snapshots: int
-    """How many the node has made that has made the fewest."""
+    """The number made by the node that has made the fewest."""
     snapshots_full: int
     """The same, counted from when as many runs are kept as may be."""
     runs_kept: int
@@ -70,7 +70,7 @@ class Sample(msgspec.Struct, frozen=True):
 
     @property
     def warm(self) -> bool:
-        """Whether all that is kept up to a limit has reached it."""
+        """True if everything that is kept up to a limit has reached that limit."""
         return self.snapshots_full >= 2 and self.checkpoints >= MAX_EVENTS_KEPT
 
 
@@ -95,7 +95,7 @@ class Sampler:
         self._full: dict[int, int] = {}
 
     def __call__(self) -> Sample:
-        """What is held now."""
+        """Return what is held now."""
         journals = {number: self._host.journals.of(number) for number in self._host.numbers}
         state = self._host.head()
         for number, journal in journals.items():

@@ -1,4 +1,4 @@
-"""How long the consensus thread is kept by one thing, with a large state: its heartbeats must never wait for longer than that.
+"""The longest time one operation keeps the consensus thread, with a large state: heartbeats wait that long at most.
 
 Three nodes over TCP, default settings, with as many finished runs as are kept. They (a) start from their snapshots, (b) all
 make a snapshot at once; (c) a node is killed and reads its own; (d) a node was cut off for a while and gets the log; (e) a node

@@ -1,4 +1,4 @@
-"""How well the live view keeps up: a real JupyterLab in a headless Chromium, 5 nodes, 200 runs that all go on.
+"""A measurement of how well the live view keeps up: a real JupyterLab in a headless Chromium, 5 nodes, 200 running workflows.
 
     python -m benchmarks.view
 
@@ -23,7 +23,7 @@ from tests.browser.lab import Lab, LabServer, chromium
 NODES: Final = 5
 RUNS: Final = 200
 SECONDS: Final = 20.0
-"""How long the load lasts, each time."""
+"""The duration of the load, each time."""
 PAUSE: Final = 2.0
 """Seconds that each step of each run takes: so `RUNS / PAUSE` steps are recorded a second."""
 
@@ -111,7 +111,7 @@ def measure(lab: Lab) -> dict[str, float]:
 
 
 def lab_text(outputs: list[dict[str, Any]]) -> str:
-    """What a cell printed."""
+    """Return what a cell printed."""
     return "".join(output.get("text", "") for output in outputs if output["output_type"] == "stream")
 
 

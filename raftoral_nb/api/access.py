@@ -1,4 +1,4 @@
-"""What the parts of a `Cluster` share: its host, whether it runs, and which node is meant by a name."""
+"""The things that the parts of a `Cluster` share: its host, whether it runs, and which node is meant by a name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ClusterAccess:
 
     @property
     def running(self) -> bool:
-        """Whether the cluster was started and not stopped."""
+        """True if the cluster was started and not stopped."""
         return self.status == "running"
 
     @property

@@ -28,7 +28,7 @@ from ..workflow.shipping import definitions
 from ..workflow.shipping.definitions import Workflow
 
 FORMAT: Final = 1
-"""What is written and read here."""
+"""The format that is written and read here."""
 
 _WITHOUT: Final = frozenset({"definition", "steps", "by_id"})
 _FIELDS: Final[list[Any]] = [

@@ -1,4 +1,4 @@
-"""What a cluster's user can do to the network between its nodes, and to its leadership."""
+"""The faults of the network between nodes, and the transfer of leadership."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ class NetworkFaults:
         return self._host.change_links(act)
 
     def _why_not(self, number: NodeId) -> str:
-        """What keeps a node from being made leader, on the consensus loop."""
+        """Return the reason why a node cannot be made leader; None if it can. On the consensus loop."""
         host = self._host
         incarnation, leader = host.incarnation(number), host.leader
         if incarnation is None:

@@ -1,4 +1,4 @@
-"""What users ask of a run from outside: to take a message, to answer a query, to stop, to wait. Called from any thread."""
+"""The requests that users make of a run from outside: to take a message, to answer a query, to stop, to wait. Called from any thread."""
 
 from __future__ import annotations
 

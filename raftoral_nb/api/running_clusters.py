@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class RunningCluster(Protocol):
-    """What is asked of a running cluster, whatever its kind."""
+    """The methods of any running cluster, whatever its kind."""
 
     name: str
 

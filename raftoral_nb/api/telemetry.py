@@ -1,4 +1,4 @@
-"""What a cluster tells to systems that watch many things: metrics and traces."""
+"""The data that a cluster gives to monitoring systems: metrics and traces."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Telemetry:
 
     @property
     def server(self) -> MetricsServer | None:
-        """What serves the metrics, or served them last; None if nothing did."""
+        """The server of the metrics, or the last one; None if there was none."""
         return self._metrics_server
 
     def begin(self) -> None:

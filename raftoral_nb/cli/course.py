@@ -1,4 +1,4 @@
-"""What the notebooks of the course use: predictions that are checked, doors at which steps wait, events that are waited for.
+"""The tools of the course's notebooks: predictions that are checked, doors at which steps wait, events that are waited for.
 
 All nodes live in one process, and so a step can be made to wait for the reader: that is what a `Door` is for. Nothing here
 is meant for workflows that do real work.
@@ -35,7 +35,7 @@ PATIENCE: Final = 30.0
 
 
 class CheckedPrediction(msgspec.Struct, frozen=True):
-    """What came of a prediction; a notebook shows it as a sentence or two."""
+    """The outcome of a prediction; a notebook shows it as a sentence or two."""
 
     verdict: str
     happened: str
@@ -115,7 +115,7 @@ class Door:
     """
 
     SECONDS: Final = 3600.0
-    """How long a step waits: somebody reads meanwhile."""
+    """The time a step waits (seconds): somebody reads meanwhile."""
 
     def __init__(self) -> None:
         self._number = next(_numbers)
@@ -127,11 +127,11 @@ class Door:
 
     @property
     def arrivals(self) -> int:
-        """How many steps have come to it so far."""
+        """The number of steps that have come to it so far."""
         return self._arrivals
 
     def wait(self) -> None:
-        """In a step: wait here until the door is open."""
+        """Wait, in a step, until the door is open."""
         with self._change:
             self._arrivals += 1
             self._change.notify_all()
@@ -139,7 +139,7 @@ class Door:
                 raise TimeoutError("nobody opened the door")
 
     def await_arrival(self, count: int = 1, timeout: Seconds = PATIENCE) -> None:
-        """In the notebook: wait until `count` steps have come here, `timeout` seconds at most. Raises `CompletionTimeoutError`."""
+        """Wait, in the notebook, until `count` steps have come here, `timeout` seconds at most. Raises `CompletionTimeoutError`."""
         longest = seconds(timeout, "await_arrival")
         with self._change:
             if not self._change.wait_for(lambda: self._arrivals >= count, longest):

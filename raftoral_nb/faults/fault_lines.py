@@ -36,7 +36,7 @@ FAULTS: Final = {
     "add": "add",
     "remove": "remove NODE",
 }
-"""Every fault, as it is typed."""
+"""The faults, as they are typed."""
 
 ON_ONE_NODE: Final = ("kill", "restart", "pause", "resume", "hold", "release", "isolate", "transfer", "remove")
 """Those whose only argument is a node."""
@@ -133,7 +133,7 @@ def numbers_in(fault: Fault) -> frozenset[int]:
 
 
 class FaultTarget(Protocol):
-    """What faults are done to: a `Cluster`, by its methods of these names, and by those of `FAULTS` that take one node or link."""
+    """The target of faults: a `Cluster`, by its methods of these names, and by those of `FAULTS` that take one node or link."""
 
     def partition(self, *groups: Iterable[NodeName]) -> tuple[tuple[NodeId, ...], ...]:
         """Part the nodes."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CONDITION_SECONDS: Final = 60.0
-"""How long a step waits for its condition before the scenario fails."""
+"""The time a step waits for its condition before the scenario fails (seconds)."""
 
 PlayStatus = Literal["running", "completed", "stopped", "failed"]
 
@@ -34,11 +34,11 @@ class _Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
 
 
 class PlayedOn(FaultTarget, Protocol):
-    """What a scenario is played on: a `Cluster`."""
+    """The cluster that a scenario is played on: a `Cluster`."""
 
     @property
     def running(self) -> bool:
-        """Whether it was started and not stopped."""
+        """True if it was started and not stopped."""
 
 
 class ScenarioPlay:
@@ -70,19 +70,19 @@ class ScenarioPlay:
 
     @property
     def status(self) -> PlayStatus:
-        """How it stands with it."""
+        """The status of the play."""
         return self._status
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What was done so far: magic lines with the numbers of the nodes, and what was said, as comments."""
+        """The acts so far: magic lines with the numbers of the nodes, and what was said, as comments."""
         return tuple(self._lines)
 
     def wait(self, timeout: Seconds | None = None) -> tuple[str, ...]:
         """Wait until it has ended, and return `lines`.
 
         Raises `ScenarioError` if it failed, which says at which step and why, and `CompletionTimeoutError` if it has not ended
-        within `timeout` seconds, or a `timedelta` (it goes on).
+        within `timeout` seconds, or a `timedelta` (it continues).
         """
         refuse_on_own_thread("play.wait()")
         longest = patience(timeout, "play.wait")
@@ -237,5 +237,5 @@ class ScenarioPlay:
 
 
 def _patience(step: ScenarioStep) -> float:
-    """How long a step may wait (seconds)."""
+    """Return how long a step may wait (seconds)."""
     return CONDITION_SECONDS if isinstance(step.when, str) else step.when + CONDITION_SECONDS

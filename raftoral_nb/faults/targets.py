@@ -1,4 +1,4 @@
-"""How the node that something is done to is named: by its number, or by what it is now."""
+"""The names of the node that a fault is for: by its number, or by what it is now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What handles ask of a cluster, wherever its nodes are: in this process (`host`), or in others (`processes`).
+"""The backend that handles ask, wherever the nodes are: in this process (`local`), or in others (`remote`).
 
 The replicated state as this process knows it, who leads, who waits for what, and where events go are the same for both. What is
 done to a node, and what only a node itself can tell, differs.
@@ -57,11 +57,11 @@ AT_ONCE = 0.05
 """A wait that is shorter (seconds) is none to people: with no node to be asked there is none."""
 
 Change = Literal["pause", "resume", "hold", "release"]
-"""What can be done to a living node."""
+"""The changes that can be made to a running node."""
 
 
 class Counters:
-    """What no log says. Written on the cluster's threads, read from any."""
+    """The counters that no log holds. Written on the cluster's threads, read from any."""
 
     def __init__(self) -> None:
         self.effects_run = 0
@@ -69,14 +69,14 @@ class Counters:
 
 
 class Lifetime(enum.Enum):
-    """How long nodes run, as seen from a process that has a handle on them."""
+    """The lifetime of nodes, as seen from a process that has a handle on them."""
 
     PROCESS = enum.auto()
-    """They were started here, and end with this process."""
+    """Nodes started here, which end with this process."""
     DETACHED = enum.auto()
-    """They were started here, and go on without this process."""
+    """Nodes started here, which outlive this process."""
     ATTACHED = enum.auto()
-    """They were there before, and go on without this process."""
+    """Nodes found running, which outlive this process."""
 
 
 class ClusterBackend(ABC):
@@ -111,7 +111,7 @@ class ClusterBackend(ABC):
         self.counters = Counters()
         self.answers = Answers()
         self.starts = dict.fromkeys(self.numbers, 0)
-        """How often each node was started."""
+        """The number of times each node was started."""
         # The rest belongs to the consensus loop.
         self._acting: dict[NodeId, int] = {}
         self._leader_waiters: list[asyncio.Future[None]] = []
@@ -123,28 +123,28 @@ class ClusterBackend(ABC):
 
     @property
     def outlives(self) -> bool:
-        """Whether the nodes go on without this process."""
+        """True if the nodes outlive this process."""
         return self.lifetime is not Lifetime.PROCESS
 
     @property
     def attached(self) -> bool:
-        """Whether the nodes were there before."""
+        """True if the nodes were running before this handle."""
         return self.lifetime is Lifetime.ATTACHED
 
     @property
     def unlisted(self) -> str | None:
-        """Why the host has no key file, where it wanted one; None if it has one, or writes none itself."""
+        """The reason why the host has no key file, where it wanted one; None if it has one, or writes none itself."""
         return None
 
     def _make_thread(self) -> LoopThread:
-        """Where consensus runs, or what stands for it here."""
+        """Make the thread that consensus runs on, or what stands for it here."""
         return LoopThread(f"{self.name}-consensus")
 
     # --- what is done differently
 
     @abstractmethod
     def files_needed(self, count: int, *, stored: bool) -> int:
-        """How many files this process has open for so many nodes, sockets included; `stored` if with logs on disk."""
+        """Return how many files this process has open for so many nodes, sockets included; `stored` if with logs on disk."""
 
     @abstractmethod
     def use(self, data: DataDirectory) -> None:
@@ -207,7 +207,7 @@ class ClusterBackend(ABC):
 
     @abstractmethod
     def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
-        """One node, on the consensus loop or after the stop; `commit_index` is the leader's."""
+        """Return one node's statistics, on the consensus loop or after the stop; `commit_index` is the leader's."""
 
     @abstractmethod
     def tail(self, number: NodeId, most: int, described: Callable[[tuple[bytes, int, int]], LoggedEntry]) -> LogTail:
@@ -357,14 +357,14 @@ class ClusterBackend(ABC):
         return incarnation
 
     def run_record(self, run_id: RunId) -> Run:
-        """What is recorded of a run; raises `RunNotFoundError`."""
+        """Return what is recorded of a run; raises `RunNotFoundError`."""
         record = self.head().runs.get(run_id)
         if record is None:
             raise RunNotFoundError(f"no run {run_id!r} is known: it was never started, or its records were evicted")
         return record
 
     def held(self, run_id: RunId) -> Difference | None:
-        """Where the code differs from the record of an unfinished run, if it does so on every living node; else None.
+        """Return where the code differs from the record of an unfinished run, if it does so on every living node; else None.
 
         Such a run stands still. From any thread.
         """
@@ -485,7 +485,7 @@ def _no_answer(seconds: float) -> str:
 
 
 def ending(record: Run | None) -> bytes | Failure | None:
-    """How a run ended; None if it has not, or is not known."""
+    """Return how a run ended; None if it has not, or is not known."""
     return None if record is None else (record.failure if record.result is None else record.result)
 
 
@@ -494,4 +494,4 @@ def _nothing() -> None:
 
 
 Ending = bytes | Failure | RaftoralError
-"""How waiting for a run ends: the encoded result, the run's failure, or why there will be neither."""
+"""The outcome of waiting for a run: the encoded result, the run's failure, or why there will be neither."""

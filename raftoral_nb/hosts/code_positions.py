@@ -23,7 +23,7 @@ MAX_PLACES: Final = 16
 """Branches of one execution whose places are given: the first ones."""
 
 MAX_DEPTH: Final = 200
-"""How many coroutines that wait for each other are gone through."""
+"""The most coroutines waiting for each other that are followed."""
 
 
 def code(definition: Definition, executions: Mapping[NodeId, Execution]) -> RunCode:
@@ -61,7 +61,7 @@ def _text(root: CodeType, sources: dict[str, str]) -> tuple[str, int, tuple[str,
 
 
 def _places(execution: Execution, file: str) -> tuple[CodePlace, ...]:
-    """Where the execution is in each of its branches, outermost first."""
+    """Return where the execution is in each of its branches, outermost first."""
     now = execution.branches.copy()  # at once: the node's thread changes it
     branches = sorted(now.items(), key=lambda one: [int(part) for part in one[0].split(".") if part])[:MAX_PLACES]
     return tuple(found for path, waits in branches if (found := _place(path, waits, file)) is not None)

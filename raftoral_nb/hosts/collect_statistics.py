@@ -124,7 +124,7 @@ def node(
     commit_index: int,
     only: Collection[RunId] | None,
 ) -> NodeStatistics:
-    """One node of this process: alive as `incarnation`, or dead.
+    """Return the statistics of one node of this process: running as `incarnation`, or stopped.
 
     `starts` is how often it was started, `commit_index` is the leader's, and `links` makes its links, given the peers it is connected to.
     """

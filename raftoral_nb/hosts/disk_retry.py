@@ -18,7 +18,7 @@ from ..errors import (
 )
 
 STORAGE_RETRY_SECONDS = (0.5, 10.0)
-"""How long a node whose disk failed waits before it starts again, at first and at most (seconds); each time twice as long."""
+"""The time a node whose disk failed waits before it starts again, at first and at most (seconds); each time twice as long."""
 
 
 class FailedDisks:
@@ -40,7 +40,7 @@ class FailedDisks:
         self._retries: dict[NodeId, asyncio.Task[None]] = {}
 
     def reason(self, node: NodeId) -> str | None:
-        """Why a node's disk does not work; None if it does. From any thread."""
+        """Return why a node's disk does not work; None if it does. From any thread."""
         return self._reasons.get(node)
 
     def failed(self, node: NodeId, error: StorageError) -> None:

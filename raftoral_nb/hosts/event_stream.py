@@ -18,7 +18,7 @@ from ..threads.user_loop import current_poster
 
 
 class EventSource(Protocol):
-    """Where events come from."""
+    """A source of events."""
 
     def attach(self, callback: Callable[[ClusterEvent], None], ended: Callable[[], None]) -> Callable[[], None]:
         """Have `callback(event)` called for every event, from any thread; returns what undoes it."""

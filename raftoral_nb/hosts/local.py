@@ -60,7 +60,7 @@ class LocalBackend(ClusterBackend):
         super().__init__(name, numbers, timing=timing, proposal_timeout=proposal_timeout)
         self._founders = self.numbers if founders is None else tuple(founders)
         self.journals = Journals()
-        """Where the nodes' logs are; in place of memory, a data directory's, set before the nodes are started."""
+        """The nodes' logs: in memory, or those of a data directory, set before the nodes are started."""
         self.disks = FailedDisks(self.on_boot, self.incarnation, self.tell)
         self.network: Network | None = None
         self.time_of_day = TimeOfDay()
@@ -80,7 +80,7 @@ class LocalBackend(ClusterBackend):
     # --- the cluster's life
 
     def files_needed(self, count: int, *, stored: bool) -> int:
-        """How many files so many nodes have open here, sockets included."""
+        """Return how many files so many nodes have open here, sockets included."""
         members = max(len(self.numbers), len(self._founders))
         return for_nodes(count, members=members, tcp=self._network_kind == "tcp", stored=stored)
 
@@ -214,7 +214,7 @@ class LocalBackend(ClusterBackend):
     _make_incarnation: Callable[..., Incarnation] = Incarnation
 
     def _surroundings(self, number: NodeId) -> dict[str, Any]:  # noqa: ARG002 - other hosts give each node its own
-        """What a node's incarnation gets in place of a thread, a clock and so on of its own."""
+        """Return what a node's incarnation gets in place of a thread, a clock and so on of its own."""
         return {"wall_clock": self.time_of_day, "look_again": LOOK_AGAIN}
 
     async def on_join(self, number: NodeId) -> None:
@@ -228,7 +228,7 @@ class LocalBackend(ClusterBackend):
         self.numbers = (*self.numbers, number)
 
     def _undo_join(self, number: NodeId) -> None:
-        """It could not be started: nothing of it stays."""
+        """Undo the join of a node that could not be started: nothing of it stays."""
         self.starts.pop(number, None)
         with contextlib.suppress(StorageError):  # what is told is why it could not be started
             self.journals.forget(number)
@@ -318,7 +318,7 @@ class LocalBackend(ClusterBackend):
                     incarnation.free()
 
     def head(self) -> State:
-        """The state of the most advanced living node; when none lives, the last one that was."""
+        """The state of the most advanced running node; when none runs, the last known one."""
         states = [incarnation.member.state for incarnation in tuple(self._incarnations.values())]
         return max([*states, self._last_state], key=lambda state: state.index)
 
@@ -336,10 +336,10 @@ class LocalBackend(ClusterBackend):
         return incarnation.member.state.index
 
     def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
-        """Nothing: all of it is in this process."""
+        """Do nothing: all of it is in this process."""
 
     def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
-        """One node, on the consensus loop or after the stop; `commit_index` is the leader's."""
+        """Return one node's statistics, on the consensus loop or after the stop; `commit_index` is the leader's."""
         return collect_statistics.node(
             number,
             self.incarnation(number),

@@ -34,9 +34,9 @@ class Announcement:
         self._data_dir = data_dir
         self._process = os.getpid()
         self.path: Path | None = None
-        """Where the file is; None if there is none."""
+        """The path of the file; None if there is none."""
         self.problem: str | None = None
-        """Why there is none, where one was wanted."""
+        """The reason why there is none, where one was wanted."""
 
     def put_up(self) -> None:
         """Write the file, if the nodes listen."""

@@ -50,7 +50,7 @@ _DONE_TO_RUNS: Final[dict[type, str]] = {
     ResumeRun: "resume",
     TerminateRun: "terminate",
 }
-"""What a command does to the run that it names."""
+"""The words for what a command does to the run that it names."""
 
 
 def command_words(command: Any) -> str:

@@ -20,12 +20,12 @@ class Life(Protocol):
 
     @property
     def paused(self) -> bool:
-        """Whether it is frozen."""
+        """True if it is frozen."""
         ...
 
     @property
     def held(self) -> bool:
-        """Whether its execution of workflows is stopped."""
+        """True if its execution of workflows is stopped."""
         ...
 
     @property
@@ -39,7 +39,7 @@ class Life(Protocol):
         ...
 
     def stands_still(self, run_id: RunId) -> tuple[bool, Difference | None]:
-        """Whether its execution of an unfinished run differed from the record, and where."""
+        """Return where its execution of an unfinished run differed from the record; None if it did not."""
         ...
 
     def campaign(self) -> None:
@@ -55,9 +55,9 @@ class Life(Protocol):
         ...
 
     def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:
-        """What its execution of a run answers to a query. Waits; not on the cluster's own threads. Raises TimeoutError."""
+        """Return what its execution of a run answers to a query. Waits; not on the cluster's own threads. Raises TimeoutError."""
         ...
 
     def execution_end(self, run_id: RunId, timeout: float | None) -> ExecutionEnd:
-        """What its execution of a run came to. Waits; not on the cluster's own threads. Raises TimeoutError."""
+        """Return what its execution of a run came to. Waits; not on the cluster's own threads. Raises TimeoutError."""
         ...

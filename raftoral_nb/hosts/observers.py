@@ -1,4 +1,4 @@
-"""Where a cluster's events and captured output go: a bounded history, and whoever asked to be told."""
+"""The receivers of a cluster's events and captured output: a bounded history, and the observers who asked."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Observers:
         self._callbacks: dict[int, Callback] = {}
         self._direct: dict[int, Callback] = {}
         self._detached: deque[int] = deque()
-        """Of `_direct`, to be dropped. Whoever detaches may be a finalizer, run where this very thread holds the lock."""
+        """Keys of `_direct` to be dropped. Whoever detaches may be a finalizer, run where this very thread holds the lock."""
         self._queue: queue.SimpleQueue[ClusterEvent | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -128,7 +128,7 @@ class Observers:
         return unsubscribe
 
     def stream(self) -> EventStream:
-        """Every event from this call on, until the cluster stops, as an async iterator."""
+        """Return every event from this call on, until the cluster stops, as an async iterator."""
         return EventStream(self)
 
     def attach(self, callback: Callback, ended: Callable[[], None]) -> Callable[[], None]:

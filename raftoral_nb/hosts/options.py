@@ -1,4 +1,4 @@
-"""What a cluster is asked to be, checked before anything is made: a notebook's code is not type-checked."""
+"""The options of a cluster, checked before anything is made: a notebook's code is not type-checked."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def path_of(given: Any, what: str) -> Path:
 
 
 def is_text(given: str) -> bool:
-    """Whether it can be written as UTF-8: names of files may hold bytes that are none."""
+    """Tell whether it can be written as UTF-8: names of files may hold bytes that are none."""
     try:
         given.encode()
     except UnicodeEncodeError:

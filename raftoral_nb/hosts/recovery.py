@@ -75,7 +75,7 @@ def left_out(given: Collection[NodeId], numbers: Sequence[NodeId]) -> frozenset[
 
 
 def recovered(head: State, seconds: float) -> ClusterRecovered | None:
-    """What a cluster that has just found its leader went on from, in `seconds`; None if that was nothing."""
+    """Return what a cluster that has just found its leader recovered from, in `seconds`; None if there was nothing."""
     runs = tuple(head.runs.values())
     if not runs and not head.definitions:
         return None

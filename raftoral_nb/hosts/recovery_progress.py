@@ -1,4 +1,4 @@
-"""How far a cluster has come that goes on from a data directory, told while that lasts."""
+"""The progress of a cluster's recovery from a data directory, reported while it lasts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..core.state import State
 from .observers import Observers
 
 QUIET_SECONDS: Final = 1.0
-"""Nothing is told of a recovery that is over by then."""
+"""The time within which a recovery is not reported at all (seconds)."""
 
 INTERVAL_SECONDS: Final = 0.2
 """Between two events about it."""
 
 READING_SHARE: Final = 0.6
-"""How much of a recovery reading and checking the files is taken to be; the rest is applying what they hold."""
+"""The share of a recovery that reading and checking the files is taken to be; the rest is applying what they hold."""
 
 
 class RecoveryEnv(Protocol):
-    """What is needed of an engine room."""
+    """The part of a backend that recovery needs."""
 
     observers: Observers
 
@@ -62,7 +62,7 @@ class Recovering:
         self._last_index = max(self._last_index, last_index)
 
     def end(self) -> None:
-        """It is over: nothing is told any more. Idempotent."""
+        """End the report: nothing is told any more. Idempotent."""
         with self._lock:
             self._over = True
         self._detach()

@@ -1,4 +1,4 @@
-"""Who waits for the answer to an update of a run. Belongs to the consensus loop."""
+"""The tasks that wait for the answer to an update of a run. Belongs to the consensus loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Answered = Callable[[Step], None]
 
 
 class Answers:
-    """By run_id and the update's id; each waiter is told once."""
+    """The waiters, by run_id and the update's id; each is told once."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[RunId, str], list[Answered]] = {}

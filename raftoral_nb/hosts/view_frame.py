@@ -1,4 +1,4 @@
-"""What a view is drawn from, in one look: statistics, the tails of the logs, and the latest steps of the runs that are shown.
+"""The data of a view, in one look: statistics, the tails of the logs, and the latest steps of the runs that are shown.
 
 All of it is bounded, however long the cluster runs and however many runs it has. Runs on the consensus loop, or after the
 cluster stopped.
@@ -77,7 +77,7 @@ class Described:
         self._before, self._known = self._known, {}
 
     def of(self, entry: LogEntry) -> LoggedEntry:
-        """What an entry holds."""
+        """Return what an entry holds."""
         _, index, term = entry
         name = (index, term)
         found = self._known.get(name) or self._before.get(name) or described(entry)
@@ -94,7 +94,7 @@ def _chosen(runs: tuple[Run, ...], most: int) -> dict[RunId, Run]:
 
 
 def described(entry: LogEntry) -> LoggedEntry:
-    """What a log entry holds, in a few words. Of one that is very large only the size is told."""
+    """Return what a log entry holds, in a few words. Of one that is very large only the size is told."""
     data, index, term = entry
     size = len(data)
     if size > MAX_ENTRY_BYTES_LOOKED_INTO:
@@ -106,7 +106,7 @@ def described(entry: LogEntry) -> LoggedEntry:
 
 
 def _command(command: Command) -> LoggedCommand:
-    """One command. One that has no words is told by its name: a view shows it all the same."""
+    """Return one command in words. One that has none is shown by its name."""
     step = getattr(command, "step", None)
     return LoggedCommand(
         kind=str(type(command).__struct_config__.tag),

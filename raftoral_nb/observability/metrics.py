@@ -14,7 +14,7 @@ from ..core.statistics import ClusterStatistics, NodeStatistics, Role, RunStatus
 from ..limits import MAX_WORKFLOWS_MEASURED
 
 CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-"""What an HTTP answer with the text is declared as."""
+"""The content type of an HTTP answer with the text."""
 OTHER_WORKFLOWS: Final = ""
 """The label of all workflows past the first `MAX_WORKFLOWS_MEASURED`, by name."""
 

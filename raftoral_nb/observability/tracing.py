@@ -57,7 +57,7 @@ class _OpenStep:
     node: NodeId
     span: Any
     retrying: bool = False
-    """Whether the node said that it will call the function once more: then that is no new beginning."""
+    """True if the node said that it will retry the function: the next call is then no new beginning."""
 
 
 class Tracing:
@@ -253,6 +253,6 @@ class Tracing:
 
     @staticmethod
     def _fail(span: Any, failure: Failure, at: int) -> None:
-        """As `Span.record_exception` does, which wants the exception itself; this one may have been raised elsewhere."""
+        """Record a failure as `Span.record_exception` does, without the exception itself: it may have been raised elsewhere."""
         attributes = {"exception.type": failure.type_name, "exception.message": failure.message}
         span.add_event("exception", {**attributes, "exception.stacktrace": failure.traceback}, at)

@@ -43,7 +43,7 @@ class ViewTimer:
 class ClockView:
     """The part of an event loop that a node's consensus uses, with `time()` and timers by that node's own clock.
 
-    A second of this clock takes `1 / rate` seconds of the loop's. `set_rate` may be called at any time: the clock goes on
+    A second of this clock takes `1 / rate` seconds of the loop's. `set_rate` may be called at any time: the clock continues
     from where it is, and timers that are set move with it. The clock never goes back.
     """
 
@@ -86,7 +86,7 @@ class ClockView:
                     timer.inner = None
 
     def go_on(self) -> None:
-        """End `stop`: the clock goes on from what it shows."""
+        """End `stop`: the clock continues from what it shows."""
         if self._stopped:
             self._base = self._loop.time()
             self._stopped = False

@@ -29,7 +29,7 @@ class SeededDice:
         return int(self.random() * count)
 
     def pick(self, things: Sequence[T]) -> T:
-        """One of them."""
+        """Return one of them."""
         return things[self.below(len(things))]
 
     def happens(self, chance: float) -> bool:

@@ -48,7 +48,7 @@ class PowerCut(BaseException):
 
 
 class JournalWatch(Protocol):
-    """Who looks at what journals do."""
+    """An observer of what journals do."""
 
     def added(self, node: NodeId, data: bytes, index: int, term: int) -> None:
         """An entry was appended."""
@@ -67,7 +67,7 @@ Stored = Row | Piece
 
 
 def torn(one: Stored) -> Stored:
-    """What a torn write leaves: the front of it, and nothing where the rest should be."""
+    """Return what a torn write leaves: the front of it, and nothing where the rest should be."""
     half = len(one.body) // 2
     body = one.body[:half] + bytes(len(one.body) - half)
     return Row(one.number, body, one.digest) if isinstance(one, Row) else Piece(one.snapshot, one.number, body)
@@ -98,7 +98,7 @@ class SimulatedDisk:
         self.torn = 0
 
     def open(self, saver: Saver | None) -> tuple[RecordWriter, Recovered, tuple[bytes, ...], Saver | None]:
-        """What a journal is made of, read and checked by the engine's own recovery."""
+        """Return what a journal is made of, read and checked by the engine's own recovery."""
         recovered, pieces = recover(self, self._own)
         _, self._head = mended_head(self._head, self._own, recovered.chain.head)
         self._synced_head = self._head
@@ -191,7 +191,7 @@ def _superseded(one: Stored, group: Group) -> bool:
 
 
 class SimulatedSaver:
-    """Does what a disk's thread does, some virtual milliseconds later; or right now, if somebody waits for it."""
+    """A stand-in for a disk's thread: it saves some virtual milliseconds later; or right now, if somebody waits for it."""
 
     def __init__(self, dice: SeededDice) -> None:
         self._dice = dice
@@ -308,7 +308,7 @@ class Store(Protocol):
     """Keeps one node's journal while the node comes and goes."""
 
     def open(self) -> MemoryJournal:
-        """What a new incarnation starts from."""
+        """Return what a new incarnation starts from."""
         ...
 
     def crash_after(self, operations: int) -> None:
@@ -321,7 +321,7 @@ class Store(Protocol):
 
     @property
     def damage(self) -> tuple[int, int]:
-        """How many records crashes have lost, and how many they tore."""
+        """The numbers of records that crashes have lost, and torn."""
         ...
 
 
@@ -340,7 +340,7 @@ class WholeStore:
         self._journal.crash_after = operations
 
     def crashed(self) -> None:
-        """Nothing is lost."""
+        """Do nothing: a crash loses nothing here."""
         self._journal.crash_after = 0
 
     damage = (0, 0)
@@ -374,7 +374,7 @@ class DiskStore:
 
     @property
     def damage(self) -> tuple[int, int]:
-        """How many records crashes have lost, and how many they tore."""
+        """The numbers of records that crashes have lost, and torn."""
         return (self._disk.lost, self._disk.torn)
 
 

@@ -228,4 +228,4 @@ class Faulty:
 
 
 def _nothing() -> None:
-    """It ended when it began."""
+    """Do nothing: the fault ended when it began."""

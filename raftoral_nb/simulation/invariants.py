@@ -1,8 +1,8 @@
-"""What must hold at every step of a simulation, whatever goes wrong in it.
+"""The invariants of every step of a simulation, whatever goes wrong in it.
 
 The checker is told of every appended, deleted and applied entry, every change of role and of the right to act, every
 hand-over and every effect. It keeps its own small account of all that and does not ask the engine's rules whether the
-engine keeps them. A violation is noted once per kind and place; the simulation goes on, so that one seed may show several.
+engine keeps them. A violation is noted once per kind and place; the simulation continues, so that one seed may show several.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ MAX_VIOLATIONS: Final = 50
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """Something that must never be. `time` is in virtual seconds since the beginning."""
+    """A broken invariant. `time` is in virtual seconds since the beginning."""
 
     time: float
     invariant: str
@@ -65,7 +65,7 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 def _life(run_id: RunId, generation: int) -> str:
-    """What names the steps of one generation of a run."""
+    """Return what names the steps of one generation of a run."""
     return run_id if generation == 1 else f"{run_id}, generation {generation}"
 
 
@@ -99,7 +99,7 @@ class Checker:
         self._positions: dict[tuple[RunId, StepId], int] = {}
         self.records: dict[tuple[RunId, StepId], tuple[int, Step]] = {}
         self.run_steps: dict[RunId, list[StepId]] = {}
-        """Of each run, or of each generation of it: see `_life`."""
+        """The steps of each run, or of each generation of it: see `_life`."""
         self._generations: dict[RunId, int] = {}
         self._versions: dict[RunId, int] = {}
         self.ended: dict[RunId, int] = {}
@@ -264,7 +264,7 @@ class Checker:
             self._check_answer(node, index, one)
 
     def _check_answer(self, node: WatchedNode, index: int, one: Applied) -> None:
-        """On every node: a proposal is carried out at one index only."""
+        """Check that, on every node, a proposal is carried out at one index only."""
         id_ = one.proposal.id
         if id_ is None:
             return
@@ -481,7 +481,7 @@ class Checker:
 
     @property
     def leaders(self) -> int:
-        """How many terms had a leader."""
+        """The number of terms that had a leader."""
         return len(self._leaders)
 
     def acknowledged(self, node: WatchedNode | None, what: str, index: int) -> None:

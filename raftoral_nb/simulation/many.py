@@ -25,7 +25,7 @@ COLLECT_EVERY = 16
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What all of the seeds have in common; see `run.simulate`."""
+    """The settings that all of the seeds have in common; see `run.simulate`."""
 
     nodes: int | None = None
     schedule: str | None = None
@@ -83,7 +83,7 @@ _begun = itertools.count(1)
 
 
 def _begin(choice: Choice) -> None:
-    """In a worker, before its first seed."""
+    """Prepare a worker, before its first seed."""
     # An interrupt is for the one who started the workers: it ends them, and prints what was done so far.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _stack.enter_context(_prepared(choice))

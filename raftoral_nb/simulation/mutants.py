@@ -52,7 +52,7 @@ class _WithoutThePast:
 
 
 class Mutant(msgspec.Struct, frozen=True):
-    """One safeguard that is missing. `schedule` is where its absence shows soonest."""
+    """One safeguard that is missing. `schedule` is the one that shows its absence soonest."""
 
     name: str
     missing: str
@@ -373,7 +373,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         ),
     )
 }
-"""By the name of the safeguard that is missing."""
+"""The mutants, by the name of the safeguard that is missing."""
 
 
 @contextmanager

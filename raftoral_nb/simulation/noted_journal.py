@@ -22,10 +22,10 @@ class NotedStore:
         return self.journal
 
     def crash_after(self, operations: int) -> None:
-        """No disk fails here."""
+        """Do nothing: no disk fails here."""
 
     def crashed(self) -> None:
-        """Nothing is lost."""
+        """Do nothing: a crash loses nothing here."""
 
 
 class NotedJournal(MemoryJournal):

@@ -34,7 +34,7 @@ def place(index: int, term: int | None) -> str:
 
 
 def content_words(data: bytes) -> str:
-    """What a log entry with this data holds."""
+    """Return what a log entry with this data holds."""
     if data[:1] != OURS:
         return "no-op" if data else "stands for a snapshot"
     try:

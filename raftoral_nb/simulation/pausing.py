@@ -1,4 +1,4 @@
-"""What a pause of a run promises, as the checker holds it: nothing of the run begins that had not begun before."""
+"""The promise of a paused run, as the checker holds it: nothing of the run begins that had not begun before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Violated = Callable[[str, str, "Hashable"], None]
 
 
 class Pauses:
-    """Which runs are paused: by the log, and as each incarnation of a node has heard of it. `now()` gives the time.
+    """The runs that are paused: by the log, and as each incarnation of a node has heard of it. `now()` gives the time.
 
     Unless the clock is `virtual`, what a node begins is not compared with what it was told: its threads take their time.
     """
@@ -41,7 +41,7 @@ class Pauses:
         self._since.pop(run_id, None)
 
     def recorded(self, index: int, what: str, run_id: RunId, epoch_began: int) -> None:
-        """Something of a run was recorded in an epoch: that epoch began before the pause, as what is recorded then did."""
+        """Check a record of a run in an epoch: the epoch began before the pause, as did whatever is recorded in it."""
         since = self._since.get(run_id)
         if since is not None and since < epoch_began:
             text = f"entry {index} recorded {what} in the epoch that began at {epoch_began}, and the run is paused since {since}"

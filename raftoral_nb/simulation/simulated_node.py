@@ -33,22 +33,22 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 START_OF_TIME = 1_700_000_000.0
-"""What the wall clock shows when a simulation begins (Unix seconds)."""
+"""The time of the wall clock when a simulation begins (Unix seconds)."""
 
 
 WALL_CLOCK_SPREAD = 2.0
-"""By how much the wall clocks of two nodes differ at most, in seconds."""
+"""The most by which the wall clocks of two nodes differ, in seconds."""
 
 
 class SimulatedEnv(Protocol):
-    """What a simulated node tells the simulation."""
+    """The part of the simulation that a simulated node reports to."""
 
     def applied(self, node: SimulatedNode, index: int, applied: Sequence[Applied]) -> None:
-        """It applied an entry."""
+        """Note that the node applied an entry."""
         ...
 
     def state_replaced(self, node: SimulatedNode) -> None:
-        """It read a snapshot."""
+        """Note that the node read a snapshot."""
         ...
 
     def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
@@ -56,11 +56,11 @@ class SimulatedEnv(Protocol):
         ...
 
     def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
-        """It may act, or may not any more."""
+        """Note that the node may act, or may not any more."""
         ...
 
     def told(self, node: SimulatedNode, event: ClusterEvent) -> None:
-        """It published an event."""
+        """Note that the node published an event."""
         ...
 
     def broke(self, node: SimulatedNode, error: BaseException | None) -> None:
@@ -87,10 +87,10 @@ class SimulatedThread(LoopThread):
         self.main: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """It has begun."""
+        """Do nothing: it has begun already."""
 
     def stop(self, timeout: float) -> bool:  # noqa: ARG002 - as of a thread
-        """Nothing is called any more, and what runs is cancelled."""
+        """Call nothing any more, and cancel what runs."""
         self._gone = True
         self._calls_left.clear()
         if self._handle is not None:

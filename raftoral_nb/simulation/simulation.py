@@ -87,7 +87,7 @@ def _simulate(seed: int, planned: Plan, without: str | None, messages: tuple[flo
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What breaks in a simulation is in its report."""
+    """Report what breaks in a simulation."""
     loggers = [logging.getLogger(f"raftoral_nb.raft.{name}") for name in ("member", "replica")]
     before = [logger.disabled for logger in loggers]
     for logger in loggers:
@@ -121,7 +121,7 @@ class Simulation:
         loop.set_exception_handler(self._unhandled)
 
     async def run(self) -> None:
-        """From the start of the nodes to the end of the checks."""
+        """Run from the start of the nodes to the end of the checks."""
         for number in self._setting.founders:
             self._nodes.start(number)
         self._faulty.schedule(self._setting.plan.faults)
@@ -164,7 +164,7 @@ class Simulation:
         self._nodes.end_all()
 
     def result(self) -> Result:
-        """What came of it."""
+        """Return what came of it."""
         witness, checker = self._witness, self.checker
         damage = [store.damage for store in self._nodes.stores.values()]
         noted = {final_checks.HUNG: self.effects.hung, final_checks.INSTALLED: witness.installed}

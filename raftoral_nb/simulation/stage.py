@@ -212,7 +212,7 @@ class Stage:
         self.lines.append((self.loop.time() - self._began, who, what))
 
     def describe(self) -> list[str]:
-        """How the nodes stand, a line each, and their executions."""
+        """Return how the nodes stand, a line each, and their executions."""
         found = []
         for number, store in sorted(self._stores.items()):
             node = self.nodes.get(number)
@@ -376,7 +376,7 @@ class Stage:
 
 
 class _Seen:
-    """What was last said of an execution."""
+    """The last report of an execution."""
 
     def __init__(self, first: ExecutionStatistics) -> None:
         self._status = "running"
@@ -407,7 +407,7 @@ class _Seen:
 
 
 class _StageLoop(VirtualClockLoop):
-    """Has the stage look at the nodes after every turn, and before the clock moves."""
+    """The loop that has the stage look at the nodes after every turn, and before the clock moves."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()

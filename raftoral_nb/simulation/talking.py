@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 TALK: Final = "talk"
 CHILD: Final = "child"
 PATIENCE: Final = 3.0
-"""How long the workflow waits for what it may be told (seconds)."""
+"""The time the workflow waits for what it may be told (seconds)."""
 
 LONGEST_PAUSE: Final = 6.0
-"""How long a run is paused at most before somebody thinks of it (seconds)."""
+"""The time a run is paused at most before somebody thinks of it (seconds)."""
 FORGOTTEN: Final = 0.15
-"""How often nobody thinks of it: then it is paused until all is healed."""
+"""The number of times nobody thinks of it: then it is paused until all is healed."""
 
 Ask = Callable[[str, Command], Awaitable[Outcome]]
 

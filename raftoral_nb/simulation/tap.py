@@ -21,7 +21,7 @@ from ..transport.network import Receiver
 
 SENDS: Final = "sends"
 GETS: Final = "gets"
-"""What the history says of a message when it leaves, and when it arrives, if it does."""
+"""The word of the history for a message that arrives."""
 
 Note = Callable[[NodeId, str, str], None]
 """Adds to the history: node, what, details."""

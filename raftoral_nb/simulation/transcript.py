@@ -119,7 +119,7 @@ COMMANDS: Final[dict[str, Action]] = {
     "release N ...": _each(lambda stage, number: stage.node(number).incarnation.release()),
     "snapshot N": lambda stage, number: stage.snapshot(int(number)),
 }
-"""What may follow the prompt: N is a number, `N ...` one or more, NAME a word, TIME as `200ms` or `3s`.
+"""The commands that may follow the prompt: N is a number, `N ...` one or more, NAME a word, TIME as `200ms` or `3s`.
 
 `deliver` lets what is on its way arrive; `settle` waits until nothing but heartbeats has been sent for 0.2 s. `propose` puts an entry
 of a name, and of a size, into the log. `register order` and `run ID` are for workflows. `isolate` cuts all links of a node, `hold` stops

@@ -1,4 +1,4 @@
-"""What the checks and the clients need of a node: one of a simulation, or one of a real cluster under test."""
+"""The parts of a node that the checks and the clients need: one of a simulation, or one of a real cluster under test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..raft.member import Member
 
 
 class Clock(Protocol):
-    """What a node takes the time from."""
+    """The clock of a node."""
 
     def time(self) -> float:
         """Seconds since some moment."""
@@ -28,7 +28,7 @@ class WatchedNode(Protocol):
 
     @property
     def number(self) -> NodeId:
-        """Which node."""
+        """The node's number."""
         ...
 
     @property

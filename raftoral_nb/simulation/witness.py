@@ -1,4 +1,4 @@
-"""What is noted of a simulation while it runs: its history, and what its checker holds against it."""
+"""The notes on a simulation while it runs: its history, and the violations its checker found."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Witness:
         self.installed = 0
         """Snapshots that came from another node."""
         self.acts_since = 0.0
-        """When a node began to act last."""
+        """The time when a node began to act last."""
         self.began = loop.time()
         self._loop = loop
         self._broken = broken
@@ -67,7 +67,7 @@ class Witness:
 
     @property
     def notes_messages(self) -> bool:
-        """Whether messages are ever in the history."""
+        """True if messages are ever in the history."""
         return self._messages is not None
 
     def sent(self, source: NodeId, target: NodeId, message: Message, incarnation: int) -> None:

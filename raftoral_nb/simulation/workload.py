@@ -1,4 +1,4 @@
-"""What clients do in a simulation: they register, start and wait; and the workflows that are started.
+"""The work of clients in a simulation: they register, start and wait; and the workflows that are started.
 
 Everything runs through the nodes' own way in (`Incarnation.ask`); the clients know nothing of leaders. Workflows use every
 operation that there is. What their steps do is in `effects`: every effect has a value of its own, so that two nodes which took
@@ -58,7 +58,7 @@ def refused(what: str) -> None:
 
 
 def plus_one(number: int) -> int:
-    """What a variable is updated with."""
+    """Return what a variable is updated with."""
     return number + 1
 
 
@@ -144,15 +144,15 @@ LIBRARY_BATCH_BYTES: Final = 65_536
 ASK_SECONDS: Final = 6.0
 """The longest that a client waits for an answer; mostly it is much less patient."""
 RESUME_SECONDS: Final = 15.0
-"""How long whatever is paused may take to be resumed in the end."""
+"""The time within which whatever is paused must be resumed in the end (seconds)."""
 LATE_SECONDS: Final = 1.0
-"""How long after the last answer a command that a client gave up may still be committed."""
+"""The time after the last answer in which a command that a client gave up may still be committed (seconds)."""
 THINK_SECONDS: Final = 3.6
 """Mean time between an answer and the next request of a client; mostly it is much shorter, sometimes much longer."""
 
 
 class WorkloadWorld(Protocol):
-    """What clients need of the simulation."""
+    """The part of the simulation that clients need."""
 
     seed: int
     large: float

@@ -31,7 +31,7 @@ def pytest_runtest_setup() -> None:
 
 
 def pytest_runtest_teardown() -> None:
-    """It has ended."""
+    """End the test."""
     if (factory := _factory()) is not None:
         factory.end_test()
 

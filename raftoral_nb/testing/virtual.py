@@ -17,7 +17,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 MAX_RESTLESS_SECONDS: Final = 600.0
-"""Virtual seconds that consensus may go on without coming to rest: there is no majority, then."""
+"""Virtual seconds that consensus may run without coming to rest: then there is no majority."""
 
 _owner: contextvars.ContextVar[VirtualThread | None] = contextvars.ContextVar("owner", default=None)
 
@@ -55,14 +55,14 @@ class VirtualTime:
         self._errors: list[BaseException] = []
 
     def wake(self) -> None:
-        """Something was asked of consensus: its clocks go on."""
+        """Let consensus's clocks run: something was asked of it."""
         if self._resting:
             self._resting = False
             self._restless_since = self.loop.time()
             self._wake()
 
     def about_to_wait(self, due: float | None) -> bool:
-        """Whether there is something else to do than to let the clock move to the next timer, at `due`."""
+        """Tell whether there is something else to do than to let the clock move to the next timer, at `due`."""
         if self._tidying:
             self.loop.stop()
             return True
@@ -167,7 +167,7 @@ class VirtualThread(LoopThread):
         self._tasks: dict[asyncio.Task[Any], None] = {}
 
     def start(self) -> None:
-        """It has begun."""
+        """Do nothing: it has begun already."""
         self._state = "running"
 
     def stop(self, timeout: float) -> bool:  # noqa: ARG002 - as of a thread
@@ -193,12 +193,12 @@ class VirtualThread(LoopThread):
 
     @property
     def thread_ident(self) -> int | None:
-        """It has none."""
+        """The absence of a thread: None."""
         return None
 
     @property
     def alive(self) -> bool:
-        """Whether it takes work."""
+        """True if it takes work."""
         return self._state == "running"
 
     def where(self) -> str | None:

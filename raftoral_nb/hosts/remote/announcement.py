@@ -25,7 +25,7 @@ class KeyFileOfProcesses:
         self.path = path
         self.content = content
         self.problem = problem
-        """Why there is no file, where one was wanted."""
+        """The reason why there is no file, where one was wanted."""
 
     @classmethod
     def begin(cls, name: str, key: bytes, data_dir: str, outlives: bool) -> KeyFileOfProcesses:
@@ -50,16 +50,16 @@ class KeyFileOfProcesses:
 
     @property
     def addresses(self) -> dict[NodeId, Address]:
-        """Where the nodes are."""
+        """The addresses of the nodes."""
         return {number: parse_address(place.address) for number, place in self.content.nodes.items()}
 
     @property
     def processes(self) -> dict[NodeId, Process]:
-        """In which processes they are."""
+        """The processes of the nodes."""
         return {number: place.process for number, place in self.content.nodes.items() if place.process is not None}
 
     def read_again(self) -> KeyFileOfProcesses:
-        """What other handles have written into it is known from here on. Returns itself."""
+        """Read it again, for what other handles have written into it. Returns itself."""
         if self.path is not None:
             with contextlib.suppress(KeyFileError):
                 self.content = key_file.read(self.path)

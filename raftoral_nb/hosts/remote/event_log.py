@@ -1,4 +1,4 @@
-"""What a node has to tell that no log says: its events and the output of its workflows, numbered, as many as are kept."""
+"""The event log of a node, for what the Raft log does not hold: its events and the output of its workflows, numbered, as many as are kept."""
 
 from __future__ import annotations
 

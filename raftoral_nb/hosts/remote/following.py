@@ -19,7 +19,7 @@ from .rpc import Calls
 
 
 class LogEnv(Protocol):
-    """What a `LogFollower` needs of the handle."""
+    """The part of the handle that a `LogFollower` needs."""
 
     def source(self) -> RemoteLife | None:
         """The node from which the log is to be read now; None while there is none."""
@@ -77,7 +77,7 @@ class LogFollower:
                 reading.cancel()
 
     async def catch_up(self) -> None:
-        """Of a cluster that was found running: learn all that there is, as something that has happened before."""
+        """Learn the whole past of a cluster that was found running, without reporting it as new."""
         source = self._env.source()
         if source is not None:
             upto = (await source.calls.ask(Hello())).body.applied

@@ -1,4 +1,4 @@
-"""What a cluster of processes has on the disk: the folder of its nodes' logs, and its key file; and what its nodes have in common."""
+"""The files of a cluster of processes: the folder of its nodes' logs, and its key file; and what its nodes have in common."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Installation:
         self.announced = announced
         """The key file; None until the cluster is founded."""
         self.shared: Shared | None = None
-        """What the nodes have in common; None until the cluster is founded, or a node of it is met."""
+        """The settings that the nodes have in common; None until the cluster is founded, or a node of it is met."""
         self._directory: Directory | None = None
         self._tls: Tls | None = None
 
@@ -76,7 +76,7 @@ class Installation:
 
     @property
     def unlisted(self) -> str | None:
-        """Why there is no key file, where one was wanted."""
+        """The reason why there is no key file, where one was wanted."""
         return None if self.announced is None else self.announced.problem
 
     @property
@@ -91,7 +91,7 @@ class Installation:
 
     @property
     def tls(self) -> Tls | None:
-        """What encrypts connections to the nodes; None: nothing does."""
+        """The TLS that encrypts connections to the nodes; None if nothing does."""
         if self._tls is None and self.certificate is not None:
             self._tls = Tls(self.certificate)
         return self._tls
@@ -114,7 +114,7 @@ class Installation:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether each node was started where it is (`raftoral-nb node`), with a folder of its own that is nobody else's."""
+        """True if each node was started where it is (`raftoral-nb node`), with a folder of its own that is nobody else's."""
         return self.announced is not None and self.announced.content.data_dir is None
 
     def refuse_elsewhere(self, what: str) -> None:

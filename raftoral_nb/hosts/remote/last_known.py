@@ -1,4 +1,4 @@
-"""What is said of nodes that do not say it all themselves, and seeing that processes have ended."""
+"""The last known status of nodes, and the watch for processes that have ended."""
 
 from __future__ import annotations
 

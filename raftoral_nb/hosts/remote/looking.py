@@ -1,4 +1,4 @@
-"""What only the nodes' processes know: how they are, the ends of their logs, and where their runs are. They are asked, and not for long."""
+"""The status that only the nodes' processes know: how they are, the ends of their logs, and where their runs are. They are asked, and not for long."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .remote_links import RemoteLinks
 from .remote_node import RemoteLife
 
 LOOK_SECONDS = 1.0
-"""How long a look at the cluster waits for a node; of one that does not answer, what it said last is shown."""
+"""The time a look at the cluster waits for a node (seconds); of one that does not answer, what it said last is shown."""
 
 ENTRIES_SECONDS = 5.0
-"""How long a node may take to show its log; nobody waits longer for one whose process hangs, or is stopped."""
+"""The time a node may take to show its log; nobody waits longer for one whose process hangs, or is stopped."""
 
 
 class StatusObserver:
@@ -34,7 +34,7 @@ class StatusObserver:
         self, thread: LoopThread, connections: Connections, lives: Mapping[NodeId, RemoteLife], links: RemoteLinks
     ) -> None:
         self.looks: dict[NodeId, NodeLook] = {}
-        """What each node said of itself when it was looked at last."""
+        """The last known status of each node, as it said itself."""
         self._thread = thread
         self._connections = connections
         self._lives = lives
@@ -81,7 +81,7 @@ class StatusObserver:
         starts: int,
         numbers: Sequence[NodeId],
     ) -> NodeStatistics:
-        """One node of `numbers`, as it said when it was looked at last; `commit_index` is the leader's."""
+        """Return the statistics of one node of `numbers`, as it said when it was looked at last; `commit_index` is the leader's."""
         look = self.looks.get(number)
         known = None if look is None else look.statistics
         if number in self._lives and known is not None and known.role != "dead":

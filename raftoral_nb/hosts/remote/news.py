@@ -1,4 +1,4 @@
-"""What nodes of other processes tell as it happens: their states, their events and their output; and what they are given to tell on."""
+"""The news that nodes of other processes tell as it happens: their states, their events and their output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class NewsEnv(Protocol):
-    """What a `NewsFollower` needs of the handle."""
+    """The part of the handle that a `NewsFollower` needs."""
 
     def take_status(self, number: NodeId, calls: Calls, status: Status) -> None:
         """A node says how it is."""
@@ -91,7 +91,7 @@ class NewsFollower:
         self.changes.wake()
 
     def past(self) -> list[tuple[float, ClusterEvent]]:
-        """What has happened before, with the times; from here on things are passed on."""
+        """Return what has happened before, with the times; from here on things are passed on."""
         past, self._past = self._past, []
         self.quiet = False
         return past

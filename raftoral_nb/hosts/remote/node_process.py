@@ -34,7 +34,7 @@ from .server import Desk
 logger = logging.getLogger(__name__)
 
 END_SECONDS: Final = 2.0
-"""How long a node that ends waits for user code before its process ends all the same."""
+"""The time a node that ends waits for user code (seconds) before its process ends all the same."""
 
 
 RELEASE: Final = b"\n"
@@ -49,13 +49,13 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """It does not, and that is why."""
+    """The reason why the node did not start."""
 
     refusal: Refusal
 
 
 class Ending:
-    """Why and when the process ends: the main thread waits for it, everybody else may ask for it."""
+    """The end of the process, its reason and time: the main thread waits for it, everybody else may ask for it."""
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe()

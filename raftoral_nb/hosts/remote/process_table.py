@@ -1,4 +1,4 @@
-"""Where each node of a cluster is, as far as a handle knows: its address, its process, and who started that."""
+"""The whereabouts of each node of a cluster, as far as a handle knows: its address, its process, and who started that."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ProcessTable:
         self.processes: dict[NodeId, Process] = {}
         """All that are known, wherever they run."""
         self.addresses: dict[NodeId, Address] = {}
-        """Where each node listens."""
+        """The address where each node listens."""
         self.pythons: dict[NodeId, str] = {}
         """The version of Python that each node runs."""
 
@@ -58,12 +58,12 @@ class ProcessTable:
         return again
 
     def has_ended(self, number: NodeId) -> bool:
-        """Whether a node's process is known to have ended."""
+        """Tell whether a node's process is known to have ended."""
         child, process = self.children.get(number), self.processes.get(number)
         return child.ended if child is not None else process is not None and process.gone
 
     def runs_here(self, number: NodeId) -> bool:
-        """Whether a node runs in a process that was started here, as far as is known."""
+        """Tell whether a node runs in a process that was started here, as far as is known."""
         child = self.children.get(number)
         return child is not None and not child.ended
 
@@ -98,7 +98,7 @@ class ProcessTable:
             known.pop(number, None)
 
     def leave(self) -> None:
-        """Let the processes go on without us."""
+        """Let the processes run without us."""
         do_all(*(child.leave for child in tuple(self.children.values())))
 
     def end(self, others: Callable[[], Mapping[NodeId, Process]], left: Callable[[], float]) -> None:

@@ -53,10 +53,10 @@ from .rpc import Calls, answers_to
 T = TypeVar("T")
 
 CHANGE_SECONDS = 5.0
-"""How long a node may take for what it is told to do; nobody waits longer for one whose process hangs, or is stopped."""
+"""The time a node may take for what it is told to do; nobody waits longer for one whose process hangs, or is stopped."""
 
 END_SECONDS = 1.5
-"""How long nodes' processes get to end by themselves when the cluster is stopped."""
+"""The time nodes' processes get to end by themselves when the cluster is stopped."""
 
 
 FILES_OF_A_CHILD: Final = 4
@@ -111,7 +111,7 @@ class RemoteBackend(ClusterBackend):
 
     @property
     def unlisted(self) -> str | None:
-        """Why there is no key file, where one was wanted."""
+        """The reason why there is no key file, where one was wanted."""
         return self._installation.unlisted
 
     # --- the cluster's life
@@ -202,7 +202,7 @@ class RemoteBackend(ClusterBackend):
         return []
 
     async def on_ask(self, command: Command) -> Outcome:
-        """As of a hosting; code that a node could not load is not proposed at all."""
+        """Do as any backend does; code that a node could not load is not proposed at all."""
         if isinstance(command, RegisterWorkflow):
             self._processes.refuse_other_pythons(command.definition.workflow, self._connections.calls)
         return await super().on_ask(command)
@@ -260,7 +260,7 @@ class RemoteBackend(ClusterBackend):
         await self._launcher.introduce([number])
 
     def _undo_join(self, number: NodeId) -> None:
-        """It could not be started, or met: nothing of it stays."""
+        """Undo the join of a node that could not be started, or met: nothing of it stays."""
         child = self._on_left(number)
         if child is not None:
             child.kill()
@@ -310,7 +310,7 @@ class RemoteBackend(ClusterBackend):
     def change_links(self, act: Callable[[Links], T]) -> T:
         """Have `act` do something to the links; the nodes at their ends carry it out, and are waited for.
 
-        For a node that hangs no longer than `CHANGE_SECONDS`: it does it when it goes on.
+        A node that hangs is waited for no longer than `CHANGE_SECONDS`: it does it when it continues.
         """
 
         async def on_loop() -> T:
@@ -332,11 +332,11 @@ class RemoteBackend(ClusterBackend):
     # --- the lines to nodes (connections.ConnectionsEnv, launching.LauncherEnv)
 
     def is_node(self, number: NodeId) -> bool:
-        """Whether the cluster has that node."""
+        """Tell whether the cluster has that node."""
         return number in self.numbers
 
     async def met(self, number: NodeId, calls: Calls, welcome: Welcome) -> None:
-        """There is a line to a node: follow what it tells. While the past is learned, wait until all of it is told."""
+        """Follow a node over a new line. While the past is learned, wait until all of it is told."""
         again = self._processes.met(number, welcome)
         self.starts[number] = welcome.incarnation
         if self._installation.shared is None:
@@ -465,7 +465,7 @@ class RemoteBackend(ClusterBackend):
 
     @property
     def looks(self) -> Mapping[NodeId, NodeLook]:
-        """What each node said of itself when it was looked at last."""
+        """The last known status of each node, as it said itself."""
         return self._observer.looks
 
     def incarnation(self, number: NodeId) -> RemoteLife | None:
@@ -482,7 +482,7 @@ class RemoteBackend(ClusterBackend):
         self._observer.refresh(only, entries)
 
     def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
-        """One node, as it said when it was looked at last; `commit_index` is the leader's."""
+        """Return one node's statistics, as it said when it was looked at last; `commit_index` is the leader's."""
         return self._observer.node_statistics(
             number, commit_index, only, starts=self.starts.get(number, 0), numbers=self.numbers
         )
@@ -503,5 +503,5 @@ class RemoteBackend(ClusterBackend):
 
 
 def _links_of(welcome: Welcome) -> ChangeLinks:
-    """What a node says of the links when it is met."""
+    """Return what a node says of the links when it is met."""
     return ChangeLinks(tuple((a, b, True) for a, b in welcome.cuts), tuple((a, b, d) for a, b, d in welcome.delays))
