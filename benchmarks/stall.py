@@ -5,7 +5,7 @@ make a snapshot at once; (c) a node is killed and reads its own; (d) a node was 
 was cut off for so long that it gets the leader's snapshot and installs it; (f) the whole is looked at.
 
 A turn is what the loop does between two waits for events. Of the longest turn the time by the clock and the processor time of
-the thread are told: what is in the first only is waiting, for the interpreter's lock or for a processor, as is most of what
+the thread are told: what is in the first only is waiting, for the GIL or for a processor, as is most of what
 is "late": how far behind its time a timer was that was set anew every 5 ms. The longest garbage collection of any thread is told
 by its processor time. On a machine that does something else as well, only processor times mean much.
 

@@ -372,7 +372,7 @@ class Interrupted(BaseException):
     """Raised at an operation of a workflow whose part of the run is over: it lost a race, a branch beside it failed, or a
     deadline passed.
 
-    Not an `Exception`, so that `except Exception` lets it pass: clean up in `finally` or with `ctx.saga`, and let it go on. It
+    Not an `Exception`, so that `except Exception` lets it pass: clean up in `finally` or with `ctx.saga`, and let it propagate. It
     ends where the race, the task group or the deadline does, and is raised once: operations that clean up are not interrupted.
     """  # noqa: D205
 

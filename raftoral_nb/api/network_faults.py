@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class NetworkFaults:
-    """Faults of the network, and whose turn it is to lead. Every method may be called from any thread but the cluster's own.
+    """Faults of the network, and transfers of leadership. Every method may be called from any thread but the cluster's own.
 
     A fault belongs to links, not to nodes that run: it stays when a node dies, and holds when it is back. Raises
     `NoSuchNodeError`, `FaultError` for what makes no sense, and `ClusterError` while the cluster does not run.
@@ -154,7 +154,7 @@ class NetworkFaults:
     # --- leadership
 
     def transfer(self, node: NodeName, timeout: Seconds = 10.0) -> NodeId:
-        """Hand leadership to a node, and wait until it acts; returns its number. Nothing is done if it acts already.
+        """Transfer leadership to a node, and wait until it acts; returns its number. Nothing is done if it acts already.
 
         Raises `NodeStateError` if it is dead or paused, and `NotAcknowledgedError`, which says what stands in the way,
         if it does not act within `timeout` seconds (or a `timedelta`).

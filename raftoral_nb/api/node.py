@@ -211,7 +211,7 @@ class NodeTable(dict[NodeId, Node]):
         self[number] = Node(self._owner, self._host, number)
 
     def drop(self, number: NodeId) -> None:
-        """A node is gone for good."""
+        """Drop the handle on a node that is gone for good."""
         self.pop(number, None)
 
     def follow_host(self) -> None:

@@ -276,7 +276,7 @@ class WorkflowRun(Generic[O]):
         """Send the update `name`, wait until the workflow has answered it, and return the answer.
 
         The workflow gets it from `await ctx.receive_update(name)`. Raises `UpdateRefusedError` if it refuses, or ends without
-        an answer, `CompletionTimeoutError` after `timeout` seconds, or a `timedelta` (call again with the `update_id` of the message to go on
+        an answer, `CompletionTimeoutError` after `timeout` seconds, or a `timedelta` (call again with the `update_id` of the message to continue
         waiting), and what `signal` raises.
         """
         return run_requests.update(self._host, self._run_id, name, value, timeout, update_id)

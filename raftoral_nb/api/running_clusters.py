@@ -36,13 +36,13 @@ def set_current_cluster(cluster: RunningCluster | None) -> None:
 
 
 def started(cluster: RunningCluster) -> None:
-    """A cluster runs."""
+    """Note a cluster that runs."""
     with _lock:
         _running.append(cluster)
 
 
 def stopped(cluster: RunningCluster) -> None:
-    """A cluster stops."""
+    """Note a cluster that stops."""
     with _lock:
         if cluster in _running:
             _running.remove(cluster)

@@ -63,7 +63,7 @@ class Telemetry:
         self._tracing = Tracing.begin(self._access.host.name, self._access.host.observers)
 
     def end(self, timeout: float) -> list[str]:
-        """Called when the cluster stops, after the last event; what is still in the way, by name."""
+        """End the spans when the cluster stops, after the last event; returns what is still in the way, by name."""
         left = []
         if self._metrics_server is not None and not self._metrics_server.stop(timeout):
             left.append("a request for metrics")

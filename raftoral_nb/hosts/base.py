@@ -195,7 +195,7 @@ class ClusterBackend(ABC):
 
     @abstractmethod
     def head(self) -> State:
-        """The state of the most advanced living node; when none lives, the last one that was. From any thread."""
+        """Return the state of the most advanced running node; when none runs, the last known one. From any thread."""
 
     def next_number(self) -> NodeId:
         """The lowest number that no node has or had, nor another is about to join under, as far as is known here. From any thread."""
@@ -236,7 +236,7 @@ class ClusterBackend(ABC):
         return leader
 
     async def on_transfer(self, number: NodeId) -> None:
-        """Have the leader hand over to a node, again and again if need be, until that one acts."""
+        """Have the leader transfer leadership to a node, again and again if need be, until that one acts."""
         asked: NodeId | None = None
         while (leader := self.leader) != number:
             leading = self._incarnations.get(leader) if leader is not None else None

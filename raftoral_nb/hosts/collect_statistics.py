@@ -191,7 +191,7 @@ def links_of(
 
 
 def _executions(incarnation: Incarnation, only: Collection[RunId] | None) -> dict[str, ExecutionStatistics]:
-    """Executions with their catch-up queues, counted against what this node has applied, handed over or not."""
+    """Executions with their catch-up queues, counted against what this node has applied, delivered to them or not."""
     found: dict[str, ExecutionStatistics] = {}
     for run_id, run in incarnation.member.state.runs.items():
         if only is not None and run_id not in only:

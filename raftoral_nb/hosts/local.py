@@ -1,4 +1,4 @@
-"""The engine room of a cluster in this process: its nodes and whoever waits for them, on the consensus thread."""
+"""The backend of a cluster in this process: its nodes and the tasks that wait for them, on the consensus thread."""
 
 from __future__ import annotations
 
@@ -318,7 +318,7 @@ class LocalBackend(ClusterBackend):
                     incarnation.free()
 
     def head(self) -> State:
-        """The state of the most advanced running node; when none runs, the last known one."""
+        """Return the state of the most advanced running node; when none runs, the last known one."""
         states = [incarnation.member.state for incarnation in tuple(self._incarnations.values())]
         return max([*states, self._last_state], key=lambda state: state.index)
 

@@ -1,4 +1,4 @@
-"""Going on from a data directory: looking at it, taking it, and saying what was found there."""
+"""Recovery from a data directory: looking at it, taking it, and saying what was found there."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class DataDirectory:
         self._recovering: Recovering | None = None
 
     def begin(self, host: RecoveryEnv) -> None:
-        """Tell from here on how far going on from it has come, if there is something to go on from."""
+        """Report the progress of the recovery from here on, if there is something to recover."""
         if self.found is not None:
             self._recovering = Recovering(host, self.found.nodes)
 
     def end(self) -> None:
-        """Going on from it is over, or has failed."""
+        """End the report: the recovery is over, or has failed."""
         if self._recovering is not None:
             self._recovering.end()
 

@@ -36,7 +36,7 @@ class GuardRule(msgspec.Struct, frozen=True):
     patches: Callable[[], list[Patch]]
     symptoms: frozenset[str]
     schedule: str
-    """The place where its absence shows soonest."""
+    """The schedule that shows its absence soonest."""
 
 
 class _Piece(msgspec.Struct, frozen=True):

@@ -408,7 +408,7 @@ class Checker:
             match item:
                 case RunStarted(run_id=run_id, generation=generation):
                     lives[run_id] = _life(run_id, generation)
-                    # What a snapshot left out, as it belonged to generations that are over, is as good as handed over.
+                    # What a snapshot left out, as it belonged to generations that are over, is as good as delivered.
                     for past in range(1, generation):
                         missing = len(self.run_steps.get(_life(run_id, past), ()))
                         node.records_handed_over += missing - handed.get(_life(run_id, past), 0)

@@ -87,7 +87,7 @@ def _simulate(seed: int, planned: Plan, without: str | None, messages: tuple[flo
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Report what breaks in a simulation."""
+    """Silence the loggers: what breaks in a simulation is in its report."""
     loggers = [logging.getLogger(f"raftoral_nb.raft.{name}") for name in ("member", "replica")]
     before = [logger.disabled for logger in loggers]
     for logger in loggers:

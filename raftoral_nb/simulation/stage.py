@@ -407,7 +407,7 @@ class _Seen:
 
 
 class _StageLoop(VirtualClockLoop):
-    """The loop that has the stage look at the nodes after every turn, and before the clock moves."""
+    """A loop that has the stage look at the nodes after every turn, and before the clock moves."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()

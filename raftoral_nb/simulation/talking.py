@@ -36,7 +36,7 @@ PATIENCE: Final = 3.0
 """The time the workflow waits for what it may be told (seconds)."""
 
 LONGEST_PAUSE: Final = 6.0
-"""The time a run is paused at most before somebody thinks of it (seconds)."""
+"""The longest time a run is paused before somebody thinks of it (seconds)."""
 FORGOTTEN: Final = 0.15
 """The number of times nobody thinks of it: then it is paused until all is healed."""
 

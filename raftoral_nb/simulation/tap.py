@@ -21,7 +21,7 @@ from ..transport.network import Receiver
 
 SENDS: Final = "sends"
 GETS: Final = "gets"
-"""The word of the history for a message that arrives."""
+"""The words of the history for a message that leaves, and for one that arrives."""
 
 Note = Callable[[NodeId, str, str], None]
 """Adds to the history: node, what, details."""

@@ -40,7 +40,7 @@ class Witness:
         self.installed = 0
         """Snapshots that came from another node."""
         self.acts_since = 0.0
-        """The time when a node began to act last."""
+        """The time when a node last began to act."""
         self.began = loop.time()
         self._loop = loop
         self._broken = broken

@@ -201,7 +201,7 @@ class Clients:
             async with asyncio.timeout(RESUME_SECONDS):
                 while paused := self._paused():
                     await self._ask(1, dice, f"resume {paused[0]}", ResumeRun(paused[0]))
-                    await asyncio.sleep(0.05)  # a node that lags may say so of a run that goes on
+                    await asyncio.sleep(0.05)  # a node that lags may say so of a run that continues
 
     def _paused(self) -> list[RunId]:
         """The runs that some living node knows as paused."""
@@ -287,7 +287,7 @@ class Clients:
             await talking.pause(run_id, dice, ask)
         elif drawn < 0.8:
             await ask("register", RegisterWorkflow(definition(EVERYTHING, "2", changed, 2)))
-            # One that stands still can be moved where it is; one that goes on may be quicker than we are.
+            # One that stands still can be moved where it is; one that advances may be quicker than we are.
             stand_still = dice.happens(0.5)
             if stand_still:
                 await ask("pause", PauseRun(run_id))

@@ -193,7 +193,7 @@ class VirtualThread(LoopThread):
 
     @property
     def thread_ident(self) -> int | None:
-        """The absence of a thread: None."""
+        """None: there is no thread."""
         return None
 
     @property

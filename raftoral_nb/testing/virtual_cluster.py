@@ -73,7 +73,7 @@ class VirtualIncarnation(Incarnation):
 
 
 class VirtualBackend(LocalBackend):
-    """The engine room on a virtual clock. Waiting for anything here is what lets time pass."""
+    """The backend on a virtual clock. Waiting for anything here is what lets time pass."""
 
     plan: StepPlan
 
@@ -127,7 +127,7 @@ class VirtualBackend(LocalBackend):
         """Return what the workflows' clock shows (Unix seconds)."""
         return self.started_at.timestamp() + self.world.loop.time()
 
-    # --- when workflows go on
+    # --- when workflows run
 
     def let_workflows_wait(self) -> None:
         """Stop all workflows until `let_workflows_go_on`."""
@@ -272,7 +272,7 @@ class VirtualCluster(Cluster):
 
     @property
     def host(self) -> VirtualBackend:
-        """The engine room, which is on the virtual clock."""
+        """The backend, which is on the virtual clock."""
         assert isinstance(self._host, VirtualBackend)
         return self._host
 

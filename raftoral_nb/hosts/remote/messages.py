@@ -26,10 +26,10 @@ from ..base import Change
 Address = tuple[str, int]
 
 MAX_ITEMS: Final = 1024
-"""Items of a chronicle in one answer."""
+"""The most items of an event log in one answer."""
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024
-"""About how many bytes of a log or a chronicle one answer holds; one item that is larger travels alone."""
+"""The approximate size of the part of a log or an event log in one answer (bytes); a larger item travels alone."""
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +96,7 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
     kind: str
     data: bytes
     origin: str = ""
-    """The guest that told it; empty if the node did."""
+    """The client that told it; empty if the node did."""
 
 
 class Moved(msgspec.Struct, frozen=True):
@@ -164,7 +164,7 @@ class ChangeLinks(msgspec.Struct, frozen=True, tag=9, array_like=True):
 
 
 class Announce(msgspec.Struct, frozen=True, tag=10, array_like=True):
-    """Put an event into the chronicle, for all guests."""
+    """A request to put an event into the event log, for all clients."""
 
     kind: str
     data: bytes
@@ -363,7 +363,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """`told` and `applied` say how far the chronicle and the log were when it was done."""
+    """`told` and `applied` say how far the event log and the Raft log were when it was done."""
 
     number: int
     told: int

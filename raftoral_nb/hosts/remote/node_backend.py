@@ -1,4 +1,4 @@
-"""The engine room of a node's process: the engine as it is, with one node, that tells guests what happens."""
+"""The backend of a node's process: the engine as it is, with one node, that tells clients what happens."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class NodeBackend(LocalBackend):
         )
 
     def look_at_status(self) -> None:
-        """Tell guests if the status has changed (consensus loop)."""
+        """Tell clients if the status has changed (consensus loop)."""
         now = self.status()
         if now != self._status:
             self._status = now

@@ -88,7 +88,7 @@ class Ending:
         return self._reading not in ready
 
     def wait_for_release(self, starter: int) -> bool:
-        """Wait until whoever started the process lets it go on alone, or the end is asked for; False if that one ends before.
+        """Wait until whoever started the process lets it run alone, or the end is asked for; False if that one ends before.
 
         `starter` is where that is read; it is closed.
         """

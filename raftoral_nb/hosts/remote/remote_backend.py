@@ -182,7 +182,7 @@ class RemoteBackend(ClusterBackend):
         for number, one in calls:
             self._connections.expected.add(number)
             one.close()
-        # To whoever listens here it is the end, whether the nodes go on or not.
+        # Whoever listens here has heard the last, whether the nodes keep running or not.
         for number in [number for number, _ in calls] or self.numbers:
             self.tell(NodeChanged(number, "stopped"))
         if calls:
@@ -354,11 +354,11 @@ class RemoteBackend(ClusterBackend):
 
     def launched(self, number: NodeId) -> None:
         """A node's process is a new one: what the former told, and was blamed for, is of no account."""
-        self._news.told.pop(number, None)  # it begins another chronicle
+        self._news.told.pop(number, None)  # it begins another event log
         self._connections.troubles.forget(number)
 
     def lost(self, number: NodeId) -> None:
-        """The line to a node is gone: it counts as dead until it is met again."""
+        """Note that the line to a node is gone: it counts as dead until it is met again."""
         self._observer.lost(number)
         self._incarnations.pop(number, None)
         self.acting_changed(number, None)

@@ -1,4 +1,4 @@
-"""A guest's line to one node: questions and their answers, matched. Belongs to one asyncio loop."""
+"""A client's line to one node: requests and their answers, matched. Belongs to one asyncio loop."""
 
 from __future__ import annotations
 
