@@ -306,13 +306,13 @@ class Contender:
     latencies: list[float] = field(default_factory=list)
 
     def quantile(self, share: float) -> float:
-        """The latency (s) that this share of the commands did not exceed."""
+        """Return the latency (s) that this share of the commands did not exceed."""
         ordered = sorted(self.latencies)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def contenders(nodes: int, samples: int, slow_samples: int, tick: float | None) -> list[Contender]:
-    """All rows for clusters of this size: PySyncObj as it comes, then with its best settings, then ours."""
+    """Return all rows for clusters of this size: PySyncObj as it comes, then with its best settings, then ours."""
     # One node alone commits at its next tick, so a short one helps it; more nodes are driven by each other's messages, and
     # short ticks only cost them time. (Tried: 0.05, 0.005, 0.001 and 0.0002 s.)
     period = (0.001 if nodes == 1 else 0.05) if tick is None else tick
@@ -356,7 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def print_latencies(rows: list[Contender]) -> bool:
-    """The table of latencies; True if the aims are met."""
+    """Return the table of latencies; True if the aims are met."""
     header = ("", "p50 µs", "p99 µs", "commands", "as it comes ÷ p50", "best ÷ p50", "÷ workflow over TCP")
     table: list[tuple[str, ...]] = [header]
     for nodes in dict.fromkeys(row.nodes for row in rows):

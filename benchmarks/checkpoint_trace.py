@@ -55,7 +55,7 @@ class Trace:
 
 
 def traced(steps: int) -> Trace:
-    """The trace of a run of so many steps."""
+    """Return the trace of a run of so many steps."""
 
     async def sequence(ctx: Any, count: int) -> int:
         total = 0

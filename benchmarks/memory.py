@@ -152,7 +152,7 @@ def slope(samples: Sequence[Sample]) -> float:
 
 
 def print_table(samples: Sequence[Sample], every: int) -> None:
-    """A row for every `every` checkpoints."""
+    """Print a row for every `every` checkpoints."""
     print(
         "checkpoints   seconds   resident MB   log entries   log MB   snapshots MB   snapshots   runs kept   ids refused"
     )
@@ -193,7 +193,7 @@ def verdict(samples: Sequence[Sample]) -> bool:
 
 
 def picture(samples: Sequence[Sample]) -> str:
-    """The curve as SVG."""
+    """Return the curve as SVG."""
     warm = next((one.checkpoints for one in samples if one.warm), None)
 
     def points(name: str) -> list[tuple[float, float]]:

@@ -97,7 +97,7 @@ class Probe:
         self.longest.collection = max(self.longest.collection, time.thread_time() - self._gc_begun)
 
     def phase(self, what: Callable[[], object]) -> Longest:
-        """The longest times while `what()` runs."""
+        """Return the longest times while `what()` runs."""
         self.longest = longest = Longest()
         begun = time.perf_counter()
         what()
@@ -114,7 +114,7 @@ class Probe:
 
 
 def prepared(megabytes: float, size: int) -> Snapshot:
-    """A snapshot of as many finished runs as are kept, with values of so many bytes in all."""
+    """Return a snapshot of as many finished runs as are kept, with values of so many bytes in all."""
     assert isinstance(diary, Workflow)
     steps = max(1, round(megabytes * MEGA / size / MAX_RUNS_KEPT))
     definition, _ = definitions.build("diary", 1, diary.fn)
@@ -231,7 +231,7 @@ def catch_up(cluster: Cluster) -> None:
 
 
 def measure(options: argparse.Namespace) -> tuple[list[tuple[str, Longest]], str]:
-    """The longest times of each phase, and what the state was."""
+    """Return the longest times of each phase, and what the state was."""
     found: list[tuple[str, Longest]] = []
     cluster = Cluster(3, proposal_timeout=60.0)
     host = cluster._host

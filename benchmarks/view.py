@@ -85,7 +85,7 @@ def lags(painted: list[list[float]], recorded: list[float], total: int) -> list[
 
 
 def measure(lab: Lab) -> dict[str, float]:
-    """Runs the load without and with a view."""
+    """Run the load without and with a view."""
     lab.run_cells(0, 1)
     cpu, wall = json.loads(lab_text(lab.run_cell(1, 300)))
     lab.run_cell(2)

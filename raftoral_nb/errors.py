@@ -67,7 +67,7 @@ class RecordedDifference(Protocol):
 
 
 def _asking_line(traceback: TracebackType | None) -> str:
-    """The innermost line of `__main__` in a traceback, or "" if a magic asked (then the cell says it all)."""
+    """Return the innermost line of `__main__` in a traceback, or "" if a magic asked (then the cell says it all)."""
     found = ""
     while traceback is not None:
         frame = traceback.tb_frame
@@ -258,7 +258,7 @@ class WorkflowTerminatedError(WorkflowFailedError):
 
 
 def failed_error(run_id: str, failure: RecordedFailure) -> WorkflowFailedError:
-    """The error that says how a run ended which did not complete: failed, cancelled or terminated."""
+    """Return the error that says how a run ended which did not complete: failed, cancelled or terminated."""
     for kind, name in ((WorkflowCancelledError, CancelledRunError), (WorkflowTerminatedError, WorkflowTerminatedError)):
         if failure.type_name == f"{__name__}.{name.__name__}":
             return kind(run_id, failure)

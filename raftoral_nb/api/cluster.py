@@ -302,7 +302,7 @@ class Cluster:
 
     @classmethod
     def attach(cls, name: str | os.PathLike[str]) -> Self:
-        """A handle on a cluster of processes that runs already, by its name, or by the path of its key file; it is started.
+        """Return a handle on a cluster of processes that runs already, by its name, or by the path of its key file; it is started.
 
         By name are found those that you have started on this machine (`raftoral-nb ps`). A handle sees and does what any other handle on the cluster does. `leave` lets go of the cluster, which keeps running; `stop` ends it.
         Raises `UnknownClusterError` if no such cluster runs, naming those that do, `KeyFileError` for a file that is none, and
@@ -532,7 +532,7 @@ class Cluster:
         return self._host.observers.subscribe(callback)
 
     def history(self) -> tuple[tuple[float, ClusterEvent], ...]:
-        """The latest events with their times (Unix seconds), oldest first; at most `MAX_EVENTS_KEPT`."""
+        """Return the latest events with their times (Unix seconds), oldest first; at most `MAX_EVENTS_KEPT`."""
         return self._host.observers.history()
 
     def log(self, run_id: RunId | None = None, node: NodeId | None = None) -> tuple[OutputLine, ...]:

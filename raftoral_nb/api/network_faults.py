@@ -214,7 +214,7 @@ class NetworkFaults:
         return first, second
 
     def _links(self, where: NodeName | tuple[NodeName, NodeName]) -> tuple[tuple[Link, ...], NodeId | None]:
-        """The links that a node or a pair of nodes stands for, and the node."""
+        """Return the links that a node or a pair of nodes stands for, and the node."""
         given: Any = where
         if isinstance(given, tuple | list):
             if len(given) != 2:

@@ -148,7 +148,7 @@ class Node:
         return self._cluster.statistics().nodes[self._number]
 
     def entries(self, last: int = 20) -> tuple[LogEntry, ...]:
-        """The last entries of this node's log, oldest first; of a dead node, those that its journal kept.
+        """Return the last entries of this node's log, oldest first; of a dead node, those that its journal kept.
 
         Raises `BadArgumentError` unless `last` is a whole number from 1. What a snapshot stands for is not among them.
         """

@@ -228,7 +228,7 @@ class _Unreadable(str):
 
 
 def _number(value: object) -> float | None:
-    """A finite number that is not negative; None for everything else."""
+    """Return a finite number that is not negative; None for everything else."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
     try:

@@ -202,7 +202,7 @@ class Registry:
 
 
 def _arguments(name: Any, version: Any, fn: Any) -> tuple[str, int | None, Callable[..., Any]]:
-    """The three ways to say it: ("order", 1, fn), ("order", fn), (workflow[, version])."""
+    """Return the three ways to say it: ("order", 1, fn), ("order", fn), (workflow[, version])."""
     if fn is None and version is not None and not isinstance(version, int):
         version, fn = None, version
     if fn is None:

@@ -136,7 +136,7 @@ class WorkflowRun(Generic[O]):
         move_run.move(self._host, self._run_id, version)
 
     def code(self) -> RunCode:
-        """The code that the run executes, and the line of it that each living node waits at.
+        """Return the code that the run executes, and the line of it that each living node waits at.
 
         Found out without asking the nodes: it costs them nothing, and is a look at one moment. Of a node whose execution has
         ended there is no place. Raises `RunNotFoundError`.
@@ -197,7 +197,7 @@ class WorkflowRun(Generic[O]):
         return history.frame(self._host.run_record(self._run_id))
 
     def value(self, step: Step | str) -> Any:
-        """The decoded value of a recorded step, given as such, by its step_id, or by its key if that is unique.
+        """Return the decoded value of a recorded step, given as such, by its step_id, or by its key if that is unique.
 
         Raises `RunNotFoundError` if no such step is recorded, and the step's own failure if it failed.
         """
@@ -235,7 +235,7 @@ class WorkflowRun(Generic[O]):
         return run_requests.subscribe(self._host, self._run_id, callback)
 
     def shown_value(self, step: Step, width: int = 60) -> str:
-        """A recorded step's value, or its failure, on one line of at most `width` printable characters. For views.
+        """Return a recorded step's value, or its failure, on one line of at most `width` printable characters. For views.
 
         Never raises, whatever the value's class does; it does run its `__repr__`.
 
@@ -291,7 +291,7 @@ class WorkflowRun(Generic[O]):
         return run_requests.query(self._host, self._run_id, name, args, node, timeout)
 
     def variables(self) -> dict[str, Any]:
-        """The replicated variables' present values, by key, as recorded: while it runs, and after its end.
+        """Return the replicated variables' present values, by key, as recorded: while it runs, and after its end.
 
         Of several variables of one key (in parallel branches) the one that was recorded last; one made `with_computation` is
         there from its first change on. Decoded anew at each call.

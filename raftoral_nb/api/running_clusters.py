@@ -21,7 +21,7 @@ _chosen: RunningCluster | None = None
 
 
 def current_cluster() -> RunningCluster | None:
-    """The running cluster that the magics drive; else the one that was started last in this process; else None."""
+    """Return the running cluster that the magics drive; else the one started last in this process; else None."""
     with _lock:
         if _chosen is not None and _chosen in _running:
             return _chosen

@@ -176,7 +176,7 @@ class Watch:
         self._end = cluster.subscribe(self._events.put)
 
     def wait_for(self, kind: type[E], timeout: Seconds = PATIENCE, **fields: object) -> E:
-        """The next event of this kind whose fields have these values; those before it are passed over.
+        """Return the next event of this kind whose fields have these values; those before it are passed over.
 
         Raises `CompletionTimeoutError` if none comes for `timeout` seconds (or a `timedelta`).
         """

@@ -128,7 +128,7 @@ def _read_node(path: Path, manifest: Manifest, node: NodeId, tries: int) -> tupl
 
 
 def lines(found: DirectoryContents, *, steps: bool = False) -> list[str]:
-    """The contents as text, a line each; with `steps` every recorded step by its name."""
+    """Return the contents as text, a line each; with `steps` every recorded step by its name."""
     manifest = found.manifest
     made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest.made))
     head = (
@@ -181,7 +181,7 @@ def _run_line(run: Run) -> str:
 
 
 def as_data(found: DirectoryContents) -> dict[str, Any]:
-    """The same as plain data, for `--json`."""
+    """Return the same as plain data, for `--json`."""
     return {
         "cluster": msgspec.to_builtins(found.manifest),
         "used_by": found.used_by,

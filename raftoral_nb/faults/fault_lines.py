@@ -124,7 +124,7 @@ def parse_fault(line: str, prefix: str = "") -> Fault:
 
 
 def numbers_in(fault: Fault) -> frozenset[int]:
-    """The nodes that a fault names by their numbers."""
+    """Return the nodes that a fault names by their numbers."""
     found: set[NodeName] = set()
     for place in fault.places:
         found |= set(place) if isinstance(place, tuple) else {place}
@@ -190,7 +190,7 @@ def cause(cluster: FaultTarget, fault: Fault) -> Fault:
 
 
 def _meant(place: Place, links: tuple[tuple[int, int], ...]) -> Place:
-    """The numbers for a place that was slowed: its only link, or the node that all links have in common."""
+    """Return the numbers for a place that was slowed: its only link, or the node that all links have in common."""
     if isinstance(place, tuple):
         return links[0]
     if isinstance(place, int):
@@ -242,7 +242,7 @@ _VALUES: Final = {"cut": {"--one-way": False}, "slow": {"--delay": True, "--jitt
 
 
 def _flags(name: str, words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """The flags among the words with their values, and the other words."""
+    """Return the flags among the words with their values, and the other words."""
     known = _VALUES.get(name, {})
     flags: dict[str, str] = {}
     others: list[str] = []

@@ -95,7 +95,10 @@ class ScenarioPlay:
         return self.lines
 
     def __iter__(self) -> Iterator[str]:
-        """The lines from the first one on, each as soon as it is there, until the play has ended. Waits in between."""
+        """Yield the lines from the first one on, each as soon as it is there, until the play has ended.
+
+        Waits in between.
+        """
         refuse_on_own_thread("iterating over a play")
         given = 0
         while True:
@@ -192,7 +195,7 @@ class ScenarioPlay:
     # --- on the consensus loop
 
     def _on_begin(self) -> NodeId | None:
-        """An act begins: what happened before it counts for no condition. Returns who leads."""
+        """Begin an act: what happened before it counts for no condition. Returns the leader."""
         while not self._events.empty():
             self._events.get_nowait()
         return self._host.leader

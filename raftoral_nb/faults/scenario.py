@@ -108,7 +108,7 @@ class Scenario(msgspec.Struct, frozen=True):
 
     @classmethod
     def built_in(cls, name: str, nodes: Sequence[NodeId] = (1, 2, 3)) -> Scenario:
-        """The built-in scenario of that name, for a cluster of these nodes. Raises `ScenarioError`; `SCENARIOS` has them all."""
+        """Return the built-in scenario of that name, for a cluster of these nodes. Raises `ScenarioError`; `SCENARIOS` has them all."""
         return _built_in(name, nodes)
 
     @property
@@ -122,7 +122,7 @@ class Scenario(msgspec.Struct, frozen=True):
         return any(isinstance(step.when, str) and ("step" in step.when or "run" in step.when) for step in self.steps)
 
     def __str__(self) -> str:
-        """The scenario as the magic lines that do the same; what to wait for before each stands above it."""
+        """Return the scenario as the magic lines that do the same; what to wait for before each stands above it."""
         lines = []
         for step in self.steps:
             if step.when_words:

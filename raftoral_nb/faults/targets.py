@@ -21,5 +21,5 @@ NODE_NAMES: Final[tuple[Literal["leader", "follower", "dead", "paused", "held"],
 
 
 def no_such_node(number: object, numbers: Iterable[NodeId]) -> NoSuchNodeError:
-    """The error that says which nodes there are."""
+    """Return the error that says which nodes there are."""
     return NoSuchNodeError(f"there is no node {number!r}: the nodes are {', '.join(map(str, numbers))}")

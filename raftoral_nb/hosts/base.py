@@ -198,7 +198,7 @@ class ClusterBackend(ABC):
         """Return the state of the most advanced running node; when none runs, the last known one. From any thread."""
 
     def next_number(self) -> NodeId:
-        """The lowest number that no node has or had, nor another is about to join under, as far as is known here. From any thread."""
+        """Return the lowest number that no node has or had, nor another is about to join under, as far as is known here. From any thread."""
         return max(self.head().next_number, *(number + 1 for number in (*self.numbers, *tuple(self.starts))))
 
     @abstractmethod
@@ -211,15 +211,15 @@ class ClusterBackend(ABC):
 
     @abstractmethod
     def tail(self, number: NodeId, most: int, described: Callable[[tuple[bytes, int, int]], LoggedEntry]) -> LogTail:
-        """The end of a node's log, on the consensus loop or after the stop."""
+        """Return the end of a node's log, on the consensus loop or after the stop."""
 
     @abstractmethod
     def entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
-        """The last entries of a node's log, in words. Waits while the cluster runs."""
+        """Return the last entries of a node's log, in words. Waits while the cluster runs."""
 
     @abstractmethod
     def run_code(self, run_id: RunId) -> RunCode:
-        """The code of a run, and where each living node is in it. Raises `RunNotFoundError`."""
+        """Return the code of a run, and where each living node is in it. Raises `RunNotFoundError`."""
 
     # --- who leads, on the consensus loop
 
@@ -282,7 +282,7 @@ class ClusterBackend(ABC):
     # --- what happens, on the consensus loop
 
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
-        """An entry was applied: the first time that this is heard of, its events are made known."""
+        """Note an applied entry: the first time it is heard of, publish its events."""
         if index <= self._told_index:
             return
         self._told_index = index
@@ -304,7 +304,7 @@ class ClusterBackend(ABC):
                 self.tell(event)
 
     def _state_skipped(self, state: State) -> None:
-        """A state came in place of entries: whoever waits for a run that ended in what was skipped is told."""
+        """Tell the waiters of runs that ended in entries which a state has replaced."""
         for run_id in tuple(self._waiting):
             found = ending(state.runs.get(run_id))
             if found is not None:
@@ -312,7 +312,7 @@ class ClusterBackend(ABC):
         self.answers.look(state)
 
     def _end_all_waits(self) -> None:
-        """The cluster ends, or is let go of: tell whoever waits."""
+        """Tell all waiters that the cluster ends, or is let go of."""
         for callbacks in tuple(self._waiting.values()):
             for callback in tuple(callbacks):
                 callback(ClusterError(f"cluster {self.name!r} was stopped before the run ended"))
@@ -346,11 +346,11 @@ class ClusterBackend(ABC):
     # --- looking at nodes and runs
 
     def incarnation(self, number: NodeId) -> Life | None:
-        """The present life of a node; None if it is dead."""
+        """Return the present life of a node; None if it is dead."""
         return self._incarnations.get(number)
 
     def alive(self, number: NodeId, done_to_it: str) -> Life:
-        """The present life of a node; raises `NodeStateError` if it is dead."""
+        """Return the present life of a node; raises `NodeStateError` if it is dead."""
         incarnation = self.incarnation(number)
         if incarnation is None:
             raise NodeStateError(f"node {number} is dead and cannot be {done_to_it}; restart it first")
@@ -473,7 +473,10 @@ class ClusterBackend(ABC):
             sent = sent or isinstance(outcome, Unknown)
 
     def spokesman(self) -> Life | None:
-        """The node that knows most: the one that acts, or any that is awake; None if there is none. From any thread."""
+        """Return the node that knows most: the one that acts, or any that is awake; None if there is none.
+
+        From any thread.
+        """
         leader = self.leader
         if leader is not None and (acting := self._incarnations.get(leader)) is not None:
             return acting

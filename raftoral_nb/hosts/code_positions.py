@@ -49,7 +49,7 @@ def _code_of(function: Any) -> CodeType | None:
 
 
 def _text(root: CodeType, sources: dict[str, str]) -> tuple[str, int, tuple[str, ...]]:
-    """The file of a function, the line at which it begins, and its lines, which may be none."""
+    """Return the file of a function, the line at which it begins, and its lines, which may be none."""
     file, first = root.co_filename, root.co_firstlineno
     text = sources.get(file)
     rest = (linecache.getlines(file) if text is None else text.splitlines(keepends=True))[first - 1 :]
@@ -68,7 +68,7 @@ def _places(execution: Execution, file: str) -> tuple[CodePlace, ...]:
 
 
 def _place(path: str, waits: Any, file: str) -> CodePlace | None:
-    """The innermost line of the user's that is being awaited. What runs at this moment may be a line further on already."""
+    """Return the innermost line of the user's that is being awaited. What runs at this moment may be a line further on already."""
     found: CodePlace | None = None
     for _ in range(MAX_DEPTH):
         frame = next((one for name in _FRAMES if (one := getattr(waits, name, None)) is not None), None)

@@ -44,18 +44,18 @@ class FailedDisks:
         return self._reasons.get(node)
 
     def failed(self, node: NodeId, error: StorageError) -> None:
-        """A node was stopped because its disk failed."""
+        """Note that a node was stopped because its disk failed."""
         self._say(node, error)
         if node not in self._retries:
             retry = asyncio.get_running_loop().create_task(self._retry(node), name=f"retry node {node}")
             self._retries[node] = retry
 
     def works(self, node: NodeId) -> None:
-        """A node was started: its disk works."""
+        """Note that a node was started: its disk works."""
         self._reasons.pop(node, None)
 
     def forget(self) -> None:
-        """The cluster ends."""
+        """Forget all failures: the cluster ends."""
         for retry in self._retries.values():
             retry.cancel()
 

@@ -118,7 +118,7 @@ def shown_step(step: Step, width: int) -> str:
 
 
 def _shown(data: bytes | None, width: int = 60) -> str | None:
-    """A value as a short text, whatever it is and whatever its class does."""
+    """Return a value as a short text, whatever it is and whatever its class does."""
     if not data:
         return None
     try:

@@ -194,7 +194,7 @@ class LocalBackend(ClusterBackend):
         self.tell(NodeChanged(number, "started" if count == 1 else "restarted"))
 
     def _incarnate(self, number: NodeId, count: int) -> Incarnation:
-        """The incarnation of a node that starts for the `count`-th time."""
+        """Return the incarnation of a node that starts for the `count`-th time."""
         surroundings: dict[str, Any] = {"loop": asyncio.get_running_loop(), **self._surroundings(number)}
         return self._make_incarnation(
             number,
@@ -286,11 +286,11 @@ class LocalBackend(ClusterBackend):
     # --- looking at nodes and runs
 
     def incarnation(self, number: NodeId) -> Incarnation | None:
-        """The living incarnation of a node."""
+        """Return the living incarnation of a node."""
         return self._incarnations.get(number)
 
     def alive(self, number: NodeId, done_to_it: str) -> Incarnation:
-        """The living incarnation of a node; raises `NodeStateError` if it is dead."""
+        """Return the living incarnation of a node; raises `NodeStateError` if it is dead."""
         incarnation = self.incarnation(number)
         if incarnation is None:
             raise NodeStateError(f"node {number} is dead and cannot be {done_to_it}; restart it first")
@@ -352,7 +352,7 @@ class LocalBackend(ClusterBackend):
         )
 
     def tail(self, number: NodeId, most: int, described: Callable[[tuple[bytes, int, int]], LoggedEntry]) -> LogTail:
-        """The end of a node's log, on the consensus loop or after the stop."""
+        """Return the end of a node's log, on the consensus loop or after the stop."""
         journal = self.journals.of(number)
         return LogTail(
             first_index=journal.first_index,
@@ -361,21 +361,21 @@ class LocalBackend(ClusterBackend):
         )
 
     def entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
-        """The last entries of a node's log, in words. Waits while the cluster runs."""
+        """Return the last entries of a node's log, in words. Waits while the cluster runs."""
         if self.thread.alive:
             with contextlib.suppress(ClusterError):  # stopped meanwhile
                 return self.thread.call(self.log_words, number, last)
         return self.log_words(number, last)
 
     def log_words(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
-        """The last entries of a node's log, the oldest of them first, on the consensus loop or after the stop."""
+        """Return the last entries of a node's log, oldest first, on the consensus loop or after the stop."""
         journal = self.journals.of(number)
         incarnation = self.incarnation(number)
         commit = journal.getRaftCommitIndex() if incarnation is None else incarnation.member.replica.raft.commit_index
         return log_words.entries(journal.tail(last), commit)
 
     def run_code(self, run_id: RunId) -> RunCode:
-        """The code of a run, and where each living node is in it. Raises `RunNotFoundError`."""
+        """Return the code of a run, and where each living node is in it. Raises `RunNotFoundError`."""
         found = {number: one.executor.execution(run_id) for number in self.numbers if (one := self.incarnation(number))}
         return code_positions.code(
             self.run_record(run_id).definition, {number: one for number, one in found.items() if one is not None}

@@ -61,7 +61,7 @@ class Announcement:
             )
 
     def change(self) -> None:
-        """The nodes are others, or elsewhere: say so."""
+        """Write the file anew: the nodes, or their addresses, have changed."""
         if self.path is None or (nodes := self._places()) is None:
             return
         try:

@@ -95,7 +95,7 @@ class Observers:
         self._lines.append(line)
 
     def history(self) -> tuple[tuple[float, ClusterEvent], ...]:
-        """The latest events, oldest first, each with its time (Unix seconds).
+        """Return the latest events, oldest first, each with its time (Unix seconds).
 
         Values over `MAX_EVENT_VALUE_BYTES_KEPT` are left out: a step's value is then None, a result is empty.
         """
@@ -103,7 +103,7 @@ class Observers:
             return tuple(self._history)
 
     def lines(self, run_id: RunId | None, node: NodeId | None) -> tuple[OutputLine, ...]:
-        """The latest output lines, oldest first, of one run and node or of all."""
+        """Return the latest output lines, oldest first, of one run and node or of all."""
         return tuple(
             line
             for line in tuple(self._lines)
@@ -183,7 +183,7 @@ class Observers:
 
 
 def _slim(event: ClusterEvent) -> ClusterEvent:
-    """The event without a large value: thousands of events are kept, and must not keep gigabytes."""
+    """Return the event without a large value: thousands of events are kept, and must not keep gigabytes."""
     match event:
         case CheckpointSet(step=step) if step.value is not None and len(step.value) > MAX_EVENT_VALUE_BYTES_KEPT:
             return CheckpointSet(event.run_id, msgspec.structs.replace(step, value=None))

@@ -66,7 +66,7 @@ def told(what: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException | None) -> int | None:
-    """The system's complaint about too many files, if that is what an exception comes of."""
+    """Return the system's complaint about too many files, if that is what an exception comes of."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             return error.errno

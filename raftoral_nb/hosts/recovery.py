@@ -38,7 +38,7 @@ class DataDirectory:
             self._recovering.end()
 
     def numbers(self, count: int) -> tuple[NodeId, ...]:
-        """The numbers of `count` nodes: those of the directory, if it has as many."""
+        """Return the numbers of `count` nodes: those of the directory, if it has as many."""
         known = () if self.found is None else self.found.nodes
         return known if len(known) == count else tuple(range(1, count + 1))
 
@@ -48,7 +48,10 @@ class DataDirectory:
 
 
 def look(data_dir: str | os.PathLike[str] | None, durability: object) -> DataDirectory | None:
-    """The directory that was asked for; None for a cluster in memory. Raises `StorageError`, or `ClusterError`."""
+    """Return the directory that was asked for; None for a cluster in memory.
+
+    Raises `StorageError`, or `ClusterError`.
+    """
     if durability not in (None, "memory", "process", "disk"):
         raise ClusterError(f"durability is 'memory', 'process' or 'disk', got {durability!r}")
     if data_dir is None:
@@ -61,7 +64,7 @@ def look(data_dir: str | os.PathLike[str] | None, durability: object) -> DataDir
 
 
 def left_out(given: Collection[NodeId], numbers: Sequence[NodeId]) -> frozenset[NodeId]:
-    """Nodes not to start. Raises `NoSuchNodeError`, or `ClusterError` if the others are no majority."""
+    """Return nodes not to start. Raises `NoSuchNodeError`, or `ClusterError` if the others are no majority."""
     unknown = [node for node in given if node not in numbers]
     if unknown:
         raise NoSuchNodeError(

@@ -29,7 +29,7 @@ class RecoveryEnv(Protocol):
     observers: Observers
 
     def head(self) -> State:
-        """The state of the most advanced node."""
+        """Return the state of the most advanced node."""
         ...
 
 
@@ -57,7 +57,7 @@ class Recovering:
             self._tell(READING_SHARE * read, f"reading and checking the log of node {node}")
 
     def was_read(self, node: NodeId, last_index: int) -> None:
-        """A node's log is in memory; `last_index` is its last entry's."""
+        """Note that a node's log was read into memory; `last_index` is its last entry's."""
         self._read[node] = 1.0
         self._last_index = max(self._last_index, last_index)
 
@@ -68,7 +68,7 @@ class Recovering:
         self._detach()
 
     def _happened(self, event: ClusterEvent) -> None:
-        """Events come as entries are applied."""
+        """Count an event, which comes as entries are applied."""
         if isinstance(event, RecoveryProgress) or not self._last_index or not self._is_due():
             return
         index = min(self._host.head().index, self._last_index)

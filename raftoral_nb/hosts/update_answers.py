@@ -33,7 +33,7 @@ class Answers:
             self._waiting.pop((run_id, update_id), None)
 
     def recorded(self, run_id: RunId, step: Step) -> None:
-        """A step was recorded: if it is an answer, tell."""
+        """Tell the waiter, if the recorded step is an answer."""
         if step.operation == "answer" and step.message_id is not None:
             for callback in self._waiting.pop((run_id, step.message_id), ()):
                 callback(step)

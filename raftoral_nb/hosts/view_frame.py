@@ -37,7 +37,7 @@ class Looker:
         self._described = Described()
 
     def shown(self, runs: int) -> frozenset[RunId]:
-        """The runs that a look at so many would show. From any thread."""
+        """Return the runs that a look at so many would show. From any thread."""
         return frozenset(_chosen(tuple(self._host.head().runs.values()), runs))
 
     def look(self, *, running: bool, runs: int, entries: int, steps: int) -> ClusterLook:
@@ -86,7 +86,7 @@ class Described:
 
 
 def _chosen(runs: tuple[Run, ...], most: int) -> dict[RunId, Run]:
-    """All if they fit; else the unfinished and the latest finished ones, in the order they were started."""
+    """Return all if they fit; else the unfinished and the latest finished ones, in the order they were started."""
     if len(runs) > most:
         latest_first = sorted(enumerate(runs), key=lambda pair: (not pair[1].unfinished, -pair[0]))
         runs = tuple(run for _, run in sorted(latest_first[:most], key=lambda pair: pair[0]))

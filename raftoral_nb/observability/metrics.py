@@ -24,7 +24,7 @@ Labels = Mapping[str, object]
 
 
 def openmetrics(statistics: ClusterStatistics, version: str) -> str:
-    """The statistics as OpenMetrics 1.0 text. `version` is that of this library."""
+    """Return the statistics as OpenMetrics 1.0 text. `version` is that of this library."""
     page = _Page()
     page.one("cluster", "info", "The cluster.", {"name": statistics.name, "version": version}, 1, suffix="_info")
     page.one("running", "gauge", "1 until the cluster stops.", {}, statistics.running)
@@ -198,7 +198,7 @@ class _Page:
         self._lines += (f"{full}{suffix}{_labels(labels)} {_number(value)}" for labels, value in samples)
 
     def text(self) -> str:
-        """All of them, with the mark that nothing is missing."""
+        """Return all of them, with the mark that nothing is missing."""
         return "\n".join([*self._lines, "# EOF", ""])
 
 

@@ -94,7 +94,7 @@ class ClockView:
                 self._set(timer)
 
     def reached(self, timer: ViewTimer) -> None:
-        """A timer fires: whatever rounding says, its time has come on this clock."""
+        """Note that a timer fires: whatever rounding says, its time has come on this clock."""
         self._floor = max(self._floor, timer.when)
         self.forget(timer)
 
@@ -114,7 +114,7 @@ class ClockView:
     # --- what is used of an event loop
 
     def time(self) -> float:
-        """The time on this clock, in seconds."""
+        """Return the time on this clock, in seconds."""
         now = self._start if self._stopped else self._start + (self._loop_time() - self._base) * self._rate
         floor = self._floor
         return now if now > floor else floor  # noqa: FURB136 - `max` takes three times as long; this is asked very often
@@ -141,11 +141,11 @@ class ClockView:
         return self._loop.call_soon(callback, *args, context=context)
 
     def create_future(self) -> asyncio.Future[Any]:
-        """A future of the loop."""
+        """Return a future of the loop."""
         return self._loop.create_future()
 
     def create_task(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
-        """A task of the loop."""
+        """Return a task of the loop."""
         return self._loop.create_task(coro, name=name)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:

@@ -21,11 +21,11 @@ class SeededDice:
         """A float in [0, 1)."""
 
     def between(self, low: float, high: float) -> float:
-        """A float from `low` to `high`."""
+        """Return a float from `low` to `high`."""
         return low + (high - low) * self.random()
 
     def below(self, count: int) -> int:
-        """A whole number from 0 to `count` - 1."""
+        """Return a whole number from 0 to `count` - 1."""
         return int(self.random() * count)
 
     def pick(self, things: Sequence[T]) -> T:
@@ -44,7 +44,7 @@ class SeededDice:
 
 
 def chance_of(*parts: object) -> float:
-    """A float in [0, 1) that depends on nothing but these parts: the same whenever and in whatever order it is asked for."""
+    """Return a float in [0, 1) that depends on nothing but these parts: the same whenever and in whatever order it is asked for."""
     return int.from_bytes(_digest(parts)[:7], "big") / 2**56
 
 

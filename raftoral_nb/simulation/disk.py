@@ -51,15 +51,15 @@ class JournalWatch(Protocol):
     """An observer of what journals do."""
 
     def added(self, node: NodeId, data: bytes, index: int, term: int) -> None:
-        """An entry was appended."""
+        """Note that an entry was appended."""
         ...
 
     def deleted(self, node: NodeId, index: int, last: int) -> None:
-        """Entries `index` to `last` were deleted as conflicting."""
+        """Note that entries `index` to `last` were deleted as conflicting."""
         ...
 
     def voted(self, node: NodeId, term: int, vote: str) -> None:
-        """A vote is safe on the disk."""
+        """Note that a vote is safe on the disk."""
         ...
 
 
@@ -145,12 +145,12 @@ class SimulatedDisk:
         self._unsynced.clear()
 
     def close(self) -> None:
-        """The node went."""
+        """Close: the node is gone."""
 
     # --- what a crash leaves
 
     def crash(self) -> None:
-        """The power is gone: of what was not synced some is kept, in order, the next may be torn, the rest is lost."""
+        """Cut the power: of what was not synced some is kept, in order, the next may be torn, the rest is lost."""
         self.crash_after = 0
         kept = self._dice.below(len(self._unsynced) + 1)
         rest = self._unsynced[kept:]
@@ -171,15 +171,15 @@ class SimulatedDisk:
     # --- read when a node starts
 
     def head(self) -> bytes:
-        """The head file."""
+        """Return the head file."""
         return self._head
 
     def rows(self) -> Iterator[Row]:
-        """All rows, as they are stored."""
+        """Yield all rows, as they are stored."""
         return iter([one for one in self._synced if isinstance(one, Row)])
 
     def pieces(self, snapshot: int) -> list[bytes]:
-        """The pieces of a snapshot; of one that was written twice, the last."""
+        """Return the pieces of a snapshot; of one that was written twice, the last."""
         found = {one.number: one.body for one in self._synced if isinstance(one, Piece) and one.snapshot == snapshot}
         return [found[number] for number in sorted(found)]
 
@@ -218,7 +218,7 @@ class SimulatedSaver:
         return do
 
     def close(self) -> None:
-        """The node went, and what was on its way is not written."""
+        """Close: the node is gone, and what was on its way is not written."""
         self._closed = True
 
 
@@ -316,7 +316,7 @@ class Store(Protocol):
         ...
 
     def crashed(self) -> None:
-        """The node is gone: decide what became of what was not synced."""
+        """Decide what became of unsynced data: the node is gone."""
         ...
 
     @property
@@ -332,7 +332,7 @@ class WholeStore:
         self._journal = WholeJournal(node, watch)
 
     def open(self) -> MemoryJournal:
-        """The journal that there always was."""
+        """Return the journal that there always was."""
         return self._journal
 
     def crash_after(self, operations: int) -> None:
@@ -358,7 +358,7 @@ class DiskStore:
         self._saver: SimulatedSaver | None = None
 
     def open(self) -> MemoryJournal:
-        """A journal made from what the disk holds."""
+        """Return a journal made from what the disk holds."""
         self._saver = SimulatedSaver(self._dice) if self._in_background else None
         return DiskJournal(self._node, self._disk, self._watch, self._saver)
 
@@ -379,10 +379,10 @@ class DiskStore:
 
 
 def disk_store(node: NodeId, watch: JournalWatch, dice: SeededDice) -> Store:
-    """A `DiskStore`."""
+    """Return a `DiskStore`."""
     return DiskStore(node, watch, dice)
 
 
 def whole_store(node: NodeId, watch: JournalWatch, dice: SeededDice) -> Store:  # noqa: ARG001
-    """A `WholeStore`."""
+    """Return a `WholeStore`."""
     return WholeStore(node, watch)

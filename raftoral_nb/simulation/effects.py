@@ -67,7 +67,7 @@ class SeededEffects:
         self._done_once: set[str] = set()
 
     def new_value(self, what: str) -> int:
-        """A number that no other effect got."""
+        """Return a number that no other effect got."""
         if what.endswith(language.ONCE):
             if what in self._done_once:
                 self._checker.violated("at most once", f"the effect {what!r} was there twice", what)

@@ -272,7 +272,7 @@ _SPECIAL: Final = {"stale answers": _stale_answers, "elections": _elections}
 
 
 def _someone(dice: SeededDice, count: int) -> NodeId:
-    """A node, and the leader as often as not: that is where it hurts."""
+    """Return a node, and the leader as often as not: that is where it hurts."""
     return LEADER if dice.happens(0.5) else 1 + dice.below(count)
 
 
@@ -338,5 +338,5 @@ _MAKERS: Final[dict[str, Callable[[SeededDice, float, int], PlannedFault]]] = {
 
 
 def described(faults: Sequence[PlannedFault]) -> str:
-    """The faults, one a line."""
+    """Return the faults, one a line."""
     return "\n".join(map(str, faults))

@@ -86,7 +86,7 @@ class Faulty:
             nodes.living[number].clock.set_rate(1.0)
 
     def power_cut(self, number: NodeId) -> None:
-        """A node crashed inside a disk operation."""
+        """Note that a node crashed inside a disk operation."""
         self._nodes.end(number, "crashed in a disk operation")
         seconds = self._restart_after.pop(number, 0.0)
         self.counts["disk crash"] += 1

@@ -34,7 +34,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def results(seeds: Iterable[int], choice: Choice, *, jobs: int = 1) -> Generator[Result, None, None]:
-    """The results of these seeds in their order, computed by `jobs` processes (1: by this one).
+    """Yield the results of these seeds in their order, computed by `jobs` processes (1: by this one).
 
     With more than one job the results are without histories; their digests are the same. Closing the iterator ends the
     workers when each has finished its seed.

@@ -162,7 +162,7 @@ _next_index = Guard._next_index
 
 
 def truncates_always() -> list[Patch]:
-    """A follower is given every message whole."""
+    """Give a follower every message whole."""
 
     def append_entries(self: Guard, message: AppendEntries) -> Verdict:
         verdict = _append_entries(self, message)
@@ -176,7 +176,7 @@ def truncates_always() -> list[Patch]:
 
 
 def commits_unverified() -> list[Patch]:
-    """A follower is told the leader's commit index, whatever the message verified."""
+    """Tell a follower the leader's commit index, whatever the message verified."""
 
     def append_entries(self: Guard, message: AppendEntries) -> Verdict:
         verdict = _append_entries(self, message)
@@ -188,7 +188,7 @@ def commits_unverified() -> list[Patch]:
 
 
 def answers_without_terms() -> list[Patch]:
-    """A leader takes acknowledgements of every term."""
+    """Let a leader take acknowledgements of every term."""
 
     def next_index(self: Guard, peer: NodeId, message: NextIndex) -> Verdict:
         if message.reset or self._raft.role != LEADER:

@@ -18,7 +18,7 @@ class NotedStore:
         self.journal = NotedJournal(node, note)
 
     def open(self) -> MemoryJournal:
-        """The journal that there always was."""
+        """Return the journal that there always was."""
         return self.journal
 
     def crash_after(self, operations: int) -> None:

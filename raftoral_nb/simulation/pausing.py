@@ -33,11 +33,11 @@ class Pauses:
         self._begun: set[tuple[NodeId, int, int, str, StepId]] = set()
 
     def paused(self, run_id: RunId, index: int) -> None:
-        """The log says that a run is paused."""
+        """Note that, by the log, a run is paused."""
         self._since.setdefault(run_id, index)
 
     def over(self, run_id: RunId) -> None:
-        """The log says that it is not any more, or has ended."""
+        """Note that, by the log, a run is no longer paused, or has ended."""
         self._since.pop(run_id, None)
 
     def recorded(self, index: int, what: str, run_id: RunId, epoch_began: int) -> None:
@@ -48,7 +48,7 @@ class Pauses:
             self._violated(PAUSED, text, index)
 
     def handed_over(self, node: NodeId, incarnation: int, run_id: RunId, paused: bool) -> None:
-        """An executor was told of a pause, or of its end."""
+        """Note that an executor was told of a pause, or of its end."""
         if paused:
             self._heard.setdefault((node, incarnation, run_id), self._now())
         else:
@@ -57,7 +57,7 @@ class Pauses:
     def effect_started(
         self, node: NodeId, incarnation: int, term: int, run_id: RunId, life: str, step_id: StepId
     ) -> None:
-        """A node began an effect: for the first time only if it knew of no pause before this moment."""
+        """Check an effect that a node began: it may begin for the first time only if the node knew of no pause."""
         place = (node, incarnation, term, life, step_id)
         if place in self._begun:
             return  # another attempt

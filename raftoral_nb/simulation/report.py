@@ -107,7 +107,7 @@ def violations(result: Result, mutant: str | None = None) -> str:
 
 
 def trace(result: Result) -> str:
-    """The readable history of one seed: what was planned, what happened, what came of it."""
+    """Return the readable history of one seed: what was planned, what happened, what came of it."""
     return "\n".join(_trace(result))
 
 

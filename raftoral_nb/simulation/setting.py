@@ -62,6 +62,6 @@ class Setting(msgspec.Struct, frozen=True):
         return tuple(self.rates)
 
     def store(self, number: NodeId, checker: Checker) -> Store:
-        """A new disk for a node; what it loses is told to the checker."""
+        """Return a new disk for a node; what it loses is told to the checker."""
         make = disk_store if self.writes_disks else whole_store
         return make(number, checker, SeededDice(self.seed, "disk", number))

@@ -52,7 +52,7 @@ class SimulatedEnv(Protocol):
         ...
 
     def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
-        """Its executor was handed these."""
+        """Note the records that were delivered to its executor."""
         ...
 
     def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
@@ -64,7 +64,7 @@ class SimulatedEnv(Protocol):
         ...
 
     def broke(self, node: SimulatedNode, error: BaseException | None) -> None:
-        """Its replica broke."""
+        """Note that its replica broke."""
         ...
 
 
@@ -178,7 +178,7 @@ class SimulatedSteps:
         return ()
 
     def close(self) -> None:
-        """The process is gone, and with it what ran in it."""
+        """End the process, and with it what runs in it."""
         self._closed = True
 
 
@@ -286,7 +286,7 @@ class SimulatedNode:
             raise ClusterError("joining the simulated network had to wait")
 
     def end(self) -> None:
-        """The process is gone, wherever it was."""
+        """End the process, wherever it is."""
         self.gone = True
         self.incarnation.close()
         self.thread.stop(0)

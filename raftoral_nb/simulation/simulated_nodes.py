@@ -80,7 +80,7 @@ class SimulatedNodes:
         node.start(self.network)
 
     def end(self, number: NodeId, why: str) -> None:
-        """The node's process is gone."""
+        """End the node's process."""
         node = self.living.pop(number, None)
         if node is not None:
             self._witness.note(number, why, "")
@@ -102,12 +102,12 @@ class SimulatedNodes:
         return number
 
     def lose_disk(self, number: NodeId) -> None:
-        """A node's process ends, and its disk is gone: nobody of that number ever comes back."""
+        """End a node's process and lose its disk: that number never comes back."""
         self._end_for_good(number)
         self._witness.checker.disk_lost(number)
 
     def forget(self, number: NodeId) -> None:
-        """A node is no member any more."""
+        """Forget a node that is no longer a member."""
         self._witness.note(number, "removed", "")
         self._end_for_good(number)
         self._witness.checker.removed(number)

@@ -211,7 +211,7 @@ class Simulation:
         return self.nodes[number]
 
     def answered(self, client: int, node: NodeId, what: str, outcome: Outcome, took: float, limit: float) -> None:
-        """A client was told what became of a command, `took` seconds (of the node's clock) after it asked."""
+        """Note that a client was told what became of a command, `took` seconds (of the node's clock) after it asked."""
         if isinstance(outcome, Committed):
             self.checker.acknowledged(self.nodes.get(node), what, outcome.index)
         self._witness.answered(client, node, what, outcome)

@@ -104,7 +104,7 @@ async def pause(run_id: RunId, dice: SeededDice, ask: Ask) -> None:
 
 
 async def _until_known(ask: Ask, command: Command) -> None:
-    """A few times: what is said twice is heard once."""
+    """Say it a few times, until it is known: what is said twice is heard once."""
     for _ in range(3):
         outcome = await ask(type(command).__name__, command)
         if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code != "no_leader"):

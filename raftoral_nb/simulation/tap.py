@@ -51,7 +51,7 @@ class Tap(Receiver):
 
 
 def message_words(message: Message) -> str:
-    """A message in a line."""
+    """Return a message in a line."""
     match message:
         case AppendEntries(term=term, prev_index=before, prev_term=before_term, entries=entries, commit_index=commit):
             place = f"behind {before} (of term {before_term}); committed up to {commit}"

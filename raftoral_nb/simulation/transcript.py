@@ -140,7 +140,7 @@ _PATTERNS: Final = {_pattern(usage): action for usage, action in COMMANDS.items(
 
 
 def play(text: str) -> str:
-    """The transcript with what its commands lead to now, in place of what is written below them.
+    """Return the transcript with what its commands lead to now, in place of what is written below them.
 
     Raises `ClusterError` for a line before the first command that is no comment, and for a command that there is not, or that
     cannot be done; it names the line.

@@ -131,7 +131,7 @@ def _built(fn: Callable[..., Any]) -> Definition:
 
 
 def definition(name: str, fingerprint: str, fn: Callable[..., Any], version: int = 1) -> Definition:
-    """The definition of a simulated workflow; its fingerprint is ours, as it would differ between Pythons."""
+    """Return the definition of a simulated workflow; its fingerprint is ours, as it would differ between Pythons."""
     return msgspec.structs.replace(_built(fn), workflow=name, version=version, fingerprint=fingerprint, sources={})
 
 
@@ -169,11 +169,11 @@ class WorkloadWorld(Protocol):
         ...
 
     def node_for(self, client: int) -> WatchedNode | None:
-        """A node that this client may ask now; None if there is none."""
+        """Return a node that this client may ask now; None if there is none."""
         ...
 
     def answered(self, client: int, node: NodeId, what: str, outcome: Outcome, began: float, limit: float) -> None:
-        """A client got an answer."""
+        """Note that a client got an answer."""
         ...
 
 
@@ -204,7 +204,7 @@ class Clients:
                     await asyncio.sleep(0.05)  # a node that lags may say so of a run that continues
 
     def _paused(self) -> list[RunId]:
-        """The runs that some living node knows as paused."""
+        """Return the runs that some living node knows as paused."""
         known = {
             run_id: None
             for node in self._world.nodes.values()
@@ -374,7 +374,7 @@ class Clients:
 
 
 def _near_a_multiple(command: StartRun, dice: SeededDice) -> StartRun:
-    """The same with an input that makes an entry of it just about a multiple of the library's batch size (bytes)."""
+    """Return the same with an input that makes its entry about a multiple of the library's batch size (bytes)."""
     target = LIBRARY_BATCH_BYTES * (1 + dice.below(3)) - dice.below(45) + 5
     # As long as most of those that nodes give.
     id_ = ProposalId("100.1.0123456789ab", 50)

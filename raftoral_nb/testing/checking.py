@@ -141,7 +141,7 @@ _END: Final = "the end"
 
 
 def _difference(first: _Ended, other: _Ended) -> StepId | None:
-    """The first step that differs though all that was before it is equal, or `_END`; None if there is none, or none is to be told.
+    """Return the first step that differs though all that was before it is equal, or `_END`; None if there is none, or none is to be told.
 
     Only steps of both that are functions count, and only if nothing else that the workflow was told (a time, who won a race)
     differs: then much may differ.

@@ -187,7 +187,7 @@ class VirtualThread(LoopThread):
         return True
 
     def own(self, task: asyncio.Task[Any]) -> None:
-        """A task was made by what runs here."""
+        """Note that a task was made by what runs here."""
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
 

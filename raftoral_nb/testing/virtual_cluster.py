@@ -33,7 +33,7 @@ class StepPlan(Protocol):
     """The plan of a test for certain steps."""
 
     def about_to_record(self, node: NodeId, run_id: RunId, step: Step) -> bool:
-        """A node would record a step; True if it is to be killed instead."""
+        """Tell whether a node that would record a step is to be killed instead."""
         ...
 
     def recorded(self, run_id: RunId, event: CheckpointSet) -> bool:

@@ -288,7 +288,7 @@ class WorkflowTest:
         return step in (step_id, step_id.partition("/")[2])
 
     def _place(self, run_id: RunId, step_id: str) -> int:
-        """The place of a step among the recorded ones; the next place if it is not recorded."""
+        """Return the place of a step among the recorded ones; the next place if it is not recorded."""
         run = self.cluster.host.head().runs.get(run_id)
         steps = [] if run is None else run.steps
         return next((place for place, step in enumerate(steps) if step.step_id == step_id), len(steps))
@@ -310,7 +310,7 @@ class WorkflowTest:
 
 
 def _workflow_test(nodes: int = 3, *, seed: int = 0, start: dt.datetime = DEFAULT_START) -> WorkflowTest:
-    """A cluster of so many nodes on a virtual clock, as a context manager (`with` or `async with`); see `WorkflowTest`.
+    """Return a cluster of so many nodes on a virtual clock, as a context manager (`with` or `async with`); see `WorkflowTest`.
 
     `seed` draws the timeouts of elections, `start` is what the workflows' clock shows at first. Under pytest the name can also
     be used as the fixture is, without a call: `workflow_test.start(order)`, with three nodes until the end of the test.
@@ -373,7 +373,7 @@ class WorkflowTestFactory:
             return getattr(self._own, name)
 
     def begin_test(self) -> None:
-        """A test of pytest begins."""
+        """Begin a test of pytest."""
         self._in_pytest = True
 
     def end_test(self) -> None:

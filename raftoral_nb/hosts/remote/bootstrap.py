@@ -109,7 +109,7 @@ def _let_in(ending: Ending, content: KeyFile, joins: Sequence[Address], *, new: 
 def _prepared(
     path: Path, manifest: Manifest | None, entrance: Entrance | None, name: str, durability: Durability
 ) -> tuple[NodeId, Sequence[NodeId]]:
-    """The number of the node, and the founders of its cluster; its data directory is there from here on."""
+    """Return the number of the node, and the founders of its cluster; its data directory is there from here on."""
     if manifest is not None:
         return manifest.nodes[0], manifest.founders
     if entrance is None:
@@ -121,7 +121,7 @@ def _prepared(
 
 
 def _listening(spec: Spec, ending: Ending, file: Path, content: KeyFile, new: bool, ready: Ready) -> None:
-    """The node listens: say so in its key file, to the other nodes, and to whoever has started it."""
+    """Announce that the node listens: in its key file, to the other nodes, and to the process that started it."""
     node = spec.node
     _place(file, content, node, ready.address)
     remember(spec, spec.elsewhere)

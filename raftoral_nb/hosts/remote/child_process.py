@@ -160,7 +160,7 @@ def _leave_all() -> None:
 
 
 async def _line(stream: IO[bytes]) -> bytes:
-    """The first line of a pipe, without keeping the loop; what there is of it if it ends before."""
+    """Return the first line of a pipe, without keeping the loop; what there is of it if it ends before."""
     loop = asyncio.get_running_loop()
     descriptor = stream.fileno()
     os.set_blocking(descriptor, False)

@@ -34,11 +34,11 @@ class ConnectionsEnv(Protocol):
         ...
 
     def lost(self, number: NodeId) -> None:
-        """The line to a node is gone."""
+        """Note that the line to a node is gone."""
         ...
 
     def found_dead(self, number: NodeId) -> None:
-        """A node's process has ended, and nobody here had expected that."""
+        """Note that a node's process has ended, and nobody here had expected that."""
         ...
 
 

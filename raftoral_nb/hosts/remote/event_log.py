@@ -28,13 +28,13 @@ class Chronicle:
         self.put(kind, data, "", time.time() if at is None else at)
 
     def put(self, kind: str, data: bytes, origin: str, at: float) -> None:
-        """The same, of something that is packed already."""
+        """Add something that is packed already."""
         self.told += 1
         self._items.append(Item(self.told, at, kind, data, origin))
         self.wake()
 
     def behind(self, told: int) -> tuple[tuple[Item, ...], int]:
-        """The next items behind a number, as many as an answer holds, and how many were dropped before they were told."""
+        """Return the next items behind a number, as many as an answer holds, and how many were dropped before they were told."""
         first = self._items[0].number if self._items else self.told + 1
         missed = max(0, first - told - 1)
         found: list[Item] = []

@@ -22,19 +22,19 @@ class LogEnv(Protocol):
     """The part of the handle that a `LogFollower` needs."""
 
     def source(self) -> RemoteLife | None:
-        """The node from which the log is to be read now; None while there is none."""
+        """Return the node from which the log is to be read now; None while there is none."""
         ...
 
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
-        """An entry was applied, as it happened."""
+        """Note that an entry was applied, as it happened."""
         ...
 
     def entry_recalled(self, index: int) -> None:
-        """An entry was applied that is from before: nobody is told what happened by it."""
+        """Note that an entry was applied that is from before: nobody is told what happened by it."""
         ...
 
     def state_replaced_up_to(self, index: int, state: State) -> None:
-        """A state came in place of the entries up to an index."""
+        """Note that a state came in place of the entries up to an index."""
         ...
 
 
@@ -90,7 +90,7 @@ class LogFollower:
         await self.changes.until(lambda: self.index >= index)
 
     def source_changed(self) -> None:
-        """The source may be another one than before."""
+        """Note that the source may be another one than before."""
         self._source_changed.set()
 
     def end(self) -> None:

@@ -97,16 +97,16 @@ class Installation:
         return self._tls
 
     def listed_processes(self) -> Mapping[NodeId, Process]:
-        """Those in the key file, which other handles keep up to date as well. Reads the file."""
+        """Return those in the key file, which other handles keep up to date as well. Reads the file."""
         return {} if self.announced is None else self.announced.read_again().processes
 
     def place(self, number: NodeId, address: Address, process: Process) -> None:
-        """A node is there now."""
+        """Note a node's address and process."""
         if self.announced is not None:
             self.announced.place(number, address, process)
 
     def drop(self, number: NodeId) -> None:
-        """A node is none any more."""
+        """Drop a node that is no longer a member."""
         if self.announced is not None:
             self.announced.drop(number)
 
@@ -134,11 +134,11 @@ class Installation:
             drop_folder(Path(self.shared.data_dir), number)
 
     def stored_entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
-        """The last entries of a node's log, read from the disk; nothing if they are not on a disk here."""
+        """Return the last entries of a node's log, read from the disk; nothing if they are not on a disk here."""
         return () if self.shared is None else stored_entries(Path(self.shared.data_dir), number, last)
 
     def clear_away(self) -> None:
-        """The cluster has ended: remove the key file, and a folder that was temporary. Idempotent."""
+        """Remove the key file, and a temporary folder: the cluster has ended. Idempotent."""
         if self.shared is not None and self.shared.temporary:
             shutil.rmtree(self.shared.data_dir, ignore_errors=True)
         if self.announced is not None:

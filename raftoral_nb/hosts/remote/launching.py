@@ -48,7 +48,7 @@ class LauncherEnv(Protocol):
         ...
 
     def launched(self, number: NodeId) -> None:
-        """A node's process is a new one."""
+        """Note that a node's process is a new one."""
         ...
 
 

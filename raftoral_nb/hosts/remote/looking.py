@@ -65,11 +65,11 @@ class StatusObserver:
             self.looks[number] = done.result().body
 
     def lost(self, number: NodeId) -> None:
-        """The line to a node is gone: the next one is asked anew (on the loop)."""
+        """Note that the line to a node is gone: the next one is asked anew (on the loop)."""
         self._asked.pop(number, None)
 
     def forget(self, number: NodeId) -> None:
-        """A node is none any more (on the loop)."""
+        """Drop a node that is no longer a member (on the loop)."""
         self.looks.pop(number, None)
 
     def node_statistics(
@@ -91,12 +91,12 @@ class StatusObserver:
         return structs.replace(found, problem=self._connections.problem(number))
 
     def tail(self, number: NodeId) -> LogTail:
-        """The end of a node's log, as it was when it was looked at last."""
+        """Return the end of a node's log, as it was when it was looked at last."""
         look = self.looks.get(number)
         return LogTail(first_index=1, last_index=0, entries=()) if look is None else look.tail
 
     def run_code(self, run_id: RunId, definition: Definition) -> RunCode:
-        """The code of a run, and where each living node is in it. Waits up to `LOOK_SECONDS`."""
+        """Return the code of a run, and where each living node is in it. Waits up to `LOOK_SECONDS`."""
 
         async def ask() -> list[RunCode]:
             asked = [life.calls.ask(ReadCode(run_id)) for life in self._lives.values()]
@@ -112,7 +112,10 @@ class StatusObserver:
         return last_known.merged_code(definition.workflow, definition.version, [])
 
     def entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...] | None:
-        """The last entries of a living node's log, in words; None if it cannot say. Waits up to `ENTRIES_SECONDS`."""
+        """Return the last entries of a living node's log, in words; None if it cannot say.
+
+        Waits up to `ENTRIES_SECONDS`.
+        """
         life = self._lives.get(number)
         if life is None or not self._thread.alive:
             return None

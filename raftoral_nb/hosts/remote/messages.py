@@ -460,13 +460,13 @@ def unpacked(kind: str, data: bytes) -> ClusterEvent | OutputLine | Moved | None
 
 
 def refusal(error: Exception) -> Refusal:
-    """An exception as it travels."""
+    """Return an exception as it travels."""
     may_commit = isinstance(error, errors.NotAcknowledgedError) and error.may_commit
     return Refusal(type(error).__name__, str(error), may_commit)
 
 
 def rebuilt(refused: Refusal) -> RaftoralError:
-    """The exception that a node raised, or a `ClusterError` that says the same."""
+    """Return the exception that a node raised, or a `ClusterError` that says the same."""
     kind = getattr(errors, refused.kind, None)
     if kind is errors.NotAcknowledgedError:
         return errors.NotAcknowledgedError(refused.text, may_commit=refused.may_commit)

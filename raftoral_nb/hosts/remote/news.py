@@ -22,19 +22,19 @@ class NewsEnv(Protocol):
     """The part of the handle that a `NewsFollower` needs."""
 
     def take_status(self, number: NodeId, calls: Calls, status: Status) -> None:
-        """A node says how it is."""
+        """Take a node's status."""
         ...
 
     def tell(self, event: ClusterEvent) -> None:
-        """An event is new here."""
+        """Publish an event that is new here."""
         ...
 
     def write(self, line: OutputLine) -> None:
-        """A line of output is new here."""
+        """Publish a line of output that is new here."""
         ...
 
     def moved(self, number: NodeId, address: Address) -> None:
-        """A node is there now."""
+        """Note a node's new address."""
         ...
 
     def removed(self, number: NodeId) -> None:
@@ -87,7 +87,7 @@ class NewsFollower:
         await self.changes.until(lambda: self.told.get(number, 0) >= told or calls.closed)
 
     def lost(self) -> None:
-        """A line is gone: nobody waits for what would have come over it."""
+        """Note that a line is gone: stop waiting for what would have come over it."""
         self.changes.wake()
 
     def past(self) -> list[tuple[float, ClusterEvent]]:

@@ -99,7 +99,7 @@ class Ending:
 
 
 def watch(parent: Process) -> list[int]:
-    """A descriptor that can be read when a process has ended, where the system has such (Linux); else nothing.
+    """Return a descriptor that can be read when a process has ended, where the system has such (Linux); else nothing.
 
     A pipe's end would say it too, but a forked child of that process may hold it open.
     """

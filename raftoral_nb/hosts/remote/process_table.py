@@ -45,13 +45,13 @@ class ProcessTable:
         self.processes[number] = ready.process
 
     def release(self, numbers: Iterable[NodeId]) -> None:
-        """Nodes that are to outlive this process do from here on: they can be found in the key file."""
+        """Let nodes that are to outlive this process do so from here on: they can be found in the key file."""
         for number in numbers:
             if (child := self.children.get(number)) is not None:  # else it was killed meanwhile
                 child.release()
 
     def met(self, number: NodeId, welcome: Welcome) -> bool:
-        """A node says in which process it is; returns whether that is the one that was known."""
+        """Take the process that a node says it is in; returns whether that is the one that was known."""
         again = self.processes.get(number) == welcome.process
         self.processes[number] = welcome.process
         self.pythons[number] = welcome.python
@@ -75,7 +75,7 @@ class ProcessTable:
         self.processes.pop(number, None)
 
     def to_kill(self, number: NodeId) -> tuple[Child | None, Process | None]:
-        """A process that is about to be killed. Raises `NodeStateError` if it runs on another machine."""
+        """Return a process that is about to be killed. Raises `NodeStateError` if it runs on another machine."""
         process = self.processes.get(number)
         if number not in self.children and (process is None or process.host != Process.own().host):
             raise NodeStateError(f"node {number} runs in {process}, which cannot be killed from here: kill it there")
@@ -93,7 +93,10 @@ class ProcessTable:
                 )
 
     def forget(self, number: NodeId) -> None:
-        """A node is none any more. The process that was started here for it stays, and is still to be ended."""
+        """Drop a node that is no longer a member.
+
+        The process that was started here for it stays, and is still to be ended.
+        """
         for known in (self.addresses, self.processes, self.pythons):
             known.pop(number, None)
 

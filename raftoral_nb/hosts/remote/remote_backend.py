@@ -117,7 +117,7 @@ class RemoteBackend(ClusterBackend):
     # --- the cluster's life
 
     def files_needed(self, count: int, *, stored: bool) -> int:  # noqa: ARG002 - logs are the processes' own
-        """A connection to each node; and pipes, for processes that are started."""
+        """Return a connection to each node; and pipes, for processes that are started."""
         return count * (1 if self.attached else FILES_OF_A_CHILD)
 
     def use(self, data: DataDirectory) -> None:
@@ -353,7 +353,7 @@ class RemoteBackend(ClusterBackend):
             await self._news.on_told(number, calls, welcome.told)
 
     def launched(self, number: NodeId) -> None:
-        """A node's process is a new one: what the former told, and was blamed for, is of no account."""
+        """Forget what a node's former process told, and its failures: it has a new process."""
         self._news.told.pop(number, None)  # it begins another event log
         self._connections.troubles.forget(number)
 
@@ -366,14 +366,14 @@ class RemoteBackend(ClusterBackend):
         self._news.lost()
 
     def found_dead(self, number: NodeId) -> None:
-        """A node's process has ended by itself."""
+        """Note that a node's process has ended by itself."""
         if number not in self._news.killed:
             self.announce(NodeChanged(number, "killed"))
 
     # --- what nodes tell (news.NewsEnv)
 
     def take_status(self, number: NodeId, calls: Calls, status: Status) -> None:
-        """A node says how it is."""
+        """Take a node's status."""
         life = self._incarnations.get(number)
         if not status.alive:
             self._incarnations.pop(number, None)
@@ -386,7 +386,7 @@ class RemoteBackend(ClusterBackend):
         self._log.source_changed()
 
     def moved(self, number: NodeId, address: Address) -> None:
-        """A node is there now: one that another handle started, or that joined by itself."""
+        """Note a node's new address: one that another handle started, or that joined by itself."""
         self._processes.addresses[number] = address
         if number not in self.numbers:
             self.starts.setdefault(number, 0)
@@ -399,7 +399,7 @@ class RemoteBackend(ClusterBackend):
             self._connections.redial(number)
 
     def removed(self, number: NodeId) -> None:
-        """A node is none any more."""
+        """Drop a node that is no longer a member."""
         self.numbers = tuple(one for one in self.numbers if one != number)
         self._connections.expected.add(number)
         self._processes.forget(number)
@@ -430,21 +430,21 @@ class RemoteBackend(ClusterBackend):
     # --- the log (following.LogEnv)
 
     def source(self) -> RemoteLife | None:
-        """The node from which the log is read: the one that acts, or any that is awake."""
+        """Return the node from which the log is read: the one that acts, or any that is awake."""
         life = self.spokesman()
         return None if life is None else self._incarnations.get(life.node)
 
     def entry_recalled(self, index: int) -> None:
-        """An entry was applied that is from before: nobody is told what happened by it."""
+        """Note that an entry was applied that is from before: nobody is told what happened by it."""
         self._told_index = index
 
     def state_replaced_up_to(self, index: int, state: State) -> None:
-        """A state came in place of the entries up to an index."""
+        """Note that a state came in place of the entries up to an index."""
         self._told_index = index
         self._state_skipped(state)
 
     def head(self) -> State:
-        """The state as it is known here. From any thread."""
+        """Return the state as it is known here. From any thread."""
         return self._log.state
 
     async def on_reached(self, index: int) -> None:
@@ -469,11 +469,11 @@ class RemoteBackend(ClusterBackend):
         return self._observer.looks
 
     def incarnation(self, number: NodeId) -> RemoteLife | None:
-        """The present life of a node; None if it is dead."""
+        """Return the present life of a node; None if it is dead."""
         return self._incarnations.get(number)
 
     def alive(self, number: NodeId, done_to_it: str) -> RemoteLife:
-        """The present life of a node; raises `NodeStateError` if it is dead."""
+        """Return the present life of a node; raises `NodeStateError` if it is dead."""
         super().alive(number, done_to_it)
         return self._incarnations[number]
 
@@ -488,16 +488,16 @@ class RemoteBackend(ClusterBackend):
         )
 
     def tail(self, number: NodeId, most: int, described: Callable[[tuple[bytes, int, int]], LoggedEntry]) -> LogTail:
-        """The end of a node's log, as it was when it was looked at last."""
+        """Return the end of a node's log, as it was when it was looked at last."""
         del described, most
         return self._observer.tail(number)
 
     def run_code(self, run_id: RunId) -> RunCode:
-        """The code of a run, and where each living node is in it. Waits a little. Raises `RunNotFoundError`."""
+        """Return the code of a run, and where each living node is in it. Waits a little. Raises `RunNotFoundError`."""
         return self._observer.run_code(run_id, self.run_record(run_id).definition)
 
     def entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
-        """The last entries of a node's log, in words; of a dead node, those in its part of the data directory."""
+        """Return the last entries of a node's log, in words; of a dead node, those in its data directory."""
         found = self._observer.entries(number, last)
         return self._installation.stored_entries(number, last) if found is None else found
 

@@ -71,13 +71,13 @@ class RemoteLinks:
         )
 
     def everything(self) -> ChangeLinks:
-        """All that is not well: for a node that has just been started."""
+        """Return all that is not well: for a node that has just been started."""
         return ChangeLinks(
             tuple((a, b, True) for a, b in self._cuts), tuple((a, b, d) for (a, b), d in self._delays.items())
         )
 
     def become(self, other: RemoteLinks) -> None:
-        """The same as another."""
+        """Take over the cuts and delays of another."""
         self._cuts = set(other._cuts)
         self._delays = dict(other._delays)
 

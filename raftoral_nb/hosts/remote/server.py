@@ -94,7 +94,7 @@ class Desk:
     # --- what is asked
 
     async def do(self, asked: Asked, visitor: Visitor) -> Any:
-        """The answer to a question; raises `RaftoralError` where it cannot be done."""
+        """Return the answer to a question; raises `RaftoralError` where it cannot be done."""
         host = self.host
         node = host.node
         match asked:
@@ -327,7 +327,7 @@ class Visitor:
         return SnapshotOffer(snapshot.index, len(snapshot.pieces))
 
     def piece(self, number: int) -> bytes:
-        """A piece of the snapshot that was offered."""
+        """Return a piece of the snapshot that was offered."""
         if self._offered is None or not 0 <= number < len(self._offered.pieces):
             raise ClusterError(f"no piece {number} of a snapshot was offered")
         return self._offered.pieces[number]
