@@ -94,7 +94,7 @@ def lose_leader(
     lost = time.perf_counter()
     node = cluster.kill("leader") if how == "kill" else cluster.pause("leader")
     watch.until(lambda: len(watch.epochs) > epochs)
-    # Steps of the lost leader may have been told on the way: only those behind the new epoch show that the run continues.
+    # Steps of the lost leader may have been told on the way: only those after the new epoch show that it continues.
     epoch = watch.epochs[epochs]
     watch.until(lambda: len(watch.checkpoints) >= STEPS_AFTER and watch.checkpoints[-STEPS_AFTER] > epoch)
     before = [at for at in watch.checkpoints if at <= lost][-1:]

@@ -1,4 +1,4 @@
-"""A measurement of how well the live view keeps up: a real JupyterLab in a headless Chromium, 5 nodes, 200 running workflows.
+"""The speed of the live view: a real JupyterLab in a headless Chromium, 5 nodes, 200 running workflows.
 
     python -m benchmarks.view
 

@@ -33,7 +33,7 @@ class RecordedFailure(Protocol):
 
 
 class RecordedDifference(Protocol):
-    """The part of a `Difference` that the errors use: where an execution differed from the record, as text for people."""
+    """The part of a `Difference` that the errors use: where an execution differed from the record, as text."""
 
     @property
     def reason(self) -> str:
@@ -86,7 +86,7 @@ class RaftoralError(Exception):
     """Base of everything this package raises on purpose."""
 
     def _render_traceback_(self) -> list[str]:
-        """Return the text IPython shows in place of a traceback: what was wrong, and the line of the notebook that asked for it.
+        """Return the text IPython shows in place of a traceback: what was wrong, and the notebook's line.
 
         IPython looks this method up on any exception, so nothing of it is imported here; outside IPython it has no effect.
         """

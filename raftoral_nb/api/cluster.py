@@ -177,7 +177,7 @@ class Cluster:
 
     @staticmethod
     def nodes_in(data_dir: str | os.PathLike[str]) -> int | None:
-        """Return how many nodes the cluster in a data directory has; None if there is none yet. Raises `StorageError`."""
+        """Return the number of nodes of a data directory's cluster; None if there is none yet. Raises `StorageError`."""
         data = recovery.look(data_dir, None)
         return None if data is None or data.found is None else len(data.found.nodes)
 
@@ -313,7 +313,7 @@ class Cluster:
         return cls._handle_on(attached_host(name)).start()
 
     def leave(self) -> None:
-        """Let go of a cluster that outlives this process: it keeps running, and can be attached to. The handle is stopped.
+        """Let go of a cluster that outlives this process: it keeps running, can be attached to; the handle stops.
 
         Whoever reads or follows events here is told, as by `stop`, that the nodes stopped: to this handle they have.
         Raises `ClusterError` for any other: its nodes would end.

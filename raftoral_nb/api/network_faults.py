@@ -154,7 +154,7 @@ class NetworkFaults:
     # --- leadership
 
     def transfer(self, node: NodeName, timeout: Seconds = 10.0) -> NodeId:
-        """Transfer leadership to a node, and wait until it acts; returns its number. Nothing is done if it acts already.
+        """Transfer leadership to a node, and wait until it acts; returns its number. Does nothing if it acts already.
 
         Raises `NodeStateError` if it is dead or paused, and `NotAcknowledgedError`, which says what stands in the way,
         if it does not act within `timeout` seconds (or a `timedelta`).

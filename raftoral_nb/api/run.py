@@ -87,9 +87,9 @@ class WorkflowRun(Generic[O]):
 
     @property
     def held(self) -> Difference | None:
-        """The reason why the run stands still: on every living node the code differs from the record. None if it does not.
+        """The reason why the run stands still: on every living node the code differs from the record. Else None.
 
-        It continues as soon as it is moved to a version that fits (`move_to_version`), or a node is restarted that fits.
+        It continues once it is moved to a version that fits (`move_to_version`), or a node that fits is restarted.
         """
         return self._host.held(self._run_id)
 
@@ -235,7 +235,7 @@ class WorkflowRun(Generic[O]):
         return run_requests.subscribe(self._host, self._run_id, callback)
 
     def shown_value(self, step: Step, width: int = 60) -> str:
-        """Return a recorded step's value, or its failure, on one line of at most `width` printable characters. For views.
+        """Return a recorded step's value, or failure, on one line of at most `width` printable characters. For views.
 
         Never raises, whatever the value's class does; it does run its `__repr__`.
 

@@ -25,7 +25,7 @@ class Telemetry:
         self._tracing: Tracing | None = None
 
     def metrics(self) -> str:
-        """Return the statistics as OpenMetrics text, as Prometheus and others read it; also of a cluster that has stopped.
+        """Return the statistics as OpenMetrics text, which Prometheus and others read; also of a stopped cluster.
 
         Labels are nodes, statuses and the first `MAX_WORKFLOWS_MEASURED` workflows, never runs or steps. Counters begin anew with
         the cluster; one that is read off the most advanced node (`raftoral_commands_total`) may fall when that node dies.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import argparse
 
 READS: Final = 5
-"""The number of times the files of a node are read while a cluster writes them: a copy may be taken in the middle of a change."""
+"""The most attempts to read a node's files while a cluster writes them: a copy may catch half a change."""
 
 
 class NodeFiles(msgspec.Struct, frozen=True, kw_only=True):

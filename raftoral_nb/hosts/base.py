@@ -144,7 +144,7 @@ class ClusterBackend(ABC):
 
     @abstractmethod
     def files_needed(self, count: int, *, stored: bool) -> int:
-        """Return how many files this process has open for so many nodes, sockets included; `stored` if with logs on disk."""
+        """Return how many files so many nodes open here, sockets included; `stored` if with logs on disk."""
 
     @abstractmethod
     def use(self, data: DataDirectory) -> None:
@@ -364,7 +364,7 @@ class ClusterBackend(ABC):
         return record
 
     def held(self, run_id: RunId) -> Difference | None:
-        """Return where the code differs from the record of an unfinished run, if it does so on every living node; else None.
+        """Return where the code differs from an unfinished run's record, if it does on every living node; else None.
 
         Such a run stands still. From any thread.
         """

@@ -276,7 +276,7 @@ class LocalBackend(ClusterBackend):
         self._state_skipped(self._incarnations[node].member.state)
 
     def node_failed(self, node: NodeId, error: BaseException) -> None:
-        """A broken node counts as killed. One whose disk failed starts again, from what is stored, as soon as it can."""
+        """Count a broken node as killed. One whose disk failed starts again, from what is stored, when it can."""
         if node in self._incarnations:
             self.on_retire(node)
             self.tell(NodeChanged(node, "killed"))

@@ -64,7 +64,7 @@ def look(data_dir: str | os.PathLike[str] | None, durability: object) -> DataDir
 
 
 def left_out(given: Collection[NodeId], numbers: Sequence[NodeId]) -> frozenset[NodeId]:
-    """Return nodes not to start. Raises `NoSuchNodeError`, or `ClusterError` if the others are no majority."""
+    """Return the nodes not to start. Raises `NoSuchNodeError`, or `ClusterError` if the others are no majority."""
     unknown = [node for node in given if node not in numbers]
     if unknown:
         raise NoSuchNodeError(

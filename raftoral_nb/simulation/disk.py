@@ -191,7 +191,7 @@ def _superseded(one: Stored, group: Group) -> bool:
 
 
 class SimulatedSaver:
-    """A stand-in for a disk's thread: it saves some virtual milliseconds later; or right now, if somebody waits for it."""
+    """A stand-in for a disk's thread: it saves some virtual milliseconds later, or at once if somebody waits."""
 
     def __init__(self, dice: SeededDice) -> None:
         self._dice = dice

@@ -1,4 +1,4 @@
-"""The plan of what goes wrong, and when: a schedule is a list of faults with a beginning and an end, made from the seed alone.
+"""Schedules of what goes wrong, and when: lists of faults with a beginning and an end, made from the seed alone.
 
 Because it is data, a schedule can be printed, run again, and shrunk: any fault may be left out.
 """
@@ -90,7 +90,7 @@ class Plan(msgspec.Struct, frozen=True):
     conditions: Conditions
     faults: tuple[PlannedFault, ...]
     lost: tuple[NodeId, ...] = ()
-    """The nodes that never come back after the healing: whoever is down then, and if those are fewer, the first of these."""
+    """The nodes that never come back after the healing: those that are down then, and if too few, the first of these."""
 
 
 Weights = Mapping[str, float]
@@ -171,7 +171,7 @@ SIZES: Final = (3, 5, 3, 3, 5, 3, 4, 3, 2, 5, 3, 4)
 
 
 def plan(seed: int, *, nodes: int | None = None, schedule: str | None = None) -> Plan:
-    """Return what happens under a seed. Unless they are given, a seed has its own schedule and number of nodes (`SIZES`).
+    """Return what happens under a seed. Unless given, a seed has its own schedule and number of nodes (`SIZES`).
 
     Giving a seed the schedule and the nodes that it has anyway changes nothing.
     """

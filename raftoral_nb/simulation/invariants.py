@@ -402,7 +402,7 @@ class Checker:
     # --- execution
 
     def handed_over(self, node: WatchedNode, items: Sequence[HandedOver]) -> None:
-        """Check the records delivered to an executor: they are the run's records, in their order, none left out and none twice."""
+        """Check the records delivered to an executor: the run's records, in order, none left out and none twice."""
         counts, lives, handed = self._handed_over.setdefault((node.number, node.incarnation.number), ({}, {}, {}))
         for item in items:
             match item:

@@ -219,7 +219,7 @@ def resets_anywhere() -> list[Patch]:
 
 
 def uncompacted() -> list[Patch]:
-    """The log stays whole.
+    """Keep the log whole.
 
     Whoever is to be sent what is not in it is offered a snapshot by PySyncObj, which has none, and offers it again and again
     for as long as a clock stands.

@@ -92,7 +92,7 @@ class Tally:
 
 
 def violations(result: Result, mutant: str | None = None) -> str:
-    """Return what a seed violated, one a line, and how to see it again; `mutant` is the safeguard that was taken out."""
+    """Return what a seed violated, one a line, and how to see it again; `mutant` is the safeguard taken out."""
     planned = result.plan
     again = f"raftoral-nb simulate --seed {result.seed} --nodes {planned.nodes} --schedule {planned.schedule!r} --trace"
     if result.without is not None:

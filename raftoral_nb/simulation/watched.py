@@ -1,4 +1,4 @@
-"""The parts of a node that the checks and the clients need: one of a simulation, or one of a real cluster under test."""
+"""The parts of a node that checks and clients need: one of a simulation, or of a real cluster under test."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def _alike(one: _Ended, other: _Ended, step_id: StepId) -> bool:
 
 
 def _place(ended: _Ended, step_id: StepId) -> tuple[str, str | None] | None:
-    """Return what a run has at a step, or at its end, to be compared; None if it has nothing, or what cannot be compared."""
+    """Return what a run has at a step, or its end, to compare; None if it has nothing that can be compared."""
     if step_id == _END:
         return ended.end
     step = ended.steps.get(step_id)

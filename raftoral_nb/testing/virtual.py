@@ -37,8 +37,7 @@ class VirtualTime:
     """The virtual clock that everything of one test runs on, and its turning: time passes only while somebody waits here.
 
     Consensus has clocks of its own. They stand still while all is at rest, so that thirty days of sleep take not millions of
-    heartbeats, but none. `at_rest` says whether consensus has nothing to do; `rest` and `wake` stop its clocks and let them
-    go on.
+    heartbeats, but none. `at_rest` says whether consensus has nothing to do; `rest` and `wake` stop and start its clocks.
     """
 
     def __init__(self, at_rest: Callable[[], bool], rest: Callable[[], None], wake: Callable[[], None]) -> None:

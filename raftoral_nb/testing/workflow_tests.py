@@ -310,7 +310,7 @@ class WorkflowTest:
 
 
 def _workflow_test(nodes: int = 3, *, seed: int = 0, start: dt.datetime = DEFAULT_START) -> WorkflowTest:
-    """Return a cluster of so many nodes on a virtual clock, as a context manager (`with` or `async with`); see `WorkflowTest`.
+    """Return a cluster of so many nodes on a virtual clock, as a context manager; see `WorkflowTest`.
 
     `seed` draws the timeouts of elections, `start` is what the workflows' clock shows at first. Under pytest the name can also
     be used as the fixture is, without a call: `workflow_test.start(order)`, with three nodes until the end of the test.

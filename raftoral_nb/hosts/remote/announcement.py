@@ -66,7 +66,7 @@ class KeyFileOfProcesses:
         return self
 
     def outlive(self) -> None:
-        """Let the file outlive this process: the cluster is whole, and independent from here on. Raises `KeyFileError`."""
+        """Let the file outlive this process: the cluster is whole and independent now. Raises `KeyFileError`."""
         assert self.path is not None, "one that is to be found later has a file"
         self.content = key_file.update(self.path, lambda content: msgspec.structs.replace(content, owner=None))
 

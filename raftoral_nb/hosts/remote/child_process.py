@@ -83,7 +83,7 @@ class Child:
             self.let_go()
 
     async def ready(self) -> Ready:
-        """Wait until the node listens, and return where. Raises the error that kept it from starting, or `ClusterError` if it ended without a word."""
+        """Wait until the node listens, and return where. Raises what kept it from starting, else `ClusterError`."""
         assert self.process.stdout is not None
         try:
             async with asyncio.timeout(START_SECONDS):

@@ -43,7 +43,7 @@ class ConnectionsEnv(Protocol):
 
 
 class Connections:
-    """The lines to the nodes, at most one to each. Belongs to the loop of the handle; `problem` may be asked from any thread."""
+    """The lines to the nodes, at most one to each, on the handle's loop; `problem` may be asked from any thread."""
 
     def __init__(
         self, cluster: str, env: ConnectionsEnv, installation: Installation, processes: ProcessTable, tasks: Tasks
@@ -89,7 +89,7 @@ class Connections:
         return self._unreached.get(number) or self.troubles.reason(number)
 
     async def failed(self, number: NodeId, calls: Calls, error: RaftoralError) -> None:
-        """Handle news of a node that cannot be used: wait, or (if it made no sense) meet it anew, which waits as well."""
+        """Handle news that cannot be used: wait, or (if it made no sense) meet the node anew, which waits as well."""
         if calls.closed:
             return
         wait = self.troubles.failed(number, error)

@@ -21,7 +21,7 @@ from .remote_links import RemoteLinks
 from .remote_node import RemoteLife
 
 LOOK_SECONDS = 1.0
-"""The time a look at the cluster waits for a node (seconds); of one that does not answer, what it said last is shown."""
+"""The time a look at the cluster waits for a node (seconds); if it does not answer, its last status is shown."""
 
 ENTRIES_SECONDS = 5.0
 """The time a node may take to show its log; nobody waits longer for one whose process hangs, or is stopped."""
@@ -81,7 +81,7 @@ class StatusObserver:
         starts: int,
         numbers: Sequence[NodeId],
     ) -> NodeStatistics:
-        """Return the statistics of one node of `numbers`, as it said when it was looked at last; `commit_index` is the leader's."""
+        """Return one node's statistics, as it said when it was looked at last; `commit_index` is the leader's."""
         look = self.looks.get(number)
         known = None if look is None else look.statistics
         if number in self._lives and known is not None and known.role != "dead":

@@ -1,4 +1,4 @@
-"""The whereabouts of each node of a cluster, as far as a handle knows: its address, its process, and who started that."""
+"""The place of each node of a cluster, as far as a handle knows: its address, its process, and who started it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class ProcessTable:
         self.processes.pop(number, None)
 
     def to_kill(self, number: NodeId) -> tuple[Child | None, Process | None]:
-        """Return a process that is about to be killed. Raises `NodeStateError` if it runs on another machine."""
+        """Return the process to kill. Raises `NodeStateError` if it runs on another machine."""
         process = self.processes.get(number)
         if number not in self.children and (process is None or process.host != Process.own().host):
             raise NodeStateError(f"node {number} runs in {process}, which cannot be killed from here: kill it there")

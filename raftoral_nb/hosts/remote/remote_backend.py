@@ -117,7 +117,7 @@ class RemoteBackend(ClusterBackend):
     # --- the cluster's life
 
     def files_needed(self, count: int, *, stored: bool) -> int:  # noqa: ARG002 - logs are the processes' own
-        """Return a connection to each node; and pipes, for processes that are started."""
+        """Return the number of files: a connection to each node, and pipes for processes that are started."""
         return count * (1 if self.attached else FILES_OF_A_CHILD)
 
     def use(self, data: DataDirectory) -> None:
