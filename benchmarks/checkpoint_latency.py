@@ -68,7 +68,7 @@ class Bare(pysyncobj.SyncObj):  # type: ignore[misc]
 
 
 def free_addresses(count: int) -> list[str]:
-    """Addresses on 127.0.0.1 that were free a moment ago."""
+    """Return addresses on 127.0.0.1 that were free a moment ago."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
     for one in sockets:
@@ -77,7 +77,7 @@ def free_addresses(count: int) -> list[str]:
 
 
 def measure_bare(nodes: int, samples: int, settings: dict[str, Any]) -> list[float]:
-    """Latencies (s) of commands given to the leader from the main thread, which waits for each."""
+    """Return the latencies (s) of commands given to the leader from the main thread, which waits for each."""
     addresses = free_addresses(nodes)
     objects = [
         # Without a bind address it would listen on every interface.
@@ -99,7 +99,7 @@ def measure_bare(nodes: int, samples: int, settings: dict[str, Any]) -> list[flo
 
 
 def timed(call: Callable[[int], object], samples: int, warm_up: int) -> list[float]:
-    """Seconds that each call takes."""
+    """Return the seconds that each call takes."""
     latencies = []
     for number in range(-warm_up, samples):
         before = time.perf_counter()
@@ -120,7 +120,7 @@ class Listener:
         self.acts = asyncio.Event()
 
     def applied(self, index: int, applied: object) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def acting_changed(self, term: int | None) -> None:
         """Keep the term."""
@@ -129,10 +129,10 @@ class Listener:
             self.acts.set()
 
     def role_changed(self, role: str, term: int) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def failed(self, *error: object) -> None:
-        """Must not happen."""
+        """Raise: it must not happen."""
         raise RuntimeError(f"a member broke: {error}")
 
 
@@ -201,7 +201,7 @@ async def _measure_engine(nodes: int, samples: int) -> list[float]:
 
 
 def measure_engine(nodes: int, samples: int) -> list[float]:
-    """Latencies (s) of commands proposed to the leading member on the consensus loop, over a network in memory."""
+    """Return the latencies (s) of commands proposed to the leading member on its loop, over a network in memory."""
     return asyncio.run(_measure_engine(nodes, samples))
 
 
@@ -236,7 +236,7 @@ ACTING: int | None = None
 def measure_workflow(
     nodes: int, samples: int, network: Literal["tcp", "memory"], durability: Literal["process", "disk"] | None = None
 ) -> list[float]:
-    """Latencies (s) of `await variable.set(...)` in a workflow, on the node that leads; stored in a directory if asked to."""
+    """Return the latencies (s) of `await variable.set(...)` in a workflow, on the node that leads; stored in a directory if asked to."""
     global ACTING
     TIMES.clear()
     with (
@@ -282,7 +282,7 @@ def measure_load() -> tuple[float, float]:
 
 
 def measure_life() -> tuple[float, float]:
-    """Seconds to start a cluster of 3 nodes (until a leader acts), and to stop it."""
+    """Return the seconds to start a cluster of 3 nodes (until a leader acts), and to stop it."""
     cluster = Cluster(3)
     before = time.perf_counter()
     cluster.start()

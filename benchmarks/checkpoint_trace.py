@@ -25,7 +25,7 @@ SHORT, LONG = 10, 60
 
 
 class Trace:
-    """Counts the calls into the engine, by module, and those that came from another module of it."""
+    """A count of the calls into the engine, by module, and those that came from another module of it."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Draws a few lines over one axis as SVG, readable on light and dark pages; needs nothing but this."""
+"""Line charts over one axis as SVG, readable on light and dark pages; this module needs no other."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Watch:
 def lose_leader(
     cluster: Cluster, watch: Watch, how: Literal["kill", "pause"], dice: random.Random
 ) -> tuple[float, float]:
-    """Lose the leader once and bring it back; seconds that the run stood still, and until another node acted."""
+    """Lose the leader once and bring it back; returns the seconds that the run paused, and until another node acted."""
     watch.more(STEPS_AFTER + dice.randrange(STEPS_AFTER))
     # The node is lost at any moment of a step, not just behind one.
     time.sleep(0.002 * dice.random())
@@ -116,7 +116,7 @@ def catch_up(cluster: Cluster, watch: Watch, node: int) -> None:
 
 
 def measure(how: Literal["kill", "pause"], times: int, dice: random.Random) -> list[tuple[float, float]]:
-    """Pauses and times until another node acted (s), for so many losses of a leader."""
+    """Return pauses and times until another node acted (s), for so many losses of a leader."""
     with Cluster(3) as cluster:
         watch = Watch(cluster)
         cluster.start_workflow(busy, 0)

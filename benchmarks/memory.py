@@ -48,7 +48,7 @@ async def diary(ctx: WorkflowContext, job: Job) -> int:
 
 
 def page(number: int, size: int) -> bytes:
-    """So many bytes, unlike those of another number."""
+    """Return so many bytes, unlike those of another number."""
     return b"%d" % number + bytes(max(0, size - 8))
 
 
@@ -75,7 +75,7 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory (Linux; elsewhere the most there ever were)."""
+    """Return the bytes of this process that are in memory (Linux; elsewhere the most there ever were)."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -86,7 +86,7 @@ def resident() -> int:
 
 
 class Sampler:
-    """Looks at a cluster, and counts the snapshots that each node has made."""
+    """A sampler of a cluster, which counts the snapshots that each node has made."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._host = cluster._host
@@ -120,7 +120,7 @@ class Sampler:
 
 
 def measure(options: argparse.Namespace) -> list[Sample]:
-    """Samples, one every `options.every` checkpoints or so."""
+    """Return samples, one every `options.every` checkpoints or so."""
     samples: list[Sample] = []
     job = Job(options.steps, options.size)
     with Cluster(3, proposal_timeout=60.0) as cluster:
@@ -143,7 +143,7 @@ def measure(options: argparse.Namespace) -> list[Sample]:
 
 
 def slope(samples: Sequence[Sample]) -> float:
-    """Bytes of resident memory per checkpoint: the line that fits the samples best (least squares)."""
+    """Return the bytes of resident memory per checkpoint: the line that fits the samples best (least squares)."""
     xs = [one.checkpoints for one in samples]
     ys = [one.resident for one in samples]
     x_mean, y_mean = sum(xs) / len(xs), sum(ys) / len(ys)

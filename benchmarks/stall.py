@@ -56,7 +56,7 @@ class Longest(msgspec.Struct):
 
 
 class Probe:
-    """Watches a loop from inside: what lies between two calls of its selector is one turn."""
+    """A watch on a loop from inside: what lies between two calls of its selector is one turn."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.longest = Longest()
@@ -108,7 +108,7 @@ class Probe:
         return longest
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         gc.callbacks.remove(self._collected)
         self._thread.call(self._timer.cancel)
 

@@ -70,7 +70,7 @@ WATCH: Final = """() => {
 
 
 def lags(painted: list[list[float]], recorded: list[float], total: int) -> list[float]:
-    """Seconds from each step's record to the end of the paint that showed it first; `recorded` are the last of `total`."""
+    """Return the seconds from each step's record to the end of the paint that showed it first; `recorded` are the last of `total`."""
     found = []
     paints = iter(painted)
     now = next(paints, None)
@@ -116,7 +116,7 @@ def lab_text(outputs: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure, and print."""
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if executable is None:
         sys.exit("There is no Chromium; to get it: apt-get install chromium")

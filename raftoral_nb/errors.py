@@ -369,7 +369,7 @@ class FaultPlanError(RaftoralError, ValueError):
 
 
 class Interrupted(BaseException):
-    """Raised at an operation of a workflow whose part of the run is over: it lost a race, a branch beside it failed, or a
+    """The end of a workflow's part of a run, raised at its operation: it lost a race, a branch beside it failed, or a
     deadline passed.
 
     Not an `Exception`, so that `except Exception` lets it pass: clean up in `finally` or with `ctx.saga`, and let it propagate. It

@@ -177,7 +177,7 @@ class Cluster:
 
     @staticmethod
     def nodes_in(data_dir: str | os.PathLike[str]) -> int | None:
-        """Return the number of nodes of a data directory's cluster; None if there is none yet. Raises `StorageError`."""
+        """Return the number of nodes of a data directory's cluster; None if there is none. Raises `StorageError`."""
         data = recovery.look(data_dir, None)
         return None if data is None or data.found is None else len(data.found.nodes)
 

@@ -39,7 +39,7 @@ class NodeOwner(Protocol):
         ...
 
     def resume(self, node: NodeName) -> NodeId:
-        """End that."""
+        """End this state."""
         ...
 
     def hold(self, node: NodeName) -> NodeId:
@@ -47,7 +47,7 @@ class NodeOwner(Protocol):
         ...
 
     def release(self, node: NodeName) -> NodeId:
-        """End that."""
+        """End this state."""
         ...
 
     def isolate(self, node: NodeName) -> NodeId:

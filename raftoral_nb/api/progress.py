@@ -47,7 +47,7 @@ BAR_CELLS: Final = 20
 MOST_LOOKS: Final = 10.0
 """The most times a bar of text is drawn in a second."""
 MOST_LINES: Final = 1.0
-"""The same where each is a line of its own: in a file, or in a log."""
+"""The most times a second where each bar is a line of its own: in a file, or in a log."""
 
 
 class ProgressLook(msgspec.Struct, frozen=True):
@@ -222,7 +222,7 @@ _CHANGES: Final = (
 
 
 class _Unreadable(str):
-    """Stands for a value that cannot be decoded here."""
+    """A placeholder for a value that cannot be decoded here."""
 
     __slots__ = ()
 

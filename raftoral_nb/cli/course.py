@@ -166,7 +166,7 @@ def _door(number: int) -> Door:
 
 
 class Watch:
-    """Remembers a cluster's events from now on, so that what happens between two lines of a cell is not missed.
+    """A record of a cluster's events from now on, so that what happens between two lines of a cell is not missed.
 
     Ends with `close`, as a context manager, or with the cluster.
     """
@@ -191,7 +191,7 @@ class Watch:
                 return event
 
     def close(self) -> None:
-        """Remember no more. Idempotent."""
+        """Stop remembering. Idempotent."""
         self._end()
 
     def __enter__(self) -> Self:

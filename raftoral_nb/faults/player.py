@@ -1,4 +1,4 @@
-"""Playing a scenario: a thread that waits for what each step waits for, and does it."""
+"""The player of a scenario: a thread that waits for each step's condition, and does the step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scenarios: faults in a sequence that can be repeated, as data. Those that are built in are at the end.
+"""Scenarios: faults in a sequence that can be repeated, as data. The built-in ones are at the end.
 
 A scenario is a list of steps, each `(when, what)`. `what` is a fault as `%raftoral` takes it (`"isolate leader"`), or a
 sentence that is said (`"# the majority goes on"`). `when` is a number of seconds (or a `timedelta`) after the step before, or a condition that

@@ -104,7 +104,7 @@ class ClusterBackend(ABC):
         self.timing = timing
         self.proposal_timeout = proposal_timeout
         self.key = new_key()
-        """Proves that somebody belongs to the cluster, where its network can be reached by others."""
+        """The key that proves membership of the cluster, where others can reach its network."""
         self.lifetime = lifetime
         self.thread = self._make_thread()
         self.observers = Observers(name)
@@ -160,7 +160,7 @@ class ClusterBackend(ABC):
 
     @abstractmethod
     def end(self, left: Callable[[], float], *, leave: bool = False) -> list[str]:
-        """After `on_shut`: end the threads, and let go of what was used; names the user code that could not be ended.
+        """End the threads, after `on_shut`, and let go of what was used; names the user code that could not be ended.
 
         `left()` says how many seconds that may still take, and `leave` is what `on_shut` was told. Waits.
         """
@@ -203,7 +203,7 @@ class ClusterBackend(ABC):
 
     @abstractmethod
     def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
-        """Before a look: learn what only the nodes know (of these runs, and so many log entries). Waits a little."""
+        """Learn, before a look, what only the nodes know (of these runs, and so many log entries). Waits a little."""
 
     @abstractmethod
     def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
@@ -456,7 +456,7 @@ class ClusterBackend(ABC):
         return await self.on_ask(command), clock() - began
 
     async def on_ask(self, command: Command) -> Outcome:
-        """Propose a command by way of whichever node can; its outcome within `proposal_timeout`."""
+        """Propose a command by way of whichever node can; returns its outcome within `proposal_timeout`."""
         # Every command that comes this way says the same thing when it is said twice, so another node may say it again.
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.proposal_timeout

@@ -1,4 +1,4 @@
-"""Makes the frozen snapshots of `statistics` from a cluster. Runs on the consensus loop, or after the cluster stopped."""
+"""The making of the frozen snapshots of `statistics` from a cluster. Runs on the consensus loop, or after the cluster stopped."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class EventStream:
                 self._wake = None
 
     async def aclose(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._detach()
         self._end()
 

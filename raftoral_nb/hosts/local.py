@@ -39,7 +39,7 @@ NetworkKind = Literal["tcp", "memory"]
 
 
 class LocalBackend(ClusterBackend):
-    """Owns the consensus thread, the network, the journals and the incarnations of one cluster.
+    """The owner of the consensus thread, the network, the journals and the incarnations of one cluster.
 
     Methods whose names begin with `on_` are called on the consensus loop; the others may be called from any other thread,
     and those that wait say so.
@@ -89,7 +89,7 @@ class LocalBackend(ClusterBackend):
         self.journals = data.take(self.name, self.numbers)
 
     def end(self, left: Callable[[], float], *, leave: bool = False) -> list[str]:  # noqa: ARG002 - nodes of this process end with it
-        """After `on_shut`: end the threads, and let go of the journals; names the user code that could not be ended."""
+        """End the threads, after `on_shut`, and let go of the journals; names the user code that could not be ended."""
         stuck: list[str] = []
         do_all(
             *(partial(self._join, incarnation, left, stuck) for incarnation in self.gone),
@@ -260,7 +260,7 @@ class LocalBackend(ClusterBackend):
     # --- from the incarnations (incarnation.IncarnationHost)
 
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
-        """Whoever waits for a node to get here is told; the first node to apply an entry makes its events known."""
+        """Tell the waiters for this index; the first node to apply an entry publishes its events."""
         self._tell_applied_waiters()
         super().entry_applied(index, applied)
 
@@ -271,7 +271,7 @@ class LocalBackend(ClusterBackend):
                 waiter.set_result(None)
 
     def state_replaced(self, node: NodeId) -> None:
-        """Whoever waits for a node to get here, or for a run that ended in what was skipped, is told."""
+        """Tell the waiters for this index, and for runs that ended in what was skipped."""
         self._tell_applied_waiters()
         self._state_skipped(self._incarnations[node].member.state)
 

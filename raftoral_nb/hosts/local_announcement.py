@@ -26,7 +26,7 @@ class Announcement:
     """The key file of a cluster whose nodes live in this process and listen. Methods may wait for the disk.
 
     It serves those who look (`raftoral-nb ps`); the cluster runs without it. So where no such file can be written, or should not
-    be because others could read it, the cluster starts anyway, the key stays in memory, and `Cluster.unlisted` says why.
+    be as others could read it, the cluster starts anyway, the key stays in memory, and `Cluster.unlisted` says why.
     """
 
     def __init__(self, host: ClusterBackend, data_dir: Path | None) -> None:

@@ -15,7 +15,7 @@ class Life(Protocol):
 
     @property
     def node(self) -> NodeId:
-        """Its number."""
+        """The node's number."""
         ...
 
     @property
@@ -47,11 +47,11 @@ class Life(Protocol):
         ...
 
     def hand_over(self, target: NodeId) -> None:
-        """Have a leader make another node lead (consensus loop)."""
+        """Have a leader transfer leadership to another node (consensus loop)."""
         ...
 
     async def ask(self, command: Command, timeout: float) -> Outcome:
-        """Propose a command; its outcome within `timeout` seconds, when `Hosting.head` shows it (consensus loop)."""
+        """Propose a command; returns its outcome within `timeout` seconds, once `Hosting.head` shows it (on the loop)."""
         ...
 
     def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:

@@ -26,7 +26,7 @@ Callback = Callable[[ClusterEvent], None]
 
 
 class Observers:
-    """Keeps the latest events and output lines, and tells subscribers of events.
+    """The latest events and output lines, and the subscribers who are told of events.
 
     Publishing never waits and may be done from any thread. Callbacks run one after another on a thread of their own,
     started with the first subscription: a slow one delays other callbacks, never the cluster. Once `MAX_EVENTS_KEPT` events

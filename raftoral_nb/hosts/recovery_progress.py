@@ -17,7 +17,7 @@ QUIET_SECONDS: Final = 1.0
 """The time within which a recovery is not reported at all (seconds)."""
 
 INTERVAL_SECONDS: Final = 0.2
-"""Between two events about it."""
+"""The time between two events about a recovery (seconds)."""
 
 READING_SHARE: Final = 0.6
 """The share of a recovery that reading and checking the files is taken to be; the rest is applying what they hold."""
@@ -34,7 +34,7 @@ class RecoveryEnv(Protocol):
 
 
 class Recovering:
-    """Publishes `RecoveryProgress`, a few times a second at most, once a recovery has lasted a moment. From any thread.
+    """The publisher of `RecoveryProgress`: a few a second at most, once a recovery has lasted a moment. From any thread.
 
     What is told grows, and is an estimate: it counts bytes of files, then entries of the log.
     """
@@ -50,7 +50,7 @@ class Recovering:
         self._detach = host.observers.attach(self._happened, _nothing)
 
     def reading(self, node: NodeId, done: int, total: int) -> None:
-        """So many bytes of a node's log are read and checked."""
+        """Note how many bytes of a node's log are read and checked."""
         self._read[node] = min(1.0, done / max(1, total))
         if self._is_due():
             read = sum(self._read.values()) / len(self._read)

@@ -35,7 +35,7 @@ class ViewTimer:
         self.view.forget(self)
 
     def fire(self) -> None:
-        """Called by the loop when the time has come."""
+        """Call back: the loop calls this when the time has come."""
         self.view.reached(self)
         self.callback(*self.args)
 
@@ -153,5 +153,5 @@ class ClockView:
         self._loop.call_exception_handler(context)
 
     def as_loop(self) -> asyncio.AbstractEventLoop:
-        """Itself, for code that asks for a loop and uses no more of it than the above."""
+        """Return itself, for code that asks for a loop and uses no more of it than the above."""
         return cast("asyncio.AbstractEventLoop", self)

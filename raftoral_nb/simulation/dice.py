@@ -37,7 +37,7 @@ class SeededDice:
         return self.random() < chance
 
     def some(self, things: Sequence[T], count: int) -> tuple[T, ...]:
-        """`count` different ones of them (all, if there are fewer), in the order given."""
+        """Return `count` different ones of them (all, if there are fewer), in the order given."""
         left = list(range(len(things)))
         taken = {left.pop(self.below(len(left))) for _ in range(min(count, len(things)))}
         return tuple(thing for number, thing in enumerate(things) if number in taken)

@@ -145,7 +145,7 @@ class SimulatedDisk:
         self._unsynced.clear()
 
     def close(self) -> None:
-        """Close: the node is gone."""
+        """Close the disk: the node is gone."""
 
     # --- what a crash leaves
 
@@ -218,7 +218,7 @@ class SimulatedSaver:
         return do
 
     def close(self) -> None:
-        """Close: the node is gone, and what was on its way is not written."""
+        """Close the disk: the node is gone, and what was on its way is not written."""
         self._closed = True
 
 
@@ -305,7 +305,7 @@ class WholeJournal(MemoryJournal):
 
 
 class Store(Protocol):
-    """Keeps one node's journal while the node comes and goes."""
+    """The keeper of one node's journal while the node comes and goes."""
 
     def open(self) -> MemoryJournal:
         """Return what a new incarnation starts from."""
@@ -326,7 +326,7 @@ class Store(Protocol):
 
 
 class WholeStore:
-    """Keeps the journal itself, whole: the `memory` level, where a kill is no power cut."""
+    """The keeper of the journal itself, whole: the `memory` level, where a kill is no power cut."""
 
     def __init__(self, node: NodeId, watch: JournalWatch) -> None:
         self._journal = WholeJournal(node, watch)
@@ -347,7 +347,7 @@ class WholeStore:
 
 
 class DiskStore:
-    """Keeps a disk, and reads the journal back from it."""
+    """The keeper of a disk, which reads the journal back from it."""
 
     def __init__(self, node: NodeId, watch: JournalWatch, dice: SeededDice) -> None:
         self._node = node

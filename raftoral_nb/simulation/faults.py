@@ -40,7 +40,7 @@ commands to the node without waiting for answers (no fault, and not counted as o
 `leave`: a node is one no more. `replacement`: a node's disk is lost, and a new node takes its place."""
 
 MEMBERSHIP: Final = ("join", "leave", "replacement")
-"""Those that change who the members are."""
+"""The faults that change the members."""
 
 
 class PlannedFault(msgspec.Struct, frozen=True):
@@ -69,7 +69,7 @@ class Conditions(msgspec.Struct, frozen=True):
     quickest: float = 0.001
     slowest: float = 0.01
     clock_spread: float = 0.0
-    """Clocks run between 1 - spread and 1 + spread."""
+    """The spread of the clocks' rates: they run between 1 - spread and 1 + spread."""
     lag: float = 0.0
     """The longest delay of a call from one of a node's threads to the other."""
     pace: float = 1.0
@@ -79,7 +79,7 @@ class Conditions(msgspec.Struct, frozen=True):
     large: float = 0.0
     """The number of times the input of a run is about as large as a multiple of PySyncObj's batch size."""
     patience: float = 30.0
-    """After how long a node proposes a record again that was neither committed nor refused."""
+    """The seconds after which a node proposes a record again that was neither committed nor refused."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -90,7 +90,7 @@ class Plan(msgspec.Struct, frozen=True):
     conditions: Conditions
     faults: tuple[PlannedFault, ...]
     lost: tuple[NodeId, ...] = ()
-    """The nodes that never come back after the healing: those that are down then, and if too few, the first of these."""
+    """The nodes that never come back after the healing: those that are down then; if too few, the first of these."""
 
 
 Weights = Mapping[str, float]
@@ -160,7 +160,7 @@ SCHEDULES: Final[dict[str, Recipe]] = {
 """The schedules by name. A seed without a name gets one of them by turns."""
 
 SLOWEST_BEAT: Final = 1.6
-"""Any slower, and an election would take no longer than three heartbeats (see `raft.replica.Timing`)."""
+"""The slowest heartbeat: if slower, an election would take no longer than three heartbeats (`raft.replica.Timing`)."""
 
 FAULT_SECONDS: Final = 49.0
 """Faults begin within so many seconds; then everything is healed."""

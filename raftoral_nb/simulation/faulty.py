@@ -1,4 +1,4 @@
-"""Brings a plan's faults about, ends them, and heals everything in the end."""
+"""The player of a plan's faults: it causes them, ends them, and heals everything in the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ End = Callable[[], None]
 Note = Callable[[NodeId, str, str], None]
 
 BURST_SECONDS: Final = 0.015
-"""Between two commands of a burst: far enough apart for each to become an entry of its own."""
+"""The time between two commands of a burst (seconds): far enough apart for each to become an entry of its own."""
 
 
 class Faulty:

@@ -14,7 +14,7 @@ from .dice import SeededDice
 from .tap import Note, Tap
 
 Sent = Callable[[NodeId, NodeId, Message], None]
-"""Told of every message that a node sends, with its sender and its receiver, before anything becomes of it."""
+"""The observer of every message that a node sends, with its sender and its receiver, before anything becomes of it."""
 
 
 class SimulatedNetwork(MemoryNetwork):

@@ -70,7 +70,7 @@ def _life(run_id: RunId, generation: int) -> str:
 
 
 class Checker:
-    """Watches one simulation. `now()` gives the virtual time; or that of a real cluster, which is not `virtual`."""
+    """The checker of one simulation. `now()` gives the virtual time, or that of a real cluster (not `virtual`)."""
 
     def __init__(self, now: Callable[[], float], *, virtual: bool = True) -> None:
         self._now = now

@@ -62,7 +62,7 @@ class Joining:
             await self._level()
 
     async def _ask(self, number: NodeId, change: Literal["add", "remove"]) -> None:
-        """Until it is so: ask one node after the other; a leader that is to leave is asked to let another lead."""
+        """Ask one node after the other until it is so; a leader that is to leave is asked to let another lead."""
         living = self._nodes.living
         turn = 0
         while True:

@@ -79,7 +79,7 @@ def _prepared(choice: Choice) -> Iterator[None]:
 
 _stack = contextlib.ExitStack()
 _begun = itertools.count(1)
-"""Numbers the seeds of this process."""
+"""The numbers of the seeds of this process."""
 
 
 def _begin(choice: Choice) -> None:

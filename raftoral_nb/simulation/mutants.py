@@ -199,7 +199,7 @@ def answers_without_terms() -> list[Patch]:
 
 
 def resets_anywhere() -> list[Patch]:
-    """Refusals ask as PySyncObj does, and a leader follows them up and down."""
+    """Let refusals ask as PySyncObj does, and a leader follow them up and down."""
 
     def next_index(self: Guard, peer: NodeId, message: NextIndex) -> Verdict:
         if message.reset and self._raft.role == LEADER and message.term == self._raft.term:

@@ -10,7 +10,7 @@ from .paper_words import content_words, place
 
 
 class NotedStore:
-    """Keeps a node's journal, whole. A `disk.Store`."""
+    """The keeper of a node's journal, whole. A `disk.Store`."""
 
     damage = (0, 0)
 

@@ -12,7 +12,7 @@ from .result import Result
 
 
 class Tally:
-    """Adds up the results of many seeds."""
+    """The sum of the results of many seeds."""
 
     def __init__(self) -> None:
         self.seeds = 0

@@ -1,4 +1,4 @@
-"""Makes a failing schedule small: leaves faults out, and shortens what is left, for as long as it still fails."""
+"""The shrinking of a failing schedule: faults are left out, and what is left is shortened, while it still fails."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class SimulatedEnv(Protocol):
 
 
 class SimulatedThread(LoopThread):
-    """Stands where a node has a thread with a loop of its own: calls that are left here are made in order, a little later.
+    """A stand-in for a node's thread with a loop of its own: calls that are left here are made in order, a little later.
 
     `lag()` is asked for every call and gives the seconds until it is made; a call never overtakes one before it. While
     the thread is stalled (its user code blocks it) nothing is called.
@@ -101,7 +101,7 @@ class SimulatedThread(LoopThread):
         return True
 
     def where(self) -> str | None:
-        """Nowhere."""
+        """Return None: it has no place."""
         return None
 
     def stall(self, seconds: float) -> None:
@@ -145,7 +145,7 @@ class SimulatedThread(LoopThread):
 
 
 class SimulatedSteps:
-    """Runs synchronous steps: each takes virtual time, then its function is called.
+    """The runner of synchronous steps: each takes virtual time, then its function is called.
 
     As on a thread, a function whose task was cancelled is called all the same, and what it returns is dropped.
     """
@@ -174,7 +174,7 @@ class SimulatedSteps:
                 call()
 
     def stuck(self) -> tuple[str, ...]:
-        """None that anybody would wait for."""
+        """Return none: there is none that anybody would wait for."""
         return ()
 
     def close(self) -> None:
@@ -318,7 +318,7 @@ class SimulatedNode:
             self._host.told(self, event)
 
     def write(self, line: OutputLine) -> None:
-        """Output is of no interest here."""
+        """Do nothing: output is of no interest here."""
 
 
 def _no_lag() -> float:

@@ -25,7 +25,7 @@ class SimulatedNodes:
         """The nodes that have a disk, ascending; in the beginning, and unless one is being added or removed, these are the members."""
         self.living: dict[NodeId, SimulatedNode] = {}
         self.lost: frozenset[NodeId] = frozenset()
-        """Those who never start again."""
+        """The nodes that never start again."""
         self.moved = False
         """True if the members are others than in the beginning, or were."""
         conditions = setting.plan.conditions

@@ -33,7 +33,7 @@ from .workload import Clients
 CLIENTS = 4
 CLIENT_SECONDS = FAULT_SECONDS + 3.0
 LIVE_SECONDS = 30.0
-"""After everything is healed: within so many virtual seconds all must be well."""
+"""The virtual seconds after the healing within which all must be well."""
 LEAST_SECONDS = 60.0
 
 
@@ -200,7 +200,7 @@ class Simulation:
         return self._nodes.living
 
     def node_for(self, client: int) -> SimulatedNode | None:
-        """Mostly the node that the client asked last."""
+        """Return a node to ask: mostly the one that the client asked last."""
         able = [number for number, node in self.nodes.items() if not node.member.paused]
         if not able:
             return None

@@ -52,10 +52,10 @@ QUIET: Final = 0.2
 LONGEST_SETTLING: Final = 30.0
 
 PASSED: Final = 0
-"""Stands for an entry that was sent: what follows is lost."""
+"""A placeholder for an entry that was sent: what follows is lost."""
 
 Note = Callable[[str, str], None]
-"""Adds a line: who, and what."""
+"""A function that adds a line: who, and what."""
 
 Lane = tuple[NodeId, NodeId]
 
@@ -423,7 +423,7 @@ class _StageLoop(VirtualClockLoop):
 
 
 class _Network(SimulatedNetwork):
-    """Asks the stage about every message that leaves, and tells it of what arrives and of links that break."""
+    """The network, which asks the stage about every message that leaves, and tells it of arrivals and broken links."""
 
     def __init__(self, stage: Stage) -> None:
         dice = SeededDice("network")
@@ -442,7 +442,7 @@ class _Network(SimulatedNetwork):
 
 
 class _Ear(Receiver):
-    """Between the network and a node."""
+    """A listener between the network and a node."""
 
     def __init__(self, node: NodeId, receiver: Receiver, stage: Stage) -> None:
         self._node = node

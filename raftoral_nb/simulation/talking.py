@@ -44,7 +44,7 @@ Ask = Callable[[str, Command], Awaitable[Outcome]]
 
 
 async def talk(ctx: WorkflowContext, input: Mapping[str, Any]) -> object:  # noqa: A002
-    """Listens, answers, has children, and begins anew until it has had all its rounds; cleans up if it is cancelled."""
+    """Listen, answer, have children, and begin anew until it has had all its rounds; cleans up if it is cancelled."""
     heard: list[Any] = list(input["heard"])
     answers = await ctx.var("heard", len(heard))
     ctx.on_query("heard", lambda: answers.value)

@@ -24,11 +24,11 @@ GETS: Final = "gets"
 """The words of the history for a message that leaves, and for one that arrives."""
 
 Note = Callable[[NodeId, str, str], None]
-"""Adds to the history: node, what, details."""
+"""A function that adds to the history: node, what, details."""
 
 
 class Tap(Receiver):
-    """Between the network and a receiver: what `node` gets is noted by `note`, then passed on."""
+    """A listener between the network and a receiver: what `node` gets is noted by `note`, then passed on."""
 
     def __init__(self, node: NodeId, receiver: Receiver, note: Note) -> None:
         self._node = node
@@ -36,11 +36,11 @@ class Tap(Receiver):
         self._note = note
 
     def connected(self, peer: NodeId) -> None:
-        """Passed on."""
+        """Pass on."""
         self._receiver.connected(peer)
 
     def disconnected(self, peer: NodeId) -> None:
-        """Passed on."""
+        """Pass on."""
         self._receiver.disconnected(peer)
 
     def received(self, peer: NodeId, messages: Sequence[Message]) -> None:

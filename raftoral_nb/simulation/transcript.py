@@ -27,7 +27,7 @@ from .stage import LATENCY, Stage
 PROMPT: Final = "> "
 COMMENT: Final = "#"
 QUIETLY: Final = "quietly "
-"""Before a command of whose doings nothing is to be said: the way to where a scenario begins."""
+"""The prefix of a command whose effects are not shown: the way to where a scenario begins."""
 
 # --- the workflow that transcripts run
 

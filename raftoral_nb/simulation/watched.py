@@ -16,7 +16,7 @@ class Clock(Protocol):
     """The clock of a node."""
 
     def time(self) -> float:
-        """Seconds since some moment."""
+        """Return the seconds since some moment."""
         ...
 
 
@@ -24,7 +24,7 @@ class WatchedNode(Protocol):
     """One incarnation of a node that is being watched."""
 
     records_handed_over: int
-    """Counted by the checker."""
+    """The number of records delivered, counted by the checker."""
 
     @property
     def number(self) -> NodeId:

@@ -21,7 +21,7 @@ from .tap import GETS, SENDS, message_words
 
 
 class Witness:
-    """Hears all that nodes do and clients are told. A `node.NodeHost`.
+    """A witness to all that nodes do and clients are told. A `node.NodeHost`.
 
     `broken(number)` is called in the turn after a node's replica broke. Between the `messages` seconds (virtual), messages are in
     the history too; None: never.

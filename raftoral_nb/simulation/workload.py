@@ -299,7 +299,7 @@ class Clients:
                 await ask("resume", ResumeRun(run_id))
 
     async def _moved(self, node: WatchedNode, run_id: RunId, ask: talking.Ask) -> bool:
-        """Move a run to the changed code as this node knows both; whether that is done, or makes no sense."""
+        """Move a run to the changed code as this node knows both; True if that is done, or makes no sense."""
         state = node.member.state
         run, code = state.runs.get(run_id), state.definitions.get((EVERYTHING, 2))
         if run is None or code is None or not run.unfinished or run.definition.version == 2:

@@ -102,7 +102,7 @@ class KeyFileOfProcesses:
 
 
 def address_text(address: Address) -> str:
-    """host:port; an IPv6 host in brackets."""
+    """Return host:port; an IPv6 host is in brackets."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

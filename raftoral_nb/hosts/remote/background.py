@@ -1,4 +1,4 @@
-"""Work on the side, and waiting until something is so: tools of the parts of a `RemoteHost`. They belong to its loop."""
+"""Background work, and waiting for conditions: tools of the parts of a `RemoteHost`. They belong to its loop."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class ConnectionsEnv(Protocol):
     """The part of the handle that `Connections` needs."""
 
     key: bytes
-    """Proves to the nodes that the handle belongs to the cluster."""
+    """The key that proves to the nodes that the handle belongs to the cluster."""
 
     def is_node(self, number: NodeId) -> bool:
         """Tell whether the cluster has that node."""
@@ -51,7 +51,7 @@ class Connections:
         self.calls: dict[NodeId, Calls] = {}
         """The lines that there are now. Changed here only."""
         self.expected: set[NodeId] = set()
-        """Those whose end, or absence, is no news."""
+        """The nodes whose end, or absence, is no news."""
         self.troubles = Troubles(cluster)
         self.shut = False
         """True if the handle has ended: no line is made anew."""

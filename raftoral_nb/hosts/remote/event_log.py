@@ -13,7 +13,7 @@ from .messages import MAX_ANSWER_BYTES, MAX_ITEMS, Item, Moved, packed
 
 
 class Chronicle:
-    """Belongs to the consensus loop of a node's process."""
+    """The event log of a node, on the consensus loop of its process."""
 
     def __init__(self) -> None:
         # Invariant: consecutive numbers, the latest last.
@@ -50,7 +50,7 @@ class Chronicle:
         return tuple(found), missed
 
     def wake(self) -> None:
-        """Have whoever waits look again."""
+        """Wake the waiters, who look again."""
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)

@@ -39,7 +39,7 @@ class LogEnv(Protocol):
 
 
 class LogFollower:
-    """Reads the log, and applies it. Belongs to the loop of the handle; `state` may be read from any thread.
+    """A reader of the log, which applies it. Belongs to the loop of the handle; `state` may be read from any thread.
 
     The source may change at any time: `source_changed` says so.
     """
@@ -47,7 +47,7 @@ class LogFollower:
     def __init__(self, env: LogEnv, failed: Callable[[NodeId, Calls, RaftoralError], Awaitable[None]]) -> None:
         self.state = State()
         self.index = 0
-        """Invariant: the log is applied to the state up to here."""
+        """The index up to which the log is applied to the state (an invariant)."""
         self.changes = Changes()
         self._env = env
         self._failed = failed
@@ -94,7 +94,7 @@ class LogFollower:
         self._source_changed.set()
 
     def end(self) -> None:
-        """Apply nothing any more: the end is told, and nothing comes after that."""
+        """Stop applying: the end is told, and nothing comes after it."""
         self._ended = True
 
     async def _read_some(self, source: RemoteLife) -> None:

@@ -24,7 +24,7 @@ from .messages import Address, Shared
 
 
 class Installation:
-    """Made by `found` for a new cluster; of one that runs, the key file is given, and the rest is learned from its nodes."""
+    """The files of a cluster: made by `found`; if it runs already, read from its key file and learned from its nodes."""
 
     def __init__(self, announced: KeyFileOfProcesses | None) -> None:
         self.announced = announced

@@ -26,7 +26,7 @@ class LauncherEnv(Protocol):
     """The part of the handle that a `Launcher` needs."""
 
     key: bytes
-    """Proves that somebody belongs to the cluster."""
+    """The key that proves membership of the cluster."""
 
     @property
     def lifetime(self) -> Lifetime:

@@ -28,7 +28,7 @@ ENTRIES_SECONDS = 5.0
 
 
 class StatusObserver:
-    """Asks the nodes, on the loop of the handle, and keeps what they said. Methods that ask wait; not on that loop."""
+    """An observer that asks the nodes, on the handle's loop, and keeps their answers. Methods that ask wait, elsewhere."""
 
     def __init__(
         self, thread: LoopThread, connections: Connections, lives: Mapping[NodeId, RemoteLife], links: RemoteLinks

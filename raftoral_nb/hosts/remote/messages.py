@@ -58,7 +58,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """The node's starts, this one included."""
     host: str
     port: int
-    """0: any that is free."""
+    """The port to listen on; 0 for any that is free."""
     elsewhere: Mapping[NodeId, Address]
     parent: Process | None
     """The process that the node ends with; None if it outlives all others."""
@@ -134,24 +134,24 @@ class ReadPiece(msgspec.Struct, frozen=True, tag=4, array_like=True):
 
 
 class Ask(msgspec.Struct, frozen=True, tag=5, array_like=True):
-    """Propose a command."""
+    """A request to propose a command."""
 
     command: Command
     timeout: float
 
 
 class ChangeNode(msgspec.Struct, frozen=True, tag=6, array_like=True):
-    """Pause, resume, hold or release the node."""
+    """A request to pause, resume, hold or release the node."""
 
     change: Change
 
 
 class Campaign(msgspec.Struct, frozen=True, tag=7, array_like=True):
-    """Campaign now."""
+    """A request to campaign now."""
 
 
 class HandOver(msgspec.Struct, frozen=True, tag=8, array_like=True):
-    """Make another node lead."""
+    """A request to transfer leadership to another node."""
 
     target: NodeId
 
@@ -212,7 +212,7 @@ class AwaitEnd(msgspec.Struct, frozen=True, tag=16, array_like=True):
 
 
 class AwaitApplied(msgspec.Struct, frozen=True, tag=17, array_like=True):
-    """Answered when the log is applied up to there."""
+    """A request that is answered when the log is applied up to an index."""
 
     target: int
 
@@ -222,11 +222,11 @@ class Boot(msgspec.Struct, frozen=True, tag=18, array_like=True):
 
 
 class Stop(msgspec.Struct, frozen=True, tag=19, array_like=True):
-    """End the process."""
+    """A request to end the process."""
 
 
 class Drop(msgspec.Struct, frozen=True, tag=20, array_like=True):
-    """Nobody waits for the answer to this request any more. Not answered."""
+    """A note that nobody waits for the answer to a request any more. Not answered."""
 
     request: int
 
@@ -271,7 +271,7 @@ Asked = (
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
-    """One question. Answers come in any order, and name it."""
+    """One request. Answers come in any order, and name its number."""
 
     number: int
     asked: Asked
@@ -323,7 +323,7 @@ class SnapshotOffer(msgspec.Struct, frozen=True, tag="snapshot"):
 
 
 class LogAnswer(msgspec.Struct, frozen=True):
-    """Exactly one of both."""
+    """The answer to `ReadLog`: exactly one of both."""
 
     entries: Entries | None
     snapshot: SnapshotOffer | None
@@ -408,7 +408,7 @@ _DECODE_ERRORS: Final = (ValueError, TypeError, OverflowError, RecursionError, M
 
 
 def encode(value: Any) -> bytes:
-    """Any of these structs, or a plain value, as bytes. Raises `ProtocolError`."""
+    """Return any of these structs, or a plain value, as bytes. Raises `ProtocolError`."""
     try:
         return _encoder.encode(value)
     except (ValueError, TypeError, OverflowError, NotImplementedError) as error:
@@ -448,7 +448,7 @@ def packed(told: ClusterEvent | OutputLine | Moved) -> tuple[str, bytes]:
 
 
 def unpacked(kind: str, data: bytes) -> ClusterEvent | OutputLine | Moved | None:
-    """Undoes `packed`; None for a kind that is not known here. Raises `ProtocolError`."""
+    """Undo `packed`; None for a kind that is not known here. Raises `ProtocolError`."""
     decoder = _KINDS.get(kind)
     if decoder is None:
         return None

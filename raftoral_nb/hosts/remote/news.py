@@ -38,16 +38,16 @@ class NewsEnv(Protocol):
         ...
 
     def removed(self, number: NodeId) -> None:
-        """Another handle has removed a node."""
+        """Note that another handle has removed a node."""
         ...
 
     def links_changed(self) -> None:
-        """Another handle did something to the links."""
+        """Note that another handle has changed the links."""
         ...
 
 
 class NewsFollower:
-    """Follows what nodes tell, and passes each thing on once. Belongs to the loop of the handle.
+    """A follower of what nodes tell, which passes each thing on once. Belongs to the loop of the handle.
 
     It is quiet at first if the cluster was there before: what it is told then has happened before, and is only kept.
     """

@@ -167,7 +167,7 @@ class NodeBackend(LocalBackend):
 
 
 def beside(host: NodeBackend, number: NodeId, async_fn: Any, *args: Any) -> asyncio.Future[Any]:
-    """Run `await async_fn(executor, *args)` on a node's own thread; a future on this loop. Cancelling it cancels that.
+    """Run `await async_fn(executor, *args)` on a node's own thread; returns a future on this loop, whose cancelling cancels it.
 
     Raises `NodeStateError` if the node is dead; so does the future if it dies meanwhile.
     """

@@ -38,7 +38,7 @@ END_SECONDS: Final = 2.0
 
 
 RELEASE: Final = b"\n"
-"""Behind its spec, to a node that is to outlive whoever starts it: from here on it does."""
+"""The byte sent after the spec, to a node that is to outlive its starter: from here on it does."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -62,13 +62,13 @@ class Ending:
         self._pid = os.getpid()
 
     def ask(self) -> None:
-        """End. From any thread, and from a signal's handler."""
+        """Ask for the end. From any thread, and from a signal's handler."""
         with contextlib.suppress(OSError):
             os.write(self._writing, b"x")
 
     @property
     def descriptor(self) -> int:
-        """Can be read once somebody has asked for the end."""
+        """The descriptor that can be read once somebody has asked for the end."""
         return self._reading
 
     def catch_signals(self) -> None:

@@ -16,13 +16,13 @@ from .messages import Address, Spec, Welcome
 
 
 class ProcessTable:
-    """Changed on the loop of the handle only, but for `end` and `leave`, which come after it."""
+    """The table of processes, changed on the handle's loop only, but for `end` and `leave`, which come after it."""
 
     def __init__(self) -> None:
         self.children: dict[NodeId, Child] = {}
         """The processes that were started here."""
         self.processes: dict[NodeId, Process] = {}
-        """All that are known, wherever they run."""
+        """The processes that are known, wherever they run."""
         self.addresses: dict[NodeId, Address] = {}
         """The address where each node listens."""
         self.pythons: dict[NodeId, str] = {}
