@@ -240,7 +240,7 @@ class NetworkFaults:
         if incarnation.paused:
             return "it was paused meanwhile"
         if leader is None:
-            return "no node leads that could hand over; a majority must run and reach each other"
+            return "no node leads that could transfer leadership; a majority must run and reach each other"
         leading = host.incarnation(leader)
         network = host.network
         if network is not None and (network.is_cut(leader, number) or network.is_cut(number, leader)):

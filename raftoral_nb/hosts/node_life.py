@@ -51,7 +51,7 @@ class Life(Protocol):
         ...
 
     async def ask(self, command: Command, timeout: float) -> Outcome:
-        """Propose a command; returns its outcome within `timeout` seconds, once `Hosting.head` shows it (on the loop)."""
+        """Propose a command; returns its outcome within `timeout` seconds, once `head` shows it (consensus loop)."""
         ...
 
     def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:

@@ -34,7 +34,7 @@ class RecoveryEnv(Protocol):
 
 
 class Recovering:
-    """The publisher of `RecoveryProgress`: a few a second at most, once a recovery has lasted a moment. From any thread.
+    """The publisher of `RecoveryProgress`: a few a second at most, once a recovery has taken a moment. Any thread.
 
     What is told grows, and is an estimate: it counts bytes of files, then entries of the log.
     """

@@ -28,7 +28,10 @@ ENTRIES_SECONDS = 5.0
 
 
 class StatusObserver:
-    """An observer that asks the nodes, on the handle's loop, and keeps their answers. Methods that ask wait, elsewhere."""
+    """An observer that asks the nodes, on the handle's loop, and keeps their answers.
+
+    Methods that ask wait: do not call them on that loop.
+    """
 
     def __init__(
         self, thread: LoopThread, connections: Connections, lives: Mapping[NodeId, RemoteLife], links: RemoteLinks

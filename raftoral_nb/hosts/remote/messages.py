@@ -420,7 +420,7 @@ def decode_request(data: bytes) -> Request:
     try:
         return _request_decoder.decode(data)
     except _DECODE_ERRORS as error:
-        raise ProtocolError(f"a guest asked what is no request: {error}") from error
+        raise ProtocolError(f"a client sent what is no request: {error}") from error
 
 
 def decode_answer(data: bytes) -> Answer:

@@ -167,7 +167,9 @@ class NodeBackend(LocalBackend):
 
 
 def beside(host: NodeBackend, number: NodeId, async_fn: Any, *args: Any) -> asyncio.Future[Any]:
-    """Run `await async_fn(executor, *args)` on a node's own thread; returns a future on this loop, whose cancelling cancels it.
+    """Run `await async_fn(executor, *args)` on a node's own thread; returns a future on this loop.
+
+    Cancelling the future cancels the call.
 
     Raises `NodeStateError` if the node is dead; so does the future if it dies meanwhile.
     """

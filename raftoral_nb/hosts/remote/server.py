@@ -341,7 +341,7 @@ class Visitor:
             except RaftoralError as error:
                 refused = refusal(error)
             except Exception as error:
-                logger.exception("a guest's %s could not be done", type(request.asked).__name__)
+                logger.exception("a client's %s could not be done", type(request.asked).__name__)
                 refused = Refusal("ClusterError", f"the node could not do it: {type(error).__name__}: {error}")
             host = self._desk.host
             self._answer(Answer(request.number, host.chronicle.told, self._desk.applied, body, refused))
