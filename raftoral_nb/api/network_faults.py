@@ -232,7 +232,7 @@ class NetworkFaults:
         return self._host.change_links(act)
 
     def _why_not(self, number: NodeId) -> str:
-        """Return the reason why a node cannot be made leader; None if it can. On the consensus loop."""
+        """Return the reason why a node was not made leader, on the consensus loop."""
         host = self._host
         incarnation, leader = host.incarnation(number), host.leader
         if incarnation is None:

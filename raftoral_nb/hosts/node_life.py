@@ -39,7 +39,7 @@ class Life(Protocol):
         ...
 
     def stands_still(self, run_id: RunId) -> tuple[bool, Difference | None]:
-        """Return where its execution of an unfinished run differed from the record; None if it did not."""
+        """Return whether its execution of an unfinished run differed from the record, and where."""
         ...
 
     def campaign(self) -> None:

@@ -25,7 +25,7 @@ from .remote_links import RemoteLinks
 def dead_statistics(
     number: NodeId, known: NodeStatistics | None, starts: int, numbers: Sequence[NodeId], links: RemoteLinks
 ) -> NodeStatistics:
-    """Return a dead node: what was known of its log when it was looked at last."""
+    """Return the statistics of a dead node: what was known of its log when it was looked at last."""
     return collect_statistics.dead(
         number,
         term=0 if known is None else known.term,
@@ -45,7 +45,7 @@ def alive_statistics(
     numbers: Sequence[NodeId],
     links: RemoteLinks,
 ) -> NodeStatistics:
-    """Return a node as it sees itself, beside a leader that has committed up to `commit_index`."""
+    """Return the statistics of a node as it sees itself, beside a leader that has committed up to `commit_index`."""
     runs = {run_id: one for run_id, one in known.runs.items() if only is None or run_id in only}
     return structs.replace(
         known,

@@ -71,7 +71,7 @@ class RemoteLife:
         return 0 if look is None else look.statistics.commit_index
 
     def stands_still(self, run_id: RunId) -> tuple[bool, Difference | None]:
-        """Return where its execution of a run differed from the record, as it said last; None if it did not."""
+        """Return whether its execution of a run differed from the record, and where, as it said last."""
         return run_id in self.status.diverged, self.status.diverged.get(run_id)
 
     def campaign(self) -> None:
