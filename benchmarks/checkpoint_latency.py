@@ -1,8 +1,8 @@
-"""What a checkpoint costs, next to PySyncObj on its own.
+"""The cost of a checkpoint, next to PySyncObj on its own.
 
 Measured in one run, in rounds: in each round every contender is started, measured and stopped in turn, so that what else the
 machine does hits all of them, and none runs beside another. A latency is the time from the call until the command is
-applied where it was proposed and the caller goes on.
+applied where it was proposed and the caller continues.
 
     python benchmarks/checkpoint_latency.py --rounds 5 --samples 2000
 """
@@ -44,7 +44,7 @@ AIM_ENGINE = 60e-6
 """Seconds: a command proposed and applied on one node."""
 
 AIM_RATIO = 100.0
-"""How much faster than PySyncObj as it comes, with 3 nodes over TCP."""
+"""The speed to aim for, as a multiple of plain PySyncObj's, with 3 nodes over TCP."""
 
 # The original, in Rust, on one node and in memory, says of itself: 30 to 171 microseconds for a command.
 ORIGINAL = (30e-6, 171e-6)
@@ -68,7 +68,7 @@ class Bare(pysyncobj.SyncObj):  # type: ignore[misc]
 
 
 def free_addresses(count: int) -> list[str]:
-    """Addresses on 127.0.0.1 that were free a moment ago."""
+    """Return addresses on 127.0.0.1 that were free a moment ago."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
     for one in sockets:
@@ -77,7 +77,7 @@ def free_addresses(count: int) -> list[str]:
 
 
 def measure_bare(nodes: int, samples: int, settings: dict[str, Any]) -> list[float]:
-    """Latencies (s) of commands given to the leader from the main thread, which waits for each."""
+    """Return the latencies (s) of commands given to the leader from the main thread, which waits for each."""
     addresses = free_addresses(nodes)
     objects = [
         # Without a bind address it would listen on every interface.
@@ -99,7 +99,7 @@ def measure_bare(nodes: int, samples: int, settings: dict[str, Any]) -> list[flo
 
 
 def timed(call: Callable[[int], object], samples: int, warm_up: int) -> list[float]:
-    """Seconds that each call takes."""
+    """Return the seconds that each call takes."""
     latencies = []
     for number in range(-warm_up, samples):
         before = time.perf_counter()
@@ -120,7 +120,7 @@ class Listener:
         self.acts = asyncio.Event()
 
     def applied(self, index: int, applied: object) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def acting_changed(self, term: int | None) -> None:
         """Keep the term."""
@@ -129,10 +129,10 @@ class Listener:
             self.acts.set()
 
     def role_changed(self, role: str, term: int) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def failed(self, *error: object) -> None:
-        """Must not happen."""
+        """Raise: it must not happen."""
         raise RuntimeError(f"a member broke: {error}")
 
 
@@ -201,14 +201,14 @@ async def _measure_engine(nodes: int, samples: int) -> list[float]:
 
 
 def measure_engine(nodes: int, samples: int) -> list[float]:
-    """Latencies (s) of commands proposed to the leading member on the consensus loop, over a network in memory."""
+    """Return the latencies (s) of commands proposed to the leading member on its loop, over a network in memory."""
     return asyncio.run(_measure_engine(nodes, samples))
 
 
 # --- our checkpoints: from workflow code -----------------------------------------------------------------------------
 
 TIMES: list[float] = []
-"""Where the workflow below leaves its latencies."""
+"""The latencies that the workflow below has measured."""
 
 
 @workflow(version=1)
@@ -236,7 +236,7 @@ ACTING: int | None = None
 def measure_workflow(
     nodes: int, samples: int, network: Literal["tcp", "memory"], durability: Literal["process", "disk"] | None = None
 ) -> list[float]:
-    """Latencies (s) of `await variable.set(...)` in a workflow, on the node that leads; stored in a directory if asked to."""
+    """Return the latencies (s) of `await variable.set(...)` in a workflow, on the node that leads; stored in a directory if asked to."""
     global ACTING
     TIMES.clear()
     with (
@@ -282,7 +282,7 @@ def measure_load() -> tuple[float, float]:
 
 
 def measure_life() -> tuple[float, float]:
-    """Seconds to start a cluster of 3 nodes (until a leader acts), and to stop it."""
+    """Return the seconds to start a cluster of 3 nodes (until a leader acts), and to stop it."""
     cluster = Cluster(3)
     before = time.perf_counter()
     cluster.start()
@@ -306,13 +306,13 @@ class Contender:
     latencies: list[float] = field(default_factory=list)
 
     def quantile(self, share: float) -> float:
-        """The latency (s) that this share of the commands did not exceed."""
+        """Return the latency (s) that this share of the commands did not exceed."""
         ordered = sorted(self.latencies)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def contenders(nodes: int, samples: int, slow_samples: int, tick: float | None) -> list[Contender]:
-    """All rows for clusters of this size: PySyncObj as it comes, then with its best settings, then ours."""
+    """Return all rows for clusters of this size: PySyncObj as it comes, then with its best settings, then ours."""
     # One node alone commits at its next tick, so a short one helps it; more nodes are driven by each other's messages, and
     # short ticks only cost them time. (Tried: 0.05, 0.005, 0.001 and 0.0002 s.)
     period = (0.001 if nodes == 1 else 0.05) if tick is None else tick
@@ -356,7 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def print_latencies(rows: list[Contender]) -> bool:
-    """The table of latencies; True if the aims are met."""
+    """Return the table of latencies; True if the aims are met."""
     header = ("", "p50 µs", "p99 µs", "commands", "as it comes ÷ p50", "best ÷ p50", "÷ workflow over TCP")
     table: list[tuple[str, ...]] = [header]
     for nodes in dict.fromkeys(row.nodes for row in rows):

@@ -1,4 +1,4 @@
-"""How far one checkpoint travels: the Python calls, modules and moves between modules of one `ctx.compute` on three nodes.
+"""The path of one checkpoint: the Python calls, modules and moves between modules of one `ctx.compute` on three nodes.
 
 The nodes are in memory and on the virtual clock, so the figures are exact and the same on every machine of one Python version; what
 differs between versions is little. Two runs of different lengths are traced, and their difference is divided by the steps that the longer
@@ -25,7 +25,7 @@ SHORT, LONG = 10, 60
 
 
 class Trace:
-    """Counts the calls into the engine, by module, and those that came from another module of it."""
+    """A count of the calls into the engine, by module, and those that came from another module of it."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -55,7 +55,7 @@ class Trace:
 
 
 def traced(steps: int) -> Trace:
-    """The trace of a run of so many steps."""
+    """Return the trace of a run of so many steps."""
 
     async def sequence(ctx: Any, count: int) -> int:
         total = 0

@@ -1,4 +1,4 @@
-"""Draws a few lines over one axis as SVG, readable on light and dark pages; needs nothing but this."""
+"""Line charts over one axis as SVG, readable on light and dark pages; this module needs no other."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Line(NamedTuple):
 def draw(
     title: str, lines: Sequence[Line], *, x_title: str, y_title: str, mark: tuple[float, str] | None = None
 ) -> str:
-    """The picture as text. Both axes begin at 0; `mark` is an x with a word to it. At most 3 lines."""
+    """Return the picture as text. Both axes begin at 0; `mark` is an x with a word to it. At most 3 lines."""
     x_step, x_top = _ticks(max(x for line in lines for x, _ in line.points))
     y_step, y_top = _ticks(max(y for line in lines for _, y in line.points))
 
@@ -75,7 +75,7 @@ def draw(
 
 
 def _ticks(most: float) -> tuple[float, float]:
-    """The distance of round numbers, five or so, and the first of them that is at least `most`."""
+    """Return the distance of round numbers, five or so, and the first of them that is at least `most`."""
     rough = max(most, 1e-9) / 5
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * size for factor in (1, 2, 5, 10) if factor * size >= rough)

@@ -1,4 +1,4 @@
-"""How long a running workflow stands still when the leader is lost.
+"""The pause of a running workflow when the leader is lost.
 
 Three nodes over TCP with the default settings execute a workflow of back-to-back small steps. Again and again the leader is
 killed (its links break), and then paused (its links stay, and it is silent); the node comes back after the others have gone
@@ -34,7 +34,7 @@ AIM = 0.5
 """Seconds: what is aimed at instead."""
 
 STEPS_AFTER = 30
-"""Steps that show that the run goes on."""
+"""Steps that show that the run continues."""
 
 PATIENCE = 30.0
 """Seconds after which it is given up."""
@@ -42,7 +42,7 @@ PATIENCE = 30.0
 
 @workflow
 async def busy(ctx: WorkflowContext, start: int) -> None:
-    """One small step after the other, for as long as the cluster runs."""
+    """Take one small step after the other, for as long as the cluster runs."""
     number = start
     while True:
         number = await ctx.compute("step", successor, number)
@@ -53,7 +53,7 @@ def successor(number: int) -> int:
 
 
 class Watch:
-    """When the run's checkpoints were told, and when a node began to act."""
+    """The times when the run's checkpoints were reported, and when a node began to act."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.checkpoints: list[float] = []
@@ -86,7 +86,7 @@ class Watch:
 def lose_leader(
     cluster: Cluster, watch: Watch, how: Literal["kill", "pause"], dice: random.Random
 ) -> tuple[float, float]:
-    """Lose the leader once and bring it back; seconds that the run stood still, and until another node acted."""
+    """Lose the leader once and bring it back; returns the seconds that the run paused, and until another node acted."""
     watch.more(STEPS_AFTER + dice.randrange(STEPS_AFTER))
     # The node is lost at any moment of a step, not just behind one.
     time.sleep(0.002 * dice.random())
@@ -94,7 +94,7 @@ def lose_leader(
     lost = time.perf_counter()
     node = cluster.kill("leader") if how == "kill" else cluster.pause("leader")
     watch.until(lambda: len(watch.epochs) > epochs)
-    # Steps of the lost leader may have been told on the way: only those behind the new epoch show that the run goes on.
+    # Steps of the lost leader may have been told on the way: only those after the new epoch show that it continues.
     epoch = watch.epochs[epochs]
     watch.until(lambda: len(watch.checkpoints) >= STEPS_AFTER and watch.checkpoints[-STEPS_AFTER] > epoch)
     before = [at for at in watch.checkpoints if at <= lost][-1:]
@@ -116,7 +116,7 @@ def catch_up(cluster: Cluster, watch: Watch, node: int) -> None:
 
 
 def measure(how: Literal["kill", "pause"], times: int, dice: random.Random) -> list[tuple[float, float]]:
-    """Pauses and times until another node acted (s), for so many losses of a leader."""
+    """Return pauses and times until another node acted (s), for so many losses of a leader."""
     with Cluster(3) as cluster:
         watch = Watch(cluster)
         cluster.start_workflow(busy, 0)

@@ -1,4 +1,4 @@
-"""How much memory a cluster takes that runs for long: resident memory over hundreds of thousands of checkpoints.
+"""The memory of a cluster that runs for long: resident memory over hundreds of thousands of checkpoints.
 
 Three nodes in one process over TCP, default settings. Runs of a few dozen steps follow one another, some at a time. What fills
 up first is warm-up: finished runs until as many are kept as may be, then the log until every node has cut it twice behind a
@@ -48,12 +48,12 @@ async def diary(ctx: WorkflowContext, job: Job) -> int:
 
 
 def page(number: int, size: int) -> bytes:
-    """So many bytes, unlike those of another number."""
+    """Return so many bytes, unlike those of another number."""
     return b"%d" % number + bytes(max(0, size - 8))
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What was held at one moment. Sizes in bytes; of the three nodes, log and snapshot are sums."""
+    """The memory held at one moment. Sizes in bytes; of the three nodes, log and snapshot are sums."""
 
     checkpoints: int
     seconds: float
@@ -62,7 +62,7 @@ class Sample(msgspec.Struct, frozen=True):
     log_bytes: int
     snapshot_bytes: int
     snapshots: int
-    """How many the node has made that has made the fewest."""
+    """The number made by the node that has made the fewest."""
     snapshots_full: int
     """The same, counted from when as many runs are kept as may be."""
     runs_kept: int
@@ -70,12 +70,12 @@ class Sample(msgspec.Struct, frozen=True):
 
     @property
     def warm(self) -> bool:
-        """Whether all that is kept up to a limit has reached it."""
+        """True if everything that is kept up to a limit has reached that limit."""
         return self.snapshots_full >= 2 and self.checkpoints >= MAX_EVENTS_KEPT
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory (Linux; elsewhere the most there ever were)."""
+    """Return the bytes of this process that are in memory (Linux; elsewhere the most there ever were)."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -86,7 +86,7 @@ def resident() -> int:
 
 
 class Sampler:
-    """Looks at a cluster, and counts the snapshots that each node has made."""
+    """A sampler of a cluster, which counts the snapshots that each node has made."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._host = cluster._host
@@ -95,7 +95,7 @@ class Sampler:
         self._full: dict[int, int] = {}
 
     def __call__(self) -> Sample:
-        """What is held now."""
+        """Return what is held now."""
         journals = {number: self._host.journals.of(number) for number in self._host.numbers}
         state = self._host.head()
         for number, journal in journals.items():
@@ -120,7 +120,7 @@ class Sampler:
 
 
 def measure(options: argparse.Namespace) -> list[Sample]:
-    """Samples, one every `options.every` checkpoints or so."""
+    """Return samples, one every `options.every` checkpoints or so."""
     samples: list[Sample] = []
     job = Job(options.steps, options.size)
     with Cluster(3, proposal_timeout=60.0) as cluster:
@@ -143,7 +143,7 @@ def measure(options: argparse.Namespace) -> list[Sample]:
 
 
 def slope(samples: Sequence[Sample]) -> float:
-    """Bytes of resident memory per checkpoint: the line that fits the samples best (least squares)."""
+    """Return the bytes of resident memory per checkpoint: the line that fits the samples best (least squares)."""
     xs = [one.checkpoints for one in samples]
     ys = [one.resident for one in samples]
     x_mean, y_mean = sum(xs) / len(xs), sum(ys) / len(ys)
@@ -152,7 +152,7 @@ def slope(samples: Sequence[Sample]) -> float:
 
 
 def print_table(samples: Sequence[Sample], every: int) -> None:
-    """A row for every `every` checkpoints."""
+    """Print a row for every `every` checkpoints."""
     print(
         "checkpoints   seconds   resident MB   log entries   log MB   snapshots MB   snapshots   runs kept   ids refused"
     )
@@ -193,7 +193,7 @@ def verdict(samples: Sequence[Sample]) -> bool:
 
 
 def picture(samples: Sequence[Sample]) -> str:
-    """The curve as SVG."""
+    """Return the curve as SVG."""
     warm = next((one.checkpoints for one in samples if one.warm), None)
 
     def points(name: str) -> list[tuple[float, float]]:

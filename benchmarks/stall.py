@@ -1,11 +1,11 @@
-"""How long the consensus thread is kept by one thing, with a large state: its heartbeats must never wait for longer than that.
+"""The longest time one operation keeps the consensus thread, with a large state: heartbeats wait that long at most.
 
 Three nodes over TCP, default settings, with as many finished runs as are kept. They (a) start from their snapshots, (b) all
 make a snapshot at once; (c) a node is killed and reads its own; (d) a node was cut off for a while and gets the log; (e) a node
 was cut off for so long that it gets the leader's snapshot and installs it; (f) the whole is looked at.
 
 A turn is what the loop does between two waits for events. Of the longest turn the time by the clock and the processor time of
-the thread are told: what is in the first only is waiting, for the interpreter's lock or for a processor, as is most of what
+the thread are told: what is in the first only is waiting, for the GIL or for a processor, as is most of what
 is "late": how far behind its time a timer was that was set anew every 5 ms. The longest garbage collection of any thread is told
 by its processor time. On a machine that does something else as well, only processor times mean much.
 
@@ -56,7 +56,7 @@ class Longest(msgspec.Struct):
 
 
 class Probe:
-    """Watches a loop from inside: what lies between two calls of its selector is one turn."""
+    """A watch on a loop from inside: what lies between two calls of its selector is one turn."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.longest = Longest()
@@ -97,7 +97,7 @@ class Probe:
         self.longest.collection = max(self.longest.collection, time.thread_time() - self._gc_begun)
 
     def phase(self, what: Callable[[], object]) -> Longest:
-        """The longest times while `what()` runs."""
+        """Return the longest times while `what()` runs."""
         self.longest = longest = Longest()
         begun = time.perf_counter()
         what()
@@ -108,13 +108,13 @@ class Probe:
         return longest
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         gc.callbacks.remove(self._collected)
         self._thread.call(self._timer.cancel)
 
 
 def prepared(megabytes: float, size: int) -> Snapshot:
-    """A snapshot of as many finished runs as are kept, with values of so many bytes in all."""
+    """Return a snapshot of as many finished runs as are kept, with values of so many bytes in all."""
     assert isinstance(diary, Workflow)
     steps = max(1, round(megabytes * MEGA / size / MAX_RUNS_KEPT))
     definition, _ = definitions.build("diary", 1, diary.fn)
@@ -231,7 +231,7 @@ def catch_up(cluster: Cluster) -> None:
 
 
 def measure(options: argparse.Namespace) -> tuple[list[tuple[str, Longest]], str]:
-    """The longest times of each phase, and what the state was."""
+    """Return the longest times of each phase, and what the state was."""
     found: list[tuple[str, Longest]] = []
     cluster = Cluster(3, proposal_timeout=60.0)
     host = cluster._host

@@ -1,4 +1,4 @@
-"""How well the live view keeps up: a real JupyterLab in a headless Chromium, 5 nodes, 200 runs that all go on.
+"""The speed of the live view: a real JupyterLab in a headless Chromium, 5 nodes, 200 running workflows.
 
     python -m benchmarks.view
 
@@ -23,7 +23,7 @@ from tests.browser.lab import Lab, LabServer, chromium
 NODES: Final = 5
 RUNS: Final = 200
 SECONDS: Final = 20.0
-"""How long the load lasts, each time."""
+"""The duration of the load, each time."""
 PAUSE: Final = 2.0
 """Seconds that each step of each run takes: so `RUNS / PAUSE` steps are recorded a second."""
 
@@ -70,7 +70,7 @@ WATCH: Final = """() => {
 
 
 def lags(painted: list[list[float]], recorded: list[float], total: int) -> list[float]:
-    """Seconds from each step's record to the end of the paint that showed it first; `recorded` are the last of `total`."""
+    """Return the seconds from each step's record to the end of the paint that showed it first; `recorded` are the last of `total`."""
     found = []
     paints = iter(painted)
     now = next(paints, None)
@@ -85,7 +85,7 @@ def lags(painted: list[list[float]], recorded: list[float], total: int) -> list[
 
 
 def measure(lab: Lab) -> dict[str, float]:
-    """Runs the load without and with a view."""
+    """Run the load without and with a view."""
     lab.run_cells(0, 1)
     cpu, wall = json.loads(lab_text(lab.run_cell(1, 300)))
     lab.run_cell(2)
@@ -111,12 +111,12 @@ def measure(lab: Lab) -> dict[str, float]:
 
 
 def lab_text(outputs: list[dict[str, Any]]) -> str:
-    """What a cell printed."""
+    """Return what a cell printed."""
     return "".join(output.get("text", "") for output in outputs if output["output_type"] == "stream")
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure, and print."""
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if executable is None:
         sys.exit("There is no Chromium; to get it: apt-get install chromium")

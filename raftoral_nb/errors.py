@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RecordedFailure(Protocol):
-    """What the errors know of a recorded failure, which is a `Failure`."""
+    """The part of a recorded failure (a `Failure`) that the errors use."""
 
     @property
     def type_name(self) -> str:
@@ -23,21 +23,21 @@ class RecordedFailure(Protocol):
 
     @property
     def message(self) -> str:
-        """What the exception said."""
+        """The message of the exception."""
         ...
 
     @property
     def traceback(self) -> str:
-        """Where it was raised, as text; engine frames are left out."""
+        """The place where it was raised, as text; engine frames are left out."""
         ...
 
 
 class RecordedDifference(Protocol):
-    """What the errors know of where an execution differed from the record, which is a `Difference`: text for people."""
+    """The part of a `Difference` that the errors use: where an execution differed from the record, as text."""
 
     @property
     def reason(self) -> str:
-        """What differs, in a sentence."""
+        """The difference, in a sentence."""
         ...
 
     @property
@@ -67,7 +67,7 @@ class RecordedDifference(Protocol):
 
 
 def _asking_line(traceback: TracebackType | None) -> str:
-    """The innermost line of `__main__` in a traceback, or "" if a magic asked (then the cell says it all)."""
+    """Return the innermost line of `__main__` in a traceback, or "" if a magic asked (then the cell says it all)."""
     found = ""
     while traceback is not None:
         frame = traceback.tb_frame
@@ -86,7 +86,7 @@ class RaftoralError(Exception):
     """Base of everything this package raises on purpose."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows in place of a traceback: what was wrong, and the line of the notebook that asked for it.
+        """Return the text IPython shows in place of a traceback: what was wrong, and the notebook's line.
 
         IPython looks this method up on any exception, so nothing of it is imported here; outside IPython it has no effect.
         """
@@ -109,7 +109,7 @@ class ClusterError(RaftoralError):
 
 
 class NoSuchNodeError(RaftoralError, KeyError):
-    """There is no node of that number."""
+    """A node number that the cluster does not have."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
@@ -124,7 +124,7 @@ class FaultError(RaftoralError, ValueError):
 
 
 class ScenarioError(RaftoralError, ValueError):
-    """A scenario that is not one, or whose play could not go on: what it waited for did not happen, or an act failed."""
+    """A scenario that is not one, or whose play could not continue: what it waited for did not happen, or an act failed."""
 
 
 class PortInUseError(RaftoralError):
@@ -132,7 +132,7 @@ class PortInUseError(RaftoralError):
 
 
 class TooManyOpenFilesError(ClusterError):
-    """This process may not open as many files (sockets included) as are needed; the message says how many, and what to do."""
+    """A limit on open files (sockets included) that is lower than what is needed; the message says how many, and what to do."""
 
 
 class BlockingCallError(RaftoralError):
@@ -151,7 +151,7 @@ class NotAcknowledgedError(RaftoralError):
 
 
 class WorkflowNotFoundError(RaftoralError):
-    """No workflow of that name (and version) is registered."""
+    """A workflow name (or version) that is not registered."""
 
 
 class WorkflowConflictError(RaftoralError):
@@ -159,7 +159,7 @@ class WorkflowConflictError(RaftoralError):
 
 
 class WorkflowDefinitionError(RaftoralError):
-    """What was given is not a workflow: `async def name(ctx, input)`."""
+    """An object given as a workflow that is none: it must be an `async def name(ctx, input)`."""
 
 
 class NonDeterministicCodeError(WorkflowDefinitionError):
@@ -178,7 +178,7 @@ class NonDeterminismWarning(UserWarning):
 
 
 class TooManyWorkflowsError(RaftoralError):
-    """As many workflows are registered as may be, and none of them can be dropped for another."""
+    """A registration past the limit, when no registered workflow can be dropped to make room."""
 
 
 class CodeNotShippableError(RaftoralError):
@@ -194,7 +194,7 @@ class RunConflictError(RaftoralError):
 
 
 class RunNotFoundError(RaftoralError):
-    """No run of that id is known (never started, or evicted)."""
+    """A run id that is not known (never started, or evicted)."""
 
 
 class InputTypeError(RaftoralError, TypeError):
@@ -217,11 +217,11 @@ class ValueNotShippableError(RaftoralError):
 
 
 class UnreadableError(RaftoralError):
-    """A node cannot go on with a run: its code, or something that is recorded of it, does not unpickle there. Says what, and why."""
+    """A run that a node cannot execute: its code, or something recorded of it, does not unpickle there. Says what, and why."""
 
 
 class CompletionTimeoutError(RaftoralError, TimeoutError):
-    """The run did not end within the given time; it goes on."""
+    """A run that did not end within the given time; it continues."""
 
 
 class WorkflowFailedError(RaftoralError):
@@ -258,7 +258,7 @@ class WorkflowTerminatedError(WorkflowFailedError):
 
 
 def failed_error(run_id: str, failure: RecordedFailure) -> WorkflowFailedError:
-    """The error that says how a run ended which did not complete: failed, cancelled or terminated."""
+    """Return the error that says how a run ended which did not complete: failed, cancelled or terminated."""
     for kind, name in ((WorkflowCancelledError, CancelledRunError), (WorkflowTerminatedError, WorkflowTerminatedError)):
         if failure.type_name == f"{__name__}.{name.__name__}":
             return kind(run_id, failure)
@@ -305,7 +305,7 @@ class TooManyChildrenError(RaftoralError):
 
 
 class ReceiveTimeoutError(RaftoralError, TimeoutError):
-    """No signal or update of that name came within the given time. Recorded: every node sees it at the same step."""
+    """A signal or update that did not come within the given time. Recorded: every node sees it at the same step."""
 
 
 class StepFailedError(RaftoralError):
@@ -326,7 +326,7 @@ class StepFailedError(RaftoralError):
 class LostChangeError(RaftoralError):
     """A step changed what it was given (an argument, `self`, a closed-over variable, a global) and did not return it.
 
-    It ran on one node, with a copy, and only what it returns is recorded: the workflow would go on as if nothing had changed.
+    It ran on one node, with a copy, and only what it returns is recorded: the workflow would continue as if nothing had changed.
     """
 
 
@@ -357,7 +357,7 @@ class NonDeterminismError(RaftoralError):
 
 
 class StalledError(RaftoralError):
-    """In a test on the virtual clock: what is waited for will never happen, however much time passes."""
+    """A wait, in a test on the virtual clock, for something that will never happen however much time passes."""
 
 
 class HistoryFileError(RaftoralError, ValueError):
@@ -369,10 +369,10 @@ class FaultPlanError(RaftoralError, ValueError):
 
 
 class Interrupted(BaseException):
-    """Raised at an operation of a workflow whose part of the run is over: it lost a race, a branch beside it failed, or a
+    """The end of a workflow's part of a run, raised at its operation: it lost a race, a branch beside it failed, or a
     deadline passed.
 
-    Not an `Exception`, so that `except Exception` lets it pass: clean up in `finally` or with `ctx.saga`, and let it go on. It
+    Not an `Exception`, so that `except Exception` lets it pass: clean up in `finally` or with `ctx.saga`, and let it propagate. It
     ends where the race, the task group or the deadline does, and is raised once: operations that clean up are not interrupted.
     """  # noqa: D205
 
@@ -382,7 +382,7 @@ class Interrupted(BaseException):
 
 
 class DeadlineExceededError(RaftoralError, TimeoutError):
-    """What `ctx.deadline` encloses was not done in time; it was interrupted."""
+    """A block of `ctx.deadline` that was not done in time, and was interrupted."""
 
 
 class BadArgumentError(RaftoralError, ValueError):
@@ -435,7 +435,7 @@ class ClusterNameTakenError(ClusterError):
 
 
 class UnknownClusterError(RaftoralError, KeyError):
-    """No running cluster of this user has that name (or several have); the message names those there are."""
+    """A cluster name that no running cluster of this user has (or several have); the message names those there are."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
@@ -446,7 +446,7 @@ class NotEncryptedError(ClusterError):
 
 
 class MissingPackageError(RaftoralError, ImportError):
-    """What was asked for needs a package that is not installed; the message says which, and how to get it."""
+    """A package that is needed but not installed; the message says which, and how to get it."""
 
 
 # --- the data directory

@@ -1,1 +1,1 @@
-"""What users hold in their hands: Cluster, Node, WorkflowRun."""
+"""The handles that users work with: Cluster, Node, WorkflowRun."""

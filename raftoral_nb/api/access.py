@@ -1,4 +1,4 @@
-"""What the parts of a `Cluster` share: its host, whether it runs, and which node is meant by a name."""
+"""The things that the parts of a `Cluster` share: its host, whether it runs, and which node is meant by a name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ClusterAccess:
 
     @property
     def running(self) -> bool:
-        """Whether the cluster was started and not stopped."""
+        """True if the cluster was started and not stopped."""
         return self.status == "running"
 
     @property
@@ -51,7 +51,7 @@ class ClusterAccess:
             ) from None
 
     def number(self, node: NodeName | str) -> NodeId:
-        """The number of a node that was named somehow. Raises `NoSuchNodeError`, and `NodeStateError` if no node is like that."""
+        """Return the number of a node that was named somehow. Raises `NoSuchNodeError`, and `NodeStateError` if no node is like that."""
         self.check_running()
         if node == "leader":
             return self.wait_for_leader(self.host.proposal_timeout)
@@ -62,7 +62,7 @@ class ClusterAccess:
         return int(node)
 
     def _first(self, word: str) -> NodeId:
-        """The first node that is dead, paused, held or a follower now."""
+        """Return the first node that is dead, paused, held or a follower now."""
         leader = self.wait_for_leader(self.host.proposal_timeout) if word == "follower" else None
         for number in self.numbers:
             incarnation = self.host.incarnation(number)

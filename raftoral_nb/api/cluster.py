@@ -55,16 +55,16 @@ I = TypeVar("I")  # noqa: E741 - input and output are I and O everywhere
 O = TypeVar("O")  # noqa: E741
 
 DEFAULT_NODES = 3
-"""Nodes of a cluster that is started without a number: the fewest that go on when one is lost."""
+"""Nodes of a cluster that is started without a number: the fewest that keep a majority when one is lost."""
 
 STOP_SECONDS = 2.0
-"""How long `stop` waits for user code before it names it and goes on without."""
+"""The time `stop` waits for user code before it names that code and continues without it (seconds)."""
 
 _names = itertools.count(1)
 
 
 class StopReport(msgspec.Struct, frozen=True):
-    """What `Cluster.stop` left behind: user code that could not be interrupted, by thread and place. Normally nothing."""
+    """The remains of a `Cluster.stop`: user code that could not be interrupted, by thread and place. Normally nothing."""
 
     stuck: tuple[str, ...] = ()
 
@@ -72,13 +72,13 @@ class StopReport(msgspec.Struct, frozen=True):
 class Cluster:
     """A cluster of nodes in this process, over TCP on 127.0.0.1 (or in memory), each with a thread of its own.
 
-    With `data_dir` it goes on from that directory, or makes it: it outlives its process (`durability="process"`, a killed
+    With `data_dir` it continues from that directory, or makes it: it outlives its process (`durability="process"`, a killed
     kernel) or the machine's power as well (`"disk"`, synced before it is acknowledged). Number and name of its nodes are then those
     of the directory. `leave_out` are nodes that are not started, because their files are damaged, say.
 
     With `processes` each node is a process of its own on this machine: steps of different nodes run on different cores, and `kill`
     is a SIGKILL. They end with this process, also when that is killed; without a `data_dir` their logs are in a temporary folder.
-    With `detach`, which needs a `data_dir`, they go on until somebody calls `stop`, and any process of the same user can `attach`; the end of
+    With `detach`, which needs a `data_dir`, they run until somebody calls `stop`, and any process of the same user can `attach`; the end of
     a `with` block, and of the process, only lets go of them.
 
     `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds, or a `timedelta`) starting
@@ -127,7 +127,7 @@ class Cluster:
         numbers = tuple(range(1, nodes + 1)) if data is None else data.numbers(nodes)
         self._leave_out = recovery.left_out(leave_out, numbers)
         self.recovered: ClusterRecovered | None = None
-        """What was found in the data directory; None without one, or in a new one. Set by `start`."""
+        """The report of what was found in the data directory; None without one, or in a new one. Set by `start`."""
         shared: dict[str, Any] = {
             "network": network,
             "ports": None if ports is None else dict(zip(numbers, ports, strict=True)),
@@ -173,11 +173,11 @@ class Cluster:
         return self
 
     _make_host: Callable[..., ClusterBackend] = LocalBackend
-    """The class of the backend; one on a virtual clock in `raftoral_nb.testing`."""
+    """The factory of the backend; on a virtual clock in `raftoral_nb.testing`."""
 
     @staticmethod
     def nodes_in(data_dir: str | os.PathLike[str]) -> int | None:
-        """How many nodes the cluster in a data directory has; None if there is none yet. Raises `StorageError`."""
+        """Return the number of nodes of a data directory's cluster; None if there is none. Raises `StorageError`."""
         data = recovery.look(data_dir, None)
         return None if data is None or data.found is None else len(data.found.nodes)
 
@@ -231,13 +231,13 @@ class Cluster:
     def stop(self) -> StopReport:
         """Stop everything, within a few seconds. User code that cannot be interrupted is left and named in the report.
 
-        Runs that have not ended are gone, unless there is a data directory: then they go on with the next cluster that is
+        Runs that have not ended are gone, unless there is a data directory: then they continue with the next cluster that is
         started there. Stopping twice does nothing. An interrupt (Ctrl-C) ends a wait, and is raised when all the rest is done.
         """
         return self._stop(leave=False)
 
     def _stop(self, *, leave: bool) -> StopReport:
-        """Stop everything, or only let go of nodes that go on (`leave`)."""
+        """Stop everything, or only let go of nodes that keep running (`leave`)."""
         refuse_on_own_thread("cluster.stop()")
         with self._change:
             if self._access.status != "running":
@@ -295,16 +295,16 @@ class Cluster:
 
     @property
     def running(self) -> bool:
-        """Whether it was started and not stopped."""
+        """True if it was started and not stopped."""
         return self._access.running
 
     # --- clusters that outlive the process which started them: handles come and go
 
     @classmethod
     def attach(cls, name: str | os.PathLike[str]) -> Self:
-        """A handle on a cluster of processes that runs already, by its name, or by the path of its key file; it is started.
+        """Return a handle on a cluster of processes that runs already, by its name, or by the path of its key file; it is started.
 
-        By name are found those that you have started on this machine (`raftoral-nb ps`). A handle sees and does what any other handle on the cluster does. `leave` lets go of the cluster, which goes on; `stop` ends it.
+        By name are found those that you have started on this machine (`raftoral-nb ps`). A handle sees and does what any other handle on the cluster does. `leave` lets go of the cluster, which keeps running; `stop` ends it.
         Raises `UnknownClusterError` if no such cluster runs, naming those that do, `KeyFileError` for a file that is none, and
         `ClusterError` if none of its nodes can be reached.
         """
@@ -313,7 +313,7 @@ class Cluster:
         return cls._handle_on(attached_host(name)).start()
 
     def leave(self) -> None:
-        """Let go of a cluster that outlives this process: it goes on, and can be attached to. The handle is stopped.
+        """Let go of a cluster that outlives this process: it keeps running, can be attached to; the handle stops.
 
         Whoever reads or follows events here is told, as by `stop`, that the nodes stopped: to this handle they have.
         Raises `ClusterError` for any other: its nodes would end.
@@ -327,17 +327,17 @@ class Cluster:
         self._stop(leave=True)
 
     def _exit(self) -> None:
-        """A block that used it ends: a cluster that is to go on does."""
+        """Leave the block: detach if the cluster is to outlive it, else stop."""
         self._stop(leave=self._host.outlives)
 
     @property
     def outlives(self) -> bool:
-        """Whether the cluster goes on without this process: it was started with `detach`, or attached to."""
+        """True if the cluster outlives this process: it was started with `detach`, or attached to."""
         return self._host.outlives
 
     @property
     def unlisted(self) -> str | None:
-        """Why other programs of yours do not find it: no key file could be written in safety. None if there is one, or it has no addresses."""
+        """The reason why your other programs cannot find it: no key file could be written safely. None if there is one, or it has no addresses."""
         return self._announcement.problem or self._host.unlisted
 
     # --- leadership and faults
@@ -493,7 +493,7 @@ class Cluster:
     # --- looking at it
 
     def statistics(self) -> ClusterStatistics:
-        """One consistent look at everything, as frozen data."""
+        """Return one consistent look at everything, as frozen data."""
         return self._seen(lambda: collect_statistics.statistics(self._host, running=self.running), None, 0)
 
     def _seen(self, look: Callable[[], O], only: Collection[RunId] | None, entries: int) -> O:
@@ -504,7 +504,7 @@ class Cluster:
         return look()
 
     def look(self, *, runs: int = 12, entries: int = 16, steps: int = 60) -> ClusterLook:
-        """What a view is drawn from: one cheap look, with at most so many runs, log entries per node and steps per run."""
+        """Return what a view shows: one cheap look, with at most so many runs, log entries per node and steps per run."""
         return self._seen(
             lambda: self._looker.look(running=self.running, runs=runs, entries=entries, steps=steps),
             self._looker.shown(runs),
@@ -516,7 +516,7 @@ class Cluster:
 
     @property
     def metrics_server(self) -> MetricsServer | None:
-        """What serves the metrics, or served them last; None if nothing did."""
+        """The server of the metrics, or the last one; None if there was none."""
         return self._telemetry.server
 
     def events(self) -> EventStream:
@@ -532,11 +532,11 @@ class Cluster:
         return self._host.observers.subscribe(callback)
 
     def history(self) -> tuple[tuple[float, ClusterEvent], ...]:
-        """The latest events with their times (Unix seconds), oldest first; at most `MAX_EVENTS_KEPT`."""
+        """Return the latest events with their times (Unix seconds), oldest first; at most `MAX_EVENTS_KEPT`."""
         return self._host.observers.history()
 
     def log(self, run_id: RunId | None = None, node: NodeId | None = None) -> tuple[OutputLine, ...]:
-        """What workflows printed and logged, and what the engine says of them; at most `MAX_OUTPUT_LINES_KEPT` lines."""
+        """Return what workflows printed and logged, and what the engine says of them; at most `MAX_OUTPUT_LINES_KEPT` lines."""
         return self._host.observers.lines(run_id, node)
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ Part = TypeVar("Part")
 
 
 def delegate(method: Callable[Concatenate[Part, P], R], to: Callable[[Any], Part]) -> Callable[Concatenate[Any, P], R]:
-    """A method that calls `method` of the part that `to(self)` gives.
+    """Return a method that calls `method` of the part that `to(self)` gives.
 
     It takes what `method` takes, and has its name, docstring and signature. Not for properties.
     """

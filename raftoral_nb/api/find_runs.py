@@ -22,7 +22,7 @@ class RunFinder:
         self._access = access
 
     def run(self, run_id: RunId) -> WorkflowRun[Any]:
-        """A handle on a run. Raises `RunNotFoundError`."""
+        """Return a handle on a run. Raises `RunNotFoundError`."""
         host = self._access.host
         record = host.run_record(run_id)
         return WorkflowRun(host, run_id, record.definition.workflow, record.definition.version)
@@ -34,7 +34,7 @@ class RunFinder:
         workflow: str | None = None,
         since: datetime | timedelta | None = None,
     ) -> tuple[WorkflowRun[Any], ...]:
-        """The runs whose records are held, in the order they were started; all, or those that fit what is given.
+        """Return the runs whose records are held, in the order they were started; all, or those that fit what is given.
 
             cluster.runs(status="failed", workflow="order", since=timedelta(minutes=5))
 

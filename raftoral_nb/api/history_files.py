@@ -28,7 +28,7 @@ from ..workflow.shipping import definitions
 from ..workflow.shipping.definitions import Workflow
 
 FORMAT: Final = 1
-"""What is written and read here."""
+"""The format that is written and read here."""
 
 _WITHOUT: Final = frozenset({"definition", "steps", "by_id"})
 _FIELDS: Final[list[Any]] = [
@@ -71,7 +71,10 @@ def save(run: Run, path: str | Path) -> Path:
 
 
 def load(path: str | Path, definition: Definition) -> Run:
-    """The run that a file holds, as one of `definition`. Raises `HistoryFileError` if it is none, and `OSError`."""
+    """Return the run that a file holds, as one of `definition`.
+
+    Raises `HistoryFileError` if it is none, and `OSError`.
+    """
     data = Path(path).read_bytes()
     try:
         file = msgspec.json.decode(data, type=_File)

@@ -18,11 +18,11 @@ from .access import ClusterAccess
 from .node import NodeTable
 
 ATTEMPTS = 5
-"""How often a number or a change of members is asked for while others do the same, or leadership moves."""
+"""The number of attempts to get a node number or a change of members, while others ask too or leadership moves."""
 
 
 class Membership:
-    """One member more or less at a time, each agreed on by a majority before the call returns."""
+    """Changes of the members, one at a time, each agreed on by a majority before the call returns."""
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..hosts.base import ClusterBackend
 
 MAX_MOVE_ATTEMPTS: Final = 20
-"""How often a run is checked anew because it went on while it was checked."""
+"""The number of times a run is checked again because it advanced while it was checked."""
 
 
 def move(host: ClusterBackend, run_id: str, version: int) -> None:
@@ -64,7 +64,7 @@ def move(host: ClusterBackend, run_id: str, version: int) -> None:
 
 
 def _as_now(run: Run) -> Run:
-    """A copy, as the run goes on while it is looked at."""
+    """Return a copy, as the run continues while it is looked at."""
     steps = list(run.steps)
     return msgspec.structs.replace(run, steps=steps, by_id={step.step_id: step for step in steps})
 

@@ -1,4 +1,4 @@
-"""What a cluster's user can do to the network between its nodes, and to its leadership."""
+"""The faults of the network between nodes, and the transfer of leadership."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class NetworkFaults:
-    """Faults of the network, and whose turn it is to lead. Every method may be called from any thread but the cluster's own.
+    """Faults of the network, and transfers of leadership. Every method may be called from any thread but the cluster's own.
 
     A fault belongs to links, not to nodes that run: it stays when a node dies, and holds when it is back. Raises
     `NoSuchNodeError`, `FaultError` for what makes no sense, and `ClusterError` while the cluster does not run.
@@ -154,7 +154,7 @@ class NetworkFaults:
     # --- leadership
 
     def transfer(self, node: NodeName, timeout: Seconds = 10.0) -> NodeId:
-        """Hand leadership to a node, and wait until it acts; returns its number. Nothing is done if it acts already.
+        """Transfer leadership to a node, and wait until it acts; returns its number. Does nothing if it acts already.
 
         Raises `NodeStateError` if it is dead or paused, and `NotAcknowledgedError`, which says what stands in the way,
         if it does not act within `timeout` seconds (or a `timedelta`).
@@ -214,7 +214,7 @@ class NetworkFaults:
         return first, second
 
     def _links(self, where: NodeName | tuple[NodeName, NodeName]) -> tuple[tuple[Link, ...], NodeId | None]:
-        """The links that a node or a pair of nodes stands for, and the node."""
+        """Return the links that a node or a pair of nodes stands for, and the node."""
         given: Any = where
         if isinstance(given, tuple | list):
             if len(given) != 2:
@@ -232,7 +232,7 @@ class NetworkFaults:
         return self._host.change_links(act)
 
     def _why_not(self, number: NodeId) -> str:
-        """What keeps a node from being made leader, on the consensus loop."""
+        """Return the reason why a node was not made leader, on the consensus loop."""
         host = self._host
         incarnation, leader = host.incarnation(number), host.leader
         if incarnation is None:
@@ -240,7 +240,7 @@ class NetworkFaults:
         if incarnation.paused:
             return "it was paused meanwhile"
         if leader is None:
-            return "no node leads that could hand over; a majority must run and reach each other"
+            return "no node leads that could transfer leadership; a majority must run and reach each other"
         leading = host.incarnation(leader)
         network = host.network
         if network is not None and (network.is_cut(leader, number) or network.is_cut(number, leader)):

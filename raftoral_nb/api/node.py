@@ -22,7 +22,7 @@ from .network_faults import Link
 
 
 class NodeOwner(Protocol):
-    """What a handle on a node asks of the cluster: the methods of that name of `Cluster`."""
+    """The part of a cluster that a handle on a node uses: the methods of that name of `Cluster`."""
 
     name: str
 
@@ -39,7 +39,7 @@ class NodeOwner(Protocol):
         ...
 
     def resume(self, node: NodeName) -> NodeId:
-        """End that."""
+        """End this state."""
         ...
 
     def hold(self, node: NodeName) -> NodeId:
@@ -47,7 +47,7 @@ class NodeOwner(Protocol):
         ...
 
     def release(self, node: NodeName) -> NodeId:
-        """End that."""
+        """End this state."""
         ...
 
     def isolate(self, node: NodeName) -> NodeId:
@@ -88,18 +88,18 @@ class Node:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs (paused and held nodes do)."""
+        """True if it runs (paused and held nodes do)."""
         return self._host.incarnation(self._number) is not None
 
     @property
     def paused(self) -> bool:
-        """Whether it is frozen."""
+        """True if it is frozen."""
         incarnation = self._host.incarnation(self._number)
         return incarnation is not None and incarnation.paused
 
     @property
     def held(self) -> bool:
-        """Whether its execution of workflows is stopped."""
+        """True if its execution of workflows is stopped."""
         incarnation = self._host.incarnation(self._number)
         return incarnation is not None and incarnation.held
 
@@ -144,11 +144,11 @@ class Node:
         return self._cluster.transfer(self._number, timeout)
 
     def statistics(self) -> NodeStatistics:
-        """This node's part of `Cluster.statistics()`."""
+        """Return this node's part of `Cluster.statistics()`."""
         return self._cluster.statistics().nodes[self._number]
 
     def entries(self, last: int = 20) -> tuple[LogEntry, ...]:
-        """The last entries of this node's log, oldest first; of a dead node, those that its journal kept.
+        """Return the last entries of this node's log, oldest first; of a dead node, those that its journal kept.
 
         Raises `BadArgumentError` unless `last` is a whole number from 1. What a snapshot stands for is not among them.
         """
@@ -166,7 +166,7 @@ class Node:
         return self._host.wait_until_applied(self._number, seconds(timeout, "wait_until_applied"))
 
     def result(self, run_id: RunId, timeout: Seconds | None = 10.0) -> Any:
-        """What this node's own execution of a run came to: waits for its end, at most `timeout` seconds (or a `timedelta`).
+        """Wait for the end of this node's own execution of a run, and return what it came to; at most `timeout` seconds (or a `timedelta`).
 
         Raises `WorkflowFailedError`, `CompletionTimeoutError`, `NodeStateError` if the node is dead, `RunNotFoundError` if it
         does not know the run, `NonDeterminismError` if its execution differed from the recorded steps, and `UnreadableError` if
@@ -207,11 +207,11 @@ class NodeTable(dict[NodeId, Node]):
         self._host = host
 
     def put(self, number: NodeId) -> None:
-        """There is another node."""
+        """Add a node."""
         self[number] = Node(self._owner, self._host, number)
 
     def drop(self, number: NodeId) -> None:
-        """A node is gone for good."""
+        """Drop the handle on a node that is gone for good."""
         self.pop(number, None)
 
     def follow_host(self) -> None:

@@ -1,4 +1,4 @@
-"""What a cluster's user can do to nodes."""
+"""The faults of nodes: kill, pause, hold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..hosts.local_announcement import Announcement
 from .access import ClusterAccess
 
 KILL_SECONDS: Final = 2.0
-"""How long `kill` waits for what a node was doing."""
+"""The time `kill` waits for what a node was doing (seconds)."""
 
 
 class NodeFaults:
@@ -50,7 +50,7 @@ class NodeFaults:
         return number
 
     def pause(self, node: NodeName) -> NodeId:
-        """Freeze a node as a hung process would be: messages wait, timers and operations stop; a running step goes on."""
+        """Freeze a node as a hung process would be: messages wait, timers and operations stop; a running step continues."""
         number = self._access.number(node)
         if self._host.alive(number, "paused").paused:
             raise NodeStateError(f"node {number} is paused already; resume it")
@@ -68,9 +68,9 @@ class NodeFaults:
         return number
 
     def hold(self, node: NodeName) -> NodeId:
-        """Stop a node's execution of workflows while its log goes on: its catch-up queues grow.
+        """Stop a node's execution of workflows while its log keeps growing: its catch-up queues fill.
 
-        A held leader goes on to lead, and does nothing: runs stand still until it is released, or another node leads.
+        A held leader still leads, and executes nothing: runs stand still until it is released, or another node leads.
         """
         number = self._access.number(node)
         if self._host.alive(number, "held").held:

@@ -1,7 +1,7 @@
-"""How far a run is, read off one of its replicated variables: as numbers, as a line of text, and followed as it changes.
+"""The progress of a run, read off one of its replicated variables: as numbers, as a line of text, and followed as it changes.
 
 A workflow says how far it is with a variable (`epoch = await ctx.var("epoch", 0)`), which is recorded and the same on every
-node; so a bar survives leaders and kernels, as the variable does. (`ctx.progress` is for what goes on inside a step.)
+node; so a bar survives leaders and kernels, as the variable does. (`ctx.progress` is for what happens inside a step.)
 """
 
 from __future__ import annotations
@@ -43,34 +43,34 @@ if TYPE_CHECKING:
 
 
 BAR_CELLS: Final = 20
-"""How long a bar of text is, in characters."""
+"""The length of a bar of text, in characters."""
 MOST_LOOKS: Final = 10.0
-"""How often in a second a bar of text is drawn at most."""
+"""The most times a bar of text is drawn in a second."""
 MOST_LINES: Final = 1.0
-"""The same where each is a line of its own: in a file, or in a log."""
+"""The most times a second where each bar is a line of its own: in a file, or in a log."""
 
 
 class ProgressLook(msgspec.Struct, frozen=True):
-    """How far a run is at one moment. `str()` of it is one line: `training-1 epoch ██████░░░░ 3 of 5`."""
+    """The progress of a run at one moment. `str()` of it is one line: `training-1 epoch ██████░░░░ 3 of 5`."""
 
     run_id: RunId
     variable: str
     status: RunStatus
     fraction: float | None
-    """From 0 to 1; None if that cannot be told of the value."""
+    """A number from 0 to 1; None if the value does not tell."""
     words: str
     """`3 of 5`, `60 %`, the value itself, or `no value yet`; shortened."""
     stopped: bool = False
-    """Whether the cluster has stopped, so that it stays like that though the run has not ended."""
+    """True if the cluster has stopped: this is the last look, though the run has not ended."""
 
     @property
     def ended(self) -> bool:
-        """Whether the run has ended: it is going to stay like that."""
+        """True if the run has ended: this is the last look."""
         return self.status not in ("running", "paused")
 
     @property
     def note(self) -> str:
-        """What is to be said of the run: `paused`, `failed` and the like; nothing while it runs, or when it is completed."""
+        """The status of the run, if worth a word: `paused`, `failed` and the like; nothing while it runs, or when it is completed."""
         if self.stopped and not self.ended:
             return "the cluster has stopped"
         return "" if self.status in ("running", "completed") else self.status
@@ -106,7 +106,7 @@ class Progress:
         return self._variable
 
     def now(self) -> ProgressLook:
-        """How far the run is, as the most advanced living node knows it. Raises `RunNotFoundError`."""
+        """Return how far the run is, as the most advanced living node knows it. Raises `RunNotFoundError`."""
         run = self._host.run_record(self._run_id)
         asked = {self._variable} | ({self._total} if isinstance(self._total, str) else set())
         found: dict[str, Any] = {}
@@ -148,7 +148,7 @@ class Progress:
         return run_requests.subscribe(self._host, self._run_id, told)
 
     def show(self, file: TextIO | None = None) -> ProgressLook:
-        """Draw a bar of text to `file` (else to stderr) as the run goes on, and return how far it was when it ended.
+        """Draw a bar of text to `file` (else to stderr) as the run advances, and return how far it was when it ended.
 
         In a terminal it is one line that changes, elsewhere a line at most every second. Blocks until the run or the cluster
         ends; what the run returned, or raised, is not told here. Raises `RunNotFoundError`, and `BlockingCallError` on one of
@@ -222,13 +222,13 @@ _CHANGES: Final = (
 
 
 class _Unreadable(str):
-    """Stands for a value that cannot be decoded here."""
+    """A placeholder for a value that cannot be decoded here."""
 
     __slots__ = ()
 
 
 def _number(value: object) -> float | None:
-    """A finite number that is not negative; None for everything else."""
+    """Return a finite number that is not negative; None for everything else."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
     try:

@@ -44,20 +44,20 @@ MAX_VERSION = 1_000_000_000
 
 
 class Registration(msgspec.Struct, frozen=True):
-    """What came of registering a workflow. `changed` is False if this very code was registered before."""
+    """The result of registering a workflow. `changed` is False if this very code was registered before."""
 
     workflow: str
     version: int
     changed: bool
     captured: tuple[Captured, ...]
     findings: tuple[Finding, ...] = ()
-    """What the workflow does outside its steps that may differ from node to node or in a replay."""
+    """The things the workflow does outside its steps that may differ between nodes or in a replay."""
     unfinished: tuple[str, ...] = ()
     """Unfinished runs of other versions of this workflow when it was registered: they keep the code they started with."""
 
 
 class Registry:
-    """Of one cluster; may be called from any thread but the cluster's own, and waits for a majority."""
+    """The workflows of one cluster. Call it from any thread but the cluster's own; it waits for a majority."""
 
     def __init__(self, host: ClusterBackend) -> None:
         self._host = host
@@ -159,7 +159,7 @@ class Registry:
         return WorkflowRun(self._host, chosen, name, definition.version)
 
     def _same_run(self, command: StartRun) -> bool:
-        """Whether the run that is there was started with this, though its record has no digest to tell it by."""
+        """Tell whether the run that is there was started with this, though its record has no digest to tell it by."""
         run = self._host.head().runs.get(command.run_id)
         if run is None or not command.digest or run.digest:
             return False
@@ -202,7 +202,7 @@ class Registry:
 
 
 def _arguments(name: Any, version: Any, fn: Any) -> tuple[str, int | None, Callable[..., Any]]:
-    """The three ways to say it: ("order", 1, fn), ("order", fn), (workflow[, version])."""
+    """Return the three ways to say it: ("order", 1, fn), ("order", fn), (workflow[, version])."""
     if fn is None and version is not None and not isinstance(version, int):
         version, fn = None, version
     if fn is None:

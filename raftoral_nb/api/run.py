@@ -31,14 +31,14 @@ O = TypeVar("O")  # noqa: E741 - input and output are I and O everywhere
 
 
 class WaitInterruptedError(KeyboardInterrupt):
-    """An interrupt while waiting for a run; a notebook shows it in one line. The run goes on."""
+    """An interrupt while waiting for a run; a notebook shows it in one line. The run continues."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"KeyboardInterrupt: {self}"]
 
 
 class AwaitCancelledError(asyncio.CancelledError):
-    """A cancellation (in a kernel: an interrupt) while awaiting a run; a notebook shows it in one line. The run goes on."""
+    """A cancellation (in a kernel: an interrupt) while awaiting a run; a notebook shows it in one line. The run continues."""
 
     def __init__(self, run_id: RunId, original: asyncio.CancelledError) -> None:
         super().__init__(*original.args)
@@ -87,9 +87,9 @@ class WorkflowRun(Generic[O]):
 
     @property
     def held(self) -> Difference | None:
-        """Why the run stands still: on every living node the code differs from the record. None if it does not.
+        """The reason why the run stands still: on every living node the code differs from the record. Else None.
 
-        It goes on as soon as it is moved to a version that fits (`move_to_version`), or a node is restarted that fits.
+        It continues once it is moved to a version that fits (`move_to_version`), or a node that fits is restarted.
         """
         return self._host.held(self._run_id)
 
@@ -100,7 +100,7 @@ class WorkflowRun(Generic[O]):
 
     @property
     def generation(self) -> int:
-        """How often the run has begun (see `ctx.continue_as_new`), from 1."""
+        """The number of times the run has begun (see `ctx.continue_as_new`), from 1."""
         return self._host.run_record(self._run_id).generation
 
     @property
@@ -109,12 +109,12 @@ class WorkflowRun(Generic[O]):
         return tuple(self._host.run_record(self._run_id).steps)
 
     def move_to_version(self, version: int) -> None:
-        """Have the run go on with another registered version of its workflow, if that fits all that is recorded of it.
+        """Move the run to another registered version of its workflow, if that fits all that is recorded of it.
 
         First the record is replayed against the new code, here and without effects; then every node executes the run from the
         top with the new code, taking the recorded steps. A step that was being done meanwhile is done again. Raises
         `NonDeterminismError` with the first difference if the code does not fit (`ctx.patched` makes it), `RunEndedError` if the
-        run has ended, `WorkflowNotFoundError` if there is no such version, `RunConflictError` if the run goes on too fast to be
+        run has ended, `WorkflowNotFoundError` if there is no such version, `RunConflictError` if the run advances too fast to be
         checked, `NotAcknowledgedError`, and `BlockingCallError` on one of the cluster's own threads.
 
         >>> from raftoral_nb.testing import workflow_test
@@ -136,7 +136,7 @@ class WorkflowRun(Generic[O]):
         move_run.move(self._host, self._run_id, version)
 
     def code(self) -> RunCode:
-        """The code that the run executes, and the line of it that each living node waits at.
+        """Return the code that the run executes, and the line of it that each living node waits at.
 
         Found out without asking the nodes: it costs them nothing, and is a look at one moment. Of a node whose execution has
         ended there is no place. Raises `RunNotFoundError`.
@@ -163,17 +163,17 @@ class WorkflowRun(Generic[O]):
 
     @property
     def started_at(self) -> datetime:
-        """When it was started (UTC, by the clock of whoever asked for it)."""
+        """The time of its start (UTC, by the clock of whoever asked for it)."""
         return datetime.fromtimestamp(self._host.run_record(self._run_id).start_time, UTC)
 
     @property
     def ended_at(self) -> datetime | None:
-        """When it ended (UTC, by the clock of the node that recorded it); None while it has not."""
+        """The time of its end (UTC, by the clock of the node that recorded it); None while it has not."""
         ended = self._host.run_record(self._run_id).end_time
         return None if ended is None else datetime.fromtimestamp(ended, UTC)
 
     def history(self) -> tuple[tuple[float, StateEvent], ...]:
-        """Everything that is recorded of the run, as events with their times (Unix seconds), oldest first.
+        """Return everything that is recorded of the run, as events with their times (Unix seconds), oldest first.
 
         Times are those of the nodes that proposed them. Complete as long as the run's records are held, unlike
         `cluster.history()`: but for steps of generations that are over (`ctx.continue_as_new`).
@@ -197,7 +197,7 @@ class WorkflowRun(Generic[O]):
         return history.frame(self._host.run_record(self._run_id))
 
     def value(self, step: Step | str) -> Any:
-        """The decoded value of a recorded step, given as such, by its step_id, or by its key if that is unique.
+        """Return the decoded value of a recorded step, given as such, by its step_id, or by its key if that is unique.
 
         Raises `RunNotFoundError` if no such step is recorded, and the step's own failure if it failed.
         """
@@ -235,7 +235,7 @@ class WorkflowRun(Generic[O]):
         return run_requests.subscribe(self._host, self._run_id, callback)
 
     def shown_value(self, step: Step, width: int = 60) -> str:
-        """A recorded step's value, or its failure, on one line of at most `width` printable characters. For views.
+        """Return a recorded step's value, or failure, on one line of at most `width` printable characters. For views.
 
         Never raises, whatever the value's class does; it does run its `__repr__`.
 
@@ -276,13 +276,13 @@ class WorkflowRun(Generic[O]):
         """Send the update `name`, wait until the workflow has answered it, and return the answer.
 
         The workflow gets it from `await ctx.receive_update(name)`. Raises `UpdateRefusedError` if it refuses, or ends without
-        an answer, `CompletionTimeoutError` after `timeout` seconds, or a `timedelta` (call again with the `update_id` of the message to go on
+        an answer, `CompletionTimeoutError` after `timeout` seconds, or a `timedelta` (call again with the `update_id` of the message to continue
         waiting), and what `signal` raises.
         """
         return run_requests.update(self._host, self._run_id, name, value, timeout, update_id)
 
     def query(self, name: str, *args: Any, node: int | None = None, timeout: Seconds | None = 10.0) -> Any:
-        """What the workflow answers to the query `name`: the result of the function it gave to `ctx.on_query`.
+        """Return what the workflow answers to the query `name`: the result of the function it gave to `ctx.on_query`.
 
         Asks the leader's execution, or that of a `node`, which may lag; changes and records nothing. Works after the run's end
         as well. Raises `QueryFailedError` if there is no such query or its function raised, `CompletionTimeoutError` after
@@ -291,7 +291,7 @@ class WorkflowRun(Generic[O]):
         return run_requests.query(self._host, self._run_id, name, args, node, timeout)
 
     def variables(self) -> dict[str, Any]:
-        """The replicated variables' present values, by key, as recorded: while the run goes on, and after it.
+        """Return the replicated variables' present values, by key, as recorded: while it runs, and after its end.
 
         Of several variables of one key (in parallel branches) the one that was recorded last; one made `with_computation` is
         there from its first change on. Decoded anew at each call.
@@ -310,7 +310,7 @@ class WorkflowRun(Generic[O]):
         return run_requests.variables(self._host, self._run_id)
 
     def progress(self, variable: str, total: float | str | None = None) -> Progress:
-        """How far the run is, as its replicated variable `variable` says: shown in a notebook, it is a bar that follows the run.
+        """Return the progress of the run, read off its replicated variable `variable`: a notebook shows a bar that follows the run.
 
         `total` is what the variable is when all is done: a number, or the key of another variable that holds it. Without one
         the value is a fraction from 0 to 1, or a pair (done, total); any other is shown as it is. Elsewhere than in a notebook
@@ -404,7 +404,7 @@ class WorkflowRun(Generic[O]):
         """Block until the run ends, at most `timeout` seconds (or a `timedelta`), and return its result.
 
         Raises `WorkflowFailedError` if the run failed (`WorkflowCancelledError` if it was cancelled, `WorkflowTerminatedError`
-        if it was terminated: both are such errors too), `CompletionTimeoutError` if it has not ended in time (it goes on),
+        if it was terminated: both are such errors too), `CompletionTimeoutError` if it has not ended in time (it continues),
         `ClusterError` if the cluster stops first, and `BlockingCallError` on one of the cluster's own threads.
         """
         refuse_on_own_thread("run.wait_for_completion()")

@@ -1,4 +1,4 @@
-"""What users ask of a run from outside: to take a message, to answer a query, to stop, to wait. Called from any thread."""
+"""The requests that users make of a run from outside: to take a message, to answer a query, to stop, to wait. Called from any thread."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _send(host: ClusterBackend, run_id: RunId, name: str, value: Any, message_id
 
 
 def _known(host: ClusterBackend, run_id: RunId) -> Known | None:
-    """The classes that the code of a run knows; None if it is not known, which its answer will say."""
+    """Return the classes that the code of a run knows; None if it is not known, which its answer will say."""
     run = host.head().runs.get(run_id)
     return None if run is None else definitions.known_classes(run.definition)
 

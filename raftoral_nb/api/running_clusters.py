@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class RunningCluster(Protocol):
-    """What is asked of a running cluster, whatever its kind."""
+    """The methods of any running cluster, whatever its kind."""
 
     name: str
 
@@ -21,7 +21,7 @@ _chosen: RunningCluster | None = None
 
 
 def current_cluster() -> RunningCluster | None:
-    """The running cluster that the magics drive; else the one that was started last in this process; else None."""
+    """Return the running cluster that the magics drive; else the one started last in this process; else None."""
     with _lock:
         if _chosen is not None and _chosen in _running:
             return _chosen
@@ -36,13 +36,13 @@ def set_current_cluster(cluster: RunningCluster | None) -> None:
 
 
 def started(cluster: RunningCluster) -> None:
-    """A cluster runs."""
+    """Note a cluster that runs."""
     with _lock:
         _running.append(cluster)
 
 
 def stopped(cluster: RunningCluster) -> None:
-    """A cluster stops."""
+    """Note a cluster that stops."""
     with _lock:
         if cluster in _running:
             _running.remove(cluster)

@@ -1,4 +1,4 @@
-"""What a cluster tells to systems that watch many things: metrics and traces."""
+"""The data that a cluster gives to monitoring systems: metrics and traces."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Telemetry:
         self._tracing: Tracing | None = None
 
     def metrics(self) -> str:
-        """The statistics as OpenMetrics text, as Prometheus and others read it; also of a cluster that has stopped.
+        """Return the statistics as OpenMetrics text, which Prometheus and others read; also of a stopped cluster.
 
         Labels are nodes, statuses and the first `MAX_WORKFLOWS_MEASURED` workflows, never runs or steps. Counters begin anew with
         the cluster; one that is read off the most advanced node (`raftoral_commands_total`) may fall when that node dies.
@@ -56,7 +56,7 @@ class Telemetry:
 
     @property
     def server(self) -> MetricsServer | None:
-        """What serves the metrics, or served them last; None if nothing did."""
+        """The server of the metrics, or the last one; None if there was none."""
         return self._metrics_server
 
     def begin(self) -> None:
@@ -66,7 +66,7 @@ class Telemetry:
         self._tracing = Tracing.begin(self._access.host.name, self._access.host.observers)
 
     def end(self, timeout: float) -> list[str]:
-        """Called when the cluster stops, after the last event; what is still in the way, by name."""
+        """End the spans when the cluster stops, after the last event; returns what is still in the way, by name."""
         left = []
         if self._metrics_server is not None and not self._metrics_server.stop(timeout):
             left.append("a request for metrics")

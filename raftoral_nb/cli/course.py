@@ -1,4 +1,4 @@
-"""What the notebooks of the course use: predictions that are checked, doors at which steps wait, events that are waited for.
+"""The tools of the course's notebooks: predictions that are checked, doors at which steps wait, events that are waited for.
 
 All nodes live in one process, and so a step can be made to wait for the reader: that is what a `Door` is for. Nothing here
 is meant for workflows that do real work.
@@ -35,7 +35,7 @@ PATIENCE: Final = 30.0
 
 
 class CheckedPrediction(msgspec.Struct, frozen=True):
-    """What came of a prediction; a notebook shows it as a sentence or two."""
+    """The outcome of a prediction; a notebook shows it as a sentence or two."""
 
     verdict: str
     happened: str
@@ -115,7 +115,7 @@ class Door:
     """
 
     SECONDS: Final = 3600.0
-    """How long a step waits: somebody reads meanwhile."""
+    """The time a step waits (seconds): somebody reads meanwhile."""
 
     def __init__(self) -> None:
         self._number = next(_numbers)
@@ -127,11 +127,11 @@ class Door:
 
     @property
     def arrivals(self) -> int:
-        """How many steps have come to it so far."""
+        """The number of steps that have come to it so far."""
         return self._arrivals
 
     def wait(self) -> None:
-        """In a step: wait here until the door is open."""
+        """Wait, in a step, until the door is open."""
         with self._change:
             self._arrivals += 1
             self._change.notify_all()
@@ -139,7 +139,7 @@ class Door:
                 raise TimeoutError("nobody opened the door")
 
     def await_arrival(self, count: int = 1, timeout: Seconds = PATIENCE) -> None:
-        """In the notebook: wait until `count` steps have come here, `timeout` seconds at most. Raises `CompletionTimeoutError`."""
+        """Wait, in the notebook, until `count` steps have come here, `timeout` seconds at most. Raises `CompletionTimeoutError`."""
         longest = seconds(timeout, "await_arrival")
         with self._change:
             if not self._change.wait_for(lambda: self._arrivals >= count, longest):
@@ -166,7 +166,7 @@ def _door(number: int) -> Door:
 
 
 class Watch:
-    """Remembers a cluster's events from now on, so that what happens between two lines of a cell is not missed.
+    """A record of a cluster's events from now on, so that what happens between two lines of a cell is not missed.
 
     Ends with `close`, as a context manager, or with the cluster.
     """
@@ -176,7 +176,7 @@ class Watch:
         self._end = cluster.subscribe(self._events.put)
 
     def wait_for(self, kind: type[E], timeout: Seconds = PATIENCE, **fields: object) -> E:
-        """The next event of this kind whose fields have these values; those before it are passed over.
+        """Return the next event of this kind whose fields have these values; those before it are passed over.
 
         Raises `CompletionTimeoutError` if none comes for `timeout` seconds (or a `timedelta`).
         """
@@ -191,7 +191,7 @@ class Watch:
                 return event
 
     def close(self) -> None:
-        """Remember no more. Idempotent."""
+        """Stop remembering. Idempotent."""
         self._end()
 
     def __enter__(self) -> Self:

@@ -20,23 +20,23 @@ from .. import Cluster, ClusterStatistics, Step, WorkflowContext, WorkflowRun, _
 from ..errors import RaftoralError
 
 MIN_NODES: Final = 3
-"""Fewer cannot lose a node and go on: a majority must remain."""
+"""The fewest nodes: fewer cannot lose a node and continue, as a majority must remain."""
 
 Output = TypeVar("Output")
 
 WAIT_SECONDS: Final = 30.0
-"""How long anything here may take before the demonstration gives up. Normally all of it takes about a second."""
+"""The time anything here may take before the demonstration gives up. Normally all of it takes about a second."""
 
 
 class DemoError(Exception):
-    """Something did not happen within `WAIT_SECONDS`, so that the story cannot go on."""
+    """An event that did not happen within `WAIT_SECONDS`, so that the story cannot continue."""
 
 
 # --- the outside world: what no cluster can undo -------------------------------------------------------------------
 
 
 class OutsideWorld:
-    """Everything outside of the cluster. It counts every effect that really happens, recorded or not.
+    """The world outside of the cluster. It counts every effect that really happens, recorded or not.
 
     Its bank takes the money of the first order at once and is slow to answer; by then the leader, which waits for the
     answer, is to be dead. Like any good payment service it recognizes a repeated request by its idempotency key.
@@ -72,7 +72,7 @@ _world = OutsideWorld()
 
 @dataclass(frozen=True)
 class ComputationInput:
-    """What `computation` is to do."""
+    """The input of `computation`."""
 
     base_value: int
     multiplier: int
@@ -81,7 +81,7 @@ class ComputationInput:
 
 @dataclass(frozen=True)
 class ComputationOutput:
-    """What came of it."""
+    """The result of `computation`."""
 
     final_result: int
     intermediate_values: list[int]
@@ -111,7 +111,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the customer gets."""
+    """The receipt that the customer gets."""
 
     item: str
     paid: int
@@ -165,7 +165,7 @@ async def tally(ctx: WorkflowContext, steps: int) -> int:
 
 
 class Checks:
-    """What was claimed, and whether it held."""
+    """The claims made, and whether they held."""
 
     def __init__(self) -> None:
         self.held = 0

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     import argparse
 
 READS: Final = 5
-"""How often the files of a node are read while a cluster writes them: a copy may be taken in the middle of a change."""
+"""The most attempts to read a node's files while a cluster writes them: a copy may catch half a change."""
 
 
 class NodeFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """What one node's files hold."""
+    """The contents of one node's files."""
 
     node: NodeId
     term: int
@@ -44,7 +44,7 @@ class NodeFiles(msgspec.Struct, frozen=True, kw_only=True):
     """Index of the first entry held."""
     last_index: int
     commit_index: int
-    """How far the node knew the log to be committed when it wrote its last entry; it may be further."""
+    """The commit index that the node knew when it wrote its last entry; the true one may be higher."""
     snapshot_index: int
     """The last entry that the snapshot stands for; 0 without one."""
     snapshot_bytes: int
@@ -53,7 +53,7 @@ class NodeFiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DirectoryContents(msgspec.Struct, frozen=True, kw_only=True):
-    """What a data directory holds. `problems` says of each node that cannot be read why."""
+    """The contents of a data directory. `problems` says why a node cannot be read."""
 
     path: Path
     manifest: Manifest
@@ -61,7 +61,7 @@ class DirectoryContents(msgspec.Struct, frozen=True, kw_only=True):
     nodes: Mapping[NodeId, NodeFiles]
     problems: Mapping[NodeId, str]
     state: State
-    """As the entries that are known to be committed make it; a cluster that goes on may find some more of them to be."""
+    """The state after the entries known to be committed; a cluster that continues may find that more of them are."""
 
 
 def read(path: Path) -> DirectoryContents:
@@ -128,7 +128,7 @@ def _read_node(path: Path, manifest: Manifest, node: NodeId, tries: int) -> tupl
 
 
 def lines(found: DirectoryContents, *, steps: bool = False) -> list[str]:
-    """The contents as text, a line each; with `steps` every recorded step by its name."""
+    """Return the contents as text, a line each; with `steps` every recorded step by its name."""
     manifest = found.manifest
     made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest.made))
     head = (
@@ -181,7 +181,7 @@ def _run_line(run: Run) -> str:
 
 
 def as_data(found: DirectoryContents) -> dict[str, Any]:
-    """The same as plain data, for `--json`."""
+    """Return the same as plain data, for `--json`."""
     return {
         "cluster": msgspec.to_builtins(found.manifest),
         "used_by": found.used_by,

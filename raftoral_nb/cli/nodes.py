@@ -17,7 +17,7 @@ from ..discovery.key_file import KeyFile
 from ..errors import ClusterError, NodeStateError, RaftoralError
 
 PORT: Final = 7001
-"""Where a node listens that is told an address without a port."""
+"""The port of a node that is given an address without one."""
 
 
 def add_parsers(commands: Any) -> None:

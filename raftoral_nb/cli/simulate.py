@@ -85,7 +85,7 @@ def _count(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the arguments say; the exit code."""
+    """Do what the arguments say; returns the exit code."""
     from ..simulation import faults, hazards, mutants
 
     for chosen, known, what in (

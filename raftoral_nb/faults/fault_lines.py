@@ -1,4 +1,4 @@
-"""Faults as lines of text: `isolate leader`, `slow 1-2 --delay 200ms`. What scenarios are made of, and what magics take.
+"""Faults as lines of text: `isolate leader`, `slow 1-2 --delay 200ms`. Scenarios are made of them, and magics take them.
 
 A line is taken apart into a `Fault`, which is data; `str` of it is a line again, and `cause` brings it about.
 """
@@ -36,10 +36,10 @@ FAULTS: Final = {
     "add": "add",
     "remove": "remove NODE",
 }
-"""Every fault, as it is typed."""
+"""The faults, as they are typed."""
 
 ON_ONE_NODE: Final = ("kill", "restart", "pause", "resume", "hold", "release", "isolate", "transfer", "remove")
-"""Those whose only argument is a node."""
+"""The faults whose only argument is a node."""
 
 _EXAMPLES: Final = {
     "partition": "partition 1 / 2 3",
@@ -97,13 +97,13 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def time_text(seconds: float) -> str:
-    """`200ms`, `1.5s`: what `parse_time` reads, to the nanosecond."""
+    """Return a time as `parse_time` reads it (`200ms`, `1.5s`), to the nanosecond."""
     number, unit = (f"{seconds * 1000:.6f}", "ms") if seconds < 1 else (f"{seconds:.9f}", "s")
     return number.rstrip("0").rstrip(".") + unit
 
 
 def parse_time(text: str) -> float:
-    """Seconds, to the nanosecond, from `200ms` or `1.5s`. Raises `FaultError`."""
+    """Return the seconds, to the nanosecond, of `200ms` or `1.5s`. Raises `FaultError`."""
     found = _TIME.fullmatch(text)
     if found is None:
         raise FaultError(f"{text!r} is not a time: write it with its unit, as in 200ms or 1.5s")
@@ -111,7 +111,7 @@ def parse_time(text: str) -> float:
 
 
 def parse_fault(line: str, prefix: str = "") -> Fault:
-    """Takes a line apart. Raises `FaultError`, which says how the line should look, with `prefix` before it."""
+    """Parse a line. Raises `FaultError`, which says how the line should look, with `prefix` before it."""
     name, *words = line.split() or [""]
     if name not in FAULTS:
         raise FaultError(f"there is no fault {name!r}; there are: {', '.join(FAULTS)}")
@@ -124,7 +124,7 @@ def parse_fault(line: str, prefix: str = "") -> Fault:
 
 
 def numbers_in(fault: Fault) -> frozenset[int]:
-    """The nodes that a fault names by their numbers."""
+    """Return the nodes that a fault names by their numbers."""
     found: set[NodeName] = set()
     for place in fault.places:
         found |= set(place) if isinstance(place, tuple) else {place}
@@ -133,7 +133,7 @@ def numbers_in(fault: Fault) -> frozenset[int]:
 
 
 class FaultTarget(Protocol):
-    """What faults are done to: a `Cluster`, by its methods of these names, and by those of `FAULTS` that take one node or link."""
+    """The target of faults: a `Cluster`, by its methods of these names, and by those of `FAULTS` that take one node or link."""
 
     def partition(self, *groups: Iterable[NodeName]) -> tuple[tuple[NodeId, ...], ...]:
         """Part the nodes."""
@@ -163,7 +163,7 @@ class FaultTarget(Protocol):
 
 
 def cause(cluster: FaultTarget, fault: Fault) -> Fault:
-    """Brings a fault about; returns it as it was, with numbers for names. Raises what the method of that name raises."""
+    """Cause a fault; returns it as it was, with numbers for names. Raises what the method of that name raises."""
     match fault.name:
         case "partition":
             groups = cluster.partition(*fault.groups)
@@ -190,7 +190,7 @@ def cause(cluster: FaultTarget, fault: Fault) -> Fault:
 
 
 def _meant(place: Place, links: tuple[tuple[int, int], ...]) -> Place:
-    """The numbers for a place that was slowed: its only link, or the node that all links have in common."""
+    """Return the numbers for a place that was slowed: its only link, or the node that all links have in common."""
     if isinstance(place, tuple):
         return links[0]
     if isinstance(place, int):
@@ -242,7 +242,7 @@ _VALUES: Final = {"cut": {"--one-way": False}, "slow": {"--delay": True, "--jitt
 
 
 def _flags(name: str, words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """The flags among the words with their values, and the other words."""
+    """Return the flags among the words with their values, and the other words."""
     known = _VALUES.get(name, {})
     flags: dict[str, str] = {}
     others: list[str] = []

@@ -1,4 +1,4 @@
-"""Playing a scenario: a thread that waits for what each step waits for, and does it."""
+"""The player of a scenario: a thread that waits for each step's condition, and does the step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CONDITION_SECONDS: Final = 60.0
-"""How long a step waits for its condition before the scenario fails."""
+"""The time a step waits for its condition before the scenario fails (seconds)."""
 
 PlayStatus = Literal["running", "completed", "stopped", "failed"]
 
@@ -34,11 +34,11 @@ class _Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
 
 
 class PlayedOn(FaultTarget, Protocol):
-    """What a scenario is played on: a `Cluster`."""
+    """The cluster that a scenario is played on: a `Cluster`."""
 
     @property
     def running(self) -> bool:
-        """Whether it was started and not stopped."""
+        """True if it was started and not stopped."""
 
 
 class ScenarioPlay:
@@ -70,19 +70,19 @@ class ScenarioPlay:
 
     @property
     def status(self) -> PlayStatus:
-        """How it stands with it."""
+        """The status of the play."""
         return self._status
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What was done so far: magic lines with the numbers of the nodes, and what was said, as comments."""
+        """The acts so far: magic lines with the numbers of the nodes, and what was said, as comments."""
         return tuple(self._lines)
 
     def wait(self, timeout: Seconds | None = None) -> tuple[str, ...]:
         """Wait until it has ended, and return `lines`.
 
         Raises `ScenarioError` if it failed, which says at which step and why, and `CompletionTimeoutError` if it has not ended
-        within `timeout` seconds, or a `timedelta` (it goes on).
+        within `timeout` seconds, or a `timedelta` (it continues).
         """
         refuse_on_own_thread("play.wait()")
         longest = patience(timeout, "play.wait")
@@ -95,7 +95,10 @@ class ScenarioPlay:
         return self.lines
 
     def __iter__(self) -> Iterator[str]:
-        """The lines from the first one on, each as soon as it is there, until the play has ended. Waits in between."""
+        """Yield the lines from the first one on, each as soon as it is there, until the play has ended.
+
+        Waits in between.
+        """
         refuse_on_own_thread("iterating over a play")
         given = 0
         while True:
@@ -192,7 +195,7 @@ class ScenarioPlay:
     # --- on the consensus loop
 
     def _on_begin(self) -> NodeId | None:
-        """An act begins: what happened before it counts for no condition. Returns who leads."""
+        """Begin an act: what happened before it counts for no condition. Returns the leader."""
         while not self._events.empty():
             self._events.get_nowait()
         return self._host.leader
@@ -237,5 +240,5 @@ class ScenarioPlay:
 
 
 def _patience(step: ScenarioStep) -> float:
-    """How long a step may wait (seconds)."""
+    """Return how long a step may wait (seconds)."""
     return CONDITION_SECONDS if isinstance(step.when, str) else step.when + CONDITION_SECONDS

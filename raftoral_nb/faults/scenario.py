@@ -1,4 +1,4 @@
-"""Scenarios: faults in a sequence that can be repeated, as data. Those that are built in are at the end.
+"""Scenarios: faults in a sequence that can be repeated, as data. The built-in ones are at the end.
 
 A scenario is a list of steps, each `(when, what)`. `what` is a fault as `%raftoral` takes it (`"isolate leader"`), or a
 sentence that is said (`"# the majority goes on"`). `when` is a number of seconds (or a `timedelta`) after the step before, or a condition that
@@ -35,7 +35,7 @@ CONDITIONS: Final = {
     "run ended": "a run has ended",
     "level": "every node that runs has applied what any node has",
 }
-"""What a step may wait for. `N steps recorded` waits for that many."""
+"""The conditions that a step may wait for. `N steps recorded` waits for that many."""
 
 MAX_SCENARIO_STEPS: Final = 1000
 """Steps of one scenario."""
@@ -58,12 +58,12 @@ class ScenarioStep(msgspec.Struct, frozen=True):
 
     @property
     def fault(self) -> Fault | None:
-        """What is done; None if something is said."""
+        """The fault that is done; None if something is said."""
         return None if self.what.startswith("#") else parse_fault(self.what)
 
     @property
     def said(self) -> str:
-        """What is said; "" if something is done."""
+        """The sentence that is said; "" if something is done."""
         return self.what.removeprefix("#").strip() if self.what.startswith("#") else ""
 
     @property
@@ -108,7 +108,7 @@ class Scenario(msgspec.Struct, frozen=True):
 
     @classmethod
     def built_in(cls, name: str, nodes: Sequence[NodeId] = (1, 2, 3)) -> Scenario:
-        """The built-in scenario of that name, for a cluster of these nodes. Raises `ScenarioError`; `SCENARIOS` has them all."""
+        """Return the built-in scenario of that name, for a cluster of these nodes. Raises `ScenarioError`; `SCENARIOS` has them all."""
         return _built_in(name, nodes)
 
     @property
@@ -118,11 +118,11 @@ class Scenario(msgspec.Struct, frozen=True):
 
     @property
     def needs_run(self) -> bool:
-        """Whether it waits for something that only an unfinished run brings about."""
+        """True if it waits for something that only an unfinished run brings about."""
         return any(isinstance(step.when, str) and ("step" in step.when or "run" in step.when) for step in self.steps)
 
     def __str__(self) -> str:
-        """The scenario as the magic lines that do the same; what to wait for before each stands above it."""
+        """Return the scenario as the magic lines that do the same; what to wait for before each stands above it."""
         lines = []
         for step in self.steps:
             if step.when_words:
@@ -132,7 +132,7 @@ class Scenario(msgspec.Struct, frozen=True):
 
 
 def steps_awaited(when: When) -> int:
-    """How many recorded steps a condition waits for; 0 if it waits for something else."""
+    """Return how many recorded steps a condition waits for; 0 if it waits for something else."""
     if when == "step recorded":
         return 1
     found = _STEPS_RECORDED.fullmatch(when) if isinstance(when, str) else None

@@ -1,4 +1,4 @@
-"""How the node that something is done to is named: by its number, or by what it is now."""
+"""The names of the node that a fault is for: by its number, or by what it is now."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ NODE_NAMES: Final[tuple[Literal["leader", "follower", "dead", "paused", "held"],
 
 
 def no_such_node(number: object, numbers: Iterable[NodeId]) -> NoSuchNodeError:
-    """The error that says which nodes there are."""
+    """Return the error that says which nodes there are."""
     return NoSuchNodeError(f"there is no node {number!r}: the nodes are {', '.join(map(str, numbers))}")

@@ -1,1 +1,1 @@
-"""What runs the nodes behind the handles: in this process, or in processes of their own."""
+"""The backends that run the nodes behind the handles: in this process, or in processes of their own."""

@@ -1,4 +1,4 @@
-"""The backend that handles ask, wherever its nodes are: in this process (`local`), or in others (`remote`).
+"""The backend that handles ask, wherever the nodes are: in this process (`local`), or in others (`remote`).
 
 The replicated state as this process knows it, who leads, who waits for what, and where events go are the same for both. What is
 done to a node, and what only a node itself can tell, differs.
@@ -57,11 +57,11 @@ AT_ONCE = 0.05
 """A wait that is shorter (seconds) is none to people: with no node to be asked there is none."""
 
 Change = Literal["pause", "resume", "hold", "release"]
-"""What can be done to a living node."""
+"""The changes that can be made to a running node."""
 
 
 class Counters:
-    """What no log says. Written on the cluster's threads, read from any."""
+    """The counters that no log holds. Written on the cluster's threads, read from any."""
 
     def __init__(self) -> None:
         self.effects_run = 0
@@ -69,14 +69,14 @@ class Counters:
 
 
 class Lifetime(enum.Enum):
-    """How long nodes run, as seen from a process that has a handle on them."""
+    """The lifetime of nodes, as seen from a process that has a handle on them."""
 
     PROCESS = enum.auto()
-    """They were started here, and end with this process."""
+    """Nodes started here, which end with this process."""
     DETACHED = enum.auto()
-    """They were started here, and go on without this process."""
+    """Nodes started here, which outlive this process."""
     ATTACHED = enum.auto()
-    """They were there before, and go on without this process."""
+    """Nodes found running, which outlive this process."""
 
 
 class ClusterBackend(ABC):
@@ -104,14 +104,14 @@ class ClusterBackend(ABC):
         self.timing = timing
         self.proposal_timeout = proposal_timeout
         self.key = new_key()
-        """Proves that somebody belongs to the cluster, where its network can be reached by others."""
+        """The key that proves membership of the cluster, where others can reach its network."""
         self.lifetime = lifetime
         self.thread = self._make_thread()
         self.observers = Observers(name)
         self.counters = Counters()
         self.answers = Answers()
         self.starts = dict.fromkeys(self.numbers, 0)
-        """How often each node was started."""
+        """The number of times each node was started."""
         # The rest belongs to the consensus loop.
         self._acting: dict[NodeId, int] = {}
         self._leader_waiters: list[asyncio.Future[None]] = []
@@ -123,28 +123,28 @@ class ClusterBackend(ABC):
 
     @property
     def outlives(self) -> bool:
-        """Whether the nodes go on without this process."""
+        """True if the nodes outlive this process."""
         return self.lifetime is not Lifetime.PROCESS
 
     @property
     def attached(self) -> bool:
-        """Whether the nodes were there before."""
+        """True if the nodes were running before this handle."""
         return self.lifetime is Lifetime.ATTACHED
 
     @property
     def unlisted(self) -> str | None:
-        """Why the host has no key file, where it wanted one; None if it has one, or writes none itself."""
+        """The reason why the host has no key file, where it wanted one; None if it has one, or writes none itself."""
         return None
 
     def _make_thread(self) -> LoopThread:
-        """Where consensus runs, or what stands for it here."""
+        """Make the thread that consensus runs on, or what stands for it here."""
         return LoopThread(f"{self.name}-consensus")
 
     # --- what is done differently
 
     @abstractmethod
     def files_needed(self, count: int, *, stored: bool) -> int:
-        """How many files this process has open for so many nodes, sockets included; `stored` if with logs on disk."""
+        """Return how many files so many nodes open here, sockets included; `stored` if with logs on disk."""
 
     @abstractmethod
     def use(self, data: DataDirectory) -> None:
@@ -160,7 +160,7 @@ class ClusterBackend(ABC):
 
     @abstractmethod
     def end(self, left: Callable[[], float], *, leave: bool = False) -> list[str]:
-        """After `on_shut`: end the threads, and let go of what was used; names the user code that could not be ended.
+        """End the threads, after `on_shut`, and let go of what was used; names the user code that could not be ended.
 
         `left()` says how many seconds that may still take, and `leave` is what `on_shut` was told. Waits.
         """
@@ -195,31 +195,31 @@ class ClusterBackend(ABC):
 
     @abstractmethod
     def head(self) -> State:
-        """The state of the most advanced living node; when none lives, the last one that was. From any thread."""
+        """Return the state of the most advanced running node; when none runs, the last known one. From any thread."""
 
     def next_number(self) -> NodeId:
-        """The lowest number that no node has or had, nor another is about to join under, as far as is known here. From any thread."""
+        """Return the lowest number that no node has or had, nor another is about to join under, as far as is known here. From any thread."""
         return max(self.head().next_number, *(number + 1 for number in (*self.numbers, *tuple(self.starts))))
 
     @abstractmethod
     def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
-        """Before a look: learn what only the nodes know (of these runs, and so many log entries). Waits a little."""
+        """Learn, before a look, what only the nodes know (of these runs, and so many log entries). Waits a little."""
 
     @abstractmethod
     def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
-        """One node, on the consensus loop or after the stop; `commit_index` is the leader's."""
+        """Return one node's statistics, on the consensus loop or after the stop; `commit_index` is the leader's."""
 
     @abstractmethod
     def tail(self, number: NodeId, most: int, described: Callable[[tuple[bytes, int, int]], LoggedEntry]) -> LogTail:
-        """The end of a node's log, on the consensus loop or after the stop."""
+        """Return the end of a node's log, on the consensus loop or after the stop."""
 
     @abstractmethod
     def entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
-        """The last entries of a node's log, in words. Waits while the cluster runs."""
+        """Return the last entries of a node's log, in words. Waits while the cluster runs."""
 
     @abstractmethod
     def run_code(self, run_id: RunId) -> RunCode:
-        """The code of a run, and where each living node is in it. Raises `RunNotFoundError`."""
+        """Return the code of a run, and where each living node is in it. Raises `RunNotFoundError`."""
 
     # --- who leads, on the consensus loop
 
@@ -236,7 +236,7 @@ class ClusterBackend(ABC):
         return leader
 
     async def on_transfer(self, number: NodeId) -> None:
-        """Have the leader hand over to a node, again and again if need be, until that one acts."""
+        """Have the leader transfer leadership to a node, again and again if need be, until that one acts."""
         asked: NodeId | None = None
         while (leader := self.leader) != number:
             leading = self._incarnations.get(leader) if leader is not None else None
@@ -282,7 +282,7 @@ class ClusterBackend(ABC):
     # --- what happens, on the consensus loop
 
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
-        """An entry was applied: the first time that this is heard of, its events are made known."""
+        """Note an applied entry: the first time it is heard of, publish its events."""
         if index <= self._told_index:
             return
         self._told_index = index
@@ -304,7 +304,7 @@ class ClusterBackend(ABC):
                 self.tell(event)
 
     def _state_skipped(self, state: State) -> None:
-        """A state came in place of entries: whoever waits for a run that ended in what was skipped is told."""
+        """Tell the waiters of runs that ended in entries which a state has replaced."""
         for run_id in tuple(self._waiting):
             found = ending(state.runs.get(run_id))
             if found is not None:
@@ -312,7 +312,7 @@ class ClusterBackend(ABC):
         self.answers.look(state)
 
     def _end_all_waits(self) -> None:
-        """The cluster ends, or is let go of: tell whoever waits."""
+        """Tell all waiters that the cluster ends, or is let go of."""
         for callbacks in tuple(self._waiting.values()):
             for callback in tuple(callbacks):
                 callback(ClusterError(f"cluster {self.name!r} was stopped before the run ended"))
@@ -346,25 +346,25 @@ class ClusterBackend(ABC):
     # --- looking at nodes and runs
 
     def incarnation(self, number: NodeId) -> Life | None:
-        """The present life of a node; None if it is dead."""
+        """Return the present life of a node; None if it is dead."""
         return self._incarnations.get(number)
 
     def alive(self, number: NodeId, done_to_it: str) -> Life:
-        """The present life of a node; raises `NodeStateError` if it is dead."""
+        """Return the present life of a node; raises `NodeStateError` if it is dead."""
         incarnation = self.incarnation(number)
         if incarnation is None:
             raise NodeStateError(f"node {number} is dead and cannot be {done_to_it}; restart it first")
         return incarnation
 
     def run_record(self, run_id: RunId) -> Run:
-        """What is recorded of a run; raises `RunNotFoundError`."""
+        """Return what is recorded of a run; raises `RunNotFoundError`."""
         record = self.head().runs.get(run_id)
         if record is None:
             raise RunNotFoundError(f"no run {run_id!r} is known: it was never started, or its records were evicted")
         return record
 
     def held(self, run_id: RunId) -> Difference | None:
-        """Where the code differs from the record of an unfinished run, if it does so on every living node; else None.
+        """Return where the code differs from an unfinished run's record, if it does on every living node; else None.
 
         Such a run stands still. From any thread.
         """
@@ -456,7 +456,7 @@ class ClusterBackend(ABC):
         return await self.on_ask(command), clock() - began
 
     async def on_ask(self, command: Command) -> Outcome:
-        """Propose a command by way of whichever node can; its outcome within `proposal_timeout`."""
+        """Propose a command by way of whichever node can; returns its outcome within `proposal_timeout`."""
         # Every command that comes this way says the same thing when it is said twice, so another node may say it again.
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.proposal_timeout
@@ -473,7 +473,10 @@ class ClusterBackend(ABC):
             sent = sent or isinstance(outcome, Unknown)
 
     def spokesman(self) -> Life | None:
-        """The node that knows most: the one that acts, or any that is awake; None if there is none. From any thread."""
+        """Return the node that knows most: the one that acts, or any that is awake; None if there is none.
+
+        From any thread.
+        """
         leader = self.leader
         if leader is not None and (acting := self._incarnations.get(leader)) is not None:
             return acting
@@ -485,7 +488,7 @@ def _no_answer(seconds: float) -> str:
 
 
 def ending(record: Run | None) -> bytes | Failure | None:
-    """How a run ended; None if it has not, or is not known."""
+    """Return how a run ended; None if it has not, or is not known."""
     return None if record is None else (record.failure if record.result is None else record.result)
 
 
@@ -494,4 +497,4 @@ def _nothing() -> None:
 
 
 Ending = bytes | Failure | RaftoralError
-"""How waiting for a run ends: the encoded result, the run's failure, or why there will be neither."""
+"""The outcome of waiting for a run: the encoded result, the run's failure, or why there will be neither."""

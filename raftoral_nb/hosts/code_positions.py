@@ -23,7 +23,7 @@ MAX_PLACES: Final = 16
 """Branches of one execution whose places are given: the first ones."""
 
 MAX_DEPTH: Final = 200
-"""How many coroutines that wait for each other are gone through."""
+"""The most coroutines waiting for each other that are followed."""
 
 
 def code(definition: Definition, executions: Mapping[NodeId, Execution]) -> RunCode:
@@ -49,7 +49,7 @@ def _code_of(function: Any) -> CodeType | None:
 
 
 def _text(root: CodeType, sources: dict[str, str]) -> tuple[str, int, tuple[str, ...]]:
-    """The file of a function, the line at which it begins, and its lines, which may be none."""
+    """Return the file of a function, the line at which it begins, and its lines, which may be none."""
     file, first = root.co_filename, root.co_firstlineno
     text = sources.get(file)
     rest = (linecache.getlines(file) if text is None else text.splitlines(keepends=True))[first - 1 :]
@@ -61,14 +61,14 @@ def _text(root: CodeType, sources: dict[str, str]) -> tuple[str, int, tuple[str,
 
 
 def _places(execution: Execution, file: str) -> tuple[CodePlace, ...]:
-    """Where the execution is in each of its branches, outermost first."""
+    """Return where the execution is in each of its branches, outermost first."""
     now = execution.branches.copy()  # at once: the node's thread changes it
     branches = sorted(now.items(), key=lambda one: [int(part) for part in one[0].split(".") if part])[:MAX_PLACES]
     return tuple(found for path, waits in branches if (found := _place(path, waits, file)) is not None)
 
 
 def _place(path: str, waits: Any, file: str) -> CodePlace | None:
-    """The innermost line of the user's that is being awaited. What runs at this moment may be a line further on already."""
+    """Return the innermost line of the user's that is being awaited. What runs at this moment may be a line further on already."""
     found: CodePlace | None = None
     for _ in range(MAX_DEPTH):
         frame = next((one for name in _FRAMES if (one := getattr(waits, name, None)) is not None), None)

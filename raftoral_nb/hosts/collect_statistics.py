@@ -1,4 +1,4 @@
-"""Makes the frozen snapshots of `statistics` from a cluster. Runs on the consensus loop, or after the cluster stopped."""
+"""The making of the frozen snapshots of `statistics` from a cluster. Runs on the consensus loop, or after the cluster stopped."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def deadline(seconds: float) -> Callable[[], float]:
-    """A function that says how many seconds are left, never less than a little."""
+    """Return a function that says how many seconds are left, never less than a little."""
     end = time.monotonic() + seconds
     return lambda: max(0.05, end - time.monotonic())
 
 
 def workflows(state: State) -> Mapping[str, tuple[int, ...]]:
-    """The registered versions of each workflow, ascending."""
+    """Return the registered versions of each workflow, ascending."""
     versions: dict[str, list[int]] = {}
     for name, version in tuple(state.definitions):
         versions.setdefault(name, []).append(version)
@@ -36,7 +36,7 @@ def workflows(state: State) -> Mapping[str, tuple[int, ...]]:
 
 
 def statistics(host: ClusterBackend, *, running: bool, only: Collection[RunId] | None = None) -> ClusterStatistics:
-    """A snapshot of the whole cluster, with all of its runs or `only` these."""
+    """Return a snapshot of the whole cluster, with all of its runs or `only` these."""
     head = host.head()
     leader = host.leader
     leading = host.incarnation(leader) if leader is not None else None
@@ -89,7 +89,7 @@ def dead(
     links: Mapping[NodeId, LinkStatistics],
     voted_for: NodeId | None,
 ) -> NodeStatistics:
-    """A dead node, of which nothing is known but what its journal kept."""
+    """Return the statistics of a dead node, of which only what its journal kept is known."""
     return NodeStatistics(
         node=number,
         role="dead",
@@ -124,7 +124,7 @@ def node(
     commit_index: int,
     only: Collection[RunId] | None,
 ) -> NodeStatistics:
-    """One node of this process: alive as `incarnation`, or dead.
+    """Return the statistics of one node of this process: running as `incarnation`, or stopped.
 
     `starts` is how often it was started, `commit_index` is the leader's, and `links` makes its links, given the peers it is connected to.
     """
@@ -172,7 +172,7 @@ def _vote(journal: MemoryJournal) -> NodeId | None:
 def links_of(
     network: Network | None, number: NodeId, peers: Collection[NodeId], connected: frozenset[NodeId]
 ) -> Mapping[NodeId, LinkStatistics]:
-    """The links of one node to its peers."""
+    """Return the links of one node to its peers."""
     if network is None:
         return MappingProxyType({})
     return MappingProxyType(
@@ -191,7 +191,7 @@ def links_of(
 
 
 def _executions(incarnation: Incarnation, only: Collection[RunId] | None) -> dict[str, ExecutionStatistics]:
-    """Executions with their catch-up queues, counted against what this node has applied, handed over or not."""
+    """Executions with their catch-up queues, counted against what this node has applied, delivered to them or not."""
     found: dict[str, ExecutionStatistics] = {}
     for run_id, run in incarnation.member.state.runs.items():
         if only is not None and run_id not in only:

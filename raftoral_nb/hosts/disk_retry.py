@@ -18,7 +18,7 @@ from ..errors import (
 )
 
 STORAGE_RETRY_SECONDS = (0.5, 10.0)
-"""How long a node whose disk failed waits before it starts again, at first and at most (seconds); each time twice as long."""
+"""The time a node whose disk failed waits before it starts again, at first and at most (seconds); each time twice as long."""
 
 
 class FailedDisks:
@@ -40,22 +40,22 @@ class FailedDisks:
         self._retries: dict[NodeId, asyncio.Task[None]] = {}
 
     def reason(self, node: NodeId) -> str | None:
-        """Why a node's disk does not work; None if it does. From any thread."""
+        """Return why a node's disk does not work; None if it does. From any thread."""
         return self._reasons.get(node)
 
     def failed(self, node: NodeId, error: StorageError) -> None:
-        """A node was stopped because its disk failed."""
+        """Note that a node was stopped because its disk failed."""
         self._say(node, error)
         if node not in self._retries:
             retry = asyncio.get_running_loop().create_task(self._retry(node), name=f"retry node {node}")
             self._retries[node] = retry
 
     def works(self, node: NodeId) -> None:
-        """A node was started: its disk works."""
+        """Note that a node was started: its disk works."""
         self._reasons.pop(node, None)
 
     def forget(self) -> None:
-        """The cluster ends."""
+        """Forget all failures: the cluster ends."""
         for retry in self._retries.values():
             retry.cancel()
 

@@ -18,7 +18,7 @@ from ..threads.user_loop import current_poster
 
 
 class EventSource(Protocol):
-    """Where events come from."""
+    """A source of events."""
 
     def attach(self, callback: Callable[[ClusterEvent], None], ended: Callable[[], None]) -> Callable[[], None]:
         """Have `callback(event)` called for every event, from any thread; returns what undoes it."""
@@ -66,7 +66,7 @@ class EventStream:
                 self._wake = None
 
     async def aclose(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._detach()
         self._end()
 

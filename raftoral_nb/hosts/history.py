@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..core.run_record import Change, Run
 
 MAX_FAILURE_CHARS: Final = 200
-"""How much of a failure's message is in a row of a table."""
+"""The most characters of a failure's message in a row of a table."""
 COLUMNS = ("time", "event", "step_id", "operation", "node", "epoch", "value", "failure")
 """The columns of `WorkflowRun.to_frame()`."""
 
@@ -118,7 +118,7 @@ def shown_step(step: Step, width: int) -> str:
 
 
 def _shown(data: bytes | None, width: int = 60) -> str | None:
-    """A value as a short text, whatever it is and whatever its class does."""
+    """Return a value as a short text, whatever it is and whatever its class does."""
     if not data:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The backend of a cluster in this process: its nodes and whoever waits for them, on the consensus thread."""
+"""The backend of a cluster in this process: its nodes and the tasks that wait for them, on the consensus thread."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NetworkKind = Literal["tcp", "memory"]
 
 
 class LocalBackend(ClusterBackend):
-    """Owns the consensus thread, the network, the journals and the incarnations of one cluster.
+    """The owner of the consensus thread, the network, the journals and the incarnations of one cluster.
 
     Methods whose names begin with `on_` are called on the consensus loop; the others may be called from any other thread,
     and those that wait say so.
@@ -60,7 +60,7 @@ class LocalBackend(ClusterBackend):
         super().__init__(name, numbers, timing=timing, proposal_timeout=proposal_timeout)
         self._founders = self.numbers if founders is None else tuple(founders)
         self.journals = Journals()
-        """Where the nodes' logs are; in place of memory, a data directory's, set before the nodes are started."""
+        """The nodes' logs: in memory, or those of a data directory, set before the nodes are started."""
         self.disks = FailedDisks(self.on_boot, self.incarnation, self.tell)
         self.network: Network | None = None
         self.time_of_day = TimeOfDay()
@@ -80,7 +80,7 @@ class LocalBackend(ClusterBackend):
     # --- the cluster's life
 
     def files_needed(self, count: int, *, stored: bool) -> int:
-        """How many files so many nodes have open here, sockets included."""
+        """Return how many files so many nodes have open here, sockets included."""
         members = max(len(self.numbers), len(self._founders))
         return for_nodes(count, members=members, tcp=self._network_kind == "tcp", stored=stored)
 
@@ -89,7 +89,7 @@ class LocalBackend(ClusterBackend):
         self.journals = data.take(self.name, self.numbers)
 
     def end(self, left: Callable[[], float], *, leave: bool = False) -> list[str]:  # noqa: ARG002 - nodes of this process end with it
-        """After `on_shut`: end the threads, and let go of the journals; names the user code that could not be ended."""
+        """End the threads, after `on_shut`, and let go of the journals; names the user code that could not be ended."""
         stuck: list[str] = []
         do_all(
             *(partial(self._join, incarnation, left, stuck) for incarnation in self.gone),
@@ -194,7 +194,7 @@ class LocalBackend(ClusterBackend):
         self.tell(NodeChanged(number, "started" if count == 1 else "restarted"))
 
     def _incarnate(self, number: NodeId, count: int) -> Incarnation:
-        """The incarnation of a node that starts for the `count`-th time."""
+        """Return the incarnation of a node that starts for the `count`-th time."""
         surroundings: dict[str, Any] = {"loop": asyncio.get_running_loop(), **self._surroundings(number)}
         return self._make_incarnation(
             number,
@@ -214,7 +214,7 @@ class LocalBackend(ClusterBackend):
     _make_incarnation: Callable[..., Incarnation] = Incarnation
 
     def _surroundings(self, number: NodeId) -> dict[str, Any]:  # noqa: ARG002 - other hosts give each node its own
-        """What a node's incarnation gets in place of a thread, a clock and so on of its own."""
+        """Return what a node's incarnation gets in place of a thread, a clock and so on of its own."""
         return {"wall_clock": self.time_of_day, "look_again": LOOK_AGAIN}
 
     async def on_join(self, number: NodeId) -> None:
@@ -228,7 +228,7 @@ class LocalBackend(ClusterBackend):
         self.numbers = (*self.numbers, number)
 
     def _undo_join(self, number: NodeId) -> None:
-        """It could not be started: nothing of it stays."""
+        """Undo the join of a node that could not be started: nothing of it stays."""
         self.starts.pop(number, None)
         with contextlib.suppress(StorageError):  # what is told is why it could not be started
             self.journals.forget(number)
@@ -260,7 +260,7 @@ class LocalBackend(ClusterBackend):
     # --- from the incarnations (incarnation.IncarnationHost)
 
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
-        """Whoever waits for a node to get here is told; the first node to apply an entry makes its events known."""
+        """Tell the waiters for this index; the first node to apply an entry publishes its events."""
         self._tell_applied_waiters()
         super().entry_applied(index, applied)
 
@@ -271,12 +271,12 @@ class LocalBackend(ClusterBackend):
                 waiter.set_result(None)
 
     def state_replaced(self, node: NodeId) -> None:
-        """Whoever waits for a node to get here, or for a run that ended in what was skipped, is told."""
+        """Tell the waiters for this index, and for runs that ended in what was skipped."""
         self._tell_applied_waiters()
         self._state_skipped(self._incarnations[node].member.state)
 
     def node_failed(self, node: NodeId, error: BaseException) -> None:
-        """A broken node counts as killed. One whose disk failed starts again, from what is stored, as soon as it can."""
+        """Count a broken node as killed. One whose disk failed starts again, from what is stored, when it can."""
         if node in self._incarnations:
             self.on_retire(node)
             self.tell(NodeChanged(node, "killed"))
@@ -286,11 +286,11 @@ class LocalBackend(ClusterBackend):
     # --- looking at nodes and runs
 
     def incarnation(self, number: NodeId) -> Incarnation | None:
-        """The living incarnation of a node."""
+        """Return the living incarnation of a node."""
         return self._incarnations.get(number)
 
     def alive(self, number: NodeId, done_to_it: str) -> Incarnation:
-        """The living incarnation of a node; raises `NodeStateError` if it is dead."""
+        """Return the living incarnation of a node; raises `NodeStateError` if it is dead."""
         incarnation = self.incarnation(number)
         if incarnation is None:
             raise NodeStateError(f"node {number} is dead and cannot be {done_to_it}; restart it first")
@@ -318,7 +318,7 @@ class LocalBackend(ClusterBackend):
                     incarnation.free()
 
     def head(self) -> State:
-        """The state of the most advanced living node; when none lives, the last one that was."""
+        """Return the state of the most advanced running node; when none runs, the last known one."""
         states = [incarnation.member.state for incarnation in tuple(self._incarnations.values())]
         return max([*states, self._last_state], key=lambda state: state.index)
 
@@ -336,10 +336,10 @@ class LocalBackend(ClusterBackend):
         return incarnation.member.state.index
 
     def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
-        """Nothing: all of it is in this process."""
+        """Do nothing: all of it is in this process."""
 
     def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
-        """One node, on the consensus loop or after the stop; `commit_index` is the leader's."""
+        """Return one node's statistics, on the consensus loop or after the stop; `commit_index` is the leader's."""
         return collect_statistics.node(
             number,
             self.incarnation(number),
@@ -352,7 +352,7 @@ class LocalBackend(ClusterBackend):
         )
 
     def tail(self, number: NodeId, most: int, described: Callable[[tuple[bytes, int, int]], LoggedEntry]) -> LogTail:
-        """The end of a node's log, on the consensus loop or after the stop."""
+        """Return the end of a node's log, on the consensus loop or after the stop."""
         journal = self.journals.of(number)
         return LogTail(
             first_index=journal.first_index,
@@ -361,21 +361,21 @@ class LocalBackend(ClusterBackend):
         )
 
     def entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
-        """The last entries of a node's log, in words. Waits while the cluster runs."""
+        """Return the last entries of a node's log, in words. Waits while the cluster runs."""
         if self.thread.alive:
             with contextlib.suppress(ClusterError):  # stopped meanwhile
                 return self.thread.call(self.log_words, number, last)
         return self.log_words(number, last)
 
     def log_words(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
-        """The last entries of a node's log, the oldest of them first, on the consensus loop or after the stop."""
+        """Return the last entries of a node's log, oldest first, on the consensus loop or after the stop."""
         journal = self.journals.of(number)
         incarnation = self.incarnation(number)
         commit = journal.getRaftCommitIndex() if incarnation is None else incarnation.member.replica.raft.commit_index
         return log_words.entries(journal.tail(last), commit)
 
     def run_code(self, run_id: RunId) -> RunCode:
-        """The code of a run, and where each living node is in it. Raises `RunNotFoundError`."""
+        """Return the code of a run, and where each living node is in it. Raises `RunNotFoundError`."""
         found = {number: one.executor.execution(run_id) for number in self.numbers if (one := self.incarnation(number))}
         return code_positions.code(
             self.run_record(run_id).definition, {number: one for number, one in found.items() if one is not None}

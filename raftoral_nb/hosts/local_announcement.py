@@ -26,7 +26,7 @@ class Announcement:
     """The key file of a cluster whose nodes live in this process and listen. Methods may wait for the disk.
 
     It serves those who look (`raftoral-nb ps`); the cluster runs without it. So where no such file can be written, or should not
-    be because others could read it, the cluster goes on, the key stays in memory, and `Cluster.unlisted` says why.
+    be as others could read it, the cluster starts anyway, the key stays in memory, and `Cluster.unlisted` says why.
     """
 
     def __init__(self, host: ClusterBackend, data_dir: Path | None) -> None:
@@ -34,9 +34,9 @@ class Announcement:
         self._data_dir = data_dir
         self._process = os.getpid()
         self.path: Path | None = None
-        """Where the file is; None if there is none."""
+        """The path of the file; None if there is none."""
         self.problem: str | None = None
-        """Why there is none, where one was wanted."""
+        """The reason why there is none, where one was wanted."""
 
     def put_up(self) -> None:
         """Write the file, if the nodes listen."""
@@ -61,7 +61,7 @@ class Announcement:
             )
 
     def change(self) -> None:
-        """The nodes are others, or elsewhere: say so."""
+        """Write the file anew: the nodes, or their addresses, have changed."""
         if self.path is None or (nodes := self._places()) is None:
             return
         try:

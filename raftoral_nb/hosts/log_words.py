@@ -27,7 +27,7 @@ from ..raft.journal import proposals_in
 
 
 def entries(tail: Iterable[tuple[bytes, int, int]], commit: int) -> tuple[LogEntry, ...]:
-    """Entries of a log in words: of each, in the log's order, its bytes, index and term. `commit` is the last committed index."""
+    """Return entries of a log in words: of each, in the log's order, its bytes, index and term. `commit` is the last committed index."""
     return tuple(
         LogEntry(
             index=index,
@@ -50,11 +50,11 @@ _DONE_TO_RUNS: Final[dict[type, str]] = {
     ResumeRun: "resume",
     TerminateRun: "terminate",
 }
-"""What a command does to the run that it names."""
+"""The words for what a command does to the run that it names."""
 
 
 def command_words(command: Any) -> str:
-    """A command in a few words; one that nobody has found words for, by its name."""
+    """Return a command in a few words; one that nobody has found words for, by its name."""
     match command:
         case Takeover(node=node):
             return f"takeover by node {node}"

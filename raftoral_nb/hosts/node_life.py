@@ -15,17 +15,17 @@ class Life(Protocol):
 
     @property
     def node(self) -> NodeId:
-        """Its number."""
+        """The node's number."""
         ...
 
     @property
     def paused(self) -> bool:
-        """Whether it is frozen."""
+        """True if it is frozen."""
         ...
 
     @property
     def held(self) -> bool:
-        """Whether its execution of workflows is stopped."""
+        """True if its execution of workflows is stopped."""
         ...
 
     @property
@@ -39,7 +39,7 @@ class Life(Protocol):
         ...
 
     def stands_still(self, run_id: RunId) -> tuple[bool, Difference | None]:
-        """Whether its execution of an unfinished run differed from the record, and where."""
+        """Return whether its execution of an unfinished run differed from the record, and where."""
         ...
 
     def campaign(self) -> None:
@@ -47,17 +47,17 @@ class Life(Protocol):
         ...
 
     def hand_over(self, target: NodeId) -> None:
-        """Have a leader make another node lead (consensus loop)."""
+        """Have a leader transfer leadership to another node (consensus loop)."""
         ...
 
     async def ask(self, command: Command, timeout: float) -> Outcome:
-        """Propose a command; its outcome within `timeout` seconds, when `Hosting.head` shows it (consensus loop)."""
+        """Propose a command; returns its outcome within `timeout` seconds, once `head` shows it (consensus loop)."""
         ...
 
     def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:
-        """What its execution of a run answers to a query. Waits; not on the cluster's own threads. Raises TimeoutError."""
+        """Return what its execution of a run answers to a query. Waits; not on the cluster's own threads. Raises TimeoutError."""
         ...
 
     def execution_end(self, run_id: RunId, timeout: float | None) -> ExecutionEnd:
-        """What its execution of a run came to. Waits; not on the cluster's own threads. Raises TimeoutError."""
+        """Return what its execution of a run came to. Waits; not on the cluster's own threads. Raises TimeoutError."""
         ...

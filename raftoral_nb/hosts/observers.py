@@ -1,4 +1,4 @@
-"""Where a cluster's events and captured output go: a bounded history, and whoever asked to be told."""
+"""The receivers of a cluster's events and captured output: a bounded history, and the observers who asked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Callback = Callable[[ClusterEvent], None]
 
 
 class Observers:
-    """Keeps the latest events and output lines, and tells subscribers of events.
+    """The latest events and output lines, and the subscribers who are told of events.
 
     Publishing never waits and may be done from any thread. Callbacks run one after another on a thread of their own,
     started with the first subscription: a slow one delays other callbacks, never the cluster. Once `MAX_EVENTS_KEPT` events
@@ -42,7 +42,7 @@ class Observers:
         self._callbacks: dict[int, Callback] = {}
         self._direct: dict[int, Callback] = {}
         self._detached: deque[int] = deque()
-        """Of `_direct`, to be dropped. Whoever detaches may be a finalizer, run where this very thread holds the lock."""
+        """Keys of `_direct` to be dropped. Whoever detaches may be a finalizer, run where this very thread holds the lock."""
         self._queue: queue.SimpleQueue[ClusterEvent | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -95,7 +95,7 @@ class Observers:
         self._lines.append(line)
 
     def history(self) -> tuple[tuple[float, ClusterEvent], ...]:
-        """The latest events, oldest first, each with its time (Unix seconds).
+        """Return the latest events, oldest first, each with its time (Unix seconds).
 
         Values over `MAX_EVENT_VALUE_BYTES_KEPT` are left out: a step's value is then None, a result is empty.
         """
@@ -103,7 +103,7 @@ class Observers:
             return tuple(self._history)
 
     def lines(self, run_id: RunId | None, node: NodeId | None) -> tuple[OutputLine, ...]:
-        """The latest output lines, oldest first, of one run and node or of all."""
+        """Return the latest output lines, oldest first, of one run and node or of all."""
         return tuple(
             line
             for line in tuple(self._lines)
@@ -128,7 +128,7 @@ class Observers:
         return unsubscribe
 
     def stream(self) -> EventStream:
-        """Every event from this call on, until the cluster stops, as an async iterator."""
+        """Return every event from this call on, until the cluster stops, as an async iterator."""
         return EventStream(self)
 
     def attach(self, callback: Callback, ended: Callable[[], None]) -> Callable[[], None]:
@@ -183,7 +183,7 @@ class Observers:
 
 
 def _slim(event: ClusterEvent) -> ClusterEvent:
-    """The event without a large value: thousands of events are kept, and must not keep gigabytes."""
+    """Return the event without a large value: thousands of events are kept, and must not keep gigabytes."""
     match event:
         case CheckpointSet(step=step) if step.value is not None and len(step.value) > MAX_EVENT_VALUE_BYTES_KEPT:
             return CheckpointSet(event.run_id, msgspec.structs.replace(step, value=None))

@@ -1,4 +1,4 @@
-"""How many files a cluster needs, sockets included, and whether the process may open as many: asked before anything is begun.
+"""The number of files a cluster needs, sockets included, checked against the process's limit before anything is begun.
 
 A process that runs out of them fails wherever it happens to be: in an import, in a database, in the middle of an event loop.
 """
@@ -29,7 +29,7 @@ SPARE: Final = 6
 
 
 def for_nodes(count: int, *, members: int, tcp: bool, stored: bool) -> int:
-    """What `count` nodes of this process need, of a cluster of so many members: loops, listeners, connections, journals."""
+    """Return how many files `count` nodes of this process need, of a cluster of so many members: loops, listeners, connections, journals."""
     each = LOOP + (members if tcp else 0) + (JOURNAL if stored else 0)
     return count * each
 
@@ -66,7 +66,7 @@ def told(what: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException | None) -> int | None:
-    """The system's complaint about too many files, if that is what an exception comes of."""
+    """Return the system's complaint about too many files, if that is what an exception comes of."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             return error.errno
@@ -87,7 +87,7 @@ def _advice(limit: int, wanted: int) -> str:
 
 
 def _limit() -> int | None:
-    """How many files this process may have open; None if that is not limited, or not known."""
+    """Return how many files this process may have open; None if that is not limited, or not known."""
     if _limits is None:
         return None
     soft: int = _limits.getrlimit(_limits.RLIMIT_NOFILE)[0]
@@ -95,7 +95,7 @@ def _limit() -> int | None:
 
 
 def _opened(limit: int) -> int:
-    """How many of the numbers below the limit are taken."""
+    """Return how many of the numbers below the limit are taken."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         try:
             found = os.listdir(folder)  # noqa: PTH208 - names alone, and no path of each

@@ -51,7 +51,7 @@ def check(
 
 
 def path_of(given: Any, what: str) -> Path:
-    """The absolute path that was meant, with `~` resolved. Raises `ClusterError`, which calls it `what`, if it is none."""
+    """Return the absolute path that was meant, with `~` resolved. Raises `ClusterError`, which calls it `what`, if it is none."""
     try:
         text = os.fsdecode(given)
         if not text or "\0" in text or not is_text(text):
@@ -62,7 +62,7 @@ def path_of(given: Any, what: str) -> Path:
 
 
 def is_text(given: str) -> bool:
-    """Whether it can be written as UTF-8: names of files may hold bytes that are none."""
+    """Tell whether it can be written as UTF-8: names of files may hold bytes that are none."""
     try:
         given.encode()
     except UnicodeEncodeError:

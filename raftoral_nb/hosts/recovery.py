@@ -1,4 +1,4 @@
-"""Going on from a data directory: looking at it, taking it, and saying what was found there."""
+"""Recovery from a data directory: looking at it, taking it, and saying what was found there."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class DataDirectory:
         self._recovering: Recovering | None = None
 
     def begin(self, host: RecoveryEnv) -> None:
-        """Tell from here on how far going on from it has come, if there is something to go on from."""
+        """Report the progress of the recovery from here on, if there is something to recover."""
         if self.found is not None:
             self._recovering = Recovering(host, self.found.nodes)
 
     def end(self) -> None:
-        """Going on from it is over, or has failed."""
+        """End the report: the recovery is over, or has failed."""
         if self._recovering is not None:
             self._recovering.end()
 
     def numbers(self, count: int) -> tuple[NodeId, ...]:
-        """The numbers of `count` nodes: those of the directory, if it has as many."""
+        """Return the numbers of `count` nodes: those of the directory, if it has as many."""
         known = () if self.found is None else self.found.nodes
         return known if len(known) == count else tuple(range(1, count + 1))
 
@@ -48,7 +48,10 @@ class DataDirectory:
 
 
 def look(data_dir: str | os.PathLike[str] | None, durability: object) -> DataDirectory | None:
-    """The directory that was asked for; None for a cluster in memory. Raises `StorageError`, or `ClusterError`."""
+    """Return the directory that was asked for; None for a cluster in memory.
+
+    Raises `StorageError`, or `ClusterError`.
+    """
     if durability not in (None, "memory", "process", "disk"):
         raise ClusterError(f"durability is 'memory', 'process' or 'disk', got {durability!r}")
     if data_dir is None:
@@ -61,7 +64,7 @@ def look(data_dir: str | os.PathLike[str] | None, durability: object) -> DataDir
 
 
 def left_out(given: Collection[NodeId], numbers: Sequence[NodeId]) -> frozenset[NodeId]:
-    """Nodes not to start. Raises `NoSuchNodeError`, or `ClusterError` if the others are no majority."""
+    """Return the nodes not to start. Raises `NoSuchNodeError`, or `ClusterError` if the others are no majority."""
     unknown = [node for node in given if node not in numbers]
     if unknown:
         raise NoSuchNodeError(
@@ -75,7 +78,7 @@ def left_out(given: Collection[NodeId], numbers: Sequence[NodeId]) -> frozenset[
 
 
 def recovered(head: State, seconds: float) -> ClusterRecovered | None:
-    """What a cluster that has just found its leader went on from, in `seconds`; None if that was nothing."""
+    """Return what a cluster that has just found its leader recovered from, in `seconds`; None if there was nothing."""
     runs = tuple(head.runs.values())
     if not runs and not head.definitions:
         return None

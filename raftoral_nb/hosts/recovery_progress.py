@@ -1,4 +1,4 @@
-"""How far a cluster has come that goes on from a data directory, told while that lasts."""
+"""The progress of a cluster's recovery from a data directory, reported while it lasts."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from ..core.state import State
 from .observers import Observers
 
 QUIET_SECONDS: Final = 1.0
-"""Nothing is told of a recovery that is over by then."""
+"""The time within which a recovery is not reported at all (seconds)."""
 
 INTERVAL_SECONDS: Final = 0.2
-"""Between two events about it."""
+"""The time between two events about a recovery (seconds)."""
 
 READING_SHARE: Final = 0.6
-"""How much of a recovery reading and checking the files is taken to be; the rest is applying what they hold."""
+"""The share of a recovery that reading and checking the files is taken to be; the rest is applying what they hold."""
 
 
 class RecoveryEnv(Protocol):
-    """What is needed of a backend."""
+    """The part of a backend that recovery needs."""
 
     observers: Observers
 
     def head(self) -> State:
-        """The state of the most advanced node."""
+        """Return the state of the most advanced node."""
         ...
 
 
 class Recovering:
-    """Publishes `RecoveryProgress`, a few times a second at most, once a recovery has lasted a moment. From any thread.
+    """The publisher of `RecoveryProgress`: a few a second at most, once a recovery has taken a moment. Any thread.
 
     What is told grows, and is an estimate: it counts bytes of files, then entries of the log.
     """
@@ -50,25 +50,25 @@ class Recovering:
         self._detach = host.observers.attach(self._happened, _nothing)
 
     def reading(self, node: NodeId, done: int, total: int) -> None:
-        """So many bytes of a node's log are read and checked."""
+        """Note how many bytes of a node's log are read and checked."""
         self._read[node] = min(1.0, done / max(1, total))
         if self._is_due():
             read = sum(self._read.values()) / len(self._read)
             self._tell(READING_SHARE * read, f"reading and checking the log of node {node}")
 
     def was_read(self, node: NodeId, last_index: int) -> None:
-        """A node's log is in memory; `last_index` is its last entry's."""
+        """Note that a node's log was read into memory; `last_index` is its last entry's."""
         self._read[node] = 1.0
         self._last_index = max(self._last_index, last_index)
 
     def end(self) -> None:
-        """It is over: nothing is told any more. Idempotent."""
+        """End the report: nothing is told any more. Idempotent."""
         with self._lock:
             self._over = True
         self._detach()
 
     def _happened(self, event: ClusterEvent) -> None:
-        """Events come as entries are applied."""
+        """Count an event, which comes as entries are applied."""
         if isinstance(event, RecoveryProgress) or not self._last_index or not self._is_due():
             return
         index = min(self._host.head().index, self._last_index)

@@ -1,4 +1,4 @@
-"""Waiters for the answers to updates of runs. Belongs to the consensus loop."""
+"""The tasks that wait for the answer to an update of a run. Belongs to the consensus loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Answered = Callable[[Step], None]
 
 
 class Answers:
-    """By run_id and the update's id; each waiter is told once."""
+    """The waiters, by run_id and the update's id; each is told once."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[RunId, str], list[Answered]] = {}
@@ -33,7 +33,7 @@ class Answers:
             self._waiting.pop((run_id, update_id), None)
 
     def recorded(self, run_id: RunId, step: Step) -> None:
-        """A step was recorded: if it is an answer, tell."""
+        """Tell the waiter, if the recorded step is an answer."""
         if step.operation == "answer" and step.message_id is not None:
             for callback in self._waiting.pop((run_id, step.message_id), ()):
                 callback(step)

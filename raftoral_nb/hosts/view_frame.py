@@ -1,4 +1,4 @@
-"""The data a view is drawn from, read at one moment: statistics, the tails of the logs, and the latest steps of the runs that are shown.
+"""The data of a view, in one look: statistics, the tails of the logs, and the latest steps of the runs that are shown.
 
 All of it is bounded, however long the cluster runs and however many runs it has. Runs on the consensus loop, or after the
 cluster stopped.
@@ -37,7 +37,7 @@ class Looker:
         self._described = Described()
 
     def shown(self, runs: int) -> frozenset[RunId]:
-        """The runs that a look at so many would show. From any thread."""
+        """Return the runs that a look at so many would show. From any thread."""
         return frozenset(_chosen(tuple(self._host.head().runs.values()), runs))
 
     def look(self, *, running: bool, runs: int, entries: int, steps: int) -> ClusterLook:
@@ -77,7 +77,7 @@ class Described:
         self._before, self._known = self._known, {}
 
     def of(self, entry: LogEntry) -> LoggedEntry:
-        """What an entry holds."""
+        """Return what an entry holds."""
         _, index, term = entry
         name = (index, term)
         found = self._known.get(name) or self._before.get(name) or described(entry)
@@ -86,7 +86,7 @@ class Described:
 
 
 def _chosen(runs: tuple[Run, ...], most: int) -> dict[RunId, Run]:
-    """All if they fit; else the unfinished and the latest finished ones, in the order they were started."""
+    """Return all if they fit; else the unfinished and the latest finished ones, in the order they were started."""
     if len(runs) > most:
         latest_first = sorted(enumerate(runs), key=lambda pair: (not pair[1].unfinished, -pair[0]))
         runs = tuple(run for _, run in sorted(latest_first[:most], key=lambda pair: pair[0]))
@@ -94,7 +94,7 @@ def _chosen(runs: tuple[Run, ...], most: int) -> dict[RunId, Run]:
 
 
 def described(entry: LogEntry) -> LoggedEntry:
-    """What a log entry holds, in a few words. Of one that is very large only the size is told."""
+    """Return what a log entry holds, in a few words. Of one that is very large only the size is told."""
     data, index, term = entry
     size = len(data)
     if size > MAX_ENTRY_BYTES_LOOKED_INTO:
@@ -106,7 +106,7 @@ def described(entry: LogEntry) -> LoggedEntry:
 
 
 def _command(command: Command) -> LoggedCommand:
-    """One command. One that has no words is told by its name: a view shows it all the same."""
+    """Return one command in words. One that has none is shown by its name."""
     step = getattr(command, "step", None)
     return LoggedCommand(
         kind=str(type(command).__struct_config__.tag),

@@ -1,1 +1,1 @@
-"""What a cluster tells to monitoring systems: metrics and traces."""
+"""The data that a cluster gives to monitoring systems: metrics and traces."""

@@ -17,9 +17,9 @@ from .metrics import CONTENT_TYPE
 
 HOST: Final = "127.0.0.1"
 LOCAL_NAMES: Final = frozenset({HOST, "localhost"})
-"""What a request may call this machine. A page of the web that has its own name point here is refused."""
+"""The names that a request may have for this machine. A page of the web that has its own name point here is refused."""
 REQUEST_SECONDS: Final = 5.0
-"""How long one that asks may take to do so; requests are answered one after the other."""
+"""The time a client may take to send its request (seconds); requests are answered one after the other."""
 ACCEPT_PAUSE: Final = 1.0
 """Seconds without accepting after the system refused to."""
 MAX_PORT: Final = 65_535
@@ -54,7 +54,7 @@ class MetricsServer:
 
     @property
     def running(self) -> bool:
-        """Whether it answers."""
+        """True if the server answers."""
         return not self._ended.is_set()
 
     def stop(self, timeout: Seconds | None = REQUEST_SECONDS + 1) -> bool:
@@ -80,7 +80,7 @@ class _Server(http.server.HTTPServer):
         keep_to_this_process(self.socket)
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """As the library's, but with a pause if there are no descriptors left, say: who waits stays, and would be tried again at once."""
+        """Accept a request, with a pause after an error (no descriptors left, say): the waiting client would be retried at once."""
         try:
             return super().get_request()
         except OSError as error:
@@ -89,7 +89,7 @@ class _Server(http.server.HTTPServer):
             raise
 
     def server_bind(self) -> None:
-        """As the library's, but without asking the network for this machine's name."""
+        """Bind as the library does, but without asking the network for this machine's name."""
         super(http.server.HTTPServer, self).server_bind()
         self.server_name, self.server_port = HOST, self.server_address[1]
 
@@ -111,7 +111,7 @@ def _handler(page: Callable[[], str]) -> type[http.server.BaseHTTPRequestHandler
             self._late.start()
 
         def finish(self) -> None:
-            """It is answered, or given up."""
+            """Finish a request that is answered, or given up."""
             self._late.cancel()
             super().finish()
 
@@ -135,6 +135,6 @@ def _handler(page: Callable[[], str]) -> type[http.server.BaseHTTPRequestHandler
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Says nothing: lines on stderr would land in some cell."""
+            """Log nothing: lines on stderr would land in some cell."""
 
     return Handler

@@ -57,7 +57,7 @@ class _OpenStep:
     node: NodeId
     span: Any
     retrying: bool = False
-    """Whether the node said that it will call the function once more: then that is no new beginning."""
+    """True if the node said that it will retry the function: the next call is then no new beginning."""
 
 
 class Tracing:
@@ -103,7 +103,7 @@ class Tracing:
         return not self._thread.is_alive()
 
     def _happened(self, event: ClusterEvent) -> None:
-        """Runs wherever the event is published, and must not wait."""
+        """Take an event. Runs wherever it is published, and must not wait."""
         if isinstance(event, _FOLLOWED) and self._queue.qsize() < MAX_EVENTS_KEPT:
             self._queue.put((time.time_ns(), event))
 
@@ -167,7 +167,7 @@ class Tracing:
         return span
 
     def _run(self, run_id: RunId, at: int) -> Any:
-        """The span of a run; one that began before this cluster did has one from now on."""
+        """Return the span of a run; one that began before this cluster did has one from now on."""
         span = self._runs.get(run_id)
         return span if span is not None else self._start_run(run_id, at, "", 0, None)
 
@@ -253,6 +253,6 @@ class Tracing:
 
     @staticmethod
     def _fail(span: Any, failure: Failure, at: int) -> None:
-        """As `Span.record_exception` does, which wants the exception itself; this one may have been raised elsewhere."""
+        """Record a failure as `Span.record_exception` does, without the exception itself: it may have been raised elsewhere."""
         attributes = {"exception.type": failure.type_name, "exception.message": failure.message}
         span.add_event("exception", {**attributes, "exception.stacktrace": failure.traceback}, at)

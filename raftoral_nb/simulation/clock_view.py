@@ -35,7 +35,7 @@ class ViewTimer:
         self.view.forget(self)
 
     def fire(self) -> None:
-        """Called by the loop when the time has come."""
+        """Call back: the loop calls this when the time has come."""
         self.view.reached(self)
         self.callback(*self.args)
 
@@ -43,7 +43,7 @@ class ViewTimer:
 class ClockView:
     """The part of an event loop that a node's consensus uses, with `time()` and timers by that node's own clock.
 
-    A second of this clock takes `1 / rate` seconds of the loop's. `set_rate` may be called at any time: the clock goes on
+    A second of this clock takes `1 / rate` seconds of the loop's. `set_rate` may be called at any time: the clock continues
     from where it is, and timers that are set move with it. The clock never goes back.
     """
 
@@ -86,7 +86,7 @@ class ClockView:
                     timer.inner = None
 
     def go_on(self) -> None:
-        """End `stop`: the clock goes on from what it shows."""
+        """End `stop`: the clock continues from what it shows."""
         if self._stopped:
             self._base = self._loop.time()
             self._stopped = False
@@ -94,7 +94,7 @@ class ClockView:
                 self._set(timer)
 
     def reached(self, timer: ViewTimer) -> None:
-        """A timer fires: whatever rounding says, its time has come on this clock."""
+        """Note that a timer fires: whatever rounding says, its time has come on this clock."""
         self._floor = max(self._floor, timer.when)
         self.forget(timer)
 
@@ -114,7 +114,7 @@ class ClockView:
     # --- what is used of an event loop
 
     def time(self) -> float:
-        """The time on this clock, in seconds."""
+        """Return the time on this clock, in seconds."""
         now = self._start if self._stopped else self._start + (self._loop_time() - self._base) * self._rate
         floor = self._floor
         return now if now > floor else floor  # noqa: FURB136 - `max` takes three times as long; this is asked very often
@@ -141,11 +141,11 @@ class ClockView:
         return self._loop.call_soon(callback, *args, context=context)
 
     def create_future(self) -> asyncio.Future[Any]:
-        """A future of the loop."""
+        """Return a future of the loop."""
         return self._loop.create_future()
 
     def create_task(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
-        """A task of the loop."""
+        """Return a task of the loop."""
         return self._loop.create_task(coro, name=name)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
@@ -153,5 +153,5 @@ class ClockView:
         self._loop.call_exception_handler(context)
 
     def as_loop(self) -> asyncio.AbstractEventLoop:
-        """Itself, for code that asks for a loop and uses no more of it than the above."""
+        """Return itself, for code that asks for a loop and uses no more of it than the above."""
         return cast("asyncio.AbstractEventLoop", self)

@@ -21,15 +21,15 @@ class SeededDice:
         """A float in [0, 1)."""
 
     def between(self, low: float, high: float) -> float:
-        """A float from `low` to `high`."""
+        """Return a float from `low` to `high`."""
         return low + (high - low) * self.random()
 
     def below(self, count: int) -> int:
-        """A whole number from 0 to `count` - 1."""
+        """Return a whole number from 0 to `count` - 1."""
         return int(self.random() * count)
 
     def pick(self, things: Sequence[T]) -> T:
-        """One of them."""
+        """Return one of them."""
         return things[self.below(len(things))]
 
     def happens(self, chance: float) -> bool:
@@ -37,14 +37,14 @@ class SeededDice:
         return self.random() < chance
 
     def some(self, things: Sequence[T], count: int) -> tuple[T, ...]:
-        """`count` different ones of them (all, if there are fewer), in the order given."""
+        """Return `count` different ones of them (all, if there are fewer), in the order given."""
         left = list(range(len(things)))
         taken = {left.pop(self.below(len(left))) for _ in range(min(count, len(things)))}
         return tuple(thing for number, thing in enumerate(things) if number in taken)
 
 
 def chance_of(*parts: object) -> float:
-    """A float in [0, 1) that depends on nothing but these parts: the same whenever and in whatever order it is asked for."""
+    """Return a float in [0, 1) that depends on nothing but these parts: the same whenever and in whatever order it is asked for."""
     return int.from_bytes(_digest(parts)[:7], "big") / 2**56
 
 

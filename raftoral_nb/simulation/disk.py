@@ -48,18 +48,18 @@ class PowerCut(BaseException):
 
 
 class JournalWatch(Protocol):
-    """Who looks at what journals do."""
+    """An observer of what journals do."""
 
     def added(self, node: NodeId, data: bytes, index: int, term: int) -> None:
-        """An entry was appended."""
+        """Note that an entry was appended."""
         ...
 
     def deleted(self, node: NodeId, index: int, last: int) -> None:
-        """Entries `index` to `last` were deleted as conflicting."""
+        """Note that entries `index` to `last` were deleted as conflicting."""
         ...
 
     def voted(self, node: NodeId, term: int, vote: str) -> None:
-        """A vote is safe on the disk."""
+        """Note that a vote is safe on the disk."""
         ...
 
 
@@ -67,7 +67,7 @@ Stored = Row | Piece
 
 
 def torn(one: Stored) -> Stored:
-    """What a torn write leaves: the front of it, and nothing where the rest should be."""
+    """Return what a torn write leaves: the front of it, and nothing where the rest should be."""
     half = len(one.body) // 2
     body = one.body[:half] + bytes(len(one.body) - half)
     return Row(one.number, body, one.digest) if isinstance(one, Row) else Piece(one.snapshot, one.number, body)
@@ -98,7 +98,7 @@ class SimulatedDisk:
         self.torn = 0
 
     def open(self, saver: Saver | None) -> tuple[RecordWriter, Recovered, tuple[bytes, ...], Saver | None]:
-        """What a journal is made of, read and checked by the engine's own recovery."""
+        """Return what a journal is made of, read and checked by the engine's own recovery."""
         recovered, pieces = recover(self, self._own)
         _, self._head = mended_head(self._head, self._own, recovered.chain.head)
         self._synced_head = self._head
@@ -145,12 +145,12 @@ class SimulatedDisk:
         self._unsynced.clear()
 
     def close(self) -> None:
-        """The node went."""
+        """Close the disk: the node is gone."""
 
     # --- what a crash leaves
 
     def crash(self) -> None:
-        """The power is gone: of what was not synced some is kept, in order, the next may be torn, the rest is lost."""
+        """Cut the power: of what was not synced some is kept, in order, the next may be torn, the rest is lost."""
         self.crash_after = 0
         kept = self._dice.below(len(self._unsynced) + 1)
         rest = self._unsynced[kept:]
@@ -171,15 +171,15 @@ class SimulatedDisk:
     # --- read when a node starts
 
     def head(self) -> bytes:
-        """The head file."""
+        """Return the head file."""
         return self._head
 
     def rows(self) -> Iterator[Row]:
-        """All rows, as they are stored."""
+        """Yield all rows, as they are stored."""
         return iter([one for one in self._synced if isinstance(one, Row)])
 
     def pieces(self, snapshot: int) -> list[bytes]:
-        """The pieces of a snapshot; of one that was written twice, the last."""
+        """Return the pieces of a snapshot; of one that was written twice, the last."""
         found = {one.number: one.body for one in self._synced if isinstance(one, Piece) and one.snapshot == snapshot}
         return [found[number] for number in sorted(found)]
 
@@ -191,7 +191,7 @@ def _superseded(one: Stored, group: Group) -> bool:
 
 
 class SimulatedSaver:
-    """Does what a disk's thread does, some virtual milliseconds later; or right now, if somebody waits for it."""
+    """A stand-in for a disk's thread: it saves some virtual milliseconds later, or at once if somebody waits."""
 
     def __init__(self, dice: SeededDice) -> None:
         self._dice = dice
@@ -218,7 +218,7 @@ class SimulatedSaver:
         return do
 
     def close(self) -> None:
-        """The node went, and what was on its way is not written."""
+        """Close the disk: the node is gone, and what was on its way is not written."""
         self._closed = True
 
 
@@ -305,10 +305,10 @@ class WholeJournal(MemoryJournal):
 
 
 class Store(Protocol):
-    """Keeps one node's journal while the node comes and goes."""
+    """The keeper of one node's journal while the node comes and goes."""
 
     def open(self) -> MemoryJournal:
-        """What a new incarnation starts from."""
+        """Return what a new incarnation starts from."""
         ...
 
     def crash_after(self, operations: int) -> None:
@@ -316,23 +316,23 @@ class Store(Protocol):
         ...
 
     def crashed(self) -> None:
-        """The node is gone: decide what became of what was not synced."""
+        """Decide what became of unsynced data: the node is gone."""
         ...
 
     @property
     def damage(self) -> tuple[int, int]:
-        """How many records crashes have lost, and how many they tore."""
+        """The numbers of records that crashes have lost, and torn."""
         ...
 
 
 class WholeStore:
-    """Keeps the journal itself, whole: the `memory` level, where a kill is no power cut."""
+    """The keeper of the journal itself, whole: the `memory` level, where a kill is no power cut."""
 
     def __init__(self, node: NodeId, watch: JournalWatch) -> None:
         self._journal = WholeJournal(node, watch)
 
     def open(self) -> MemoryJournal:
-        """The journal that there always was."""
+        """Return the journal that there always was."""
         return self._journal
 
     def crash_after(self, operations: int) -> None:
@@ -340,14 +340,14 @@ class WholeStore:
         self._journal.crash_after = operations
 
     def crashed(self) -> None:
-        """Nothing is lost."""
+        """Do nothing: a crash loses nothing here."""
         self._journal.crash_after = 0
 
     damage = (0, 0)
 
 
 class DiskStore:
-    """Keeps a disk, and reads the journal back from it."""
+    """The keeper of a disk, which reads the journal back from it."""
 
     def __init__(self, node: NodeId, watch: JournalWatch, dice: SeededDice) -> None:
         self._node = node
@@ -358,7 +358,7 @@ class DiskStore:
         self._saver: SimulatedSaver | None = None
 
     def open(self) -> MemoryJournal:
-        """A journal made from what the disk holds."""
+        """Return a journal made from what the disk holds."""
         self._saver = SimulatedSaver(self._dice) if self._in_background else None
         return DiskJournal(self._node, self._disk, self._watch, self._saver)
 
@@ -374,15 +374,15 @@ class DiskStore:
 
     @property
     def damage(self) -> tuple[int, int]:
-        """How many records crashes have lost, and how many they tore."""
+        """The numbers of records that crashes have lost, and torn."""
         return (self._disk.lost, self._disk.torn)
 
 
 def disk_store(node: NodeId, watch: JournalWatch, dice: SeededDice) -> Store:
-    """A `DiskStore`."""
+    """Return a `DiskStore`."""
     return DiskStore(node, watch, dice)
 
 
 def whole_store(node: NodeId, watch: JournalWatch, dice: SeededDice) -> Store:  # noqa: ARG001
-    """A `WholeStore`."""
+    """Return a `WholeStore`."""
     return WholeStore(node, watch)

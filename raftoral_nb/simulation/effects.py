@@ -1,4 +1,4 @@
-"""What the steps of simulated workflows do: they take their time, and give a value that no other effect has."""
+"""The effects of the steps of simulated workflows: they take their time, and give a value that no other effect has."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .invariants import Checker
 HANGS: Final = 1.0
 """A step that takes so many seconds or more is one that hangs: leaders die meanwhile, and whoever is patient is not any more."""
 LONGEST_HEALED_STEP: Final = 0.4
-"""How long a step takes at most once everything is healed (seconds)."""
+"""The longest time of a step once everything is healed (seconds)."""
 
 
 class Effects(Protocol):
-    """What a step's function meets when it has an effect."""
+    """The world that a step's function acts on."""
 
     def new_value(self, what: str) -> int:
         """Note an effect; a number that no other effect of this simulation got."""
         ...
 
     def seconds(self, what: str) -> float:
-        """How long an asynchronous step takes now."""
+        """Return how long an asynchronous step takes now."""
         ...
 
 
@@ -44,7 +44,7 @@ async def slow_effect(what: str) -> int:
 
 
 def effect_seconds(seed: int, what: str, attempt: int) -> float:
-    """How long a step takes at its nth attempt: mostly moments, sometimes long, rarely so long that it seems to hang."""
+    """Return how long a step takes at its nth attempt: mostly moments, sometimes long, rarely so long that it seems to hang."""
     chance = chance_of(seed, "seconds", what, attempt)
     if chance < 0.5:
         return 0.002 + chance * 0.02
@@ -59,7 +59,7 @@ class SeededEffects:
     def __init__(self, seed: int, checker: Checker) -> None:
         self.healed = False
         self.hung = 0
-        """How many steps hung before that."""
+        """The number of steps that hung before that."""
         self._seed = seed
         self._checker = checker
         self._values = 0
@@ -67,7 +67,7 @@ class SeededEffects:
         self._done_once: set[str] = set()
 
     def new_value(self, what: str) -> int:
-        """A number that no other effect got."""
+        """Return a number that no other effect got."""
         if what.endswith(language.ONCE):
             if what in self._done_once:
                 self._checker.violated("at most once", f"the effect {what!r} was there twice", what)
@@ -76,7 +76,7 @@ class SeededEffects:
         return self._values
 
     def seconds(self, what: str) -> float:
-        """How long a step takes at this attempt."""
+        """Return how long a step takes at this attempt."""
         attempt = self._attempts[what] = self._attempts.get(what, 0) + 1
         seconds = effect_seconds(self._seed, what, attempt)
         if self.healed:

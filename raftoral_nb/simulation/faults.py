@@ -1,4 +1,4 @@
-"""What goes wrong, when: a schedule is a list of faults with a beginning and an end, made from the seed alone.
+"""Schedules of what goes wrong, and when: lists of faults with a beginning and an end, made from the seed alone.
 
 Because it is data, a schedule can be printed, run again, and shrunk: any fault may be left out.
 """
@@ -14,7 +14,7 @@ from ..core.records import NodeId
 from .dice import SeededDice
 
 LEADER: Final = 0
-"""In place of a node's number: whichever node acts when the fault begins (node 1 if none does)."""
+"""A placeholder for a node's number: whichever node acts when the fault begins (node 1 if none does)."""
 
 KINDS: Final = (
     "cut",
@@ -40,7 +40,7 @@ commands to the node without waiting for answers (no fault, and not counted as o
 `leave`: a node is one no more. `replacement`: a node's disk is lost, and a new node takes its place."""
 
 MEMBERSHIP: Final = ("join", "leave", "replacement")
-"""Those that change who the members are."""
+"""The faults that change the members."""
 
 
 class PlannedFault(msgspec.Struct, frozen=True):
@@ -64,22 +64,22 @@ class PlannedFault(msgspec.Struct, frozen=True):
 
 
 class Conditions(msgspec.Struct, frozen=True):
-    """What is so during the whole simulation: message delays, clock rates, thread lags (all in seconds but the rates)."""
+    """The conditions of the whole simulation: message delays, clock rates, thread lags (all in seconds but the rates)."""
 
     quickest: float = 0.001
     slowest: float = 0.01
     clock_spread: float = 0.0
-    """Clocks run between 1 - spread and 1 + spread."""
+    """The spread of the clocks' rates: they run between 1 - spread and 1 + spread."""
     lag: float = 0.0
     """The longest delay of a call from one of a node's threads to the other."""
     pace: float = 1.0
-    """How many times longer than by default heartbeats and elections take."""
+    """The factor by which heartbeats and elections take longer than by default."""
     beat: float = 1.0
-    """How many times longer than that heartbeats take."""
+    """The further factor by which heartbeats take longer."""
     large: float = 0.0
-    """How often the input of a run is about as large as a multiple of PySyncObj's batch size."""
+    """The number of times the input of a run is about as large as a multiple of PySyncObj's batch size."""
     patience: float = 30.0
-    """After how long a node proposes a record again that was neither committed nor refused."""
+    """The seconds after which a node proposes a record again that was neither committed nor refused."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -90,14 +90,14 @@ class Plan(msgspec.Struct, frozen=True):
     conditions: Conditions
     faults: tuple[PlannedFault, ...]
     lost: tuple[NodeId, ...] = ()
-    """Who never comes back after the healing: whoever is down then, and if those are fewer, the first of these."""
+    """The nodes that never come back after the healing: those that are down then; if too few, the first of these."""
 
 
 Weights = Mapping[str, float]
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """What a named schedule is made of: how often each kind of fault, and under which conditions."""
+    """The recipe of a named schedule: how often each kind of fault, and under which conditions."""
 
     weights: dict[str, float]
     gap: float
@@ -107,9 +107,9 @@ class Recipe(msgspec.Struct, frozen=True):
     clock_spread: float = 0.0
     lag: float = 0.0
     nodes: int | None = None
-    """How many nodes it needs; most do with any number."""
+    """The number of nodes it needs; most do with any number."""
     loses: float = 0.35
-    """How often a minority stays down after the healing."""
+    """The number of times a minority stays down after the healing."""
 
 
 ALL: Final[Weights] = {
@@ -160,18 +160,18 @@ SCHEDULES: Final[dict[str, Recipe]] = {
 """The schedules by name. A seed without a name gets one of them by turns."""
 
 SLOWEST_BEAT: Final = 1.6
-"""Any slower, and an election would take no longer than three heartbeats (see `raft.replica.Timing`)."""
+"""The slowest heartbeat: if slower, an election would take no longer than three heartbeats (`raft.replica.Timing`)."""
 
 FAULT_SECONDS: Final = 49.0
 """Faults begin within so many seconds; then everything is healed."""
 
 
 SIZES: Final = (3, 5, 3, 3, 5, 3, 4, 3, 2, 5, 3, 4)
-"""How many nodes a seed has, drawn with equal chances."""
+"""The number of nodes a seed has, drawn with equal chances."""
 
 
 def plan(seed: int, *, nodes: int | None = None, schedule: str | None = None) -> Plan:
-    """What happens under a seed. Unless they are given, a seed has its own schedule and number of nodes (`SIZES`).
+    """Return what happens under a seed. Unless given, a seed has its own schedule and number of nodes (`SIZES`).
 
     Giving a seed the schedule and the nodes that it has anyway changes nothing.
     """
@@ -272,7 +272,7 @@ _SPECIAL: Final = {"stale answers": _stale_answers, "elections": _elections}
 
 
 def _someone(dice: SeededDice, count: int) -> NodeId:
-    """A node, and the leader as often as not: that is where it hurts."""
+    """Return a node, and the leader as often as not: that is where it hurts."""
     return LEADER if dice.happens(0.5) else 1 + dice.below(count)
 
 
@@ -338,5 +338,5 @@ _MAKERS: Final[dict[str, Callable[[SeededDice, float, int], PlannedFault]]] = {
 
 
 def described(faults: Sequence[PlannedFault]) -> str:
-    """The faults, one a line."""
+    """Return the faults, one a line."""
     return "\n".join(map(str, faults))

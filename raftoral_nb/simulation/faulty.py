@@ -1,4 +1,4 @@
-"""Brings a plan's faults about, ends them, and heals everything in the end."""
+"""The player of a plan's faults: it causes them, ends them, and heals everything in the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ End = Callable[[], None]
 Note = Callable[[NodeId, str, str], None]
 
 BURST_SECONDS: Final = 0.015
-"""Between two commands of a burst: far enough apart for each to become an entry of its own."""
+"""The time between two commands of a burst (seconds): far enough apart for each to become an entry of its own."""
 
 
 class Faulty:
@@ -86,7 +86,7 @@ class Faulty:
             nodes.living[number].clock.set_rate(1.0)
 
     def power_cut(self, number: NodeId) -> None:
-        """A node crashed inside a disk operation."""
+        """Note that a node crashed inside a disk operation."""
         self._nodes.end(number, "crashed in a disk operation")
         seconds = self._restart_after.pop(number, 0.0)
         self.counts["disk crash"] += 1
@@ -228,4 +228,4 @@ class Faulty:
 
 
 def _nothing() -> None:
-    """It ended when it began."""
+    """Do nothing: the fault ended when it began."""

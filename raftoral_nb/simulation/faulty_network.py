@@ -14,7 +14,7 @@ from .dice import SeededDice
 from .tap import Note, Tap
 
 Sent = Callable[[NodeId, NodeId, Message], None]
-"""Told of every message that a node sends, with its sender and its receiver, before anything becomes of it."""
+"""The observer of every message that a node sends, with its sender and its receiver, before anything becomes of it."""
 
 
 class SimulatedNetwork(MemoryNetwork):
@@ -47,7 +47,7 @@ class SimulatedNetwork(MemoryNetwork):
         self._cut_counts: dict[tuple[NodeId, NodeId], int] = {}
 
     def join(self, node: NodeId, receiver: Receiver) -> MemoryEndpoint:
-        """As of the engine's network."""
+        """Join as in the engine's network."""
         endpoint = super().join(node, receiver if self._note is None else Tap(node, receiver, self._note))
         send, sent = endpoint.send, self._sent
 
@@ -63,7 +63,7 @@ class SimulatedNetwork(MemoryNetwork):
         return seconds + self._slow.get((source, target), 0.0) if self._slow else seconds
 
     def slow_down(self, source: NodeId, target: NodeId, seconds: float) -> None:
-        """From now on messages from `source` to `target` take so much longer."""
+        """Slow the link down: from now on messages from `source` to `target` take so much longer."""
         self._slow[source, target] = seconds
 
     def speed_up(self, source: NodeId, target: NodeId) -> None:

@@ -1,4 +1,4 @@
-"""What must be so when everything is healed and the simulation ends."""
+"""The checks of what must hold when everything is healed and the simulation ends."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FAILED: Final = "steps that failed"
 ASKED_AGAIN: Final = "commands asked for again"
 INSTALLED: Final = "snapshots installed"
 RECORDED: Final = "recorded: "
-"""How the name of a kind of step begins."""
+"""The prefix of the name of a kind of step."""
 
 
 def unwell(nodes: Mapping[NodeId, WatchedNode], count: int) -> str | None:
-    """What is not as it should be when all is healed; None if nothing."""
+    """Return what is not as it should be when all is healed; None if nothing."""
     if len(nodes) < count:
         return "a node is down"
     acting = [number for number, node in nodes.items() if node.member.acting_term is not None]
@@ -49,7 +49,7 @@ def unwell(nodes: Mapping[NodeId, WatchedNode], count: int) -> str | None:
 
 
 def check(nodes: Mapping[NodeId, WatchedNode], checker: Checker, clients: Clients) -> None:
-    """What can be told only when all is over: equal states, equal results, histories that make sense."""
+    """Return what can be told only when all is over: equal states, equal results, histories that make sense."""
     for number, node in nodes.items():
         if node.main is not None and node.main.done():
             checker.violated("executors live", f"the executor of node {number} ended: {node.main!r}")
@@ -72,7 +72,7 @@ def check(nodes: Mapping[NodeId, WatchedNode], checker: Checker, clients: Client
 
 
 def done(checker: Checker, clients: Clients, noted: Mapping[str, int]) -> dict[str, int]:
-    """How often things took place that are no faults: what was `noted`, and steps by kind, behind `RECORDED`."""
+    """Return how often things took place that are no faults: what was `noted`, and steps by kind, behind `RECORDED`."""
     found = Counter({HUNG: 0, INSTALLED: 0} | dict(noted))
     for _, step in checker.records.values():
         found[RECORDED + step.operation] += 1

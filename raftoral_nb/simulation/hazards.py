@@ -25,7 +25,7 @@ from .mutants import Patch
 from .workload import LIBRARY_BATCH_BYTES
 
 ALL: Final = "all"
-"""In place of a rule's name: all of them, and the guard altogether."""
+"""A placeholder for a rule's name: all of them, the whole guard."""
 
 
 class GuardRule(msgspec.Struct, frozen=True):
@@ -36,7 +36,7 @@ class GuardRule(msgspec.Struct, frozen=True):
     patches: Callable[[], list[Patch]]
     symptoms: frozenset[str]
     schedule: str
-    """Where its absence shows soonest."""
+    """The schedule that shows its absence soonest."""
 
 
 class _Piece(msgspec.Struct, frozen=True):
@@ -119,7 +119,7 @@ RULES: Final[dict[str, GuardRule]] = {
         ),
     )
 }
-"""By name. (`one_vote_per_voter` is not among them: as long as a node answers once per term, which is an invariant, and no
+"""The rules by name. (`one_vote_per_voter` is not among them: as long as a node answers once per term, which is an invariant, and no
 link repeats a message, which ours cannot, its absence changes nothing; a test holds that.)"""
 
 

@@ -1,8 +1,8 @@
-"""What must hold at every step of a simulation, whatever goes wrong in it.
+"""The invariants of every step of a simulation, whatever goes wrong in it.
 
 The checker is told of every appended, deleted and applied entry, every change of role and of the right to act, every
 hand-over and every effect. It keeps its own small account of all that and does not ask the engine's rules whether the
-engine keeps them. A violation is noted once per kind and place; the simulation goes on, so that one seed may show several.
+engine keeps them. A violation is noted once per kind and place; the simulation continues, so that one seed may show several.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ MAX_VIOLATIONS: Final = 50
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """Something that must never be. `time` is in virtual seconds since the beginning."""
+    """A broken invariant. `time` is in virtual seconds since the beginning."""
 
     time: float
     invariant: str
@@ -65,12 +65,12 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 def _life(run_id: RunId, generation: int) -> str:
-    """What names the steps of one generation of a run."""
+    """Return what names the steps of one generation of a run."""
     return run_id if generation == 1 else f"{run_id}, generation {generation}"
 
 
 class Checker:
-    """Watches one simulation. `now()` gives the virtual time; or that of a real cluster, which is not `virtual`."""
+    """The checker of one simulation. `now()` gives the virtual time, or that of a real cluster (not `virtual`)."""
 
     def __init__(self, now: Callable[[], float], *, virtual: bool = True) -> None:
         self._now = now
@@ -99,7 +99,7 @@ class Checker:
         self._positions: dict[tuple[RunId, StepId], int] = {}
         self.records: dict[tuple[RunId, StepId], tuple[int, Step]] = {}
         self.run_steps: dict[RunId, list[StepId]] = {}
-        """Of each run, or of each generation of it: see `_life`."""
+        """The steps of each run, or of each generation of it: see `_life`."""
         self._generations: dict[RunId, int] = {}
         self._versions: dict[RunId, int] = {}
         self.ended: dict[RunId, int] = {}
@@ -114,24 +114,24 @@ class Checker:
             self.violations.append(Violation(round(self._now(), 6), invariant, text))
 
     def disk_lost(self, node: NodeId) -> None:
-        """A member's disk is gone for good, and with it the copies that the leader may count: that is one failure, not a forbidden one."""
+        """Note that a member's disk is gone for good, and with it the copies that the leader may count: that is one failure, not a forbidden one."""
         self._lost[node] = self.journals.pop(node)
 
     def removed(self, node: NodeId) -> None:
-        """A node is no member any more: its copies count no longer."""
+        """Note that a node is no longer a member: its copies do not count any more."""
         self.journals.pop(node, None)
         self._lost.pop(node, None)
 
     # --- what journals do; see JournalWatch in disk
 
     def added(self, node: NodeId, data: bytes, index: int, term: int) -> None:
-        """A journal got an entry: two entries of one index and term are the same one."""
+        """Check an entry added to a journal: two entries of one index and term are the same one."""
         known = self._appended.setdefault((index, term), data)
         if known is not data and known != data:
             self.violated("log matching", f"node {node} holds another entry {index} of term {term} than others")
 
     def deleted(self, node: NodeId, index: int, last: int) -> None:
-        """A journal lost entries to a conflict: none of them may be committed."""
+        """Check the entries that a journal lost to a conflict: none of them may be committed."""
         if index > self.last_committed:
             return
         journal = self.journals.get(node)
@@ -148,7 +148,7 @@ class Checker:
                 return
 
     def voted(self, node: NodeId, term: int, vote: str) -> None:
-        """A vote was stored for good: there is no other in that term, whatever became of the node since."""
+        """Check a stored vote: there is no other in that term, whatever became of the node since."""
         known = self._votes.setdefault((node, term), vote)
         if known != vote:
             self.violated(
@@ -158,7 +158,7 @@ class Checker:
     # --- what is sent; see SimulatedNetwork
 
     def sent(self, source: NodeId, target: NodeId, message: Message, incarnation: int) -> None:
-        """A node sent a message."""
+        """Note that a node sent a message."""
         if isinstance(message, NextIndex):
             if message.reset:
                 self._refused(source, message, incarnation)
@@ -172,7 +172,7 @@ class Checker:
                 )
 
     def _refused(self, node: NodeId, message: NextIndex, incarnation: int) -> None:
-        """A follower's log does not match the leader's: it takes a question for every term in its tail, not for every entry."""
+        """Check a refusal, when a follower's log does not match the leader's: it takes a question for every term in its tail, not for every entry."""
         journal = self.journals.get(node)
         if journal is None or message.next_index > journal.last_index:
             return
@@ -193,7 +193,7 @@ class Checker:
     # --- consensus
 
     def role_changed(self, node: WatchedNode, role: str, term: int) -> None:
-        """A node became a leader: the only one of its term, and with everything that was committed before."""
+        """Check a new leader: it is the only one of its term, and with everything that was committed before."""
         if role != "leader":
             return
         other = self._leaders.setdefault(term, node.number)
@@ -213,7 +213,7 @@ class Checker:
             )
 
     def acting_changed(self, node: WatchedNode, term: int | None) -> None:
-        """A node may act: alone in its term, and after its own takeover was applied to its own state."""
+        """Check a node that may act: alone in its term, and after its own takeover was applied to its own state."""
         if term is None:
             return
         other = self._actors.setdefault(term, node.number)
@@ -229,7 +229,7 @@ class Checker:
             )
 
     def applied(self, node: WatchedNode, index: int, applied: Sequence[Applied]) -> None:
-        """A node applied an entry: it is the one that others applied there."""
+        """Check an applied entry: it is the one that others applied there."""
         position = index - node.journal.first_index
         data, _, term = node.journal[position]
         known = self.committed.get(index)
@@ -264,7 +264,7 @@ class Checker:
             self._check_answer(node, index, one)
 
     def _check_answer(self, node: WatchedNode, index: int, one: Applied) -> None:
-        """On every node: a proposal is carried out at one index only."""
+        """Check that, on every node, a proposal is carried out at one index only."""
         id_ = one.proposal.id
         if id_ is None:
             return
@@ -282,7 +282,7 @@ class Checker:
             )
 
     def _account(self, index: int, applied: Sequence[Applied]) -> None:
-        """The first time an entry is applied anywhere: what it did is held against rules of our own."""
+        """Check what an entry did against rules of our own, the first time it is applied anywhere."""
         for one in applied:
             if not one.events or isinstance(one.events[0], CommandRefused):
                 continue
@@ -384,7 +384,7 @@ class Checker:
             )
 
     def installed(self, node: WatchedNode) -> None:
-        """A node's state was replaced by what a snapshot held: of entries that are committed, and no other history."""
+        """Check a state that a snapshot replaced: it is made of committed entries, and of no other history."""
         snapshot = node.journal.snapshot
         index = node.member.state.index
         if snapshot is None or snapshot.index != index:
@@ -402,13 +402,13 @@ class Checker:
     # --- execution
 
     def handed_over(self, node: WatchedNode, items: Sequence[HandedOver]) -> None:
-        """An executor was handed records: the run's records, in their order, none left out and none twice."""
+        """Check the records delivered to an executor: the run's records, in order, none left out and none twice."""
         counts, lives, handed = self._handed_over.setdefault((node.number, node.incarnation.number), ({}, {}, {}))
         for item in items:
             match item:
                 case RunStarted(run_id=run_id, generation=generation):
                     lives[run_id] = _life(run_id, generation)
-                    # What a snapshot left out, as it belonged to generations that are over, is as good as handed over.
+                    # What a snapshot left out, as it belonged to generations that are over, is as good as delivered.
                     for past in range(1, generation):
                         missing = len(self.run_steps.get(_life(run_id, past), ()))
                         node.records_handed_over += missing - handed.get(_life(run_id, past), 0)
@@ -453,7 +453,7 @@ class Checker:
                     pass
 
     def effect_started(self, node: WatchedNode, event: EffectStarted) -> None:
-        """A node began an effect: it acts, was handed all that precedes its epoch, and the step was not recorded by then."""
+        """Check an effect that a node began: it acts, was given all that precedes its epoch, and the step was not recorded by then."""
         term = node.executor.acting
         begin = None if term is None else self._epochs_begin.get(term)
         what = f"step {event.step_id!r} of run {event.run_id!r}"
@@ -481,10 +481,10 @@ class Checker:
 
     @property
     def leaders(self) -> int:
-        """How many terms had a leader."""
+        """The number of terms that had a leader."""
         return len(self._leaders)
 
     def acknowledged(self, node: WatchedNode | None, what: str, index: int) -> None:
-        """A client was told that its command is committed at an index: it is, on that node and in the log of all."""
+        """Check an answer that a command is committed at an index: it is, on that node and in the log of all."""
         if index not in self.committed or (node is not None and node.member.state.index < index):
             self.violated("what was acknowledged stays", f"{what} was acknowledged at {index}, which nobody applied")

@@ -16,7 +16,7 @@ from .invariants import Checker
 from .simulated_nodes import SimulatedNodes
 
 ASK_SECONDS = 3.0
-"""How long one node is asked to make a change before another one is."""
+"""The time one node is asked to make a change before another one is asked (seconds)."""
 
 
 class Joining:
@@ -29,7 +29,7 @@ class Joining:
 
     @property
     def busy(self) -> bool:
-        """Whether a change is being made."""
+        """True if a change is being made."""
         return self._task is not None and not self._task.done()
 
     def begin(self, kind: str, number: NodeId) -> bool:
@@ -62,7 +62,7 @@ class Joining:
             await self._level()
 
     async def _ask(self, number: NodeId, change: Literal["add", "remove"]) -> None:
-        """Until it is so: ask one node after the other; a leader that is to leave is asked to let another lead."""
+        """Ask one node after the other until it is so; a leader that is to leave is asked to let another lead."""
         living = self._nodes.living
         turn = 0
         while True:

@@ -1,4 +1,4 @@
-"""What simulated workflows do with the operations beyond plain steps: time, races, task groups, sagas, retries.
+"""The workflows of the simulation that use more than plain steps: time, races, task groups, sagas, retries.
 
 Every part returns what it has seen: nodes that were interrupted at different places, or took different ways, end with
 different results, which the final checks find. Which parts a run does follows from its own random numbers.
@@ -19,7 +19,7 @@ Seen = list[Any]
 
 PARTS_PER_RUN: Final = 2
 ONCE: Final = " at most once"
-"""How the name of an effect ends that may be there once in a simulation."""
+"""The suffix of the name of an effect that may occur once in a simulation."""
 
 _AGAIN: Final = Retry(attempts=3, first_wait=0.02, max_wait=0.2)
 

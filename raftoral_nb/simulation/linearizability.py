@@ -1,4 +1,4 @@
-"""Are what clients were told and what they saw explainable by one order of all operations, within real time?
+"""A check that one order of all operations, within real time, explains what clients were told and saw.
 
 Two models, each with what the engine offers: a list (runs are started in an order that every reader sees; `append` returns
 the list up to the new element) and registers (a definition that is replaced by each registration; starting a run reads
@@ -25,7 +25,7 @@ class Append(msgspec.Struct, frozen=True):
 
 
 def list_problem(history: Sequence[Append]) -> str | None:
-    """Why no order explains these appends; None if one does.
+    """Return why no order explains these appends; None if one does.
 
     Elements are unique, so what an answer shows is the order itself: all answers must be prefixes of the longest one.
     """
@@ -69,11 +69,11 @@ class Access(msgspec.Struct, frozen=True):
     value: str | None
     began: float
     ended: float
-    """When the answer came; infinite if it never did."""
+    """The time when the answer came; infinite if it never did."""
 
 
 def register_problem(history: Sequence[Access]) -> str | None:
-    """Why no order explains these accesses (whose written values are unique); None if one does.
+    """Return why no order explains these accesses (whose written values are unique); None if one does.
 
     A search for the next access in the order, as Wing and Gong do it, remembering the dead ends. An unanswered write
     counts only if its value was read.

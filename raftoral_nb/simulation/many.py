@@ -25,7 +25,7 @@ COLLECT_EVERY = 16
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What all of the seeds have in common; see `run.simulate`."""
+    """The settings that all of the seeds have in common; see `run.simulate`."""
 
     nodes: int | None = None
     schedule: str | None = None
@@ -34,7 +34,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def results(seeds: Iterable[int], choice: Choice, *, jobs: int = 1) -> Generator[Result, None, None]:
-    """The results of these seeds in their order, computed by `jobs` processes (1: by this one).
+    """Yield the results of these seeds in their order, computed by `jobs` processes (1: by this one).
 
     With more than one job the results are without histories; their digests are the same. Closing the iterator ends the
     workers when each has finished its seed.
@@ -79,11 +79,11 @@ def _prepared(choice: Choice) -> Iterator[None]:
 
 _stack = contextlib.ExitStack()
 _begun = itertools.count(1)
-"""Numbers the seeds of this process."""
+"""The numbers of the seeds of this process."""
 
 
 def _begin(choice: Choice) -> None:
-    """In a worker, before its first seed."""
+    """Prepare a worker, before its first seed."""
     # An interrupt is for the one who started the workers: it ends them, and prints what was done so far.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _stack.enter_context(_prepared(choice))

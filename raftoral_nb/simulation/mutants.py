@@ -52,7 +52,7 @@ class _WithoutThePast:
 
 
 class Mutant(msgspec.Struct, frozen=True):
-    """One safeguard that is missing. `schedule` is where its absence shows soonest."""
+    """One safeguard that is missing. `schedule` is the one that shows its absence soonest."""
 
     name: str
     missing: str
@@ -162,7 +162,7 @@ _next_index = Guard._next_index
 
 
 def truncates_always() -> list[Patch]:
-    """A follower is given every message whole."""
+    """Give a follower every message whole."""
 
     def append_entries(self: Guard, message: AppendEntries) -> Verdict:
         verdict = _append_entries(self, message)
@@ -176,7 +176,7 @@ def truncates_always() -> list[Patch]:
 
 
 def commits_unverified() -> list[Patch]:
-    """A follower is told the leader's commit index, whatever the message verified."""
+    """Tell a follower the leader's commit index, whatever the message verified."""
 
     def append_entries(self: Guard, message: AppendEntries) -> Verdict:
         verdict = _append_entries(self, message)
@@ -188,7 +188,7 @@ def commits_unverified() -> list[Patch]:
 
 
 def answers_without_terms() -> list[Patch]:
-    """A leader takes acknowledgements of every term."""
+    """Let a leader take acknowledgements of every term."""
 
     def next_index(self: Guard, peer: NodeId, message: NextIndex) -> Verdict:
         if message.reset or self._raft.role != LEADER:
@@ -199,7 +199,7 @@ def answers_without_terms() -> list[Patch]:
 
 
 def resets_anywhere() -> list[Patch]:
-    """Refusals ask as PySyncObj does, and a leader follows them up and down."""
+    """Let refusals ask as PySyncObj does, and a leader follow them up and down."""
 
     def next_index(self: Guard, peer: NodeId, message: NextIndex) -> Verdict:
         if message.reset and self._raft.role == LEADER and message.term == self._raft.term:
@@ -219,7 +219,7 @@ def resets_anywhere() -> list[Patch]:
 
 
 def uncompacted() -> list[Patch]:
-    """The log stays whole.
+    """Keep the log whole.
 
     Whoever is to be sent what is not in it is offered a snapshot by PySyncObj, which has none, and offers it again and again
     for as long as a clock stands.
@@ -373,7 +373,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         ),
     )
 }
-"""By the name of the safeguard that is missing."""
+"""The mutants, by the name of the safeguard that is missing."""
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from .paper_words import content_words, place
 
 
 class NotedStore:
-    """Keeps a node's journal, whole. A `disk.Store`."""
+    """The keeper of a node's journal, whole. A `disk.Store`."""
 
     damage = (0, 0)
 
@@ -18,14 +18,14 @@ class NotedStore:
         self.journal = NotedJournal(node, note)
 
     def open(self) -> MemoryJournal:
-        """The journal that there always was."""
+        """Return the journal that there always was."""
         return self.journal
 
     def crash_after(self, operations: int) -> None:
-        """No disk fails here."""
+        """Do nothing: no disk fails here."""
 
     def crashed(self) -> None:
-        """Nothing is lost."""
+        """Do nothing: a crash loses nothing here."""
 
 
 class NotedJournal(MemoryJournal):

@@ -29,12 +29,12 @@ OURS: Final = b"\x00"
 
 
 def place(index: int, term: int | None) -> str:
-    """An index of the log and the term of the entry there."""
+    """Return an index of the log and the term of the entry there."""
     return f"{index}/t{term}"
 
 
 def content_words(data: bytes) -> str:
-    """What a log entry with this data holds."""
+    """Return what a log entry with this data holds."""
     if data[:1] != OURS:
         return "no-op" if data else "stands for a snapshot"
     try:
@@ -46,13 +46,13 @@ def content_words(data: bytes) -> str:
 
 
 def entry_words(entry: LogEntry) -> str:
-    """A log entry: where it stands, and what it holds."""
+    """Return a log entry: where it stands, and what it holds."""
     data, index, term = entry
     return f"[{place(index, term)} {content_words(data)}]"
 
 
 def message_words(message: Message) -> str:
-    """A message in a line, as the paper calls it."""
+    """Return a message in a line, as the paper calls it."""
     match message:
         case RequestVote(term=term, last_log_index=index, last_log_term=last_term):
             return f"RequestVote in term {term}: last entry {place(index, last_term)}"
@@ -87,7 +87,7 @@ def message_words(message: Message) -> str:
 
 
 def log_words(journal: MemoryJournal) -> str:
-    """The log in short: which indexes are of which term, and what stands before them."""
+    """Return the log in short: which indexes are of which term, and what stands before them."""
     parts = []
     if journal.snapshot is not None:
         parts.append(f"snapshot up to {place(journal.snapshot.index, journal.snapshot.term)}")

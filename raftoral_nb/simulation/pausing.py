@@ -1,4 +1,4 @@
-"""What a pause of a run promises, as the checker holds it: nothing of the run begins that had not begun before."""
+"""The promise of a paused run, as the checker holds it: nothing of the run begins that had not begun before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Violated = Callable[[str, str, "Hashable"], None]
 
 
 class Pauses:
-    """Which runs are paused: by the log, and as each incarnation of a node has heard of it. `now()` gives the time.
+    """The runs that are paused: by the log, and as each incarnation of a node has heard of it. `now()` gives the time.
 
     Unless the clock is `virtual`, what a node begins is not compared with what it was told: its threads take their time.
     """
@@ -33,22 +33,22 @@ class Pauses:
         self._begun: set[tuple[NodeId, int, int, str, StepId]] = set()
 
     def paused(self, run_id: RunId, index: int) -> None:
-        """The log says that a run is paused."""
+        """Note that, by the log, a run is paused."""
         self._since.setdefault(run_id, index)
 
     def over(self, run_id: RunId) -> None:
-        """The log says that it is not any more, or has ended."""
+        """Note that, by the log, a run is no longer paused, or has ended."""
         self._since.pop(run_id, None)
 
     def recorded(self, index: int, what: str, run_id: RunId, epoch_began: int) -> None:
-        """Something of a run was recorded in an epoch: that epoch began before the pause, as what is recorded then did."""
+        """Check a record of a run in an epoch: the epoch began before the pause, as did whatever is recorded in it."""
         since = self._since.get(run_id)
         if since is not None and since < epoch_began:
             text = f"entry {index} recorded {what} in the epoch that began at {epoch_began}, and the run is paused since {since}"
             self._violated(PAUSED, text, index)
 
     def handed_over(self, node: NodeId, incarnation: int, run_id: RunId, paused: bool) -> None:
-        """An executor was told of a pause, or of its end."""
+        """Note that an executor was told of a pause, or of its end."""
         if paused:
             self._heard.setdefault((node, incarnation, run_id), self._now())
         else:
@@ -57,7 +57,7 @@ class Pauses:
     def effect_started(
         self, node: NodeId, incarnation: int, term: int, run_id: RunId, life: str, step_id: StepId
     ) -> None:
-        """A node began an effect: for the first time only if it knew of no pause before this moment."""
+        """Check an effect that a node began: it may begin for the first time only if the node knew of no pause."""
         place = (node, incarnation, term, life, step_id)
         if place in self._begun:
             return  # another attempt

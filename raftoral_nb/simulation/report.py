@@ -1,4 +1,4 @@
-"""What simulations came to, for people: the table of many seeds, and the readable history of one."""
+"""The results of simulations, for people: the table of many seeds, and the readable history of one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .result import Result
 
 
 class Tally:
-    """Adds up the results of many seeds."""
+    """The sum of the results of many seeds."""
 
     def __init__(self) -> None:
         self.seeds = 0
@@ -92,7 +92,7 @@ class Tally:
 
 
 def violations(result: Result, mutant: str | None = None) -> str:
-    """What a seed violated, one a line, and how to see it again; `mutant` is the safeguard that was taken out."""
+    """Return what a seed violated, one a line, and how to see it again; `mutant` is the safeguard taken out."""
     planned = result.plan
     again = f"raftoral-nb simulate --seed {result.seed} --nodes {planned.nodes} --schedule {planned.schedule!r} --trace"
     if result.without is not None:
@@ -107,7 +107,7 @@ def violations(result: Result, mutant: str | None = None) -> str:
 
 
 def trace(result: Result) -> str:
-    """The readable history of one seed: what was planned, what happened, what came of it."""
+    """Return the readable history of one seed: what was planned, what happened, what came of it."""
     return "\n".join(_trace(result))
 
 

@@ -1,4 +1,4 @@
-"""What a simulation came to, as data."""
+"""The result of a simulation, as data."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .faults import Plan
 from .invariants import Violation
 
 HistoryItem = tuple[float, NodeId, str, str]
-"""When (virtual seconds since the beginning), on which node (0: none), what, and details."""
+"""The time when (virtual seconds since the beginning), on which node (0: none), what, and details."""
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What came of one seed."""
+    """The result of one seed."""
 
     seed: int
     plan: Plan
@@ -24,7 +24,7 @@ class Result(msgspec.Struct, frozen=True):
     faults: dict[str, int]
     """Faults that took place, by kind."""
     did: dict[str, int]
-    """What else took place, by the names of `final_checks.done`."""
+    """The counts of what else took place, by the names of `final_checks.done`."""
     acknowledged: int
     """Commands that clients were told to be committed, and records of steps and ends that nodes were."""
     runs: int

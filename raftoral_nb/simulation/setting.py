@@ -1,4 +1,4 @@
-"""What a seed decides beyond the plan: the nodes' clocks, the kind of their disks, how they elect, and when they compact."""
+"""The decisions of a seed beyond the plan: the nodes' clocks, the kind of their disks, how they elect, and when they compact."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Setting(msgspec.Struct, frozen=True):
     without: str | None
     """The rule of the guard that is missing; `hazards.ALL`: all of it."""
     writes_disks: bool
-    """Whether the nodes write what they keep to simulated disks, in place of keeping it whole."""
+    """True if the nodes write what they keep to simulated disks, in place of keeping it whole."""
     rates: dict[NodeId, float]
-    """How fast the founders' clocks run; those who join later have a clock that is right."""
+    """The rates of the founders' clocks; nodes that join later have a clock that is right."""
     timing: Timing
     compaction: Compaction
 
     @classmethod
     def of(cls, seed: int, planned: Plan, *, without: str | None) -> Self:
-        """What `seed` decides for a plan."""
+        """Return what `seed` decides for a plan."""
         conditions = planned.conditions
         default = Timing()
         clocks, compaction = SeededDice(seed, "clocks"), SeededDice(seed, "compaction")
@@ -62,6 +62,6 @@ class Setting(msgspec.Struct, frozen=True):
         return tuple(self.rates)
 
     def store(self, number: NodeId, checker: Checker) -> Store:
-        """A new disk for a node; what it loses is told to the checker."""
+        """Return a new disk for a node; what it loses is told to the checker."""
         make = disk_store if self.writes_disks else whole_store
         return make(number, checker, SeededDice(self.seed, "disk", number))

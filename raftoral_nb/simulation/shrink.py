@@ -1,4 +1,4 @@
-"""Makes a failing schedule small: leaves faults out, and shortens what is left, for as long as it still fails."""
+"""The shrinking of a failing schedule: faults are left out, and what is left is shortened, while it still fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Fails = Callable[[Sequence[PlannedFault]], bool]
 
 
 def shrunk(faults: Sequence[PlannedFault], fails: Fails, *, tries: int = 200) -> tuple[PlannedFault, ...]:
-    """The smallest schedule that was found, by leaving out ever smaller pieces; at most `tries` simulations.
+    """Return the smallest schedule that was found, by leaving out ever smaller pieces; at most `tries` simulations.
 
     `fails` says whether a schedule still fails, and must do so for `faults`.
     """
@@ -37,7 +37,7 @@ def shrunk(faults: Sequence[PlannedFault], fails: Fails, *, tries: int = 200) ->
 
 
 def shrink(result: Result, *, tries: int = 200) -> Result:
-    """The same seed with the fewest faults that were found to violate one of the same invariants."""
+    """Return the same seed with the fewest faults that were found to violate one of the same invariants."""
     invariants = {violation.invariant for violation in result.violations}
     found = result
 

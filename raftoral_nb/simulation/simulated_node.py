@@ -33,43 +33,43 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 START_OF_TIME = 1_700_000_000.0
-"""What the wall clock shows when a simulation begins (Unix seconds)."""
+"""The time of the wall clock when a simulation begins (Unix seconds)."""
 
 
 WALL_CLOCK_SPREAD = 2.0
-"""By how much the wall clocks of two nodes differ at most, in seconds."""
+"""The most by which the wall clocks of two nodes differ, in seconds."""
 
 
 class SimulatedEnv(Protocol):
-    """What a simulated node tells the simulation."""
+    """The part of the simulation that a simulated node reports to."""
 
     def applied(self, node: SimulatedNode, index: int, applied: Sequence[Applied]) -> None:
-        """It applied an entry."""
+        """Note that the node applied an entry."""
         ...
 
     def state_replaced(self, node: SimulatedNode) -> None:
-        """It read a snapshot."""
+        """Note that the node read a snapshot."""
         ...
 
     def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
-        """Its executor was handed these."""
+        """Note the records that were delivered to its executor."""
         ...
 
     def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
-        """It may act, or may not any more."""
+        """Note that the node may act, or may not any more."""
         ...
 
     def told(self, node: SimulatedNode, event: ClusterEvent) -> None:
-        """It published an event."""
+        """Note that the node published an event."""
         ...
 
     def broke(self, node: SimulatedNode, error: BaseException | None) -> None:
-        """Its replica broke."""
+        """Note that its replica broke."""
         ...
 
 
 class SimulatedThread(LoopThread):
-    """Stands where a node has a thread with a loop of its own: calls that are left here are made in order, a little later.
+    """A stand-in for a node's thread with a loop of its own: calls that are left here are made in order, a little later.
 
     `lag()` is asked for every call and gives the seconds until it is made; a call never overtakes one before it. While
     the thread is stalled (its user code blocks it) nothing is called.
@@ -87,10 +87,10 @@ class SimulatedThread(LoopThread):
         self.main: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """It has begun."""
+        """Do nothing: it has begun already."""
 
     def stop(self, timeout: float) -> bool:  # noqa: ARG002 - as of a thread
-        """Nothing is called any more, and what runs is cancelled."""
+        """Call nothing any more, and cancel what runs."""
         self._gone = True
         self._calls_left.clear()
         if self._handle is not None:
@@ -101,7 +101,7 @@ class SimulatedThread(LoopThread):
         return True
 
     def where(self) -> str | None:
-        """Nowhere."""
+        """Return None: it has no place."""
         return None
 
     def stall(self, seconds: float) -> None:
@@ -145,7 +145,7 @@ class SimulatedThread(LoopThread):
 
 
 class SimulatedSteps:
-    """Runs synchronous steps: each takes virtual time, then its function is called.
+    """The runner of synchronous steps: each takes virtual time, then its function is called.
 
     As on a thread, a function whose task was cancelled is called all the same, and what it returns is dropped.
     """
@@ -174,11 +174,11 @@ class SimulatedSteps:
                 call()
 
     def stuck(self) -> tuple[str, ...]:
-        """None that anybody would wait for."""
+        """Return none: there is none that anybody would wait for."""
         return ()
 
     def close(self) -> None:
-        """The process is gone, and with it what ran in it."""
+        """End the process, and with it what runs in it."""
         self._closed = True
 
 
@@ -286,7 +286,7 @@ class SimulatedNode:
             raise ClusterError("joining the simulated network had to wait")
 
     def end(self) -> None:
-        """The process is gone, wherever it was."""
+        """End the process, wherever it is."""
         self.gone = True
         self.incarnation.close()
         self.thread.stop(0)
@@ -318,7 +318,7 @@ class SimulatedNode:
             self._host.told(self, event)
 
     def write(self, line: OutputLine) -> None:
-        """Output is of no interest here."""
+        """Do nothing: output is of no interest here."""
 
 
 def _no_lag() -> float:

@@ -22,12 +22,12 @@ class SimulatedNodes:
     def __init__(self, loop: asyncio.AbstractEventLoop, setting: Setting, witness: Witness, effects: Effects) -> None:
         self.loop = loop
         self.numbers = setting.founders
-        """Who has a disk, ascending; in the beginning, and unless one is being added or removed, these are the members."""
+        """The nodes that have a disk, ascending; in the beginning, and unless one is being added or removed, these are the members."""
         self.living: dict[NodeId, SimulatedNode] = {}
         self.lost: frozenset[NodeId] = frozenset()
-        """Those who never start again."""
+        """The nodes that never start again."""
         self.moved = False
-        """Whether the members are others than in the beginning, or were."""
+        """True if the members are others than in the beginning, or were."""
         conditions = setting.plan.conditions
         self.network = SimulatedNetwork(
             loop,
@@ -52,7 +52,7 @@ class SimulatedNodes:
         return max(found)[1] if found else None
 
     def start(self, number: NodeId) -> None:
-        """Start a node from what its disk holds. Does nothing if it lives, or never starts again."""
+        """Start a node from what its disk holds. Does nothing if it runs, or never starts again."""
         if number in self.living or number in self.lost or number not in self.numbers:
             return
         self._incarnations[number] += 1
@@ -80,7 +80,7 @@ class SimulatedNodes:
         node.start(self.network)
 
     def end(self, number: NodeId, why: str) -> None:
-        """The node's process is gone."""
+        """End the node's process."""
         node = self.living.pop(number, None)
         if node is not None:
             self._witness.note(number, why, "")
@@ -102,12 +102,12 @@ class SimulatedNodes:
         return number
 
     def lose_disk(self, number: NodeId) -> None:
-        """A node's process ends, and its disk is gone: nobody of that number ever comes back."""
+        """End a node's process and lose its disk: that number never comes back."""
         self._end_for_good(number)
         self._witness.checker.disk_lost(number)
 
     def forget(self, number: NodeId) -> None:
-        """A node is no member any more."""
+        """Forget a node that is no longer a member."""
         self._witness.note(number, "removed", "")
         self._end_for_good(number)
         self._witness.checker.removed(number)

@@ -33,7 +33,7 @@ from .workload import Clients
 CLIENTS = 4
 CLIENT_SECONDS = FAULT_SECONDS + 3.0
 LIVE_SECONDS = 30.0
-"""After everything is healed: within so many virtual seconds all must be well."""
+"""The virtual seconds after the healing within which all must be well."""
 LEAST_SECONDS = 60.0
 
 
@@ -87,7 +87,7 @@ def _simulate(seed: int, planned: Plan, without: str | None, messages: tuple[flo
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What breaks in a simulation is in its report."""
+    """Silence the loggers: what breaks in a simulation is in its report."""
     loggers = [logging.getLogger(f"raftoral_nb.raft.{name}") for name in ("member", "replica")]
     before = [logger.disabled for logger in loggers]
     for logger in loggers:
@@ -121,7 +121,7 @@ class Simulation:
         loop.set_exception_handler(self._unhandled)
 
     async def run(self) -> None:
-        """From the start of the nodes to the end of the checks."""
+        """Run from the start of the nodes to the end of the checks."""
         for number in self._setting.founders:
             self._nodes.start(number)
         self._faulty.schedule(self._setting.plan.faults)
@@ -164,7 +164,7 @@ class Simulation:
         self._nodes.end_all()
 
     def result(self) -> Result:
-        """What came of it."""
+        """Return what came of it."""
         witness, checker = self._witness, self.checker
         damage = [store.damage for store in self._nodes.stores.values()]
         noted = {final_checks.HUNG: self.effects.hung, final_checks.INSTALLED: witness.installed}
@@ -200,7 +200,7 @@ class Simulation:
         return self._nodes.living
 
     def node_for(self, client: int) -> SimulatedNode | None:
-        """Mostly the node that the client asked last."""
+        """Return a node to ask: mostly the one that the client asked last."""
         able = [number for number, node in self.nodes.items() if not node.member.paused]
         if not able:
             return None
@@ -211,7 +211,7 @@ class Simulation:
         return self.nodes[number]
 
     def answered(self, client: int, node: NodeId, what: str, outcome: Outcome, took: float, limit: float) -> None:
-        """A client was told what became of a command, `took` seconds (of the node's clock) after it asked."""
+        """Note that a client was told what became of a command, `took` seconds (of the node's clock) after it asked."""
         if isinstance(outcome, Committed):
             self.checker.acknowledged(self.nodes.get(node), what, outcome.index)
         self._witness.answered(client, node, what, outcome)

@@ -52,10 +52,10 @@ QUIET: Final = 0.2
 LONGEST_SETTLING: Final = 30.0
 
 PASSED: Final = 0
-"""Stands for an entry that was sent: what follows is lost."""
+"""A placeholder for an entry that was sent: what follows is lost."""
 
 Note = Callable[[str, str], None]
-"""Adds a line: who, and what."""
+"""A function that adds a line: who, and what."""
 
 Lane = tuple[NodeId, NodeId]
 
@@ -127,14 +127,14 @@ class Stage:
         node.end()
 
     def node(self, number: NodeId) -> SimulatedNode:
-        """A living node. Raises `ClusterError` if there is none of that number."""
+        """Return a living node. Raises `ClusterError` if there is none of that number."""
         node = self.nodes.get(number)
         if node is None:
             raise ClusterError(f"there is no node {number}, or it was killed")
         return node
 
     def leader(self) -> SimulatedNode:
-        """The node that leads the highest term. Raises `ClusterError` if none leads."""
+        """Return the node that leads the highest term. Raises `ClusterError` if none leads."""
         leading = [node for node in self.nodes.values() if node.member.replica.raft.role == LEADER]
         if not leading:
             raise ClusterError("no node leads")
@@ -212,7 +212,7 @@ class Stage:
         self.lines.append((self.loop.time() - self._began, who, what))
 
     def describe(self) -> list[str]:
-        """How the nodes stand, a line each, and their executions."""
+        """Return how the nodes stand, a line each, and their executions."""
         found = []
         for number, store in sorted(self._stores.items()):
             node = self.nodes.get(number)
@@ -282,7 +282,7 @@ class Stage:
     # --- from the network
 
     def send(self, source: NodeId, target: NodeId, message: Message, send: Callable[[NodeId, Message], None]) -> None:
-        """A node sends a message. It is told of when it arrives, or when it is lost."""
+        """Note that a node sends a message. It is shown when it arrives, or when it is lost."""
         awaited = self._last_to_pass.get((source, target))
         if awaited == PASSED or self._network.is_cut(source, target) or target not in self.nodes:
             self._tell_message(source, target, message, lost=True)
@@ -295,7 +295,7 @@ class Stage:
         self.loop.call_later(LATENCY + 1e-6, self._overdue, source, target, message)
 
     def arrived(self, source: NodeId, target: NodeId, message: Message) -> None:
-        """A message arrives."""
+        """Note that a message arrives."""
         underway = self._underway[source, target]
         while underway and underway.popleft() is not message:
             pass
@@ -324,7 +324,7 @@ class Stage:
     # --- from the nodes (node.NodeHost)
 
     def applied(self, node: SimulatedNode, index: int, applied: Sequence[Applied]) -> None:
-        """A node applied an entry."""
+        """Note that a node applied an entry."""
         for one in applied:
             answer = "" if isinstance(one.answer, Committed) else f"; refused: {one.answer.code}"
             epoch = "".join(
@@ -333,18 +333,18 @@ class Stage:
             self.note(f"{node.number}", f"applies {index}: {command_words(one.proposal.command)}{epoch}{answer}")
 
     def state_replaced(self, node: SimulatedNode) -> None:
-        """A node read a snapshot."""
+        """Note that a node read a snapshot."""
         self.note(f"{node.number}", f"takes over the state of a snapshot up to {node.member.state.index}")
 
     def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
-        """A node's executor was handed records: what it makes of them is looked at in `look`."""
+        """Note that a node's executor got records: what it makes of them is looked at in `look`."""
 
     def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
-        """A node may act, or not any more."""
+        """Note that a node may act, or not any more."""
         self.note(f"{node.number}", "acts no more" if term is None else f"acts in term {term}")
 
     def told(self, node: SimulatedNode, event: ClusterEvent) -> None:
-        """A node published an event."""
+        """Note that a node published an event."""
         match event:
             case RoleChanged(role=role, term=term):
                 self.note(f"{node.number}", f"is now {role} of term {term}")
@@ -357,7 +357,7 @@ class Stage:
                 pass
 
     def broke(self, node: SimulatedNode, error: BaseException | None) -> None:
-        """A node's replica broke."""
+        """Note that a node's replica broke."""
         self._error = self._error or error or InternalError(f"node {node.number} broke")
 
     # --- from the loop
@@ -376,7 +376,7 @@ class Stage:
 
 
 class _Seen:
-    """What was last said of an execution."""
+    """The last report of an execution."""
 
     def __init__(self, first: ExecutionStatistics) -> None:
         self._status = "running"
@@ -407,7 +407,7 @@ class _Seen:
 
 
 class _StageLoop(VirtualClockLoop):
-    """Has the stage look at the nodes after every turn, and before the clock moves."""
+    """A loop that has the stage look at the nodes after every turn, and before the clock moves."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()
@@ -423,7 +423,7 @@ class _StageLoop(VirtualClockLoop):
 
 
 class _Network(SimulatedNetwork):
-    """Asks the stage about every message that leaves, and tells it of what arrives and of links that break."""
+    """The network, which asks the stage about every message that leaves, and tells it of arrivals and broken links."""
 
     def __init__(self, stage: Stage) -> None:
         dice = SeededDice("network")
@@ -442,7 +442,7 @@ class _Network(SimulatedNetwork):
 
 
 class _Ear(Receiver):
-    """Between the network and a node."""
+    """A listener between the network and a node."""
 
     def __init__(self, node: NodeId, receiver: Receiver, stage: Stage) -> None:
         self._node = node

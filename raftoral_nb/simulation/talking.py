@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 TALK: Final = "talk"
 CHILD: Final = "child"
 PATIENCE: Final = 3.0
-"""How long the workflow waits for what it may be told (seconds)."""
+"""The time the workflow waits for what it may be told (seconds)."""
 
 LONGEST_PAUSE: Final = 6.0
-"""How long a run is paused at most before somebody thinks of it (seconds)."""
+"""The longest time a run is paused before somebody thinks of it (seconds)."""
 FORGOTTEN: Final = 0.15
-"""How often nobody thinks of it: then it is paused until all is healed."""
+"""The number of times nobody thinks of it: then it is paused until all is healed."""
 
 Ask = Callable[[str, Command], Awaitable[Outcome]]
 
 
 async def talk(ctx: WorkflowContext, input: Mapping[str, Any]) -> object:  # noqa: A002
-    """Listens, answers, has children, and begins anew until it has had all its rounds; cleans up if it is cancelled."""
+    """Listen, answer, have children, and begin anew until it has had all its rounds; cleans up if it is cancelled."""
     heard: list[Any] = list(input["heard"])
     answers = await ctx.var("heard", len(heard))
     ctx.on_query("heard", lambda: answers.value)
@@ -104,7 +104,7 @@ async def pause(run_id: RunId, dice: SeededDice, ask: Ask) -> None:
 
 
 async def _until_known(ask: Ask, command: Command) -> None:
-    """A few times: what is said twice is heard once."""
+    """Say it a few times, until it is known: what is said twice is heard once."""
     for _ in range(3):
         outcome = await ask(type(command).__name__, command)
         if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code != "no_leader"):

@@ -21,14 +21,14 @@ from ..transport.network import Receiver
 
 SENDS: Final = "sends"
 GETS: Final = "gets"
-"""What the history says of a message when it leaves, and when it arrives, if it does."""
+"""The words of the history for a message that leaves, and for one that arrives."""
 
 Note = Callable[[NodeId, str, str], None]
-"""Adds to the history: node, what, details."""
+"""A function that adds to the history: node, what, details."""
 
 
 class Tap(Receiver):
-    """Between the network and a receiver: what `node` gets is noted by `note`, then passed on."""
+    """A listener between the network and a receiver: what `node` gets is noted by `note`, then passed on."""
 
     def __init__(self, node: NodeId, receiver: Receiver, note: Note) -> None:
         self._node = node
@@ -36,11 +36,11 @@ class Tap(Receiver):
         self._note = note
 
     def connected(self, peer: NodeId) -> None:
-        """Passed on."""
+        """Pass on."""
         self._receiver.connected(peer)
 
     def disconnected(self, peer: NodeId) -> None:
-        """Passed on."""
+        """Pass on."""
         self._receiver.disconnected(peer)
 
     def received(self, peer: NodeId, messages: Sequence[Message]) -> None:
@@ -51,7 +51,7 @@ class Tap(Receiver):
 
 
 def message_words(message: Message) -> str:
-    """A message in a line."""
+    """Return a message in a line."""
     match message:
         case AppendEntries(term=term, prev_index=before, prev_term=before_term, entries=entries, commit_index=commit):
             place = f"behind {before} (of term {before_term}); committed up to {commit}"

@@ -27,7 +27,7 @@ from .stage import LATENCY, Stage
 PROMPT: Final = "> "
 COMMENT: Final = "#"
 QUIETLY: Final = "quietly "
-"""Before a command of whose doings nothing is to be said: the way to where a scenario begins."""
+"""The prefix of a command whose effects are not shown: the way to where a scenario begins."""
 
 # --- the workflow that transcripts run
 
@@ -119,7 +119,7 @@ COMMANDS: Final[dict[str, Action]] = {
     "release N ...": _each(lambda stage, number: stage.node(number).incarnation.release()),
     "snapshot N": lambda stage, number: stage.snapshot(int(number)),
 }
-"""What may follow the prompt: N is a number, `N ...` one or more, NAME a word, TIME as `200ms` or `3s`.
+"""The commands that may follow the prompt: N is a number, `N ...` one or more, NAME a word, TIME as `200ms` or `3s`.
 
 `deliver` lets what is on its way arrive; `settle` waits until nothing but heartbeats has been sent for 0.2 s. `propose` puts an entry
 of a name, and of a size, into the log. `register order` and `run ID` are for workflows. `isolate` cuts all links of a node, `hold` stops
@@ -140,7 +140,7 @@ _PATTERNS: Final = {_pattern(usage): action for usage, action in COMMANDS.items(
 
 
 def play(text: str) -> str:
-    """The transcript with what its commands lead to now, in place of what is written below them.
+    """Return the transcript with what its commands lead to now, in place of what is written below them.
 
     Raises `ClusterError` for a line before the first command that is no comment, and for a command that there is not, or that
     cannot be done; it names the line.

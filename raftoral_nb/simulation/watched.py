@@ -1,4 +1,4 @@
-"""What the checks and the clients need of a node: one of a simulation, or one of a real cluster under test."""
+"""The parts of a node that checks and clients need: one of a simulation, or of a real cluster under test."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..raft.member import Member
 
 
 class Clock(Protocol):
-    """What a node takes the time from."""
+    """The clock of a node."""
 
     def time(self) -> float:
-        """Seconds since some moment."""
+        """Return the seconds since some moment."""
         ...
 
 
@@ -24,11 +24,11 @@ class WatchedNode(Protocol):
     """One incarnation of a node that is being watched."""
 
     records_handed_over: int
-    """Counted by the checker."""
+    """The number of records delivered, counted by the checker."""
 
     @property
     def number(self) -> NodeId:
-        """Which node."""
+        """The node's number."""
         ...
 
     @property

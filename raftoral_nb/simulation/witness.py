@@ -1,4 +1,4 @@
-"""What is noted of a simulation while it runs: its history, and what its checker holds against it."""
+"""The notes on a simulation while it runs: its history, and the violations its checker found."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .tap import GETS, SENDS, message_words
 
 
 class Witness:
-    """Hears all that nodes do and clients are told. A `node.NodeHost`.
+    """A witness to all that nodes do and clients are told. A `node.NodeHost`.
 
     `broken(number)` is called in the turn after a node's replica broke. Between the `messages` seconds (virtual), messages are in
     the history too; None: never.
@@ -40,7 +40,7 @@ class Witness:
         self.installed = 0
         """Snapshots that came from another node."""
         self.acts_since = 0.0
-        """When a node began to act last."""
+        """The time when a node last began to act."""
         self.began = loop.time()
         self._loop = loop
         self._broken = broken
@@ -56,7 +56,7 @@ class Witness:
         self.history.append((round(self.elapsed, 6), node, what, details))
 
     def digest(self) -> str:
-        """The same for the same history, with its messages or without."""
+        """Return the same for the same history, with its messages or without."""
         digest = blake2b(digest_size=16)
         for item in self.history:
             if item[2] not in (SENDS, GETS):
@@ -67,11 +67,11 @@ class Witness:
 
     @property
     def notes_messages(self) -> bool:
-        """Whether messages are ever in the history."""
+        """True if messages are ever in the history."""
         return self._messages is not None
 
     def sent(self, source: NodeId, target: NodeId, message: Message, incarnation: int) -> None:
-        """An incarnation of a node sent a message."""
+        """Note that an incarnation of a node sent a message."""
         self.checker.sent(source, target, message, incarnation)
         if self._messages is not None:
             self.note_message(source, SENDS, f"to node {target}: {message_words(message)}")
@@ -84,7 +84,7 @@ class Witness:
     # --- from the nodes (node.NodeHost)
 
     def applied(self, node: SimulatedNode, index: int, applied: Sequence[Applied]) -> None:
-        """A node applied an entry."""
+        """Note that a node applied an entry."""
         new = index not in self.checker.committed
         self.checker.applied(node, index, applied)
         if new:
@@ -94,11 +94,11 @@ class Witness:
                 self.note(node.number, "committed", f"{index}: {_described(one)}{name}")
 
     def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
-        """A node's executor was handed records."""
+        """Note that a node's executor got records."""
         self.checker.handed_over(node, items)
 
     def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
-        """A node may act, or not any more."""
+        """Note that a node may act, or not any more."""
         self.note(
             node.number, "acts" if term is not None else "acts no more", "" if term is None else f"in term {term}"
         )
@@ -107,7 +107,7 @@ class Witness:
         self.checker.acting_changed(node, term)
 
     def told(self, node: SimulatedNode, event: ClusterEvent) -> None:
-        """A node published an event."""
+        """Note that a node published an event."""
         match event:
             case RoleChanged(role=role, term=term):
                 self.note(node.number, role, f"term {term}")
@@ -126,14 +126,14 @@ class Witness:
                 pass
 
     def broke(self, node: SimulatedNode, error: BaseException | None) -> None:
-        """A node's replica broke."""
+        """Note that a node's replica broke."""
         torn_apart = isinstance(error, pickle.UnpicklingError | EOFError)
         invariant = TORN_APART if torn_apart else "no replica breaks"
         self.checker.violated(invariant, f"node {node.number}: {error!r}", node.number)
         self._loop.call_soon(self._broken, node.number)
 
     def state_replaced(self, node: SimulatedNode) -> None:
-        """A node read a snapshot, its own or another's."""
+        """Note that a node read a snapshot, its own or another's."""
         self.note(node.number, "snapshot", f"read up to {node.member.state.index}")
         self.checker.installed(node)
         # A log that has nothing but what stands for a snapshot was replaced by another node's.
@@ -142,7 +142,7 @@ class Witness:
     # --- from the clients
 
     def answered(self, client: int, node: NodeId, what: str, outcome: Outcome) -> None:
-        """A client was told by a node what became of a command."""
+        """Note that a client was told by a node what became of a command."""
         if isinstance(outcome, Committed):
             self.acknowledged += 1
             self.note(node, "answered", f"client {client}: {what}: committed at {outcome.index}")

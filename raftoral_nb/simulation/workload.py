@@ -1,4 +1,4 @@
-"""What clients do in a simulation: they register, start and wait; and the workflows that are started.
+"""The work of clients in a simulation: they register, start and wait; and the workflows that are started.
 
 Everything runs through the nodes' own way in (`Incarnation.ask`); the clients know nothing of leaders. Workflows use every
 operation that there is. What their steps do is in `effects`: every effect has a value of its own, so that two nodes which took
@@ -58,7 +58,7 @@ def refused(what: str) -> None:
 
 
 def plus_one(number: int) -> int:
-    """What a variable is updated with."""
+    """Return what a variable is updated with."""
     return number + 1
 
 
@@ -131,7 +131,7 @@ def _built(fn: Callable[..., Any]) -> Definition:
 
 
 def definition(name: str, fingerprint: str, fn: Callable[..., Any], version: int = 1) -> Definition:
-    """The definition of a simulated workflow; its fingerprint is ours, as it would differ between Pythons."""
+    """Return the definition of a simulated workflow; its fingerprint is ours, as it would differ between Pythons."""
     return msgspec.structs.replace(_built(fn), workflow=name, version=version, fingerprint=fingerprint, sources={})
 
 
@@ -144,15 +144,15 @@ LIBRARY_BATCH_BYTES: Final = 65_536
 ASK_SECONDS: Final = 6.0
 """The longest that a client waits for an answer; mostly it is much less patient."""
 RESUME_SECONDS: Final = 15.0
-"""How long whatever is paused may take to be resumed in the end."""
+"""The time within which whatever is paused must be resumed in the end (seconds)."""
 LATE_SECONDS: Final = 1.0
-"""How long after the last answer a command that a client gave up may still be committed."""
+"""The time after the last answer in which a command that a client gave up may still be committed (seconds)."""
 THINK_SECONDS: Final = 3.6
 """Mean time between an answer and the next request of a client; mostly it is much shorter, sometimes much longer."""
 
 
 class WorkloadWorld(Protocol):
-    """What clients need of the simulation."""
+    """The part of the simulation that clients need."""
 
     seed: int
     large: float
@@ -169,11 +169,11 @@ class WorkloadWorld(Protocol):
         ...
 
     def node_for(self, client: int) -> WatchedNode | None:
-        """A node that this client may ask now; None if there is none."""
+        """Return a node that this client may ask now; None if there is none."""
         ...
 
     def answered(self, client: int, node: NodeId, what: str, outcome: Outcome, began: float, limit: float) -> None:
-        """A client got an answer."""
+        """Note that a client got an answer."""
         ...
 
 
@@ -201,10 +201,10 @@ class Clients:
             async with asyncio.timeout(RESUME_SECONDS):
                 while paused := self._paused():
                     await self._ask(1, dice, f"resume {paused[0]}", ResumeRun(paused[0]))
-                    await asyncio.sleep(0.05)  # a node that lags may say so of a run that goes on
+                    await asyncio.sleep(0.05)  # a node that lags may say so of a run that continues
 
     def _paused(self) -> list[RunId]:
-        """The runs that some living node knows as paused."""
+        """Return the runs that some living node knows as paused."""
         known = {
             run_id: None
             for node in self._world.nodes.values()
@@ -287,7 +287,7 @@ class Clients:
             await talking.pause(run_id, dice, ask)
         elif drawn < 0.8:
             await ask("register", RegisterWorkflow(definition(EVERYTHING, "2", changed, 2)))
-            # One that stands still can be moved where it is; one that goes on may be quicker than we are.
+            # One that stands still can be moved where it is; one that advances may be quicker than we are.
             stand_still = dice.happens(0.5)
             if stand_still:
                 await ask("pause", PauseRun(run_id))
@@ -299,7 +299,7 @@ class Clients:
                 await ask("resume", ResumeRun(run_id))
 
     async def _moved(self, node: WatchedNode, run_id: RunId, ask: talking.Ask) -> bool:
-        """Move a run to the changed code as this node knows both; whether that is done, or makes no sense."""
+        """Move a run to the changed code as this node knows both; True if that is done, or makes no sense."""
         state = node.member.state
         run, code = state.runs.get(run_id), state.definitions.get((EVERYTHING, 2))
         if run is None or code is None or not run.unfinished or run.definition.version == 2:
@@ -374,7 +374,7 @@ class Clients:
 
 
 def _near_a_multiple(command: StartRun, dice: SeededDice) -> StartRun:
-    """The same with an input that makes an entry of it just about a multiple of the library's batch size (bytes)."""
+    """Return the same with an input that makes its entry about a multiple of the library's batch size (bytes)."""
     target = LIBRARY_BATCH_BYTES * (1 + dice.below(3)) - dice.below(45) + 5
     # As long as most of those that nodes give.
     id_ = ProposalId("100.1.0123456789ab", 50)

@@ -1,4 +1,4 @@
-"""For tests of workflows: a cluster in memory on a virtual clock, with faults at the steps you choose.
+"""Tools for tests of workflows: a cluster in memory on a virtual clock, with faults at the steps you choose.
 
 A workflow that sleeps thirty days is tested in milliseconds, without threads or sockets, the same way every time:
 

@@ -25,7 +25,7 @@ _WAITS: Final = frozenset({"sleep", "wake", "deadline", "due", "expiry"})
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """What a check did that found no difference."""
+    """The report of a check that found no difference."""
 
     workflow: str
     steps: int
@@ -128,7 +128,7 @@ def _check_nothing_lost(step: Step) -> None:
 
 
 class _Ended(msgspec.Struct, frozen=True):
-    """What is recorded of a run that has ended. `end` is None if there is nothing to compare."""
+    """The record of a run that has ended. `end` is None if there is nothing to compare."""
 
     workflow: str
     steps: dict[StepId, Step]
@@ -137,11 +137,11 @@ class _Ended(msgspec.Struct, frozen=True):
 
 
 _END: Final = "the end"
-"""In place of a step_id."""
+"""A placeholder for a step_id."""
 
 
 def _difference(first: _Ended, other: _Ended) -> StepId | None:
-    """The first step that differs though all that was before it is equal, or `_END`; None if there is none, or none is to be told.
+    """Return the first step that differs though all that was before it is equal, or `_END`; None if there is none, or none is to be told.
 
     Only steps of both that are functions count, and only if nothing else that the workflow was told (a time, who won a race)
     differs: then much may differ.
@@ -159,13 +159,13 @@ def _difference(first: _Ended, other: _Ended) -> StepId | None:
 
 
 def _alike(one: _Ended, other: _Ended, step_id: StepId) -> bool:
-    """Whether two runs have the same at a step, or at their end, as far as can be told."""
+    """Tell whether two runs have the same at a step, or at their end, as far as can be told."""
     here, there = _place(one, step_id), _place(other, step_id)
     return here is None or there is None or here == there
 
 
 def _place(ended: _Ended, step_id: StepId) -> tuple[str, str | None] | None:
-    """What a run has at a step, or at its end, to be compared; None if it has nothing, or what cannot be compared."""
+    """Return what a run has at a step, or its end, to compare; None if it has nothing that can be compared."""
     if step_id == _END:
         return ended.end
     step = ended.steps.get(step_id)

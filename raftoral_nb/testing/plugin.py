@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(name="workflow_test")
 def workflow_test_fixture() -> Iterator[WorkflowTest]:
-    """A started cluster of three nodes in memory on a virtual clock; see `raftoral_nb.testing.WorkflowTest`.
+    """Give a started cluster of three nodes in memory on a virtual clock; see `raftoral_nb.testing.WorkflowTest`.
 
     `with workflow_test(nodes=5) as test:` makes another, as the function that `raftoral_nb.testing` has under that name.
     """
@@ -25,18 +25,18 @@ def workflow_test_fixture() -> Iterator[WorkflowTest]:
 
 
 def pytest_runtest_setup() -> None:
-    """A test begins: from here to its end the imported `workflow_test` can stand for the fixture."""
+    """Begin a test: from here to its end the imported `workflow_test` can stand for the fixture."""
     if (factory := _factory()) is not None:
         factory.begin_test()
 
 
 def pytest_runtest_teardown() -> None:
-    """It has ended."""
+    """End the test."""
     if (factory := _factory()) is not None:
         factory.end_test()
 
 
 def _factory() -> Any:
-    """The imported `workflow_test`; None if nobody has imported it: then it is not to be loaded for this."""
+    """Return the imported `workflow_test`; None if nobody has imported it: then it is not to be loaded for this."""
     module = sys.modules.get(f"{__package__}.workflow_tests")
     return None if module is None else module.workflow_test

@@ -17,7 +17,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 MAX_RESTLESS_SECONDS: Final = 600.0
-"""Virtual seconds that consensus may go on without coming to rest: there is no majority, then."""
+"""Virtual seconds that consensus may run without coming to rest: then there is no majority."""
 
 _owner: contextvars.ContextVar[VirtualThread | None] = contextvars.ContextVar("owner", default=None)
 
@@ -37,8 +37,7 @@ class VirtualTime:
     """The virtual clock that everything of one test runs on, and its turning: time passes only while somebody waits here.
 
     Consensus has clocks of its own. They stand still while all is at rest, so that thirty days of sleep take not millions of
-    heartbeats, but none. `at_rest` says whether consensus has nothing to do; `rest` and `wake` stop its clocks and let them
-    go on.
+    heartbeats, but none. `at_rest` says whether consensus has nothing to do; `rest` and `wake` stop and start its clocks.
     """
 
     def __init__(self, at_rest: Callable[[], bool], rest: Callable[[], None], wake: Callable[[], None]) -> None:
@@ -55,14 +54,14 @@ class VirtualTime:
         self._errors: list[BaseException] = []
 
     def wake(self) -> None:
-        """Something was asked of consensus: its clocks go on."""
+        """Let consensus's clocks run: something was asked of it."""
         if self._resting:
             self._resting = False
             self._restless_since = self.loop.time()
             self._wake()
 
     def about_to_wait(self, due: float | None) -> bool:
-        """Whether there is something else to do than to let the clock move to the next timer, at `due`."""
+        """Tell whether there is something else to do than to let the clock move to the next timer, at `due`."""
         if self._tidying:
             self.loop.stop()
             return True
@@ -167,7 +166,7 @@ class VirtualThread(LoopThread):
         self._tasks: dict[asyncio.Task[Any], None] = {}
 
     def start(self) -> None:
-        """It has begun."""
+        """Do nothing: it has begun already."""
         self._state = "running"
 
     def stop(self, timeout: float) -> bool:  # noqa: ARG002 - as of a thread
@@ -187,18 +186,18 @@ class VirtualThread(LoopThread):
         return True
 
     def own(self, task: asyncio.Task[Any]) -> None:
-        """A task was made by what runs here."""
+        """Note that a task was made by what runs here."""
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
     @property
     def thread_ident(self) -> int | None:
-        """It has none."""
+        """None: there is no thread."""
         return None
 
     @property
     def alive(self) -> bool:
-        """Whether it takes work."""
+        """True if it takes work."""
         return self._state == "running"
 
     def where(self) -> str | None:

@@ -26,26 +26,26 @@ from .virtual import VirtualThread, VirtualTime
 
 PROPOSAL_SECONDS: Final = 30.0
 DEFAULT_START: Final = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
-"""What the workflows' clock shows when a test begins."""
+"""The time of the workflows' clock when a test begins."""
 
 
 class StepPlan(Protocol):
-    """What a test wants to happen at certain steps."""
+    """The plan of a test for certain steps."""
 
     def about_to_record(self, node: NodeId, run_id: RunId, step: Step) -> bool:
-        """A node would record a step; True if it is to be killed instead."""
+        """Tell whether a node that would record a step is to be killed instead."""
         ...
 
     def recorded(self, run_id: RunId, event: CheckpointSet) -> bool:
-        """A step was recorded; True if the node that did it is to be killed before it goes on."""
+        """Note that a step was recorded; True if the node that did it is to be killed before it continues."""
         ...
 
     def function(self, run_id: RunId, step_id: str, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """What to run in place of a step's function."""
+        """Return what to run in place of a step's function."""
         ...
 
     def told(self, event: ClusterEvent) -> None:
-        """Something happened."""
+        """Note that something happened."""
         ...
 
 
@@ -57,7 +57,7 @@ class VirtualIncarnation(Incarnation):
     die: Callable[[NodeId], None]
 
     def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> None:
-        """As a node does, unless it is killed just before."""
+        """Propose as a node does, unless it is killed just before."""
         match command:
             case SetCheckpoint(run_id=run_id, step=step) | StartChild(run_id=run_id, step=step):
                 if self.plan.about_to_record(self.node, run_id, step):
@@ -68,7 +68,7 @@ class VirtualIncarnation(Incarnation):
         super().propose(command, timeout, done)
 
     def arm(self, seconds: float, callback: Callable[[], None]) -> None:
-        """On the workflows' clock: those of consensus stand still now and then."""
+        """Set it on the workflows' clock: consensus's clocks stand still now and then."""
         self.world.loop.call_later(seconds, callback)
 
 
@@ -85,7 +85,7 @@ class VirtualBackend(LocalBackend):
         self._clocks: dict[NodeId, ClockView] = {}
         self._to_restart: list[NodeId] = []
         self.user_code_waits = False
-        """Whether workflows stand still until somebody waits for what they do."""
+        """True if workflows stand still until somebody waits for what they do."""
 
     def begin(self, plan: StepPlan, seed: object, started_at: dt.datetime) -> None:
         """Set what the test chose, before the nodes start."""
@@ -124,13 +124,13 @@ class VirtualBackend(LocalBackend):
         return 0
 
     def wall_clock(self) -> float:
-        """What the workflows' clock shows (Unix seconds)."""
+        """Return what the workflows' clock shows (Unix seconds)."""
         return self.started_at.timestamp() + self.world.loop.time()
 
-    # --- when workflows go on
+    # --- when workflows run
 
     def let_workflows_wait(self) -> None:
-        """No workflow goes on until `let_workflows_go_on`."""
+        """Stop all workflows until `let_workflows_go_on`."""
         self.user_code_waits = True
         for incarnation in self._incarnations.values():
             incarnation.executor.close_gate("test")
@@ -142,12 +142,12 @@ class VirtualBackend(LocalBackend):
             incarnation.executor.open_gate("test")
 
     def run(self, wait: Callable[[], Any], timeout: float | None = None) -> Any:
-        """Let time pass until the coroutine of `wait()` has ended, and workflows go on meanwhile."""
+        """Let time pass until the coroutine of `wait()` has ended; workflows run meanwhile."""
         self.let_workflows_go_on()
         return self.thread.run(wait, timeout=timeout)
 
     def when_ended(self, run_id: RunId, callback: Callable[[Ending], None]) -> Callable[[], None]:
-        """As of a host; and since whoever asks would wait then, time passes until the run has ended."""
+        """Do as any backend does; and as the caller would wait, let time pass until the run has ended."""
         if self.world.loop.is_closed():
             return super().when_ended(run_id, callback)
 
@@ -194,7 +194,7 @@ class VirtualBackend(LocalBackend):
         self._to_restart.append(number)
 
     def acting_changed(self, node: NodeId, term: int | None) -> None:
-        """As of a host; who was to come back then does."""
+        """Do as any backend does, and restart the nodes that were to come back then."""
         super().acting_changed(node, term)
         if term is not None:
             for number in self._to_restart:
@@ -207,7 +207,7 @@ class VirtualBackend(LocalBackend):
             self.world.loop.create_task(self.on_boot(number))
 
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
-        """As of a host; then who is to die at a record does."""
+        """Do as any backend does, then kill the node that is to die at this record."""
         new = index > self._told_index
         super().entry_applied(index, applied)
         if new:
@@ -217,12 +217,12 @@ class VirtualBackend(LocalBackend):
                         self.die_soon(event.step.node)
 
     def tell(self, event: ClusterEvent) -> None:
-        """As of a host, and to the test."""
+        """Tell it as any backend does, and to the test."""
         super().tell(event)
         self.plan.told(event)
 
     def on_retire(self, number: NodeId) -> bool:
-        """As of a host; the clocks go on, for whoever has to notice."""
+        """Do as any backend does, and let the clocks run, for the nodes that have to notice."""
         self._clocks.pop(number, None)
         self.world.wake()
         return super().on_retire(number)

@@ -153,7 +153,7 @@ class WorkflowTest:
 
     @property
     def now(self) -> dt.datetime:
-        """What the workflows' clock shows (UTC)."""
+        """The time of the workflows' clock (UTC)."""
         return dt.datetime.fromtimestamp(self.cluster.host.wall_clock(), dt.UTC)
 
     def advance(self, duration: Seconds) -> None:
@@ -163,7 +163,7 @@ class WorkflowTest:
         self.settle()
 
     def settle(self) -> None:
-        """Let everything happen that can happen now: workflows go on up to what needs time, a signal or a node."""
+        """Let everything happen that can happen now: workflows run up to what needs time, a signal or a node."""
         self.cluster.host.let_workflows_go_on()
         self.cluster.host.world.settle()
 
@@ -227,7 +227,7 @@ class WorkflowTest:
     # --- looking
 
     def effects(self, step: StepName, run: WorkflowRun[Any] | None = None) -> int:
-        """How often the step's function was begun, on whichever node, in all runs or in one."""
+        """Return how often the step's function was begun, on whichever node, in all runs or in one."""
         return sum(
             count
             for (run_id, step_id), count in self._effects.items()
@@ -235,7 +235,7 @@ class WorkflowTest:
         )
 
     def log(self, run: WorkflowRun[Any] | None = None) -> tuple[OutputLine, ...]:
-        """What workflows printed and logged, and what the engine says of them."""
+        """Return what workflows printed and logged, and what the engine says of them."""
         return self.cluster.log(None if run is None else run.run_id)
 
     def statistics(self) -> ClusterStatistics:
@@ -288,7 +288,7 @@ class WorkflowTest:
         return step in (step_id, step_id.partition("/")[2])
 
     def _place(self, run_id: RunId, step_id: str) -> int:
-        """The place of a step among the recorded ones; the next place if it is not recorded."""
+        """Return the place of a step among the recorded ones; the next place if it is not recorded."""
         run = self.cluster.host.head().runs.get(run_id)
         steps = [] if run is None else run.steps
         return next((place for place, step in enumerate(steps) if step.step_id == step_id), len(steps))
@@ -310,7 +310,7 @@ class WorkflowTest:
 
 
 def _workflow_test(nodes: int = 3, *, seed: int = 0, start: dt.datetime = DEFAULT_START) -> WorkflowTest:
-    """A cluster of so many nodes on a virtual clock, as a context manager (`with` or `async with`); see `WorkflowTest`.
+    """Return a cluster of so many nodes on a virtual clock, as a context manager; see `WorkflowTest`.
 
     `seed` draws the timeouts of elections, `start` is what the workflows' clock shows at first. Under pytest the name can also
     be used as the fixture is, without a call: `workflow_test.start(order)`, with three nodes until the end of the test.
@@ -327,7 +327,7 @@ def _workflow_test(nodes: int = 3, *, seed: int = 0, start: dt.datetime = DEFAUL
 
 
 class WorkflowTestFactory:
-    """What `workflow_test` is: called, it makes a `WorkflowTest`; else it stands for one, in a `with` block or under pytest."""
+    """The type of `workflow_test`: called, it makes a `WorkflowTest`; else it stands for one, in a `with` block or under pytest."""
 
     def __init__(self) -> None:
         update_wrapper(self, _workflow_test)
@@ -358,7 +358,7 @@ class WorkflowTestFactory:
     if not TYPE_CHECKING:  # a type checker knows the fixture, and what a call returns
 
         def __getattr__(self, name: str) -> Any:
-            """As of the fixture, where pytest says when the test ends; elsewhere nothing."""
+            """Give the fixture's attributes, where pytest says when the test ends; elsewhere none."""
             if name.startswith("_") or not (name == "cluster" or hasattr(WorkflowTest, name)):
                 raise AttributeError(f"workflow_test has no {name!r}", name=name, obj=self)
             if not self._in_pytest:
@@ -373,11 +373,11 @@ class WorkflowTestFactory:
             return getattr(self._own, name)
 
     def begin_test(self) -> None:
-        """A test of pytest begins."""
+        """Begin a test of pytest."""
         self._in_pytest = True
 
     def end_test(self) -> None:
-        """It has ended, and with it what stood for the fixture."""
+        """End the test, and with it what stood for the fixture."""
         self._in_pytest = False
         own, self._own = self._own, None
         if own is not None:

@@ -25,7 +25,7 @@ class KeyFileOfProcesses:
         self.path = path
         self.content = content
         self.problem = problem
-        """Why there is no file, where one was wanted."""
+        """The reason why there is no file, where one was wanted."""
 
     @classmethod
     def begin(cls, name: str, key: bytes, data_dir: str, outlives: bool) -> KeyFileOfProcesses:
@@ -44,38 +44,38 @@ class KeyFileOfProcesses:
 
     @classmethod
     def of(cls, found: Found) -> KeyFileOfProcesses:
-        """The file of a cluster that runs."""
+        """Return the file of a cluster that runs."""
         assert found.content is not None
         return cls(found.path, found.content)
 
     @property
     def addresses(self) -> dict[NodeId, Address]:
-        """Where the nodes are."""
+        """The addresses of the nodes."""
         return {number: parse_address(place.address) for number, place in self.content.nodes.items()}
 
     @property
     def processes(self) -> dict[NodeId, Process]:
-        """In which processes they are."""
+        """The processes of the nodes."""
         return {number: place.process for number, place in self.content.nodes.items() if place.process is not None}
 
     def read_again(self) -> KeyFileOfProcesses:
-        """What other handles have written into it is known from here on. Returns itself."""
+        """Read it again, for what other handles have written into it. Returns itself."""
         if self.path is not None:
             with contextlib.suppress(KeyFileError):
                 self.content = key_file.read(self.path)
         return self
 
     def outlive(self) -> None:
-        """The cluster is whole, and nobody's from here on. Raises `KeyFileError`."""
+        """Let the file outlive this process: the cluster is whole and independent now. Raises `KeyFileError`."""
         assert self.path is not None, "one that is to be found later has a file"
         self.content = key_file.update(self.path, lambda content: msgspec.structs.replace(content, owner=None))
 
     def place(self, number: NodeId, address: Address, process: Process) -> None:
-        """A node is there now."""
+        """Note a node's address and process."""
         self._change({number: Place(address_text(address), process)}, None)
 
     def drop(self, number: NodeId) -> None:
-        """A node is none any more."""
+        """Drop a node that is no longer a member."""
         self._change({}, number)
 
     def _change(self, new: dict[NodeId, Place], dropped: NodeId | None) -> None:
@@ -92,7 +92,7 @@ class KeyFileOfProcesses:
             logger.warning("the key file of %s cannot be brought up to date: %s", self.content.name, error)
 
     def end(self) -> None:
-        """The cluster has ended. Idempotent."""
+        """Remove the file: the cluster has ended. Idempotent."""
         path, self.path = self.path, None
         if path is not None:
             try:
@@ -102,13 +102,13 @@ class KeyFileOfProcesses:
 
 
 def address_text(address: Address) -> str:
-    """host:port; an IPv6 host in brackets."""
+    """Return host:port; an IPv6 host is in brackets."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_address(text: str, port: int | None = None) -> Address:
-    """The host and port of an address in text; `port` if it names none. Raises `ClusterError`."""
+    """Return the host and port of an address in text; `port` if it names none. Raises `ClusterError`."""
     host, colon, number = text.rpartition(":")
     if not colon or (host.startswith("[") and not host.endswith("]")) or (":" in host and not host.startswith("[")):
         host, number = text, ""

@@ -1,4 +1,4 @@
-"""Work on the side, and waiting until something is so: tools of the parts of a `RemoteHost`. They belong to its loop."""
+"""Background work, and waiting for conditions: tools of the parts of a `RemoteHost`. They belong to its loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class Tasks:
-    """What runs on the side until it is done, or `cancel`. What it raises is logged."""
+    """The tasks that run in the background until they are done, or `cancel`. What they raise is logged."""
 
     def __init__(self, cluster: str) -> None:
         self._cluster = cluster
@@ -35,7 +35,7 @@ class Tasks:
 
 
 class Changes:
-    """Something that changes, and those who wait until it is as they want it."""
+    """A condition that changes, and the tasks that wait until it is as they want it."""
 
     def __init__(self) -> None:
         self._waiters: set[asyncio.Future[None]] = set()

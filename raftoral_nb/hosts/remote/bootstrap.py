@@ -36,10 +36,10 @@ from .server import remember
 T = TypeVar("T")
 
 JOIN_SECONDS: Final = 30.0
-"""How long a node that joins waits for a majority to make it a member."""
+"""The time a node that joins waits for a majority to make it a member (seconds)."""
 
 ADDRESSES_FILE: Final = "addresses.json"
-"""In the data directory: where the other nodes were last."""
+"""The file, in the data directory, of the other nodes' last known addresses."""
 
 
 def run_node(arguments: argparse.Namespace, default_port: int) -> int:
@@ -87,7 +87,7 @@ def run_node(arguments: argparse.Namespace, default_port: int) -> int:
 
 
 def _manifest_of_one_node(path: Path) -> Manifest | None:
-    """What a data directory says of the node in it; None if it is new. Raises `ClusterError` if it holds several nodes."""
+    """Return what a data directory says of the node in it; None if it is new. Raises `ClusterError` if it holds several nodes."""
     manifest = read_manifest(path)
     if manifest is not None and len(manifest.nodes) != 1:
         raise ClusterError(
@@ -99,7 +99,7 @@ def _manifest_of_one_node(path: Path) -> Manifest | None:
 
 
 def _let_in(ending: Ending, content: KeyFile, joins: Sequence[Address], *, new: bool) -> Entrance:
-    """What the nodes that run say to one that wants to join them. Raises `ClusterError` if none does, or it is ended before."""
+    """Return what the running nodes answer to one that wants to join. Raises `ClusterError` if none does, or it is ended before."""
     try:
         return asyncio.run(_until_asked(ending, _enter(content, joins, new=new)))
     except asyncio.CancelledError:
@@ -109,7 +109,7 @@ def _let_in(ending: Ending, content: KeyFile, joins: Sequence[Address], *, new: 
 def _prepared(
     path: Path, manifest: Manifest | None, entrance: Entrance | None, name: str, durability: Durability
 ) -> tuple[NodeId, Sequence[NodeId]]:
-    """The number of the node, and the founders of its cluster; its data directory is there from here on."""
+    """Return the number of the node, and the founders of its cluster; its data directory is there from here on."""
     if manifest is not None:
         return manifest.nodes[0], manifest.founders
     if entrance is None:
@@ -121,7 +121,7 @@ def _prepared(
 
 
 def _listening(spec: Spec, ending: Ending, file: Path, content: KeyFile, new: bool, ready: Ready) -> None:
-    """The node listens: say so in its key file, to the other nodes, and to whoever has started it."""
+    """Announce that the node listens: in its key file, to the other nodes, and to the process that started it."""
     node = spec.node
     _place(file, content, node, ready.address)
     remember(spec, spec.elsewhere)
@@ -138,7 +138,7 @@ def _listening(spec: Spec, ending: Ending, file: Path, content: KeyFile, new: bo
 
 
 def _is_anywhere(host: str) -> bool:
-    """Whether that is an address on which one listens, and which nobody can dial, however it is written. Asks no name server."""
+    """Tell whether an address is one to listen on that nobody can dial, however it is written. Asks no name server."""
     try:
         found = socket.getaddrinfo(host or "0", None, flags=socket.AI_NUMERICHOST)
     except (OSError, ValueError):  # a name
@@ -304,7 +304,7 @@ async def _introduce(content: KeyFile, node: NodeId, own: Address, others: dict[
 
 
 def _never(outcome: Outcome) -> bool:
-    """Whether the node can never be a member, as its number was another's, or its own before it was removed."""
+    """Tell whether the node can never be a member, as its number was another's, or its own before it was removed."""
     return isinstance(outcome, Rejected) and outcome.code == "number_taken"
 
 

@@ -21,10 +21,10 @@ from .messages import Spec, rebuilt
 from .node_process import RELEASE, Failed, Ready
 
 START_SECONDS: Final = 30.0
-"""How long a process may take until its node listens."""
+"""The time a process may take until its node listens."""
 
 TAIL_CHARS: Final = 2000
-"""Of what a process that failed had written, as many characters are shown."""
+"""The most characters shown of what a failed process had written."""
 
 LOGS: Final = "logs"
 """Folder of a data directory in which nodes' processes write what they have to say."""
@@ -75,7 +75,7 @@ class Child:
         return child
 
     def release(self) -> None:
-        """From here on it outlives this process, if its spec says so: the cluster is whole, and can be found."""
+        """Let it outlive this process from here on, if its spec says so: the cluster is whole, and can be found."""
         if self.spec.parent is None and self.process.stdin is not None and not self.process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):  # it has ended
                 self.process.stdin.write(RELEASE)
@@ -83,7 +83,7 @@ class Child:
             self.let_go()
 
     async def ready(self) -> Ready:
-        """Where the node listens. Raises what kept it from starting, or `ClusterError` if it ended without a word."""
+        """Wait until the node listens, and return where. Raises what kept it from starting, else `ClusterError`."""
         assert self.process.stdout is not None
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -113,7 +113,7 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether it has."""
+        """True if the process has ended."""
         return self.process.poll() is not None
 
     def kill(self) -> None:
@@ -139,7 +139,7 @@ class Child:
             self.kill()
 
     def leave(self) -> None:
-        """It goes on without us. It stays our child as long as we live, and is reaped when it has ended meanwhile."""
+        """Let it run without us. It stays our child as long as we live, and is reaped when it has ended meanwhile."""
         _outliving.append(self.process)
 
     def let_go(self) -> None:
@@ -160,7 +160,7 @@ def _leave_all() -> None:
 
 
 async def _line(stream: IO[bytes]) -> bytes:
-    """The first line of a pipe, without keeping the loop; what there is of it if it ends before."""
+    """Return the first line of a pipe, without keeping the loop; what there is of it if it ends before."""
     loop = asyncio.get_running_loop()
     descriptor = stream.fileno()
     os.set_blocking(descriptor, False)

@@ -20,7 +20,7 @@ from .remote_backend import RemoteBackend
 def remote_host(
     name: str, numbers: Sequence[NodeId], data: DataDirectory | None, *, processes: bool, detach: bool, **options: Any
 ) -> RemoteBackend:
-    """The host of a new cluster. Raises `ClusterError` for options that do not go together."""
+    """Return the host of a new cluster. Raises `ClusterError` for options that do not go together."""
     if detach and not processes:
         raise ClusterError("detach=True is for nodes in processes of their own: add processes=True")
     if detach and data is None:
@@ -32,7 +32,7 @@ def remote_host(
 
 
 def attached_host(given: str | os.PathLike[str]) -> RemoteBackend:
-    """The host of a cluster that runs. Raises `UnknownClusterError`, `KeyFileError`, and `ClusterError`."""
+    """Return the host of a cluster that runs. Raises `UnknownClusterError`, `KeyFileError`, and `ClusterError`."""
     path = key_file.path_meant(given)
     if path is not None:
         # A copy on another machine, or one that `raftoral-nb node` keeps: it is read, and not changed.

@@ -20,30 +20,30 @@ logger = logging.getLogger(__name__)
 
 
 class ConnectionsEnv(Protocol):
-    """What `Connections` needs of the handle."""
+    """The part of the handle that `Connections` needs."""
 
     key: bytes
-    """Proves to the nodes that the handle belongs to the cluster."""
+    """The key that proves to the nodes that the handle belongs to the cluster."""
 
     def is_node(self, number: NodeId) -> bool:
-        """Whether the cluster has that node."""
+        """Tell whether the cluster has that node."""
         ...
 
     async def met(self, number: NodeId, calls: Calls, welcome: Welcome) -> None:
-        """There is a line to a node, which says who it is."""
+        """Meet a node over a new line; it has said who it is."""
         ...
 
     def lost(self, number: NodeId) -> None:
-        """The line to a node is gone."""
+        """Note that the line to a node is gone."""
         ...
 
     def found_dead(self, number: NodeId) -> None:
-        """A node's process has ended, and nobody here had expected that."""
+        """Note that a node's process has ended, and nobody here had expected that."""
         ...
 
 
 class Connections:
-    """At most one line to each node. Belongs to the loop of the handle; `problem` may be asked from any thread."""
+    """The lines to the nodes, at most one to each, on the handle's loop; `problem` may be asked from any thread."""
 
     def __init__(
         self, cluster: str, env: ConnectionsEnv, installation: Installation, processes: ProcessTable, tasks: Tasks
@@ -51,10 +51,10 @@ class Connections:
         self.calls: dict[NodeId, Calls] = {}
         """The lines that there are now. Changed here only."""
         self.expected: set[NodeId] = set()
-        """Those whose end, or absence, is no news."""
+        """The nodes whose end, or absence, is no news."""
         self.troubles = Troubles(cluster)
         self.shut = False
-        """Whether the handle has ended: no line is made anew."""
+        """True if the handle has ended: no line is made anew."""
         self._env = env
         self._installation = installation
         self._processes = processes
@@ -85,11 +85,11 @@ class Connections:
             self._tasks.spawn(self._redial(number))
 
     def problem(self, number: NodeId) -> str | None:
-        """Why a node that is not known to have ended cannot be reached, or followed; None if it can. From any thread."""
+        """Return why a node that is not known to have ended cannot be reached, or followed; None if it can. From any thread."""
         return self._unreached.get(number) or self.troubles.reason(number)
 
     async def failed(self, number: NodeId, calls: Calls, error: RaftoralError) -> None:
-        """What a node told cannot be used: wait, or (if it made no sense) meet it anew, which waits as well."""
+        """Handle news that cannot be used: wait, or (if it made no sense) meet the node anew, which waits as well."""
         if calls.closed:
             return
         wait = self.troubles.failed(number, error)

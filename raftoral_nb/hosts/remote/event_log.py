@@ -1,4 +1,4 @@
-"""The event log of a node, for what the replicated log does not say: its events and the output of its workflows, numbered, as many as are kept."""
+"""The event log of a node, for what the Raft log does not hold: its events and the output of its workflows, numbered, as many as are kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .messages import MAX_ANSWER_BYTES, MAX_ITEMS, Item, Moved, packed
 
 
 class Chronicle:
-    """Belongs to the consensus loop of a node's process."""
+    """The event log of a node, on the consensus loop of its process."""
 
     def __init__(self) -> None:
         # Invariant: consecutive numbers, the latest last.
@@ -28,13 +28,13 @@ class Chronicle:
         self.put(kind, data, "", time.time() if at is None else at)
 
     def put(self, kind: str, data: bytes, origin: str, at: float) -> None:
-        """The same, of something that is packed already."""
+        """Add something that is packed already."""
         self.told += 1
         self._items.append(Item(self.told, at, kind, data, origin))
         self.wake()
 
     def behind(self, told: int) -> tuple[tuple[Item, ...], int]:
-        """The next items behind a number, as many as an answer holds, and how many were dropped before they were told."""
+        """Return the next items behind a number, as many as an answer holds, and how many were dropped before they were told."""
         first = self._items[0].number if self._items else self.told + 1
         missed = max(0, first - told - 1)
         found: list[Item] = []
@@ -50,7 +50,7 @@ class Chronicle:
         return tuple(found), missed
 
     def wake(self) -> None:
-        """Have whoever waits look again."""
+        """Wake the waiters, who look again."""
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)

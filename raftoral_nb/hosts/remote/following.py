@@ -19,27 +19,27 @@ from .rpc import Calls
 
 
 class LogEnv(Protocol):
-    """What a `LogFollower` needs of the handle."""
+    """The part of the handle that a `LogFollower` needs."""
 
     def source(self) -> RemoteLife | None:
-        """The node from which the log is to be read now; None while there is none."""
+        """Return the node from which the log is to be read now; None while there is none."""
         ...
 
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
-        """An entry was applied, as it happened."""
+        """Note that an entry was applied, as it happened."""
         ...
 
     def entry_recalled(self, index: int) -> None:
-        """An entry was applied that is from before: nobody is told what happened by it."""
+        """Note that an entry was applied that is from before: nobody is told what happened by it."""
         ...
 
     def state_replaced_up_to(self, index: int, state: State) -> None:
-        """A state came in place of the entries up to an index."""
+        """Note that a state came in place of the entries up to an index."""
         ...
 
 
 class LogFollower:
-    """Reads the log, and applies it. Belongs to the loop of the handle; `state` may be read from any thread.
+    """A reader of the log, which applies it. Belongs to the loop of the handle; `state` may be read from any thread.
 
     The source may change at any time: `source_changed` says so.
     """
@@ -47,7 +47,7 @@ class LogFollower:
     def __init__(self, env: LogEnv, failed: Callable[[NodeId, Calls, RaftoralError], Awaitable[None]]) -> None:
         self.state = State()
         self.index = 0
-        """Invariant: the log is applied to the state up to here."""
+        """The index up to which the log is applied to the state (an invariant)."""
         self.changes = Changes()
         self._env = env
         self._failed = failed
@@ -77,7 +77,7 @@ class LogFollower:
                 reading.cancel()
 
     async def catch_up(self) -> None:
-        """Of a cluster that was found running: learn all that there is, as something that has happened before."""
+        """Learn the whole past of a cluster that was found running, without reporting it as new."""
         source = self._env.source()
         if source is not None:
             upto = (await source.calls.ask(Hello())).body.applied
@@ -90,11 +90,11 @@ class LogFollower:
         await self.changes.until(lambda: self.index >= index)
 
     def source_changed(self) -> None:
-        """The source may be another one than before."""
+        """Note that the source may be another one than before."""
         self._source_changed.set()
 
     def end(self) -> None:
-        """Apply nothing any more: the end is told, and nothing comes after that."""
+        """Stop applying: the end is told, and nothing comes after it."""
         self._ended = True
 
     async def _read_some(self, source: RemoteLife) -> None:

@@ -24,13 +24,13 @@ from .messages import Address, Shared
 
 
 class Installation:
-    """Made by `found` for a new cluster; of one that runs, the key file is given, and the rest is learned from its nodes."""
+    """The files of a cluster: made by `found`; if it runs already, read from its key file and learned from its nodes."""
 
     def __init__(self, announced: KeyFileOfProcesses | None) -> None:
         self.announced = announced
         """The key file; None until the cluster is founded."""
         self.shared: Shared | None = None
-        """What the nodes have in common; None until the cluster is founded, or a node of it is met."""
+        """The settings that the nodes have in common; None until the cluster is founded, or a node of it is met."""
         self._directory: Directory | None = None
         self._tls: Tls | None = None
 
@@ -76,7 +76,7 @@ class Installation:
 
     @property
     def unlisted(self) -> str | None:
-        """Why there is no key file, where one was wanted."""
+        """The reason why there is no key file, where one was wanted."""
         return None if self.announced is None else self.announced.problem
 
     @property
@@ -91,22 +91,22 @@ class Installation:
 
     @property
     def tls(self) -> Tls | None:
-        """What encrypts connections to the nodes; None: nothing does."""
+        """The TLS that encrypts connections to the nodes; None if nothing does."""
         if self._tls is None and self.certificate is not None:
             self._tls = Tls(self.certificate)
         return self._tls
 
     def listed_processes(self) -> Mapping[NodeId, Process]:
-        """Those in the key file, which other handles keep up to date as well. Reads the file."""
+        """Return those in the key file, which other handles keep up to date as well. Reads the file."""
         return {} if self.announced is None else self.announced.read_again().processes
 
     def place(self, number: NodeId, address: Address, process: Process) -> None:
-        """A node is there now."""
+        """Note a node's address and process."""
         if self.announced is not None:
             self.announced.place(number, address, process)
 
     def drop(self, number: NodeId) -> None:
-        """A node is none any more."""
+        """Drop a node that is no longer a member."""
         if self.announced is not None:
             self.announced.drop(number)
 
@@ -114,7 +114,7 @@ class Installation:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether each node was started where it is (`raftoral-nb node`), with a folder of its own that is nobody else's."""
+        """True if each node was started where it is (`raftoral-nb node`), with a folder of its own that is nobody else's."""
         return self.announced is not None and self.announced.content.data_dir is None
 
     def refuse_elsewhere(self, what: str) -> None:
@@ -134,11 +134,11 @@ class Installation:
             drop_folder(Path(self.shared.data_dir), number)
 
     def stored_entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
-        """The last entries of a node's log, read from the disk; nothing if they are not on a disk here."""
+        """Return the last entries of a node's log, read from the disk; nothing if they are not on a disk here."""
         return () if self.shared is None else stored_entries(Path(self.shared.data_dir), number, last)
 
     def clear_away(self) -> None:
-        """The cluster has ended: remove the key file, and a folder that was temporary. Idempotent."""
+        """Remove the key file, and a temporary folder: the cluster has ended. Idempotent."""
         if self.shared is not None and self.shared.temporary:
             shutil.rmtree(self.shared.data_dir, ignore_errors=True)
         if self.announced is not None:

@@ -1,4 +1,4 @@
-"""The last known status of nodes that cannot tell it themselves, and noticing that processes have ended."""
+"""The last known status of nodes, and the watch for processes that have ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .remote_links import RemoteLinks
 def dead_statistics(
     number: NodeId, known: NodeStatistics | None, starts: int, numbers: Sequence[NodeId], links: RemoteLinks
 ) -> NodeStatistics:
-    """A dead node: what was known of its log when it was looked at last."""
+    """Return the statistics of a dead node: what was known of its log when it was looked at last."""
     return collect_statistics.dead(
         number,
         term=0 if known is None else known.term,
@@ -45,7 +45,7 @@ def alive_statistics(
     numbers: Sequence[NodeId],
     links: RemoteLinks,
 ) -> NodeStatistics:
-    """A node as it sees itself, beside a leader that has committed up to `commit_index`."""
+    """Return the statistics of a node as it sees itself, beside a leader that has committed up to `commit_index`."""
     runs = {run_id: one for run_id, one in known.runs.items() if only is None or run_id in only}
     return structs.replace(
         known,
@@ -73,7 +73,7 @@ def _links(
 
 
 def merged_code(workflow: str, version: int, told: Sequence[RunCode]) -> RunCode:
-    """The code of a run, as several nodes tell it, each where it is itself."""
+    """Return the code of a run, as several nodes tell it, each where it is itself."""
     nowhere = RunCode(workflow=workflow, version=version, file="", first_line=0, lines=(), places={})
     whole = next((one for one in told if one.lines), nowhere)
     return structs.replace(
@@ -84,7 +84,7 @@ def merged_code(workflow: str, version: int, told: Sequence[RunCode]) -> RunCode
 
 
 def stored_entries(path: Path, number: NodeId, last: int) -> tuple[LogEntry, ...]:
-    """The last entries of a dead node's log, read from the disk; nothing if they are not on a disk here."""
+    """Return the last entries of a dead node's log, read from the disk; nothing if they are not on a disk here."""
     try:
         manifest = read_manifest(path)
         if manifest is None or number not in manifest.nodes:

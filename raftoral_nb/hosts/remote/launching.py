@@ -19,36 +19,36 @@ from .remote_links import RemoteLinks
 from .rpc import answers_to
 
 INTRODUCE_SECONDS: Final = 5.0
-"""How long nodes may take to learn of another; nobody waits longer for one whose process hangs, or is stopped."""
+"""The time nodes may take to learn of another; nobody waits longer for one whose process hangs, or is stopped."""
 
 
 class LauncherEnv(Protocol):
-    """What a `Launcher` needs of the handle."""
+    """The part of the handle that a `Launcher` needs."""
 
     key: bytes
-    """Proves that somebody belongs to the cluster."""
+    """The key that proves membership of the cluster."""
 
     @property
     def lifetime(self) -> Lifetime:
-        """How long nodes run."""
+        """The lifetime of the nodes."""
         ...
 
     @property
     def starts(self) -> Mapping[NodeId, int]:
-        """How often each node was started."""
+        """The number of times each node was started."""
         ...
 
     @property
     def network(self) -> RemoteLinks:
-        """What is known of cuts and delays."""
+        """The known cuts and delays of links."""
         ...
 
     def files_needed(self, count: int, *, stored: bool) -> int:
-        """How many files this process opens for so many nodes."""
+        """Return how many files this process opens for so many nodes."""
         ...
 
     def launched(self, number: NodeId) -> None:
-        """A node's process is a new one."""
+        """Note that a node's process is a new one."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Where the logs of a cluster of processes are: in a data directory, or in one that is only there as long as the cluster."""
+"""The folder of a cluster's logs: a data directory, or a temporary one that goes with the cluster."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Directory:
 
     @classmethod
     def temporary(cls, name: str, numbers: Sequence[NodeId]) -> Directory:
-        """One that stands for the disks of nodes that can be killed and restarted; it is removed when the cluster ends."""
+        """Make a folder that stands for the disks of nodes that can be killed and restarted; it is removed when the cluster ends."""
         path = Path(tempfile.mkdtemp(prefix="raftoral-nb-"))
         prepare(path, name, numbers, "process")
         return cls(path, "process", temporary=True)

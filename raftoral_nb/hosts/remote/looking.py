@@ -1,4 +1,4 @@
-"""Asking nodes' processes for what only they know: their state, the ends of their logs, and where their runs are. None is waited for long."""
+"""The status that only the nodes' processes know: how they are, the ends of their logs, and where their runs are. They are asked, and not for long."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ from .remote_links import RemoteLinks
 from .remote_node import RemoteLife
 
 LOOK_SECONDS = 1.0
-"""How long a look at the cluster waits for a node; of one that does not answer, what it said last is shown."""
+"""The time a look at the cluster waits for a node (seconds); if it does not answer, its last status is shown."""
 
 ENTRIES_SECONDS = 5.0
-"""How long a node may take to show its log; nobody waits longer for one whose process hangs, or is stopped."""
+"""The time a node may take to show its log; nobody waits longer for one whose process hangs, or is stopped."""
 
 
 class StatusObserver:
-    """Asks the nodes, on the loop of the handle, and keeps what they said. Methods that ask wait; not on that loop."""
+    """An observer that asks the nodes, on the handle's loop, and keeps their answers.
+
+    Methods that ask wait: do not call them on that loop.
+    """
 
     def __init__(
         self, thread: LoopThread, connections: Connections, lives: Mapping[NodeId, RemoteLife], links: RemoteLinks
     ) -> None:
         self.looks: dict[NodeId, NodeLook] = {}
-        """What each node said of itself when it was looked at last."""
+        """The last known status of each node, as it said itself."""
         self._thread = thread
         self._connections = connections
         self._lives = lives
@@ -65,11 +68,11 @@ class StatusObserver:
             self.looks[number] = done.result().body
 
     def lost(self, number: NodeId) -> None:
-        """The line to a node is gone: the next one is asked anew (on the loop)."""
+        """Note that the line to a node is gone: the next one is asked anew (on the loop)."""
         self._asked.pop(number, None)
 
     def forget(self, number: NodeId) -> None:
-        """A node is none any more (on the loop)."""
+        """Drop a node that is no longer a member (on the loop)."""
         self.looks.pop(number, None)
 
     def node_statistics(
@@ -81,7 +84,7 @@ class StatusObserver:
         starts: int,
         numbers: Sequence[NodeId],
     ) -> NodeStatistics:
-        """One node of `numbers`, as it said when it was looked at last; `commit_index` is the leader's."""
+        """Return one node's statistics, as it said when it was looked at last; `commit_index` is the leader's."""
         look = self.looks.get(number)
         known = None if look is None else look.statistics
         if number in self._lives and known is not None and known.role != "dead":
@@ -91,12 +94,12 @@ class StatusObserver:
         return structs.replace(found, problem=self._connections.problem(number))
 
     def tail(self, number: NodeId) -> LogTail:
-        """The end of a node's log, as it was when it was looked at last."""
+        """Return the end of a node's log, as it was when it was looked at last."""
         look = self.looks.get(number)
         return LogTail(first_index=1, last_index=0, entries=()) if look is None else look.tail
 
     def run_code(self, run_id: RunId, definition: Definition) -> RunCode:
-        """The code of a run, and where each living node is in it. Waits up to `LOOK_SECONDS`."""
+        """Return the code of a run, and where each living node is in it. Waits up to `LOOK_SECONDS`."""
 
         async def ask() -> list[RunCode]:
             asked = [life.calls.ask(ReadCode(run_id)) for life in self._lives.values()]
@@ -112,7 +115,10 @@ class StatusObserver:
         return last_known.merged_code(definition.workflow, definition.version, [])
 
     def entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...] | None:
-        """The last entries of a living node's log, in words; None if it cannot say. Waits up to `ENTRIES_SECONDS`."""
+        """Return the last entries of a living node's log, in words; None if it cannot say.
+
+        Waits up to `ENTRIES_SECONDS`.
+        """
         life = self._lives.get(number)
         if life is None or not self._thread.alive:
             return None

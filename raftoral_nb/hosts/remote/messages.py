@@ -26,26 +26,26 @@ from ..base import Change
 Address = tuple[str, int]
 
 MAX_ITEMS: Final = 1024
-"""Items of a chronicle in one answer."""
+"""The most items of an event log in one answer."""
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024
-"""About how many bytes of a log or a chronicle one answer holds; one item that is larger travels alone."""
+"""The approximate size of the part of a log or an event log in one answer (bytes); a larger item travels alone."""
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
-    """What all nodes of a cluster have in common, and whoever starts another one must know. No secrets."""
+    """The settings that all nodes of a cluster have in common, needed to start another one. No secrets."""
 
     name: str
     founders: tuple[NodeId, ...]
     data_dir: str
     temporary: bool
-    """Whether the directory goes when the cluster does."""
+    """True if the directory is removed with the cluster."""
     durability: Durability
     timing: Timing
     compaction: Compaction
     proposal_timeout: float
     path: tuple[str, ...] = ()
-    """Where modules of workflows are looked for, before the node's own `sys.path`."""
+    """The folders where modules of workflows are looked for, before the node's own `sys.path`."""
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,24 +58,24 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """The node's starts, this one included."""
     host: str
     port: int
-    """0: any that is free."""
+    """The port to listen on; 0 for any that is free."""
     elsewhere: Mapping[NodeId, Address]
     parent: Process | None
     """The process that the node ends with; None if it outlives all others."""
     piped: bool = False
-    """Whether the end of its standard input is the end of that process."""
+    """True if the process ends when its standard input does."""
     log_level: str | int | None = None
     remember: str | None = None
     """The file in which the node keeps where the others are; None if whoever starts it knows that."""
     certificate: Certificate | None = None
-    """For TLS; without one the node may listen on loopback only."""
+    """The certificate for TLS; without one the node may listen on loopback only."""
 
     def __repr__(self) -> str:
         return f"Spec(node {self.node} of {self.shared.name!r})"
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """How a node is: told whenever it changes."""
+    """The status of a node, sent whenever it changes."""
 
     alive: bool
     """False while the process has no node in it, because its disk failed."""
@@ -89,14 +89,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):
-    """One thing in a chronicle: an event, a line of output, or where a node is now."""
+    """One item of an event log: an event, a line of output, or where a node is now."""
 
     number: int
     time: float
     kind: str
     data: bytes
     origin: str = ""
-    """The guest that told it; empty if the node did."""
+    """The client that told it; empty if the node did."""
 
 
 class Moved(msgspec.Struct, frozen=True):
@@ -110,19 +110,19 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 class Hello(msgspec.Struct, frozen=True, tag=1, array_like=True):
-    """Who are you?"""
+    """A request for the node's identity."""
 
 
 class Follow(msgspec.Struct, frozen=True, tag=2, array_like=True):
-    """What is in the chronicle behind item `told`? Answered when there is something, or the status is another."""
+    """A request for the event log's items after `told`. Answered when there are some, or the status has changed."""
 
     told: int
     status: int
-    """How often it had changed when it was told last."""
+    """The number of times the status had changed when it was sent last."""
 
 
 class ReadLog(msgspec.Struct, frozen=True, tag=3, array_like=True):
-    """Which entries were applied behind `after`? Answered when there are some."""
+    """A request for the entries applied after `after`. Answered when there are some."""
 
     after: int
 
@@ -134,37 +134,37 @@ class ReadPiece(msgspec.Struct, frozen=True, tag=4, array_like=True):
 
 
 class Ask(msgspec.Struct, frozen=True, tag=5, array_like=True):
-    """Propose a command."""
+    """A request to propose a command."""
 
     command: Command
     timeout: float
 
 
 class ChangeNode(msgspec.Struct, frozen=True, tag=6, array_like=True):
-    """Pause, resume, hold or release the node."""
+    """A request to pause, resume, hold or release the node."""
 
     change: Change
 
 
 class Campaign(msgspec.Struct, frozen=True, tag=7, array_like=True):
-    """Campaign now."""
+    """A request to campaign now."""
 
 
 class HandOver(msgspec.Struct, frozen=True, tag=8, array_like=True):
-    """Make another node lead."""
+    """A request to transfer leadership to another node."""
 
     target: NodeId
 
 
 class ChangeLinks(msgspec.Struct, frozen=True, tag=9, array_like=True):
-    """From now on these ways are cut or not, and as slow as that."""
+    """A request to cut, mend or slow down links from now on."""
 
     cuts: tuple[tuple[NodeId, NodeId, bool], ...]
     delays: tuple[tuple[NodeId, NodeId, LinkDelay | None], ...]
 
 
 class Announce(msgspec.Struct, frozen=True, tag=10, array_like=True):
-    """Put an event into the chronicle, for all guests."""
+    """A request to put an event into the event log, for all clients."""
 
     kind: str
     data: bytes
@@ -198,7 +198,7 @@ class ReadEntries(msgspec.Struct, frozen=True, tag=14, array_like=True):
 
 
 class Query(msgspec.Struct, frozen=True, tag=15, array_like=True):
-    """What does the execution of a run answer to a query? `args` are a pickled tuple."""
+    """A request for the answer of a run's execution to a query. `args` are a pickled tuple."""
 
     run_id: RunId
     name: str
@@ -206,13 +206,13 @@ class Query(msgspec.Struct, frozen=True, tag=15, array_like=True):
 
 
 class AwaitEnd(msgspec.Struct, frozen=True, tag=16, array_like=True):
-    """What does the execution of a run come to?"""
+    """A request for what the execution of a run comes to."""
 
     run_id: RunId
 
 
 class AwaitApplied(msgspec.Struct, frozen=True, tag=17, array_like=True):
-    """Answered when the log is applied up to there."""
+    """A request that is answered when the log is applied up to an index."""
 
     target: int
 
@@ -222,20 +222,20 @@ class Boot(msgspec.Struct, frozen=True, tag=18, array_like=True):
 
 
 class Stop(msgspec.Struct, frozen=True, tag=19, array_like=True):
-    """End the process."""
+    """A request to end the process."""
 
 
 class Drop(msgspec.Struct, frozen=True, tag=20, array_like=True):
-    """Nobody waits for the answer to this request any more. Not answered."""
+    """A note that nobody waits for the answer to a request any more. Not answered."""
 
     request: int
 
 
 class Enter(msgspec.Struct, frozen=True, tag=21, array_like=True):
-    """Somebody wants to join as a new node, or comes back: where are the others?"""
+    """A request for the other nodes' addresses, from a node that joins or comes back."""
 
     reserve: bool = False
-    """Whether it is new, and a number is to be reserved for it."""
+    """True if the node is new, and a number is to be reserved for it."""
 
 
 class ReadCode(msgspec.Struct, frozen=True, tag=22, array_like=True):
@@ -271,7 +271,7 @@ Asked = (
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
-    """One question. Answers come in any order, and name it."""
+    """One request. Answers come in any order, and name its number."""
 
     number: int
     asked: Asked
@@ -281,7 +281,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Who it is."""
+    """The node's identity."""
 
     shared: Shared
     node: NodeId
@@ -299,7 +299,7 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class News(msgspec.Struct, frozen=True):
-    """Of a chronicle. `missed` items were dropped before they could be told."""
+    """The next items of an event log. `missed` items were dropped before they could be sent."""
 
     items: tuple[Item, ...]
     told: int
@@ -323,14 +323,14 @@ class SnapshotOffer(msgspec.Struct, frozen=True, tag="snapshot"):
 
 
 class LogAnswer(msgspec.Struct, frozen=True):
-    """Exactly one of both."""
+    """The answer to `ReadLog`: exactly one of both."""
 
     entries: Entries | None
     snapshot: SnapshotOffer | None
 
 
 class NodeLook(msgspec.Struct, frozen=True):
-    """What only the node knows."""
+    """The status that only the node itself knows."""
 
     statistics: NodeStatistics
     tail: LogTail
@@ -346,7 +346,7 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Entrance(msgspec.Struct, frozen=True, kw_only=True):
-    """For a node that wants to join."""
+    """The answer to a node that wants to join."""
 
     node: NodeId | None
     """The number that was reserved for it."""
@@ -355,7 +355,7 @@ class Entrance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """It could not be done: the name of an exception of ours, and its message."""
+    """The reason why it could not be done: the name of an exception of ours, and its message."""
 
     kind: str
     text: str
@@ -363,7 +363,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """`told` and `applied` say how far the chronicle and the log were when it was done."""
+    """`told` and `applied` say how far the event log and the Raft log were when it was done."""
 
     number: int
     told: int
@@ -388,7 +388,7 @@ ANSWERS: Final[dict[type, Any]] = {
     Enter: Entrance,
     ReadCode: RunCode,
 }
-"""What each is answered; those that are not named, with nothing."""
+"""The type of the answer to each request; requests not named here are answered with nothing."""
 
 # --- as bytes
 
@@ -408,7 +408,7 @@ _DECODE_ERRORS: Final = (ValueError, TypeError, OverflowError, RecursionError, M
 
 
 def encode(value: Any) -> bytes:
-    """Any of these structs, or a plain value, as bytes. Raises `ProtocolError`."""
+    """Return any of these structs, or a plain value, as bytes. Raises `ProtocolError`."""
     try:
         return _encoder.encode(value)
     except (ValueError, TypeError, OverflowError, NotImplementedError) as error:
@@ -416,15 +416,15 @@ def encode(value: Any) -> bytes:
 
 
 def decode_request(data: bytes) -> Request:
-    """What a guest asks. Raises `ProtocolError`."""
+    """Return the request of a client. Raises `ProtocolError`."""
     try:
         return _request_decoder.decode(data)
     except _DECODE_ERRORS as error:
-        raise ProtocolError(f"a guest asked what is no request: {error}") from error
+        raise ProtocolError(f"a client sent what is no request: {error}") from error
 
 
 def decode_answer(data: bytes) -> Answer:
-    """What a node answers. Raises `ProtocolError`."""
+    """Return the answer of a node. Raises `ProtocolError`."""
     try:
         return _answer_decoder.decode(data)
     except _DECODE_ERRORS as error:
@@ -432,7 +432,7 @@ def decode_answer(data: bytes) -> Answer:
 
 
 def decode_body(asked: Asked, data: bytes) -> Any:
-    """What stands in the answer to a question. Raises `ProtocolError`."""
+    """Return the body of the answer to a request. Raises `ProtocolError`."""
     decoder = _body_decoders.get(type(asked))
     if decoder is None:
         return None
@@ -443,12 +443,12 @@ def decode_body(asked: Asked, data: bytes) -> Any:
 
 
 def packed(told: ClusterEvent | OutputLine | Moved) -> tuple[str, bytes]:
-    """Something for a chronicle: its kind, and itself as bytes."""
+    """Return something for an event log: its kind, and itself as bytes."""
     return type(told).__name__, encode(told)
 
 
 def unpacked(kind: str, data: bytes) -> ClusterEvent | OutputLine | Moved | None:
-    """Undoes `packed`; None for a kind that is not known here. Raises `ProtocolError`."""
+    """Undo `packed`; None for a kind that is not known here. Raises `ProtocolError`."""
     decoder = _KINDS.get(kind)
     if decoder is None:
         return None
@@ -460,13 +460,13 @@ def unpacked(kind: str, data: bytes) -> ClusterEvent | OutputLine | Moved | None
 
 
 def refusal(error: Exception) -> Refusal:
-    """An exception as it travels."""
+    """Return an exception as it travels."""
     may_commit = isinstance(error, errors.NotAcknowledgedError) and error.may_commit
     return Refusal(type(error).__name__, str(error), may_commit)
 
 
 def rebuilt(refused: Refusal) -> RaftoralError:
-    """The exception that a node raised, or a `ClusterError` that says the same."""
+    """Return the exception that a node raised, or a `ClusterError` that says the same."""
     kind = getattr(errors, refused.kind, None)
     if kind is errors.NotAcknowledgedError:
         return errors.NotAcknowledgedError(refused.text, may_commit=refused.may_commit)
@@ -479,4 +479,4 @@ def rebuilt(refused: Refusal) -> RaftoralError:
 
 
 STATE_EVENTS: Final = get_args(StateEvent)
-"""What applying entries tells: guests find it out by themselves."""
+"""The events that applying entries tells: clients find them out by themselves."""

@@ -1,4 +1,4 @@
-"""News of nodes in other processes, as it happens: their states, their events and their output; and what they are given to tell on."""
+"""The news that nodes of other processes tell as it happens: their states, their events and their output."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ logger = logging.getLogger(__name__)
 
 
 class NewsEnv(Protocol):
-    """What a `NewsFollower` needs of the handle."""
+    """The part of the handle that a `NewsFollower` needs."""
 
     def take_status(self, number: NodeId, calls: Calls, status: Status) -> None:
-        """A node says how it is."""
+        """Take a node's status."""
         ...
 
     def tell(self, event: ClusterEvent) -> None:
-        """An event is new here."""
+        """Publish an event that is new here."""
         ...
 
     def write(self, line: OutputLine) -> None:
-        """A line of output is new here."""
+        """Publish a line of output that is new here."""
         ...
 
     def moved(self, number: NodeId, address: Address) -> None:
-        """A node is there now."""
+        """Note a node's new address."""
         ...
 
     def removed(self, number: NodeId) -> None:
-        """Another handle has removed a node."""
+        """Note that another handle has removed a node."""
         ...
 
     def links_changed(self) -> None:
-        """Another handle did something to the links."""
+        """Note that another handle has changed the links."""
         ...
 
 
 class NewsFollower:
-    """Follows what nodes tell, and passes each thing on once. Belongs to the loop of the handle.
+    """A follower of what nodes tell, which passes each thing on once. Belongs to the loop of the handle.
 
     It is quiet at first if the cluster was there before: what it is told then has happened before, and is only kept.
     """
@@ -87,11 +87,11 @@ class NewsFollower:
         await self.changes.until(lambda: self.told.get(number, 0) >= told or calls.closed)
 
     def lost(self) -> None:
-        """A line is gone: nobody waits for what would have come over it."""
+        """Note that a line is gone: stop waiting for what would have come over it."""
         self.changes.wake()
 
     def past(self) -> list[tuple[float, ClusterEvent]]:
-        """What has happened before, with the times; from here on things are passed on."""
+        """Return what has happened before, with the times; from here on things are passed on."""
         past, self._past = self._past, []
         self.quiet = False
         return past

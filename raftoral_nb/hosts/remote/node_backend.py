@@ -1,4 +1,4 @@
-"""The backend in a node's process: the engine as it is, with one node, that tells clients what happens."""
+"""The backend of a node's process: the engine as it is, with one node, that tells clients what happens."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class NodeBackend(LocalBackend):
         self.starts[self.node] = spec.incarnation - 1
         self.chronicle = Chronicle()
         self.status_number = 0
-        """How often the status has changed."""
+        """The number of times the status has changed."""
         self._reception = reception
         self._status = Status(alive=False)
         self._diverged: dict[RunId, Difference | None] = {}
         self._entry_waiters: set[asyncio.Future[None]] = set()
         self.asked: set[asyncio.Future[Any]] = set()
-        """What the present incarnation's own thread was asked, and has not answered yet (see `beside`)."""
+        """The questions the present incarnation's own thread has not answered yet (see `beside`)."""
         self.observers.attach(self._published, lambda: None)
 
     def _make_network(self, loop: asyncio.AbstractEventLoop) -> Network:  # noqa: ARG002
@@ -73,13 +73,13 @@ class NodeBackend(LocalBackend):
 
     @property
     def everybody(self) -> tuple[NodeId, ...]:
-        """This node and those that it was told of."""
+        """The numbers of this node and of those that it was told of."""
         return tuple(sorted({self.node, *self.tcp.elsewhere}))
 
     # --- the status
 
     def status(self) -> Status:
-        """How the node is now (consensus loop)."""
+        """Return the node's present status (consensus loop)."""
         incarnation = self.incarnation(self.node)
         if incarnation is None:
             return Status(alive=False, incarnation=self.starts[self.node])
@@ -93,7 +93,7 @@ class NodeBackend(LocalBackend):
         )
 
     def look_at_status(self) -> None:
-        """Tell guests if the status has changed (consensus loop)."""
+        """Tell clients if the status has changed (consensus loop)."""
         now = self.status()
         if now != self._status:
             self._status = now
@@ -103,7 +103,7 @@ class NodeBackend(LocalBackend):
     # --- what happens
 
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
-        """As of a host; and guests who follow the log are told."""
+        """Do as any backend does, and tell the clients who follow the log."""
         for one in applied:
             for event in one.events:
                 if isinstance(event, RunMoved):
@@ -112,7 +112,7 @@ class NodeBackend(LocalBackend):
         self._wake_readers()
 
     def state_replaced(self, node: NodeId) -> None:
-        """As of a host; and guests who follow the log are told."""
+        """Do as any backend does, and tell the clients who follow the log."""
         super().state_replaced(node)
         self._wake_readers()
 
@@ -131,18 +131,18 @@ class NodeBackend(LocalBackend):
             self._entry_waiters.discard(waiter)
 
     def acting_changed(self, node: NodeId, term: int | None) -> None:
-        """As of a host; and guests are told."""
+        """Do as any backend does, and tell the clients."""
         super().acting_changed(node, term)
         self.look_at_status()
 
     async def on_boot(self, number: NodeId) -> None:
-        """As of a host; and guests are told."""
+        """Do as any backend does, and tell the clients."""
         self._diverged.clear()
         await super().on_boot(number)
         self.look_at_status()
 
     def on_retire(self, number: NodeId) -> bool:
-        """As of a host; and guests are told."""
+        """Do as any backend does, and tell the clients."""
         retired = super().on_retire(number)
         for future in self.asked:
             if not future.done():
@@ -151,7 +151,7 @@ class NodeBackend(LocalBackend):
         return retired
 
     def write(self, line: OutputLine) -> None:
-        """As of a host; and guests are told. From any thread."""
+        """Do as any backend does, and tell the clients. From any thread."""
         super().write(line)
         self.thread.post(self.chronicle.add, line, line.time)
 
@@ -167,7 +167,9 @@ class NodeBackend(LocalBackend):
 
 
 def beside(host: NodeBackend, number: NodeId, async_fn: Any, *args: Any) -> asyncio.Future[Any]:
-    """Run `await async_fn(executor, *args)` on a node's own thread; a future on this loop. Cancelling it cancels that.
+    """Run `await async_fn(executor, *args)` on a node's own thread; returns a future on this loop.
+
+    Cancelling the future cancels the call.
 
     Raises `NodeStateError` if the node is dead; so does the future if it dies meanwhile.
     """

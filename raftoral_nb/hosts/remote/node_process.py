@@ -34,11 +34,11 @@ from .server import Desk
 logger = logging.getLogger(__name__)
 
 END_SECONDS: Final = 2.0
-"""How long a node that ends waits for user code before its process ends all the same."""
+"""The time a node that ends waits for user code (seconds) before its process ends all the same."""
 
 
 RELEASE: Final = b"\n"
-"""Behind its spec, to a node that is to outlive whoever starts it: from here on it does."""
+"""The byte sent after the spec, to a node that is to outlive its starter: from here on it does."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -49,26 +49,26 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """It does not, and that is why."""
+    """The reason why the node did not start."""
 
     refusal: Refusal
 
 
 class Ending:
-    """Why and when the process ends: the main thread waits for it, everybody else may ask for it."""
+    """The end of the process, its reason and time: the main thread waits for it, everybody else may ask for it."""
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe()
         self._pid = os.getpid()
 
     def ask(self) -> None:
-        """End. From any thread, and from a signal's handler."""
+        """Ask for the end. From any thread, and from a signal's handler."""
         with contextlib.suppress(OSError):
             os.write(self._writing, b"x")
 
     @property
     def descriptor(self) -> int:
-        """Can be read once somebody has asked for the end."""
+        """The descriptor that can be read once somebody has asked for the end."""
         return self._reading
 
     def catch_signals(self) -> None:
@@ -88,7 +88,7 @@ class Ending:
         return self._reading not in ready
 
     def wait_for_release(self, starter: int) -> bool:
-        """Wait until whoever started the process lets it go on alone, or the end is asked for; False if that one ends before.
+        """Wait until whoever started the process lets it run alone, or the end is asked for; False if that one ends before.
 
         `starter` is where that is read; it is closed.
         """
@@ -99,7 +99,7 @@ class Ending:
 
 
 def watch(parent: Process) -> list[int]:
-    """A descriptor that can be read when a process has ended, where the system has such (Linux); else nothing.
+    """Return a descriptor that can be read when a process has ended, where the system has such (Linux); else nothing.
 
     A pipe's end would say it too, but a forked child of that process may hold it open.
     """

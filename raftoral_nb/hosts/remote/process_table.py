@@ -1,4 +1,4 @@
-"""Where each node of a cluster is, as far as a handle knows: its address, its process, and who started that."""
+"""The place of each node of a cluster, as far as a handle knows: its address, its process, and who started it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .messages import Address, Spec, Welcome
 
 
 class ProcessTable:
-    """Changed on the loop of the handle only, but for `end` and `leave`, which come after it."""
+    """The table of processes, changed on the handle's loop only, but for `end` and `leave`, which come after it."""
 
     def __init__(self) -> None:
         self.children: dict[NodeId, Child] = {}
         """The processes that were started here."""
         self.processes: dict[NodeId, Process] = {}
-        """All that are known, wherever they run."""
+        """The processes that are known, wherever they run."""
         self.addresses: dict[NodeId, Address] = {}
-        """Where each node listens."""
+        """The address where each node listens."""
         self.pythons: dict[NodeId, str] = {}
         """The version of Python that each node runs."""
 
@@ -45,25 +45,25 @@ class ProcessTable:
         self.processes[number] = ready.process
 
     def release(self, numbers: Iterable[NodeId]) -> None:
-        """Nodes that are to outlive this process do from here on: they can be found in the key file."""
+        """Let nodes that are to outlive this process do so from here on: they can be found in the key file."""
         for number in numbers:
             if (child := self.children.get(number)) is not None:  # else it was killed meanwhile
                 child.release()
 
     def met(self, number: NodeId, welcome: Welcome) -> bool:
-        """A node says in which process it is; returns whether that is the one that was known."""
+        """Take the process that a node says it is in; returns whether that is the one that was known."""
         again = self.processes.get(number) == welcome.process
         self.processes[number] = welcome.process
         self.pythons[number] = welcome.python
         return again
 
     def has_ended(self, number: NodeId) -> bool:
-        """Whether a node's process is known to have ended."""
+        """Tell whether a node's process is known to have ended."""
         child, process = self.children.get(number), self.processes.get(number)
         return child.ended if child is not None else process is not None and process.gone
 
     def runs_here(self, number: NodeId) -> bool:
-        """Whether a node runs in a process that was started here, as far as is known."""
+        """Tell whether a node runs in a process that was started here, as far as is known."""
         child = self.children.get(number)
         return child is not None and not child.ended
 
@@ -75,7 +75,7 @@ class ProcessTable:
         self.processes.pop(number, None)
 
     def to_kill(self, number: NodeId) -> tuple[Child | None, Process | None]:
-        """A process that is about to be killed. Raises `NodeStateError` if it runs on another machine."""
+        """Return the process to kill. Raises `NodeStateError` if it runs on another machine."""
         process = self.processes.get(number)
         if number not in self.children and (process is None or process.host != Process.own().host):
             raise NodeStateError(f"node {number} runs in {process}, which cannot be killed from here: kill it there")
@@ -93,12 +93,15 @@ class ProcessTable:
                 )
 
     def forget(self, number: NodeId) -> None:
-        """A node is none any more. The process that was started here for it stays, and is still to be ended."""
+        """Drop a node that is no longer a member.
+
+        The process that was started here for it stays, and is still to be ended.
+        """
         for known in (self.addresses, self.processes, self.pythons):
             known.pop(number, None)
 
     def leave(self) -> None:
-        """Let the processes go on without us."""
+        """Let the processes run without us."""
         do_all(*(child.leave for child in tuple(self.children.values())))
 
     def end(self, others: Callable[[], Mapping[NodeId, Process]], left: Callable[[], float]) -> None:

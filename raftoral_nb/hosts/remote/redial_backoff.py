@@ -1,4 +1,4 @@
-"""Nodes that a handle cannot follow although their processes are there: why, and how long it waits before it tries again."""
+"""The redial backoff: why a handle cannot follow a node whose process runs, and how long it waits before it tries again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Troubles:
         self._found: dict[NodeId, _Trouble] = {}
 
     def failed(self, node: NodeId, error: Exception) -> float:
-        """What a node tells cannot be followed, because of that; returns how long to wait before the next attempt (seconds)."""
+        """Note why a node cannot be followed; returns how long to wait before the next attempt (seconds)."""
         before = self._found.get(node)
         wait = FIRST_REDIAL if before is None else min(2 * before.wait, MAX_REDIAL)
         reason = str(error)
@@ -47,17 +47,17 @@ class Troubles:
         return wait
 
     def wait(self, node: NodeId) -> float:
-        """How long to wait before the next attempt (seconds); 0 if nothing has failed lately."""
+        """Return how long to wait before the next attempt (seconds); 0 if nothing has failed lately."""
         found = self._found.get(node)
         return 0.0 if found is None else found.wait
 
     def reason(self, node: NodeId) -> str | None:
-        """Why a node cannot be followed, as it failed last; None if nothing has failed lately."""
+        """Return why a node cannot be followed, as it failed last; None if nothing has failed lately."""
         found = self._found.get(node)
         return None if found is None else found.reason
 
     def forget(self, node: NodeId) -> None:
-        """It is followed, or is another one from here on."""
+        """Forget a node's failures: it is followed, or is another process from here on."""
         found = self._found.pop(node, None)
         if found is not None:
             found.end.cancel()

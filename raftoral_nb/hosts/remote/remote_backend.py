@@ -53,10 +53,10 @@ from .rpc import Calls, answers_to
 T = TypeVar("T")
 
 CHANGE_SECONDS = 5.0
-"""How long a node may take for what it is told to do; nobody waits longer for one whose process hangs, or is stopped."""
+"""The time a node may take for what it is told to do; nobody waits longer for one whose process hangs, or is stopped."""
 
 END_SECONDS = 1.5
-"""How long nodes' processes get to end by themselves when the cluster is stopped."""
+"""The time nodes' processes get to end by themselves when the cluster is stopped."""
 
 
 FILES_OF_A_CHILD: Final = 4
@@ -111,13 +111,13 @@ class RemoteBackend(ClusterBackend):
 
     @property
     def unlisted(self) -> str | None:
-        """Why there is no key file, where one was wanted."""
+        """The reason why there is no key file, where one was wanted."""
         return self._installation.unlisted
 
     # --- the cluster's life
 
     def files_needed(self, count: int, *, stored: bool) -> int:  # noqa: ARG002 - logs are the processes' own
-        """A connection to each node; and pipes, for processes that are started."""
+        """Return the number of files: a connection to each node, and pipes for processes that are started."""
         return count * (1 if self.attached else FILES_OF_A_CHILD)
 
     def use(self, data: DataDirectory) -> None:
@@ -182,7 +182,7 @@ class RemoteBackend(ClusterBackend):
         for number, one in calls:
             self._connections.expected.add(number)
             one.close()
-        # To whoever listens here it is the end, whether the nodes go on or not.
+        # Whoever listens here has heard the last, whether the nodes keep running or not.
         for number in [number for number, _ in calls] or self.numbers:
             self.tell(NodeChanged(number, "stopped"))
         if calls:
@@ -202,7 +202,7 @@ class RemoteBackend(ClusterBackend):
         return []
 
     async def on_ask(self, command: Command) -> Outcome:
-        """As of a hosting; code that a node could not load is not proposed at all."""
+        """Do as any backend does; code that a node could not load is not proposed at all."""
         if isinstance(command, RegisterWorkflow):
             self._processes.refuse_other_pythons(command.definition.workflow, self._connections.calls)
         return await super().on_ask(command)
@@ -260,7 +260,7 @@ class RemoteBackend(ClusterBackend):
         await self._launcher.introduce([number])
 
     def _undo_join(self, number: NodeId) -> None:
-        """It could not be started, or met: nothing of it stays."""
+        """Undo the join of a node that could not be started, or met: nothing of it stays."""
         child = self._on_left(number)
         if child is not None:
             child.kill()
@@ -310,7 +310,7 @@ class RemoteBackend(ClusterBackend):
     def change_links(self, act: Callable[[Links], T]) -> T:
         """Have `act` do something to the links; the nodes at their ends carry it out, and are waited for.
 
-        For a node that hangs no longer than `CHANGE_SECONDS`: it does it when it goes on.
+        A node that hangs is waited for no longer than `CHANGE_SECONDS`: it does it when it continues.
         """
 
         async def on_loop() -> T:
@@ -332,11 +332,11 @@ class RemoteBackend(ClusterBackend):
     # --- the lines to nodes (connections.ConnectionsEnv, launching.LauncherEnv)
 
     def is_node(self, number: NodeId) -> bool:
-        """Whether the cluster has that node."""
+        """Tell whether the cluster has that node."""
         return number in self.numbers
 
     async def met(self, number: NodeId, calls: Calls, welcome: Welcome) -> None:
-        """There is a line to a node: follow what it tells. While the past is learned, wait until all of it is told."""
+        """Follow a node over a new line. While the past is learned, wait until all of it is told."""
         again = self._processes.met(number, welcome)
         self.starts[number] = welcome.incarnation
         if self._installation.shared is None:
@@ -353,12 +353,12 @@ class RemoteBackend(ClusterBackend):
             await self._news.on_told(number, calls, welcome.told)
 
     def launched(self, number: NodeId) -> None:
-        """A node's process is a new one: what the former told, and was blamed for, is of no account."""
-        self._news.told.pop(number, None)  # it begins another chronicle
+        """Forget what a node's former process told, and its failures: it has a new process."""
+        self._news.told.pop(number, None)  # it begins another event log
         self._connections.troubles.forget(number)
 
     def lost(self, number: NodeId) -> None:
-        """The line to a node is gone: it counts as dead until it is met again."""
+        """Note that the line to a node is gone: it counts as dead until it is met again."""
         self._observer.lost(number)
         self._incarnations.pop(number, None)
         self.acting_changed(number, None)
@@ -366,14 +366,14 @@ class RemoteBackend(ClusterBackend):
         self._news.lost()
 
     def found_dead(self, number: NodeId) -> None:
-        """A node's process has ended by itself."""
+        """Note that a node's process has ended by itself."""
         if number not in self._news.killed:
             self.announce(NodeChanged(number, "killed"))
 
     # --- what nodes tell (news.NewsEnv)
 
     def take_status(self, number: NodeId, calls: Calls, status: Status) -> None:
-        """A node says how it is."""
+        """Take a node's status."""
         life = self._incarnations.get(number)
         if not status.alive:
             self._incarnations.pop(number, None)
@@ -386,7 +386,7 @@ class RemoteBackend(ClusterBackend):
         self._log.source_changed()
 
     def moved(self, number: NodeId, address: Address) -> None:
-        """A node is there now: one that another handle started, or that joined by itself."""
+        """Note a node's new address: one that another handle started, or that joined by itself."""
         self._processes.addresses[number] = address
         if number not in self.numbers:
             self.starts.setdefault(number, 0)
@@ -399,7 +399,7 @@ class RemoteBackend(ClusterBackend):
             self._connections.redial(number)
 
     def removed(self, number: NodeId) -> None:
-        """A node is none any more."""
+        """Drop a node that is no longer a member."""
         self.numbers = tuple(one for one in self.numbers if one != number)
         self._connections.expected.add(number)
         self._processes.forget(number)
@@ -430,21 +430,21 @@ class RemoteBackend(ClusterBackend):
     # --- the log (following.LogEnv)
 
     def source(self) -> RemoteLife | None:
-        """The node from which the log is read: the one that acts, or any that is awake."""
+        """Return the node from which the log is read: the one that acts, or any that is awake."""
         life = self.spokesman()
         return None if life is None else self._incarnations.get(life.node)
 
     def entry_recalled(self, index: int) -> None:
-        """An entry was applied that is from before: nobody is told what happened by it."""
+        """Note that an entry was applied that is from before: nobody is told what happened by it."""
         self._told_index = index
 
     def state_replaced_up_to(self, index: int, state: State) -> None:
-        """A state came in place of the entries up to an index."""
+        """Note that a state came in place of the entries up to an index."""
         self._told_index = index
         self._state_skipped(state)
 
     def head(self) -> State:
-        """The state as it is known here. From any thread."""
+        """Return the state as it is known here. From any thread."""
         return self._log.state
 
     async def on_reached(self, index: int) -> None:
@@ -465,15 +465,15 @@ class RemoteBackend(ClusterBackend):
 
     @property
     def looks(self) -> Mapping[NodeId, NodeLook]:
-        """What each node said of itself when it was looked at last."""
+        """The last known status of each node, as it said itself."""
         return self._observer.looks
 
     def incarnation(self, number: NodeId) -> RemoteLife | None:
-        """The present life of a node; None if it is dead."""
+        """Return the present life of a node; None if it is dead."""
         return self._incarnations.get(number)
 
     def alive(self, number: NodeId, done_to_it: str) -> RemoteLife:
-        """The present life of a node; raises `NodeStateError` if it is dead."""
+        """Return the present life of a node; raises `NodeStateError` if it is dead."""
         super().alive(number, done_to_it)
         return self._incarnations[number]
 
@@ -482,26 +482,26 @@ class RemoteBackend(ClusterBackend):
         self._observer.refresh(only, entries)
 
     def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
-        """One node, as it said when it was looked at last; `commit_index` is the leader's."""
+        """Return one node's statistics, as it said when it was looked at last; `commit_index` is the leader's."""
         return self._observer.node_statistics(
             number, commit_index, only, starts=self.starts.get(number, 0), numbers=self.numbers
         )
 
     def tail(self, number: NodeId, most: int, described: Callable[[tuple[bytes, int, int]], LoggedEntry]) -> LogTail:
-        """The end of a node's log, as it was when it was looked at last."""
+        """Return the end of a node's log, as it was when it was looked at last."""
         del described, most
         return self._observer.tail(number)
 
     def run_code(self, run_id: RunId) -> RunCode:
-        """The code of a run, and where each living node is in it. Waits a little. Raises `RunNotFoundError`."""
+        """Return the code of a run, and where each living node is in it. Waits a little. Raises `RunNotFoundError`."""
         return self._observer.run_code(run_id, self.run_record(run_id).definition)
 
     def entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
-        """The last entries of a node's log, in words; of a dead node, those in its part of the data directory."""
+        """Return the last entries of a node's log, in words; of a dead node, those in its data directory."""
         found = self._observer.entries(number, last)
         return self._installation.stored_entries(number, last) if found is None else found
 
 
 def _links_of(welcome: Welcome) -> ChangeLinks:
-    """What a node says of the links when it is met."""
+    """Return what a node says of the links when it is met."""
     return ChangeLinks(tuple((a, b, True) for a, b in welcome.cuts), tuple((a, b, d) for a, b, d in welcome.delays))

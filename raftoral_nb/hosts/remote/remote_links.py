@@ -10,7 +10,7 @@ Lane = tuple[NodeId, NodeId]
 
 
 class RemoteLinks:
-    """What is known of cuts and delays. Changes gather until `taken` gives them away, to be sent to every node."""
+    """The known cuts and delays of links. Changes gather until `taken` gives them away, to be sent to every node."""
 
     def __init__(self) -> None:
         self.refused_frames = 0
@@ -23,7 +23,7 @@ class RemoteLinks:
     # --- raft.network.Links
 
     def cut(self, a: NodeId, b: NodeId, both: bool = True) -> None:
-        """From now on messages from `a` to `b` (and back, if `both`) vanish."""
+        """Cut the link: from now on messages from `a` to `b` (and back, if `both`) vanish."""
         for lane in ((a, b), (b, a))[: 1 + both]:
             self._cuts.add(lane)
             self._changed_cuts[lane] = True
@@ -35,7 +35,7 @@ class RemoteLinks:
             self._changed_cuts[lane] = False
 
     def slow(self, a: NodeId, b: NodeId, delay: LinkDelay | None, both: bool = True) -> None:
-        """From now on messages take that much longer; None ends it."""
+        """Slow the link down: from now on messages take that much longer; None ends it."""
         for lane in ((a, b), (b, a))[: 1 + both]:
             if delay is None:
                 self._delays.pop(lane, None)
@@ -51,17 +51,17 @@ class RemoteLinks:
             self.slow(*lane, None, both=False)
 
     def is_cut(self, source: NodeId, target: NodeId) -> bool:
-        """Whether messages from `source` to `target` vanish now."""
+        """Tell whether messages from `source` to `target` vanish now."""
         return (source, target) in self._cuts
 
     def delay(self, source: NodeId, target: NodeId) -> LinkDelay | None:
-        """How slow the way from `source` to `target` is made; None: not at all."""
+        """Return the delay of messages from `source` to `target`; None if there is none."""
         return self._delays.get((source, target))
 
     # --- between handle and nodes
 
     def taken(self) -> ChangeLinks | None:
-        """What was changed since this was asked last; None if nothing."""
+        """Take what was changed since the last call; None if nothing was."""
         cuts, self._changed_cuts = self._changed_cuts, {}
         delays, self._changed_delays = self._changed_delays, {}
         if not cuts and not delays:
@@ -71,18 +71,18 @@ class RemoteLinks:
         )
 
     def everything(self) -> ChangeLinks:
-        """All that is not well: for a node that has just been started."""
+        """Return all that is not well: for a node that has just been started."""
         return ChangeLinks(
             tuple((a, b, True) for a, b in self._cuts), tuple((a, b, d) for (a, b), d in self._delays.items())
         )
 
     def become(self, other: RemoteLinks) -> None:
-        """The same as another."""
+        """Take over the cuts and delays of another."""
         self._cuts = set(other._cuts)
         self._delays = dict(other._delays)
 
     def learn(self, change: ChangeLinks) -> None:
-        """What a node says, or what another handle did."""
+        """Learn what a node says, or what another handle did."""
         for a, b, cut in change.cuts:
             (self._cuts.add if cut else self._cuts.discard)((a, b))
         for a, b, delay in change.delays:

@@ -17,11 +17,11 @@ from .rpc import Calls
 
 
 class LifeEnv(Protocol):
-    """What a `RemoteLife` needs of the handle."""
+    """The part of the handle that a `RemoteLife` needs."""
 
     @property
     def looks(self) -> Mapping[NodeId, NodeLook]:
-        """What each node said of itself when it was looked at last. From any thread."""
+        """The last known status of each node, as it said itself. From any thread."""
         ...
 
     @property
@@ -35,7 +35,7 @@ class LifeEnv(Protocol):
 
 
 class RemoteLife:
-    """From when a node was found alive to when it was found dead (`hosting.Life`)."""
+    """A remote node, from when it was found running to when it was found ended (`node_life.Life`)."""
 
     def __init__(self, host: LifeEnv, calls: Calls, node: NodeId, status: Status) -> None:
         self._host = host
@@ -50,12 +50,12 @@ class RemoteLife:
 
     @property
     def paused(self) -> bool:
-        """Whether it is frozen, as it said last."""
+        """True if it is frozen, as it said last."""
         return self.status.paused
 
     @property
     def held(self) -> bool:
-        """Whether its execution of workflows is stopped, as it said last."""
+        """True if its execution of workflows is stopped, as it said last."""
         return self.status.held
 
     @property
@@ -71,7 +71,7 @@ class RemoteLife:
         return 0 if look is None else look.statistics.commit_index
 
     def stands_still(self, run_id: RunId) -> tuple[bool, Difference | None]:
-        """Whether its execution of a run differed from the record, and where, as it said last."""
+        """Return whether its execution of a run differed from the record, and where, as it said last."""
         return run_id in self.status.diverged, self.status.diverged.get(run_id)
 
     def campaign(self) -> None:
@@ -96,7 +96,7 @@ class RemoteLife:
         return outcome
 
     def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:
-        """What its execution of a run answers to a query. Waits. Raises TimeoutError, `QueryFailedError`, `NodeStateError`."""
+        """Return what its execution of a run answers to a query. Waits. Raises TimeoutError, `QueryFailedError`, `NodeStateError`."""
 
         async def ask() -> Encoded:
             answered = (await self.calls.ask(Query(run_id, name, args))).body
@@ -105,7 +105,7 @@ class RemoteLife:
         return self._host.thread.run(ask, timeout=timeout)
 
     def execution_end(self, run_id: RunId, timeout: float | None) -> ExecutionEnd:
-        """What its execution of a run came to. Waits. Raises TimeoutError, `NodeStateError`."""
+        """Return what its execution of a run came to. Waits. Raises TimeoutError, `NodeStateError`."""
 
         async def ask() -> ExecutionEnd:
             end: ExecutionEnd = (await self.calls.ask(AwaitEnd(run_id))).body

@@ -1,4 +1,4 @@
-"""A guest's line to one node: questions and their answers, matched. Belongs to one asyncio loop."""
+"""A client's line to one node: requests and their answers, matched. Belongs to one asyncio loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .messages import Address, Answer, Asked, Drop, Request, decode_answer, deco
 
 
 class Reply:
-    """An answer: what it says, and how far the node's chronicle and log were then."""
+    """An answer: what it says, and how far the node's event log and Raft log were then."""
 
     __slots__ = ("applied", "body", "told")
 
@@ -36,7 +36,7 @@ class Calls:
         self._visit: Visit | None = None
         self.closed = False
         self.problem: ProtocolError | None = None
-        """What the node sent that made no sense, if that ended the connection."""
+        """The error of what the node sent, if it made no sense and ended the connection."""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the connection is gone."""
 

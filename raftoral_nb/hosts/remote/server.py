@@ -1,4 +1,4 @@
-"""The desk of a node's process, where guests ask. Everything here runs on the consensus loop of that process."""
+"""The server of a node's process, where clients ask. Everything here runs on the consensus loop of that process."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ from .node_backend import NodeBackend, beside
 logger = logging.getLogger(__name__)
 
 MAX_QUESTIONS: Final = 256
-"""Questions of one guest that are not answered yet; past it the guest is shown out."""
+"""The most unanswered requests of one client; past it the client is disconnected."""
 
 _REGULAR: Final = b"\x00"
 """The first byte of log entries that are ours."""
 
 
 class Desk:
-    """Serves all guests of a process. `stop()` is called when one asks for the process' end."""
+    """The server of all clients of a process. `stop()` is called when one asks for the process' end."""
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self.host: NodeBackend
@@ -88,13 +88,13 @@ class Desk:
         self.described = Described()
 
     def receive(self, line: Line) -> Guest:
-        """A guest has proven the key."""
+        """Open the session of a client that has proven the key."""
         return Visitor(self, line)
 
     # --- what is asked
 
     async def do(self, asked: Asked, visitor: Visitor) -> Any:
-        """The answer to a question; raises `RaftoralError` where it cannot be done."""
+        """Return the answer to a question; raises `RaftoralError` where it cannot be done."""
         host = self.host
         node = host.node
         match asked:
@@ -174,7 +174,7 @@ class Desk:
 
     @property
     def applied(self) -> int:
-        """How far the log is applied."""
+        """The index up to which the log is applied."""
         incarnation = self.host.incarnation(self.host.node)
         return 0 if incarnation is None else incarnation.member.replica.raft.applied_index
 
@@ -257,7 +257,7 @@ class Desk:
         )
 
     async def _entrance(self, *, reserve: bool) -> Entrance:
-        """Where the nodes are, for somebody who joins or comes back; and a number, which a majority gives to nobody else."""
+        """Return the nodes' addresses, for a node that joins or comes back, and a number that a majority reserves for it alone."""
         host = self.host
         if reserve and len(host.head().members) >= MAX_NODES:
             raise ClusterError(f"a cluster has at most {MAX_NODES} nodes; remove one first")
@@ -293,7 +293,7 @@ async def _passed(_executor: Any) -> None:
 
 
 class Visitor:
-    """One guest (`raft.guests.Guest`)."""
+    """The session of one client (`transport.guests.Guest`)."""
 
     def __init__(self, desk: Desk, line: Line) -> None:
         self._desk = desk
@@ -317,17 +317,17 @@ class Visitor:
             self._tasks[request.number] = task
 
     def lost(self) -> None:
-        """The guest has left: what it waited for is not waited for any more."""
+        """End the session of a client that has left: what it waited for is dropped."""
         for task in tuple(self._tasks.values()):
             task.cancel()
 
     def offer(self, snapshot: Snapshot) -> SnapshotOffer:
-        """Keep a snapshot for this guest, while it reads it, whatever becomes of the node's own."""
+        """Keep a snapshot for this client while it reads it, whatever becomes of the node's own."""
         self._offered = snapshot
         return SnapshotOffer(snapshot.index, len(snapshot.pieces))
 
     def piece(self, number: int) -> bytes:
-        """A piece of the snapshot that was offered."""
+        """Return a piece of the snapshot that was offered."""
         if self._offered is None or not 0 <= number < len(self._offered.pieces):
             raise ClusterError(f"no piece {number} of a snapshot was offered")
         return self._offered.pieces[number]
@@ -341,7 +341,7 @@ class Visitor:
             except RaftoralError as error:
                 refused = refusal(error)
             except Exception as error:
-                logger.exception("a guest's %s could not be done", type(request.asked).__name__)
+                logger.exception("a client's %s could not be done", type(request.asked).__name__)
                 refused = Refusal("ClusterError", f"the node could not do it: {type(error).__name__}: {error}")
             host = self._desk.host
             self._answer(Answer(request.number, host.chronicle.told, self._desk.applied, body, refused))
