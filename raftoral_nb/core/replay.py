@@ -1,4 +1,4 @@
-"""How one node's execution of a run meets what is already recorded of it: the replay cursor and the catch-up queue.
+"""Matching of one node's execution of a run with the recorded steps: the replay cursor and the catch-up queue.
 
 Every node runs every workflow's code from the top. At each operation it asks here whether that step is recorded. If it
 is, the execution takes the recorded value (*consumes* the step) and no effect is run; if not, the acting node computes
@@ -45,7 +45,7 @@ def check_key(key: str) -> None:
 
 
 class Branch:
-    """Names the steps of one line of a workflow's code: the root, or one branch of a parallel operation.
+    """The namer of the steps of one line of a workflow's code: the root, or one branch of a parallel operation.
 
     The same operations in the same order get the same names on every node. Not shared between tasks: each parallel
     branch has its own, so that their names do not depend on which of them happens to run first.
@@ -69,7 +69,7 @@ class Branch:
         return f"Branch({self.path!r}, ordinal={self.ordinal})"
 
     def peek_id(self, key: str) -> StepId:
-        """The step_id that the next operation would get under `key`. Raises `StepKeyError`."""
+        """Return the step_id that the next operation would get under `key`. Raises `StepKeyError`."""
         check_key(key)
         step_id = f"{self.path}{self.ordinal}/{key}"
         if len(step_id) > MAX_STEP_ID_CHARS:
@@ -79,7 +79,10 @@ class Branch:
         return step_id
 
     def next_id(self, key: str) -> StepId:
-        """The step_id of the next operation, which it is from now on. Raises `StepKeyError`, which takes no ordinal."""
+        """Return the step_id of the next operation, which it is from now on.
+
+        Raises `StepKeyError`, which takes no ordinal.
+        """
         step_id = self.peek_id(key)
         self.ordinal += 1
         return step_id
@@ -124,7 +127,9 @@ _NEVER: Final = Missing(ended=True)
 
 
 class Replay:
-    """What one node's execution of one run has been handed and has consumed. All operations but `queue` are O(1).
+    """The recorded steps that one node's execution of one run has received, and those it has consumed.
+
+    All operations but `queue` are O(1).
 
     `steps` (in record order) and `ended` are what is recorded at the start; the rest is handed over as it is applied.
     """
@@ -164,7 +169,7 @@ class Replay:
         self.ended = ended
 
     def record(self, step: Step) -> None:
-        """Hand over a recorded step, in record order. Raises `InternalError` if it was before, or the run has ended."""
+        """Deliver a recorded step, in record order. Raises `InternalError` if it was before, or the run has ended."""
         if self.ended:
             raise InternalError(f"step {step.step_id!r} was handed over after the run's end")
         if step.step_id in self._steps:
@@ -198,7 +203,10 @@ class Replay:
         self._queue.clear()
 
     def ask(self, step_id: StepId, operation: Operation) -> Answer:
-        """Whether the step is recorded, and as what was asked for. Changes nothing; a consumed step is still recorded."""
+        """Look up whether the step is recorded, and as what was asked for.
+
+        Changes nothing; a consumed step is still recorded.
+        """
         step = self._at.get(_position(step_id))
         if step is None:
             return _NEVER if self.ended else _NOT_YET
@@ -223,12 +231,14 @@ class Replay:
         return step
 
     def recorded_at(self, position: str) -> tuple[int, Step] | None:
-        """What is recorded at a position (a step_id without its key), and how many steps of the run were before it."""
+        """Return the step recorded at a position (a step_id without its key), and the number of steps before it."""
         step = self._at.get(position)
         return None if step is None else (self._places[position], step)
 
     def is_past(self, branch: Branch) -> bool:
-        """Whether code was recorded to have gone on from where `branch` is: something is there, below that, or behind it.
+        """Return whether code was recorded to have continued from where `branch` is.
+
+        Something is there, below that, or behind it.
 
         Behind a branch are the operations of whoever waits for it to end, too.
         """
@@ -253,12 +263,12 @@ class Replay:
 
     @property
     def queue_length(self) -> int:
-        """How many steps the catch-up queue holds."""
+        """The number of steps in the catch-up queue."""
         return len(self._queue)
 
     @property
     def recorded(self) -> int:
-        """How many steps were handed over."""
+        """The number of recorded steps received."""
         return len(self._steps)
 
 

@@ -1,4 +1,4 @@
-"""What the replicated state keeps of a run. Part of `state`, and changed by `run_rules` alone."""
+"""The part of the replicated state about one run. Part of `state`, and changed by `run_rules` alone."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ class Run(msgspec.Struct):
 
     @property
     def unfinished(self) -> bool:
-        """Whether it has not ended (a paused one has not)."""
+        """True if it has not ended (a paused one has not)."""
         return self.status in UNFINISHED

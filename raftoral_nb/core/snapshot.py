@@ -55,7 +55,7 @@ _RunHead: Final = _head_of(Run, "_RunHead", _IN_RECORDS_OF_THEIR_OWN[Run], code=
 
 
 class _Names(msgspec.Struct):
-    """Which entry of the definitions' table has which name now."""
+    """The names of the entries of the definitions' table."""
 
     registered: list[tuple[str, int, int]]
 
@@ -64,7 +64,7 @@ class _Names(msgspec.Struct):
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What a snapshot is made of."""
+    """A record of a snapshot."""
 
 
 class _HeadRecord(_Record, frozen=True, tag=0):
@@ -167,7 +167,7 @@ class Frozen:
         ]
 
     def pieces(self, size: int = PIECE_BYTES) -> Iterator[bytes]:
-        """The snapshot in pieces of about `size` bytes (at least one). To be gone through once."""
+        """Return the snapshot in pieces of about `size` bytes (at least one). To be gone through once."""
         piece: list[_AnyRecord] = []
         total = count = 0
         for record, weight in self._records(size):
@@ -181,7 +181,7 @@ class Frozen:
         yield _encoder.encode(piece)
 
     def _records(self, size: int) -> Iterator[tuple[_AnyRecord, int]]:
-        """Every record, with about how many bytes it takes."""
+        """Return every record, with about how many bytes it takes."""
         head = msgspec.Raw(_encoder.encode(self._head))
         yield _HeadRecord((FORMAT, head)), _RECORD_BYTES + sum(map(len, self._head.finished))
         # Runs hold definitions that were replaced since; each is written once, and known by its place.
@@ -203,7 +203,7 @@ class Frozen:
 
 
 def _fields(struct: Any, without: frozenset[str]) -> dict[str, Any]:
-    """A struct's fields, those that hold something that changes in place as copies."""
+    """Return a struct's fields, those that hold something that changes in place as copies."""
     found = {}
     for name in struct.__struct_fields__:
         if name not in without:
@@ -278,7 +278,7 @@ class Reader:
             raise SnapshotError(f"the snapshot cannot be read from record {self._records} on: {error}") from error
 
     def state(self) -> State:
-        """What was read. Raises `SnapshotError` if pieces are missing."""
+        """Return the state that was read. Raises `SnapshotError` if pieces are missing."""
         if self._state is None or not self._whole:
             raise SnapshotError(f"the snapshot is not complete: it breaks off after record {self._records}")
         return self._state

@@ -60,7 +60,7 @@ _NAME: Final = f"must be text of 1 to {named.MAX_NAME_CHARS} characters"
 
 
 def command_problem(command: Any, limits: Limits) -> str | None:
-    """What is malformed or too large in `command`, for people; None if nothing is.
+    """Return what is malformed or too large in `command`, as text; None if nothing is.
 
     Looks at the command alone. May raise if a field holds an object that cannot even be looked at, which the caller
     takes for malformed too.
@@ -70,7 +70,7 @@ def command_problem(command: Any, limits: Limits) -> str | None:
 
 
 def proposal_problem(proposal: Any) -> str | None:
-    """What is malformed in a proposal, its command aside; None if nothing is."""
+    """Return what is malformed in a proposal, its command aside; None if nothing is."""
     if not isinstance(proposal, Proposal):
         return f"a {type(proposal).__name__} is not a proposal"
     id_: Any = proposal.id
@@ -82,7 +82,7 @@ def proposal_problem(proposal: Any) -> str | None:
 
 
 def birth_problem(id_: ProposalId, index: int) -> str | None:
-    """What is wrong with the birth that a client new at log index `index` claims; None if nothing is."""
+    """Return what is wrong with the birth that a client new at log index `index` claims; None if nothing is."""
     try:
         birth = id_.birth
     except ValueError:

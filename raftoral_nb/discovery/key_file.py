@@ -1,4 +1,4 @@
-"""Where a running cluster's key is: a file that only its owner can read, in Jupyter's runtime folder.
+"""Key files of running clusters, which only their owner can read, in Jupyter's runtime folder.
 
 RUNTIME/raftoral/NAME.json    one per running cluster of this user; the folder is 0700, each file 0600
 
@@ -35,7 +35,7 @@ MAX_NAME_BYTES: Final = 120
 """Of the file's name; longer names of clusters are cut there, and told apart by a number."""
 
 LOCK_SECONDS: Final = 5.0
-"""How long one waits for another process that reads or writes key files."""
+"""The time to wait for another process that reads or writes key files (seconds)."""
 
 LOCK_PAUSES: Final = (0.002, 0.1)
 """Between two looks whether it is done, at first and at most (seconds)."""
@@ -43,11 +43,11 @@ LOCK_PAUSES: Final = (0.002, 0.1)
 _OTHERS: Final = 0o077
 
 Kind = Literal["kernel", "processes"]
-"""Where the nodes live: in the process that started them, or each in one of its own."""
+"""The kind of a cluster: all nodes in the process that started them, or each in one of its own."""
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a node is."""
+    """The address of a node."""
 
     address: str
     """host:port, as others dial it; an IPv6 host is in brackets."""
@@ -56,7 +56,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class KeyFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file holds. Its repr does not show secrets."""
+    """The contents of a key file. Its repr does not show secrets."""
 
     name: str
     key: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -69,7 +69,7 @@ class KeyFile(msgspec.Struct, frozen=True, kw_only=True):
     certificate: Certificate | None = None
     """Set if the nodes listen beyond loopback."""
     made: float = msgspec.field(default_factory=time.time)
-    """When (Unix seconds)."""
+    """The time when it was made (Unix seconds)."""
     format: int = FORMAT
 
     def __repr__(self) -> str:
@@ -83,7 +83,7 @@ class KeyFile(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def gone(self) -> bool:
-        """Whether all processes of the cluster have certainly ended. Those of another host are taken to live."""
+        """True if all processes of the cluster have certainly ended. Those of another host are assumed to run."""
         processes = self.processes
         return bool(processes) and all(process.gone for process in processes)
 
@@ -105,7 +105,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def folder() -> Path:
-    """Where the key files of this user are. Makes nothing, and asks Jupyter: `JUPYTER_RUNTIME_DIR` moves it."""
+    """Return the folder of this user's key files. Makes nothing, and asks Jupyter: `JUPYTER_RUNTIME_DIR` moves it."""
     from jupyter_core.paths import jupyter_runtime_dir  # takes longer than all else here
 
     return Path(jupyter_runtime_dir()) / FOLDER
@@ -113,7 +113,7 @@ def folder() -> Path:
 
 @contextlib.contextmanager
 def _opened(*, make: bool) -> Iterator[tuple[Path, int]]:
-    """The folder, checked and locked against other processes: all names below are looked up in this very folder.
+    """Return the folder, checked and locked against other processes: all names below are looked up in this very folder.
 
     Raises FileNotFoundError if it is not there, `KeyFileError` if it cannot be used.
     """
@@ -144,7 +144,9 @@ def _opened(*, make: bool) -> Iterator[tuple[Path, int]]:
 
 
 def _lock(descriptor: int, place: Path) -> None:
-    """Until the descriptor is closed. Nobody keeps it for longer than it takes to read and write small files.
+    """Take the lock until the descriptor is closed.
+
+    No process keeps it for longer than it takes to read and write small files.
 
     Raises `KeyFileError` if somebody does so all the same: a process that hangs, or was stopped.
     """
@@ -187,9 +189,10 @@ def _refuse_shared(found: os.stat_result, path: Path, mode: str) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> KeyFile:
-    """What a key file holds.
+    """Read a key file.
 
-    Raises `KeyFileError` if it is missing, no regular file, another user's, open to others, damaged, or of a later version.
+    Raises `KeyFileError` if it is missing, no regular file, another user's, open to others, damaged, or of a later
+    version.
     """
     return _read(Path(path), None)
 
@@ -232,7 +235,7 @@ def _decode(data: bytes, path: Path) -> KeyFile:
 
 
 def found() -> tuple[Found, ...]:
-    """Every key file of this user, by name; those whose processes are gone are dropped and not named.
+    """Return every key file of this user, by name; those whose processes are gone are dropped and not named.
 
     Raises `KeyFileError` if the folder cannot be used. A single file that cannot be is among the answers.
     """
@@ -244,7 +247,7 @@ def found() -> tuple[Found, ...]:
 
 
 def of_cluster(name: str, kind: Kind | None = None) -> Found:
-    """The key file of the running cluster of that name (and kind). `content` is set.
+    """Return the key file of the running cluster of that name (and kind). `content` is set.
 
     Raises `UnknownClusterError` if there is none, naming those there are, or if there are several; and `KeyFileError`.
     """
@@ -262,7 +265,7 @@ def of_cluster(name: str, kind: Kind | None = None) -> Found:
 
 
 def path_meant(given: str | os.PathLike[str]) -> Path | None:
-    """The key file that is named by its path (`~` is resolved); None if the name of a cluster was given.
+    """Return the key file that is named by its path (`~` is resolved); None if the name of a cluster was given.
 
     A path ends in `.json` or has a slash in it, as a cluster's name may too: it is a name if such a cluster runs, and there is no such
     file. Raises `KeyFileError` for what is neither.

@@ -1,4 +1,6 @@
-"""What a workflow prints or logs, caught per execution: it goes to the execution's sink and never to some notebook cell.
+"""Output that workflows print or log, captured per execution.
+
+It goes to the execution's sink and never to a notebook cell.
 
 Who is printing is told by a context variable, so it covers the workflow's tasks and its synchronous steps (their threads get
 a copy of the context), but not threads that user code starts by itself, nor bytes written to `sys.stdout.buffer`, nor what
@@ -22,7 +24,7 @@ Sink: TypeAlias = Callable[[Stream, str], None]
 """Takes a stream's name and text. May be called from any thread that runs code of the execution."""
 
 current_execution: ContextVar[Sink | None] = ContextVar("raftoral_nb_current_execution", default=None)
-"""Where output of the running code goes; None outside of every execution."""
+"""The sink of the running code's output; None outside of every execution."""
 
 _ENGINE_LOGGER: Final = __name__.partition(".")[0]
 _FORMATTER: Final = logging.Formatter("%(levelname)s %(name)s: %(message)s")
@@ -42,7 +44,7 @@ class LineBuffer:
         self._return = False  # the last character was "\r": a line's end if "\n" follows
 
     def feed(self, text: str) -> list[str]:
-        """The lines, without their ends, that `text` completes."""
+        """Return the lines, without their ends, that `text` completes."""
         *complete, rest = text.split("\n")
         lines = []
         for piece in complete:
@@ -52,7 +54,7 @@ class LineBuffer:
         return lines
 
     def flush(self) -> list[str]:
-        """The unfinished line, if there is one, as a list of one."""
+        """Return the unfinished line, if there is one, as a list of one."""
         return [self._take()] if self._kept or self._left_out else []
 
     def _add(self, piece: str) -> None:
@@ -148,7 +150,7 @@ class _Tee:
         return sink if sink is not None and self._raftoral_capture.installed else None
 
     def write(self, text: str) -> int:
-        """As of text streams: the number of characters taken."""
+        """Write as text streams do; return the number of characters taken."""
         sink = self._raftoral_sink()
         if sink is None:
             written: int = self._write_through(text)
@@ -159,7 +161,7 @@ class _Tee:
         return len(text)
 
     def _write_through(self, text: str) -> Any:
-        """Writes to the wrapped stream, by way of the `write` that others have set on this one.
+        """Write to the wrapped stream, by way of the `write` that others have set on this one.
 
         IPython sets one for each cell, which calls the one it found here: that call, from inside, goes straight through.
         """
@@ -173,7 +175,7 @@ class _Tee:
             inside.over = False
 
     def writelines(self, lines: Any) -> None:
-        """As of text streams."""
+        """Write lines as text streams do."""
         if self._raftoral_sink() is None:
             self._raftoral_wrapped.writelines(lines)
             return
@@ -181,12 +183,15 @@ class _Tee:
             self.write(line)
 
     def flush(self) -> None:
-        """As of text streams; lines of an execution are passed on when they are whole."""
+        """Flush as text streams do; lines of an execution are passed on when they are whole."""
         if self._raftoral_sink() is None:
             self._raftoral_wrapped.flush()
 
     def isatty(self) -> bool:
-        """As of text streams; an execution's output is no terminal, so no progress bar should draw into it."""
+        """Return the answer of the wrapped stream.
+
+        An execution's output is no terminal, so no progress bar should draw into it.
+        """
         return self._raftoral_sink() is None and bool(self._raftoral_wrapped.isatty())
 
     def __getattr__(self, name: str) -> Any:
@@ -244,7 +249,7 @@ class Capture:
 
     @property
     def installed(self) -> bool:
-        """Whether output of executions is caught."""
+        """True if output of executions is captured."""
         return self._users > 0
 
     def install(self) -> None:

@@ -51,11 +51,14 @@ from .watchdog import Watchdog
 logger = logging.getLogger(__name__)
 
 PROPOSAL_SECONDS = 30.0
-"""How long one proposal of a record may take before it is proposed again."""
+"""The time that one proposal of a record may take before it is proposed again."""
 
 
 class ExecutorEnv(Protocol):
-    """What an executor needs of its node. `propose` and `arm` reach the consensus loop; all may be called from anywhere."""
+    """The environment of an executor: what it needs of its node.
+
+    `propose` and `arm` reach the consensus loop; all may be called from anywhere.
+    """
 
     def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> None:
         """Propose a command; `done(outcome)` is called on the consensus loop."""
@@ -82,7 +85,7 @@ class ExecutorEnv(Protocol):
         ...
 
     def definition(self, workflow: str, version: int | None) -> Definition | None:
-        """What this node knows of a workflow, in its latest version if None is given; None if it knows none."""
+        """Return this node's definition of a workflow, in its latest version if None is given; None if it has none."""
         ...
 
 
@@ -128,12 +131,12 @@ class Executor:
 
     @property
     def blocked(self) -> str | None:
-        """Where a workflow blocks this node's thread now. May be read from any thread."""
+        """The place where a workflow blocks this node's thread now. May be read from any thread."""
         blocked = self._watchdog.blocked
         return None if blocked is None else blocked.where
 
     async def main(self) -> None:
-        """Execute what is handed over, until cancelled."""
+        """Execute what is delivered, until cancelled."""
         async with anyio.create_task_group() as group:
             while True:
                 while self._inbox:
@@ -199,7 +202,7 @@ class Executor:
     # --- what an execution needs (execution.Surroundings)
 
     def wall_clock(self) -> float:
-        """The time of day by this node's clock, in Unix seconds."""
+        """Return the time of day by this node's clock, in Unix seconds."""
         return self._wall_clock()
 
     async def pass_gate(self) -> None:
@@ -229,7 +232,7 @@ class Executor:
         self._host.propose(command, self._proposal_seconds, done)
 
     def is_outcome(self, error: BaseException) -> bool:
-        """Whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped.
+        """Return whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped.
 
         Nothing that user code raises may leave its task otherwise than as an outcome: it would end all the others with it.
         """
@@ -238,7 +241,7 @@ class Executor:
         return not self.closed and anyio.current_effective_deadline() > -math.inf
 
     def step_function(self, run_id: RunId, step_id: StepId, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """What to run for a step whose function is `fn`."""
+        """Return the function to run for a step whose function is `fn`."""
         return fn if self.replace_function is None else self.replace_function(run_id, step_id, fn)
 
     def workflow(self, workflow: str, version: int | None) -> Loaded | None:
@@ -282,7 +285,7 @@ class Executor:
     # --- looking at it
 
     def statistics(self) -> Mapping[RunId, ExecutionStatistics]:
-        """Every execution, in the order they started. May be called from any thread."""
+        """Return every execution, in the order they started. May be called from any thread."""
         return {run_id: execution.statistics() for run_id, execution in tuple(self._executions.items())}
 
     def execution(self, run_id: RunId) -> Execution | None:
@@ -302,7 +305,10 @@ class Executor:
         return executions
 
     def query(self, execution: Execution, name: str, args: bytes) -> Encoded:
-        """What the function of a query says about an execution: an encoded value or a failure. Raises if `args` do not unpickle."""
+        """Call the function of a query on an execution and return an encoded value or a failure.
+
+        Raises if `args` do not unpickle.
+        """
         with capturing(lambda stream, text: self._write(execution.run_id, stream, text)):
             given = values.decode(args, what=f"the arguments of the query {name!r}", view=execution.classes)
             return messages.answer_query(execution, name, given)

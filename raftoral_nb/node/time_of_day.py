@@ -42,7 +42,7 @@ class TimeOfDay:
         self._last = (system(), monotonic())
 
     def __call__(self) -> float:
-        """The time of day."""
+        """Return the time of day."""
         shown, at = self._system(), self._monotonic()
         before, since = self._last
         passed = at - since

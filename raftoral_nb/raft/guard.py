@@ -41,7 +41,9 @@ from .snapshot_transfer import Transfers
 
 
 class Verdict(NamedTuple):
-    """What to do about a message: delete the log from `conflict` (an index) on, give `deliver` to PySyncObj, send `answer` back.
+    """The decision about a message.
+
+    Delete the log from `conflict` (an index) on, give `deliver` to PySyncObj, send `answer` back.
 
     Each may be missing.
     """

@@ -1,4 +1,4 @@
-"""Who counts for majorities, and when that may change."""
+"""The voting members, and when they may change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..limits import MAX_NODES
 def members_after(
     members: tuple[NodeId, ...], change: ChangeMembers, *, leader: NodeId, settled: bool, new: bool
 ) -> tuple[NodeId, ...] | None:
-    """Who the members are after a change that `leader` is asked to make; None if it may not make it now.
+    """Return the members after a change that `leader` is asked to make; None if it may not make it now.
 
     One at a time: the majorities before and after a change of one node always meet, those of two changes need not. `settled`
     says that the last change is committed and applied and, besides, that an entry of the leader's own term is committed:

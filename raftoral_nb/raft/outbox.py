@@ -1,4 +1,4 @@
-"""What a replica says must be true of its disk as well: messages that wait until what they speak of is stored."""
+"""The outbox: messages of a replica that wait until what they speak of is stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .journal import MemoryJournal
 
 
 class Outbox:
-    """Sends a replica's messages, each as soon as everything is stored that was written before it.
+    """The outbox of a replica, which sends each message as soon as everything is stored that was written before it.
 
     "I have these entries" and "you have my vote" must outlive this process. A leader's entries need not wait: it counts
     itself only when it has stored them (`durable.DurableJournal.setRaftCommitIndex`). What was written during one turn of the loop is

@@ -20,7 +20,7 @@ from .journal import MemoryJournal
 from .pysyncobj_driver import LEADER, Dice, ElectionTiming, Raft
 
 SUSPICION_MIN, SUSPICION_MAX = 0.5, 2.0
-"""How much longer than `FIRST_REDIAL` a follower waits for a broken link to its leader before it asks (heartbeats)."""
+"""The time beyond `FIRST_REDIAL` that a follower waits for a broken link to its leader before it asks (heartbeats)."""
 
 MARGIN = 0.005
 """Seconds before the deadline at which it counts as due: PySyncObj must not see it pass between our look and its own."""
@@ -71,11 +71,11 @@ class Elections:
         return max(0.0, raft.election_due - self._clock())
 
     def due(self) -> bool:
-        """Whether the election deadline has come, or all but come."""
+        """Return whether the election deadline has come, or all but come."""
         return self._raft.election_due <= self._clock() + MARGIN
 
     def before_tick(self) -> None:
-        """If the deadline is due, ask instead of campaigning, and wait another timeout."""
+        """Ask for pre-votes if the deadline is due, instead of campaigning, and wait another timeout."""
         raft = self._raft
         if raft.role == LEADER or not self.due():
             return
@@ -95,7 +95,7 @@ class Elections:
             self._send(peer, question)
 
     def link_lost(self, peer: NodeId) -> None:
-        """The link to `peer` broke. If that was the leader, ask soon, and promise others what they ask for."""
+        """Note that the link to `peer` broke. If that was the leader, ask soon, and promise others what they ask for."""
         raft = self._raft
         if raft.role == LEADER or peer != raft.leader:
             return
@@ -104,13 +104,13 @@ class Elections:
         raft.campaign_within(FIRST_REDIAL + self._timing.heartbeat * share)
 
     def link_back(self, peer: NodeId) -> None:
-        """There is a link to `peer` again. If it leads and lives, it will be heard within a heartbeat or two."""
+        """Note that there is a link to `peer` again. If it leads and lives, it will be heard within a heartbeat or two."""
         raft = self._raft
         if raft.role != LEADER and peer == raft.leader and not raft.campaigns_now:
             raft.campaign_not_before(self._timing.heartbeat * (2.0 + self._dice.random()))
 
     def heard(self, message: AppendEntries) -> Outdated | None:
-        """A leader's message came: one of the present term shows that the cluster needs no other.
+        """Note that a leader's message came: one of the present term shows that the cluster needs no other.
 
         Returns what to tell a leader of an earlier term. Without that, a node at a higher term would never find its way back.
         """

@@ -106,7 +106,7 @@ class Proposer:
 
     @property
     def idle(self) -> bool:
-        """Whether no proposal waits for its answer."""
+        """True if no proposal waits for its answer."""
         return not self._outstanding and not self._queue
 
     def forget(self, ticket: Ticket) -> None:
@@ -120,7 +120,7 @@ class Proposer:
     # --- what happens
 
     def applied(self, applied: Sequence[Applied]) -> None:
-        """This node applied an entry: tell the outcomes of the proposals in it that are ours."""
+        """Tell the outcomes of our own proposals in an entry that this node applied."""
         for one in applied:
             named = one.proposal.id
             ticket = None if named is None else self._outstanding.pop(named, None)
@@ -129,7 +129,7 @@ class Proposer:
         self._fill()
 
     def state_replaced(self, state: State) -> None:
-        """Entries were applied that were not shown here: look up what became of the proposals that may have been in them."""
+        """Look up what became of proposals that may have been in entries which were applied, but not shown here."""
         for id_, ticket in tuple(self._outstanding.items()):
             answer = recorded_answer(state, id_)
             if answer is not None:
@@ -140,7 +140,7 @@ class Proposer:
         self._fill()
 
     def leader_changed(self) -> None:
-        """Another leader is known, or reachable again: hand everything outstanding to it."""
+        """Forward everything outstanding to a leader that is newly known, or reachable again."""
         leader = self._leader()
         if leader is None or self._frozen:
             self._told = None
@@ -150,12 +150,12 @@ class Proposer:
         self._told = leader
 
     def lost(self, peer: NodeId) -> None:
-        """The link to `peer` broke, and with it perhaps what was on its way to it."""
+        """Note that the link to `peer` broke, and with it perhaps what was on its way to it."""
         if peer == self._told:
             self._told = None
 
     def refused(self, message: Refuse) -> None:
-        """A node that was taken for the leader is not: try again when another is known, or at the retry time."""
+        """Note that a node that was taken for the leader is not: try again when another is known, or at the retry time."""
         self._told = None
         if message.leader is not None and message.leader == self._leader():
             self.leader_changed()
@@ -209,7 +209,7 @@ class Proposer:
             self._send(admitted)
 
     def _start_again(self, ticket: Ticket) -> None:
-        """The session is gone, and nothing was applied: go on under a new one."""
+        """Note that the session is gone, and nothing was applied: go on under a new one."""
         if ticket.id is not None and ticket.id.client == self._client:
             self._client = self._renew()
             self._number = 0

@@ -38,7 +38,9 @@ RoleName = Literal["follower", "candidate", "leader"]
 ROLE_NAMES: tuple[RoleName, RoleName, RoleName] = ("follower", "candidate", "leader")
 
 COMMIT_NOTICE = 0.001
-"""How long a commit waits for the next entries to tell the followers of it, before a message is sent for it alone (seconds)."""
+"""The time that a commit waits for the next entries to tell the followers of it, before a message is sent for it alone
+(seconds).
+"""
 
 _TIMER_SLACK = 0.0005
 """PySyncObj compares deadlines with `<`: a timer set to the very deadline would fire just before it (seconds)."""
@@ -123,13 +125,13 @@ class Replica:
     # --- what happens to it
 
     def connected(self, peer: NodeId) -> None:
-        """A link to `peer` is up."""
+        """Note that a link to `peer` is up."""
         self.raft.connected(peer)
         self.elections.link_back(peer)
         self.advance()
 
     def disconnected(self, peer: NodeId) -> None:
-        """The link to `peer` is gone."""
+        """Note that the link to `peer` is gone."""
         self.raft.disconnected(peer)
         self._transfers.end(peer)
         self.elections.link_lost(peer)
@@ -199,7 +201,7 @@ class Replica:
         return NextIndex(term=message.term, next_index=message.index + 1, success=True, reset=False)
 
     def _compacted(self) -> None:
-        """The log begins further up: PySyncObj must not look for what lies below."""
+        """Note that the log begins further up: PySyncObj must not look for what lies below."""
         if self.raft.role == LEADER:
             for peer in self._peers:
                 if self.raft.next_index(peer) <= self._journal.first_index:
@@ -311,7 +313,7 @@ class Replica:
                 return
 
     def _may_append(self) -> bool:
-        """Whether proposals wait, none that came in this turn of the loop is still to join them, and there is room."""
+        """Return whether to append: proposals wait, no more can join them in this turn of the loop, and there is room."""
         return bool(
             self._waiting
             and not self._flush_scheduled
@@ -320,7 +322,10 @@ class Replica:
         )
 
     def _has_work(self, peer: NodeId) -> bool:
-        """Whether what `peer` just sent gives a tick anything to do. Most acknowledgements and heartbeats do not."""
+        """Return whether the last message of `peer` gives a tick anything to do.
+
+        Most acknowledgements and heartbeats do not.
+        """
         raft = self.raft
         if self._role_changed or raft.commit_index > raft.applied_index:
             return True
@@ -391,7 +396,7 @@ class Replica:
         return members_after(self.members, change, leader=self.node, settled=settled, new=new)
 
     def _look_for_members(self) -> None:
-        """The log may name other members than before: they count from now on, committed or not."""
+        """Note that the log may name other members than before: they count from now on, committed or not."""
         named = self._journal.members
         if named and named != self.members:
             self.members = named
@@ -455,18 +460,24 @@ class Replica:
 
 
 class ReplicaListener(Protocol):
-    """What a replica tells the node it belongs to. Called on the consensus loop; must not raise or call back."""
+    """The calls that a replica makes to the node it belongs to.
+
+    Called on the consensus loop; must not raise or call back.
+    """
 
     def committed(self, index: int, data: bytes) -> None:
-        """An entry is committed: apply it. Called once per entry and incarnation, in order."""
+        """Apply a committed entry. Called once per entry and incarnation, in order."""
         ...
 
     def was_member(self, node: NodeId) -> bool:
-        """Whether a node of that number, or of a higher one, has been a member before."""
+        """Return whether a node of that number, or of a higher one, has been a member before."""
         ...
 
     def state_replaced(self, state: State) -> None:
-        """A snapshot was installed: the entries up to its index are in `state`, and will not come through `committed`."""
+        """Note that a snapshot was installed.
+
+        The entries up to its index are in `state`, and will not come through `committed`.
+        """
         ...
 
     def raft_changed(self) -> None:
@@ -474,5 +485,5 @@ class ReplicaListener(Protocol):
         ...
 
     def broke(self, error: BaseException) -> None:
-        """Something was raised that never should be: this replica must not go on."""
+        """Note that something was raised that never should be: this replica must not continue."""
         ...

@@ -41,7 +41,7 @@ class Transfers:
         self._transfers: dict[NodeId, _Transfer] = {}
 
     def to(self, peer: NodeId) -> Snapshot | None:
-        """The snapshot that `peer` is being sent, if any."""
+        """Return the snapshot that `peer` is being sent, if any."""
         transfer = self._transfers.get(peer)
         return None if transfer is None else transfer.snapshot
 
@@ -81,7 +81,7 @@ class Transfers:
         self._transfers.clear()
 
     def needed_from(self) -> int | None:
-        """The lowest index that a follower will have when its transfer ends; None if there is none."""
+        """Return the lowest index that a follower will have when its transfer ends; None if there is none."""
         return min((transfer.snapshot.index for transfer in self._transfers.values()), default=None)
 
     def _pump(self, peer: NodeId, term: int) -> None:
@@ -105,7 +105,7 @@ class Arrival:
         self.whole = False
 
     def belongs(self, peer: NodeId, message: SnapshotPiece) -> bool:
-        """Whether a piece is one of this snapshot."""
+        """Return whether a piece is one of this snapshot."""
         return self._named == (peer, message.index, message.last_term)
 
     def take(self, message: SnapshotPiece) -> None:
@@ -121,7 +121,7 @@ class Arrival:
         return len(self._pieces)
 
     def taken(self) -> tuple[Snapshot, State]:
-        """The snapshot and the state in it. Raises `SnapshotError` if it is not complete."""
+        """Return the snapshot and the state in it. Raises `SnapshotError` if it is not complete."""
         _, index, term = self._named
         state = self._reader.state()
         if state.index > index:

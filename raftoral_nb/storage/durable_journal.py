@@ -214,7 +214,7 @@ class DurableJournal(MemoryJournal):
 
     @property
     def saving(self) -> bool:
-        """Whether a `save` is under way."""
+        """True if a `save` is under way."""
         return self._saving is not None
 
     def save(self, loop: asyncio.AbstractEventLoop, done: Callable[[BaseException | None], None]) -> None:
@@ -306,7 +306,7 @@ class DurableJournal(MemoryJournal):
         self.close_store()
 
     def close_store(self) -> None:
-        """As `close`, and leave the saver's thread to somebody else."""
+        """Close as `close` does, and leave the saver's thread to another owner."""
         if not self._closed:
             self._closed = True
             self._writer.close()

@@ -62,7 +62,11 @@ class NodeJournals(DirectoryJournals):
     """The journal of one node, in the process of that node. Others may use other nodes of the directory, and nobody this one."""
 
     def __init__(self, path: Path, node: NodeId, durability: Durability) -> None:
-        """Raises `DirectoryInUseError`, `ForeignDirectoryError`, `DamagedStorageError`, `NewerFormatError`, `StorageWriteError`."""
+        """Open the directory.
+
+        Raises `DirectoryInUseError`, `ForeignDirectoryError`, `DamagedStorageError`, `NewerFormatError`,
+        `StorageWriteError`.
+        """
         Journals.__init__(self)
         self._watch = None  # how far reading has come is told by nobody here
         self.path = path

@@ -37,7 +37,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 MIN_CANCEL_SECONDS: Final = 0.05
-"""How long a task that was cancelled gets, at least, before it is cancelled again."""
+"""The least time that a cancelled task gets before it is cancelled again."""
 
 # --- whose thread is this
 
@@ -57,7 +57,7 @@ def mark_own_thread() -> None:
 
 
 def on_own_thread() -> bool:
-    """Whether the calling thread is one of the cluster's own (a forked child has none of them)."""
+    """Return whether the calling thread is one of the cluster's own (a forked child has none of them)."""
     return _own.pid is not None and _own.pid == os.getpid()
 
 
@@ -177,11 +177,11 @@ class LoopThread:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread takes work: started, not told to stop, not ended."""
+        """True if the thread takes work: started, not told to stop, not ended."""
         return self._thread is not None and not self._stopping and not self._ended and self._pid == os.getpid()
 
     def where(self) -> str | None:
-        """Where user code on this thread is now ("file:line in function"); None if it runs none."""
+        """Return where user code on this thread is now ("file:line in function"); None if it runs none."""
         return None if self._ended else where_is(self.thread_ident)
 
     # --- work
@@ -363,7 +363,7 @@ def _finish(future: asyncio.Future[None]) -> None:
 
 
 def unstarted(task: asyncio.Task[Any]) -> bool:
-    """Whether a task has not had its first turn yet."""
+    """Return whether a task has not had its first turn yet."""
     coro = task.get_coro()
     return inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED
 

@@ -1,4 +1,4 @@
-"""Where a thread is now: the place in user code, for people to read."""
+"""Places in user code where threads are now, as text."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def _rank(filename: str) -> int:
 
 
 def is_users(filename: str) -> bool:
-    """Whether a code object's file is the user's own: not of a library, the standard library, an event loop or the engine."""
+    """Return whether a code object's file is the user's own.
+
+    It is not if it is of a library, the standard library, an event loop or the engine.
+    """
     return _rank(filename) == 0
 
 
@@ -49,14 +52,17 @@ def cell_name(filename: str) -> str | None:
 
 
 def short_file_name(filename: str) -> str:
-    """A code object's file as people know it: `cell` or `cell [3]` for notebook cells, otherwise the file's name."""
+    """Return a code object's file as people know it.
+
+    `cell` or `cell [3]` for notebook cells, otherwise the file's name.
+    """
     if (cell := cell_name(filename)) is not None:
         return cell
     return filename if filename.startswith("<") else re.split(r"[/\\]", filename)[-1]
 
 
 def where_is(thread_ident: int | None, *, prefer: str | None = None, below: CodeType | None = None) -> str | None:
-    """Where user code on a thread is now, as "file:line in function"; None if the thread runs none, or ended.
+    """Return where user code on a thread is now, as "file:line in function"; None if the thread runs none, or ended.
 
     That is the innermost frame of the user's code; if there is none, of a library. Frames of the engine, the event loop and
     the standard library do not count. `prefer` is a file whose frames count as user code wherever it lies; frames outside

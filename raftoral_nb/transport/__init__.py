@@ -1,1 +1,1 @@
-"""What travels between nodes, and how: messages, authenticated frames, networks, and faults of links."""
+"""Messages between nodes and their transport: authenticated frames, networks, and faults of links."""

@@ -1,7 +1,9 @@
-"""What a forked child must not keep of its parent: copies of sockets, which would hold a dead node's connections and ports open.
+"""Sockets that a forked child must not keep of its parent.
 
-A program that is executed gets none of them anyway. A step that makes a pool of processes (`multiprocessing`, where its start
-method is `fork`) forks without executing.
+Copies of them would hold a dead node's connections and ports open.
+
+A program that is executed gets none of them anyway. A step that makes a pool of processes (`multiprocessing`, where its
+start method is `fork`) forks without executing.
 """
 
 from __future__ import annotations

@@ -54,7 +54,10 @@ class LinkFaults:
         self._jitter_dice = random.Random()
 
     def cut(self, a: NodeId, b: NodeId, both: bool = True) -> None:
-        """From now on messages from `a` to `b` (and back, if `both`) vanish; see the module for what that does to the link."""
+        """Drop messages from `a` to `b` (and back, if `both`) from now on.
+
+        See the module for what that does to the link.
+        """
         self.cuts.add((a, b))
         if both:
             self.cuts.add((b, a))
@@ -64,14 +67,14 @@ class LinkFaults:
             self._severed[pair] = None if noticed == float("inf") else self.loop.call_later(noticed, self._notice, pair)
 
     def mend(self, a: NodeId, b: NodeId, both: bool = True) -> None:
-        """Ends a `cut` from `a` to `b` (and back, if `both`). What vanished stays lost."""
+        """End a `cut` from `a` to `b` (and back, if `both`). What vanished stays lost."""
         self.cuts.discard((a, b))
         if both:
             self.cuts.discard((b, a))
         self._unsever(a, b)
 
     def slow(self, a: NodeId, b: NodeId, delay: LinkDelay | None, both: bool = True) -> None:
-        """From now on messages from `a` to `b` (and back, if `both`) take that much longer; None: no longer than usual.
+        """Delay messages from `a` to `b` (and back, if `both`) from now on; None ends the delay.
 
         Their order is kept. What is on its way already is not overtaken, and takes the time that it was given.
         """
@@ -82,45 +85,48 @@ class LinkFaults:
                 self.delays[lane] = delay
 
     def heal_all(self) -> None:
-        """Ends every cut and every slowness."""
+        """End every cut and every slowness."""
         self.delays.clear()
         self.cuts.clear()
         for pair in tuple(self._severed):
             self._unsever(*pair)
 
     def is_cut(self, source: NodeId, target: NodeId) -> bool:
-        """Whether messages from `source` to `target` vanish now."""
+        """Return whether messages from `source` to `target` are dropped now."""
         return (source, target) in self.cuts
 
     def is_severed(self, a: NodeId, b: NodeId) -> bool:
-        """Whether the link is cut both ways: no connection can come to be."""
+        """Return whether the link is cut both ways: no connection can come to be."""
         return (a, b) in self.cuts and (b, a) in self.cuts
 
     def delay(self, source: NodeId, target: NodeId) -> LinkDelay | None:
-        """How slow the way from `source` to `target` is made; None: not at all."""
+        """Return the delay added to messages from `source` to `target`; None if there is none."""
         return self.delays.get((source, target))
 
     def draw_delay(self, source: NodeId, target: NodeId) -> float:
-        """Seconds that the next message from `source` to `target` is to take longer; 0.0 where the way is not slow."""
+        """Return the seconds that the next message from `source` to `target` is to take longer.
+
+        0.0 where the way is not slow.
+        """
         delay = self.delays.get((source, target)) if self.delays else None
         if delay is None:
             return 0.0
         return max(0.0, delay.seconds + delay.jitter * (2 * self._jitter_dice.random() - 1))
 
     def round_trip(self, a: NodeId, b: NodeId) -> float:
-        """Seconds that it takes longer to build a connection: a new one has to go there and back."""
+        """Return seconds that it takes longer to build a connection: a new one has to go there and back."""
         return self.draw_delay(a, b) + self.draw_delay(b, a)
 
     # --- for the networks
 
     def link_severed(self, a: NodeId, b: NodeId) -> None:
-        """Both ends have noticed that the link is cut both ways: end the connection, if there is one."""
+        """End the connection, if there is one: both ends have noticed that the link is cut both ways."""
 
     def link_mended(self, a: NodeId, b: NodeId) -> None:
-        """The link is not cut both ways any more: build the connection if there is none."""
+        """Build the connection if there is none, as the link is not cut both ways any more."""
 
     def forget_faults(self) -> None:
-        """The network closes: leave nothing scheduled."""
+        """Leave nothing scheduled, as the network closes."""
         for timer in self._severed.values():
             if timer is not None:
                 timer.cancel()

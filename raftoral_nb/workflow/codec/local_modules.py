@@ -23,12 +23,15 @@ from ...threads import user_code
 
 _NEVER: Final = frozenset({"raftoral_nb", "kernel_ext", "__main__", "__mp_main__"})
 _KEY: Final = "<module>"
-"""Where a module's own namespace has the module: no name of Python's."""
+"""The name under which a module's own namespace holds the module; not a name of Python's."""
 _NAMESPACE: Final = ("__package__", "__file__", "__path__", "__doc__")
 
 
 def is_local(name: str) -> bool:
-    """Whether a module that is loaded is a file of the user's: neither of Python, nor installed, nor among tests of pytest."""
+    """Return whether a loaded module is a file of the user's.
+
+    It is then neither of Python, nor installed, nor among tests of pytest.
+    """
     top = name.partition(".")[0]
     if top in _NEVER or top in sys.stdlib_module_names:
         return False
@@ -48,7 +51,10 @@ def _is_users(spec: Any) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_tested(origin: str, _loaded: int) -> bool:
-    """Whether a file is one of pytest's (a test, a conftest), or lies beside or below one: tests look into such modules."""
+    """Return whether a file is one of pytest's (a test, a conftest), or lies beside or below one.
+
+    Tests look into such modules.
+    """
     for module in tuple(sys.modules.values()):
         spec = getattr(module, "__spec__", None)
         place = getattr(spec, "origin", None)
@@ -63,7 +69,10 @@ def _is_tested(origin: str, _loaded: int) -> bool:
 
 
 def defining(value: Any) -> types.ModuleType | None:
-    """The local module that a value is, or is defined in; None if it is none, or anything else than a function or class."""
+    """Return the local module that a value is, or is defined in.
+
+    None if it is none, or anything else than a function or class.
+    """
     if isinstance(value, types.ModuleType):
         if _KEY in vars(value):
             return value
@@ -79,7 +88,7 @@ def defining(value: Any) -> types.ModuleType | None:
 
 
 def of_globals(namespace: dict[str, Any]) -> types.ModuleType | None:
-    """The local module whose namespace this is, or the copy of one; None for any other."""
+    """Return the local module whose namespace this is, or the copy of one; None for any other."""
     if _KEY in namespace:
         copy: types.ModuleType = namespace[_KEY]
         return copy
@@ -91,13 +100,13 @@ def of_globals(namespace: dict[str, Any]) -> types.ModuleType | None:
 
 
 def file_name(module: types.ModuleType) -> str:
-    """How people know it: `helpers.py`, `shop/prices.py`, `shop/__init__.py`."""
+    """Return the name of the file as people know it: `helpers.py`, `shop/prices.py`, `shop/__init__.py`."""
     place = module.__name__.replace(".", "/")
     return f"{place}/__init__.py" if hasattr(module, "__path__") else f"{place}.py"
 
 
 def state_names(module: types.ModuleType) -> frozenset[str]:
-    """The names that the module's own functions assign: what has changed there is not its code."""
+    """Return the names that the module's own functions assign: what has changed there is not its code."""
     assigned: set[str] = set()
     for value in tuple(vars(module).values()):
         if isinstance(value, types.FunctionType) and value.__globals__ is vars(module):
@@ -109,7 +118,10 @@ def state_names(module: types.ModuleType) -> frozenset[str]:
 
 
 def imported(function: types.FunctionType) -> dict[str, types.ModuleType]:
-    """The local modules that the function's own code imports, with the packages around them, by name; loads them."""
+    """Load and return the local modules that the function's own code imports, by name.
+
+    The packages around them are included.
+    """
     found: dict[str, types.ModuleType] = {}
     for name, names in _imports(function.__code__, function.__globals__.get("__package__")):
         module = _loaded(name)
@@ -143,7 +155,7 @@ _IMPORT_NAME: Final = dis.opmap["IMPORT_NAME"]
 
 
 def _imports(code: types.CodeType, package: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """What the code imports: the name of each module, and what it takes of it."""
+    """Return what the code imports: the name of each module, and what it takes of it."""
     before: list[Any] = [0, None]
     # Most code imports nothing, and this is asked for every method of a class in a value: a look at the bytes is quick.
     for instruction in dis.get_instructions(code) if _IMPORT_NAME in code.co_code[::2] else ():
@@ -196,7 +208,7 @@ def make_importing(
     defaults: tuple[Any, ...] | None,
     closure: tuple[Any, ...] | None,
 ) -> types.FunctionType:
-    """A function that imports these modules where its code says `import`. They may be filled in later."""
+    """Return a function that imports these modules where its code says `import`. They may be filled in later."""
     namespace["__builtins__"] = {**vars(builtins), "__import__": _Import(modules)}
     function = types.FunctionType(code, namespace, name, defaults, closure)  # keeps the built-in names it finds now
     namespace["__builtins__"] = vars(builtins)
@@ -230,7 +242,7 @@ class Elsewhere:
 
 
 def make_namespace(name: str, found: dict[str, Any]) -> dict[str, Any]:
-    """The namespace of a new module, which nobody can import."""
+    """Return the namespace of a new module, which nobody can import."""
     module = types.ModuleType(name)
     vars(module).update(found)
     vars(module)[_KEY] = module
@@ -238,12 +250,12 @@ def make_namespace(name: str, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def take(module: str, name: str) -> Any:
-    """A value of a module that this process imports."""
+    """Return a value of a module that this process imports."""
     return getattr(importlib.import_module(module), name)
 
 
 def module_of(namespace: dict[str, Any]) -> Any:
-    """The module that was made with a namespace."""
+    """Return the module that was made with a namespace."""
     return namespace[_KEY]
 
 
@@ -273,7 +285,7 @@ class _Fallback:
 def module_state(
     module: types.ModuleType, names: frozenset[str], portable: Callable[[types.ModuleType, str, Any], Any]
 ) -> dict[str, Any]:
-    """What a copy of the module has: of its attributes those that are named in the code, and `__getattr__`."""
+    """Return the state of a copy of the module: the attributes that are named in the code, and `__getattr__`."""
     return {
         name: portable(module, name, value)
         for name, value in tuple(vars(module).items())
@@ -285,7 +297,7 @@ def module_state(
 
 
 def submodules(package: types.ModuleType) -> str:
-    """The modules of an installed package that are loaded, one a line, without those that are not for others."""
+    """Return the modules of an installed package that are loaded, one a line, without those that are not for others."""
     if not hasattr(package, "__path__"):
         return ""
     prefix = f"{package.__name__}."
@@ -298,7 +310,10 @@ MAX_SUBMODULES: Final = 1000
 
 
 def import_package(name: str, inside: str) -> Any:
-    """A package, with the modules of it that were loaded where the workflow was registered, as far as they can be had."""
+    """Import a package, with those of its modules that were loaded where the workflow was registered.
+
+    Modules that do not exist here are left out.
+    """
     package = importlib.import_module(name)
     for one in inside.split("\n"):
         if f"{name}.{one}" not in sys.modules:

@@ -31,7 +31,7 @@ _ADVICE: Final = (
 
 
 def encode(value: object, *, what: str, known: classes.Lookup | None = None) -> bytes:
-    """The bytes under which `value` is recorded.
+    """Return the bytes under which `value` is recorded.
 
     Args:
         value: anything that pickles; classes and functions of the notebook travel by value.
@@ -71,7 +71,9 @@ def _encoded(value: object, what: str, known: classes.Lookup | None) -> tuple[by
 
 
 def decode(data: bytes, *, what: str, view: classes.View = classes.NOTEBOOK) -> Any:
-    """The value that `data` holds; a new object each time, but of the classes that `view` knows, which are never altered.
+    """Return the value that `data` holds.
+
+    A new object each time, but of the classes that `view` knows, which are never altered.
 
     Raises:
         ClassChangedError: it holds an instance of a class that is known with other code.
@@ -90,7 +92,7 @@ def decode(data: bytes, *, what: str, view: classes.View = classes.NOTEBOOK) -> 
 
 
 def round_trip(value: object, *, what: str, known: classes.Lookup | None = None) -> tuple[bytes, Any]:
-    """Encodes `value`, and returns the bytes with what they decode to.
+    """Encode `value`, and return the bytes with what they decode to.
 
     `known` is as for `encode`. Whoever makes a value goes on with the decoded one. A class may change a value on the way (by `__getstate__`, say): then
     the changed value counts, everywhere. Containers come back as copies; immutable scalars as they are.
@@ -111,7 +113,7 @@ def hand_back(data: bytes, *, what: str) -> Any:
 
 
 def shorten(value: object, width: int = 60) -> str:
-    """A one-line `repr` of at most `width` characters for views; the same in every process, without addresses.
+    """Return a one-line `repr` of at most `width` characters for views; the same in every process, without addresses.
 
     Never raises: a `repr` that does is replaced by the type's name.
     """
@@ -123,13 +125,13 @@ def shorten(value: object, width: int = 60) -> str:
 
 
 def shorten_text(text: str, width: int = 60) -> str:
-    """The text on one line of at most `width` printable characters."""
+    """Return the text on one line of at most `width` printable characters."""
     text = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], " ".join(text.split()))
     return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
 
 
 def type_name(cls: type) -> str:
-    """How messages name a class: with its module, unless that is `builtins` or the notebook (`__main__`)."""
+    """Return the name of a class in messages: with its module, unless that is `builtins` or the notebook (`__main__`)."""
     if cls.__module__ in {"builtins", "__main__"}:
         return cls.__qualname__
     return f"{cls.__module__}.{cls.__qualname__}"
@@ -146,7 +148,7 @@ def describe(error: BaseException) -> str:
 
 
 def _advice(value: object, error: Exception) -> str:
-    """What to do about a value that does not pickle."""
+    """Return what to do about a value that does not pickle."""
     if "coroutine" in str(error):
         calls = [one for one in parts(value) if inspect.iscoroutine(one)]
         for call in calls:
@@ -158,7 +160,10 @@ def _advice(value: object, error: Exception) -> str:
 
 
 def parts(value: object) -> list[Any]:
-    """The value itself, and what it holds, as far as that is in plain containers and attributes; not too much of it."""
+    """Return the value itself, and what it holds, as far as that is in plain containers and attributes.
+
+    Not too much of it.
+    """
     found: list[Any] = []
     left: list[Any] = [value]
     while left and len(found) < _MOST_PARTS:
@@ -197,7 +202,7 @@ def _too_large(value: object, size: int, what: str) -> errors.ValueNotShippableE
 
 
 _HOSTILE: Final = (Exception, SystemExit, GeneratorExit)
-"""What the methods of a value may raise when it is only looked at; an interrupt is a person's."""
+"""The exceptions that the methods of a value may raise when it is only looked at; an interrupt comes from the user."""
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 """Characters that move a terminal's cursor, turn the direction of text or cannot be encoded: shown as escapes."""
 

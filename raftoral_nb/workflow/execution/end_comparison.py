@@ -1,4 +1,4 @@
-"""How one node's execution of a run ended, compared with how the run did."""
+"""Comparison of the end of one node's execution of a run with the end of the run itself."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _shown(run_id: RunId, data: bytes) -> str:
 
 
 def _alike(run_id: RunId, mine: bytes, theirs: bytes) -> bool:
-    """Whether two encoded values are the same, as far as can be told."""
+    """Return whether two encoded values are the same, as far as can be told."""
     if mine == theirs:
         return True
     what = f"result of run {run_id!r}"

@@ -1,4 +1,4 @@
-"""What an execution needs of the executor it runs in."""
+"""The environment of an execution: what it needs of its executor."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class LoadedWorkflow(Protocol):
 
 
 class ExecutionEnv(Protocol):
-    """What an execution needs of the executor it runs in."""
+    """The environment of an execution: what it needs of its executor."""
 
     node: NodeId
     acting: int | None
@@ -70,7 +70,7 @@ class ExecutionEnv(Protocol):
         ...
 
     def wall_clock(self) -> float:
-        """The time of day by this node's clock, in Unix seconds."""
+        """Return the time of day by this node's clock, in Unix seconds."""
         ...
 
     def propose(self, command: Command, refused: Callable[[Outcome], None]) -> None:
@@ -78,11 +78,11 @@ class ExecutionEnv(Protocol):
         ...
 
     def is_outcome(self, error: BaseException) -> bool:
-        """Whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped."""
+        """Return whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped."""
         ...
 
     def step_function(self, run_id: RunId, step_id: StepId, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """What to run for a step whose function is `fn`."""
+        """Return the function to run for a step whose function is `fn`."""
         ...
 
     def workflow(self, workflow: str, version: int | None) -> LoadedWorkflow | None:

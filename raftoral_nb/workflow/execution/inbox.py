@@ -1,4 +1,4 @@
-"""What a node's consensus side hands over to its execution side: one ordered stream, and nothing else.
+"""The inbox of a node's execution side, filled by its consensus side: one ordered stream, and nothing else.
 
 Because records and epoch changes travel in one stream, an executor cannot learn that it may act before it has every
 record that precedes its epoch: a new leader finishes its queue before it does anything new.
@@ -90,7 +90,7 @@ class RunDropped(msgspec.Struct, frozen=True, gc=False):
 
 
 class ActingChanged(msgspec.Struct, frozen=True, gc=False):
-    """This node may act in `term` from here on; None: it may not any more."""
+    """Note that this node may act in `term` from here on; None: it may not any more."""
 
     term: int | None
 

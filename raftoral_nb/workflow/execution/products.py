@@ -1,4 +1,4 @@
-"""What the acting node made of a step, before it is recorded."""
+"""Products of steps: what the acting node computed, before it is recorded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ChildStart(msgspec.Struct, frozen=True):
 
 
 class Made(msgspec.Struct, frozen=True):
-    """What a step made, when there is more to it than a value or a failure."""
+    """The product of a step, when there is more to it than a value or a failure."""
 
     value: bytes | None = None
     failure: Failure | None = None
@@ -34,4 +34,4 @@ Encoded = tuple[bytes | None, Failure | None]
 """An encoded value or a failure."""
 
 Product = Encoded | Made
-"""What a step made."""
+"""The product of a step."""

@@ -1,4 +1,6 @@
-"""What runs now: the context of the branch that user code is in, and the step whose function it is in.
+"""The step and branch that run now.
+
+The context of the branch that user code is in, and the step whose function it is in.
 
 Both are context variables, so that they are found from within ordinary functions, on worker threads too.
 """
@@ -77,13 +79,13 @@ class RunningStep:
             self._tell(StepProgress(self.node, self.run_id, self.step_id, fraction, text))
 
     def activity(self) -> StepActivity:
-        """What the statistics say of it. From any thread."""
+        """Return the step's statistics. From any thread."""
         fraction, text = self._progress
         return StepActivity(step_id=self.step_id, attempt=self.attempt, fraction=fraction, text=text)
 
 
 def current_step() -> RunningStep:
-    """The step whose function is running: its `idempotency_key`, its `attempt`, and its `progress(...)`.
+    """Return the step whose function is running: its `idempotency_key`, its `attempt`, and its `progress(...)`.
 
     For the function of a step and whatever that calls, on its worker thread too. Raises `WrongTaskError` elsewhere.
     """

@@ -1,4 +1,4 @@
-"""What a workflow gets as `ctx`: the operations whose results are replicated."""
+"""The context that a workflow gets as `ctx`: the operations whose results are replicated."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ class WorkflowContext(ContextIdentity):
 
     @operation
     async def patched(self, name: str) -> bool:
-        """Whether this run does what is new under `name`: False for one that had passed this point before it was there.
+        """Return whether this run executes the new code named `name`.
+
+        False for a run that had passed this point before it existed.
 
         To change the code of runs that go on: write `if await ctx.patched("mail"): <new> else: <old>`, register it as a new
         version, and move the run to it. A run that comes here for the first time records True, as a step of its own. In one
@@ -128,7 +130,7 @@ class WorkflowContext(ContextIdentity):
 
     @operation
     async def create_replicated_var(self, key: str, value: T) -> ReplicatedVar[T]:
-        """The same as `var`, under the original's name.
+        """Return the same as `var`, under the original's name.
 
         >>> async def order(ctx, item):
         ...     status = await ctx.create_replicated_var("status", "pending")
@@ -142,7 +144,7 @@ class WorkflowContext(ContextIdentity):
 
     @operation
     async def now(self) -> datetime:
-        """The time of day, in UTC and with that time zone: what the acting node's clock showed, recorded.
+        """Return the time of day, in UTC and with that time zone: what the acting node's clock showed, recorded.
 
         A new leader's clock may be behind that of the one before: what comes later is not promised to be later.
 
@@ -187,7 +189,9 @@ class WorkflowContext(ContextIdentity):
         await timers.sleep_until(self, when, key)
 
     def deadline(self, seconds: Seconds) -> AbstractAsyncContextManager[datetime]:
-        """A block that has so many seconds (or a `timedelta`): what it does then is interrupted, and the block raises `DeadlineExceededError`.
+        """Open a block that has so many seconds (or a `timedelta`).
+
+        What it does then is interrupted, and the block raises `DeadlineExceededError`.
 
         `async with ctx.deadline(5) as due:`. That the time is over is recorded, and interrupts every node at the same operation.
         Within the block, `Interrupted` is raised once at the operation that waits, or at the next one, in parallel branches too;
@@ -221,7 +225,7 @@ class WorkflowContext(ContextIdentity):
         return randomness.dice(self)
 
     def random(self) -> float:
-        """A random number from 0 to below 1, the same on every node; `rng` has the other distributions.
+        """Draw a random number from 0 to below 1, the same on every node; `rng` has the other distributions.
 
         >>> async def draw(ctx, _):
         ...     return 0.0 <= ctx.random() < 1.0
@@ -231,7 +235,7 @@ class WorkflowContext(ContextIdentity):
         return randomness.dice(self).random()
 
     def uuid4(self) -> uuid.UUID:
-        """A random UUID, the same on every node and in every replay of this run. Not for secrets; see `rng`.
+        """Draw a random UUID, the same on every node and in every replay of this run. Not for secrets; see `rng`.
 
         >>> async def name(ctx, _):
         ...     return ctx.uuid4().version, ctx.uuid4() != ctx.uuid4()
@@ -323,8 +327,8 @@ class WorkflowContext(ContextIdentity):
         return await parallel.race(self, branches)
 
     def task_group(self) -> parallel.TaskGroup:
-        """A block in which branches are started, and which ends when all of them have: `group.start(branch, *args)` runs
-        `branch(ctx, *args)` with a context of its own.
+        """Open a block in which branches are started, and which ends when all of them have: `group.start(branch,
+        *args)` runs `branch(ctx, *args)` with a context of its own.
 
         A function of `args` alone, or a `@step`, is run as one step, as by `map`. If a branch or the block itself raises, the
         others are interrupted at their next operation (`Interrupted`, once) and may clean up; then what was raised is raised as
@@ -342,11 +346,14 @@ class WorkflowContext(ContextIdentity):
         return parallel.TaskGroup(self)
 
     def saga(self) -> Saga:
-        """A block that undoes what it has done if it fails: `saga.on_failure(key, fn, *args)` after each step that can be undone.
+        """Open a block that undoes what it has done if it fails.
 
-        If the block raises, or is interrupted or cancelled, what was named runs in reverse, each as a step, with the retries that
-        its function has, and not interrupted by anything; then the exception goes on. What fails of it does not keep the rest
-        from being run, and is raised together with the original exception, which comes first in an ExceptionGroup.
+        Call `saga.on_failure(key, fn, *args)` after each step that can be undone.
+
+        If the block raises, or is interrupted or cancelled, what was named runs in reverse, each as a step, with the
+        retries that its function has, and not interrupted by anything; then the exception goes on. What fails of it
+        does not keep the rest from being run, and is raised together with the original exception, which comes first in
+        an ExceptionGroup.
 
         >>> async def trip(ctx, city):
         ...     done = []
@@ -366,10 +373,12 @@ class WorkflowContext(ContextIdentity):
     # --- beginning anew
 
     def continue_as_new(self, input: Any = None) -> ContinueAsNew:  # noqa: A002
-        """What to raise, or to return, to begin this run anew with another input: for loops that never end.
+        """Make the exception to raise, or to return, to begin this run anew with another input.
 
-        The run keeps its run_id, version, and the signals it has not received; its history starts over, so that it does not
-        grow. Whoever waits for the run goes on waiting. Children are cancelled unless they are detached.
+        This is for loops that never end.
+
+        The run keeps its run_id, version, and the signals it has not received; its history starts over, so that it does
+        not grow. Whoever waits for the run goes on waiting. Children are cancelled unless they are detached.
 
         >>> async def countdown(ctx, count):
         ...     if count:
@@ -466,7 +475,7 @@ class WorkflowContext(ContextIdentity):
         version: int | None = None,
         detached: bool = False,
     ) -> ChildRun[Any]:
-        """Start another workflow, and go on; `await child` waits for its result.
+        """Start another workflow, and continue; `await child` waits for its result.
 
         `workflow` must be registered; without a `version` the latest is taken. The child's run_id is `parent/place`, the same
         whoever leads, so that it is started once; with a `run_id` of its own, a run of that id that was started with the same

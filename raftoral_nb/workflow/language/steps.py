@@ -129,7 +129,7 @@ async def _attempts(execution: Execution, step_id: StepId, call: step_arguments.
 
 
 def _lost(execution: Execution, step_id: StepId, given: step_arguments.Given, value: object) -> LostChangeError | None:
-    """The error of a step whose changes nobody would see."""
+    """Return the error of a step whose changes nobody would see."""
     lost, unseen = given.changed(value)
     key = step_id.partition("/")[2]
     if lost:
@@ -171,6 +171,6 @@ async def _attempt(
 
 
 def _chance(*parts: object) -> float:
-    """A number from 0 to 1 that the parts decide: unlike a die it can be thrown again in a simulation."""
+    """Return a number from 0 to 1 that the parts decide: unlike a die it can be thrown again in a simulation."""
     digest = blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

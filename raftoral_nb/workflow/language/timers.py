@@ -70,7 +70,10 @@ async def _recorded_due(ctx: ContextIdentity, key: str, operation: Operation, du
 
 
 async def _wake(ctx: ContextIdentity, due: datetime) -> None:
-    """That the time has come is a record of its own: a branch that is interrupted must be so at the same place everywhere."""
+    """Record that the time has come as a step of its own.
+
+    A branch that is interrupted must be so at the same place everywhere.
+    """
     execution, state = ctx._execution, ctx._state
 
     async def produce(step_id: StepId) -> Product:
