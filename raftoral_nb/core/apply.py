@@ -15,7 +15,7 @@ have been forgotten:
   before that index is refused (`session_expired`). A forgotten client keeps its birth for ever, so it never comes back.
 
 Both marks only rise. They may refuse a proposal that never was applied (a slow client; one born early that first speaks
-late), never the reverse. A client refused as expired goes on under a new id, born at a newer index. `too_old` and
+late), never the reverse. A client refused as expired continues under a new id, born at a newer index. `too_old` and
 `session_expired` say that this *arrival* was not applied: a proposer that had sent the same id before must take it for
 "unknown", because the earlier copy may have been carried out and forgotten.
 """

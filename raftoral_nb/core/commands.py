@@ -222,7 +222,7 @@ class Proposal(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The contents of one Raft entry: proposals that waited together, applied in order.
 
-    `members`, if given, are the nodes that count for majorities from this entry on: on every node as soon as the entry is in
+    `members`, if given, are the voting members from this entry on: on every node as soon as the entry is in
     its log, committed or not (Ongaro's dissertation, 2014, section 4.1). Only a leader decides that, when it appends it.
     """
 

@@ -131,16 +131,16 @@ class Replay:
 
     All operations but `queue` are O(1).
 
-    `steps` (in record order) and `ended` are what is recorded at the start; the rest is handed over as it is applied.
+    `steps` (in record order) and `ended` are what is recorded at the start; the rest is delivered as it is applied.
     """
 
     __slots__ = ("_at", "_latest", "_places", "_queue", "_steps", "_void", "consumed", "ended", "last_consumed")
 
-    # Invariant: every step handed over.
+    # Invariant: every step delivered.
     _steps: dict[StepId, Step]
-    # Invariant: the first step handed over at each position.
+    # Invariant: the first step delivered at each position.
     _at: dict[str, Step]
-    # Invariant: the same positions, with the number of steps handed over before.
+    # Invariant: the same positions, with the number of steps delivered before.
     _places: dict[str, int]
     # Invariant: by path of a branch, the highest ordinal of its operations of which anything is recorded, at whatever depth.
     _latest: dict[str, int]
@@ -151,7 +151,7 @@ class Replay:
     # Invariant: len(_steps) - len(_queue).
     consumed: int
     last_consumed: StepId | None
-    # Invariant: once true, stays true, and nothing is handed over any more.
+    # Invariant: once true, stays true, and nothing is delivered any more.
     ended: bool
 
     def __init__(self, steps: Iterable[Step] = (), *, ended: bool = False) -> None:
@@ -240,7 +240,7 @@ class Replay:
 
         Something is there, below that, or behind it.
 
-        Behind a branch are the operations of whoever waits for it to end, too.
+        Behind a branch are also the operations of the branches that wait for it to end.
         """
         inner: Branch | None = branch
         while inner is not None:

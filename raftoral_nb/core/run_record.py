@@ -39,9 +39,9 @@ class Run(msgspec.Struct):
     # Invariant: only rises, by one each time the run begins anew.
     generation: int = 1
     start_time: float = 0.0
-    """Unix seconds, by the clock of whoever asked for it."""
+    """Unix seconds, by the clock of the node that asked for it."""
     end_time: float | None = None
-    """Unix seconds, by the clock of whoever recorded the end."""
+    """Unix seconds, by the clock of the node that recorded the end."""
     # Invariant: sent and not taken, in the order of the log; emptied when the run ends.
     waiting: dict[str, Message] = msgspec.field(default_factory=dict)
     # Invariant: at most `Limits.signal_ids`, the latest that were sent.

@@ -141,7 +141,7 @@ _head_decoder: Final = msgspec.msgpack.Decoder(_StateHead)
 
 
 class Frozen:
-    """A state as it is at one moment, while the state itself goes on: `pieces()` writes it later, bit by bit.
+    """A state as it is at one moment, while the state itself changes: `pieces()` writes it later, bit by bit.
 
     Taking it copies no values and no steps, only lists of what there is: about a millisecond for a thousand runs. That is
     enough because steps, definitions and answers never change, and a run's steps are only added to.

@@ -24,7 +24,7 @@ ExecutionStatus = Literal[
 code, or a value that is recorded, does not unpickle on this node.
 """
 STUCK: Final = frozenset({"diverged", "unreadable"})
-"""The statuses of an execution that cannot go on, while its run does on other nodes."""
+"""The statuses of an execution that cannot continue, while its run does on other nodes."""
 
 
 class StepActivity(msgspec.Struct, frozen=True, kw_only=True):

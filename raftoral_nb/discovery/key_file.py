@@ -2,8 +2,8 @@
 
 RUNTIME/raftoral/NAME.json    one per running cluster of this user; the folder is 0700, each file 0600
 
-Whoever can read the file may do everything with the cluster, running code in its processes included. So a file or folder that
-others could have read or written is not used, and the error says so. A file whose processes are gone is dropped by whoever
+A user who can read the file may do everything with the cluster, running code in its processes included. So a file or folder that
+others could have read or written is not used, and the error says so. A file whose processes are gone is dropped by the process that
 comes next. None of this listens, waits for the network, or knows what a node is.
 """
 
@@ -60,7 +60,7 @@ class KeyFile(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     key: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-    """The cluster's key (32 random bytes): whoever has it is let in."""
+    """The cluster's key (32 random bytes): a peer that has it is accepted."""
     kind: Kind
     owner: Process | None = None
     """The process that started the cluster; None if it is meant to outlive that one."""
@@ -148,7 +148,7 @@ def _lock(descriptor: int, place: Path) -> None:
 
     No process keeps it for longer than it takes to read and write small files.
 
-    Raises `KeyFileError` if somebody does so all the same: a process that hangs, or was stopped.
+    Raises `KeyFileError` if a process does so all the same: a process that hangs, or was stopped.
     """
     try:
         import fcntl
@@ -292,7 +292,7 @@ def _look(place: Path, directory: int) -> tuple[Found, ...]:
     answers: list[Found] = []
     for name in _names(directory):
         path = place / name
-        if name.endswith(_HALF):  # whoever wrote it held the lock, and was killed
+        if name.endswith(_HALF):  # the process that wrote it held the lock, and was killed
             _unlink(name, directory)
         elif name.endswith(SUFFIX):
             try:

@@ -1,4 +1,4 @@
-"""A node's execution side: executes every run, on the node's own loop, from what the consensus side hands over."""
+"""A node's execution side: executes every run, on the node's own loop, from what the consensus side delivers."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Executor:
         self._closed_gates: set[str] = set()
         self._stepped_aside: set[RunId] = set()
         self._gate: anyio.Event | None = None
-        # Invariant: what is in it comes before whatever is handed over next.
+        # Invariant: what is in it comes before whatever is delivered next.
         self._inbox: deque[HandedOver] = deque()
         self._mail: anyio.Event | None = None
         self._arrival = anyio.Event()
@@ -199,7 +199,7 @@ class Executor:
         group.start_soon(self._execute, execution, name=f"run {started.run_id}")
         return execution
 
-    # --- what an execution needs (execution.Surroundings)
+    # --- what an execution needs (environment.ExecutionEnv)
 
     def wall_clock(self) -> float:
         """Return the time of day by this node's clock, in Unix seconds."""
@@ -299,7 +299,7 @@ class Executor:
         return execution
 
     def forget(self) -> list[Execution]:
-        """Forget every execution, and give them to whoever frees them. After the node's loop has ended, from any thread."""
+        """Forget every execution, and give them to the caller, which frees them. After the node's loop has ended, from any thread."""
         executions = list(self._executions.values())
         self._executions.clear()
         return executions
@@ -324,7 +324,7 @@ class Executor:
         self._step_aside()
 
     def _step_aside(self) -> None:
-        """Let another node lead if an execution cannot go on here: here its run would stand still.
+        """Transfer leadership if an execution cannot continue here: its run would be stuck.
 
         At most once per run: should every node have diverged from it, leadership must come to rest somewhere.
         """

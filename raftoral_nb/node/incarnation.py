@@ -104,7 +104,7 @@ class Incarnation:
         self._host = host
         # In the order in which they were asked, which is the order they are answered in when the node is paused.
         self._asking: dict[asyncio.Task[Outcome], None] = {}
-        # Invariant: what was applied and is not handed over yet, in order.
+        # Invariant: what was applied and is not delivered yet, in order.
         self._handing_over: list[HandedOver] = []
         self._hand_over_timer: asyncio.TimerHandle | None = None
         self._consensus = consensus

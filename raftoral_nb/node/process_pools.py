@@ -124,7 +124,7 @@ def _is_found(obj: types.FunctionType | type) -> bool:
 
 
 def _begin_anew_in_child() -> None:
-    # Whoever held these at the time of the fork is not in this process.
+    # The thread that held these at the time of the fork is not in this process.
     pickling.forget_locks()
     _cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK = threading.Lock()
     # What a child prints goes where its parent's goes: the node that would take it is not here.

@@ -2,7 +2,7 @@
 
 Whatever lasts for a while is recorded with the time of day at which it is over, because only that means something to another
 node and after a restart. A clock that is set back by an hour would make every sleep an hour longer; so a node that never
-stopped goes on from the time it has shown. A clock that is set ahead is believed at once: a computer that slept has to wake
+stopped continues from the time it has shown. A clock that is set ahead is believed at once: a computer that slept has to wake
 who waits for a date, and its monotonic clock may have stood still meanwhile.
 """
 
@@ -17,7 +17,7 @@ TOLERATED_STEP: Final = 1.0
 TOLERATED_DRIFT: Final = 1e-4
 """By how much a monotonic clock may be faster than one that is kept right by others, without that being a step back."""
 LOOK_AGAIN: Final = 10.0
-"""Seconds after which somebody who waits for a time of day looks at the clock again: no timer notices that it was set ahead."""
+"""Seconds after which code that waits for a time of day looks at the clock again: no timer notices that it was set ahead."""
 
 
 def _system() -> float:
@@ -31,7 +31,7 @@ def _monotonic() -> float:
 class TimeOfDay:
     """Call it for the time of day, in Unix seconds. From any thread.
 
-    It follows the system's clock, ahead by any step and back by small ones. Set back by more than `TOLERATED_STEP`, it goes on
+    It follows the system's clock, ahead by any step and back by small ones. Set back by more than `TOLERATED_STEP`, it continues
     from where it was, as fast as the monotonic clock, until the system's clock has come as far. It begins with what that shows.
     """
 

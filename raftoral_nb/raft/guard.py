@@ -23,7 +23,7 @@ the messages are not. What is mended, by the names the tests use:
     in our own frames.
 `snapshots_beside_the_log`
     PySyncObj installs a snapshot over a log that is ahead of it, and commits whatever lies behind (1022-1035, 1485-1504). Ours
-    are sent and installed beside it (`transfer`, `replica`); here a follower that needs one is noticed, and gets nothing
+    are sent and installed beside it (`snapshot_transfer`, `replica`); here a follower that needs one is noticed, and gets nothing
     but heartbeats until it has it. What a message says of entries below a follower's own snapshot is committed, and so held.
 """
 
@@ -220,7 +220,7 @@ class Guard:
         before = self._raft.next_index(peer)
         self._raft.deliver(peer, message)
         if message["success"] and self._transfers.to(peer) is not None:
-            # It has the snapshot; the log goes on from there, or from where it begins by now.
+            # It has the snapshot; the log continues from there, or from where it begins by now.
             self._transfers.end(peer)
             self._raft.set_next_index(peer, max(self._raft.match_index(peer), self._journal.first_index) + 1)
             self._raft.send_now()

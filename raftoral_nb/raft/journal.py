@@ -48,7 +48,7 @@ class MemoryJournal:
     same in bytes).
 
     For journals that store what is written (`durable`): operations take effect at once, and are stored by `sync`, or by `save`
-    while the loop goes on. Until then nothing may be sent that says that they are. Here there is nothing to store.
+    while the loop continues. Until then nothing may be sent that says that they are. Here there is nothing to store.
     """
 
     written: int = 0

@@ -188,7 +188,7 @@ class Member:
             logger.exception("entry %d is not one of ours and was skipped", index)
             return
         if self.acting_term is None:
-            self._tell_acting()  # before records that somebody else made: whoever was deposed must not go on a moment longer
+            self._tell_acting()  # before records of another node: a deposed leader must not act a moment longer
         applied = apply_entry(self.state, index, entry)
         self._listener.applied(index, applied)
         self._proposer.applied(applied)
@@ -383,7 +383,7 @@ class Member:
             return self.replica.submit(proposals)
         if self._endpoint is None or leader not in self._endpoint.connected_peers:
             return False
-        # What is beyond is handed over again, with all that is still unanswered then.
+        # What is beyond is forwarded again, with all that is still unanswered then.
         for batch in itertools.islice(batches(proposals), MAX_FORWARDS_AT_ONCE):
             self._send(leader, Forward(batch))
         return True

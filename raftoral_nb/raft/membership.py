@@ -24,6 +24,6 @@ def members_after(
     if change.change == "add":
         may = node not in members and new and len(members) < MAX_NODES
         return tuple(sorted((*members, node))) if may else None
-    # A leader that leaves would have to lead without counting itself; whoever wants it out has another lead first.
+    # A leader that leaves would have to lead without counting itself; its leadership is transferred first.
     may = node in members and node != leader
     return tuple(member for member in members if member != node) if may else None

@@ -1,6 +1,6 @@
 """Asking before campaigning, so that a node that was cut off does not unseat a healthy leader when it returns.
 
-PySyncObj has no pre-vote: whoever hears nothing raises the term, and everybody follows the higher term. Here its election
+PySyncObj has no pre-vote: a node that hears nothing raises the term, and everybody follows the higher term. Here its election
 deadline never comes due by itself. When it would, this node first asks whether the others would vote for it; only a
 majority of such promises lets PySyncObj campaign. (Raft dissertation, Ongaro 2014, section 9.6.)
 

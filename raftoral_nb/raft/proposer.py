@@ -209,7 +209,7 @@ class Proposer:
             self._send(admitted)
 
     def _start_again(self, ticket: Ticket) -> None:
-        """Note that the session is gone, and nothing was applied: go on under a new one."""
+        """Note that the session is gone, and nothing was applied: continue under a new one."""
         if ticket.id is not None and ticket.id.client == self._client:
             self._client = self._renew()
             self._number = 0
@@ -227,7 +227,7 @@ class Proposer:
         if leader is None:
             return
         proposals = [Proposal(ticket.id, ticket.command) for ticket in tickets]
-        # Counted before: handing over to the own replica may apply, and so answer, before it returns.
+        # Counted before: proposing to the own replica may apply, and so answer, before it returns.
         for ticket in tickets:
             ticket.attempts += 1
         if self._hand_over(leader, proposals):

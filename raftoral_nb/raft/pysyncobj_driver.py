@@ -348,7 +348,7 @@ class Raft:
         self._send(peer.number, message)
         if message.get("entries") or "serialized" in message:
             self._served.append(peer)
-            # PySyncObj goes on to the end of the log, or offers a snapshot that it does not have, for as long as its clock shows
+            # PySyncObj continues to the end of the log, or offers a snapshot that it does not have, for as long as its clock shows
             # less than a heartbeat more, unless the peer is gone meanwhile (lines 1307 and 1318).
             self._raft._SyncObj__connectedNodes.discard(peer)
         return True
@@ -496,7 +496,7 @@ class Raft:
     def excuse_own_sleep(self, slack: float) -> None:
         """Do not blame, after a stall of this process, the peers for the silence.
 
-        A deadline that was missed by more than `slack` seconds says that this process was late, not that somebody is gone.
+        A deadline that was missed by more than `slack` seconds says that this process was late, not that a peer is gone.
         """
         now = self._clock()
         if self.role == LEADER:

@@ -51,7 +51,7 @@ class Replica:
 
     Only a leader's replica hands commands to PySyncObj, so none is queued behind our back. Proposals that wait together
     go into one entry. Every method must be called on the loop; nothing blocks. If the journal has a snapshot, the replica
-    begins frozen: whoever made it reads the snapshot first, and calls `thaw`.
+    begins frozen: its owner reads the snapshot first, and calls `thaw`.
 
     The members are those that the log names last. `peers` are the others of a new cluster, whose log names none yet; a node
     that `joins` a cluster begins without any, and does nothing of its own accord until the log names it.
@@ -222,7 +222,7 @@ class Replica:
             self.advance()
 
     def freeze(self) -> None:
-        """Stop all timers, as a hung process would. Whoever feeds it messages must stop as well."""
+        """Stop all timers, as a hung process would. What feeds it messages must stop as well."""
         self._frozen = True
         self._outbox.freeze()
         self._disarm()

@@ -125,7 +125,7 @@ def _refuse_foreign(path: Path) -> None:
 def refuse_others(path: Path) -> None:
     """Raise `ForeignDirectoryError` if a data directory, or a log in it, is another user's: what is in it is code.
 
-    Root's are anybody's, and root may use all: in containers folders often belong to somebody else.
+    Root's are anybody's, and root may use all: in containers folders often belong to another user.
     """
     us = os.geteuid()
     for part in (path, path / MANIFEST_FILE, *path.glob("node-*"), *path.glob("node-*/*")):
@@ -278,7 +278,7 @@ class DirectoryJournals(Journals):
         self._durability: Durability = durability
         self._name = name
         self._watch = watch
-        read_manifest(path)  # before a lock file is made in a directory of somebody else's
+        read_manifest(path)  # before a lock file is made in a directory of another cluster
         refuse_others(path)
         self._lock = Lock(path, name)
         try:

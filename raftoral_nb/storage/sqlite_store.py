@@ -204,7 +204,7 @@ class SqliteReader:
 
     def _select(self, question: str, *values: int) -> Iterator[tuple[object, ...]]:
         try:
-            # Not `yield from`: whoever stops in the middle would have the cursor closed, after the database perhaps.
+            # Not `yield from`: a reader that stops in the middle would have the cursor closed, after the database perhaps.
             for row in self._db.execute(question, values):  # noqa: UP028
                 yield row
         except (sqlite3.Error, OverflowError) as error:

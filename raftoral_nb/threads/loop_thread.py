@@ -262,7 +262,7 @@ class LoopThread:
             self._calls.add(call)
             if not self._post(begin):
                 raise ClusterError(f"{what}() cannot be done: the thread {self.name!r} has ended")
-            if self._stopping:  # whoever stops it may already have failed the calls it knew of
+            if self._stopping:  # the thread that stops it may already have failed the calls it knew of
                 self._fail_calls()
             finished = call.ready.acquire(timeout=-1 if timeout is None else _bounded(timeout))
         finally:
@@ -307,7 +307,7 @@ class LoopThread:
                 except (
                     SystemExit,
                     KeyboardInterrupt,
-                ):  # raised by a task, which keeps it as its outcome; the loop goes on
+                ):  # raised by a task, which keeps it as its outcome; the loop continues
                     continue
         finally:
             try:

@@ -74,7 +74,7 @@ class _Job:
         # A copy of the context still holds the same decimal context: what the function does to that stays with it.
         self.context.run(_take_decimals_along)
         self.loop = asyncio.get_running_loop()
-        self.done = anyio.Event()  # first: a slot was handed over; then a fresh one: the function has returned
+        self.done = anyio.Event()  # first: a slot was given; then a fresh one: the function has returned
         self.result: Any = None
         self.error: BaseException | None = None
         self.abandoned = False
@@ -99,7 +99,7 @@ class _Job:
 class StepThreads:
     """A pool of daemon threads for synchronous step functions: at most `limit` at once, at most `idle` kept for later.
 
-    Used from tasks of asyncio loops (directly or through anyio). A function whose task is cancelled is abandoned: it goes on,
+    Used from tasks of asyncio loops (directly or through anyio). A function whose task is cancelled is abandoned: it continues,
     its result is dropped, and it counts towards `limit` until it returns.
     """
 
@@ -299,7 +299,7 @@ class InlineSteps:
             raise translated from error
 
     def stuck(self) -> tuple[str, ...]:
-        """Return an empty list: whoever could ask is not running a function."""
+        """Return an empty list: a caller is not running a function."""
         return ()
 
     def close(self) -> None:

@@ -250,18 +250,18 @@ class Connection(asyncio.Protocol):
             self._accepted = None
 
     def answer(self, payload: bytes) -> None:
-        """Write one frame to a guest; ends the connection if it does not read. Raises ProtocolError for one too large."""
+        """Write one frame to a client; end the connection if it does not read. Raises ProtocolError if it is too large."""
         transport = self._transport
         if transport is None or self._aborted:
             return
         if transport.get_write_buffer_size() > MAX_WRITE_BACKLOG:
-            self._endpoint.network.warn(f"a guest of node {self._endpoint.node} does not read; it is shown out")
+            self._endpoint.network.warn(f"a client of node {self._endpoint.node} does not read; it is disconnected")
             self.abort()
             return
         transport.write(self.session.seal(payload))
 
     def send(self, payload: bytes, delay: float = 0.0) -> None:
-        """Write one frame, `delay` seconds later; resets the link if the peer does not read, or too much is on its way."""
+        """Write one frame, `delay` seconds later; reset the link if the peer does not read, or too much is on its way."""
         if (delay <= 0 and not self._on_its_way) or self._aborted:
             self._write(payload)
         elif not self._on_its_way.put(payload, delay, len(payload)):

@@ -26,7 +26,7 @@ def keep_to_this_process(what: socket.socket | asyncio.BaseTransport) -> None:
 
 
 def _close_in_child() -> None:
-    # Nothing here may wait: whoever held a lock at the time of the fork is not in this process.
+    # Nothing here may wait: the thread that held a lock at the time of the fork is not in this process.
     for one in tuple(_kept):
         with contextlib.suppress(Exception):
             found = one if isinstance(one, socket.socket) else one.get_extra_info("socket")

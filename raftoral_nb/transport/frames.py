@@ -62,7 +62,7 @@ def cluster_id(key: bytes) -> bytes:
 
 
 GUEST: Final = 0xFFFF
-"""Stands in place of a node's number where whoever dials is no node, and wants to ask one something."""
+"""The number that a client gives in place of a node's when it dials a node."""
 
 
 class PeerIdentity(msgspec.Struct, frozen=True):
@@ -81,7 +81,7 @@ class FrameSession:
     The dialing end sends `opening()` first. Whatever arrives goes to `feed`, and after each `feed` what
     `take_outgoing` returns is to be sent. Once `established` is true, `peer` is proven and `seal` may be used.
     Order of the handshake: hello of the dialer, hello of the acceptor, proof of the dialer, proof of the acceptor. So
-    the acceptor does not compute with its key for a stranger, and no end sends frames to an unproven one.
+    the acceptor does not compute with its key for an unauthenticated peer, and no end sends frames to an unproven one.
     """
 
     __slots__ = (
@@ -210,7 +210,7 @@ class FrameSession:
             self._take_hello(block)
         else:
             self._take_proof(block)
-        # The other end has to hear from us before it may go on, except for the dialer, which hears the last proof.
+        # The other end has to hear from us before it may continue, except for the dialer, which hears the last proof.
         if rest and not (self.established and self._dialer):
             raise ProtocolError("more bytes than this step of the handshake has")
         return rest

@@ -1,6 +1,6 @@
 """Those who talk with a node and are none: a notebook with nodes in other processes, a command in a shell, a node that wants in.
 
-A guest proves the cluster's key as a node does, and then asks; what it asks and is answered is not known here. A node is one end
+A client proves the cluster's key as a node does, and then asks; requests and answers are not known here. A node is one end
 (`Reception` makes a `Guest` for each connection), and `visit` the other.
 """
 
@@ -133,7 +133,7 @@ class Visit(asyncio.Protocol):
         self._closed = True
         if not self.entered.done():
             self.entered.set_exception(self._error or exc or ConnectionResetError("the node ended the connection"))
-            self.entered.exception()  # whoever waited for it may have gone
+            self.entered.exception()  # what waited for it may have gone
         self._lost(self._error or exc)
 
 
@@ -148,7 +148,7 @@ async def visit(
 ) -> Visit:
     """Connect to a node as its client. Raises `ClusterError`, saying why, if it refuses within `timeout` seconds.
 
-    With `tls` the connection is encrypted, which it must be (`NotEncryptedError`) to another machine. The node shows out whoever has
+    With `tls` the connection is encrypted, which it must be (`NotEncryptedError`) to another machine. The node disconnects a client that has
     another key, and that looks the same as a node that ends.
     """
     made: list[Visit] = []

@@ -67,7 +67,7 @@ class LinkFaults:
             self._severed[pair] = None if noticed == float("inf") else self.loop.call_later(noticed, self._notice, pair)
 
     def mend(self, a: NodeId, b: NodeId, both: bool = True) -> None:
-        """End a `cut` from `a` to `b` (and back, if `both`). What vanished stays lost."""
+        """End a `cut` from `a` to `b` (and back, if `both`). Messages that were dropped stay lost."""
         self.cuts.discard((a, b))
         if both:
             self.cuts.discard((b, a))

@@ -90,7 +90,7 @@ class Links(Protocol):
         ...
 
     def mend(self, a: NodeId, b: NodeId, both: bool = True) -> None:
-        """End a `cut` from `a` to `b` (and back, if `both`). What vanished stays lost."""
+        """End a `cut` from `a` to `b` (and back, if `both`). Messages that were dropped stay lost."""
         ...
 
     def slow(self, a: NodeId, b: NodeId, delay: LinkDelay | None, both: bool = True) -> None:
@@ -144,7 +144,7 @@ class _Notice:
 
 
 class Inbox:
-    """The receiving half of an endpoint: hands over to the receiver in order, or holds back while paused.
+    """The receiving half of an endpoint: delivers to the receiver in order, or holds back while paused.
 
     Whatever happens inside a receiver's call (it may pause, reset or close its endpoint) comes after what was there
     before. What is held back from one peer is bounded; past it everything held back from it is dropped and `overflow(peer)` is

@@ -5,9 +5,9 @@ lost; nobody dials a node of this process that is not there. Nodes of other proc
 dialed until `forget`, whether they are there or not. Every byte goes through a `wire.Session`. All of it runs on one asyncio
 loop, on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and `close` leaves none behind.
 
-A connection whose dialer says that it is no node (`wire.GUEST`) is a guest's: it is handed to whoever serves guests. Guests stay,
+A connection whose dialer says that it is no node (`frames.GUEST`) is a client's: it is passed to the reception of clients. Clients stay,
 and others are let in, when the node leaves this process (its disk failed, say), so that they can ask why, and for its start; until
-`close`, or until the node is attached again, which takes over its listener and its guests.
+`close`, or until the node is attached again, which takes over its listener and its clients.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class TcpNetwork(LinkFaults):
         """`key` is the cluster's secret (`wire.new_key`); `ports` are fixed ports by node, all others are free ones.
 
         `host` is the address on which nodes listen; `elsewhere` says where nodes of other processes do; `reception` serves
-        connections of guests, which are refused without one; `tell` is told, not often, of those who tried to get in. With
+        connections of clients, which are refused without one; `tell` is told, not often, of those who tried to get in. With
         `tls` every connection is encrypted; without it nothing is said to another machine, and `NotEncryptedError` is raised if
         `host` can be reached from one.
         """
@@ -91,7 +91,7 @@ class TcpNetwork(LinkFaults):
         # Invariant: none of these nodes is in `_endpoints`.
         self._elsewhere: dict[NodeId, Address] = dict(elsewhere or {})
         self._endpoints: dict[NodeId, TcpEndpoint] = {}
-        # Invariant: of nodes that are not in `_endpoints`, and whose guests are received all the same.
+        # Invariant: of nodes that are not in `_endpoints`, and whose clients are served all the same.
         self._left: dict[NodeId, TcpEndpoint] = {}
         self._incarnations: dict[NodeId, int] = {}
         self._addresses: dict[NodeId, Address] = {}
@@ -113,7 +113,7 @@ class TcpNetwork(LinkFaults):
         if node in self._endpoints:
             raise NodeStateError(f"node {node} is on the network already; close its endpoint first")
         before = self._left.pop(node, None)
-        # It starts again in its process: others, and its guests, look for it where it was.
+        # It starts again in its process: others, and its clients, look for it where it was.
         listener, guests = (
             (listen(self.host, self._ports.get(node, 0), node), set[Connection]())
             if before is None
@@ -346,7 +346,7 @@ class TcpEndpoint:
     def close(self) -> None:
         """Leave the network as a killed process would: nothing is flushed. Sockets close in the next turn of the loop.
 
-        Guests stay, if there is a reception for them.
+        Clients stay, if there is a reception for them.
         """
         if self.closed:
             return
@@ -468,7 +468,9 @@ class TcpEndpoint:
         """Serve a peer that is proven to be a client. Raises ProtocolError if it is not served."""
         reception = self.network.reception
         if reception is None or len(self._guests) >= MAX_GUESTS:
-            raise ProtocolError("no guests are served here" if reception is None else f"{MAX_GUESTS} guests are here")
+            raise ProtocolError(
+                "no clients are served here" if reception is None else f"{MAX_GUESTS} clients are connected already"
+            )
         self._strangers.pop(connection, None)
         self._guests.add(connection)
         connection.guest = reception(connection)

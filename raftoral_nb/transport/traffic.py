@@ -52,7 +52,7 @@ class Traffic:
         self._sent: dict[tuple[NodeId, NodeId], dict[str, int]] = {}
 
     def lane(self, source: NodeId, target: NodeId) -> dict[str, int]:
-        """Return the counts of one direction, by kind, for whoever counts there: `note(lane, message)`."""
+        """Return the counts of one direction, by kind, for the end that counts there: `note(lane, message)`."""
         return self._sent.setdefault((source, target), {})
 
     def sent(self, source: NodeId, target: NodeId) -> dict[str, int]:

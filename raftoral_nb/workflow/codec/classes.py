@@ -3,7 +3,7 @@
 A class of the notebook is known by its name and its code, not by the object that it happens to be.
 
 A cell that is run again makes new class objects, and so does the next kernel, and every process. Whatever is pickled names its
-by-value classes by their `Identity` (made in `anatomy`). Whoever unpickles decides by a `View` which class object that is:
+by-value classes by their `Identity` (made in `anatomy`). The unpickler decides by a `View` which class object that is:
 
 * A node's copy of a workflow has classes of its own, made from the shipped code. Values of its runs are of these (`Known`).
 * What is handed back to the notebook is of the class that the notebook has now (`NOTEBOOK`).
@@ -276,7 +276,7 @@ class _Notebook:
 
 
 NOTEBOOK: Final = _Notebook()
-"""For whoever is no run: what the notebook's names mean now."""
+"""The view outside of runs: what the notebook's names mean now."""
 
 
 def telling(what: str) -> View:

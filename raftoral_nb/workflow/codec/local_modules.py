@@ -1,4 +1,4 @@
-"""Modules beside the notebook: files of the user's own, which are edited and loaded again while runs go on.
+"""Modules beside the notebook: files of the user's own, which are edited and loaded again while runs continue.
 
 What a workflow uses of them travels by value, like what the notebook itself defines, so that a run keeps the code that it started
 with. A node's copy of such a module has what the code names; anything else is taken from the module as it is there.
@@ -146,7 +146,7 @@ def _loaded(name: str) -> types.ModuleType | None:
             if spec is None or not _is_users(spec):
                 return None
             importlib.import_module(name)
-    except Exception:  # whoever runs the code will see
+    except Exception:  # running the code will show it
         return None
     return sys.modules[name] if is_local(name) else None
 
@@ -260,7 +260,7 @@ def module_of(namespace: dict[str, Any]) -> Any:
 
 
 def fill(module: types.ModuleType, found: dict[str, Any]) -> None:
-    """Give a module what it has. What else somebody asks it for is looked up in the module that this process imports."""
+    """Give a module what it has. Any other attribute is looked up in the module that this process imports."""
     vars(module).update(found)
     if "__getattr__" not in found:
         vars(module)["__getattr__"] = _Fallback(module.__name__)

@@ -3,7 +3,7 @@
 cloudpickle finds a by-value class (one of a notebook's `__main__`) again through the id of an object, and then *resets its
 attributes* to those of the pickle. Here a class is known by its name and code (`classes`), and one that exists is left as it is.
 
-There are two forms. *Code* has the classes that it refers to within it, and whoever loads it gets them as they were then.
+There are two forms. *Code* has the classes that it refers to within it, and a process that loads it gets them as they were then.
 A *value* has of each class the identity, and the class itself as code of its own: that is only looked at where nobody knows the class.
 """
 

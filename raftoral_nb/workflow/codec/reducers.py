@@ -79,7 +79,7 @@ def of_function_or_class(obj: Any, as_cloudpickle: Callable[[Any], Any]) -> Any:
     return _with_annotations_of(obj, reduced) if sys.version_info >= (3, 14) else reduced
 
 
-# From Python 3.14 on annotations are code that is run when somebody asks. cloudpickle asks for those of a function, and fails at a
+# From Python 3.14 on annotations are code that is run on demand. cloudpickle asks for those of a function, and fails at a
 # name that only a type checker imports; those of a class it leaves out. Either travels as what the annotations are now.
 
 

@@ -1,6 +1,6 @@
 """The value codec: how inputs, step values and results become bytes, and values again.
 
-A value is pickled by value, and what goes on is what came back from the pickle, so that the node which made a value sees what
+A value is pickled by value, and the workflow continues with what came back from the pickle, so that the node which made a value sees what
 the others will see. This is on the way of every checkpoint: plain scalars and small flat containers take a short cut.
 """
 
@@ -94,7 +94,7 @@ def decode(data: bytes, *, what: str, view: classes.View = classes.NOTEBOOK) -> 
 def round_trip(value: object, *, what: str, known: classes.Lookup | None = None) -> tuple[bytes, Any]:
     """Encode `value`, and return the bytes with what they decode to.
 
-    `known` is as for `encode`. Whoever makes a value goes on with the decoded one. A class may change a value on the way (by `__getstate__`, say): then
+    `known` is as for `encode`. The node that makes a value continues with the decoded one. A class may change a value on the way (by `__getstate__`, say): then
     the changed value counts, everywhere. Containers come back as copies; immutable scalars as they are.
 
     Raises:

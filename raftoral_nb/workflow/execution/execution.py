@@ -54,7 +54,7 @@ class Execution:
         self.classes: classes.View = classes.NOTEBOOK  # once it has begun: those that its function knows
         self.branches: dict[str, Any] = {}  # by path, what is awaited in each that runs: it knows its line
         self.difference: Difference | None = None
-        """Of an execution that cannot go on: what keeps it from that, as it is shown to people."""
+        """The reason why the execution cannot continue, as it is shown to people; None while it can."""
         self.replay = Replay()
         self.scope = anyio.CancelScope()
         self.done = anyio.Event()
@@ -79,7 +79,7 @@ class Execution:
         self._expiries: dict[StepId, Expiry] = {}
         self.say_once = Once(lambda text: around.say(started.run_id, text))
 
-    # --- what is handed over
+    # --- what is delivered
 
     def record(self, step: Step) -> None:
         """Receive a recorded step of this run."""

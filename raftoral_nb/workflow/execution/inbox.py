@@ -84,7 +84,7 @@ class RunSwitched(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunDropped(msgspec.Struct, frozen=True, gc=False):
-    """A run's records are gone; whoever still executes it cannot finish."""
+    """A run's records are gone; a node that still executes it cannot finish."""
 
     run_id: RunId
 

@@ -45,7 +45,7 @@ def _precedes(interrupted: Sequence[str], asked: Sequence[str]) -> bool:
     for place, (theirs, mine) in enumerate(zip(interrupted, asked, strict=False)):
         if theirs != mine:
             return place % 2 == 0
-    # One goes on where the other ends: an operation of the branch itself or below it, or one that waits for the branch.
+    # One continues where the other ends: an operation of the branch itself or below it, or one that waits for the branch.
     return len(interrupted) > len(asked)
 
 

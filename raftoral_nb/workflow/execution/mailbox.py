@@ -70,6 +70,6 @@ class Queries:
         self.tell()
 
     def tell(self) -> None:
-        """Have whoever waits for a query look again."""
+        """Let what waits for a query look again."""
         self.changed.set()
         self.changed = anyio.Event()

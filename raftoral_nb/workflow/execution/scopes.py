@@ -43,7 +43,7 @@ def inherited(state: BranchState) -> tuple[Scope, ...]:
 
 
 def pending(replay: Replay, state: BranchState, position: str) -> Scope | None:
-    """Return the scope whose decision interrupts the branch's operation at `position`; None if it goes on.
+    """Return the scope whose decision interrupts the branch's operation at `position`; None if it continues.
 
     The earliest decision that was not delivered to this branch, unless the operation was recorded before it.
     """

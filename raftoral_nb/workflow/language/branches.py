@@ -239,7 +239,7 @@ class TaskGroup:
 
         Its result is there after the block.
 
-        To be called in the block of the group, by whoever opened it; raises `WrongTaskError` elsewhere and `ClusterError` after
+        To be called in the block of the group, by the branch that opened it; raises `WrongTaskError` elsewhere and `ClusterError` after
         the block has ended.
         """
         state = self._ctx._state

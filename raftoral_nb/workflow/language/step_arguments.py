@@ -1,7 +1,7 @@
 """A step's own copy of what it is given: of its arguments, of the object whose method it is, of what it closes over.
 
 Only the acting node runs a step. What the step changed in the workflow's own objects would be changed there alone, and the other
-nodes would go on with something else. So it gets a copy, and if what it changed there is not among what it returns, that is
+nodes would continue with something else. So it gets a copy, and if what it changed there is not among what it returns, that is
 said: a change that nobody can see is nearly always meant to be seen.
 
 What was shipped keeps its state on its node (globals are copies, see the README): the closures of a notebook's functions,
@@ -205,7 +205,7 @@ def _is_shipped(fn: object, workflow: object) -> bool:
 
 
 def _functions(start: types.FunctionType) -> Iterator[types.FunctionType]:
-    """Return the functions that one takes along (whoever has it has them)."""
+    """Return the functions that one takes along (what has it has them)."""
     seen: set[int] = set()
     left: list[Any] = [start]
     while left:

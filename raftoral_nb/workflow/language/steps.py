@@ -70,7 +70,7 @@ async def compute(
 async def _at_most_once(
     execution: Execution, state: BranchState, key: str, produce: Callable[[StepId], Awaitable[Product]]
 ) -> Step:
-    """Record the intent, then run, then record the result; whoever finds an intent that it did not make runs nothing."""
+    """Record the intent, then run, then record the result; a node that finds an intent of another runs nothing."""
     step_id = execution.next_id(state, "compute", key)
     around = execution.around
     # The term in which this very call made the intent. A record by this node and in this epoch may still not be its own:

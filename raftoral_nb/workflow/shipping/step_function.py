@@ -257,7 +257,7 @@ def step(
         key: what its steps are called when it is called directly; else the function's name.
         retry: when it is called again after it raised; else never.
         timeout: seconds (or a `timedelta`) that one attempt may take, then it ends with `StepTimeoutError`. An async function is cancelled; a
-            synchronous one is abandoned: it goes on, its result is dropped, and `Cluster.stop` names it if it never ends.
+            synchronous one is abandoned: it continues, its result is dropped, and `Cluster.stop` names it if it never ends.
         at_most_once: an intent is recorded before the function runs. If its node dies or is deposed before the result is
             recorded, the function is not called again; `OutcomeUnknown` is raised, on every node, for the workflow to decide.
 
