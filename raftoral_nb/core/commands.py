@@ -43,7 +43,7 @@ class RegisterWorkflow(msgspec.Struct, frozen=True, gc=False, tag="register", ar
 
 
 class StartRun(msgspec.Struct, frozen=True, gc=False, tag="start", array_like=True):
-    """Starts a run, once per `run_id`."""
+    """The command to start a run, once per `run_id`."""
 
     run_id: RunId
     workflow: str
@@ -55,7 +55,7 @@ class StartRun(msgspec.Struct, frozen=True, gc=False, tag="start", array_like=Tr
 
 
 class SetCheckpoint(msgspec.Struct, frozen=True, gc=False, tag="checkpoint", array_like=True):
-    """Records a step's result; the first record of a step wins, and only the current epoch may record.
+    """The command to record a step's result; the first record of a step wins, and only the current epoch may record.
 
     Of a step that takes a message the value is that of the message, whatever was proposed. A record of an earlier
     `generation` of the run is refused.
@@ -69,7 +69,7 @@ class SetCheckpoint(msgspec.Struct, frozen=True, gc=False, tag="checkpoint", arr
 
 
 class StartChild(msgspec.Struct, frozen=True, gc=False, tag="child", array_like=True):
-    """Records a step and starts the child run that it stands for, or records why it cannot be started.
+    """The command to record a step and start the child run that it stands for, or record why it cannot be started.
 
     `version` None means the latest one. A child that is `detached` is neither cancelled with its parent nor waited for.
     """
@@ -89,7 +89,7 @@ class StartChild(msgspec.Struct, frozen=True, gc=False, tag="child", array_like=
 
 
 class EndRun(msgspec.Struct, frozen=True, gc=False, tag="end", array_like=True):
-    """Records a run's result or failure; the first wins, and only the current epoch may record."""
+    """The command to record a run's result or failure; the first wins, and only the current epoch may record."""
 
     run_id: RunId
     epoch: int
@@ -105,7 +105,10 @@ class EndRun(msgspec.Struct, frozen=True, gc=False, tag="end", array_like=True):
 
 
 class ContinueRun(msgspec.Struct, frozen=True, gc=False, tag="continue", array_like=True):
-    """The command to end a run's execution and begin it anew with another input: the next `generation`, without steps."""
+    """The command to end a run's execution and begin it anew with another input.
+
+    The next `generation`, without steps.
+    """
 
     run_id: RunId
     epoch: int
@@ -142,7 +145,10 @@ class SendSignal(msgspec.Struct, frozen=True, gc=False, tag="signal", array_like
 
 
 class CancelRun(msgspec.Struct, frozen=True, gc=False, tag="cancel", array_like=True):
-    """Asks a run to end: what it waits for is interrupted, and it may clean up. Its attached children are asked too."""
+    """The command to ask a run to end: what it waits for is interrupted, and it may clean up.
+
+    Its attached children are asked too.
+    """
 
     run_id: str
     reason: str = ""

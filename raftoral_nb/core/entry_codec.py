@@ -68,7 +68,8 @@ def batches(proposals: Iterable[Proposal]) -> Iterator[tuple[Proposal, ...]]:
 
 
 _NAMES_MEMBERS: Final = b"\xc1"
-"""Stands before entries that name members, so that they are told from all others without decoding. Never in msgpack."""
+"""The byte before entries that name members, so that they are told from all others without decoding. Never in msgpack.
+"""
 
 
 def encode_entry(entry: Entry) -> bytes:

@@ -85,7 +85,10 @@ class WorkflowFailed(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunMoved(msgspec.Struct, frozen=True, gc=False):
-    """A run continues with another version of its workflow: every node executes it from the top, with the steps it had."""
+    """A run continues with another version of its workflow.
+
+    Every node executes it from the top, with the steps it had.
+    """
 
     run_id: RunId
     version: int

@@ -88,7 +88,7 @@ class Branch:
         return step_id
 
     def child(self, index: int) -> Branch:
-        """Branch `index` (from 0) of the operation that was named last. Raises `InternalError` if none was."""
+        """Return branch `index` (from 0) of the operation that was named last. Raises `InternalError` if none was."""
         if not self.ordinal or index < 0:
             raise InternalError(f"{self!r} has no operation that could have a branch {index}")
         return Branch(f"{self.path}{self.ordinal - 1}.{index}.", self)
@@ -273,5 +273,5 @@ class Replay:
 
 
 def _position(step_id: StepId) -> str:
-    """Branch path and ordinal: the step_id without its key."""
+    """Return the branch path and ordinal: the step_id without its key."""
     return step_id.partition("/")[0]

@@ -266,7 +266,10 @@ def _deliver(run: Run, message: Message) -> StateEvent:
 
 
 def cancel(state: State, command: CancelRun, _index: int) -> Events:
-    """Note that a run, with its attached children, is to end; a paused one continues, as it could not clean up otherwise."""
+    """Note that a run, with its attached children, is to end.
+
+    A paused one continues, as it could not clean up otherwise.
+    """
     run = _find_unfinished(state, command.run_id)
     return (run,) if isinstance(run, CommandRefused) else tuple(_cancelled(state, [run], command.reason, command.at))
 

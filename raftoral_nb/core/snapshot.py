@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FORMAT: Final = 1
-"""Changes whenever what is written cannot be read by earlier versions."""
+"""The version of the format, raised whenever earlier versions cannot read what is written."""
 
 PIECE_BYTES: Final = 128 * 1024
 """About how many bytes a piece has. One that holds a single large record (a value, a workflow's code) has as many as that."""
@@ -259,7 +259,7 @@ def _texts(definition: Definition) -> int:
 
 
 class Reader:
-    """Builds a state from the pieces of a snapshot, one `feed` after another."""
+    """The reader that builds a state from the pieces of a snapshot, one `feed` after another."""
 
     def __init__(self) -> None:
         self._state: State | None = None

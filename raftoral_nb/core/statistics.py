@@ -225,7 +225,7 @@ class LoggedEntry(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     term: int
     kind: str
-    """That of its first command; `empty` if it has none, `large` if it was too large to be looked into."""
+    """The kind of its first command; `empty` if it has none, `large` if it was too large to be looked into."""
     size: int
     """Bytes."""
     count: int

@@ -2,9 +2,9 @@
 
 RUNTIME/raftoral/NAME.json    one per running cluster of this user; the folder is 0700, each file 0600
 
-A user who can read the file may do everything with the cluster, running code in its processes included. So a file or folder that
-others could have read or written is not used, and the error says so. A file whose processes are gone is dropped by the process that
-comes next. None of this listens, waits for the network, or knows what a node is.
+A user who can read the file may do everything with the cluster, running code in its processes included. So a file or
+folder that others could have read or written is not used, and the error says so. A file whose processes are gone is
+dropped by the process that comes next. None of this listens, waits for the network, or knows what a node is.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class KeyFile(msgspec.Struct, frozen=True, kw_only=True):
     nodes: Mapping[int, Place] = {}
     data_dir: str | None = None
     certificate: Certificate | None = None
-    """Set if the nodes listen beyond loopback."""
+    """The certificate, if the nodes listen beyond loopback."""
     made: float = msgspec.field(default_factory=time.time)
     """The time when it was made (Unix seconds)."""
     format: int = FORMAT

@@ -19,7 +19,7 @@ class Process(msgspec.Struct, frozen=True):
     pid: int
     host: str
     began: str = ""
-    """Tells it from a later process of that number, where the system says enough (Linux); else empty."""
+    """The mark that tells it from a later process of that number, where the system says enough (Linux); else empty."""
 
     @classmethod
     def own(cls) -> Process:

@@ -21,7 +21,7 @@ from ..limits import MAX_OUTPUT_LINE_CHARS
 
 Stream: TypeAlias = Literal["stdout", "stderr", "log"]
 Sink: TypeAlias = Callable[[Stream, str], None]
-"""Takes a stream's name and text. May be called from any thread that runs code of the execution."""
+"""A function that takes a stream's name and text. May be called from any thread that runs code of the execution."""
 
 current_execution: ContextVar[Sink | None] = ContextVar("raftoral_nb_current_execution", default=None)
 """The sink of the running code's output; None outside of every execution."""
@@ -32,7 +32,9 @@ _logger: Final = logging.getLogger(__name__)
 
 
 class LineBuffer:
-    """Joins pieces of text and splits them into lines, as a terminal would: a bare carriage return starts the line anew.
+    """A buffer that joins pieces of text and splits them into lines, as a terminal would.
+
+    A bare carriage return starts the line anew.
 
     Keeps at most `limit` characters of a line and says how many it left out. Not safe to use from two threads at once.
     """
@@ -134,7 +136,10 @@ def capturing(sink: Sink) -> Iterator[LineSink]:
 
 
 class _Tee:
-    """Stands in for `sys.stdout` or `sys.stderr`: routes writes by context, and otherwise is the wrapped stream."""
+    """The stand-in for `sys.stdout` or `sys.stderr`.
+
+    It routes writes by context, and otherwise is the wrapped stream.
+    """
 
     __slots__ = ("_raftoral_capture", "_raftoral_inside", "_raftoral_name", "_raftoral_over", "_raftoral_wrapped")
 
@@ -235,11 +240,13 @@ class _Tee:
 
 
 class Capture:
-    """Routes the process's prints and log records by context while it is installed; use the module's `capture`.
+    """The router of the process's prints and log records, by context, while it is installed.
+
+    Use the module's `capture`.
 
     Records of the engine's own loggers are no output of a workflow and are left alone. Records of an execution reach no
-    handler at all, only its sink; every other record takes the way it takes without us. For this `Logger.callHandlers` is
-    wrapped: a handler of our own on the root logger would turn `basicConfig` and logging's last resort off.
+    handler at all, only its sink; every other record takes the way it takes without us. For this `Logger.callHandlers`
+    is wrapped: a handler of our own on the root logger would turn `basicConfig` and logging's last resort off.
     """
 
     def __init__(self) -> None:

@@ -90,7 +90,10 @@ class ExecutorEnv(Protocol):
 
 
 class Executor:
-    """Executes runs. `main` must run on the node's loop; every other method must be called there unless it says otherwise."""
+    """The executor of runs.
+
+    `main` must run on the node's loop; every other method must be called there unless it says otherwise.
+    """
 
     def __init__(
         self,
@@ -111,7 +114,7 @@ class Executor:
         self.closed = False
         """Set, from any thread, before the node's loop is told to end."""
         self.replace_function: Callable[[RunId, StepId, Callable[..., Any]], Callable[..., Any]] | None = None
-        """Says what to run in place of a step's function; for tests."""
+        """The function that says what to run in place of a step's function; for tests."""
         self._host = host
         self._executions: dict[RunId, Execution] = {}
         # A dict for its order: what is cancelled first must not depend on where objects lie in memory.
@@ -245,7 +248,7 @@ class Executor:
         return fn if self.replace_function is None else self.replace_function(run_id, step_id, fn)
 
     def workflow(self, workflow: str, version: int | None) -> Loaded | None:
-        """This node's copy of a registered workflow; None if there is none, or it cannot be loaded here."""
+        """Return this node's copy of a registered workflow; None if there is none, or it cannot be loaded here."""
         definition = self._host.definition(workflow, version)
         try:
             return None if definition is None else self._loaded(definition)
@@ -289,17 +292,20 @@ class Executor:
         return {run_id: execution.statistics() for run_id, execution in tuple(self._executions.items())}
 
     def execution(self, run_id: RunId) -> Execution | None:
-        """This node's execution of a run. May be called from any thread."""
+        """Return this node's execution of a run. May be called from any thread."""
         return self._executions.get(run_id)
 
     async def await_execution(self, run_id: RunId) -> Execution:
-        """This node's execution of a run, as soon as it has heard of it."""
+        """Return this node's execution of a run, as soon as it has heard of it."""
         while (execution := self._executions.get(run_id)) is None:
             await self._arrival.wait()
         return execution
 
     def forget(self) -> list[Execution]:
-        """Forget every execution, and give them to the caller, which frees them. After the node's loop has ended, from any thread."""
+        """Forget every execution, and give them to the caller, which frees them.
+
+        After the node's loop has ended, from any thread.
+        """
         executions = list(self._executions.values())
         self._executions.clear()
         return executions
@@ -409,7 +415,7 @@ class Executor:
             unawaited.let_go(ctx._state)
 
     def _loaded(self, definition: Definition) -> Loaded:
-        """This node's copy of a workflow; one that was not used for long is made anew."""
+        """Return this node's copy of a workflow; one that was not used for long is made anew."""
         loaded = self._functions.pop(definition.digest, None)
         if loaded is None:
             process_pools.install()

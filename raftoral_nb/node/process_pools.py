@@ -62,7 +62,7 @@ class _Sent:
         self._classes: weakref.WeakValueDictionary[Identity, type] = weakref.WeakValueDictionary()
 
     def take_note(self, used: Mapping[Identity, type]) -> None:
-        """Classes are sent, within whatever."""
+        """Note the classes that are sent, within whatever holds them."""
         self._classes.update(used)
 
     def find(self, meant: Identity) -> type | None:

@@ -44,12 +44,13 @@ class _Resumption:
 
 
 class Watchdog:
-    """Watches the workflows of one node, all of which run on one thread.
+    """The watchdog over the workflows of one node, all of which run on one thread.
 
-    `arm(seconds, callback)` must call `callback` once after that time, from another thread than the node's; it is called from
-    the node's thread and from callbacks. `clock` gives seconds and never goes back. `report(run_id, where)` is called from the
-    callback, once per blocked resumption; `cleared(run_id)` on the node's thread when that resumption ends, never before its
-    `report` has returned, so `report` must not wait for the node's thread. Exceptions of both are logged.
+    `arm(seconds, callback)` must call `callback` once after that time, from another thread than the node's; it is
+    called from the node's thread and from callbacks. `clock` gives seconds and never goes back. `report(run_id, where)`
+    is called from the callback, once per blocked resumption; `cleared(run_id)` on the node's thread when that
+    resumption ends, never before its `report` has returned, so `report` must not wait for the node's thread. Exceptions
+    of both are logged.
     """
 
     def __init__(

@@ -23,8 +23,9 @@ the messages are not. What is mended, by the names the tests use:
     in our own frames.
 `snapshots_beside_the_log`
     PySyncObj installs a snapshot over a log that is ahead of it, and commits whatever lies behind (1022-1035, 1485-1504). Ours
-    are sent and installed beside it (`snapshot_transfer`, `replica`); here a follower that needs one is noticed, and gets nothing
-    but heartbeats until it has it. What a message says of entries below a follower's own snapshot is committed, and so held.
+    are sent and installed beside it (`snapshot_transfer`, `replica`); here a follower that needs one is noticed, and
+    gets nothing but heartbeats until it has it. What a message says of entries below a follower's own snapshot is
+    committed, and so held.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ _NOTHING = Verdict()
 
 
 class Guard:
-    """Stands between one replica's PySyncObj and the network.
+    """The guard between one replica's PySyncObj and the network.
 
     `enabled=False` only translates messages. It exists so that tests can show what each rule is for.
     """

@@ -53,7 +53,7 @@ class MemberListener(Protocol):
         ...
 
     def role_changed(self, role: RoleName, term: int) -> None:
-        """Note that the Raft role or term became another."""
+        """Note that the Raft role or term changed."""
         ...
 
     def failed(self, error: BaseException) -> None:

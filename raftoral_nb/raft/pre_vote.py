@@ -1,8 +1,8 @@
 """Asking before campaigning, so that a node that was cut off does not unseat a healthy leader when it returns.
 
-PySyncObj has no pre-vote: a node that hears nothing raises the term, and everybody follows the higher term. Here its election
-deadline never comes due by itself. When it would, this node first asks whether the others would vote for it; only a
-majority of such promises lets PySyncObj campaign. (Raft dissertation, Ongaro 2014, section 9.6.)
+PySyncObj has no pre-vote: a node that hears nothing raises the term, and everybody follows the higher term. Here its
+election deadline never comes due by itself. When it would, this node first asks whether the others would vote for it;
+only a majority of such promises lets PySyncObj campaign. (Raft dissertation, Ongaro 2014, section 9.6.)
 
 Asking is harmless, and so it need not wait for a whole election timeout when there is a sign that the leader is gone: the
 link to it broke. A leader that lives has its links again after `FIRST_REDIAL` seconds, so a follower waits a little longer
@@ -27,7 +27,7 @@ MARGIN = 0.005
 
 
 class Elections:
-    """Decides when one replica's PySyncObj may campaign."""
+    """The decision when one replica's PySyncObj may campaign."""
 
     def __init__(
         self,
@@ -95,7 +95,10 @@ class Elections:
             self._send(peer, question)
 
     def link_lost(self, peer: NodeId) -> None:
-        """Note that the link to `peer` broke. If that was the leader, ask soon, and promise others what they ask for."""
+        """Note that the link to `peer` broke.
+
+        If that was the leader, ask soon, and promise others what they ask for.
+        """
         raft = self._raft
         if raft.role == LEADER or peer != raft.leader:
             return
@@ -104,7 +107,10 @@ class Elections:
         raft.campaign_within(FIRST_REDIAL + self._timing.heartbeat * share)
 
     def link_back(self, peer: NodeId) -> None:
-        """Note that there is a link to `peer` again. If it leads and lives, it will be heard within a heartbeat or two."""
+        """Note that there is a link to `peer` again.
+
+        If it leads and lives, it will be heard within a heartbeat or two.
+        """
         raft = self._raft
         if raft.role != LEADER and peer == raft.leader and not raft.campaigns_now:
             raft.campaign_not_before(self._timing.heartbeat * (2.0 + self._dice.random()))
@@ -120,9 +126,10 @@ class Elections:
         return None
 
     def asked(self, peer: NodeId, message: PreVote) -> None:
-        """`peer` would campaign: promise it a vote if its log is as good as ours and we, too, hear from no leader.
+        """Promise `peer`, which would campaign, a vote if its log is as good as ours and we, too, hear from no leader.
 
-        One that asks for a term that is past is told ours: it may be the only one whose log can win, and nobody else would.
+        One that asks for a term that is past is told ours: it may be the only one whose log can win, and nobody else
+        would.
         """
         raft, journal = self._raft, self._journal
         if message.term <= raft.term:
@@ -139,7 +146,7 @@ class Elections:
         self._send(peer, PreVoteGranted(message.term))
 
     def granted(self, peer: NodeId, message: PreVoteGranted) -> None:
-        """`peer` promises its vote; with a majority of promises, campaign."""
+        """Note that `peer` promises its vote; with a majority of promises, campaign."""
         raft = self._raft
         if raft.role == LEADER or message.term != self._asked_term or self._asked_term != raft.term + 1:
             return

@@ -35,7 +35,9 @@ class Ticket:
 
 
 class Proposer:
-    """Hands one node's commands to the leader, again under the same id until they are answered or their time is up.
+    """The proposer of one node's commands, which forwards them to the leader.
+
+    It repeats them under the same id until they are answered or their time is up.
 
     The answer is read off this node's own log, so a committed command has been applied here when its outcome is told.
     `hand_over(leader, proposals)` passes proposals to the leader (this node's own replica, or a frame to another) and
@@ -155,7 +157,7 @@ class Proposer:
             self._told = None
 
     def refused(self, message: Refuse) -> None:
-        """Note that a node that was taken for the leader is not: try again when another is known, or at the retry time."""
+        """Note that a node is not the leader as was assumed: try again when another is known, or at the retry time."""
         self._told = None
         if message.leader is not None and message.leader == self._leader():
             self.leader_changed()
@@ -209,7 +211,7 @@ class Proposer:
             self._send(admitted)
 
     def _start_again(self, ticket: Ticket) -> None:
-        """Note that the session is gone, and nothing was applied: continue under a new one."""
+        """Continue under a new session: the old one is gone, and nothing was applied."""
         if ticket.id is not None and ticket.id.client == self._client:
             self._client = self._renew()
             self._number = 0

@@ -199,7 +199,7 @@ def _transport_class(module: Any) -> Any:
 
 
 def _engine_class(module: Any) -> Any:
-    """PySyncObj's class, with committed commands of ours going to `apply_regular(index, command)`, and without snapshots."""
+    """Make PySyncObj's class, without snapshots; our committed commands go to `apply_regular(index, command)`."""
 
     class _SyncObj(module.SyncObj):  # type: ignore[misc]
         apply_regular: Callable[[int, bytes], None]
@@ -276,7 +276,7 @@ class Raft:
         self.peers: tuple[NodeId, ...] = tuple(sorted(peers))
         """The other voting members; nothing is sent to any other node. Ascending."""
         self.has_more = False
-        """Leader only: whether the last messages with entries ended before the log does. Set anew by whoever takes notice."""
+        """True if the last messages with entries ended before the log does (leader only). Reset by the reader."""
         self._served: list[Any] = []
         self._transport = _transport_class(module)(self._outgoing)
         self._raft: Any = _engine_class(module)(
@@ -348,8 +348,8 @@ class Raft:
         self._send(peer.number, message)
         if message.get("entries") or "serialized" in message:
             self._served.append(peer)
-            # PySyncObj continues to the end of the log, or offers a snapshot that it does not have, for as long as its clock shows
-            # less than a heartbeat more, unless the peer is gone meanwhile (lines 1307 and 1318).
+            # PySyncObj continues to the end of the log, or offers a snapshot that it does not have, for as long as its
+            # clock shows less than a heartbeat more, unless the peer is gone meanwhile (lines 1307 and 1318).
             self._raft._SyncObj__connectedNodes.discard(peer)
         return True
 
@@ -417,15 +417,15 @@ class Raft:
     # --- what the guard mends from outside
 
     def next_index(self, peer: NodeId) -> int:
-        """Leader only: the index it will send `peer` next."""
+        """Return the index that it will send `peer` next (leader only)."""
         return int(self._raft._SyncObj__raftNextIndex[peer])
 
     def set_next_index(self, peer: NodeId, index: int) -> None:
-        """Leader only: change what `peer` is sent next."""
+        """Change what `peer` is sent next (leader only)."""
         self._raft._SyncObj__raftNextIndex[self._node(peer)] = index
 
     def match_index(self, peer: NodeId) -> int:
-        """Leader only: the last index `peer` is known to hold; 0 for one that is no member."""
+        """Return the last index that `peer` is known to hold; 0 if it is no member (leader only)."""
         return int(self._raft._SyncObj__raftMatchIndex.get(peer, 0))
 
     def skip_to(self, index: int) -> None:
@@ -489,14 +489,15 @@ class Raft:
         self._set_election(max(self.election_due, self._clock() + seconds))
 
     def send_now(self) -> None:
-        """Leader only: send to every peer in the next `tick` (line 652), not with the next heartbeat."""
+        """Send to every peer in the next `tick` (line 652), not with the next heartbeat (leader only)."""
         self.heartbeat_due = _NOW
         self._set("newAppendEntriesTime", _NOW)
 
     def excuse_own_sleep(self, slack: float) -> None:
         """Do not blame, after a stall of this process, the peers for the silence.
 
-        A deadline that was missed by more than `slack` seconds says that this process was late, not that a peer is gone.
+        A deadline that was missed by more than `slack` seconds says that this process was late, not that a peer is
+        gone.
         """
         now = self._clock()
         if self.role == LEADER:

@@ -47,14 +47,14 @@ _TIMER_SLACK = 0.0005
 
 
 class Replica:
-    """Drives one `Raft` behind its `Guard` on an asyncio loop (a real one or one on a virtual clock).
+    """A replica: one `Raft` behind its `Guard`, driven by an asyncio loop (a real one or one on a virtual clock).
 
     Only a leader's replica hands commands to PySyncObj, so none is queued behind our back. Proposals that wait together
-    go into one entry. Every method must be called on the loop; nothing blocks. If the journal has a snapshot, the replica
-    begins frozen: its owner reads the snapshot first, and calls `thaw`.
+    go into one entry. Every method must be called on the loop; nothing blocks. If the journal has a snapshot, the
+    replica begins frozen: its owner reads the snapshot first, and calls `thaw`.
 
-    The members are those that the log names last. `peers` are the others of a new cluster, whose log names none yet; a node
-    that `joins` a cluster begins without any, and does nothing of its own accord until the log names it.
+    The members are those that the log names last. `peers` are the others of a new cluster, whose log names none yet; a
+    node that `joins` a cluster begins without any, and does nothing of its own accord until the log names it.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Replica:
         self._arm()
 
     def received(self, peer: NodeId, messages: Iterable[Message]) -> None:
-        """Raft messages of `peer` came, in order."""
+        """Receive Raft messages of `peer`, in order."""
         if self._closed:
             return
         self.raft.excuse_own_sleep(self._timing.heartbeat)
@@ -253,7 +253,7 @@ class Replica:
 
     @property
     def role(self) -> RoleName:
-        """Its Raft role. More than one replica may believe to be leader; see `Member.acting_term`."""
+        """The Raft role of this replica. More than one replica may believe to be leader; see `Member.acting_term`."""
         return ROLE_NAMES[self.raft.role]
 
     # --- inside
@@ -313,7 +313,10 @@ class Replica:
                 return
 
     def _may_append(self) -> bool:
-        """Return whether to append: proposals wait, no more can join them in this turn of the loop, and there is room."""
+        """Return whether to append proposals.
+
+        That is so if proposals wait, no more can join them in this turn of the loop, and there is room.
+        """
         return bool(
             self._waiting
             and not self._flush_scheduled
@@ -396,7 +399,7 @@ class Replica:
         return members_after(self.members, change, leader=self.node, settled=settled, new=new)
 
     def _look_for_members(self) -> None:
-        """Note that the log may name other members than before: they count from now on, committed or not."""
+        """Look whether the log names other members: they vote from now on, committed or not."""
         named = self._journal.members
         if named and named != self.members:
             self.members = named
@@ -481,7 +484,7 @@ class ReplicaListener(Protocol):
         ...
 
     def raft_changed(self) -> None:
-        """Role, term, leader or applied index may have changed."""
+        """Note that role, term, leader or applied index may have changed."""
         ...
 
     def broke(self, error: BaseException) -> None:

@@ -52,7 +52,7 @@ class Transfers:
             self._pump(peer, term)
 
     def progressed(self, peer: NodeId, message: SnapshotProgress) -> None:
-        """`peer` has what comes before the piece it expects."""
+        """Note that `peer` has what comes before the piece it expects."""
         transfer = self._transfers.get(peer)
         if transfer is None or message.index != transfer.snapshot.index:
             return
@@ -64,7 +64,7 @@ class Transfers:
         self._pump(peer, message.term)
 
     def waits(self, peer: NodeId, term: int) -> None:
-        """`peer` answered a heartbeat and has not got the snapshot yet."""
+        """Note that `peer` answered a heartbeat and has not got the snapshot yet."""
         transfer = self._transfers.get(peer)
         if transfer is not None:
             transfer.idle += 1
@@ -73,11 +73,11 @@ class Transfers:
                 self._pump(peer, term)
 
     def end(self, peer: NodeId) -> None:
-        """`peer` has the snapshot, or cannot be reached any more."""
+        """Forget the transfer to `peer`: it has the snapshot, or cannot be reached any more."""
         self._transfers.pop(peer, None)
 
     def clear(self) -> None:
-        """This node leads no more."""
+        """Forget all transfers: this node leads no more."""
         self._transfers.clear()
 
     def needed_from(self) -> int | None:

@@ -141,10 +141,16 @@ def refuse_others(path: Path) -> None:
 
 
 class Lock:
-    """Keeps a directory for this process, for as long as it lives. A lock whose process is gone is no lock."""
+    """The lock on a directory, which this process holds for as long as it lives.
+
+    A lock whose process is gone is no lock.
+    """
 
     def __init__(self, path: Path, cluster: str, *, shared: bool = False) -> None:
-        """`shared`: with others who share it. Raises `DirectoryInUseError`, naming the owner, and `StorageWriteError`."""
+        """Lock the directory; with `shared`, together with others who share it.
+
+        Raises `DirectoryInUseError`, naming the owner, and `StorageWriteError`.
+        """
         try:
             import fcntl
         except ImportError:

@@ -26,7 +26,7 @@ _SMALL_RECORD: Final = 64
 
 
 class Saver(Protocol):
-    """Does work beside the consensus loop, one piece after the other."""
+    """A thread that does work beside the consensus loop, one piece after the other."""
 
     def submit(
         self, loop: asyncio.AbstractEventLoop, work: Callable[[], None], finished: Callable[[], None]

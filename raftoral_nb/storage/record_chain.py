@@ -18,7 +18,7 @@ from ..core.records import NodeId
 from ..raft.journal import LogEntry, Snapshot
 
 FORMAT: Final = 1
-"""Changes whenever what is written cannot be read by earlier versions."""
+"""The version of the format, raised whenever earlier versions cannot read what is written."""
 
 DIGEST_BYTES: Final = 16
 
@@ -164,7 +164,7 @@ def decoded(row: Row) -> Record:
 
 
 class Head(NamedTuple):
-    """Up to here everything is written and may have been acknowledged."""
+    """The head of a chain: up to here everything is written and may have been acknowledged."""
 
     number: int
     digest: bytes

@@ -1,4 +1,7 @@
-"""A data directory that several processes use, each for one node: the process that starts them makes it, and each node locks its part."""
+"""A data directory that several processes use, each for one node.
+
+The process that starts them makes it, and each node locks its part.
+"""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Group(NamedTuple):
 
 
 class RecordReader(Protocol):
-    """Reads what a store holds."""
+    """The reader of a store."""
 
     may_be_torn: bool
     """True if a crash may leave a part of a group, or a torn row."""
@@ -126,11 +126,11 @@ def recover(reader: RecordReader, own: bytes) -> tuple[Recovered, tuple[bytes, .
 
 
 class SqliteReader:
-    """Reads a node's folder from a private copy, so that not even SQLite's own recovery changes a file that is damaged.
+    """The reader of a node's folder, from a private copy: not even SQLite's own recovery changes a damaged file.
 
-    A context manager: the copy is made when it is entered, in the folder for temporary files. Raises `DamagedStorageError` for
-    a file that is missing or no database of SQLite's, `NewerFormatError`, `ForeignDirectoryError`, and `StorageError` if it
-    cannot be read.
+    A context manager: the copy is made when it is entered, in the folder for temporary files. Raises
+    `DamagedStorageError` for a file that is missing or no database of SQLite's, `NewerFormatError`,
+    `ForeignDirectoryError`, and `StorageError` if it cannot be read.
     """
 
     may_be_torn = False
@@ -204,7 +204,8 @@ class SqliteReader:
 
     def _select(self, question: str, *values: int) -> Iterator[tuple[object, ...]]:
         try:
-            # Not `yield from`: a reader that stops in the middle would have the cursor closed, after the database perhaps.
+            # Not `yield from`: a reader that stops in the middle would have the cursor closed, after the database
+            # perhaps.
             for row in self._db.execute(question, values):  # noqa: UP028
                 yield row
         except (sqlite3.Error, OverflowError) as error:
@@ -384,7 +385,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def beside(file: Path) -> Path:
-    """Return the temporary path that `write_file` writes to; the file stays there if the process is killed meanwhile."""
+    """Return the temporary path that `write_file` writes to.
+
+    The file stays there if the process is killed meanwhile.
+    """
     return file.with_name(file.name + ".new")
 
 

@@ -43,7 +43,7 @@ MIN_CANCEL_SECONDS: Final = 0.05
 
 
 class _Own(threading.local):
-    """Set on the engine's own threads. A thread-local, because idents are used again after a thread has ended."""
+    """The mark of the engine's own threads. A thread-local, because idents are used again after a thread has ended."""
 
     pid: int | None = None
 

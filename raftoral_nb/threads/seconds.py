@@ -34,7 +34,10 @@ def is_number(value: object) -> bool:
 
 
 def seconds(given: object, what: str, error: type[RaftoralError] = BadArgumentError) -> float:
-    """Return a number of seconds, which may be infinite or below 0. Raises `error`, which says that `what` takes one."""
+    """Return a number of seconds, which may be infinite or below 0.
+
+    Raises `error`, which says that `what` takes one.
+    """
     number = as_number(given)
     if not is_number(number):
         raise error(f"{what} takes a number of seconds, or a timedelta, not {given!r}")

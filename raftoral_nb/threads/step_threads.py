@@ -99,8 +99,8 @@ class _Job:
 class StepThreads:
     """A pool of daemon threads for synchronous step functions: at most `limit` at once, at most `idle` kept for later.
 
-    Used from tasks of asyncio loops (directly or through anyio). A function whose task is cancelled is abandoned: it continues,
-    its result is dropped, and it counts towards `limit` until it returns.
+    Used from tasks of asyncio loops (directly or through anyio). A function whose task is cancelled is abandoned: it
+    continues, its result is dropped, and it counts towards `limit` until it returns.
     """
 
     def __init__(self, name: str = "step", *, limit: int = MAX_STEP_THREADS, idle: int = MAX_IDLE_STEP_THREADS) -> None:
@@ -308,7 +308,7 @@ class InlineSteps:
 
 
 def _for_the_loop(error: BaseException, name: str) -> BaseException:
-    """Return the exception itself, or a RuntimeError in its place if it would end or confuse the awaiting task's loop."""
+    """Return the exception, or a RuntimeError in its place if it would end or confuse the awaiting task's loop."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

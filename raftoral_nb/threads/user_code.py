@@ -26,7 +26,7 @@ _TERMINAL_CELL: Final = re.compile(r"^<ipython-input-(\d+)-")
 
 @lru_cache(maxsize=1024)
 def _rank(filename: str) -> int:
-    """0: code of the user; 1: a library of theirs; 2: standard library, event loop, engine."""
+    """Rank code: 0 if it is the user's; 1: a library of theirs; 2: standard library, event loop, engine."""
     if filename.startswith((_ENGINE, "<frozen ")) or any(part in filename for part in _MACHINERY):
         return 2
     if any(part in filename for part in _SITE):
@@ -43,7 +43,7 @@ def is_users(filename: str) -> bool:
 
 
 def cell_name(filename: str) -> str | None:
-    """`cell` or `cell [3]` for the file name of a notebook cell, None for any other."""
+    """Return `cell` or `cell [3]` for the file name of a notebook cell, None for any other."""
     if _KERNEL_CELL.search(filename):
         return "cell"
     if match := _TERMINAL_CELL.match(filename):

@@ -129,7 +129,7 @@ class EndpointEnv(Protocol):
 
 
 class Dialer:
-    """Keeps one node connected to one lower node for as long as that one is attached."""
+    """The dialer that keeps one node connected to one lower node for as long as that one is attached."""
 
     def __init__(self, endpoint: EndpointEnv, peer: NodeId, address: tuple[str, int]) -> None:
         self._endpoint = endpoint
@@ -250,7 +250,10 @@ class Connection(asyncio.Protocol):
             self._accepted = None
 
     def answer(self, payload: bytes) -> None:
-        """Write one frame to a client; end the connection if it does not read. Raises ProtocolError if it is too large."""
+        """Write one frame to a client; end the connection if it does not read.
+
+        Raises ProtocolError if it is too large.
+        """
         transport = self._transport
         if transport is None or self._aborted:
             return
@@ -261,7 +264,10 @@ class Connection(asyncio.Protocol):
         transport.write(self.session.seal(payload))
 
     def send(self, payload: bytes, delay: float = 0.0) -> None:
-        """Write one frame, `delay` seconds later; reset the link if the peer does not read, or too much is on its way."""
+        """Write one frame, `delay` seconds later.
+
+        Reset the link if the peer does not read, or too much is on its way.
+        """
         if (delay <= 0 and not self._on_its_way) or self._aborted:
             self._write(payload)
         elif not self._on_its_way.put(payload, delay, len(payload)):

@@ -66,7 +66,10 @@ GUEST: Final = 0xFFFF
 
 
 class PeerIdentity(msgspec.Struct, frozen=True):
-    """The peer at one end of a connection. `incarnation` counts a node's starts; a later one replaces an earlier one."""
+    """The peer at one end of a connection.
+
+    `incarnation` counts a node's starts; a later one replaces an earlier one.
+    """
 
     node: NodeId
     incarnation: int
@@ -112,7 +115,10 @@ class FrameSession:
         expected: NodeId | None = None,
         nonce: bytes | None = None,
     ) -> None:
-        """`expected` is the node that must be at the other end, None for any. `nonce` is given by tests only."""
+        """Begin a session.
+
+        `expected` is the node that must be at the other end, None for any. `nonce` is given by tests only.
+        """
         self._key = check_key(key)
         self.local = local
         self.peer: PeerIdentity | None = None
@@ -148,11 +154,14 @@ class FrameSession:
         return self._received if self.established and self._buffer else None
 
     def opening(self) -> bytes:
-        """Return what to send before anything arrived (bytes); empty at the accepting end, which waits for the dialer."""
+        """Return what to send before anything arrived (bytes).
+
+        Empty at the accepting end, which waits for the dialer.
+        """
         return self._hello if self._dialer else b""
 
     def take_outgoing(self) -> bytes:
-        """Handshake bytes that are to be sent now; empty when there are none."""
+        """Take the handshake bytes that are to be sent now; empty when there are none."""
         outgoing, self._outgoing = self._outgoing, b""
         return outgoing
 
@@ -173,7 +182,7 @@ class FrameSession:
         return b"".join((size.to_bytes(4, "big"), payload, mac.digest()))
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take what arrived, in any pieces; returns the payloads that are complete and authentic, in order.
+        """Take what arrived, in any pieces; return the payloads that are complete and authentic, in order.
 
         Raises ProtocolError on the first byte that proves wrong; from then on every call does, and the connection is to
         be closed. Before the handshake is done at most HANDSHAKE_BYTES are ever kept.
@@ -195,7 +204,7 @@ class FrameSession:
     # Handshake
 
     def _shake_hands(self, data: bytes) -> bytes:
-        """Take what the handshake needs next out of `data` and returns the rest of it."""
+        """Take what the handshake needs next out of `data` and return the rest of it."""
         wants_hello = not self._peer_hello
         missing = (HELLO_BYTES if wants_hello else MAC_BYTES) - len(self._buffer)
         self._buffer += data[:missing]
@@ -269,7 +278,7 @@ class FrameSession:
         return payloads
 
     def _open(self, source: bytes | memoryview) -> tuple[list[bytes], int]:
-        """Open the complete frames at the front of `source`; returns their payloads and how many bytes they took."""
+        """Open the complete frames at the front of `source`; return their payloads and how many bytes they took."""
         payloads: list[bytes] = []
         position, end = 0, len(source)
         while end - position >= 4:

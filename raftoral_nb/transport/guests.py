@@ -1,7 +1,7 @@
 """Those who talk with a node and are none: a notebook with nodes in other processes, a command in a shell, a node that wants in.
 
-A client proves the cluster's key as a node does, and then asks; requests and answers are not known here. A node is one end
-(`Reception` makes a `Guest` for each connection), and `visit` the other.
+A client proves the cluster's key as a node does, and then asks; requests and answers are not known here. A node is one
+end (`Reception` makes a `Guest` for each connection), and `visit` the other.
 """
 
 from __future__ import annotations
@@ -84,7 +84,10 @@ class Visit(asyncio.Protocol):
         return self._session.peer.node
 
     def send(self, payload: bytes) -> None:
-        """Write one frame. Raises ProtocolError for one that is too large. Nothing happens once the connection is lost."""
+        """Write one frame.
+
+        Raises ProtocolError for one that is too large. Nothing happens once the connection is lost.
+        """
         if self._transport is not None and not self._closed:
             self._transport.write(self._session.seal(payload))
 
@@ -148,8 +151,8 @@ async def visit(
 ) -> Visit:
     """Connect to a node as its client. Raises `ClusterError`, saying why, if it refuses within `timeout` seconds.
 
-    With `tls` the connection is encrypted, which it must be (`NotEncryptedError`) to another machine. The node disconnects a client that has
-    another key, and that looks the same as a node that ends.
+    With `tls` the connection is encrypted, which it must be (`NotEncryptedError`) to another machine. The node
+    disconnects a client that has another key, and that looks the same as a node that ends.
     """
     made: list[Visit] = []
 

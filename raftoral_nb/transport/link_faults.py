@@ -85,7 +85,7 @@ class LinkFaults:
                 self.delays[lane] = delay
 
     def heal_all(self) -> None:
-        """End every cut and every slowness."""
+        """End every cut and every delay."""
         self.delays.clear()
         self.cuts.clear()
         for pair in tuple(self._severed):
@@ -104,17 +104,14 @@ class LinkFaults:
         return self.delays.get((source, target))
 
     def draw_delay(self, source: NodeId, target: NodeId) -> float:
-        """Return the seconds that the next message from `source` to `target` is to take longer.
-
-        0.0 where the way is not slow.
-        """
+        """Draw the seconds by which to delay the next message from `source` to `target`; 0.0 if there is no delay."""
         delay = self.delays.get((source, target)) if self.delays else None
         if delay is None:
             return 0.0
         return max(0.0, delay.seconds + delay.jitter * (2 * self._jitter_dice.random() - 1))
 
     def round_trip(self, a: NodeId, b: NodeId) -> float:
-        """Return seconds that it takes longer to build a connection: a new one has to go there and back."""
+        """Return the seconds by which it takes longer to build a connection: a new one has to go there and back."""
         return self.draw_delay(a, b) + self.draw_delay(b, a)
 
     # --- for the networks

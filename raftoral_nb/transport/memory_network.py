@@ -20,7 +20,10 @@ Latency = Callable[[NodeId, NodeId], float]
 
 
 class MemoryNetwork(LinkFaults):
-    """Links in memory. Two attached nodes are connected at once; without `latency` a message takes one loop turn."""
+    """A network of links in memory.
+
+    Two attached nodes are connected at once; without `latency` a message takes one loop turn.
+    """
 
     refused_frames = 0
     dropped_strangers = 0

@@ -47,7 +47,10 @@ class Endpoint(Protocol):
     """One incarnation of a node on a network."""
 
     def send(self, peer: NodeId, message: Message) -> None:
-        """Send the message, or drop it when the link is missing, cut or too slow. Order is kept per link. Never raises."""
+        """Send the message, or drop it when the link is missing, cut or too slow.
+
+        Order is kept per link. Never raises.
+        """
         ...
 
     @property
@@ -98,7 +101,7 @@ class Links(Protocol):
         ...
 
     def heal_all(self) -> None:
-        """End every cut and every slowness."""
+        """End every cut and every delay."""
         ...
 
     def is_cut(self, source: NodeId, target: NodeId) -> bool:
@@ -111,7 +114,7 @@ class Links(Protocol):
 
 
 class Network(Links, Protocol):
-    """Links between nodes, and who is at their ends."""
+    """A network: links between nodes, and the nodes at their ends."""
 
     @property
     def traffic(self) -> Traffic:
@@ -123,7 +126,7 @@ class Network(Links, Protocol):
         ...
 
     async def close(self) -> None:
-        """Close every endpoint and returns when nothing is left open or scheduled. Idempotent."""
+        """Close every endpoint and return when nothing is left open or scheduled. Idempotent."""
         ...
 
 

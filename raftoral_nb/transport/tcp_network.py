@@ -5,9 +5,10 @@ lost; nobody dials a node of this process that is not there. Nodes of other proc
 dialed until `forget`, whether they are there or not. Every byte goes through a `wire.Session`. All of it runs on one asyncio
 loop, on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and `close` leaves none behind.
 
-A connection whose dialer says that it is no node (`frames.GUEST`) is a client's: it is passed to the reception of clients. Clients stay,
-and others are let in, when the node leaves this process (its disk failed, say), so that they can ask why, and for its start; until
-`close`, or until the node is attached again, which takes over its listener and its clients.
+A connection whose dialer says that it is no node (`frames.GUEST`) is a client's: it is passed to the reception of
+clients. Clients stay, and others are let in, when the node leaves this process (its disk failed, say), so that they can
+ask why, and for its start; until `close`, or until the node is attached again, which takes over its listener and its
+clients.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ Address = tuple[str, int]
 
 
 class TcpNetwork(LinkFaults):
-    """Links over TCP between nodes of this process and others. Must be made and used on one running asyncio loop."""
+    """A network of links over TCP between nodes of this process and others.
+
+    Must be made and used on one running asyncio loop.
+    """
 
     def __init__(
         self,
@@ -70,12 +74,14 @@ class TcpNetwork(LinkFaults):
         tell: Callable[[StrangersRefused], None] | None = None,
         tls: Tls | None = None,
     ) -> None:
-        """`key` is the cluster's secret (`wire.new_key`); `ports` are fixed ports by node, all others are free ones.
+        """Make a network.
 
-        `host` is the address on which nodes listen; `elsewhere` says where nodes of other processes do; `reception` serves
-        connections of clients, which are refused without one; `tell` is told, not often, of those who tried to get in. With
-        `tls` every connection is encrypted; without it nothing is said to another machine, and `NotEncryptedError` is raised if
-        `host` can be reached from one.
+        `key` is the cluster's secret (`frames.new_key`); `ports` are fixed ports by node, all others are free ones.
+
+        `host` is the address on which nodes listen; `elsewhere` says where nodes of other processes do; `reception`
+        serves connections of clients, which are refused without one; `tell` is told, not often, of those who tried to
+        get in. With `tls` every connection is encrypted; without it nothing is said to another machine, and
+        `NotEncryptedError` is raised if `host` can be reached from one.
         """
         super().__init__(asyncio.get_running_loop())
         self.key = check_key(key)
@@ -103,10 +109,10 @@ class TcpNetwork(LinkFaults):
         self._warnings_withheld = 0
 
     async def attach(self, node: NodeId, receiver: Receiver) -> Endpoint:
-        """Add a node and listens for it; links to the others come up afterwards.
+        """Add a node and listen for it; links to the others come up afterwards.
 
-        Raises NodeStateError while the node is attached, ClusterError after `close`, PortInUseError for a fixed port that
-        is taken.
+        Raises NodeStateError while the node is attached, ClusterError after `close`, PortInUseError for a fixed port
+        that is taken.
         """
         if self._closed:
             raise ClusterError("the network is closed")
@@ -160,9 +166,12 @@ class TcpNetwork(LinkFaults):
         return MappingProxyType(self._elsewhere)
 
     def introduce(self, node: NodeId, address: Address) -> None:
-        """Note that a node of another process listens there from now on: nodes with higher numbers dial it, at once.
+        """Introduce a node of another process, which listens there from now on.
 
-        Nothing happens if it is a node of this process. A standing connection to it stays, and is replaced by the new one.
+        Nodes with higher numbers dial it at once.
+
+        Nothing happens if it is a node of this process. A standing connection to it stays, and is replaced by the new
+        one.
         """
         if node in self._endpoints or self._closed:
             return
@@ -183,7 +192,7 @@ class TcpNetwork(LinkFaults):
                 endpoint.reset(node)
 
     async def close(self) -> None:
-        """Close every endpoint and waits until all sockets are closed and all tasks are done. Idempotent."""
+        """Close every endpoint and wait until all sockets are closed and all tasks are done. Idempotent."""
         self._closed = True
         self._elsewhere.clear()
         self.forget_faults()

@@ -1,9 +1,9 @@
 """Encrypted connections: what nodes need that listen where other machines, or other users' programs on them, can reach them.
 
 All nodes of a cluster share one certificate, which nobody signed but itself, and both ends of a connection accept this very
-certificate and no other. So a peer that gets through has the key file. The cluster's key is proven inside all the same, and under a
-key that is mixed with the certificate: what is said inside makes no sense on a connection that is not encrypted, or is encrypted by
-others.
+certificate and no other. So a peer that gets through has the key file. The cluster's key is proven inside all the same,
+and under a key that is mixed with the certificate: what is said inside makes no sense on a connection that is not
+encrypted, or is encrypted by others.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _is_local(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 
 def check_listening(host: str, tls: Tls | None) -> None:
-    """Raises `NotEncryptedError` if nodes must not listen on an address as it is."""
+    """Raise `NotEncryptedError` if nodes must not listen on an address as it is."""
     if tls is None and not is_loopback(host):
         raise NotEncryptedError(
             f"{host} can be reached from other machines, and this cluster has no certificate: nodes listen there only if "

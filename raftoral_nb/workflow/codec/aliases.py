@@ -30,7 +30,10 @@ def is_by_value(alias: Any) -> bool:
 
 
 def value(alias: Any) -> Any:
-    """Return what an alias stands for; a `typing.ForwardRef` if that does not resolve. Evaluates it, at the first time."""
+    """Return what an alias stands for; a `typing.ForwardRef` if that does not resolve.
+
+    Evaluates it, at the first time.
+    """
     try:
         return alias.__value__
     except Exception as error:  # it is code that runs only now; a name may be one that only a type checker imports

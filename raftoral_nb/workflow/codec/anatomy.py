@@ -125,7 +125,10 @@ def differences(before: Identity, now: Identity) -> str:
 
 
 def other_values(before: Identity, now: Identity) -> str:
-    """Return which class attributes have other values, as text; those that look like state of their own are left out."""
+    """Describe which class attributes have other values.
+
+    Those that look like state of their own are left out.
+    """
     found = _different(before, now, ("whole",))
     return ", ".join(f"the attribute {name!r}" for kind, name in found if kind == "attribute")
 

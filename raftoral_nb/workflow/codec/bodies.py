@@ -1,7 +1,7 @@
 """Bodies of the errors of servers, for the exceptions of urllib: they hold the connection, which no other node has.
 
-A small body is read where the step ran, in its thread, so that a workflow that catches the exception can read it. Instead of any
-other there is an empty one, and never an error of Python's for the file that is missing.
+A small body is read where the step ran, in its thread, so that a workflow that catches the exception can read it.
+Instead of any other there is an empty one, and never an error of Python's for the file that is missing.
 """
 
 from __future__ import annotations

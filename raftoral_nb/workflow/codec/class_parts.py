@@ -1,8 +1,9 @@
 """Pickling of classes that are more than their attributes.
 
-Msgspec structs, enums whose members have attributes or aliases, slots.
+These are msgspec structs, enums whose members have attributes or aliases, slots.
 
-cloudpickle makes a bare class and sets its attributes. A struct's fields, an enum's members and slots are made with the class.
+cloudpickle makes a bare class and sets its attributes. A struct's fields, an enum's members and slots are made with the
+class.
 """
 
 from __future__ import annotations

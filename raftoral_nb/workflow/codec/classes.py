@@ -45,11 +45,11 @@ __all__ = [
 
 
 Lookup = Callable[[], "Known | None"]
-"""Gives the classes of a workflow when they are needed, as making them may take a while."""
+"""The function that gives the classes of a workflow when they are needed, as making them may take a while."""
 
 
 class View(Protocol):
-    """Decides what the classes in a pickle are, for whom it is unpickled."""
+    """A view that decides which classes the classes in a pickle become."""
 
     def find(self, meant: Identity) -> type | None:
         """Return the class to take for `meant`; None if there is none, and it is to be built.
@@ -280,7 +280,7 @@ NOTEBOOK: Final = _Notebook()
 
 
 def telling(what: str) -> View:
-    """`NOTEBOOK`, with a `ClassChangedWarning` where a class has changed since; `what` names the value."""
+    """Return `NOTEBOOK`, with a `ClassChangedWarning` where a class has changed since; `what` names the value."""
     return _Notebook(lambda text: _warn(f"{what}: {text}"))
 
 

@@ -82,7 +82,7 @@ def _dumps(
 
 
 class _Copier(pickle.Pickler):
-    """Pickles what can change; what is shared is put into `table`, and only its place there is pickled."""
+    """The pickler of what can change; what is shared is put into `table`, and only its place there is pickled."""
 
     def __init__(self, stream: io.BytesIO, limit: int, held: Sequence[object]) -> None:
         super().__init__(stream, protocol=PROTOCOL, buffer_callback=self._take_buffer)

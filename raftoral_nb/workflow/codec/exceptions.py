@@ -14,7 +14,7 @@ from . import bodies
 from .reducers import Reduced
 
 _HEAP_TYPE: Final = 1 << 9
-"""In `__flags__`: the class was made at run time, and not by the interpreter."""
+"""The bit in `__flags__` of a class that was made at run time, and not by the interpreter."""
 
 _ARGS: Final = vars(BaseException)["args"]
 _DICT: Final = vars(BaseException)["__dict__"]
@@ -29,7 +29,10 @@ Parts = tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]
 
 
 def reduced(error: BaseException) -> Reduced | None:
-    """Return what pickle is to make of an exception; None if its class says that itself, by `__reduce__` or the like."""
+    """Return what pickle is to make of an exception.
+
+    None if its class says that itself, by `__reduce__` or the like.
+    """
     if pickles_itself(type(error)):
         return None
     group = (error.message, error.exceptions) if isinstance(error, BaseExceptionGroup) else ()
@@ -70,7 +73,10 @@ def parts(error: BaseException) -> Parts:
 
 
 def make(cls: type[BaseException], *arguments: Any) -> BaseException:
-    """Return a new exception of the class, without its parts. The arguments are those of a group: message and members."""
+    """Return a new exception of the class, without its parts.
+
+    The arguments are those of a group: message and members.
+    """
     built_in: Any = next(base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE)
     made: BaseException = built_in.__new__(cls, *arguments)
     return made

@@ -31,7 +31,7 @@ _NO_SOURCES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class StepTraceback(Exception):  # noqa: N818  # no error of its own, but how one is shown
-    """Carries the text of a recorded traceback, as the cause of the rebuilt exception: where the step itself failed."""
+    """The text of a recorded traceback, as the cause of the rebuilt exception: where the step itself failed."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

@@ -47,7 +47,10 @@ _bound: dict[int, tuple[types.CodeType, frozenset[str]]] = {}
 
 
 def is_fixed(value: object, depth: int = 0) -> bool:
-    """Return whether a step cannot change the value, or it is one that all share. False is no promise of the contrary."""
+    """Return whether a step cannot change the value, or it is one that all share.
+
+    False is no promise of the contrary.
+    """
     kind = type(value)
     if kind in _FIXED:
         return True

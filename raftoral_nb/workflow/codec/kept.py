@@ -72,7 +72,7 @@ def _member(failure: Failure) -> Exception:
 
 
 class _Pickler(pickling.ValuePickler):
-    """Asks a keeper about exceptions."""
+    """A pickler that asks a keeper about exceptions."""
 
     def __init__(self, buffer: io.BytesIO, limit: int, used: dict[Identity, type], *, keeper: _Keeper) -> None:
         super().__init__(buffer, limit, used)
@@ -86,7 +86,7 @@ class _Pickler(pickling.ValuePickler):
 
 
 class _Keeper:
-    """Finds out what can be kept of an exception and of those within it, each once."""
+    """The finder of what can be kept of an exception and of those within it, each once."""
 
     def __init__(self, limit: int) -> None:
         self.lost: list[str] = []

@@ -181,7 +181,7 @@ def _absolute(name: str, level: int, package: Any) -> str | None:
 
 
 class _Import:
-    """In the place of `__import__` for a function that was shipped with modules."""
+    """The substitute for `__import__` in a function that was shipped with modules."""
 
     def __init__(self, modules: dict[str, types.ModuleType]) -> None:
         self._modules = modules
@@ -219,7 +219,7 @@ def make_importing(
 
 
 class Namespace:
-    """Stands for the namespace of a local module in a pickle: one for each module, shared by its functions."""
+    """The placeholder for the namespace of a local module in a pickle: one for each module, shared by its functions."""
 
     def __init__(self, module: types.ModuleType) -> None:
         self._module = module
@@ -232,7 +232,10 @@ class Namespace:
 
 
 class Elsewhere:
-    """Stands for a value of a local module that is not copied: it is that of the module where the code is loaded."""
+    """The placeholder for a value of a local module that is not copied.
+
+    It is that of the module where the code is loaded.
+    """
 
     def __init__(self, module: str, name: str) -> None:
         self._place = (module, name)

@@ -3,8 +3,9 @@
 cloudpickle finds a by-value class (one of a notebook's `__main__`) again through the id of an object, and then *resets its
 attributes* to those of the pickle. Here a class is known by its name and code (`classes`), and one that exists is left as it is.
 
-There are two forms. *Code* has the classes that it refers to within it, and a process that loads it gets them as they were then.
-A *value* has of each class the identity, and the class itself as code of its own: that is only looked at where nobody knows the class.
+There are two forms. *Code* has the classes that it refers to within it, and a process that loads it gets them as they
+were then. A *value* has of each class the identity, and the class itself as code of its own: that is only looked at
+where nobody knows the class.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ class TooLargeError(Exception):
 
 
 class BoundedBuffer(io.BytesIO):
-    """Keeps what is written up to a limit, and only counts what comes after: a huge value costs no huge copy."""
+    """A buffer that keeps what is written up to a limit, and only counts what comes after.
+
+    A huge value costs no huge copy.
+    """
 
     def __init__(self, limit: int) -> None:
         super().__init__()
@@ -186,7 +190,7 @@ _ALWAYS_COPIED: Final = (types.FunctionType, type, types.ModuleType, type(None),
 
 
 class _Probe(Pickler):
-    """Finds out whether a value pickles, whatever functions, classes and modules it refers to."""
+    """A test whether a value pickles, whatever functions, classes and modules it refers to."""
 
     def reducer_override(self, obj: Any) -> Any:
         """See `pickle.Pickler.reducer_override`."""
@@ -315,11 +319,14 @@ def view_of_load() -> classes.View:
 def loads_code(
     data: bytes, owner: str, modules: set[str] | None = None, *, stranger: bool = False
 ) -> tuple[Any, classes.Known]:
-    """Code as `dumps_code` made it, as one who knows none of its classes, and the classes that it got. `owner` names it in messages.
+    """Unpickle code of `dumps_code`, knowing none of its classes; return it with the classes made.
+
+    `owner` names it in messages.
 
     With `stranger` it is read as in another process: no name of `__main__` is found (`pickle.UnpicklingError`).
 
-    As for `loads`; classes of pickles of earlier versions, which have no identities, are found again where the process has them.
+    As for `loads`; classes of pickles of earlier versions, which have no identities, are found again where the process
+    has them.
     """
     known = classes.Known(owner)
     unpickler = (_Stranger if stranger else _Unpickler)(io.BytesIO(data), modules, known, code=True)
@@ -491,7 +498,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Stranger(_Unpickler):
-    """Has nothing of the notebook."""
+    """An unpickler that finds nothing of the notebook."""
 
     def find_class(self, module: str, name: str, /) -> Any:
         if module == "__main__":

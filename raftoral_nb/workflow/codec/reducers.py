@@ -1,4 +1,7 @@
-"""Pickling where cloudpickle's way does not fit: a table by type, and a function that looks at functions and classes."""
+"""Pickling where cloudpickle's way does not fit.
+
+There is a table by type, and a function that looks at functions and classes.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ def _type_variable(variable: typing.TypeVar) -> Any:
 
 
 def _parameters(variable: typing.ParamSpec | typing.TypeVarTuple) -> Any:
-    """By name if it can be imported; cloudpickle does so with those of the notebook as well, where nobody finds them."""
+    """Pickle by name if it can be imported.
+
+    (cloudpickle does so with those of the notebook as well, where they are not found.)
+    """
     return (type(variable), (variable.__name__,)) if aliases.is_by_value(variable) else variable.__name__
 
 
@@ -79,8 +85,9 @@ def of_function_or_class(obj: Any, as_cloudpickle: Callable[[Any], Any]) -> Any:
     return _with_annotations_of(obj, reduced) if sys.version_info >= (3, 14) else reduced
 
 
-# From Python 3.14 on annotations are code that is run on demand. cloudpickle asks for those of a function, and fails at a
-# name that only a type checker imports; those of a class it leaves out. Either travels as what the annotations are now.
+# From Python 3.14 on annotations are code that is run on demand. cloudpickle asks for those of a function, and fails at
+# a name that only a type checker imports; those of a class it leaves out. Either travels as what the annotations are
+# now.
 
 
 def _with_annotations_of(cls: type, reduced: Any) -> Any:

@@ -35,7 +35,7 @@ _ATTEMPTS: Final = 20
 
 
 def importable_name(obj: Any) -> str | None:
-    """`module.qualname` of a function or class that every node can import, None for one that must travel by value.
+    """Return `module.qualname` of a function or class that every node can import, None if it must travel by value.
 
     Nothing of `__main__` is importable: after a restart the notebook's cells have not run.
     """

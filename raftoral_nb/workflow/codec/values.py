@@ -1,7 +1,8 @@
 """The value codec: how inputs, step values and results become bytes, and values again.
 
-A value is pickled by value, and the workflow continues with what came back from the pickle, so that the node which made a value sees what
-the others will see. This is on the way of every checkpoint: plain scalars and small flat containers take a short cut.
+A value is pickled by value, and the workflow continues with what came back from the pickle, so that the node which made
+a value sees what the others will see. This is on the way of every checkpoint: plain scalars and small flat containers
+take a short cut.
 """
 
 from __future__ import annotations
@@ -94,8 +95,9 @@ def decode(data: bytes, *, what: str, view: classes.View = classes.NOTEBOOK) -> 
 def round_trip(value: object, *, what: str, known: classes.Lookup | None = None) -> tuple[bytes, Any]:
     """Encode `value`, and return the bytes with what they decode to.
 
-    `known` is as for `encode`. The node that makes a value continues with the decoded one. A class may change a value on the way (by `__getstate__`, say): then
-    the changed value counts, everywhere. Containers come back as copies; immutable scalars as they are.
+    `known` is as for `encode`. The node that makes a value continues with the decoded one. A class may change a value
+    on the way (by `__getstate__`, say): then the changed value counts, everywhere. Containers come back as copies;
+    immutable scalars as they are.
 
     Raises:
         ValueNotShippableError: it does not pickle, does not unpickle, or is too large.
@@ -108,7 +110,7 @@ def round_trip(value: object, *, what: str, known: classes.Lookup | None = None)
 
 
 def hand_back(data: bytes, *, what: str) -> Any:
-    """`decode` for the notebook, which is told by a `ClassChangedWarning` of a class that it has changed since."""
+    """Decode a value for the notebook, which gets a `ClassChangedWarning` for a class that it has changed since."""
     return decode(data, what=what, view=classes.telling(what))
 
 
@@ -131,14 +133,17 @@ def shorten_text(text: str, width: int = 60) -> str:
 
 
 def type_name(cls: type) -> str:
-    """Return the name of a class in messages: with its module, unless that is `builtins` or the notebook (`__main__`)."""
+    """Return the name of a class in messages.
+
+    It includes its module, unless that is `builtins` or the notebook (`__main__`).
+    """
     if cls.__module__ in {"builtins", "__main__"}:
         return cls.__qualname__
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def describe(error: BaseException) -> str:
-    """One line about an exception, whatever its `__str__` does."""
+    """Return one line about an exception, whatever its `__str__` does."""
     try:
         message = str(error)
     except Exception:  # the user's own exception class may be at fault
@@ -208,7 +213,7 @@ _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\
 
 
 class _Repr(reprlib.Repr):
-    """Limits the work for long containers, and leaves out addresses."""
+    """A `repr` that limits the work for long containers, and leaves out addresses."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -80,8 +80,8 @@ def _nobody(_: Step) -> bool:
 class Scope:
     """One scope as one branch sees it. `position` is where its decision is recorded, if it ever is.
 
-    `outer` are the scopes that the branch which decides is in: a decision recorded behind one of theirs is void. `spares`
-    says whether a decision leaves this branch alone.
+    `outer` are the scopes that the branch which decides is in: a decision recorded behind one of theirs is void.
+    `spares` says whether a decision leaves this branch alone.
     """
 
     __slots__ = ("outer", "position", "reason", "spares")

@@ -43,7 +43,10 @@ def explain(reason: str, function: Callable[..., Any] | None, *, asked: str = ""
 
 
 def unreadable(reason: str) -> Difference:
-    """Describe why an execution cannot continue: it cannot read its code, or a value recorded for the line that asked."""
+    """Describe why an execution cannot continue.
+
+    It cannot read its code, or a value recorded for the line that asked.
+    """
     file, line, name, text = place()
     where = f"{short_file_name(file)}:{line} in {name}" if file else ""
     return Difference(reason, where=where, line=text)
@@ -68,7 +71,10 @@ def described(step: Step) -> str:
 
 
 def _cause(found: Sequence[checker.Finding], file: str, line: int) -> str:
-    """Return what the check of the code points at, the last before the line that asked first; then what it cannot see."""
+    """Return what the check of the code points at, the last before the line that asked first.
+
+    Then what it cannot see.
+    """
     if not found:
         return (
             "nothing in the code that the check knows of. Look for what differs from node to node or from run to run: the "

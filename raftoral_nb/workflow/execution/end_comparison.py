@@ -14,7 +14,9 @@ def difference(
     continued: bytes | None,
     recorded: RunEnded | RunContinued,
 ) -> str | None:
-    """In what an end here (a result, a failure, or an input to begin anew with) differs from the recorded one; None if in nothing.
+    """Return how an end here (a result, a failure, or an input to begin anew with) differs from the recorded one.
+
+    None if it does not.
 
     Values of types without a canonical digest, and the texts of failures, are not compared.
     """

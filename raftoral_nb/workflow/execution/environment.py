@@ -23,7 +23,7 @@ FINAL_REFUSALS: Final = frozenset({"stale_epoch", "stale_generation", "stale_ver
 
 
 class Once:
-    """Says each text once."""
+    """A filter that says each text once."""
 
     def __init__(self, say: Callable[[str], object]) -> None:
         self._say = say
@@ -41,7 +41,7 @@ class LoadedWorkflow(Protocol):
 
     @property
     def function(self) -> Callable[..., Any]:
-        """Its function."""
+        """The function of the workflow."""
         ...
 
     @property
@@ -78,7 +78,10 @@ class ExecutionEnv(Protocol):
         ...
 
     def is_outcome(self, error: BaseException) -> bool:
-        """Return whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped."""
+        """Return whether user code raised `error` of its own accord.
+
+        If so, this task is neither being cancelled nor dropped.
+        """
         ...
 
     def step_function(self, run_id: RunId, step_id: StepId, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -86,7 +89,7 @@ class ExecutionEnv(Protocol):
         ...
 
     def workflow(self, workflow: str, version: int | None) -> LoadedWorkflow | None:
-        """This node's copy of a registered workflow; None if there is none, or it cannot be loaded here."""
+        """Return this node's copy of a registered workflow; None if there is none, or it cannot be loaded here."""
         ...
 
     def effect_started(self, run_id: RunId, step_id: StepId) -> None:

@@ -121,7 +121,7 @@ class Execution:
             event.set()
 
     def acting_changed(self) -> None:
-        """This node may act, or may not any more."""
+        """Note that this node may act, or may not any more."""
         for expiry in tuple(self._expiries.values()):
             expiry.arm()
         self.wake_all()

@@ -35,7 +35,7 @@ class RecordingExecution(Protocol):
 
 
 class Expiry:
-    """Has a step recorded when the wall clock shows `due`."""
+    """The expiry of a wait: it has a step recorded when the wall clock shows `due`."""
 
     def __init__(self, execution: RecordingExecution, step_id: StepId, due: float) -> None:
         self._execution = execution

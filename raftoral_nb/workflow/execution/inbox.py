@@ -12,7 +12,7 @@ from ...core.records import Definition, Failure, Message, RunId, Step
 
 
 class RunStarted(msgspec.Struct, frozen=True, gc=False):
-    """Begin to execute a run."""
+    """The note to begin to execute a run."""
 
     run_id: RunId
     definition: Definition
@@ -74,7 +74,7 @@ class RunContinued(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunSwitched(msgspec.Struct, frozen=True, gc=False):
-    """Execute the run from the top with other code; `steps` is all that was recorded of it before."""
+    """The note to execute the run from the top with other code; `steps` is all that was recorded of it before."""
 
     run_id: RunId
     definition: Definition

@@ -1,4 +1,7 @@
-"""Interruption and renewal of a run, as its own code meets them: which branches were interrupted, and what continues."""
+"""Interruption and renewal of a run, as its own code meets them.
+
+They tell which branches were interrupted, and what continues.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,8 @@ def _precedes(interrupted: Sequence[str], asked: Sequence[str]) -> bool:
     for place, (theirs, mine) in enumerate(zip(interrupted, asked, strict=False)):
         if theirs != mine:
             return place % 2 == 0
-    # One continues where the other ends: an operation of the branch itself or below it, or one that waits for the branch.
+    # One continues where the other ends: an operation of the branch itself or below it, or one that waits for the
+    # branch.
     return len(interrupted) > len(asked)
 
 

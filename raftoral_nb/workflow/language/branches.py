@@ -213,7 +213,10 @@ class BranchTask(Generic[T]):
 
     @property
     def result(self) -> T:
-        """The result of the branch. To be read after the group's block; raises `ClusterError` before, and if it failed."""
+        """The result of the branch.
+
+        To be read after the group's block; raises `ClusterError` before, and if it failed.
+        """
         if not self._line.ended or self._line.error is not None:
             raise ClusterError(
                 "this branch has no result (yet): read it after the block of its task group, which raises if a branch failed"
@@ -239,8 +242,8 @@ class TaskGroup:
 
         Its result is there after the block.
 
-        To be called in the block of the group, by the branch that opened it; raises `WrongTaskError` elsewhere and `ClusterError` after
-        the block has ended.
+        To be called in the block of the group, by the branch that opened it; raises `WrongTaskError` elsewhere and
+        `ClusterError` after the block has ended.
         """
         state = self._ctx._state
         check_task(state, "task_group.start")

@@ -96,12 +96,12 @@ class WorkflowContext(ContextIdentity):
 
         False for a run that had passed this point before it existed.
 
-        To change the code of unfinished runs: write `if await ctx.patched("mail"): <new> else: <old>`, register it as a new
-        version, and move the run to it. A run that comes here for the first time records True, as a step of its own. In one
-        whose record has another step in this place (it was moved, and passed this point with the old code) the answer is
-        False, and the gate leaves no trace: it takes no place among the steps, so that those of the old code still fit. A gate
-        in a loop answers for each round anew. Once all runs from before have ended, the `if` and its old side may go from new
-        versions; runs that recorded the gate keep theirs.
+        To change the code of unfinished runs: write `if await ctx.patched("mail"): <new> else: <old>`, register it as a
+        new version, and move the run to it. A run that comes here for the first time records True, as a step of its
+        own. In one whose record has another step in this place (it was moved, and passed this point with the old code)
+        the answer is False, and the gate leaves no trace: it takes no place among the steps, so that those of the old
+        code still fit. A gate in a loop answers for each round anew. Once all runs from before have ended, the `if` and
+        its old side may go from new versions; runs that recorded the gate keep theirs.
 
         >>> from raftoral_nb.testing import workflow_test
         >>> async def order(ctx, item):
@@ -160,8 +160,9 @@ class WorkflowContext(ContextIdentity):
         """Wait for so many seconds (or a `timedelta`), from the moment at which this is first recorded. Never less than that, by
         the acting node's clock; not promised how much more.
 
-        What is left of it survives the death of a leader, and a restart of all. A node whose system clock is set back continues
-        from the time it has shown, so it does not wait longer for that. Raises `BadArgumentError` for what is no length of time.
+        What is left of it survives the death of a leader, and a restart of all. A node whose system clock is set back
+        continues from the time it has shown, so it does not wait longer for that. Raises `BadArgumentError` for what is
+        no length of time.
 
         >>> async def patient(ctx, seconds):
         ...     before = await ctx.now()
@@ -351,9 +352,9 @@ class WorkflowContext(ContextIdentity):
         Call `saga.on_failure(key, fn, *args)` after each step that can be undone.
 
         If the block raises, or is interrupted or cancelled, what was named runs in reverse, each as a step, with the
-        retries that its function has, and not interrupted by anything; then the exception is raised further. What fails of it
-        does not keep the rest from being run, and is raised together with the original exception, which comes first in
-        an ExceptionGroup.
+        retries that its function has, and not interrupted by anything; then the exception is raised further. What fails
+        of it does not keep the rest from being run, and is raised together with the original exception, which comes
+        first in an ExceptionGroup.
 
         >>> async def trip(ctx, city):
         ...     done = []
@@ -395,10 +396,11 @@ class WorkflowContext(ContextIdentity):
     async def receive(self, name: str, *, timeout: Seconds | None = None, default: Any = MISSING) -> Any:
         """Wait for the signal `name`, and return what was sent with it (`run.signal(name, value)`).
 
-        Signals of one name are received in the order in which they were recorded, each once, whichever node leads; one that came
-        before is there at once. After `timeout` seconds (or a `timedelta`; counted from this call, through changes of leader and restarts, by
-        the clocks of the nodes that act) it returns `default`, or raises `ReceiveTimeoutError` if none was given; that is
-        recorded as well. A signal that comes later waits for the next `receive`.
+        Signals of one name are received in the order in which they were recorded, each once, whichever node leads; one
+        that came before is there at once. After `timeout` seconds (or a `timedelta`; counted from this call, through
+        changes of leader and restarts, by the clocks of the nodes that act) it returns `default`, or raises
+        `ReceiveTimeoutError` if none was given; that is recorded as well. A signal that comes later waits for the next
+        `receive`.
 
         >>> async def order(ctx, item):
         ...     return item if await ctx.receive("approve", timeout=60, default=False) else "not approved"
@@ -478,10 +480,11 @@ class WorkflowContext(ContextIdentity):
         """Start another workflow, and continue; `await child` waits for its result.
 
         `workflow` must be registered; without a `version` the latest is taken. The child's run_id is `parent/place`, the same
-        whichever node leads, so that it is started once; with a `run_id` of its own, a run of that id that was started with the same
-        input is waited for. A child is cancelled when its parent is, or ends, or begins anew; a `detached` one is not, and
-        cannot be awaited. Raises `WorkflowNotFoundError`, `RunConflictError`, `TooManyChildrenError`, `ValueNotShippableError`,
-        and `InputTypeError` if the input is not what the child's annotation asks for, before anything is started.
+        whichever node leads, so that it is started once; with a `run_id` of its own, a run of that id that was started
+        with the same input is waited for. A child is cancelled when its parent is, or ends, or begins anew; a
+        `detached` one is not, and cannot be awaited. Raises `WorkflowNotFoundError`, `RunConflictError`,
+        `TooManyChildrenError`, `ValueNotShippableError`, and `InputTypeError` if the input is not what the child's
+        annotation asks for, before anything is started.
 
         >>> async def ship(ctx, item):
         ...     return f"{item} shipped"

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class ContextIdentity:
-    """The identity of a context, the same for all its operations: the run, the node and the branch that it belongs to."""
+    """The identity of a context, the same for all its operations.
+
+    It names the run, the node and the branch that it belongs to.
+    """
 
     def __init__(
         self, execution: Execution, node: NodeId, branch: Branch | None = None, scopes: tuple[Scope, ...] = ()
@@ -69,7 +72,7 @@ class ContextIdentity:
         return self._node
 
     def idempotency_key(self, key: str) -> str:
-        """`run_id/step_id` of the next step, if it gets `key`: the same however often that step's function runs.
+        """Return `run_id/step_id` of the next step, if it gets `key`: the same however often that step's function runs.
 
         Give it to the service that a step calls, so that a repeated call is recognized. Records nothing.
 

@@ -27,7 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Missing:
-    """That no default was given, which is not the same as None."""
+    """The mark that no default was given, which is not the same as None."""
 
 
 MISSING: Final = _Missing()

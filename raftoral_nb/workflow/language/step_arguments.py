@@ -1,8 +1,8 @@
 """A step's own copy of what it is given: of its arguments, of the object whose method it is, of what it closes over.
 
 Only the acting node runs a step. What the step changed in the workflow's own objects would be changed there alone, and the other
-nodes would continue with something else. So it gets a copy, and if what it changed there is not among what it returns, that is
-said: a change that nobody can see is nearly always meant to be seen.
+nodes would continue with something else. So it gets a copy, and if what it changed there is not among what it returns,
+that is said: a change that nobody can see is nearly always meant to be seen.
 
 What was shipped keeps its state on its node (globals are copies, see the README): the closures of a notebook's functions,
 objects of modules. What does not pickle (connections, locks) or is larger than `limits.MAX_COPIED_BYTES` is passed on as it
@@ -185,7 +185,7 @@ def _contains(whole: object, part: object, depth: int = 3) -> bool:
 
 
 def _is_of_module(owner: object) -> bool:
-    """Return whether it is an object that a module has made for all, such as the one whose method `random.random` is."""
+    """Return whether a module has made the object for all, such as the one whose method `random.random` is."""
     module = sys.modules.get(type(owner).__module__) if owner is not None else None
     return module is not None and any(value is owner for value in tuple(vars(module).values()))
 

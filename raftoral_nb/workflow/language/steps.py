@@ -34,7 +34,7 @@ async def compute(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """`ctx.compute`: the record of a step's function, made by the acting node."""
+    """Run `ctx.compute`: return the record of a step's function, made by the acting node."""
     given: object = fn  # a notebook's code is not type-checked
     if not callable(given):
         if inspect.iscoroutine(given):

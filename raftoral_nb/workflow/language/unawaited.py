@@ -37,7 +37,10 @@ _AT_ONCE: Final = (
 
 
 def operation(fn: F) -> F:
-    """Decorate an operation of a context, or of what belongs to one: its calls are remembered until they are awaited."""
+    """Decorate an operation of a context, or of what belongs to one.
+
+    Its calls are remembered until they are awaited.
+    """
 
     @wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The rules of the check: what a workflow must not do outside its steps, why, and what to do instead: a table of names."""
+"""The rules of the check, a table of names: what a workflow must not do outside its steps, why, and what to do instead."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ EXACT: Final[dict[str, Rule]] = {
     "builtins.id": ADDRESS,
     "builtins.hash": ADDRESS,
 }
-"""Calls by the full name of what is called."""
+"""The rules for calls by the full name of what is called."""
 
 PREFIXES: Final[tuple[tuple[str, Rule], ...]] = (
     ("random.", CHANCE),
@@ -202,7 +202,7 @@ PREFIXES: Final[tuple[tuple[str, Rule], ...]] = (
         )
     ),
 )
-"""Calls of everything whose full name begins so; `EXACT` comes first."""
+"""The rules for calls of everything whose full name begins so; `EXACT` comes first."""
 
 SEEDED: Final = frozenset(
     {

@@ -25,7 +25,7 @@ from ..codec import aliases, classes, hints
 from ..codec.values import shorten, type_name
 
 _UNKNOWN: Final = object()
-"""Stands for an annotation that says nothing, or nothing that can be found out here."""
+"""The mark of an annotation that says nothing, or nothing that can be found out here."""
 
 # What each function's annotation meant when it was first looked at (at registration). A class that the notebook defines again
 # later is then recognised as another one, also where annotations are text (`from __future__ import annotations`).
@@ -240,7 +240,7 @@ def _is_instance(value: object, cls: type) -> bool:
 
 
 def _is_meant(value: object, cls: type) -> bool:
-    """Return whether the value's class, or one that it is derived from, is `cls` made by another run of the same cell."""
+    """Return whether the value's class, or a base of it, is `cls` as made by another run of the same cell."""
     return any(classes.same(one, cls) for one in type(value).__mro__)
 
 

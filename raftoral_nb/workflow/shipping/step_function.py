@@ -47,7 +47,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     first_wait: float = 0.1
     """Seconds between the first and the second attempt; may be given as a `timedelta`, like `max_wait`."""
     factor: float = 2.0
-    """By how much each wait is longer than the one before."""
+    """The factor by which each wait is longer than the one before."""
     max_wait: float = 30.0
     """The longest wait, in seconds."""
     jitter: float = 0.5
@@ -257,7 +257,8 @@ def step(
         key: what its steps are called when it is called directly; else the function's name.
         retry: when it is called again after it raised; else never.
         timeout: seconds (or a `timedelta`) that one attempt may take, then it ends with `StepTimeoutError`. An async function is cancelled; a
-            synchronous one is abandoned: it continues, its result is dropped, and `Cluster.stop` names it if it never ends.
+            synchronous one is abandoned: it continues, its result is dropped, and `Cluster.stop` names it if it never
+            ends.
         at_most_once: an intent is recorded before the function runs. If its node dies or is deposed before the result is
             recorded, the function is not called again; `OutcomeUnknown` is raised, on every node, for the workflow to decide.
 
