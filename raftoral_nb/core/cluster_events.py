@@ -165,7 +165,7 @@ class ExecutionStopped(msgspec.Struct, frozen=True, gc=False):
 class RunHeld(msgspec.Struct, frozen=True, gc=False):
     """No living node can continue a run (each diverged, or cannot read it).
 
-    It stands still until it is moved to a version that fits.
+    It is stuck until it is moved to a version that fits.
     """
 
     run_id: str

@@ -1,7 +1,7 @@
 """Commands that a node proposes: how they are packed into entries, and how a proposal ends.
 
-Every command that a person asks for says when it was proposed (`at`, Unix seconds by the proposer's wall clock): data to show and to
-search by, which decides nothing.
+Every command that a user asks for says when it was proposed (`at`, Unix seconds by the proposer's wall clock): data to
+show and to search by, which decides nothing.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ class RunEvicted(msgspec.Struct, frozen=True, gc=False):
 
 
 class CommandRefused(msgspec.Struct, frozen=True, gc=False):
-    """A command changed nothing; `code` is stable, `reason` is for people."""
+    """A command changed nothing; `code` is stable, `reason` is text."""
 
     code: str
     reason: str

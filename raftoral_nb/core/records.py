@@ -148,7 +148,7 @@ class Difference(msgspec.Struct, frozen=True, gc=False):
 
     It has both sides, the line that asked, and the likely cause.
 
-    All of it is text for people; "" where it is not known. `recorded` and `asked` are an operation with its step_id,
+    All of it is text to be shown; "" where it is not known. `recorded` and `asked` are an operation with its step_id,
     and the value where that is what differs.
     """
 

@@ -110,7 +110,7 @@ class Missing(msgspec.Struct, frozen=True):
 
 
 class Diverged(msgspec.Struct, frozen=True):
-    """Another step than the one asked for was recorded at that position. `reason` is for people."""
+    """Another step than the one asked for was recorded at that position. `reason` is text."""
 
     asked_id: StepId
     asked_operation: Operation
@@ -198,7 +198,7 @@ class Replay:
         self.ended = True
 
     def skip(self) -> None:
-        """Count what is in the queue as consumed: nobody will ask for it, as the execution was ended from outside."""
+        """Count what is in the queue as consumed: it will not be asked for, as the execution was ended from outside."""
         self.consumed += len(self._queue)
         self._queue.clear()
 
@@ -250,7 +250,7 @@ class Replay:
         return False
 
     def void(self, position: str) -> None:
-        """Drop what is recorded at `position`, or will be: nobody is going to ask for it. Counts as consumed."""
+        """Drop what is recorded at `position`, or will be: it will not be asked for. Counts as consumed."""
         self._void.add(position)
         step = self._at.get(position)
         if step is not None and self._queue.pop(step.step_id, None) is not None:

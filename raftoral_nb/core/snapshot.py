@@ -1,4 +1,4 @@
-"""The replicated state as bytes, written and read in pieces, so that nobody's thread is kept for long.
+"""The replicated state as bytes, written and read in pieces, so that no thread is kept busy for long.
 
 A snapshot stands for the log up to its index. It is a sequence of pieces (bytes), each of which is decoded by itself; a
 piece holds whole records, and each record is one definition, the head of one run, some steps of one run, one session, and

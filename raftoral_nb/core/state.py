@@ -26,7 +26,7 @@ class Epoch(msgspec.Struct, frozen=True):
 
 
 NO_EPOCH: Final = Epoch(0, 0)
-"""Before the first `Takeover`: nobody acts."""
+"""The epoch before the first `Takeover`: no node acts."""
 
 
 class ClientSession(msgspec.Struct):

@@ -72,7 +72,7 @@ class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of one node's log, in words: what `Node.entries` returns."""
+    """One entry of one node's log, as text: what `Node.entries` returns."""
 
     index: int
     term: int
@@ -124,7 +124,7 @@ class NodeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     voted_for: NodeId | None = None
     """The node that got this node's vote in its present term."""
     silence: float | None = None
-    """Seconds since this node, alive and no leader, last heard from one; None if it leads or hears of none."""
+    """Seconds since this node, running and no leader, last heard from a leader; None if it leads or knows of none."""
     election_timer: float | None = None
     """Seconds until this node asks for votes if it continues to hear nothing; None while it waits for no such time."""
 
@@ -209,7 +209,7 @@ class ClusterStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoggedCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """A command in a log entry, for people. `kind` is the command's tag (`takeover`, `checkpoint`, ...)."""
+    """A command in a log entry, as text. `kind` is the command's tag (`takeover`, `checkpoint`, ...)."""
 
     kind: str
     text: str
@@ -220,7 +220,7 @@ class LoggedCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoggedEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A log entry, for people. Two entries with the same index and term are the same, in whichever log."""
+    """A log entry, as text. Two entries with the same index and term are the same, in whichever log."""
 
     index: int
     term: int

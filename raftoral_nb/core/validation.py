@@ -1,7 +1,8 @@
 """Is a command well formed and within the limits? What is not is refused as `bad_command`, whatever the state.
 
-The annotations of `model` promise most of this and the decoder checks it. But what is in the log is there for ever, on
-every node, so the state believes neither. `bool` is no number here: it equals one, and is encoded differently.
+The annotations of `commands` and `records` promise most of this and the decoder checks it. But what is in the log is
+there for ever, on every node, so the state believes neither. `bool` is no number here: it equals one, and is encoded
+differently.
 """
 
 from __future__ import annotations

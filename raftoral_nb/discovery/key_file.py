@@ -63,7 +63,7 @@ class KeyFile(msgspec.Struct, frozen=True, kw_only=True):
     """The cluster's key (32 random bytes): a peer that has it is accepted."""
     kind: Kind
     owner: Process | None = None
-    """The process that started the cluster; None if it is meant to outlive that one."""
+    """The process that started the cluster; None if the cluster is meant to outlive that process."""
     nodes: Mapping[int, Place] = {}
     data_dir: str | None = None
     certificate: Certificate | None = None
@@ -89,7 +89,7 @@ class KeyFile(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def whose(self) -> str:
-        """The processes, in words."""
+        """The processes, as text."""
         return ", ".join(dict.fromkeys(str(process) for process in self.processes)) or "no known process"
 
 
@@ -168,7 +168,7 @@ def _lock(descriptor: int, place: Path) -> None:
                 ) from None
         except OSError:  # nor has every file system
             return
-        # The system tells nobody for a limited time when a lock is free, so it is asked: ever less often, and not for long.
+        # The system cannot wait for a lock for a limited time, so it is asked: ever less often, and not for long.
         time.sleep(pause)
         pause = min(2 * pause, LOCK_PAUSES[1])
 
@@ -348,7 +348,7 @@ def write(content: KeyFile, *, unique: bool = False) -> Path:
 
 
 def _half(content: KeyFile, place: Path, directory: int) -> str:
-    """Write the file under a name that nobody reads, completely; returns that name."""
+    """Write the file completely, under a name that is not read; return that name."""
     half = f"{secrets.token_hex(8)}{_HALF}"
     try:
         descriptor = os.open(

@@ -1,4 +1,4 @@
-"""Processes as files name them: which one is meant, and whether it still lives. Numbers of processes are used again."""
+"""Identity of processes: whether the process that a file names still runs. Numbers of processes are reused."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class _Loop(VirtualClockLoop):
 
 
 class _Alone:
-    """A node that nobody leads, and that leads nobody (`workflow.executor.ExecutorHost`)."""
+    """The environment of an executor alone, without a cluster (`executor.ExecutorEnv`)."""
 
     def __init__(self, loop: _Loop) -> None:
         self._loop = loop
@@ -71,10 +71,10 @@ class _Alone:
         self._loop.call_soon(fn, *args)
 
     def arm(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Do nothing: nobody watches."""
+        """Do nothing: there is no watchdog."""
 
     def tell(self, event: ClusterEvent) -> None:
-        """Do nothing: nobody listens."""
+        """Do nothing: there are no observers."""
 
     def write(self, line: OutputLine) -> None:
         """Drop output: it was printed before."""

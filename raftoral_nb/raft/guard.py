@@ -186,7 +186,7 @@ class Guard:
             self._transfers.begin(peer, message.term)
             raft.set_next_index(peer, self._journal.last_index + 1)
             return _HEARD
-        # Entry 1 is the same on every node, so nobody is ever asked to go below 2.
+        # Entry 1 is the same on every node, so no node is ever asked to go below 2.
         lowest = max(raft.match_index(peer), first) + 1
         asked = max(lowest, min(message.next_index, raft.next_index(peer)))
         return Verdict({"type": "next_node_idx", "next_node_idx": asked, "reset": True, "success": False})

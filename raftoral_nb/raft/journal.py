@@ -47,8 +47,9 @@ class MemoryJournal:
     that is committed" for every batch it applies, and this bounds both (`MAX_MESSAGE_ENTRIES`, `MAX_APPLIED_ENTRIES`, and the
     same in bytes).
 
-    For journals that store what is written (`durable`): operations take effect at once, and are stored by `sync`, or by `save`
-    while the loop continues. Until then nothing may be sent that says that they are. Here there is nothing to store.
+    For journals that store what is written (`durable_journal`): operations take effect at once, and are stored by
+    `sync`, or by `save` while the loop continues. Until then nothing may be sent that says that they are. Here there is
+    nothing to store.
     """
 
     written: int = 0

@@ -206,7 +206,7 @@ class Member:
         self._let_go([*old.runs.values(), *old.sessions.values()])
 
     def _let_go(self, parts: list[Run | ClientSession]) -> None:
-        """Free a state a few parts in each turn of the loop; nobody refers to it as a whole any more."""
+        """Free a state a few parts in each turn of the loop; nothing refers to it as a whole any more."""
         left = MAX_RELEASED
         while parts and left > 0:
             part = parts.pop()
@@ -325,7 +325,7 @@ class Member:
 
     @property
     def silence(self) -> float | None:
-        """Seconds since it last heard from a leader; None if it leads, is paused, or hears of none."""
+        """Seconds since it last heard from a leader; None if it leads, is paused, or knows of none."""
         return None if self.paused or self._closed else self.replica.elections.silence
 
     @property

@@ -15,8 +15,8 @@ class Outbox:
     """The outbox of a replica, which sends each message as soon as everything is stored that was written before it.
 
     "I have these entries" and "you have my vote" must outlive this process. A leader's entries need not wait: it counts
-    itself only when it has stored them (`durable.DurableJournal.setRaftCommitIndex`). What was written during one turn of the loop is
-    stored together. `broke(error)` is called if it cannot be.
+    itself only when it has stored them (`durable_journal.DurableJournal.setRaftCommitIndex`). What was written during
+    one turn of the loop is stored together. `broke(error)` is called if it cannot be.
     """
 
     def __init__(

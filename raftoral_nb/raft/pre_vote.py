@@ -64,7 +64,7 @@ class Elections:
 
     @property
     def timer(self) -> float | None:
-        """Seconds until the deadline; None for one who leads, or waits for none: alone, or no member."""
+        """Seconds until the deadline; None for a node that leads, or waits for none: alone, or no member."""
         raft = self._raft
         if raft.role == LEADER or raft.election_timer_stopped or not raft.reachable:
             return None
@@ -128,7 +128,7 @@ class Elections:
     def asked(self, peer: NodeId, message: PreVote) -> None:
         """Promise `peer`, which would campaign, a vote if its log is as good as ours and we, too, hear from no leader.
 
-        One that asks for a term that is past is told ours: it may be the only one whose log can win, and nobody else
+        One that asks for a term that is past is told ours: it may be the only one whose log can win, and no other
         would.
         """
         raft, journal = self._raft, self._journal
@@ -141,7 +141,8 @@ class Elections:
         if leader_lives or theirs < own:
             return
         if theirs > own or peer < self._node:
-            # If both asked at once, both would campaign and share the votes. One gives way; it asks again if nobody wins.
+            # If both asked at once, both would campaign and share the votes. One gives way; it asks again if neither
+            # wins.
             self._asked_term = 0
         self._send(peer, PreVoteGranted(message.term))
 

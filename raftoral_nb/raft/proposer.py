@@ -39,7 +39,7 @@ class Proposer:
 
     It repeats them under the same id until they are answered or their time is up.
 
-    The answer is read off this node's own log, so a committed command has been applied here when its outcome is told.
+    The answer is read from this node's own log, so a committed command has been applied here when its outcome is told.
     `hand_over(leader, proposals)` passes proposals to the leader (this node's own replica, or a frame to another) and
     returns False if it certainly did not. Lives on the consensus loop; every method must be called there.
     """

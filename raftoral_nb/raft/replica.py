@@ -228,7 +228,7 @@ class Replica:
         self._disarm()
 
     def thaw(self) -> None:
-        """Undo `freeze`. The time slept is nobody's fault: messages that waited come first, then timers."""
+        """Undo `freeze`. No peer is to blame for the time slept: messages that waited come first, then timers."""
         self._frozen = False
         self.raft.excuse_own_sleep(self._timing.heartbeat)
         self._arm()

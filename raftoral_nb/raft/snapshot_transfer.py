@@ -1,4 +1,4 @@
-"""Bringing a snapshot to a follower whose next entry is in nobody's log any more.
+"""Installation of a snapshot on a follower whose next entry is in no log any more.
 
 The leader sends pieces, a few ahead of what was acknowledged, so that a frame is never large and heartbeats are not kept
 waiting. The follower reads each piece as it comes. What PySyncObj knows of snapshots is not used: it would stop everything

@@ -2,7 +2,7 @@
 
 DIR/cluster.json     the cluster's id, name and nodes, and the formats' version
 DIR/lock             locked by the process that uses the directory, and names it
-DIR/node-1/ ...      the node's log, term, vote and snapshot; see `store`
+DIR/node-1/ ...      the node's log, term, vote and snapshot; see `sqlite_store`
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A journal that outlives its process: the memory journal, with every operation written to a store.
 
 Reads come from memory. Writes gather there, and `sync` (or `save`, beside the consensus loop) stores what has gathered as one
-group: many entries, one sync. Who must wait for it is the replica's business, except for one thing that is decided
+group: many entries, one sync. The replica decides what must wait for it, except for one thing that is decided
 here: nothing is counted as committed that this node itself has not stored.
 """
 
@@ -40,7 +40,7 @@ class Saver(Protocol):
 
 
 class SaverThread:
-    """A daemon thread that does one node's writing, so that nobody else waits for its disk."""
+    """A daemon thread that does one node's writing, so that nothing else waits for its disk."""
 
     def __init__(self, name: str) -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()

@@ -77,7 +77,7 @@ class Cut(msgspec.Struct, frozen=True, array_like=True, tag="cut"):
 
 
 class Voted(msgspec.Struct, frozen=True, array_like=True, tag="vote"):
-    """The term became `term`, and `vote` (or nobody) got this node's vote in it."""
+    """The term became `term`, and `vote` (or no node) got this node's vote in it."""
 
     term: int
     vote: str | None

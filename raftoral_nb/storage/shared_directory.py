@@ -62,7 +62,10 @@ def drop_folder(path: Path, node: NodeId) -> None:
 
 
 class NodeJournals(DirectoryJournals):
-    """The journal of one node, in the process of that node. Others may use other nodes of the directory, and nobody this one."""
+    """The journal of one node, in the process of that node.
+
+    Other processes may use other nodes of the directory, but not this one.
+    """
 
     def __init__(self, path: Path, node: NodeId, durability: Durability) -> None:
         """Open the directory.
@@ -71,7 +74,7 @@ class NodeJournals(DirectoryJournals):
         `StorageWriteError`.
         """
         Journals.__init__(self)
-        self._watch = None  # how far reading has come is told by nobody here
+        self._watch = None  # the progress of reading is not reported here
         self.path = path
         self._durability: Durability = durability
         manifest = read_manifest(path)

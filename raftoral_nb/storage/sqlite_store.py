@@ -316,7 +316,7 @@ def create(folder: Path, first: Row, own: bytes) -> None:
     """Make a node's folder with the first row of its log; it is on the disk when this returns. Raises `StorageWriteError`."""
     file = folder / LOG_FILE
     with _writing(file):
-        folder.mkdir(mode=0o700, parents=True)  # what is in it is run: nobody else is to read or write it
+        folder.mkdir(mode=0o700, parents=True)  # what is in it is run: no other user is to read or write it
         with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as db:
             configure(db)
             for statement in _SCHEMA:

@@ -77,7 +77,8 @@ def refuse_on_own_thread(what: str) -> None:
 def do_all(*stages: Callable[[], object]) -> None:
     """Call each of them in order, whatever the ones before raise (an interrupt in the main thread, say); then raise that.
 
-    Of several exceptions the last is raised, in the context of the others. Each stage must be able to follow a half done one.
+    Of several exceptions the last is raised, in the context of the others. Each call must be able to follow one that
+    was half done.
     """
     with contextlib.ExitStack() as left:
         for stage in reversed(stages):

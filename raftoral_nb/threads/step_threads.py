@@ -83,7 +83,7 @@ class _Job:
         self.thread_name = ""
 
     def wake(self) -> None:
-        """Set `done` on the job's loop, from any thread. A loop that is closed has nobody waiting."""
+        """Set `done` on the job's loop, from any thread. On a loop that is closed nothing waits."""
         try:
             self.loop.call_soon_threadsafe(self.done.set)
         except RuntimeError:

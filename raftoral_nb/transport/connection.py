@@ -208,7 +208,7 @@ class Dialer:
             self._task = None
 
     def opened(self, connection: Connection) -> None:
-        """Note that the TCP connection stands; the handshake begins."""
+        """Note that there is a TCP connection; the handshake begins."""
         if self._closed:
             connection.abort()
         else:
@@ -243,7 +243,7 @@ class Connection(asyncio.Protocol):
         try:
             await network.loop.connect_accepted_socket(lambda: self, accepted, **encrypted(network.tls, None))
         except OSError as error:
-            # The peer is gone already, or the system refused the socket, or it was no TLS; nobody else knows of it.
+            # The peer is gone already, or the system refused the socket, or it was no TLS; nothing else knows of it.
             accepted.close()
             self._endpoint.not_encrypted(self, error)
         finally:

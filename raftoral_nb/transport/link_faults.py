@@ -1,9 +1,9 @@
 """Faults on the links between nodes, the same on every network: cut, one way or both, and slow.
 
-A link that is cut both ways is a cable that was pulled: from that moment nothing arrives, and nobody is told. Only after
-`CUT_NOTICED` seconds without an acknowledgement do both ends give their connection up, as TCP does, and none comes to be
-until the link is mended; then it is built at once. It is harsher than TCP in one thing: what was sent while a cut was not
-noticed stays lost, where TCP would send it again.
+A link that is cut both ways is a cable that was pulled: from that moment nothing arrives, and neither end is told. Only
+after `CUT_NOTICED` seconds without an acknowledgement do both ends give their connection up, as TCP does, and none
+comes to be until the link is mended; then it is built at once. It is harsher than TCP in one thing: what was sent while
+a cut was not noticed stays lost, where TCP would send it again.
 
 A cut in one direction loses messages and keeps the connection: a machine that answers, behind a filter that drops
 what one side says. It is the fault that a leader which is heard but does not hear is made with.
@@ -27,7 +27,7 @@ CUT_NOTICED: Final = 1.0
 """Seconds after which both ends give up a connection whose link is cut both ways. More than any usual election takes."""
 
 MAX_DELAYED_MESSAGES: Final = MAX_PAUSED_MESSAGES
-"""Messages on their way over one direction of a slow link; past it the link is reset, as one whose buffers are full."""
+"""Messages on their way over one direction of a slow link; past it the link is reset, as if its buffers were full."""
 
 MAX_DELAYED_BYTES: Final = 4 * MAX_FRAME_BYTES
 """Encoded size of the messages on their way over one direction of a slow link, in bytes (networks that encode only)."""

@@ -192,7 +192,7 @@ class _Link:
         for lane in self._lanes.values():
             lane.clear()
         for end, other in (self._ends, self._ends[::-1]):
-            # Later, as with sockets: nobody is called back from inside its own call. Before any new link's notice.
+            # Later, as with sockets: nothing is called back from inside its own call. Before any new link's notice.
             self._network.loop.call_soon(end.inbox.disconnected, other.node)
 
 

@@ -1,14 +1,15 @@
 """The network between nodes over TCP: one authenticated connection per pair of nodes.
 
 The node with the higher number dials the lower one, when it learns that the other is attached and after a connection was
-lost; nobody dials a node of this process that is not there. Nodes of other processes are made known by `introduce`, and are
-dialed until `forget`, whether they are there or not. Every byte goes through a `wire.Session`. All of it runs on one asyncio
-loop, on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and `close` leaves none behind.
+lost; a node of this process that is not there is not dialed. Nodes of other processes are made known by `introduce`,
+and are dialed until `forget`, whether they are there or not. Every byte goes through a `wire.Session`. All of it runs
+on one asyncio loop, on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and `close`
+leaves none behind.
 
 A connection whose dialer says that it is no node (`frames.GUEST`) is a client's: it is passed to the reception of
-clients. Clients stay, and others are let in, when the node leaves this process (its disk failed, say), so that they can
-ask why, and for its start; until `close`, or until the node is attached again, which takes over its listener and its
-clients.
+clients. Clients stay, and others are accepted, when the node leaves this process (its disk failed, say), so that they
+can ask why, and for its start; until `close`, or until the node is attached again, which takes over its listener and
+its clients.
 """
 
 from __future__ import annotations
@@ -262,7 +263,7 @@ class TcpNetwork(LinkFaults):
         self.warn(f"node {node} dropped a stranger: {reason}")
 
     def warn(self, text: str) -> None:
-        """Log a warning, unless there was one just now: nobody can fill a log from outside."""
+        """Log a warning, unless there was one just now: an attacker on the network cannot fill the log."""
         now = self.loop.time()
         if now - self._last_warning < WARNING_INTERVAL:
             self._warnings_withheld += 1

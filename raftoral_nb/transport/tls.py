@@ -1,6 +1,6 @@
 """Encrypted connections: what nodes need that listen where other machines, or other users' programs on them, can reach them.
 
-All nodes of a cluster share one certificate, which nobody signed but itself, and both ends of a connection accept this very
+All nodes of a cluster share one certificate, which is self-signed, and both ends of a connection accept this very
 certificate and no other. So a peer that gets through has the key file. The cluster's key is proven inside all the same,
 and under a key that is mixed with the certificate: what is said inside makes no sense on a connection that is not
 encrypted, or is encrypted by others.

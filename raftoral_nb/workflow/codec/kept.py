@@ -2,7 +2,7 @@
 
 The class always is, and each part that unpickles again.
 
-Of a group each member is kept on its own, so that one whose class is not to be had does not take the others along.
+Of a group each member is kept on its own, so that one whose class is not available does not lose the others.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def encode(error: Exception, limit: int) -> tuple[bytes | None, tuple[str, ...]]
 
 
 def decode(data: bytes, view: classes.View = classes.NOTEBOOK) -> Exception | None:
-    """Return the exception that was kept, of the classes that `view` knows; None if it is not to be had here."""
+    """Return the exception that was kept, of the classes that `view` knows; None if it is not available here."""
     try:
         decoded = pickling.loads(data, view=view)
     except Exception:  # unpickling may raise anything; the failure itself still says what happened

@@ -245,7 +245,7 @@ class Elsewhere:
 
 
 def make_namespace(name: str, found: dict[str, Any]) -> dict[str, Any]:
-    """Return the namespace of a new module, which nobody can import."""
+    """Return the namespace of a new module, which cannot be imported."""
     module = types.ModuleType(name)
     vars(module).update(found)
     vars(module)[_KEY] = module

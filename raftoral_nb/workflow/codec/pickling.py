@@ -5,7 +5,7 @@ attributes* to those of the pickle. Here a class is known by its name and code (
 
 There are two forms. *Code* has the classes that it refers to within it, and a process that loads it gets them as they
 were then. A *value* has of each class the identity, and the class itself as code of its own: that is only looked at
-where nobody knows the class.
+where the class is not known.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Mailbox:
         self._changed()
 
     async def first(self, kind: str, name: str) -> Message:
-        """Return the first message of that kind and name that nobody holds; waits for one, and holds it."""
+        """Return the first message of that kind and name that no step holds; wait for one, and hold it."""
         while True:
             for message in self._waiting.values():
                 if message.kind == kind and message.name == name and message.message_id not in self._held:

@@ -16,7 +16,7 @@ class ChildStart(msgspec.Struct, frozen=True):
     input: bytes
     detached: bool
     digest: str = ""
-    """Of the input; "" where nobody could start the same child again."""
+    """Of the input; "" where the same child cannot be started again."""
 
 
 class Made(msgspec.Struct, frozen=True):

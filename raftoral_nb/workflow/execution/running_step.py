@@ -67,7 +67,7 @@ class RunningStep:
 
         May be called as often as wanted and from any thread: an event is published at most every `PROGRESS_SECONDS`, and the
         statistics have the latest. Raises `BadArgumentError` if `fraction` is no number from 0 to 1. Does nothing once the
-        step's result is of no interest any more (its timeout passed, or another node does it).
+        step's result is not needed any more (its timeout passed, or another node does it).
         """
         fraction, text = _checked(fraction, text)
         if self.ended:

@@ -186,7 +186,7 @@ async def race(ctx: ContextIdentity, given: Sequence[object]) -> Any:
         if line.error is None:
             continue
         left = without(line.error, scopes[index])[1]
-        # A loser's failure is of no interest, unless its cleanup failed: nobody else tells of that.
+        # A loser's failure is ignored, unless its cleanup failed: nothing else reports that.
         if left is not None and (won in (None, index) or _was_interrupted(line, scopes[index])):
             found.append(left)
     if won is not None and len(found) == 1 and lines[won].error is found[0]:

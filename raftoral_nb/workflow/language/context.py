@@ -98,10 +98,10 @@ class WorkflowContext(ContextIdentity):
 
         To change the code of unfinished runs: write `if await ctx.patched("mail"): <new> else: <old>`, register it as a
         new version, and move the run to it. A run that comes here for the first time records True, as a step of its
-        own. In one whose record has another step in this place (it was moved, and passed this point with the old code)
-        the answer is False, and the gate leaves no trace: it takes no place among the steps, so that those of the old
-        code still fit. A gate in a loop answers for each round anew. Once all runs from before have ended, the `if` and
-        its old side may go from new versions; runs that recorded the gate keep theirs.
+        own. In a run whose record has another step in this place (it was moved, and passed this point with the old
+        code) the answer is False, and the gate leaves no trace: it takes no place among the steps, so that those of the
+        old code still fit. A gate in a loop answers for each round anew. Once all runs from before have ended, the `if`
+        and its old side may go from new versions; runs that recorded the gate keep theirs.
 
         >>> from raftoral_nb.testing import workflow_test
         >>> async def order(ctx, item):
@@ -160,9 +160,9 @@ class WorkflowContext(ContextIdentity):
         """Wait for so many seconds (or a `timedelta`), from the moment at which this is first recorded. Never less than that, by
         the acting node's clock; not promised how much more.
 
-        What is left of it survives the death of a leader, and a restart of all. A node whose system clock is set back
-        continues from the time it has shown, so it does not wait longer for that. Raises `BadArgumentError` for what is
-        no length of time.
+        What is left of it survives the failure of a leader, and a restart of all nodes. A node whose system clock is
+        set back continues from the time it has shown, so it does not wait longer for that. Raises `BadArgumentError`
+        for what is no length of time.
 
         >>> async def patient(ctx, seconds):
         ...     before = await ctx.now()
@@ -312,8 +312,9 @@ class WorkflowContext(ContextIdentity):
         raised.
 
         A function without parameters, or a `@step`, is run as one step, as by `map`. Who won is recorded. The losers are interrupted at their next operation (`Interrupted`, once), may clean up, and are
-        waited for; what they raise is of no interest, unless their cleanup raised: then it comes in an ExceptionGroup. A branch
-        must wait for nothing but operations of its context, or it cannot be interrupted. `BadArgumentError` without branches.
+        waited for; what they raise is ignored, unless their cleanup raised: then it comes in an ExceptionGroup. A
+        branch must wait for nothing but operations of its context, or it cannot be interrupted. `BadArgumentError`
+        without branches.
 
         >>> async def fastest(ctx, _):
         ...     async def quick(ctx):
@@ -328,8 +329,9 @@ class WorkflowContext(ContextIdentity):
         return await parallel.race(self, branches)
 
     def task_group(self) -> parallel.TaskGroup:
-        """Open a block in which branches are started, and which ends when all of them have: `group.start(branch,
-        *args)` runs `branch(ctx, *args)` with a context of its own.
+        """Open a block in which branches are started, and which ends when all of them have ended.
+
+        `group.start(branch, *args)` runs `branch(ctx, *args)` with a context of its own.
 
         A function of `args` alone, or a `@step`, is run as one step, as by `map`. If a branch or the block itself raises, the
         others are interrupted at their next operation (`Interrupted`, once) and may clean up; then what was raised is raised as
@@ -343,7 +345,7 @@ class WorkflowContext(ContextIdentity):
         ...     return [task.result for task in tasks]
         >>> run(parts, ["a", "bc"])
         [1, 2]
-        """  # noqa: D205
+        """
         return parallel.TaskGroup(self)
 
     def saga(self) -> Saga:

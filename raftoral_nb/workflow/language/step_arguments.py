@@ -2,7 +2,7 @@
 
 Only the acting node runs a step. What the step changed in the workflow's own objects would be changed there alone, and the other
 nodes would continue with something else. So it gets a copy, and if what it changed there is not among what it returns,
-that is said: a change that nobody can see is nearly always meant to be seen.
+that is reported: a change that gets lost is nearly always a mistake.
 
 What was shipped keeps its state on its node (globals are copies, see the README): the closures of a notebook's functions,
 objects of modules. What does not pickle (connections, locks) or is larger than `limits.MAX_COPIED_BYTES` is passed on as it

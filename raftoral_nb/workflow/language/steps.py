@@ -129,7 +129,7 @@ async def _attempts(execution: Execution, step_id: StepId, call: step_arguments.
 
 
 def _lost(execution: Execution, step_id: StepId, given: step_arguments.Given, value: object) -> LostChangeError | None:
-    """Return the error of a step whose changes nobody would see."""
+    """Return the error of a step whose changes would be lost."""
     lost, unseen = given.changed(value)
     key = step_id.partition("/")[2]
     if lost:

@@ -1,8 +1,8 @@
 """Time: the present, sleeps and deadlines. Whatever depends on a clock is recorded, so that every node sees the same.
 
-A due time is recorded as a time of day (UTC) and belongs to the run: what is left of it survives the death of a leader and a
-restart. Only the acting node has a timer for it; the others wait for the record. A run that sleeps costs no thread and no task
-beyond its own, however long it sleeps.
+A due time is recorded as a time of day (UTC) and belongs to the run: what is left of it survives the failure of a
+leader and a restart. Only the acting node has a timer for it; the others wait for the record. A run that sleeps costs
+no thread and no task beyond its own, however long it sleeps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rules of the check, a table of names: what a workflow must not do outside its steps, why, and what to do instead."""
+"""The rules of the check: a table of what a workflow must not do outside its steps, why, and what to do instead."""
 
 from __future__ import annotations
 

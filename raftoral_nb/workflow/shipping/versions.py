@@ -44,7 +44,7 @@ def other_python(versions: Mapping[str, str]) -> str | None:
 
 
 def differences(versions: Mapping[str, str]) -> str:
-    """Return the packages whose versions differ here, in words; empty if none do."""
+    """Return the packages whose versions differ here, as text; empty if none do."""
     found = []
     for package, made in sorted(versions.items()):
         here = None if package == PYTHON else _version(package)
