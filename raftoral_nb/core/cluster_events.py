@@ -1,4 +1,4 @@
-"""Cluster events that no log entry records, and the output of workflows. Part of `model`, which names them all."""
+"""Cluster events that no log entry records, and the output of workflows. `events` names them all."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ def _decode(data: bytes, path: Path) -> KeyFile:
 def found() -> tuple[Found, ...]:
     """Return every key file of this user, by name; those whose processes are gone are dropped and not named.
 
-    Raises `KeyFileError` if the folder cannot be used. A single file that cannot be is among the answers.
+    Raises `KeyFileError` if the folder cannot be used. A single file that cannot be used is among the answers.
     """
     try:
         with _opened(make=False) as (place, directory):

@@ -2,9 +2,10 @@
 
 It goes to the execution's sink and never to a notebook cell.
 
-Who is printing is told by a context variable, so it covers the workflow's tasks and its synchronous steps (their threads get
-a copy of the context), but not threads that user code starts by itself, nor bytes written to `sys.stdout.buffer`, nor what
-is printed in the very moment in which another thread replaces `sys.stdout` (`%%capture`, `contextlib.redirect_stdout`).
+A context variable tells which execution is printing, so it covers the workflow's tasks and its synchronous steps (their
+threads get a copy of the context), but not threads that user code starts by itself, nor bytes written to
+`sys.stdout.buffer`, nor what is printed in the very moment in which another thread replaces `sys.stdout` (`%%capture`,
+`contextlib.redirect_stdout`).
 """
 
 from __future__ import annotations

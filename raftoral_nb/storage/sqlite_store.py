@@ -2,7 +2,7 @@
 
 A node's folder holds `log.db` (SQLite in WAL mode, with `log.db-wal` beside it) and `log.head`. SQLite alone is not enough: after a
 flipped bit in its write-ahead log it drops every transaction from there on without a word. So the records are chained
-(`records`), and how far they were written is said by the head, in a file of its own.
+(`record_chain`), and the head, in a file of its own, says how far they were written.
 """
 
 from __future__ import annotations

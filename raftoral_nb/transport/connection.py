@@ -1,4 +1,4 @@
-"""One TCP connection between two nodes, and what keeps dialing one. Used by `tcp` only."""
+"""One TCP connection between two nodes, and what keeps dialing one. Used by `tcp_network` only."""
 
 from __future__ import annotations
 

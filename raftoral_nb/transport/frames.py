@@ -184,7 +184,7 @@ class FrameSession:
     def feed(self, data: bytes) -> list[bytes]:
         """Take what arrived, in any pieces; return the payloads that are complete and authentic, in order.
 
-        Raises ProtocolError on the first byte that proves wrong; from then on every call does, and the connection is to
+        Raises ProtocolError on the first wrong byte; from then on every call does, and the connection is to
         be closed. Before the handshake is done at most HANDSHAKE_BYTES are ever kept.
         """
         if self._failed:

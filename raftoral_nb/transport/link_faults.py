@@ -161,7 +161,7 @@ class DelayLine(Generic[T]):
     def put(self, item: T, delay: float = 0.0, size: int = 0) -> bool:
         """Deliver an item in `delay` seconds, or when the one before it is; 0 or less: with that one, or in the next turn.
 
-        `size` is what it takes (bytes). False, and nothing taken, if more is on its way than the limits allow.
+        `size` is what it takes (bytes). Return False, and take nothing, if more is on its way than the limits allow.
         """
         if len(self._queue) >= MAX_DELAYED_MESSAGES or self._bytes + size > MAX_DELAYED_BYTES:
             return False

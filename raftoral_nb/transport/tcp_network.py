@@ -2,9 +2,9 @@
 
 The node with the higher number dials the lower one, when it learns that the other is attached and after a connection was
 lost; a node of this process that is not there is not dialed. Nodes of other processes are made known by `introduce`,
-and are dialed until `forget`, whether they are there or not. Every byte goes through a `wire.Session`. All of it runs
-on one asyncio loop, on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and `close`
-leaves none behind.
+and are dialed until `forget`, whether they are there or not. Every byte goes through a `frames.FrameSession`. All of it
+runs on one asyncio loop, on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and
+`close` leaves none behind.
 
 A connection whose dialer says that it is no node (`frames.GUEST`) is a client's: it is passed to the reception of
 clients. Clients stay, and others are accepted, when the node leaves this process (its disk failed, say), so that they

@@ -146,7 +146,7 @@ class WorkflowContext(ContextIdentity):
     async def now(self) -> datetime:
         """Return the time of day, in UTC and with that time zone: what the acting node's clock showed, recorded.
 
-        A new leader's clock may be behind that of the one before: what comes later is not promised to be later.
+        A new leader's clock may be behind that of the one before: a later call is not promised a later time.
 
         >>> async def stamped(ctx, _):
         ...     return (await ctx.now()).tzname()

@@ -60,7 +60,7 @@ class Given:
     def changed(self, result: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return what the user of the last copy changed, by name.
 
-        The first part is what must be returned and is not, and what may well be its own affair.
+        The first part must be returned and is not; the second may well be the step's own affair.
 
         What is part of `result` counts as neither.
         """
