@@ -1,5 +1,4 @@
-"""The network as a replica sees it, and what the two networks (`memory_network`, `tcp_network`) share: the inbox (and
-`link_faults`).
+"""The network as a replica sees it, and what the in-memory and the TCP network share: the inbox (and `link_faults`).
 
 Everything here lives on one asyncio loop and is called there only. Between two nodes there is at most one link at a time;
 it keeps the order of messages, delivers none twice, and loses messages only when it breaks, is cut, or is too slow.
