@@ -15,7 +15,7 @@ have been forgotten:
   before that index is refused (`session_expired`). A forgotten client keeps its birth for ever, so it never comes back.
 
 Both marks only rise. They may refuse a proposal that never was applied (a slow client; one born early that first speaks
-late), never the reverse. A client refused as expired goes on under a new id, born at a newer index. `too_old` and
+late), never the reverse. A client refused as expired continues under a new id, born at a newer index. `too_old` and
 `session_expired` say that this *arrival* was not applied: a proposer that had sent the same id before must take it for
 "unknown", because the earlier copy may have been carried out and forgotten.
 """
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """What became of one proposal of an entry. `events` is empty if a repeated proposal was only answered."""
+    """The outcome of one proposal of an entry. `events` is empty if a repeated proposal was only answered."""
 
     proposal: Proposal
     answer: Committed | Rejected
@@ -120,7 +120,10 @@ def _register(state: State, command: RegisterWorkflow, _index: int) -> Events:
 
 
 def _definition_to_drop(state: State, workflow: str, version: int) -> tuple[str, int] | None:
-    """The one registered first that is not the latest of its workflow, once `version` is there, nor used by an unfinished run."""
+    """Return the first registered version that is neither the latest, once `version` exists, nor used by a run.
+
+    Runs that have ended do not count.
+    """
     latest = {workflow: version}
     for name, number in state.definitions:
         latest[name] = max(number, latest.get(name, number))
@@ -170,7 +173,7 @@ def apply_entry(state: State, index: int, entry: Entry) -> list[Applied]:
 
 
 def recorded_answer(state: State, id: ProposalId) -> Committed | Rejected | None:  # noqa: A002 - the model's word
-    """What was answered to the proposal `id`, or None if it was not applied or its answer is forgotten.
+    """Return the answer to the proposal `id`, or None if it was not applied or its answer is forgotten.
 
     For a proposer that may have missed the answer, because its node's state was replaced.
     """
@@ -213,7 +216,7 @@ def _carry_out(state: State, index: int, proposal: Proposal, committed: Committe
 
 
 def _session(state: State, index: int, id_: ProposalId) -> ClientSession | Rejected:
-    """The session of the proposal's client, made if the client is new; or why it gets none."""
+    """Return the session of the proposal's client, made if the client is new; or why it gets none."""
     session = state.sessions.get(id_.client)
     if session is not None:
         session.last_used = index

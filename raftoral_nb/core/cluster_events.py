@@ -1,4 +1,4 @@
-"""Events of a cluster that are in no log entry, and the output of its workflows. `events` names them all."""
+"""Cluster events that no log entry records, and the output of workflows. `events` names them all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .records import Difference
 
 
 class LinkDelay(msgspec.Struct, frozen=True, gc=False):
-    """How much longer the way over a link takes, each way: `seconds`, give or take up to `jitter` seconds."""
+    """The delay added to a link, in each direction: `seconds`, give or take up to `jitter` seconds."""
 
     seconds: float
     jitter: float = 0.0
@@ -51,7 +51,7 @@ class CampaignAsked(msgspec.Struct, frozen=True, gc=False):
 
 
 class ScenarioChanged(msgspec.Struct, frozen=True, gc=False):
-    """What a scenario comes to: it began, acted (`text` is what it did), said something, or ended (`text` says why)."""
+    """A turn in a scenario: it began, acted (`text` is what it did), said something, or ended (`text` says why)."""
 
     scenario: str
     change: Literal["started", "acted", "noted", "completed", "stopped", "failed"]
@@ -81,7 +81,7 @@ class StorageFailed(msgspec.Struct, frozen=True, gc=False):
 
 
 class StrangersRefused(msgspec.Struct, frozen=True, gc=False):
-    """Somebody tried to talk with a node who did not prove the cluster's key, or sent what is not authentic.
+    """An unauthenticated peer connected to a node: it did not prove the cluster's key, or sent what is not authentic.
 
     `count` connections were closed for it since the last such event; the last of them was to `node`, and `reason` is its.
     """
@@ -92,14 +92,20 @@ class StrangersRefused(msgspec.Struct, frozen=True, gc=False):
 
 
 class RecoveryProgress(msgspec.Struct, frozen=True, gc=False):
-    """How far a cluster has come that goes on from a data directory: about `fraction`, from 0 to 1. Told if it lasts a moment."""
+    """The progress of a cluster that recovers from a data directory: about `fraction`, from 0 to 1.
+
+    Told if it lasts a moment.
+    """
 
     fraction: float
     text: str
 
 
 class ClusterRecovered(msgspec.Struct, frozen=True, gc=False):
-    """What a cluster found in its data directory: unfinished runs go on, recorded steps and cells need not be done again."""
+    """The contents of a recovered data directory.
+
+    Unfinished runs continue, recorded steps and cells need not be done again.
+    """
 
     runs: int
     unfinished: int
@@ -157,7 +163,10 @@ class ExecutionStopped(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunHeld(msgspec.Struct, frozen=True, gc=False):
-    """No living node can go on with a run (each diverged, or cannot read it): it stands still until it is moved to a version that fits."""
+    """No living node can continue a run (each diverged, or cannot read it).
+
+    It is stuck until it is moved to a version that fits.
+    """
 
     run_id: str
     difference: Difference

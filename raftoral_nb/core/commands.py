@@ -1,7 +1,7 @@
-"""The commands that nodes propose, how they are packed into entries, and how a proposal ends.
+"""Commands that a node proposes: how they are packed into entries, and how a proposal ends.
 
-Every command that a person asks for says when it was proposed (`at`, Unix seconds by the proposer's wall clock): data to show and to
-search by, which decides nothing.
+Every command that a user asks for says when it was proposed (`at`, Unix seconds by the proposer's wall clock): data to
+show and to search by, which decides nothing.
 """
 
 from __future__ import annotations
@@ -21,26 +21,29 @@ class Takeover(msgspec.Struct, frozen=True, gc=False, tag="takeover", array_like
 
 
 class ChangeMembers(msgspec.Struct, frozen=True, gc=False, tag="members", array_like=True):
-    """Adds a node to the members that count for majorities, or takes one out; one node at a time."""
+    """The command to add a voting member, or to remove one; one node at a time."""
 
     node: NodeId
     change: Literal["add", "remove"]
 
 
 class ReserveNumber(msgspec.Struct, frozen=True, gc=False, tag="reserve", array_like=True):
-    """Takes the number of a node that is to join, for its proposer alone: refused if a node has or had it, or another took it."""
+    """The command to reserve the number of a node that is to join, for its proposer alone.
+
+    It is refused if a node has or had it, or another took it.
+    """
 
     node: NodeId
 
 
 class RegisterWorkflow(msgspec.Struct, frozen=True, gc=False, tag="register", array_like=True):
-    """Adds or replaces a workflow definition."""
+    """The command to add or replace a workflow definition."""
 
     definition: Definition
 
 
 class StartRun(msgspec.Struct, frozen=True, gc=False, tag="start", array_like=True):
-    """Starts a run, once per `run_id`."""
+    """The command to start a run, once per `run_id`."""
 
     run_id: RunId
     workflow: str
@@ -52,7 +55,7 @@ class StartRun(msgspec.Struct, frozen=True, gc=False, tag="start", array_like=Tr
 
 
 class SetCheckpoint(msgspec.Struct, frozen=True, gc=False, tag="checkpoint", array_like=True):
-    """Records a step's result; the first record of a step wins, and only the current epoch may record.
+    """The command to record a step's result; the first record of a step wins, and only the current epoch may record.
 
     Of a step that takes a message the value is that of the message, whatever was proposed. A record of an earlier
     `generation` of the run is refused.
@@ -66,7 +69,7 @@ class SetCheckpoint(msgspec.Struct, frozen=True, gc=False, tag="checkpoint", arr
 
 
 class StartChild(msgspec.Struct, frozen=True, gc=False, tag="child", array_like=True):
-    """Records a step and starts the child run that it stands for, or records why it cannot be started.
+    """The command to record a step and start the child run that it stands for, or record why it cannot be started.
 
     `version` None means the latest one. A child that is `detached` is neither cancelled with its parent nor waited for.
     """
@@ -86,7 +89,7 @@ class StartChild(msgspec.Struct, frozen=True, gc=False, tag="child", array_like=
 
 
 class EndRun(msgspec.Struct, frozen=True, gc=False, tag="end", array_like=True):
-    """Records a run's result or failure; the first wins, and only the current epoch may record."""
+    """The command to record a run's result or failure; the first wins, and only the current epoch may record."""
 
     run_id: RunId
     epoch: int
@@ -96,13 +99,16 @@ class EndRun(msgspec.Struct, frozen=True, gc=False, tag="end", array_like=True):
     version: int = 0
     """As of a checkpoint."""
     cancelled: bool = False
-    """Whether the failure is that the run was cancelled."""
+    """True if the failure is that the run was cancelled."""
     generation: int = 1
     at: float = 0.0
 
 
 class ContinueRun(msgspec.Struct, frozen=True, gc=False, tag="continue", array_like=True):
-    """Ends a run's execution and begins it anew with another input: the next `generation`, without steps."""
+    """The command to end a run's execution and begin it anew with another input.
+
+    The next `generation`, without steps.
+    """
 
     run_id: RunId
     epoch: int
@@ -116,7 +122,10 @@ class ContinueRun(msgspec.Struct, frozen=True, gc=False, tag="continue", array_l
 
 
 class MoveRun(msgspec.Struct, frozen=True, gc=False, tag="move", array_like=True):
-    """Has an unfinished run go on with another version; only if it has still `steps` steps, those that were replayed."""
+    """The command to continue an unfinished run with another version.
+
+    It applies only if the run still has `steps` steps, those that were replayed.
+    """
 
     run_id: RunId
     version: int
@@ -125,7 +134,7 @@ class MoveRun(msgspec.Struct, frozen=True, gc=False, tag="move", array_like=True
 
 
 class SendSignal(msgspec.Struct, frozen=True, gc=False, tag="signal", array_like=True):
-    """Sends a message to a run, once per `signal_id`; with `update`, one that asks for an answer."""
+    """The command to send a message to a run, once per `signal_id`; with `update`, one that asks for an answer."""
 
     run_id: str
     signal_id: str
@@ -136,7 +145,10 @@ class SendSignal(msgspec.Struct, frozen=True, gc=False, tag="signal", array_like
 
 
 class CancelRun(msgspec.Struct, frozen=True, gc=False, tag="cancel", array_like=True):
-    """Asks a run to end: what it waits for is interrupted, and it may clean up. Its attached children are asked too."""
+    """The command to ask a run to end: what it waits for is interrupted, and it may clean up.
+
+    Its attached children are asked too.
+    """
 
     run_id: str
     reason: str = ""
@@ -144,21 +156,21 @@ class CancelRun(msgspec.Struct, frozen=True, gc=False, tag="cancel", array_like=
 
 
 class PauseRun(msgspec.Struct, frozen=True, gc=False, tag="pause", array_like=True):
-    """Lets no new step of a run begin, until it is resumed."""
+    """The command to let no new step of a run begin, until it is resumed."""
 
     run_id: str
     at: float = 0.0
 
 
 class ResumeRun(msgspec.Struct, frozen=True, gc=False, tag="resume", array_like=True):
-    """Ends a run's pause."""
+    """The command to end a run's pause."""
 
     run_id: str
     at: float = 0.0
 
 
 class TerminateRun(msgspec.Struct, frozen=True, gc=False, tag="terminate", array_like=True):
-    """Ends a run at once, without cleanup; its attached children too."""
+    """The command to end a run at once, without cleanup; its attached children too."""
 
     run_id: str
     reason: str = ""
@@ -214,9 +226,9 @@ class Proposal(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What one Raft entry carries: proposals that waited together, applied in order.
+    """The contents of one Raft entry: proposals that waited together, applied in order.
 
-    `members`, if given, are the nodes that count for majorities from this entry on: on every node as soon as the entry is in
+    `members`, if given, are the voting members from this entry on: on every node as soon as the entry is in
     its log, committed or not (Ongaro's dissertation, 2014, section 4.1). Only a leader decides that, when it appends it.
     """
 

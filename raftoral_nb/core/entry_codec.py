@@ -42,7 +42,7 @@ _ENCODE_ERRORS: Final = (ValueError, TypeError, OverflowError)
 
 
 def size_of(command: Command) -> int:
-    """How many bytes a command takes as part of an entry or a `Forward`, its id included.
+    """Return the size in bytes of a command as part of an entry or a `Forward`, its id included.
 
     Raises ProtocolError for one that cannot be encoded.
     """
@@ -53,7 +53,7 @@ def size_of(command: Command) -> int:
 
 
 def batches(proposals: Iterable[Proposal]) -> Iterator[tuple[Proposal, ...]]:
-    """The proposals in order, in groups that each fit one entry or one `Forward` (`MAX_ENTRY_BYTES`)."""
+    """Return the proposals in order, in groups that each fit one entry or one `Forward` (`MAX_ENTRY_BYTES`)."""
     batch: list[Proposal] = []
     total = 0
     for proposal in proposals:
@@ -68,17 +68,18 @@ def batches(proposals: Iterable[Proposal]) -> Iterator[tuple[Proposal, ...]]:
 
 
 _NAMES_MEMBERS: Final = b"\xc1"
-"""Stands before entries that name members, so that they are told from all others without decoding. Never in msgpack."""
+"""The byte before entries that name members, so that they are told from all others without decoding. Never in msgpack.
+"""
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """Encodes the payload of one Raft log entry (msgpack bytes)."""
+    """Encode the payload of one Raft log entry (msgpack bytes)."""
     data = _encoder.encode(entry)
     return data if entry.members is None else _NAMES_MEMBERS + data
 
 
 def decode_entry(data: bytes) -> Entry:
-    """Decodes what `encode_entry` made. Raises ProtocolError, and nothing else, on anything malformed."""
+    """Decode what `encode_entry` made. Raises ProtocolError, and nothing else, on anything malformed."""
     try:
         return _entry_decoder.decode(data[1:] if data[:1] == _NAMES_MEMBERS else data)
     except _DECODE_ERRORS as error:
@@ -86,7 +87,7 @@ def decode_entry(data: bytes) -> Entry:
 
 
 def named_members(data: bytes) -> tuple[NodeId, ...] | None:
-    """The members that an encoded entry names, None if it names none. Looks at one byte of most entries."""
+    """Return the members that an encoded entry names, None if it names none. Looks at one byte of most entries."""
     if data[:1] != _NAMES_MEMBERS:
         return None
     try:

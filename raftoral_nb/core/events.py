@@ -1,4 +1,4 @@
-"""Events that applying a command gives, and the union of all events of a cluster."""
+"""Events that result from applied commands, and the union of all events of a cluster."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class EpochChanged(msgspec.Struct, frozen=True, gc=False):
 
 
 class MembersChanged(msgspec.Struct, frozen=True, gc=False):
-    """The nodes that count for majorities became others."""
+    """The voting members changed."""
 
     members: tuple[NodeId, ...]
 
@@ -85,7 +85,10 @@ class WorkflowFailed(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunMoved(msgspec.Struct, frozen=True, gc=False):
-    """A run goes on with another version of its workflow: every node executes it from the top, with the steps it had."""
+    """A run continues with another version of its workflow.
+
+    Every node executes it from the top, with the steps it had.
+    """
 
     run_id: RunId
     version: int
@@ -135,7 +138,7 @@ class RunEvicted(msgspec.Struct, frozen=True, gc=False):
 
 
 class CommandRefused(msgspec.Struct, frozen=True, gc=False):
-    """A command changed nothing; `code` is stable, `reason` is for people."""
+    """A command changed nothing; `code` is stable, `reason` is text."""
 
     code: str
     reason: str
@@ -155,7 +158,7 @@ class RunPaused(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunResumed(msgspec.Struct, frozen=True, gc=False):
-    """The run goes on."""
+    """The run continues."""
 
     run_id: str
 

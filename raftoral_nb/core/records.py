@@ -23,7 +23,7 @@ StepId = str
 
 
 class ProposalId(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Names one proposal for ever: retries carry the same id, so that it is applied at most once.
+    """The id of one proposal, for ever: retries carry the same one, so that it is applied at most once.
 
     `client` names one incarnation of one node and starts with the log index it was born at (`"{birth}.{node}.{nonce}"`);
     `number` counts that client's proposals from 1.
@@ -60,7 +60,7 @@ Operation = Literal[
     "child",
     "join",
 ]
-"""What kind of step was recorded. A replay that asks for another kind than the recorded one has diverged."""
+"""The kind of step that was recorded. A replay that asks for another kind than the recorded one has diverged."""
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
@@ -80,7 +80,9 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """What waits for a run until a step takes it: a signal, an update (which wants an answer), or the end of a child run.
+    """A message that waits for a run until a step takes it.
+
+    It is a signal, an update (which wants an answer), or the end of a child run.
 
     Of a child's end, `name` is the child's run_id, and a failure may stand in place of the value.
     """
@@ -91,7 +93,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
     failure: Failure | None = None
     at: float = 0.0
-    """When it was sent (Unix seconds, the sender's clock)."""
+    """The time when it was sent (Unix seconds, the sender's clock)."""
 
 
 class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -104,11 +106,11 @@ class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     node: NodeId
     epoch: int
     at: float = 0.0
-    """When it was proposed (Unix seconds, the clock of `node`). To be shown; decides nothing."""
+    """The time when it was proposed (Unix seconds, the clock of `node`). To be shown; decides nothing."""
     message_id: str | None = None
     """The message that this step took, or the update that it answered."""
     cancelled: bool = False
-    """Whether the request to cancel the run interrupted it; then `failure` says so."""
+    """True if the request to cancel the run interrupted it; then `failure` says so."""
 
     @property
     def key(self) -> str:
@@ -142,10 +144,12 @@ class Definition(msgspec.Struct, frozen=True, gc=False):
 
 
 class Difference(msgspec.Struct, frozen=True, gc=False):
-    """Where an execution differs from the record: both side by side, the line that asked, and what is likely the cause.
+    """The point where an execution differs from the record.
 
-    All of it is text for people; "" where it is not known. `recorded` and `asked` are an operation with its step_id, and the
-    value where that is what differs.
+    It has both sides, the line that asked, and the likely cause.
+
+    All of it is text to be shown; "" where it is not known. `recorded` and `asked` are an operation with its step_id,
+    and the value where that is what differs.
     """
 
     reason: str
@@ -157,7 +161,7 @@ class Difference(msgspec.Struct, frozen=True, gc=False):
     cause: str = ""
 
     def __str__(self) -> str:
-        """Several lines."""
+        """Return the difference on several lines."""
         rows = [
             ("recorded", self.recorded),
             ("asked for", self.asked),

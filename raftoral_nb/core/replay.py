@@ -1,4 +1,4 @@
-"""How one node's execution of a run meets what is already recorded of it: the replay cursor and the catch-up queue.
+"""Matching of one node's execution of a run with the recorded steps: the replay cursor and the catch-up queue.
 
 Every node runs every workflow's code from the top. At each operation it asks here whether that step is recorded. If it
 is, the execution takes the recorded value (*consumes* the step) and no effect is run; if not, the acting node computes
@@ -45,7 +45,7 @@ def check_key(key: str) -> None:
 
 
 class Branch:
-    """Names the steps of one line of a workflow's code: the root, or one branch of a parallel operation.
+    """The namer of the steps of one line of a workflow's code: the root, or one branch of a parallel operation.
 
     The same operations in the same order get the same names on every node. Not shared between tasks: each parallel
     branch has its own, so that their names do not depend on which of them happens to run first.
@@ -69,7 +69,7 @@ class Branch:
         return f"Branch({self.path!r}, ordinal={self.ordinal})"
 
     def peek_id(self, key: str) -> StepId:
-        """The step_id that the next operation would get under `key`. Raises `StepKeyError`."""
+        """Return the step_id that the next operation would get under `key`. Raises `StepKeyError`."""
         check_key(key)
         step_id = f"{self.path}{self.ordinal}/{key}"
         if len(step_id) > MAX_STEP_ID_CHARS:
@@ -79,13 +79,16 @@ class Branch:
         return step_id
 
     def next_id(self, key: str) -> StepId:
-        """The step_id of the next operation, which it is from now on. Raises `StepKeyError`, which takes no ordinal."""
+        """Return the step_id of the next operation, which it is from now on.
+
+        Raises `StepKeyError`, which takes no ordinal.
+        """
         step_id = self.peek_id(key)
         self.ordinal += 1
         return step_id
 
     def child(self, index: int) -> Branch:
-        """Branch `index` (from 0) of the operation that was named last. Raises `InternalError` if none was."""
+        """Return branch `index` (from 0) of the operation that was named last. Raises `InternalError` if none was."""
         if not self.ordinal or index < 0:
             raise InternalError(f"{self!r} has no operation that could have a branch {index}")
         return Branch(f"{self.path}{self.ordinal - 1}.{index}.", self)
@@ -107,7 +110,7 @@ class Missing(msgspec.Struct, frozen=True):
 
 
 class Diverged(msgspec.Struct, frozen=True):
-    """Another step than the one asked for was recorded at that position. `reason` is for people."""
+    """Another step than the one asked for was recorded at that position. `reason` is text."""
 
     asked_id: StepId
     asked_operation: Operation
@@ -124,18 +127,20 @@ _NEVER: Final = Missing(ended=True)
 
 
 class Replay:
-    """What one node's execution of one run has been handed and has consumed. All operations but `queue` are O(1).
+    """The recorded steps that one node's execution of one run has received, and those it has consumed.
 
-    `steps` (in record order) and `ended` are what is recorded at the start; the rest is handed over as it is applied.
+    All operations but `queue` are O(1).
+
+    `steps` (in record order) and `ended` are what is recorded at the start; the rest is delivered as it is applied.
     """
 
     __slots__ = ("_at", "_latest", "_places", "_queue", "_steps", "_void", "consumed", "ended", "last_consumed")
 
-    # Invariant: every step handed over.
+    # Invariant: every step delivered.
     _steps: dict[StepId, Step]
-    # Invariant: the first step handed over at each position.
+    # Invariant: the first step delivered at each position.
     _at: dict[str, Step]
-    # Invariant: the same positions, with the number of steps handed over before.
+    # Invariant: the same positions, with the number of steps delivered before.
     _places: dict[str, int]
     # Invariant: by path of a branch, the highest ordinal of its operations of which anything is recorded, at whatever depth.
     _latest: dict[str, int]
@@ -146,7 +151,7 @@ class Replay:
     # Invariant: len(_steps) - len(_queue).
     consumed: int
     last_consumed: StepId | None
-    # Invariant: once true, stays true, and nothing is handed over any more.
+    # Invariant: once true, stays true, and nothing is delivered any more.
     ended: bool
 
     def __init__(self, steps: Iterable[Step] = (), *, ended: bool = False) -> None:
@@ -164,7 +169,7 @@ class Replay:
         self.ended = ended
 
     def record(self, step: Step) -> None:
-        """Hand over a recorded step, in record order. Raises `InternalError` if it was before, or the run has ended."""
+        """Deliver a recorded step, in record order. Raises `InternalError` if it was before, or the run has ended."""
         if self.ended:
             raise InternalError(f"step {step.step_id!r} was handed over after the run's end")
         if step.step_id in self._steps:
@@ -193,12 +198,15 @@ class Replay:
         self.ended = True
 
     def skip(self) -> None:
-        """Count what is in the queue as consumed: nobody will ask for it, as the execution was ended from outside."""
+        """Count what is in the queue as consumed: it will not be asked for, as the execution was ended from outside."""
         self.consumed += len(self._queue)
         self._queue.clear()
 
     def ask(self, step_id: StepId, operation: Operation) -> Answer:
-        """Whether the step is recorded, and as what was asked for. Changes nothing; a consumed step is still recorded."""
+        """Look up whether the step is recorded, and as what was asked for.
+
+        Changes nothing; a consumed step is still recorded.
+        """
         step = self._at.get(_position(step_id))
         if step is None:
             return _NEVER if self.ended else _NOT_YET
@@ -223,14 +231,16 @@ class Replay:
         return step
 
     def recorded_at(self, position: str) -> tuple[int, Step] | None:
-        """What is recorded at a position (a step_id without its key), and how many steps of the run were before it."""
+        """Return the step recorded at a position (a step_id without its key), and the number of steps before it."""
         step = self._at.get(position)
         return None if step is None else (self._places[position], step)
 
     def is_past(self, branch: Branch) -> bool:
-        """Whether code was recorded to have gone on from where `branch` is: something is there, below that, or behind it.
+        """Return whether code was recorded to have continued from where `branch` is.
 
-        Behind a branch are the operations of whoever waits for it to end, too.
+        Something is there, below that, or behind it.
+
+        Behind a branch are also the operations of the branches that wait for it to end.
         """
         inner: Branch | None = branch
         while inner is not None:
@@ -240,7 +250,7 @@ class Replay:
         return False
 
     def void(self, position: str) -> None:
-        """Drop what is recorded at `position`, or will be: nobody is going to ask for it. Counts as consumed."""
+        """Drop what is recorded at `position`, or will be: it will not be asked for. Counts as consumed."""
         self._void.add(position)
         step = self._at.get(position)
         if step is not None and self._queue.pop(step.step_id, None) is not None:
@@ -253,15 +263,15 @@ class Replay:
 
     @property
     def queue_length(self) -> int:
-        """How many steps the catch-up queue holds."""
+        """The number of steps in the catch-up queue."""
         return len(self._queue)
 
     @property
     def recorded(self) -> int:
-        """How many steps were handed over."""
+        """The number of recorded steps received."""
         return len(self._steps)
 
 
 def _position(step_id: StepId) -> str:
-    """Branch path and ordinal: the step_id without its key."""
+    """Return the branch path and ordinal: the step_id without its key."""
     return step_id.partition("/")[0]

@@ -1,4 +1,4 @@
-"""The record of a run in the replicated state. Part of `state`, and changed by `run_rules` alone."""
+"""The part of the replicated state about one run. Part of `state`, and changed by `run_rules` alone."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Run(msgspec.Struct):
     # Invariant: only rises, by one each time the run begins anew.
     generation: int = 1
     start_time: float = 0.0
-    """Unix seconds, by the clock of whoever asked for it."""
+    """Unix seconds, by the clock of the node that asked for it."""
     end_time: float | None = None
-    """Unix seconds, by the clock of whoever recorded the end."""
+    """Unix seconds, by the clock of the node that recorded the end."""
     # Invariant: sent and not taken, in the order of the log; emptied when the run ends.
     waiting: dict[str, Message] = msgspec.field(default_factory=dict)
     # Invariant: at most `Limits.signal_ids`, the latest that were sent.
@@ -61,5 +61,5 @@ class Run(msgspec.Struct):
 
     @property
     def unfinished(self) -> bool:
-        """Whether it has not ended (a paused one has not)."""
+        """True if it has not ended (a paused one has not)."""
         return self.status in UNFINISHED

@@ -78,7 +78,7 @@ def start(state: State, command: StartRun, index: int) -> Events:
 
 
 def _started(state: State, command: StartRun, index: int, parent: RunId | None) -> Run | CommandRefused | None:
-    """The new run; None if it is there already."""
+    """Return the new run; None if it is there already."""
     run_id, workflow, version = command.run_id, command.workflow, command.version
     run = state.runs.get(run_id)
     if run is not None:
@@ -98,7 +98,7 @@ def _started(state: State, command: StartRun, index: int, parent: RunId | None) 
 
 
 def _differs(run: Run, command: StartRun) -> str | None:
-    """What is asked for otherwise than the run that is there; None if it is the same."""
+    """Return how the request differs from the existing run; None if it does not."""
     known = run.definition
     if known.workflow != command.workflow:
         return f"another workflow: {known.workflow!r}, not {command.workflow!r}"
@@ -209,9 +209,9 @@ def _already_recorded(run: Run, step: Step) -> Events:
 def find_running(
     state: State, run_id: RunId, node: NodeId, term: int, version: int, generation: int
 ) -> Run | CommandRefused:
-    """The run, if it is unfinished, `node` may record for it in `term`, and it executes that version (0: any), in that generation.
+    """Return the run if `node` may record for it in `term`, and it executes that version (0: any) and generation.
 
-    Here a record of an old epoch is refused (`stale_epoch`).
+    It must be unfinished.
     """
     run = _find_unfinished(state, run_id)
     if isinstance(run, CommandRefused):
@@ -266,7 +266,10 @@ def _deliver(run: Run, message: Message) -> StateEvent:
 
 
 def cancel(state: State, command: CancelRun, _index: int) -> Events:
-    """Note that a run, with its attached children, is to end; a paused one goes on, as it could not clean up."""
+    """Note that a run, with its attached children, is to end.
+
+    A paused one continues, as it could not clean up otherwise.
+    """
     run = _find_unfinished(state, command.run_id)
     return (run,) if isinstance(run, CommandRefused) else tuple(_cancelled(state, [run], command.reason, command.at))
 
@@ -320,7 +323,7 @@ def _note(run: Run, change: Change) -> None:
 
 
 def move(state: State, command: MoveRun, _index: int) -> Events:
-    """Have an unfinished run go on with another version, if its steps are still those that were replayed."""
+    """Continue an unfinished run with another version, if its steps are still those that were replayed."""
     run = _find_unfinished(state, command.run_id)
     if isinstance(run, CommandRefused):
         return (run,)
@@ -379,7 +382,7 @@ def end(state: State, command: EndRun, _index: int) -> Events:
 
 
 def _close(state: State, run: Run, at: float) -> list[StateEvent]:
-    """What follows from a run's end: who watches is told, and the children that end with it are asked to."""
+    """Do what follows from a run's end: tell those who watch it, and ask the children that end with it to end."""
     run.end_time = at
     run.steps = tuple(run.steps)
     run.waiting.clear()
@@ -399,7 +402,7 @@ def _close(state: State, run: Run, at: float) -> list[StateEvent]:
 
 
 def _orphaned(state: State, run: Run) -> list[Run]:
-    """The children that must not outlive the run's present generation; it forgets all it has."""
+    """Return the children that must not outlive the run's present generation; it forgets all it has."""
     attached = [child for child in _attached(state, run) if child.unfinished]
     for child_id in run.children:
         child = state.runs.get(child_id)

@@ -1,4 +1,4 @@
-"""The replicated state as bytes, written and read in pieces, so that nobody's thread is kept for long.
+"""The replicated state as bytes, written and read in pieces, so that no thread is kept busy for long.
 
 A snapshot stands for the log up to its index. It is a sequence of pieces (bytes), each of which is decoded by itself; a
 piece holds whole records, and each record is one definition, the head of one run, some steps of one run, one session, and
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FORMAT: Final = 1
-"""Changes whenever what is written cannot be read by earlier versions."""
+"""The version of the format, raised whenever earlier versions cannot read what is written."""
 
 PIECE_BYTES: Final = 128 * 1024
 """About how many bytes a piece has. One that holds a single large record (a value, a workflow's code) has as many as that."""
@@ -55,7 +55,7 @@ _RunHead: Final = _head_of(Run, "_RunHead", _IN_RECORDS_OF_THEIR_OWN[Run], code=
 
 
 class _Names(msgspec.Struct):
-    """Which entry of the definitions' table has which name now."""
+    """The names of the entries of the definitions' table."""
 
     registered: list[tuple[str, int, int]]
 
@@ -64,7 +64,7 @@ class _Names(msgspec.Struct):
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What a snapshot is made of."""
+    """A record of a snapshot."""
 
 
 class _HeadRecord(_Record, frozen=True, tag=0):
@@ -141,7 +141,7 @@ _head_decoder: Final = msgspec.msgpack.Decoder(_StateHead)
 
 
 class Frozen:
-    """A state as it is at one moment, while the state itself goes on: `pieces()` writes it later, bit by bit.
+    """A state as it is at one moment, while the state itself changes: `pieces()` writes it later, bit by bit.
 
     Taking it copies no values and no steps, only lists of what there is: about a millisecond for a thousand runs. That is
     enough because steps, definitions and answers never change, and a run's steps are only added to.
@@ -167,7 +167,7 @@ class Frozen:
         ]
 
     def pieces(self, size: int = PIECE_BYTES) -> Iterator[bytes]:
-        """The snapshot in pieces of about `size` bytes (at least one). To be gone through once."""
+        """Return the snapshot in pieces of about `size` bytes (at least one). To be gone through once."""
         piece: list[_AnyRecord] = []
         total = count = 0
         for record, weight in self._records(size):
@@ -181,7 +181,7 @@ class Frozen:
         yield _encoder.encode(piece)
 
     def _records(self, size: int) -> Iterator[tuple[_AnyRecord, int]]:
-        """Every record, with about how many bytes it takes."""
+        """Return every record, with about how many bytes it takes."""
         head = msgspec.Raw(_encoder.encode(self._head))
         yield _HeadRecord((FORMAT, head)), _RECORD_BYTES + sum(map(len, self._head.finished))
         # Runs hold definitions that were replaced since; each is written once, and known by its place.
@@ -203,7 +203,7 @@ class Frozen:
 
 
 def _fields(struct: Any, without: frozenset[str]) -> dict[str, Any]:
-    """A struct's fields, those that hold something that changes in place as copies."""
+    """Return a struct's fields, those that hold something that changes in place as copies."""
     found = {}
     for name in struct.__struct_fields__:
         if name not in without:
@@ -259,7 +259,7 @@ def _texts(definition: Definition) -> int:
 
 
 class Reader:
-    """Builds a state from the pieces of a snapshot, one `feed` after another."""
+    """The reader that builds a state from the pieces of a snapshot, one `feed` after another."""
 
     def __init__(self) -> None:
         self._state: State | None = None
@@ -278,7 +278,7 @@ class Reader:
             raise SnapshotError(f"the snapshot cannot be read from record {self._records} on: {error}") from error
 
     def state(self) -> State:
-        """What was read. Raises `SnapshotError` if pieces are missing."""
+        """Return the state that was read. Raises `SnapshotError` if pieces are missing."""
         if self._state is None or not self._whole:
             raise SnapshotError(f"the snapshot is not complete: it breaks off after record {self._records}")
         return self._state

@@ -26,11 +26,11 @@ class Epoch(msgspec.Struct, frozen=True):
 
 
 NO_EPOCH: Final = Epoch(0, 0)
-"""Before the first `Takeover`: nobody acts."""
+"""The epoch before the first `Takeover`: no node acts."""
 
 
 class ClientSession(msgspec.Struct):
-    """What is remembered of one client, so that its retried proposals are answered and not applied again."""
+    """The session of one client, so that its retried proposals are answered and not applied again."""
 
     last_used: int
     """The log index of its last proposal."""
@@ -82,7 +82,7 @@ class State(msgspec.Struct):
         return max(self.highest_member, self.highest_reserved) + 1
 
     def latest_version(self, workflow: str) -> int | None:
-        """The highest registered version of `workflow`, or None. Looks at every definition."""
+        """Return the highest registered version of `workflow`, or None. Looks at every definition."""
         return max((version for name, version in tuple(self.definitions) if name == workflow), default=None)
 
 
@@ -96,7 +96,9 @@ class State(msgspec.Struct):
 
 
 def summary(state: State) -> dict[str, object]:
-    """The whole state as plain data: equal on two replicas exactly if they agree, the order of runs and more included.
+    """Return the whole state as plain data.
+
+    Equal on two replicas exactly if they agree, the order of runs and more included.
 
     Costs as much as the state is large; meant for tests and for the checks of a simulation.
     """

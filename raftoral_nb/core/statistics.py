@@ -18,13 +18,13 @@ UNFINISHED: Final = frozenset({"running", "paused"})
 ExecutionStatus = Literal[
     "running", "completed", "failed", "cancelled", "terminated", "continued", "diverged", "unreadable", "superseded"
 ]
-"""How a node's execution of a run stands.
+"""The status of a node's execution of a run.
 
 "continued": the run began anew, and another execution of it with it. "diverged": it did not do what is recorded. "unreadable": the
 code, or a value that is recorded, does not unpickle on this node.
 """
 STUCK: Final = frozenset({"diverged", "unreadable"})
-"""The statuses of an execution that cannot go on, while its run does on other nodes."""
+"""The statuses of an execution that cannot continue, while its run does on other nodes."""
 
 
 class StepActivity(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,14 +32,14 @@ class StepActivity(msgspec.Struct, frozen=True, kw_only=True):
 
     step_id: StepId
     attempt: int
-    """Which call of the function this is, from 1."""
+    """The number of this attempt, from 1."""
     fraction: float | None
-    """What the function said about its progress, from 0 to 1; None if nothing."""
+    """The progress that the function reported, from 0 to 1; None if it reported none."""
     text: str
 
 
 class ExecutionStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one node's execution of one run has come."""
+    """The progress of one node's execution of one run."""
 
     status: ExecutionStatus
     step: int
@@ -53,34 +53,36 @@ class ExecutionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     activities: tuple[StepActivity, ...] = ()
     """The steps whose functions it runs now."""
     problem: str | None = None
-    """Why this node stopped executing the run otherwise than the run itself ended; None if it did not."""
+    """The reason why this node stopped executing the run before the run ended; None if it did not."""
 
 
 class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """The link from a node to another, as it is made to be and as the node knows it."""
 
     up: bool
-    """Whether a connection stands; a cut is noticed only after a while."""
+    """True if there is a connection; a cut is noticed only after a while."""
     cut: bool
-    """What the node sends there vanishes."""
+    """True if messages from this node to the other are dropped."""
     cut_back: bool
-    """What the other sends to this node vanishes."""
+    """True if messages from the other node to this one are dropped."""
     delay: LinkDelay | None
-    """How much longer the way there is made to take; None: not at all."""
+    """The delay added to messages on their way there; None if there is none."""
     sent: Mapping[str, int] = msgspec.field(default_factory=lambda: MappingProxyType({}))
     """Messages sent there since the later of the two nodes started, by kind (`append`, `vote`, ...), those that were lost among them."""
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of one node's log, in words: what `Node.entries` returns."""
+    """One entry of one node's log, as text: what `Node.entries` returns."""
 
     index: int
     term: int
     """The term of the leader that made it. Two entries of the same index and term are the same entry."""
     committed: bool
-    """Whether this node knows it to be committed; what is not may still be replaced by another leader's."""
+    """True if this node knows it to be committed; another leader may still replace an entry that is not."""
     commands: tuple[str, ...]
-    """What it holds; nothing for an entry that only consensus itself needs, and for the one that a snapshot stands for."""
+    """The commands in it; none for an entry that only consensus itself needs, and for the one that a snapshot stands
+    for.
+    """
 
 
 class NodeStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,27 +106,31 @@ class NodeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     entries_behind: int
     """The leader's commit index minus this node's applied index (entries); 0 when there is no leader."""
     blocked: str | None
-    """Where a workflow blocks this node's thread now (`cell:line in function`), else None."""
+    """The place where a workflow blocks this node's thread now (`cell:line in function`), else None."""
     incarnation: int
     """Counts the node's starts, from 1."""
     storage_error: str | None = None
-    """Why the node's disk does not take what is to be stored: it is dead until it does, and tries by itself. Else None."""
+    """The reason why the node's disk refuses writes, else None. The node is stopped until the disk works; it retries by
+    itself.
+    """
     problem: str | None = None
-    """Why this handle cannot reach a node in a process of its own that may live, or follow what it tells; it goes on trying. Else None."""
+    """The reason why this handle cannot reach a node in another process that may still run, or follow its events; it
+    continues to try. Else None.
+    """
     effects_run: int
     runs: Mapping[RunId, ExecutionStatistics]
     links: Mapping[NodeId, LinkStatistics] = msgspec.field(default_factory=lambda: MappingProxyType({}))
     """The links to every other node, also of and to dead ones."""
     voted_for: NodeId | None = None
-    """Who got this node's vote in its present term."""
+    """The node that got this node's vote in its present term."""
     silence: float | None = None
-    """Seconds since this node, alive and no leader, last heard from one; None if it leads or hears of none."""
+    """Seconds since this node, running and no leader, last heard from a leader; None if it leads or knows of none."""
     election_timer: float | None = None
-    """Seconds until this node, if it goes on hearing nothing, asks for votes; None while it waits for no such time."""
+    """Seconds until this node asks for votes if it continues to hear nothing; None while it waits for no such time."""
 
 
 class CodePlace(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one branch of a node's execution waits, in the user's code."""
+    """The place in the user's code where one branch of a node's execution waits."""
 
     branch: str
     """The branch's path, such as `2.1.`; empty for the workflow itself."""
@@ -134,7 +140,7 @@ class CodePlace(msgspec.Struct, frozen=True, kw_only=True):
     line: int
     """Counted from 1, in the whole file or cell."""
     own: bool
-    """Whether that is the file that the workflow itself is in."""
+    """True if that is the file that the workflow itself is in."""
 
 
 class RunCode(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,7 +171,8 @@ class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Steps recorded."""
     failure: str | None
     held: Difference | None = None
-    """Why the run stands still: on every living node its code differs from the record. None if it does not."""
+    """The reason why the run is stuck: on every living node its code differs from the record. None if it is not stuck.
+    """
     parent: RunId | None = None
     """The run that started it as its child, if one did."""
     waiting: int = 0
@@ -202,7 +209,7 @@ class ClusterStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoggedCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """A command in a log entry, for people. `kind` is the command's tag (`takeover`, `checkpoint`, ...)."""
+    """A command in a log entry, as text. `kind` is the command's tag (`takeover`, `checkpoint`, ...)."""
 
     kind: str
     text: str
@@ -213,12 +220,12 @@ class LoggedCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoggedEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A log entry, for people. Two entries with the same index and term are the same, in whichever log."""
+    """A log entry, as text. Two entries with the same index and term are the same, in whichever log."""
 
     index: int
     term: int
     kind: str
-    """That of its first command; `empty` if it has none, `large` if it was too large to be looked into."""
+    """The kind of its first command; `empty` if it has none, `large` if it was too large to be looked into."""
     size: int
     """Bytes."""
     count: int
@@ -241,15 +248,18 @@ class StepTail(msgspec.Struct, frozen=True, kw_only=True):
     """The latest recorded steps of a run."""
 
     first: int
-    """How many steps were recorded before these."""
+    """The number of steps recorded before these."""
     steps: tuple[Step, ...]
 
 
 class ClusterLook(msgspec.Struct, frozen=True, kw_only=True):
-    """What a view is drawn from: bounded, and consistent. `statistics` has the runs that are shown, and no others."""
+    """The data that a view is drawn from: bounded, and consistent.
+
+    `statistics` has the runs that are shown, and no others.
+    """
 
     time: float
-    """When it was taken (Unix seconds)."""
+    """The time when it was taken (Unix seconds)."""
     statistics: ClusterStatistics
     election_timeout: float
     """The longest silence after which a follower asks for votes (seconds)."""

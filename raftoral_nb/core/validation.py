@@ -1,7 +1,8 @@
 """Is a command well formed and within the limits? What is not is refused as `bad_command`, whatever the state.
 
-The annotations of `records` and `commands` promise most of this and the decoder checks it. But what is in the log is there for ever, on
-every node, so the state believes neither. `bool` is no number here: it equals one, and is encoded differently.
+The annotations of `commands` and `records` promise most of this and the decoder checks it. But what is in the log is
+there for ever, on every node, so the state believes neither. `bool` is no number here: it equals one, and is encoded
+differently.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ _NAME: Final = f"must be text of 1 to {named.MAX_NAME_CHARS} characters"
 
 
 def command_problem(command: Any, limits: Limits) -> str | None:
-    """What is malformed or too large in `command`, for people; None if nothing is.
+    """Return what is malformed or too large in `command`, as text; None if nothing is.
 
     Looks at the command alone. May raise if a field holds an object that cannot even be looked at, which the caller
     takes for malformed too.
@@ -70,7 +71,7 @@ def command_problem(command: Any, limits: Limits) -> str | None:
 
 
 def proposal_problem(proposal: Any) -> str | None:
-    """What is malformed in a proposal, its command aside; None if nothing is."""
+    """Return what is malformed in a proposal, its command aside; None if nothing is."""
     if not isinstance(proposal, Proposal):
         return f"a {type(proposal).__name__} is not a proposal"
     id_: Any = proposal.id
@@ -82,7 +83,7 @@ def proposal_problem(proposal: Any) -> str | None:
 
 
 def birth_problem(id_: ProposalId, index: int) -> str | None:
-    """What is wrong with the birth that a client new at log index `index` claims; None if nothing is."""
+    """Return what is wrong with the birth that a client new at log index `index` claims; None if nothing is."""
     try:
         birth = id_.birth
     except ValueError:

@@ -1,1 +1,1 @@
-"""How a process finds a running cluster: its key file, and the identity of its processes."""
+"""Discovery of running clusters: key files, and the identity of processes."""

@@ -1,10 +1,10 @@
-"""Where a running cluster's key is: a file that only its owner can read, in Jupyter's runtime folder.
+"""Key files of running clusters, which only their owner can read, in Jupyter's runtime folder.
 
 RUNTIME/raftoral/NAME.json    one per running cluster of this user; the folder is 0700, each file 0600
 
-Whoever can read the file may do everything with the cluster, running code in its processes included. So a file or folder that
-others could have read or written is not used, and the error says so. A file whose processes are gone is dropped by whoever
-comes next. None of this listens, waits for the network, or knows what a node is.
+A user who can read the file may do everything with the cluster, running code in its processes included. So a file or
+folder that others could have read or written is not used, and the error says so. A file whose processes are gone is
+dropped by the process that comes next. None of this listens, waits for the network, or knows what a node is.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAX_NAME_BYTES: Final = 120
 """Of the file's name; longer names of clusters are cut there, and told apart by a number."""
 
 LOCK_SECONDS: Final = 5.0
-"""How long one waits for another process that reads or writes key files."""
+"""The time to wait for another process that reads or writes key files (seconds)."""
 
 LOCK_PAUSES: Final = (0.002, 0.1)
 """Between two looks whether it is done, at first and at most (seconds)."""
@@ -43,11 +43,11 @@ LOCK_PAUSES: Final = (0.002, 0.1)
 _OTHERS: Final = 0o077
 
 Kind = Literal["kernel", "processes"]
-"""Where the nodes live: in the process that started them, or each in one of its own."""
+"""The kind of a cluster: all nodes in the process that started them, or each in one of its own."""
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a node is."""
+    """The address of a node."""
 
     address: str
     """host:port, as others dial it; an IPv6 host is in brackets."""
@@ -56,20 +56,20 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class KeyFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file holds. Its repr does not show secrets."""
+    """The contents of a key file. Its repr does not show secrets."""
 
     name: str
     key: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-    """The cluster's key (32 random bytes): whoever has it is let in."""
+    """The cluster's key (32 random bytes): a peer that has it is accepted."""
     kind: Kind
     owner: Process | None = None
-    """The process that started the cluster; None if it is meant to outlive that one."""
+    """The process that started the cluster; None if the cluster is meant to outlive that process."""
     nodes: Mapping[int, Place] = {}
     data_dir: str | None = None
     certificate: Certificate | None = None
-    """Set if the nodes listen beyond loopback."""
+    """The certificate, if the nodes listen beyond loopback."""
     made: float = msgspec.field(default_factory=time.time)
-    """When (Unix seconds)."""
+    """The time when it was made (Unix seconds)."""
     format: int = FORMAT
 
     def __repr__(self) -> str:
@@ -83,13 +83,13 @@ class KeyFile(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def gone(self) -> bool:
-        """Whether all processes of the cluster have certainly ended. Those of another host are taken to live."""
+        """True if all processes of the cluster have certainly ended. Those of another host are assumed to run."""
         processes = self.processes
         return bool(processes) and all(process.gone for process in processes)
 
     @property
     def whose(self) -> str:
-        """The processes, in words."""
+        """The processes, as text."""
         return ", ".join(dict.fromkeys(str(process) for process in self.processes)) or "no known process"
 
 
@@ -105,7 +105,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def folder() -> Path:
-    """Where the key files of this user are. Makes nothing, and asks Jupyter: `JUPYTER_RUNTIME_DIR` moves it."""
+    """Return the folder of this user's key files. Makes nothing, and asks Jupyter: `JUPYTER_RUNTIME_DIR` moves it."""
     from jupyter_core.paths import jupyter_runtime_dir  # takes longer than all else here
 
     return Path(jupyter_runtime_dir()) / FOLDER
@@ -113,7 +113,7 @@ def folder() -> Path:
 
 @contextlib.contextmanager
 def _opened(*, make: bool) -> Iterator[tuple[Path, int]]:
-    """The folder, checked and locked against other processes: all names below are looked up in this very folder.
+    """Return the folder, checked and locked against other processes: all names below are looked up in this very folder.
 
     Raises FileNotFoundError if it is not there, `KeyFileError` if it cannot be used.
     """
@@ -144,9 +144,11 @@ def _opened(*, make: bool) -> Iterator[tuple[Path, int]]:
 
 
 def _lock(descriptor: int, place: Path) -> None:
-    """Until the descriptor is closed. Nobody keeps it for longer than it takes to read and write small files.
+    """Take the lock until the descriptor is closed.
 
-    Raises `KeyFileError` if somebody does so all the same: a process that hangs, or was stopped.
+    No process keeps it for longer than it takes to read and write small files.
+
+    Raises `KeyFileError` if a process does so all the same: a process that hangs, or was stopped.
     """
     try:
         import fcntl
@@ -166,7 +168,7 @@ def _lock(descriptor: int, place: Path) -> None:
                 ) from None
         except OSError:  # nor has every file system
             return
-        # The system tells nobody for a limited time when a lock is free, so it is asked: ever less often, and not for long.
+        # The system cannot wait for a lock for a limited time, so it is asked: ever less often, and not for long.
         time.sleep(pause)
         pause = min(2 * pause, LOCK_PAUSES[1])
 
@@ -187,9 +189,10 @@ def _refuse_shared(found: os.stat_result, path: Path, mode: str) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> KeyFile:
-    """What a key file holds.
+    """Read a key file.
 
-    Raises `KeyFileError` if it is missing, no regular file, another user's, open to others, damaged, or of a later version.
+    Raises `KeyFileError` if it is missing, no regular file, another user's, open to others, damaged, or of a later
+    version.
     """
     return _read(Path(path), None)
 
@@ -232,9 +235,9 @@ def _decode(data: bytes, path: Path) -> KeyFile:
 
 
 def found() -> tuple[Found, ...]:
-    """Every key file of this user, by name; those whose processes are gone are dropped and not named.
+    """Return every key file of this user, by name; those whose processes are gone are dropped and not named.
 
-    Raises `KeyFileError` if the folder cannot be used. A single file that cannot be is among the answers.
+    Raises `KeyFileError` if the folder cannot be used. A single file that cannot be used is among the answers.
     """
     try:
         with _opened(make=False) as (place, directory):
@@ -244,7 +247,7 @@ def found() -> tuple[Found, ...]:
 
 
 def of_cluster(name: str, kind: Kind | None = None) -> Found:
-    """The key file of the running cluster of that name (and kind). `content` is set.
+    """Return the key file of the running cluster of that name (and kind). `content` is set.
 
     Raises `UnknownClusterError` if there is none, naming those there are, or if there are several; and `KeyFileError`.
     """
@@ -262,7 +265,7 @@ def of_cluster(name: str, kind: Kind | None = None) -> Found:
 
 
 def path_meant(given: str | os.PathLike[str]) -> Path | None:
-    """The key file that is named by its path (`~` is resolved); None if the name of a cluster was given.
+    """Return the key file that is named by its path (`~` is resolved); None if the name of a cluster was given.
 
     A path ends in `.json` or has a slash in it, as a cluster's name may too: it is a name if such a cluster runs, and there is no such
     file. Raises `KeyFileError` for what is neither.
@@ -289,7 +292,7 @@ def _look(place: Path, directory: int) -> tuple[Found, ...]:
     answers: list[Found] = []
     for name in _names(directory):
         path = place / name
-        if name.endswith(_HALF):  # whoever wrote it held the lock, and was killed
+        if name.endswith(_HALF):  # the process that wrote it held the lock, and was killed
             _unlink(name, directory)
         elif name.endswith(SUFFIX):
             try:
@@ -345,7 +348,7 @@ def write(content: KeyFile, *, unique: bool = False) -> Path:
 
 
 def _half(content: KeyFile, place: Path, directory: int) -> str:
-    """Write the file under a name that nobody reads, completely; returns that name."""
+    """Write the file completely, under a name that is not read; return that name."""
     half = f"{secrets.token_hex(8)}{_HALF}"
     try:
         descriptor = os.open(

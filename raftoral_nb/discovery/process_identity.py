@@ -1,4 +1,4 @@
-"""Processes as files name them: which one is meant, and whether it still lives. Numbers of processes are used again."""
+"""Identity of processes: whether the process that a file names still runs. Numbers of processes are reused."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ class Process(msgspec.Struct, frozen=True):
     pid: int
     host: str
     began: str = ""
-    """Tells it from a later process of that number, where the system says enough (Linux); else empty."""
+    """The mark that tells it from a later process of that number, where the system says enough (Linux); else empty."""
 
     @classmethod
     def own(cls) -> Process:
-        """The process that asks."""
+        """Return the process that asks."""
         return cls.of(os.getpid())
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """The process that has this number on this host now."""
+        """Return the process that has this number on this host now."""
         return cls(pid, socket.gethostname(), _began(pid) or "")
 
     @property
     def gone(self) -> bool:
-        """Whether it has certainly ended. One that cannot be seen from here (another host or container) is taken to live."""
+        """True if it has certainly ended.
+
+        One that cannot be seen from here (another host or container) is assumed to run.
+        """
         if self.host != socket.gethostname():
             return False
         if not self.began or not _has_proc():
@@ -63,9 +66,10 @@ def _has_proc() -> bool:
 
 
 def _began(pid: int) -> str | None:
-    """When a process began, in words of the system: boot, process space, clock ticks. None if it has ended, or is not told."""
-    # Ticks since the boot stay as they are. Times of day (psutil's `create_time`) move when the clock is set, and a process that lives
-    # would be taken for one that has ended.
+    """Return when a process began, as the system tells it: boot, process space, clock ticks.
+
+    None if it has ended, or is not told.
+    """
     try:
         # The name of the program, in parentheses, may contain anything.
         fields = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

@@ -1,8 +1,11 @@
-"""The output of a workflow, printed or logged, caught per execution: it goes to the execution's sink and never to some notebook cell.
+"""Output that workflows print or log, captured per execution.
 
-Who is printing is told by a context variable, so it covers the workflow's tasks and its synchronous steps (their threads get
-a copy of the context), but not threads that user code starts by itself, nor bytes written to `sys.stdout.buffer`, nor what
-is printed in the very moment in which another thread replaces `sys.stdout` (`%%capture`, `contextlib.redirect_stdout`).
+It goes to the execution's sink and never to a notebook cell.
+
+A context variable tells which execution is printing, so it covers the workflow's tasks and its synchronous steps (their
+threads get a copy of the context), but not threads that user code starts by itself, nor bytes written to
+`sys.stdout.buffer`, nor what is printed in the very moment in which another thread replaces `sys.stdout` (`%%capture`,
+`contextlib.redirect_stdout`).
 """
 
 from __future__ import annotations
@@ -19,10 +22,10 @@ from ..limits import MAX_OUTPUT_LINE_CHARS
 
 Stream: TypeAlias = Literal["stdout", "stderr", "log"]
 Sink: TypeAlias = Callable[[Stream, str], None]
-"""Takes a stream's name and text. May be called from any thread that runs code of the execution."""
+"""A function that takes a stream's name and text. May be called from any thread that runs code of the execution."""
 
 current_execution: ContextVar[Sink | None] = ContextVar("raftoral_nb_current_execution", default=None)
-"""Where output of the running code goes; None outside of every execution."""
+"""The sink of the running code's output; None outside of every execution."""
 
 _ENGINE_LOGGER: Final = __name__.partition(".")[0]
 _FORMATTER: Final = logging.Formatter("%(levelname)s %(name)s: %(message)s")
@@ -30,7 +33,9 @@ _logger: Final = logging.getLogger(__name__)
 
 
 class LineBuffer:
-    """Joins pieces of text and splits them into lines, as a terminal would: a bare carriage return starts the line anew.
+    """A buffer that joins pieces of text and splits them into lines, as a terminal would.
+
+    A bare carriage return starts the line anew.
 
     Keeps at most `limit` characters of a line and says how many it left out. Not safe to use from two threads at once.
     """
@@ -42,7 +47,7 @@ class LineBuffer:
         self._return = False  # the last character was "\r": a line's end if "\n" follows
 
     def feed(self, text: str) -> list[str]:
-        """The lines, without their ends, that `text` completes."""
+        """Return the lines, without their ends, that `text` completes."""
         *complete, rest = text.split("\n")
         lines = []
         for piece in complete:
@@ -52,7 +57,7 @@ class LineBuffer:
         return lines
 
     def flush(self) -> list[str]:
-        """The unfinished line, if there is one, as a list of one."""
+        """Return the unfinished line, if there is one, as a list of one."""
         return [self._take()] if self._kept or self._left_out else []
 
     def _add(self, piece: str) -> None:
@@ -132,7 +137,10 @@ def capturing(sink: Sink) -> Iterator[LineSink]:
 
 
 class _Tee:
-    """Stands in for `sys.stdout` or `sys.stderr`: routes writes by context, and otherwise is the wrapped stream."""
+    """The stand-in for `sys.stdout` or `sys.stderr`.
+
+    It routes writes by context, and otherwise is the wrapped stream.
+    """
 
     __slots__ = ("_raftoral_capture", "_raftoral_inside", "_raftoral_name", "_raftoral_over", "_raftoral_wrapped")
 
@@ -148,7 +156,7 @@ class _Tee:
         return sink if sink is not None and self._raftoral_capture.installed else None
 
     def write(self, text: str) -> int:
-        """As of text streams: the number of characters taken."""
+        """Write as text streams do; return the number of characters taken."""
         sink = self._raftoral_sink()
         if sink is None:
             written: int = self._write_through(text)
@@ -159,7 +167,7 @@ class _Tee:
         return len(text)
 
     def _write_through(self, text: str) -> Any:
-        """Writes to the wrapped stream, by way of the `write` that others have set on this one.
+        """Write to the wrapped stream, by way of the `write` that others have set on this one.
 
         IPython sets one for each cell, which calls the one it found here: that call, from inside, goes straight through.
         """
@@ -173,7 +181,7 @@ class _Tee:
             inside.over = False
 
     def writelines(self, lines: Any) -> None:
-        """As of text streams."""
+        """Write lines as text streams do."""
         if self._raftoral_sink() is None:
             self._raftoral_wrapped.writelines(lines)
             return
@@ -181,12 +189,15 @@ class _Tee:
             self.write(line)
 
     def flush(self) -> None:
-        """As of text streams; lines of an execution are passed on when they are whole."""
+        """Flush as text streams do; lines of an execution are passed on when they are whole."""
         if self._raftoral_sink() is None:
             self._raftoral_wrapped.flush()
 
     def isatty(self) -> bool:
-        """As of text streams; an execution's output is no terminal, so no progress bar should draw into it."""
+        """Return the answer of the wrapped stream.
+
+        An execution's output is no terminal, so no progress bar should draw into it.
+        """
         return self._raftoral_sink() is None and bool(self._raftoral_wrapped.isatty())
 
     def __getattr__(self, name: str) -> Any:
@@ -230,11 +241,13 @@ class _Tee:
 
 
 class Capture:
-    """Routes the process's prints and log records by context while it is installed; use the module's `capture`.
+    """The router of the process's prints and log records, by context, while it is installed.
+
+    Use the module's `capture`.
 
     Records of the engine's own loggers are no output of a workflow and are left alone. Records of an execution reach no
-    handler at all, only its sink; every other record takes the way it takes without us. For this `Logger.callHandlers` is
-    wrapped: a handler of our own on the root logger would turn `basicConfig` and logging's last resort off.
+    handler at all, only its sink; every other record takes the way it takes without us. For this `Logger.callHandlers`
+    is wrapped: a handler of our own on the root logger would turn `basicConfig` and logging's last resort off.
     """
 
     def __init__(self) -> None:
@@ -244,7 +257,7 @@ class Capture:
 
     @property
     def installed(self) -> bool:
-        """Whether output of executions is caught."""
+        """True if output of executions is captured."""
         return self._users > 0
 
     def install(self) -> None:

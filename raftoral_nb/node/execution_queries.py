@@ -1,4 +1,4 @@
-"""Questions to a node's own execution of a run. Runs on the node's thread, in the process of the node."""
+"""Queries to a node's own execution of a run. Runs on the node's thread, in the process of the node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 async def answer(executor: Executor, run_id: RunId, name: str, args: bytes) -> Encoded:
-    """What the workflow answers to a query with these encoded arguments, as soon as the execution has come to its `ctx.on_query`. Raises `QueryFailedError`."""
+    """Return the workflow's answer to a query, as soon as the execution has come to its `ctx.on_query`.
+
+    The arguments are encoded. Raises `QueryFailedError`.
+    """
     while True:
         execution = await executor.await_execution(run_id)
         if name in (known := execution.queries.functions):
@@ -32,7 +35,7 @@ async def answer(executor: Executor, run_id: RunId, name: str, args: bytes) -> E
 
 
 async def end(executor: Executor, run_id: RunId) -> ExecutionEnd:
-    """What the execution of a run comes to; waits for that."""
+    """Wait for the end of the execution of a run, and return it."""
     while True:
         execution = await executor.await_execution(run_id)
         await execution.done.wait()
@@ -43,7 +46,7 @@ async def end(executor: Executor, run_id: RunId) -> ExecutionEnd:
 
 
 class ExecutionEnd(msgspec.Struct, frozen=True):
-    """What a node's own execution of a run came to."""
+    """The end of a node's own execution of a run."""
 
     status: ExecutionStatus
     result: bytes | None

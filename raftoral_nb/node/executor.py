@@ -1,4 +1,4 @@
-"""A node's execution side: executes every run, on the node's own loop, from what the consensus side hands over."""
+"""A node's execution side: executes every run, on the node's own loop, from what the consensus side delivers."""
 
 from __future__ import annotations
 
@@ -51,11 +51,14 @@ from .watchdog import Watchdog
 logger = logging.getLogger(__name__)
 
 PROPOSAL_SECONDS = 30.0
-"""How long one proposal of a record may take before it is proposed again."""
+"""The time that one proposal of a record may take before it is proposed again."""
 
 
 class ExecutorEnv(Protocol):
-    """What an executor needs of its node. `propose` and `arm` reach the consensus loop; all may be called from anywhere."""
+    """The environment of an executor: what it needs of its node.
+
+    `propose` and `arm` reach the consensus loop; all may be called from anywhere.
+    """
 
     def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> None:
         """Propose a command; `done(outcome)` is called on the consensus loop."""
@@ -82,12 +85,15 @@ class ExecutorEnv(Protocol):
         ...
 
     def definition(self, workflow: str, version: int | None) -> Definition | None:
-        """What this node knows of a workflow, in its latest version if None is given; None if it knows none."""
+        """Return this node's definition of a workflow, in its latest version if None is given; None if it has none."""
         ...
 
 
 class Executor:
-    """Executes runs. `main` must run on the node's loop; every other method must be called there unless it says otherwise."""
+    """The executor of runs.
+
+    `main` must run on the node's loop; every other method must be called there unless it says otherwise.
+    """
 
     def __init__(
         self,
@@ -108,7 +114,7 @@ class Executor:
         self.closed = False
         """Set, from any thread, before the node's loop is told to end."""
         self.replace_function: Callable[[RunId, StepId, Callable[..., Any]], Callable[..., Any]] | None = None
-        """Says what to run in place of a step's function; for tests."""
+        """The function that says what to run in place of a step's function; for tests."""
         self._host = host
         self._executions: dict[RunId, Execution] = {}
         # A dict for its order: what is cancelled first must not depend on where objects lie in memory.
@@ -118,7 +124,7 @@ class Executor:
         self._closed_gates: set[str] = set()
         self._stepped_aside: set[RunId] = set()
         self._gate: anyio.Event | None = None
-        # Invariant: what is in it comes before whatever is handed over next.
+        # Invariant: what is in it comes before whatever is delivered next.
         self._inbox: deque[HandedOver] = deque()
         self._mail: anyio.Event | None = None
         self._arrival = anyio.Event()
@@ -128,12 +134,12 @@ class Executor:
 
     @property
     def blocked(self) -> str | None:
-        """Where a workflow blocks this node's thread now. May be read from any thread."""
+        """The place where a workflow blocks this node's thread now. May be read from any thread."""
         blocked = self._watchdog.blocked
         return None if blocked is None else blocked.where
 
     async def main(self) -> None:
-        """Execute what is handed over, until cancelled."""
+        """Execute what is delivered, until cancelled."""
         async with anyio.create_task_group() as group:
             while True:
                 while self._inbox:
@@ -196,10 +202,10 @@ class Executor:
         group.start_soon(self._execute, execution, name=f"run {started.run_id}")
         return execution
 
-    # --- what an execution needs (execution.Surroundings)
+    # --- what an execution needs (environment.ExecutionEnv)
 
     def wall_clock(self) -> float:
-        """The time of day by this node's clock, in Unix seconds."""
+        """Return the time of day by this node's clock, in Unix seconds."""
         return self._wall_clock()
 
     async def pass_gate(self) -> None:
@@ -229,7 +235,7 @@ class Executor:
         self._host.propose(command, self._proposal_seconds, done)
 
     def is_outcome(self, error: BaseException) -> bool:
-        """Whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped.
+        """Return whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped.
 
         Nothing that user code raises may leave its task otherwise than as an outcome: it would end all the others with it.
         """
@@ -238,11 +244,11 @@ class Executor:
         return not self.closed and anyio.current_effective_deadline() > -math.inf
 
     def step_function(self, run_id: RunId, step_id: StepId, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """What to run for a step whose function is `fn`."""
+        """Return the function to run for a step whose function is `fn`."""
         return fn if self.replace_function is None else self.replace_function(run_id, step_id, fn)
 
     def workflow(self, workflow: str, version: int | None) -> Loaded | None:
-        """This node's copy of a registered workflow; None if there is none, or it cannot be loaded here."""
+        """Return this node's copy of a registered workflow; None if there is none, or it cannot be loaded here."""
         definition = self._host.definition(workflow, version)
         try:
             return None if definition is None else self._loaded(definition)
@@ -282,27 +288,33 @@ class Executor:
     # --- looking at it
 
     def statistics(self) -> Mapping[RunId, ExecutionStatistics]:
-        """Every execution, in the order they started. May be called from any thread."""
+        """Return every execution, in the order they started. May be called from any thread."""
         return {run_id: execution.statistics() for run_id, execution in tuple(self._executions.items())}
 
     def execution(self, run_id: RunId) -> Execution | None:
-        """This node's execution of a run. May be called from any thread."""
+        """Return this node's execution of a run. May be called from any thread."""
         return self._executions.get(run_id)
 
     async def await_execution(self, run_id: RunId) -> Execution:
-        """This node's execution of a run, as soon as it has heard of it."""
+        """Return this node's execution of a run, as soon as it has heard of it."""
         while (execution := self._executions.get(run_id)) is None:
             await self._arrival.wait()
         return execution
 
     def forget(self) -> list[Execution]:
-        """Forget every execution, and give them to whoever frees them. After the node's loop has ended, from any thread."""
+        """Forget every execution, and give them to the caller, which frees them.
+
+        After the node's loop has ended, from any thread.
+        """
         executions = list(self._executions.values())
         self._executions.clear()
         return executions
 
     def query(self, execution: Execution, name: str, args: bytes) -> Encoded:
-        """What the function of a query says about an execution: an encoded value or a failure. Raises if `args` do not unpickle."""
+        """Call the function of a query on an execution and return an encoded value or a failure.
+
+        Raises if `args` do not unpickle.
+        """
         with capturing(lambda stream, text: self._write(execution.run_id, stream, text)):
             given = values.decode(args, what=f"the arguments of the query {name!r}", view=execution.classes)
             return messages.answer_query(execution, name, given)
@@ -318,7 +330,7 @@ class Executor:
         self._step_aside()
 
     def _step_aside(self) -> None:
-        """Let another node lead if an execution cannot go on here: here its run would stand still.
+        """Transfer leadership if an execution cannot continue here: its run would be stuck.
 
         At most once per run: should every node have diverged from it, leadership must come to rest somewhere.
         """
@@ -403,7 +415,7 @@ class Executor:
             unawaited.let_go(ctx._state)
 
     def _loaded(self, definition: Definition) -> Loaded:
-        """This node's copy of a workflow; one that was not used for long is made anew."""
+        """Return this node's copy of a workflow; one that was not used for long is made anew."""
         loaded = self._functions.pop(definition.digest, None)
         if loaded is None:
             process_pools.install()

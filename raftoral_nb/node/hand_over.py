@@ -1,4 +1,4 @@
-"""The ordered stream to an executor: what it must hear of each event, and when a snapshot took the place of its node's state."""
+"""The notes that an executor gets: of an event, and when a snapshot took the place of its node's state."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 
 
 def handed_over(event: StateEvent, state: State) -> HandedOver | None:
-    """What an executor hears of an event; None if it is nothing to it. `state` is that after the event's entry."""
+    """Return the note that an executor gets of an event; None if the event does not concern it.
+
+    `state` is that after the event's entry.
+    """
     match event:
         case CheckpointSet(run_id=run_id, step=step):
             return StepRecorded(run_id, step)
@@ -74,10 +77,10 @@ def handed_over(event: StateEvent, state: State) -> HandedOver | None:
 
 
 def difference(old: State, new: State) -> Iterator[HandedOver]:
-    """What happened between two states of one history, as it would have been handed over entry by entry.
+    """Return the notes for what happened between two states of one history, as if it had been applied entry by entry.
 
-    Runs that began and were evicted in between are not mentioned: nobody needs to hear of them. A run that has begun anew is
-    dropped and started: what its earlier generation still had to do is gone.
+    Runs that began and were evicted in between are not mentioned. A run that has begun anew is dropped and started:
+    what its earlier generation still had to do is gone.
     """
     for run_id in old.runs:
         if run_id not in new.runs:

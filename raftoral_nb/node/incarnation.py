@@ -31,27 +31,28 @@ from .executor import PROPOSAL_SECONDS, Executor
 from .hand_over import difference, handed_over
 
 FOLLOWER_HAND_OVER = 0.005
-"""How long a follower's records are gathered before its thread is woken for them (seconds): nobody waits for a follower, and
-each wake-up takes the interpreter's lock from whom the acting node waits for."""
+"""The time for which a follower's records are gathered before its thread is woken for them (seconds): nothing waits for
+a follower, and each wake-up competes for the GIL with what the acting node waits for.
+"""
 
 
 class IncarnationEnv(Protocol):
-    """What an incarnation needs of its cluster."""
+    """The environment of an incarnation: what it needs of its cluster."""
 
     def entry_applied(self, index: int, applied: Sequence[Applied]) -> None:
-        """A node applied an entry (consensus loop)."""
+        """Note that a node applied an entry (consensus loop)."""
         ...
 
     def state_replaced(self, node: NodeId) -> None:
-        """A node's state was replaced by one that is further on (consensus loop)."""
+        """Note that a node's state was replaced by one that is further on (consensus loop)."""
         ...
 
     def acting_changed(self, node: NodeId, term: int | None) -> None:
-        """A node may act from here on, or may not any more (consensus loop)."""
+        """Note that a node may act from here on, or may not any more (consensus loop)."""
         ...
 
     def node_failed(self, node: NodeId, error: BaseException) -> None:
-        """A node's replica broke, or its disk failed, and it was stopped (consensus loop)."""
+        """Note that a node's replica broke, or its disk failed, and it was stopped (consensus loop)."""
         ...
 
     def tell(self, event: ClusterEvent) -> None:
@@ -64,7 +65,7 @@ class IncarnationEnv(Protocol):
 
 
 class Poster(Protocol):
-    """Where calls can be left, to be made there in order: a thread with a loop, or what stands for one in a simulation."""
+    """A queue of calls, which are made in order: a thread with a loop, or what stands for one in a simulation."""
 
     def post(self, fn: Callable[..., object], *args: Any) -> None:
         """Call `fn(*args)` there soon, in order; nothing happens before it was started and after it was stopped."""
@@ -103,7 +104,7 @@ class Incarnation:
         self._host = host
         # In the order in which they were asked, which is the order they are answered in when the node is paused.
         self._asking: dict[asyncio.Task[Outcome], None] = {}
-        # Invariant: what was applied and is not handed over yet, in order.
+        # Invariant: what was applied and is not delivered yet, in order.
         self._handing_over: list[HandedOver] = []
         self._hand_over_timer: asyncio.TimerHandle | None = None
         self._consensus = consensus
@@ -151,7 +152,9 @@ class Incarnation:
         return tuple(stuck)
 
     def free(self) -> None:
-        """After `join` left nothing running: let go of what this incarnation held, bit by bit. From any thread but the loop's.
+        """Release what this incarnation held, bit by bit, after `join` left nothing running.
+
+        From any thread but the loop's.
 
         Left to the last reference or to the garbage collector, a large state is freed at once, and all threads wait for that.
         """
@@ -177,7 +180,7 @@ class Incarnation:
 
     @property
     def paused(self) -> bool:
-        """Whether it is frozen."""
+        """True if it is frozen."""
         return self.member.paused
 
     @property
@@ -191,18 +194,18 @@ class Incarnation:
         return self.member.replica.raft.commit_index
 
     def stands_still(self, run_id: RunId) -> tuple[bool, Difference | None]:
-        """Whether its execution of a run cannot go on, and why."""
+        """Return why its execution of a run cannot continue, if it cannot."""
         execution = self.executor.execution(run_id)
         if execution is None or execution.status not in STUCK:
             return False, None
         return True, execution.difference
 
     def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:
-        """What its execution of a run answers to a query. Waits. Raises TimeoutError and `QueryFailedError`."""
+        """Return the answer of its execution of a run to a query. Waits. Raises TimeoutError and `QueryFailedError`."""
         return self.thread.run(execution_queries.answer, self.executor, run_id, name, args, timeout=timeout)
 
     def execution_end(self, run_id: RunId, timeout: float | None) -> ExecutionEnd:
-        """What its execution of a run came to. Waits. Raises TimeoutError."""
+        """Return the end of its execution of a run. Waits. Raises TimeoutError."""
         return self.thread.run(execution_queries.end, self.executor, run_id, timeout=timeout)
 
     def campaign(self) -> None:
@@ -216,7 +219,7 @@ class Incarnation:
     # --- faults
 
     def pause(self) -> None:
-        """Freeze, as a hung process would; a synchronous step that is running goes on."""
+        """Freeze, as a hung process would; a synchronous step that is running continues."""
         self.member.pause()
         for asking in tuple(self._asking):
             asking.cancel()
@@ -229,7 +232,7 @@ class Incarnation:
         self.thread.post(self.executor.open_gate, "pause")
 
     def hold(self) -> None:
-        """Stop executing workflows, while the log goes on and the catch-up queues grow."""
+        """Stop executing workflows, while the log continues and the catch-up queues grow."""
         self.held = True
         self.thread.post(self.executor.close_gate, "hold")
 
@@ -241,7 +244,7 @@ class Incarnation:
     # --- from the member (raft.member.MemberListener), on the consensus loop
 
     def applied(self, index: int, applied: Sequence[Applied]) -> None:
-        """Hand over what was applied, then let the cluster know."""
+        """Deliver what was applied to the executor, then let the cluster know."""
         state = self.member.state
         items = [item for one in applied for event in one.events if (item := handed_over(event, state)) is not None]
         if items:
@@ -253,7 +256,7 @@ class Incarnation:
         self._host.entry_applied(index, applied)
 
     def state_replaced(self, old: State, new: State) -> None:
-        """Hand over what happened in between, then let the cluster know."""
+        """Deliver what happened in between to the executor, then let the cluster know."""
         self._handing_over.extend(difference(old, new))
         if self._handing_over:
             self._hand_over()
@@ -262,7 +265,7 @@ class Incarnation:
         self._host.state_replaced(self.node)
 
     def acting_changed(self, term: int | None) -> None:
-        """Hand over the right to act, behind every record that precedes it."""
+        """Deliver the right to act to the executor, behind every record that precedes it."""
         self._handing_over.append(ActingChanged(term))
         self._hand_over()
         self._host.acting_changed(self.node, term)
@@ -309,7 +312,10 @@ class Incarnation:
         self._consensus.post(self.member.yield_leadership)
 
     def definition(self, workflow: str, version: int | None) -> Definition | None:
-        """What this node's state knows of a workflow; read from the node's thread, while the state goes on."""
+        """Return the definition of a workflow in this node's state.
+
+        Called on the node's thread while the state changes.
+        """
         known = self.member.state.definitions
         if version is None:
             versions = [number for name, number in tuple(known) if name == workflow]

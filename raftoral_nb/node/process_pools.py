@@ -46,20 +46,23 @@ def install() -> None:
 
 @functools.lru_cache(maxsize=MAX_LOADED)
 def load(data: bytes) -> Any:
-    """In the process of a pool, or back from it: a function or class that was pickled by value."""
+    """Unpickle a function or class that was pickled by value, in the process of a pool or back from it."""
     install()
     return pickling.loads(data, view=_SENT)
 
 
 class _Sent:
-    """What comes back from a pool is of the very classes that were sent there: those of a workflow's copy, or of the notebook."""
+    """An object sent to a pool, so that what comes back is of the very classes that were sent there.
+
+    Those of a workflow's copy, or of the notebook.
+    """
 
     def __init__(self) -> None:
         # Of two that are alike, the one that was sent last.
         self._classes: weakref.WeakValueDictionary[Identity, type] = weakref.WeakValueDictionary()
 
     def take_note(self, used: Mapping[Identity, type]) -> None:
-        """Classes are sent, within whatever."""
+        """Note the classes that are sent, within whatever holds them."""
         self._classes.update(used)
 
     def find(self, meant: Identity) -> type | None:
@@ -84,7 +87,10 @@ _SENT: Final = _Sent()
 
 
 def _in_child() -> bool:
-    """Whether this is a process of a pool: what its `__main__` has is not what was sent, though it may be called the same."""
+    """Return whether this is a process of a pool.
+
+    What its `__main__` has is not what was sent, though it may be called the same.
+    """
     return multiprocessing.parent_process() is not None
 
 
@@ -104,7 +110,7 @@ def _reduce(_pickler: object, obj: Any) -> Reduced | Any:
 
 
 def _is_found(obj: types.FunctionType | type) -> bool:
-    """Whether a child finds it by its name."""
+    """Return whether a child finds it by its name."""
     name: Any = obj.__module__
     module = sys.modules.get(name) if isinstance(name, str) else None
     if name == "builtins":
@@ -118,7 +124,7 @@ def _is_found(obj: types.FunctionType | type) -> bool:
 
 
 def _begin_anew_in_child() -> None:
-    # Whoever held these at the time of the fork is not in this process.
+    # The thread that held these at the time of the fork is not in this process.
     pickling.forget_locks()
     _cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK = threading.Lock()
     # What a child prints goes where its parent's goes: the node that would take it is not here.

@@ -29,7 +29,9 @@ from .executor import Executor
 from .hand_over import difference
 
 MAX_REPLAY_JUMPS: Final = 100_000
-"""How often the clock may move in a replay: code that waits in a loop of its own would never come to rest."""
+"""The number of times that the clock may move in a replay: code that waits in a loop of its own would never come to
+rest.
+"""
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -43,7 +45,7 @@ class Replayed(msgspec.Struct, frozen=True):
 
 
 class _Loop(VirtualClockLoop):
-    """Stops when nothing is left to do."""
+    """A loop that stops when nothing is left to do."""
 
     jumps = 0
 
@@ -56,32 +58,32 @@ class _Loop(VirtualClockLoop):
 
 
 class _Alone:
-    """A node that nobody leads, and that leads nobody (`workflow.executor.ExecutorHost`)."""
+    """The environment of an executor alone, without a cluster (`executor.ExecutorEnv`)."""
 
     def __init__(self, loop: _Loop) -> None:
         self._loop = loop
 
     def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> None:
-        """Nothing is ever proposed: it never acts."""
+        """Refuse to propose: it never acts."""
 
     def post(self, fn: Callable[..., object], *args: Any) -> None:
         """Call it soon."""
         self._loop.call_soon(fn, *args)
 
     def arm(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Nobody watches."""
+        """Do nothing: there is no watchdog."""
 
     def tell(self, event: ClusterEvent) -> None:
-        """Nobody listens."""
+        """Do nothing: there are no observers."""
 
     def write(self, line: OutputLine) -> None:
-        """What it prints was printed before."""
+        """Drop output: it was printed before."""
 
     def yield_leadership(self) -> None:
-        """It has none."""
+        """Do nothing: it has no leadership."""
 
     def definition(self, workflow: str, version: int | None) -> Definition | None:
-        """It starts nothing."""
+        """Return None: it starts nothing."""
 
 
 def replay_run(run: Run, definition: Definition | None = None) -> Replayed:

@@ -2,8 +2,8 @@
 
 Whatever lasts for a while is recorded with the time of day at which it is over, because only that means something to another
 node and after a restart. A clock that is set back by an hour would make every sleep an hour longer; so a node that never
-stopped goes on from the time it has shown. A clock that is set ahead is believed at once: a computer that slept has to wake
-who waits for a date, and its monotonic clock may have stood still meanwhile.
+stopped continues from the time it has shown. A clock that is set ahead is believed at once: a computer that slept has
+to wake who waits for a date, and its monotonic clock may have stood still meanwhile.
 """
 
 from __future__ import annotations
@@ -15,9 +15,14 @@ from typing import Final
 TOLERATED_STEP: Final = 1.0
 """Seconds that the clock may be set back at a time, and be followed: so much later ends what waits."""
 TOLERATED_DRIFT: Final = 1e-4
-"""By how much a monotonic clock may be faster than one that is kept right by others, without that being a step back."""
+"""The amount by which a monotonic clock may be faster than one that is kept right by others, without that being a step
+back.
+"""
 LOOK_AGAIN: Final = 10.0
-"""Seconds after which somebody who waits for a time of day looks at the clock again: no timer notices that it was set ahead."""
+"""Seconds after which code that waits for a time of day looks at the clock again.
+
+No timer notices that it was set ahead.
+"""
 
 
 def _system() -> float:
@@ -29,10 +34,11 @@ def _monotonic() -> float:
 
 
 class TimeOfDay:
-    """Call it for the time of day, in Unix seconds. From any thread.
+    """A clock of the time of day: call it for Unix seconds. From any thread.
 
-    It follows the system's clock, ahead by any step and back by small ones. Set back by more than `TOLERATED_STEP`, it goes on
-    from where it was, as fast as the monotonic clock, until the system's clock has come as far. It begins with what that shows.
+    It follows the system's clock, ahead by any step and back by small ones. Set back by more than `TOLERATED_STEP`, it
+    continues from where it was, as fast as the monotonic clock, until the system's clock has come as far. It begins
+    with what that shows.
     """
 
     def __init__(self, system: Callable[[], float] = _system, monotonic: Callable[[], float] = _monotonic) -> None:
@@ -42,7 +48,7 @@ class TimeOfDay:
         self._last = (system(), monotonic())
 
     def __call__(self) -> float:
-        """The time of day."""
+        """Return the time of day."""
         shown, at = self._system(), self._monotonic()
         before, since = self._last
         passed = at - since

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_BUSY_SECONDS: Final = 1.0
-"""How long a workflow may go without awaiting anything before it is reported."""
+"""The time a workflow may run without awaiting anything before it is reported (seconds)."""
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -44,12 +44,13 @@ class _Resumption:
 
 
 class Watchdog:
-    """Watches the workflows of one node, all of which run on one thread.
+    """The watchdog over the workflows of one node, all of which run on one thread.
 
-    `arm(seconds, callback)` must call `callback` once after that time, from another thread than the node's; it is called from
-    the node's thread and from callbacks. `clock` gives seconds and never goes back. `report(run_id, where)` is called from the
-    callback, once per blocked resumption; `cleared(run_id)` on the node's thread when that resumption ends, never before its
-    `report` has returned, so `report` must not wait for the node's thread. Exceptions of both are logged.
+    `arm(seconds, callback)` must call `callback` once after that time, from another thread than the node's; it is
+    called from the node's thread and from callbacks. `clock` gives seconds and never goes back. `report(run_id, where)`
+    is called from the callback, once per blocked resumption; `cleared(run_id)` on the node's thread when that
+    resumption ends, never before its `report` has returned, so `report` must not wait for the node's thread. Exceptions
+    of both are logged.
     """
 
     def __init__(
@@ -79,7 +80,9 @@ class Watchdog:
         return self._blocked
 
     def watched(self, coro: Coroutine[Any, Any, T], run_id: str) -> Watched[T]:
-        """An awaitable, to be awaited once and on the node's thread, that runs `coro` and notes each of its resumptions.
+        """Return an awaitable that runs `coro` and notes each of its resumptions.
+
+        It is to be awaited once, on the node's thread.
 
         Values, exceptions and closing pass through as if `coro` itself were awaited.
         """
@@ -88,7 +91,10 @@ class Watchdog:
     # --- on the node's thread
 
     def _enter(self, run_id: str, file: str | None) -> _Resumption | None:
-        """A resumption begins. Returns the one around it, to be given to `_leave` (None unless workflows are nested)."""
+        """Note that a resumption begins.
+
+        Returns the one around it, to be given to `_leave` (None unless workflows are nested).
+        """
         around = self._current
         self._current = _Resumption(self._clock(), run_id, file, threading.get_ident())
         if not self._armed:

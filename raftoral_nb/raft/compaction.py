@@ -14,11 +14,13 @@ from ..limits import LOG_KEPT_BYTES, SNAPSHOT_LOG_BYTES
 from .journal import ENTRY_OVERHEAD, MemoryJournal, Snapshot
 
 KEPT_FOR_TRANSFERS = 4
-"""How many times the size of log or snapshot is kept for a follower that is being sent a snapshot; past it, it gets another."""
+"""The most that is kept of the log while a follower installs a snapshot, in sizes of log or snapshot; past it, the
+follower gets a newer snapshot.
+"""
 
 
 class Compaction(msgspec.Struct, frozen=True, kw_only=True):
-    """When a node makes a snapshot, in bytes.
+    """The threshold, in bytes, at which a node makes a snapshot.
 
     It does when the entries applied since the last one amount to `log_bytes`, or to the size of that snapshot if this is
     more: so that, however large the state grows, a byte that is logged causes about one byte of snapshot. Behind the
@@ -38,7 +40,9 @@ DEFAULT_COMPACTION = Compaction()
 
 
 class Compactor:
-    """Makes the snapshots of one node on the consensus loop, a piece per turn of the loop, and compacts its journal.
+    """The maker of the snapshots of one node, on the consensus loop, a piece per turn of the loop.
+
+    It also compacts its journal.
 
     `needed_from()` is an index from which on a follower that is being sent a snapshot will need the log, or None.
     `compacted()` is called when the log begins further up than before.
@@ -67,7 +71,7 @@ class Compactor:
         self._releasing: asyncio.Handle | None = None
 
     def applied(self, state: State, size: int) -> None:
-        """An entry with `size` bytes of data was applied; begin a snapshot if it is time."""
+        """Note an applied entry with `size` bytes of data; begin a snapshot if it is time."""
         self._grown += size + ENTRY_OVERHEAD
         if self._making is None and self._grown >= max(self._compaction.log_bytes, self._size):
             self.begin(state)

@@ -23,8 +23,9 @@ the messages are not. What is mended, by the names the tests use:
     in our own frames.
 `snapshots_beside_the_log`
     PySyncObj installs a snapshot over a log that is ahead of it, and commits whatever lies behind (1022-1035, 1485-1504). Ours
-    are sent and installed beside it (`transfer`, `replica`); here a follower that needs one is noticed, and gets nothing
-    but heartbeats until it has it. What a message says of entries below a follower's own snapshot is committed, and so held.
+    are sent and installed beside it (`snapshot_transfer`, `replica`); here a follower that needs one is noticed, and
+    gets nothing but heartbeats until it has it. What a message says of entries below a follower's own snapshot is
+    committed, and so held.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ from .snapshot_transfer import Transfers
 
 
 class Verdict(NamedTuple):
-    """What to do about a message: delete the log from `conflict` (an index) on, give `deliver` to PySyncObj, send `answer` back.
+    """The decision about a message.
+
+    Delete the log from `conflict` (an index) on, give `deliver` to PySyncObj, send `answer` back.
 
     Each may be missing.
     """
@@ -55,7 +58,7 @@ _NOTHING = Verdict()
 
 
 class Guard:
-    """Stands between one replica's PySyncObj and the network.
+    """The guard between one replica's PySyncObj and the network.
 
     `enabled=False` only translates messages. It exists so that tests can show what each rule is for.
     """
@@ -183,7 +186,7 @@ class Guard:
             self._transfers.begin(peer, message.term)
             raft.set_next_index(peer, self._journal.last_index + 1)
             return _HEARD
-        # Entry 1 is the same on every node, so nobody is ever asked to go below 2.
+        # Entry 1 is the same on every node, so no node is ever asked to go below 2.
         lowest = max(raft.match_index(peer), first) + 1
         asked = max(lowest, min(message.next_index, raft.next_index(peer)))
         return Verdict({"type": "next_node_idx", "next_node_idx": asked, "reset": True, "success": False})
@@ -218,7 +221,7 @@ class Guard:
         before = self._raft.next_index(peer)
         self._raft.deliver(peer, message)
         if message["success"] and self._transfers.to(peer) is not None:
-            # It has the snapshot; the log goes on from there, or from where it begins by now.
+            # It has the snapshot; the log continues from there, or from where it begins by now.
             self._transfers.end(peer)
             self._raft.set_next_index(peer, max(self._raft.match_index(peer), self._journal.first_index) + 1)
             self._raft.send_now()

@@ -17,7 +17,7 @@ from ..errors import InternalError, ProtocolError
 from ..limits import MAX_APPLIED_BYTES, MAX_APPLIED_ENTRIES, MAX_MESSAGE_BYTES, MAX_MESSAGE_ENTRIES, MAX_RELEASED
 
 LogEntry = tuple[bytes, int, int]
-"""What is stored per entry: data, index, term."""
+"""An entry as it is stored: data, index, term."""
 
 ENTRY_OVERHEAD = 128
 """Counted for an entry beside its data (bytes): about what Python needs for it."""
@@ -47,16 +47,17 @@ class MemoryJournal:
     that is committed" for every batch it applies, and this bounds both (`MAX_MESSAGE_ENTRIES`, `MAX_APPLIED_ENTRIES`, and the
     same in bytes).
 
-    For journals that store what is written (`durable_journal`): operations take effect at once, and are stored by `sync`, or by `save`
-    while the loop goes on. Until then nothing may be sent that says that they are. Here there is nothing to store.
+    For journals that store what is written (`durable_journal`): operations take effect at once, and are stored by
+    `sync`, or by `save` while the loop continues. Until then nothing may be sent that says that they are. Here there is
+    nothing to store.
     """
 
     written: int = 0
-    """How many operations were written."""
+    """The number of operations written."""
     stored: int = 0
-    """How many of them are stored."""
+    """The number of written operations that are stored."""
     safe: bool = True
-    """Whether everything that was written is stored."""
+    """True if everything that was written is stored."""
 
     def __init__(self) -> None:
         # Invariant: indexes are consecutive, and terms never decrease. Begins at 1, or at or below the snapshot's index.
@@ -79,7 +80,7 @@ class MemoryJournal:
         self.last_index = 0
         """Index of the last entry."""
         self.members: tuple[NodeId, ...] = ()
-        """Who counts for majorities: the members that the log names last, committed or not. Empty if it names none."""
+        """The voting members: those that the log names last, committed or not. Empty if it names none."""
 
     # --- what PySyncObj calls
 
@@ -97,7 +98,7 @@ class MemoryJournal:
         self._ends.append((self._ends[-1] if self._ends else 0) + _size(self._entries[-1]))
 
     def clear(self) -> None:
-        """Refused: the log is only ever cut at a conflict."""
+        """Refuse: the log is only ever cut at a conflict."""
         raise InternalError("the log must not be cleared")
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - PySyncObj's names
@@ -119,7 +120,7 @@ class MemoryJournal:
         self.members = naming[-1][1] if naming else () if snapshot is None else snapshot.members
 
     def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
-        """Refused: what snapshots stand for is dropped by `compact`, and PySyncObj makes none."""
+        """Refuse: what snapshots stand for is dropped by `compact`, and PySyncObj makes none."""
         raise InternalError(f"the log must not be cut to position {entryTo} by PySyncObj")
 
     @overload
@@ -143,14 +144,14 @@ class MemoryJournal:
         return len(self._entries)
 
     def _destroy(self) -> None:
-        """A node went; its journal stays."""
+        """Do nothing: the node is gone, but its journal stays."""
 
     def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
         """Remember how far the log is known to be committed (an index)."""
         self._commit_index = max(self._commit_index, raftCommitIndex)
 
     def getRaftCommitIndex(self) -> int:  # noqa: N802
-        """The commit index remembered last; 1 for a new log."""
+        """Return the commit index remembered last; 1 for a new log."""
         return min(self._commit_index, self._entries[-1][1]) if self._entries else 1
 
     def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
@@ -159,15 +160,15 @@ class MemoryJournal:
         self._vote = votedForNodeId
 
     def getCurrentTerm(self) -> int:  # noqa: N802
-        """The current term."""
+        """Return the current term."""
         return self._term
 
     def getVotedForNodeId(self) -> str | None:  # noqa: N802
-        """Who got this node's vote in the current term, if anybody."""
+        """Return the node that got this node's vote in the current term, if any."""
         return self._vote
 
     def onOneSecondTimer(self) -> None:  # noqa: N802
-        """Nothing to do once a second."""
+        """Do nothing once a second."""
 
     # --- storing what was written
 
@@ -178,7 +179,7 @@ class MemoryJournal:
 
     @property
     def saving(self) -> bool:
-        """Whether a `save` is under way."""
+        """True if a `save` is under way."""
         return False
 
     def sync(self) -> None:
@@ -189,17 +190,17 @@ class MemoryJournal:
         done(None)
 
     def close(self) -> None:
-        """The node went: let go of where this is stored. What was not stored is lost, as if the process had ended."""
+        """Release the store: the node is gone. What was not stored is lost, as if the process had ended."""
 
     # --- what the guard and the views read
 
     def term_at(self, index: int) -> int | None:
-        """The term of the entry at `index`, or None if it is not held."""
+        """Return the term of the entry at `index`, or None if it is not held."""
         position = index - self.first_index
         return self._entries[position][2] if 0 <= position < len(self._entries) else None
 
     def first_index_of_term_at(self, index: int, floor: int) -> int:
-        """The first index above `floor` whose entries up to `index` all carry the term of `index`."""
+        """Return the first index above `floor` whose entries up to `index` all carry the term of `index`."""
         term = self.term_at(index)
         while index - 1 > floor and self.term_at(index - 1) == term:
             index -= 1
@@ -211,14 +212,17 @@ class MemoryJournal:
         return self._naming[-1][0] if self._naming else 0
 
     def first_before(self, index: int, size: int) -> int:
-        """The highest index behind which at least `size` bytes of entries are held up to `index`; the first if there is none."""
+        """Return the highest index after which at least `size` bytes of entries are held up to `index`.
+
+        If there is none, return the first index.
+        """
         first = self.first_index
         return max(first, first + bisect_right(self._ends, self._ends[index - first] - size) - 1)
 
     # --- snapshots
 
     def tail(self, most: int) -> list[LogEntry]:
-        """The last entries held, at most `most` of them; unlike a slice not cut to what one message may hold."""
+        """Return the last entries held, at most `most` of them; unlike a slice not cut to what one message may hold."""
         return self._entries[max(0, len(self._entries) - most) :]
 
     @property
@@ -275,7 +279,10 @@ def _size(entry: LogEntry) -> int:
 
 
 def proposals_in(data: bytes) -> tuple[Proposal, ...]:
-    """What was proposed in a log entry with this data; nothing in those of PySyncObj itself, whose first byte says that."""
+    """Return the proposals in a log entry with this data.
+
+    None for those of PySyncObj itself, whose first byte says that.
+    """
     try:
         return decode_entry(data[1:]).proposals
     except ProtocolError:
@@ -289,7 +296,7 @@ class Journals:
         self._journals: dict[NodeId, MemoryJournal] = {}
 
     def of(self, node: NodeId) -> MemoryJournal:
-        """The journal of `node` as its latest incarnation has it, or left it; an empty one if there was none."""
+        """Return the journal of `node` as its latest incarnation has it, or left it; an empty one if there was none."""
         return self._journals.setdefault(node, MemoryJournal())
 
     def forget(self, node: NodeId) -> None:
@@ -297,11 +304,14 @@ class Journals:
         self._journals.pop(node, None)
 
     async def open(self, node: NodeId) -> MemoryJournal:
-        """The journal that a new incarnation of `node` starts from. Raises `StorageError` if it cannot be read or written."""
+        """Return the journal that a new incarnation of `node` starts from.
+
+        Raises `StorageError` if it cannot be read or written.
+        """
         return self.of(node)
 
     def close(self, node: NodeId) -> None:
-        """The incarnation has ended."""
+        """Note that the incarnation has ended."""
 
     def end(self) -> None:
-        """The cluster has ended, and so have all nodes."""
+        """Note that the cluster has ended, and so have all nodes."""

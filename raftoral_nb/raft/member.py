@@ -32,26 +32,35 @@ MAX_FORWARDS_AT_ONCE = 4
 
 
 class MemberListener(Protocol):
-    """What a member tells its node, in this order and on the consensus loop. Must only hand over; must not raise."""
+    """The calls that a member makes to its node, in this order and on the consensus loop.
+
+    They must only pass on what they are told, and must not raise.
+    """
 
     def applied(self, index: int, applied: Sequence[Applied]) -> None:
-        """An entry was applied to the state."""
+        """Note that an entry was applied to the state."""
         ...
 
     def state_replaced(self, old: State, new: State) -> None:
-        """A snapshot took the place of the state; `new` is further in the same history."""
+        """Note that a snapshot took the place of the state; `new` is further in the same history."""
         ...
 
     def acting_changed(self, term: int | None) -> None:
-        """This node may act in `term` from here on; None: it may not any more. Comes after the records before it."""
+        """Note that this node may act in `term` from here on; None: it may not any more.
+
+        Comes after the records before it.
+        """
         ...
 
     def role_changed(self, role: RoleName, term: int) -> None:
-        """The Raft role or term became another."""
+        """Note that the Raft role or term changed."""
         ...
 
     def failed(self, error: BaseException) -> None:
-        """The replica broke and was taken out of use: `StorageError` if its disk did, else a bug or an invariant that failed."""
+        """Note that the replica broke and was taken out of use.
+
+        `StorageError` if its disk did, else a bug or an invariant that failed.
+        """
         ...
 
 
@@ -139,19 +148,19 @@ class Member:
     # --- the network's side (Receiver)
 
     def connected(self, peer: NodeId) -> None:
-        """A link to `peer` is up."""
+        """Note that a link to `peer` is up."""
         self.replica.connected(peer)
         self._begin()
         if peer == self._known_leader():
             self._proposer.leader_changed()
 
     def disconnected(self, peer: NodeId) -> None:
-        """The link to `peer` is gone."""
+        """Note that the link to `peer` is gone."""
         self.replica.disconnected(peer)
         self._proposer.lost(peer)
 
     def received(self, peer: NodeId, messages: Sequence[Message]) -> None:
-        """Messages of `peer` came together, in order."""
+        """Receive messages of `peer` that came together, in order."""
         raft_messages = []
         for message in messages:
             match message:
@@ -171,7 +180,7 @@ class Member:
     # --- the replica's side (ReplicaListener)
 
     def committed(self, index: int, data: bytes) -> None:
-        """An entry is committed: apply it and tell everybody."""
+        """Apply a committed entry and tell everybody."""
         try:
             entry = decode_entry(data)
         except ProtocolError:
@@ -179,25 +188,25 @@ class Member:
             logger.exception("entry %d is not one of ours and was skipped", index)
             return
         if self.acting_term is None:
-            self._tell_acting()  # before records that somebody else made: whoever was deposed must not go on a moment longer
+            self._tell_acting()  # before records of another node: a deposed leader must not act a moment longer
         applied = apply_entry(self.state, index, entry)
         self._listener.applied(index, applied)
         self._proposer.applied(applied)
         self.replica.compactor.applied(self.state, len(data))
 
     def was_member(self, node: NodeId) -> bool:
-        """Whether a node of that number, or of a higher one, has been a member before."""
+        """Return whether a node of that number, or of a higher one, has been a member before."""
         return node <= self.state.highest_member
 
     def state_replaced(self, state: State) -> None:
-        """A snapshot was installed: tell everybody what is different now."""
+        """Tell everybody what is different now that a snapshot was installed."""
         old, self.state = self.state, state
         self._listener.state_replaced(old, state)
         self._proposer.state_replaced(state)
         self._let_go([*old.runs.values(), *old.sessions.values()])
 
     def _let_go(self, parts: list[Run | ClientSession]) -> None:
-        """Free a state a few parts in each turn of the loop; nobody refers to it as a whole any more."""
+        """Free a state a few parts in each turn of the loop; nothing refers to it as a whole any more."""
         left = MAX_RELEASED
         while parts and left > 0:
             part = parts.pop()
@@ -206,7 +215,10 @@ class Member:
             self._loop.call_soon(self._let_go, parts)
 
     def broke(self, error: BaseException) -> None:
-        """The replica must not go on: take this node out of use. The cluster has one node less, and every promise."""
+        """Take this node out of use, as its replica must not continue.
+
+        The cluster has one node less, and keeps every promise.
+        """
         if isinstance(error, StorageError):
             logger.error("node %d: its disk failed, and it was stopped: %s", self.node, error)
         else:
@@ -262,7 +274,7 @@ class Member:
                 self._endpoint.pause()
 
     def resume(self) -> None:
-        """Go on: what waited is processed before overdue timers."""
+        """Continue: what waited is processed before overdue timers."""
         if self.paused:
             self.paused = False
             if not self._loading:
@@ -295,7 +307,7 @@ class Member:
 
     @property
     def reachable(self) -> int:
-        """How many other nodes are connected."""
+        """The number of other nodes that are connected."""
         return self.replica.raft.reachable
 
     @property
@@ -305,17 +317,20 @@ class Member:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is under way here: all of the log is applied, and no proposal of this node waits for an answer."""
+        """True if nothing is under way here.
+
+        That is, all of the log is applied, and no proposal of this node waits for an answer.
+        """
         return self.replica.raft.applied_index == self._journal.last_index and self._proposer.idle
 
     @property
     def silence(self) -> float | None:
-        """Seconds since it last heard from a leader; None if it leads, is paused, or hears of none."""
+        """Seconds since it last heard from a leader; None if it leads, is paused, or knows of none."""
         return None if self.paused or self._closed else self.replica.elections.silence
 
     @property
     def election_timer(self) -> float | None:
-        """Seconds until it asks for votes if it goes on hearing nothing; None while it waits for no such time."""
+        """Seconds until it asks for votes if it continues to hear nothing; None while it waits for no such time."""
         return None if self.paused or self._closed else self.replica.elections.timer
 
     @property
@@ -368,7 +383,7 @@ class Member:
             return self.replica.submit(proposals)
         if self._endpoint is None or leader not in self._endpoint.connected_peers:
             return False
-        # What is beyond is handed over again, with all that is still unanswered then.
+        # What is beyond is forwarded again, with all that is still unanswered then.
         for batch in itertools.islice(batches(proposals), MAX_FORWARDS_AT_ONCE):
             self._send(leader, Forward(batch))
         return True

@@ -1,4 +1,4 @@
-"""The voting members of a cluster, and when they may change."""
+"""The voting members, and when they may change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..limits import MAX_NODES
 def members_after(
     members: tuple[NodeId, ...], change: ChangeMembers, *, leader: NodeId, settled: bool, new: bool
 ) -> tuple[NodeId, ...] | None:
-    """Who the members are after a change that `leader` is asked to make; None if it may not make it now.
+    """Return the members after a change that `leader` is asked to make; None if it may not make it now.
 
     One at a time: the majorities before and after a change of one node always meet, those of two changes need not. `settled`
     says that the last change is committed and applied and, besides, that an entry of the leader's own term is committed:
@@ -24,6 +24,6 @@ def members_after(
     if change.change == "add":
         may = node not in members and new and len(members) < MAX_NODES
         return tuple(sorted((*members, node))) if may else None
-    # A leader that leaves would have to lead without counting itself; whoever wants it out has another lead first.
+    # A leader that leaves would have to lead without counting itself; its leadership is transferred first.
     may = node in members and node != leader
     return tuple(member for member in members if member != node) if may else None

@@ -1,4 +1,4 @@
-"""Messages of a replica that wait until what they speak of is stored: what it says must be true of its disk as well."""
+"""The outbox: messages of a replica that wait until what they speak of is stored."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .journal import MemoryJournal
 
 
 class Outbox:
-    """Sends a replica's messages, each as soon as everything is stored that was written before it.
+    """The outbox of a replica, which sends each message as soon as everything is stored that was written before it.
 
     "I have these entries" and "you have my vote" must outlive this process. A leader's entries need not wait: it counts
-    itself only when it has stored them (`durable.DurableJournal.setRaftCommitIndex`). What was written during one turn of the loop is
-    stored together. `broke(error)` is called if it cannot be.
+    itself only when it has stored them (`durable_journal.DurableJournal.setRaftCommitIndex`). What was written during
+    one turn of the loop is stored together. `broke(error)` is called if it cannot be.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Asking before campaigning, so that a node that was cut off does not unseat a healthy leader when it returns.
 
-PySyncObj has no pre-vote: whoever hears nothing raises the term, and everybody follows the higher term. Here its election
-deadline never comes due by itself. When it would, this node first asks whether the others would vote for it; only a
-majority of such promises lets PySyncObj campaign. (Raft dissertation, Ongaro 2014, section 9.6.)
+PySyncObj has no pre-vote: a node that hears nothing raises the term, and everybody follows the higher term. Here its
+election deadline never comes due by itself. When it would, this node first asks whether the others would vote for it;
+only a majority of such promises lets PySyncObj campaign. (Raft dissertation, Ongaro 2014, section 9.6.)
 
 Asking is harmless, and so it need not wait for a whole election timeout when there is a sign that the leader is gone: the
 link to it broke. A leader that lives has its links again after `FIRST_REDIAL` seconds, so a follower waits a little longer
@@ -20,14 +20,14 @@ from .journal import MemoryJournal
 from .pysyncobj_driver import LEADER, Dice, ElectionTiming, Raft
 
 SUSPICION_MIN, SUSPICION_MAX = 0.5, 2.0
-"""How much longer than `FIRST_REDIAL` a follower waits for a broken link to its leader before it asks (heartbeats)."""
+"""The time beyond `FIRST_REDIAL` that a follower waits for a broken link to its leader before it asks (heartbeats)."""
 
 MARGIN = 0.005
 """Seconds before the deadline at which it counts as due: PySyncObj must not see it pass between our look and its own."""
 
 
 class Elections:
-    """Decides when one replica's PySyncObj may campaign."""
+    """The decision when one replica's PySyncObj may campaign."""
 
     def __init__(
         self,
@@ -64,18 +64,18 @@ class Elections:
 
     @property
     def timer(self) -> float | None:
-        """Seconds until the deadline; None for one who leads, or waits for none: alone, or no member."""
+        """Seconds until the deadline; None for a node that leads, or waits for none: alone, or no member."""
         raft = self._raft
         if raft.role == LEADER or raft.election_timer_stopped or not raft.reachable:
             return None
         return max(0.0, raft.election_due - self._clock())
 
     def due(self) -> bool:
-        """Whether the election deadline has come, or all but come."""
+        """Return whether the election deadline has come, or all but come."""
         return self._raft.election_due <= self._clock() + MARGIN
 
     def before_tick(self) -> None:
-        """If the deadline is due, ask instead of campaigning, and wait another timeout."""
+        """Ask for pre-votes if the deadline is due, instead of campaigning, and wait another timeout."""
         raft = self._raft
         if raft.role == LEADER or not self.due():
             return
@@ -95,7 +95,10 @@ class Elections:
             self._send(peer, question)
 
     def link_lost(self, peer: NodeId) -> None:
-        """The link to `peer` broke. If that was the leader, ask soon, and promise others what they ask for."""
+        """Note that the link to `peer` broke.
+
+        If that was the leader, ask soon, and promise others what they ask for.
+        """
         raft = self._raft
         if raft.role == LEADER or peer != raft.leader:
             return
@@ -104,13 +107,16 @@ class Elections:
         raft.campaign_within(FIRST_REDIAL + self._timing.heartbeat * share)
 
     def link_back(self, peer: NodeId) -> None:
-        """There is a link to `peer` again. If it leads and lives, it will be heard within a heartbeat or two."""
+        """Note that there is a link to `peer` again.
+
+        If it leads and lives, it will be heard within a heartbeat or two.
+        """
         raft = self._raft
         if raft.role != LEADER and peer == raft.leader and not raft.campaigns_now:
             raft.campaign_not_before(self._timing.heartbeat * (2.0 + self._dice.random()))
 
     def heard(self, message: AppendEntries) -> Outdated | None:
-        """A leader's message came: one of the present term shows that the cluster needs no other.
+        """Note that a leader's message came: one of the present term shows that the cluster needs no other.
 
         Returns what to tell a leader of an earlier term. Without that, a node at a higher term would never find its way back.
         """
@@ -120,9 +126,10 @@ class Elections:
         return None
 
     def asked(self, peer: NodeId, message: PreVote) -> None:
-        """`peer` would campaign: promise it a vote if its log is as good as ours and we, too, hear from no leader.
+        """Promise `peer`, which would campaign, a vote if its log is as good as ours and we, too, hear from no leader.
 
-        One that asks for a term that is past is told ours: it may be the only one whose log can win, and nobody else would.
+        One that asks for a term that is past is told ours: it may be the only one whose log can win, and no other
+        would.
         """
         raft, journal = self._raft, self._journal
         if message.term <= raft.term:
@@ -134,12 +141,13 @@ class Elections:
         if leader_lives or theirs < own:
             return
         if theirs > own or peer < self._node:
-            # If both asked at once, both would campaign and share the votes. One gives way; it asks again if nobody wins.
+            # If both asked at once, both would campaign and share the votes. One gives way; it asks again if neither
+            # wins.
             self._asked_term = 0
         self._send(peer, PreVoteGranted(message.term))
 
     def granted(self, peer: NodeId, message: PreVoteGranted) -> None:
-        """`peer` promises its vote; with a majority of promises, campaign."""
+        """Note that `peer` promises its vote; with a majority of promises, campaign."""
         raft = self._raft
         if raft.role == LEADER or message.term != self._asked_term or self._asked_term != raft.term + 1:
             return

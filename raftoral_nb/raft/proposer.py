@@ -35,9 +35,11 @@ class Ticket:
 
 
 class Proposer:
-    """Hands one node's commands to the leader, again under the same id until they are answered or their time is up.
+    """The proposer of one node's commands, which forwards them to the leader.
 
-    The answer is read off this node's own log, so a committed command has been applied here when its outcome is told.
+    It repeats them under the same id until they are answered or their time is up.
+
+    The answer is read from this node's own log, so a committed command has been applied here when its outcome is told.
     `hand_over(leader, proposals)` passes proposals to the leader (this node's own replica, or a frame to another) and
     returns False if it certainly did not. Lives on the consensus loop; every method must be called there.
     """
@@ -106,7 +108,7 @@ class Proposer:
 
     @property
     def idle(self) -> bool:
-        """Whether no proposal waits for its answer."""
+        """True if no proposal waits for its answer."""
         return not self._outstanding and not self._queue
 
     def forget(self, ticket: Ticket) -> None:
@@ -120,7 +122,7 @@ class Proposer:
     # --- what happens
 
     def applied(self, applied: Sequence[Applied]) -> None:
-        """This node applied an entry: tell the outcomes of the proposals in it that are ours."""
+        """Tell the outcomes of our own proposals in an entry that this node applied."""
         for one in applied:
             named = one.proposal.id
             ticket = None if named is None else self._outstanding.pop(named, None)
@@ -129,7 +131,7 @@ class Proposer:
         self._fill()
 
     def state_replaced(self, state: State) -> None:
-        """Entries were applied that were not shown here: look up what became of the proposals that may have been in them."""
+        """Look up what became of proposals that may have been in entries which were applied, but not shown here."""
         for id_, ticket in tuple(self._outstanding.items()):
             answer = recorded_answer(state, id_)
             if answer is not None:
@@ -140,7 +142,7 @@ class Proposer:
         self._fill()
 
     def leader_changed(self) -> None:
-        """Another leader is known, or reachable again: hand everything outstanding to it."""
+        """Forward everything outstanding to a leader that is newly known, or reachable again."""
         leader = self._leader()
         if leader is None or self._frozen:
             self._told = None
@@ -150,12 +152,12 @@ class Proposer:
         self._told = leader
 
     def lost(self, peer: NodeId) -> None:
-        """The link to `peer` broke, and with it perhaps what was on its way to it."""
+        """Note that the link to `peer` broke, and with it perhaps what was on its way to it."""
         if peer == self._told:
             self._told = None
 
     def refused(self, message: Refuse) -> None:
-        """A node that was taken for the leader is not: try again when another is known, or at the retry time."""
+        """Note that a node is not the leader as was assumed: try again when another is known, or at the retry time."""
         self._told = None
         if message.leader is not None and message.leader == self._leader():
             self.leader_changed()
@@ -209,7 +211,7 @@ class Proposer:
             self._send(admitted)
 
     def _start_again(self, ticket: Ticket) -> None:
-        """The session is gone, and nothing was applied: go on under a new one."""
+        """Continue under a new session: the old one is gone, and nothing was applied."""
         if ticket.id is not None and ticket.id.client == self._client:
             self._client = self._renew()
             self._number = 0
@@ -227,7 +229,7 @@ class Proposer:
         if leader is None:
             return
         proposals = [Proposal(ticket.id, ticket.command) for ticket in tickets]
-        # Counted before: handing over to the own replica may apply, and so answer, before it returns.
+        # Counted before: proposing to the own replica may apply, and so answer, before it returns.
         for ticket in tickets:
             ticket.attempts += 1
         if self._hand_over(leader, proposals):

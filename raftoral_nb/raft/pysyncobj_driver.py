@@ -60,10 +60,10 @@ _NEVER = float("inf")
 
 
 class Dice(Protocol):
-    """What elections draw their timeouts from: `random.Random` or anything with its `random()`."""
+    """The source of random election timeouts: `random.Random` or anything with its `random()`."""
 
     def random(self) -> float:
-        """A float in [0, 1)."""
+        """Return a float in [0, 1)."""
         ...
 
 
@@ -90,17 +90,17 @@ class _NullPoller:
     """PySyncObj polls sockets in every tick; ours are elsewhere."""
 
     def subscribe(self, *args: object) -> None:
-        """Nothing to watch."""
+        """Do nothing: there is nothing to watch."""
 
     def unsubscribe(self, *args: object) -> None:
-        """Nothing was watched."""
+        """Do nothing: nothing was watched."""
 
     def poll(self, timeout: float) -> None:
-        """Nothing happened."""
+        """Do nothing: nothing happened."""
 
 
 def _raw_clock_works() -> bool:
-    """False only where reading it fails: PySyncObj can do without one that is not named at all."""
+    """Return False only where reading it fails: PySyncObj can do without one that is not named at all."""
     try:
         time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
     except AttributeError:
@@ -112,7 +112,7 @@ def _raw_clock_works() -> bool:
 
 @contextmanager
 def _clock_that_can_be_read() -> Iterator[None]:
-    """Where the clock that PySyncObj reads when it is imported is named but cannot be read, as in a browser, it gets another.
+    """Give PySyncObj another clock where the one that it reads when it is imported cannot be read, as in a browser.
 
     Only PySyncObj sees it, and only meanwhile; the copies read the clock that they are given.
     """
@@ -131,7 +131,7 @@ def _clock_that_can_be_read() -> Iterator[None]:
 
 @cache
 def _found(name: str) -> tuple[ModuleSpec, CodeType]:
-    """Where a module is, and its code; looked up once, as every replica of a process runs it anew."""
+    """Return the path of a module, and its code; looked up once, as every replica of a process runs it anew."""
     logging.getLogger("pysyncobj").addHandler(logging.NullHandler())
     # PySyncObj replaces these two for the whole process when it is imported, by ones that are for Windows only.
     kept = {one: getattr(socket, one) for one in ("inet_pton", "inet_ntop") if hasattr(socket, one)}
@@ -156,7 +156,7 @@ def _load_copy(name: str) -> Any:
 
 
 def _module(clock: Callable[[], float], dice: Dice, journal: MemoryJournal) -> Any:
-    """A copy of PySyncObj's module that has these in place of its own."""
+    """Return a copy of PySyncObj's module that has these in place of its own."""
     module = _load_copy("pysyncobj.syncobj")
     missing = [name for name in MODULE_GLOBALS if not hasattr(module, name)]
     if missing:
@@ -170,7 +170,7 @@ def _module(clock: Callable[[], float], dice: Dice, journal: MemoryJournal) -> A
 
 
 def _node_class(module: Any) -> Any:
-    """The class of what stands for a node in PySyncObj."""
+    """Return the class of what stands for a node in PySyncObj."""
 
     class _PeerNode(int, module.Node):  # type: ignore[misc]
         # A number, so that it hashes alike in every process (peers live in sets, whose order must repeat with a seed), is hashed and
@@ -186,7 +186,7 @@ def _node_class(module: Any) -> Any:
 
 
 def _transport_class(module: Any) -> Any:
-    """The class of what PySyncObj sends with: `send(node, message)`."""
+    """Return the class of what PySyncObj sends with: `send(node, message)`."""
 
     class _Transport(module.Transport):  # type: ignore[misc]
         ready = True  # asked twice a tick
@@ -199,7 +199,7 @@ def _transport_class(module: Any) -> Any:
 
 
 def _engine_class(module: Any) -> Any:
-    """PySyncObj's class, with committed commands of ours going to `apply_regular(index, command)`, and without snapshots."""
+    """Make PySyncObj's class, without snapshots; our committed commands go to `apply_regular(index, command)`."""
 
     class _SyncObj(module.SyncObj):  # type: ignore[misc]
         apply_regular: Callable[[int, bytes], None]
@@ -212,7 +212,7 @@ def _engine_class(module: Any) -> Any:
                 super()._SyncObj__doApplyCommand(command)
 
         def _SyncObj__tryLogCompaction(self) -> None:  # noqa: N802 - replaces line 1421
-            """It makes no snapshots: they are made and installed beside it, and the log is compacted under it."""
+            """Make no snapshots: they are made and installed beside it, and the log is compacted under it."""
 
     return _SyncObj
 
@@ -274,9 +274,9 @@ class Raft:
         # What PySyncObj has in sets of its own objects, whose hashes cost more than a look at these.
         self._connected: set[NodeId] = set()
         self.peers: tuple[NodeId, ...] = tuple(sorted(peers))
-        """The other nodes that count for majorities; nothing is sent to anybody else. Ascending."""
+        """The other voting members; nothing is sent to any other node. Ascending."""
         self.has_more = False
-        """Leader only: whether the last messages with entries ended before the log does. Set anew by whoever takes notice."""
+        """True if the last messages with entries ended before the log does (leader only). Reset by the reader."""
         self._served: list[Any] = []
         self._transport = _transport_class(module)(self._outgoing)
         self._raft: Any = _engine_class(module)(
@@ -306,11 +306,11 @@ class Raft:
         self.applied_index = 0
         """Index of the last applied entry."""
         self.election_due = 0.0
-        """When a follower or candidate will campaign (clock seconds); infinity while its timer is stopped."""
+        """The time when a follower or candidate will campaign (clock seconds); infinity while its timer is stopped."""
         self.heartbeat_due = 0.0
-        """When a leader must send again (clock seconds); not after now if it sends in the next `tick`."""
+        """The time when a leader must send again (clock seconds); not after now if it sends in the next `tick`."""
         self.reachable = 0
-        """How many peers are connected."""
+        """The number of connected peers."""
         self._read()
         if applied:
             self.skip_to(applied)
@@ -336,7 +336,7 @@ class Raft:
         setattr(self._raft, f"_SyncObj__{name}", value)
 
     def _node(self, number: NodeId) -> Any:
-        """What stands for another node, member or not."""
+        """Return the object that stands for another node, member or not."""
         if number not in self._nodes:
             self._nodes[number] = self._make_node(number)
         return self._nodes[number]
@@ -348,8 +348,8 @@ class Raft:
         self._send(peer.number, message)
         if message.get("entries") or "serialized" in message:
             self._served.append(peer)
-            # PySyncObj goes on to the end of the log, or offers a snapshot that it does not have, for as long as its clock shows
-            # less than a heartbeat more, unless the peer is gone meanwhile (lines 1307 and 1318).
+            # PySyncObj continues to the end of the log, or offers a snapshot that it does not have, for as long as its
+            # clock shows less than a heartbeat more, unless the peer is gone meanwhile (lines 1307 and 1318).
             self._raft._SyncObj__connectedNodes.discard(peer)
         return True
 
@@ -372,7 +372,7 @@ class Raft:
             self._welcome_back()
 
     def append(self, data: bytes) -> None:
-        """Hand over a command; a leader appends it in the next `tick`, anybody else drops it."""
+        """Submit a command; a leader appends it in the next `tick`, anybody else drops it."""
         self._raft._applyCommand(b"\x00" + data, None)
 
     def deliver(self, peer: NodeId, message: dict[str, Any]) -> None:
@@ -417,15 +417,15 @@ class Raft:
     # --- what the guard mends from outside
 
     def next_index(self, peer: NodeId) -> int:
-        """Leader only: the index it will send `peer` next."""
+        """Return the index that it will send `peer` next (leader only)."""
         return int(self._raft._SyncObj__raftNextIndex[peer])
 
     def set_next_index(self, peer: NodeId, index: int) -> None:
-        """Leader only: change what `peer` is sent next."""
+        """Change what `peer` is sent next (leader only)."""
         self._raft._SyncObj__raftNextIndex[self._node(peer)] = index
 
     def match_index(self, peer: NodeId) -> int:
-        """Leader only: the last index `peer` is known to hold; 0 for one that is no member."""
+        """Return the last index that `peer` is known to hold; 0 if it is no member (leader only)."""
         return int(self._raft._SyncObj__raftMatchIndex.get(peer, 0))
 
     def skip_to(self, index: int) -> None:
@@ -456,12 +456,12 @@ class Raft:
 
     @property
     def campaigns_now(self) -> bool:
-        """Whether `campaign_now` was called and the next `tick` has not come yet."""
+        """True if `campaign_now` was called and the next `tick` has not come yet."""
         return self.election_due == _NOW
 
     @property
     def election_timer_stopped(self) -> bool:
-        """Whether this node campaigns at no time."""
+        """True if this node never campaigns."""
         return self.election_due == _NEVER
 
     def _set_election(self, due: float) -> None:
@@ -489,14 +489,15 @@ class Raft:
         self._set_election(max(self.election_due, self._clock() + seconds))
 
     def send_now(self) -> None:
-        """Leader only: send to every peer in the next `tick` (line 652), not with the next heartbeat."""
+        """Send to every peer in the next `tick` (line 652), not with the next heartbeat (leader only)."""
         self.heartbeat_due = _NOW
         self._set("newAppendEntriesTime", _NOW)
 
     def excuse_own_sleep(self, slack: float) -> None:
-        """After a stall of this process, do not blame the peers for the silence.
+        """Do not blame, after a stall of this process, the peers for the silence.
 
-        A deadline that was missed by more than `slack` seconds says that this process was late, not that somebody is gone.
+        A deadline that was missed by more than `slack` seconds says that this process was late, not that a peer is
+        gone.
         """
         now = self._clock()
         if self.role == LEADER:

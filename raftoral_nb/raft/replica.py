@@ -38,21 +38,23 @@ RoleName = Literal["follower", "candidate", "leader"]
 ROLE_NAMES: tuple[RoleName, RoleName, RoleName] = ("follower", "candidate", "leader")
 
 COMMIT_NOTICE = 0.001
-"""How long a commit waits for the next entries to tell the followers of it, before a message is sent for it alone (seconds)."""
+"""The time that a commit waits for the next entries to tell the followers of it, before a message is sent for it alone
+(seconds).
+"""
 
 _TIMER_SLACK = 0.0005
 """PySyncObj compares deadlines with `<`: a timer set to the very deadline would fire just before it (seconds)."""
 
 
 class Replica:
-    """Drives one `Raft` behind its `Guard` on an asyncio loop (a real one or one on a virtual clock).
+    """A replica: one `Raft` behind its `Guard`, driven by an asyncio loop (a real one or one on a virtual clock).
 
     Only a leader's replica hands commands to PySyncObj, so none is queued behind our back. Proposals that wait together
-    go into one entry. Every method must be called on the loop; nothing blocks. If the journal has a snapshot, the replica
-    begins frozen: whoever made it reads the snapshot first, and calls `thaw`.
+    go into one entry. Every method must be called on the loop; nothing blocks. If the journal has a snapshot, the
+    replica begins frozen: its owner reads the snapshot first, and calls `thaw`.
 
-    The members are those that the log names last. `peers` are the others of a new cluster, whose log names none yet; a node
-    that `joins` a cluster begins without any, and does nothing of its own accord until the log names it.
+    The members are those that the log names last. `peers` are the others of a new cluster, whose log names none yet; a
+    node that `joins` a cluster begins without any, and does nothing of its own accord until the log names it.
     """
 
     def __init__(
@@ -123,20 +125,20 @@ class Replica:
     # --- what happens to it
 
     def connected(self, peer: NodeId) -> None:
-        """A link to `peer` is up."""
+        """Note that a link to `peer` is up."""
         self.raft.connected(peer)
         self.elections.link_back(peer)
         self.advance()
 
     def disconnected(self, peer: NodeId) -> None:
-        """The link to `peer` is gone."""
+        """Note that the link to `peer` is gone."""
         self.raft.disconnected(peer)
         self._transfers.end(peer)
         self.elections.link_lost(peer)
         self._arm()
 
     def received(self, peer: NodeId, messages: Iterable[Message]) -> None:
-        """Raft messages of `peer` came, in order."""
+        """Receive Raft messages of `peer`, in order."""
         if self._closed:
             return
         self.raft.excuse_own_sleep(self._timing.heartbeat)
@@ -199,7 +201,7 @@ class Replica:
         return NextIndex(term=message.term, next_index=message.index + 1, success=True, reset=False)
 
     def _compacted(self) -> None:
-        """The log begins further up: PySyncObj must not look for what lies below."""
+        """Note that the log begins further up: PySyncObj must not look for what lies below."""
         if self.raft.role == LEADER:
             for peer in self._peers:
                 if self.raft.next_index(peer) <= self._journal.first_index:
@@ -220,13 +222,13 @@ class Replica:
             self.advance()
 
     def freeze(self) -> None:
-        """Stop all timers, as a hung process would. Whoever feeds it messages must stop as well."""
+        """Stop all timers, as a hung process would. What feeds it messages must stop as well."""
         self._frozen = True
         self._outbox.freeze()
         self._disarm()
 
     def thaw(self) -> None:
-        """Undo `freeze`. The time slept is nobody's fault: messages that waited come first, then timers."""
+        """Undo `freeze`. No peer is to blame for the time slept: messages that waited come first, then timers."""
         self._frozen = False
         self.raft.excuse_own_sleep(self._timing.heartbeat)
         self._arm()
@@ -251,7 +253,7 @@ class Replica:
 
     @property
     def role(self) -> RoleName:
-        """Its Raft role. More than one replica may believe to be leader; see `Member.acting_term`."""
+        """The Raft role of this replica. More than one replica may believe to be leader; see `Member.acting_term`."""
         return ROLE_NAMES[self.raft.role]
 
     # --- inside
@@ -311,7 +313,10 @@ class Replica:
                 return
 
     def _may_append(self) -> bool:
-        """Whether proposals wait, none that came in this turn of the loop is still to join them, and there is room."""
+        """Return whether to append proposals.
+
+        That is so if proposals wait, no more can join them in this turn of the loop, and there is room.
+        """
         return bool(
             self._waiting
             and not self._flush_scheduled
@@ -320,7 +325,10 @@ class Replica:
         )
 
     def _has_work(self, peer: NodeId) -> bool:
-        """Whether what `peer` just sent gives a tick anything to do. Most acknowledgements and heartbeats do not."""
+        """Return whether the last message of `peer` gives a tick anything to do.
+
+        Most acknowledgements and heartbeats do not.
+        """
         raft = self.raft
         if self._role_changed or raft.commit_index > raft.applied_index:
             return True
@@ -391,7 +399,7 @@ class Replica:
         return members_after(self.members, change, leader=self.node, settled=settled, new=new)
 
     def _look_for_members(self) -> None:
-        """The log may name other members than before: they count from now on, committed or not."""
+        """Look whether the log names other members: they vote from now on, committed or not."""
         named = self._journal.members
         if named and named != self.members:
             self.members = named
@@ -455,24 +463,30 @@ class Replica:
 
 
 class ReplicaListener(Protocol):
-    """What a replica tells the node it belongs to. Called on the consensus loop; must not raise or call back."""
+    """The calls that a replica makes to the node it belongs to.
+
+    Called on the consensus loop; must not raise or call back.
+    """
 
     def committed(self, index: int, data: bytes) -> None:
-        """An entry is committed: apply it. Called once per entry and incarnation, in order."""
+        """Apply a committed entry. Called once per entry and incarnation, in order."""
         ...
 
     def was_member(self, node: NodeId) -> bool:
-        """Whether a node of that number, or of a higher one, has been a member before."""
+        """Return whether a node of that number, or of a higher one, has been a member before."""
         ...
 
     def state_replaced(self, state: State) -> None:
-        """A snapshot was installed: the entries up to its index are in `state`, and will not come through `committed`."""
+        """Note that a snapshot was installed.
+
+        The entries up to its index are in `state`, and will not come through `committed`.
+        """
         ...
 
     def raft_changed(self) -> None:
-        """Role, term, leader or applied index may have changed."""
+        """Note that role, term, leader or applied index may have changed."""
         ...
 
     def broke(self, error: BaseException) -> None:
-        """Something was raised that never should be: this replica must not go on."""
+        """Note that something was raised that never should be: this replica must not continue."""
         ...

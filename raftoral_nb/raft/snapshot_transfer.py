@@ -1,4 +1,4 @@
-"""Bringing a snapshot to a follower whose next entry is in nobody's log any more.
+"""Installation of a snapshot on a follower whose next entry is in no log any more.
 
 The leader sends pieces, a few ahead of what was acknowledged, so that a frame is never large and heartbeats are not kept
 waiting. The follower reads each piece as it comes. What PySyncObj knows of snapshots is not used: it would stop everything
@@ -41,7 +41,7 @@ class Transfers:
         self._transfers: dict[NodeId, _Transfer] = {}
 
     def to(self, peer: NodeId) -> Snapshot | None:
-        """The snapshot that `peer` is being sent, if any."""
+        """Return the snapshot that `peer` is being sent, if any."""
         transfer = self._transfers.get(peer)
         return None if transfer is None else transfer.snapshot
 
@@ -52,7 +52,7 @@ class Transfers:
             self._pump(peer, term)
 
     def progressed(self, peer: NodeId, message: SnapshotProgress) -> None:
-        """`peer` has what comes before the piece it expects."""
+        """Note that `peer` has what comes before the piece it expects."""
         transfer = self._transfers.get(peer)
         if transfer is None or message.index != transfer.snapshot.index:
             return
@@ -64,7 +64,7 @@ class Transfers:
         self._pump(peer, message.term)
 
     def waits(self, peer: NodeId, term: int) -> None:
-        """`peer` answered a heartbeat and has not got the snapshot yet."""
+        """Note that `peer` answered a heartbeat and has not got the snapshot yet."""
         transfer = self._transfers.get(peer)
         if transfer is not None:
             transfer.idle += 1
@@ -73,15 +73,15 @@ class Transfers:
                 self._pump(peer, term)
 
     def end(self, peer: NodeId) -> None:
-        """`peer` has the snapshot, or cannot be reached any more."""
+        """Forget the transfer to `peer`: it has the snapshot, or cannot be reached any more."""
         self._transfers.pop(peer, None)
 
     def clear(self) -> None:
-        """This node leads no more."""
+        """Forget all transfers: this node leads no more."""
         self._transfers.clear()
 
     def needed_from(self) -> int | None:
-        """The lowest index that a follower will have when its transfer ends; None if there is none."""
+        """Return the lowest index that a follower will have when its transfer ends; None if there is none."""
         return min((transfer.snapshot.index for transfer in self._transfers.values()), default=None)
 
     def _pump(self, peer: NodeId, term: int) -> None:
@@ -105,7 +105,7 @@ class Arrival:
         self.whole = False
 
     def belongs(self, peer: NodeId, message: SnapshotPiece) -> bool:
-        """Whether a piece is one of this snapshot."""
+        """Return whether a piece is one of this snapshot."""
         return self._named == (peer, message.index, message.last_term)
 
     def take(self, message: SnapshotPiece) -> None:
@@ -121,7 +121,7 @@ class Arrival:
         return len(self._pieces)
 
     def taken(self) -> tuple[Snapshot, State]:
-        """The snapshot and the state in it. Raises `SnapshotError` if it is not complete."""
+        """Return the snapshot and the state in it. Raises `SnapshotError` if it is not complete."""
         _, index, term = self._named
         state = self._reader.state()
         if state.index > index:

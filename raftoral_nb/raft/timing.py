@@ -1,4 +1,4 @@
-"""How long the things of consensus may take."""
+"""The time limits of consensus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..threads.seconds import Seconds, is_number, keep_numbers
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """How long things may take, in seconds; each may be given as a `timedelta`.
+    """The time limits of consensus, in seconds; each may be given as a `timedelta`.
 
     A follower that hears nothing for a random time between `election_min` and `election_max` campaigns, and earlier if
     its link to the leader broke and stays broken; a leader that hears from no majority for `election_max` steps down.

@@ -38,7 +38,7 @@ from .record_chain import FORMAT, Chain, ChainContents, Recovered, identity
 from .sqlite_store import ADVICE, SqliteReader, SqliteWriter, beside, create, damaged, write_file
 
 Durability = Literal["process", "disk"]
-"""What survives: the end of the process (a killed kernel), or that of the machine (a power loss) as well."""
+"""The kind of crash that stored data survives: the end of the process (a killed kernel), or a power loss as well."""
 
 MANIFEST_FILE: Final = "cluster.json"
 LOCK_FILE: Final = "lock"
@@ -48,7 +48,7 @@ PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What the directory says of its cluster."""
+    """The description of the cluster in a data directory."""
 
     format: int
     cluster: str
@@ -61,22 +61,22 @@ class Manifest(msgspec.Struct, frozen=True):
     python: str
     """The version of Python that the workflows' code in it is for, as `3.11`."""
     made: float
-    """When (Unix seconds)."""
+    """The time when it was made (Unix seconds)."""
     checksum: str = ""
 
     def sealed(self) -> Manifest:
-        """The same with its checksum."""
+        """Return the same with its checksum."""
         body = json.dumps([self.format, self.cluster, self.name, self.founders, self.nodes, self.python, self.made])
         return msgspec.structs.replace(self, checksum=blake2b(body.encode(), digest_size=16).hexdigest())
 
 
 def node_folder(path: Path, node: NodeId) -> Path:
-    """Where a node's files are."""
+    """Return the folder of a node's files."""
     return path / f"node-{node}"
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """What a directory says of its cluster; None if there is no cluster in it yet. Changes nothing.
+    """Read the description of the cluster in a directory; None if there is no cluster in it yet. Changes nothing.
 
     Raises `ForeignDirectoryError` for a directory with other things in it, `DamagedStorageError`, `NewerFormatError`, and
     `StorageError` if it cannot be read.
@@ -125,7 +125,7 @@ def _refuse_foreign(path: Path) -> None:
 def refuse_others(path: Path) -> None:
     """Raise `ForeignDirectoryError` if a data directory, or a log in it, is another user's: what is in it is code.
 
-    Root's are anybody's, and root may use all: in containers folders often belong to somebody else.
+    Root's are anybody's, and root may use all: in containers folders often belong to another user.
     """
     us = os.geteuid()
     for part in (path, path / MANIFEST_FILE, *path.glob("node-*"), *path.glob("node-*/*")):
@@ -141,10 +141,16 @@ def refuse_others(path: Path) -> None:
 
 
 class Lock:
-    """Keeps a directory for this process, for as long as it lives. A lock whose process is gone is no lock."""
+    """The lock on a directory, which this process holds for as long as it lives.
+
+    A lock whose process is gone is no lock.
+    """
 
     def __init__(self, path: Path, cluster: str, *, shared: bool = False) -> None:
-        """`shared`: with others who share it. Raises `DirectoryInUseError`, naming the owner, and `StorageWriteError`."""
+        """Lock the directory; with `shared`, together with others who share it.
+
+        Raises `DirectoryInUseError`, naming the owner, and `StorageWriteError`.
+        """
         try:
             import fcntl
         except ImportError:
@@ -187,7 +193,7 @@ class Lock:
             os.close(self._descriptor)
 
     def forget(self) -> None:
-        """In a forked child: close the copy of the lock, which would outlive the parent otherwise."""
+        """Close the copy of the lock in a forked child, which would outlive the parent otherwise."""
         os.close(self._descriptor)
 
 
@@ -206,7 +212,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def owner(path: Path) -> str | None:
-    """Who uses a directory, in words, as its lock file says; None if nobody does. Changes nothing, takes no lock for long."""
+    """Return which process uses a directory, as text from its lock file; None if none does.
+
+    Changes nothing, takes no lock for long.
+    """
     import fcntl
 
     try:
@@ -234,14 +243,14 @@ def _described(text: bytes) -> str:
 
 
 class ReadingWatch(Protocol):
-    """Who wants to know how far reading the logs has come. Called on any thread; must neither wait nor raise."""
+    """An observer of how far reading the logs has come. Called on any thread; must neither wait nor raise."""
 
     def reading(self, node: NodeId, done: int, total: int) -> None:
-        """So many bytes of a node's log are read and checked."""
+        """Note that so many bytes of a node's log are read and checked."""
         ...
 
     def was_read(self, node: NodeId, last_index: int) -> None:
-        """A node's log is in memory; `last_index` is its last entry's."""
+        """Note that a node's log is in memory; `last_index` is its last entry's."""
         ...
 
 
@@ -275,7 +284,7 @@ class DirectoryJournals(Journals):
         self._durability: Durability = durability
         self._name = name
         self._watch = watch
-        read_manifest(path)  # before a lock file is made in a directory of somebody else's
+        read_manifest(path)  # before a lock file is made in a directory of another cluster
         refuse_others(path)
         self._lock = Lock(path, name)
         try:
@@ -371,7 +380,7 @@ class DirectoryJournals(Journals):
             _drop_folder(node_folder(self.path, node))
 
     def close(self, node: NodeId) -> None:
-        """The incarnation has ended: what it had not stored is lost."""
+        """Note that the incarnation has ended: what it had not stored is lost."""
         self.of(node).close()
 
     def end(self) -> None:
@@ -420,6 +429,6 @@ def _write_manifest(path: Path, manifest: Manifest) -> Manifest:
 
 
 def read_node(path: Path, manifest: Manifest, node: NodeId) -> tuple[Recovered, tuple[bytes, ...]]:
-    """What a node's log holds, and its snapshot's pieces, without changing anything. Raises `StorageError`."""
+    """Read a node's log and its snapshot's pieces, without changing anything. Raises `StorageError`."""
     with SqliteReader(node_folder(path, node)) as reader:
         return reader.recover(identity(manifest.cluster, node))

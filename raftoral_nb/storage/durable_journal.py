@@ -1,7 +1,7 @@
 """A journal that outlives its process: the memory journal, with every operation written to a store.
 
 Reads come from memory. Writes gather there, and `sync` (or `save`, beside the consensus loop) stores what has gathered as one
-group: many entries, one sync. Who must wait for it is the replica's business, except for one thing that is decided
+group: many entries, one sync. The replica decides what must wait for it, except for one thing that is decided
 here: nothing is counted as committed that this node itself has not stored.
 """
 
@@ -26,7 +26,7 @@ _SMALL_RECORD: Final = 64
 
 
 class Saver(Protocol):
-    """Does work beside the consensus loop, one piece after the other."""
+    """A thread that does work beside the consensus loop, one piece after the other."""
 
     def submit(
         self, loop: asyncio.AbstractEventLoop, work: Callable[[], None], finished: Callable[[], None]
@@ -40,7 +40,7 @@ class Saver(Protocol):
 
 
 class SaverThread:
-    """A daemon thread that does one node's writing, so that nobody else waits for its disk."""
+    """A daemon thread that does one node's writing, so that nothing else waits for its disk."""
 
     def __init__(self, name: str) -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -214,7 +214,7 @@ class DurableJournal(MemoryJournal):
 
     @property
     def saving(self) -> bool:
-        """Whether a `save` is under way."""
+        """True if a `save` is under way."""
         return self._saving is not None
 
     def save(self, loop: asyncio.AbstractEventLoop, done: Callable[[BaseException | None], None]) -> None:
@@ -306,7 +306,7 @@ class DurableJournal(MemoryJournal):
         self.close_store()
 
     def close_store(self) -> None:
-        """As `close`, and leave the saver's thread to somebody else."""
+        """Close as `close` does, and leave the saver's thread to another owner."""
         if not self._closed:
             self._closed = True
             self._writer.close()

@@ -1,4 +1,4 @@
-"""The records that a durable journal writes: in a chain, so that none can be changed, dropped or swapped unnoticed. No I/O.
+"""The records of a durable journal: a chain, so that none can be changed, dropped or swapped unnoticed. No I/O.
 
 A record says what was done to the log. Each is stored with a digest of its own bytes, its number and the digest before it.
 The first one held is a `Base`: the whole log as it was then. The `Head` is kept in a file of its own: it says how far the chain
@@ -18,7 +18,7 @@ from ..core.records import NodeId
 from ..raft.journal import LogEntry, Snapshot
 
 FORMAT: Final = 1
-"""Changes whenever what is written cannot be read by earlier versions."""
+"""The version of the format, raised whenever earlier versions cannot read what is written."""
 
 DIGEST_BYTES: Final = 16
 
@@ -77,7 +77,7 @@ class Cut(msgspec.Struct, frozen=True, array_like=True, tag="cut"):
 
 
 class Voted(msgspec.Struct, frozen=True, array_like=True, tag="vote"):
-    """The term became `term`, and `vote` (or nobody) got this node's vote in it."""
+    """The term became `term`, and `vote` (or no node) got this node's vote in it."""
 
     term: int
     vote: str | None
@@ -98,12 +98,12 @@ class Row(NamedTuple):
 
 
 def identity(cluster: str, node: NodeId) -> bytes:
-    """What every chain of this node of this cluster begins with, and its head carries."""
+    """Return the bytes that every chain of this node of this cluster begins with, and that its head carries."""
     return blake2b(f"{cluster}/{node}".encode(), digest_size=DIGEST_BYTES, person=b"raftoral-nb").digest()
 
 
 def pieces_digest(pieces: Iterable[bytes]) -> bytes:
-    """The digest of a snapshot's pieces: of each, in order."""
+    """Return the digest of a snapshot's pieces: of each, in order."""
     whole = blake2b(digest_size=DIGEST_BYTES)
     for piece in pieces:
         whole.update(blake2b(piece, digest_size=DIGEST_BYTES).digest())
@@ -111,12 +111,12 @@ def pieces_digest(pieces: Iterable[bytes]) -> bytes:
 
 
 def kept(snapshot: Snapshot) -> Kept:
-    """The record of a snapshot."""
+    """Return the record of a snapshot."""
     return Kept(snapshot.index, snapshot.term, len(snapshot.pieces), pieces_digest(snapshot.pieces), snapshot.members)
 
 
 class Chain:
-    """Where a chain ends: the number of its last row and the digest of everything up to it."""
+    """The end of a chain: the number of its last row and the digest of everything up to it."""
 
     def __init__(self, number: int, digest: bytes, own: bytes) -> None:
         self.number = number
@@ -129,14 +129,17 @@ class Chain:
         return Head(self.number, self.digest)
 
     def append(self, record: Record) -> Row:
-        """The next row."""
+        """Return the next row."""
         body = _encoder.encode(record)
         self.number += 1
         self.digest = self._digest(self.number, self.digest, body)
         return Row(self.number, body, self.digest)
 
     def follow(self, row: Row) -> Record:
-        """Go on to a stored row and return its record. Raises `ChainBrokenError` if it is not the one that was written."""
+        """Read on to a stored row and return its record.
+
+        Raises `ChainBrokenError` if it is not the one that was written.
+        """
         if row.number != self.number + 1:
             raise ChainBrokenError(f"record {self.number + 1} is missing")
         if self._digest(row.number, self.digest, row.body) != row.digest:
@@ -153,7 +156,7 @@ class Chain:
 
 
 def decoded(row: Row) -> Record:
-    """The record in a row, unchecked but for its form. Raises `ChainBrokenError`."""
+    """Return the record in a row, unchecked but for its form. Raises `ChainBrokenError`."""
     try:
         return _decoder.decode(row.body)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -161,29 +164,29 @@ def decoded(row: Row) -> Record:
 
 
 class Head(NamedTuple):
-    """Up to here everything is written and may have been acknowledged."""
+    """The head of a chain: up to here everything is written and may have been acknowledged."""
 
     number: int
     digest: bytes
 
     def slot(self, own: bytes) -> bytes:
-        """The head as it is written into a slot of its file."""
+        """Return the head as it is written into a slot of its file."""
         body = _HEAD.pack(_MAGIC, FORMAT, self.number, self.digest, own)
         return body + blake2b(body, digest_size=DIGEST_BYTES).digest()
 
 
 def slot_offset(write: int) -> int:
-    """Where the head goes the `write`-th time it is written (bytes into its file)."""
+    """Return the offset at which the head is written the `write`-th time (bytes into its file)."""
     return write % 2 * _SLOT_BYTES
 
 
 def read_head(data: bytes, own: bytes) -> Head:
-    """The newest head in a head file. Raises `ChainBrokenError`, or `NewerRecordsError`."""
+    """Return the newest head in a head file. Raises `ChainBrokenError`, or `NewerRecordsError`."""
     return max(_heads(data, own).values())
 
 
 def _heads(data: bytes, own: bytes) -> dict[int, Head]:
-    """The heads that can be read, at least one, by where their slots begin."""
+    """Return the heads that can be read, at least one, by where their slots begin."""
     found: dict[int, Head] = {}
     size = _HEAD.size
     for offset in (0, _SLOT_BYTES):
@@ -204,11 +207,14 @@ def _heads(data: bytes, own: bytes) -> dict[int, Head]:
 
 
 def mended_head(data: bytes, own: bytes, last: Head) -> tuple[bytes, bytes]:
-    """What a head file is to hold, one after the other, until both slots have the `last` record that was read; raises as `read_head`.
+    """Return what to write to a head file, one version after the other, until both slots have the `last` record read.
+
+    Raises as `read_head`.
 
     Each is to be on the disk before anything else is written. A crash may have torn one slot, and the next may tear the
-    other: so first the one that does not have the newest head. And a crash may have kept the head from what was stored before
-    it: a base that were written next, and kept from its head as well, would have dropped all that the head speaks of.
+    other: so first the one that does not have the newest head. And a crash may have kept the head from what was stored
+    before it: a base that were written next, and kept from its head as well, would have dropped all that the head
+    speaks of.
     """
     found = _heads(data, own)
     newest = max(found, key=found.__getitem__)
@@ -227,7 +233,7 @@ class ChainContents:
         self.kept: Kept | None = None
 
     def base(self, previous: bytes) -> Base:
-        """The record that stands for all of it."""
+        """Return the record that stands for all of it."""
         return Base(
             format=FORMAT,
             previous=previous,
@@ -265,7 +271,7 @@ class ChainContents:
 
 
 class Recovered(NamedTuple):
-    """What a chain of records comes to."""
+    """The log that a chain of records amounts to."""
 
     contents: ChainContents
     chain: Chain

@@ -1,4 +1,7 @@
-"""A data directory that several processes use, each for one node: whoever starts them makes it, and each node locks its part."""
+"""A data directory that several processes use, each for one node.
+
+The process that starts them makes it, and each node locks its part.
+"""
 
 from __future__ import annotations
 
@@ -59,12 +62,19 @@ def drop_folder(path: Path, node: NodeId) -> None:
 
 
 class NodeJournals(DirectoryJournals):
-    """The journal of one node, in the process of that node. Others may use other nodes of the directory, and nobody this one."""
+    """The journal of one node, in the process of that node.
+
+    Other processes may use other nodes of the directory, but not this one.
+    """
 
     def __init__(self, path: Path, node: NodeId, durability: Durability) -> None:
-        """Raises `DirectoryInUseError`, `ForeignDirectoryError`, `DamagedStorageError`, `NewerFormatError`, `StorageWriteError`."""
+        """Open the directory.
+
+        Raises `DirectoryInUseError`, `ForeignDirectoryError`, `DamagedStorageError`, `NewerFormatError`,
+        `StorageWriteError`.
+        """
         Journals.__init__(self)
-        self._watch = None  # how far reading has come is told by nobody here
+        self._watch = None  # the progress of reading is not reported here
         self.path = path
         self._durability: Durability = durability
         manifest = read_manifest(path)

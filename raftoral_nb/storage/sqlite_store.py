@@ -1,8 +1,8 @@
-"""Where a durable journal's records are stored: what a store promises, and the one on SQLite.
+"""Stores for a durable journal's records: what a store promises, and the one on SQLite.
 
 A node's folder holds `log.db` (SQLite in WAL mode, with `log.db-wal` beside it) and `log.head`. SQLite alone is not enough: after a
 flipped bit in its write-ahead log it drops every transaction from there on without a word. So the records are chained
-(`record_chain`), and how far they were written is said by the head, in a file of its own.
+(`record_chain`), and the head, in a file of its own, says how far they were written.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LOG_FILE: Final = "log.db"
 HEAD_FILE: Final = "log.head"
 
 APPLICATION_ID: Final = 0x526E624C
-"""What SQLite files of ours carry as their application id ("RnbL")."""
+"""The application id of our SQLite files ("RnbL")."""
 
 HEAD_SYNC_SECONDS: Final = 1.0
 """The head is written with every group of records, and synced at most this often (seconds): it only guards the records against
@@ -62,7 +62,7 @@ class Piece(NamedTuple):
 
 
 class Group(NamedTuple):
-    """What is written together: rows and pieces, and what they supersede."""
+    """A group of changes written together: rows and pieces, and what they supersede."""
 
     rows: tuple[Row, ...]
     pieces: tuple[Piece, ...]
@@ -73,26 +73,26 @@ class Group(NamedTuple):
 
 
 class RecordReader(Protocol):
-    """Reads what a store holds."""
+    """The reader of a store."""
 
     may_be_torn: bool
-    """Whether a crash may leave a part of a group, or a torn row."""
+    """True if a crash may leave a part of a group, or a torn row."""
 
     def head(self) -> bytes:
-        """The head file."""
+        """Return the head file."""
         ...
 
     def rows(self) -> Iterator[Row]:
-        """All rows, by number."""
+        """Return all rows, by number."""
         ...
 
     def pieces(self, snapshot: int) -> list[bytes]:
-        """The pieces of a snapshot, by number."""
+        """Return the pieces of a snapshot, by number."""
         ...
 
 
 class RecordWriter(Protocol):
-    """Writes a store."""
+    """The writer of a store."""
 
     def write(self, group: Group, head: Head) -> None:
         """Store a group and then the head behind it. When this returns it survives what the level says it survives.
@@ -126,11 +126,11 @@ def recover(reader: RecordReader, own: bytes) -> tuple[Recovered, tuple[bytes, .
 
 
 class SqliteReader:
-    """Reads a node's folder from a private copy, so that not even SQLite's own recovery changes a file that is damaged.
+    """The reader of a node's folder, from a private copy: not even SQLite's own recovery changes a damaged file.
 
-    A context manager: the copy is made when it is entered, in the folder for temporary files. Raises `DamagedStorageError` for
-    a file that is missing or no database of SQLite's, `NewerFormatError`, `ForeignDirectoryError`, and `StorageError` if it
-    cannot be read.
+    A context manager: the copy is made when it is entered, in the folder for temporary files. Raises
+    `DamagedStorageError` for a file that is missing or no database of SQLite's, `NewerFormatError`,
+    `ForeignDirectoryError`, and `StorageError` if it cannot be read.
     """
 
     may_be_torn = False
@@ -183,11 +183,11 @@ class SqliteReader:
             raise damaged(self._file, str(error)) from error
 
     def head(self) -> bytes:
-        """The head file."""
+        """Return the head file."""
         return self._head
 
     def rows(self) -> Iterator[Row]:
-        """All rows, by number. Raises `ChainBrokenError` where the database cannot be read."""
+        """Return all rows, by number. Raises `ChainBrokenError` where the database cannot be read."""
         done = 0
         for number, body, digest in self._select("SELECT number, body, digest FROM records ORDER BY number"):
             if self.watch is not None and isinstance(body, bytes):
@@ -198,13 +198,14 @@ class SqliteReader:
             yield Row(number, body, digest)
 
     def pieces(self, snapshot: int) -> list[bytes]:
-        """The pieces of a snapshot, by number. Raises `ChainBrokenError` where the database cannot be read."""
+        """Return the pieces of a snapshot, by number. Raises `ChainBrokenError` where the database cannot be read."""
         found = self._select("SELECT body FROM pieces WHERE snapshot = ? ORDER BY number", snapshot)
         return [body if isinstance(body, bytes) else b"" for (body,) in found]
 
     def _select(self, question: str, *values: int) -> Iterator[tuple[object, ...]]:
         try:
-            # Not `yield from`: whoever stops in the middle would have the cursor closed, after the database perhaps.
+            # Not `yield from`: a reader that stops in the middle would have the cursor closed, after the database
+            # perhaps.
             for row in self._db.execute(question, values):  # noqa: UP028
                 yield row
         except (sqlite3.Error, OverflowError) as error:
@@ -227,7 +228,9 @@ class SqliteReader:
 
 
 class SqliteWriter:
-    """Writes a node's folder that was read up to `last`, and found whole. Raises `StorageWriteError` if it cannot be opened for that.
+    """The writer of a node's folder that was read up to `last`, and found whole.
+
+    Raises `StorageWriteError` if it cannot be opened for that.
 
     With `synced` a group is on the disk when `write` returns; without, it is with the operating system, which survives the end of
     this process and not that of the machine. Calls must not overlap; they may come from any thread.
@@ -313,7 +316,7 @@ def create(folder: Path, first: Row, own: bytes) -> None:
     """Make a node's folder with the first row of its log; it is on the disk when this returns. Raises `StorageWriteError`."""
     file = folder / LOG_FILE
     with _writing(file):
-        folder.mkdir(mode=0o700, parents=True)  # what is in it is run: nobody else is to read or write it
+        folder.mkdir(mode=0o700, parents=True)  # what is in it is run: no other user is to read or write it
         with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as db:
             configure(db)
             for statement in _SCHEMA:
@@ -326,7 +329,7 @@ def create(folder: Path, first: Row, own: bytes) -> None:
 
 
 def configure(db: sqlite3.Connection) -> None:
-    """How every database of ours is written: by one process, through a write-ahead log, synced."""
+    """Set up a database as all of ours are: written by one process, through a write-ahead log, synced."""
     db.execute("PRAGMA locking_mode = EXCLUSIVE")  # and so no shared-memory file either
     (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
@@ -345,19 +348,19 @@ ADVICE: Final = (
 
 
 def damaged(file: Path, problem: str) -> DamagedStorageError:
-    """The error for a damaged file."""
+    """Return the error for a damaged file."""
     return DamagedStorageError(f"{file} is damaged: {problem}; {ADVICE}")
 
 
 def newer(file: Path, version: object) -> NewerFormatError:
-    """The error for a file of a later version."""
+    """Return the error for a file of a later version."""
     return NewerFormatError(
         f"{file} has format {version}, this version reads format {FORMAT}; use the one that wrote it"
     )
 
 
 def wal_of(file: Path) -> Path:
-    """The write-ahead log that SQLite keeps beside a database."""
+    """Return the write-ahead log that SQLite keeps beside a database."""
     return file.with_name(file.name + "-wal")
 
 
@@ -382,7 +385,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def beside(file: Path) -> Path:
-    """Where `write_file` writes what is to become a file; left there by who was killed meanwhile."""
+    """Return the temporary path that `write_file` writes to.
+
+    The file stays there if the process is killed meanwhile.
+    """
     return file.with_name(file.name + ".new")
 
 
@@ -417,5 +423,5 @@ def _writing(file: Path) -> Iterator[None]:
 
 
 def numbered(pieces: Sequence[bytes], snapshot: int) -> tuple[Piece, ...]:
-    """The pieces of a snapshot as they are stored."""
+    """Return the pieces of a snapshot as they are stored."""
     return tuple(Piece(snapshot, number, body) for number, body in enumerate(pieces))

@@ -37,13 +37,13 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 MIN_CANCEL_SECONDS: Final = 0.05
-"""How long a task that was cancelled gets, at least, before it is cancelled again."""
+"""The least time that a cancelled task gets before it is cancelled again."""
 
 # --- whose thread is this
 
 
 class _Own(threading.local):
-    """Set on the engine's own threads. A thread-local, because idents are used again after a thread has ended."""
+    """The mark of the engine's own threads. A thread-local, because idents are used again after a thread has ended."""
 
     pid: int | None = None
 
@@ -57,7 +57,7 @@ def mark_own_thread() -> None:
 
 
 def on_own_thread() -> bool:
-    """Whether the calling thread is one of the cluster's own (a forked child has none of them)."""
+    """Return whether the calling thread is one of the cluster's own (a forked child has none of them)."""
     return _own.pid is not None and _own.pid == os.getpid()
 
 
@@ -77,7 +77,8 @@ def refuse_on_own_thread(what: str) -> None:
 def do_all(*stages: Callable[[], object]) -> None:
     """Call each of them in order, whatever the ones before raise (an interrupt in the main thread, say); then raise that.
 
-    Of several exceptions the last is raised, in the context of the others. Each stage must be able to follow a half done one.
+    Of several exceptions the last is raised, in the context of the others. Each call must be able to follow one that
+    was half done.
     """
     with contextlib.ExitStack() as left:
         for stage in reversed(stages):
@@ -177,11 +178,11 @@ class LoopThread:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread takes work: started, not told to stop, not ended."""
+        """True if the thread takes work: started, not told to stop, not ended."""
         return self._thread is not None and not self._stopping and not self._ended and self._pid == os.getpid()
 
     def where(self) -> str | None:
-        """Where user code on this thread is now ("file:line in function"); None if it runs none."""
+        """Return where user code on this thread is now ("file:line in function"); None if it runs none."""
         return None if self._ended else where_is(self.thread_ident)
 
     # --- work
@@ -262,7 +263,7 @@ class LoopThread:
             self._calls.add(call)
             if not self._post(begin):
                 raise ClusterError(f"{what}() cannot be done: the thread {self.name!r} has ended")
-            if self._stopping:  # whoever stops it may already have failed the calls it knew of
+            if self._stopping:  # the thread that stops it may already have failed the calls it knew of
                 self._fail_calls()
             finished = call.ready.acquire(timeout=-1 if timeout is None else _bounded(timeout))
         finally:
@@ -307,7 +308,7 @@ class LoopThread:
                 except (
                     SystemExit,
                     KeyboardInterrupt,
-                ):  # raised by a task, which keeps it as its outcome; the loop goes on
+                ):  # raised by a task, which keeps it as its outcome; the loop continues
                     continue
         finally:
             try:
@@ -363,7 +364,7 @@ def _finish(future: asyncio.Future[None]) -> None:
 
 
 def unstarted(task: asyncio.Task[Any]) -> bool:
-    """Whether a task has not had its first turn yet."""
+    """Return whether a task has not had its first turn yet."""
     coro = task.get_coro()
     return inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED
 

@@ -15,12 +15,12 @@ Seconds: TypeAlias = float | timedelta
 
 
 def as_number(given: Any) -> Any:
-    """The seconds of a `timedelta`; whatever else was given as it is, for its own check."""
+    """Return the seconds of a `timedelta`; whatever else was given as it is, for its own check."""
     return given.total_seconds() if isinstance(given, timedelta) else given
 
 
 def keep_numbers(options: msgspec.Struct, *names: str) -> None:
-    """What these fields of a new struct were given as a `timedelta` is kept as a number."""
+    """Turn each `timedelta` in these fields of a new struct into a number of seconds."""
     for name in names:
         given = getattr(options, name)
         if (number := as_number(given)) is not given:
@@ -28,13 +28,16 @@ def keep_numbers(options: msgspec.Struct, *names: str) -> None:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number that can count seconds: not `True`, and not NaN."""
+    """Return whether `value` is a number of seconds: not `True`, and not NaN."""
     # An int may be too large for a float.
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # noqa: PLR0124
 
 
 def seconds(given: object, what: str, error: type[RaftoralError] = BadArgumentError) -> float:
-    """A number of seconds, which may be infinite or below 0. Raises `error`, which says that `what` takes one."""
+    """Return a number of seconds, which may be infinite or below 0.
+
+    Raises `error`, which says that `what` takes one.
+    """
     number = as_number(given)
     if not is_number(number):
         raise error(f"{what} takes a number of seconds, or a timedelta, not {given!r}")
@@ -43,7 +46,7 @@ def seconds(given: object, what: str, error: type[RaftoralError] = BadArgumentEr
 
 
 def patience(given: object, what: str) -> float | None:
-    """How long to wait, None for ever: what a lock or a loop takes as its timeout. What is past already counts as 0.
+    """Return how long to wait, None for ever, as a lock or a loop takes it. A time in the past counts as 0.
 
     Raises `BadArgumentError`, which says that `what` takes a number of seconds, a `timedelta` or None.
     """

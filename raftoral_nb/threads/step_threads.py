@@ -27,18 +27,18 @@ MAX_IDLE_STEP_THREADS: Final = 4
 """Step threads of one node that are kept for the next step."""
 
 MAX_CLOSE_SECONDS: Final = 1.0
-"""How long `close` waits for threads that have nothing to do but to end."""
+"""The time that `close` waits for threads that have nothing to do but to end."""
 
 
 class Steps(Protocol):
-    """Runs synchronous step functions for tasks of an event loop."""
+    """A runner of synchronous step functions for tasks of an event loop."""
 
     async def run(self, fn: Callable[..., T], /, *args: Any, name: str, **kwargs: Any) -> T:
         """Run `fn(*args, **kwargs)` and return its result, or raise what it raised."""
         ...
 
     def stuck(self) -> tuple[str, ...]:
-        """The functions that have not returned yet: name, thread, and where they are now."""
+        """Return the functions that have not returned yet: name, thread, and where they are now."""
         ...
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class _Job:
         # A copy of the context still holds the same decimal context: what the function does to that stays with it.
         self.context.run(_take_decimals_along)
         self.loop = asyncio.get_running_loop()
-        self.done = anyio.Event()  # first: a slot was handed over; then a fresh one: the function has returned
+        self.done = anyio.Event()  # first: a slot was given; then a fresh one: the function has returned
         self.result: Any = None
         self.error: BaseException | None = None
         self.abandoned = False
@@ -83,7 +83,7 @@ class _Job:
         self.thread_name = ""
 
     def wake(self) -> None:
-        """Set `done` on the job's loop, from any thread. A loop that is closed has nobody waiting."""
+        """Set `done` on the job's loop, from any thread. On a loop that is closed nothing waits."""
         try:
             self.loop.call_soon_threadsafe(self.done.set)
         except RuntimeError:
@@ -97,10 +97,10 @@ class _Job:
 
 
 class StepThreads:
-    """Runs synchronous step functions on daemon threads: at most `limit` at once, at most `idle` kept for later.
+    """A pool of daemon threads for synchronous step functions: at most `limit` at once, at most `idle` kept for later.
 
-    Used from tasks of asyncio loops (directly or through anyio). A function whose task is cancelled is abandoned: it goes on,
-    its result is dropped, and it counts towards `limit` until it returns.
+    Used from tasks of asyncio loops (directly or through anyio). A function whose task is cancelled is abandoned: it
+    continues, its result is dropped, and it counts towards `limit` until it returns.
     """
 
     def __init__(self, name: str = "step", *, limit: int = MAX_STEP_THREADS, idle: int = MAX_IDLE_STEP_THREADS) -> None:
@@ -146,7 +146,10 @@ class StepThreads:
         return result
 
     def stuck(self) -> tuple[str, ...]:
-        """The functions that run now, abandoned ones included: "name (thread[, abandoned]) at file:line in function"."""
+        """Return the functions that run now, abandoned ones included.
+
+        Each as "name (thread[, abandoned]) at file:line in function".
+        """
         with self._lock:
             running = [job for job in self._running if job.ident is not None]
         return tuple(str(job) for job in running)
@@ -296,7 +299,7 @@ class InlineSteps:
             raise translated from error
 
     def stuck(self) -> tuple[str, ...]:
-        """Always empty: whoever could ask is not running a function."""
+        """Return an empty list: a caller is not running a function."""
         return ()
 
     def close(self) -> None:
@@ -305,7 +308,7 @@ class InlineSteps:
 
 
 def _for_the_loop(error: BaseException, name: str) -> BaseException:
-    """The exception itself, or a RuntimeError in its place if it would end or confuse the awaiting task's loop."""
+    """Return the exception, or a RuntimeError in its place if it would end or confuse the awaiting task's loop."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,4 +1,4 @@
-"""Where a thread is now: the place in user code, for people to read."""
+"""Places in user code where threads are now, as text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TERMINAL_CELL: Final = re.compile(r"^<ipython-input-(\d+)-")
 
 @lru_cache(maxsize=1024)
 def _rank(filename: str) -> int:
-    """0: code of the user; 1: a library of theirs; 2: standard library, event loop, engine."""
+    """Rank code: 0 if it is the user's; 1: a library of theirs; 2: standard library, event loop, engine."""
     if filename.startswith((_ENGINE, "<frozen ")) or any(part in filename for part in _MACHINERY):
         return 2
     if any(part in filename for part in _SITE):
@@ -35,12 +35,15 @@ def _rank(filename: str) -> int:
 
 
 def is_users(filename: str) -> bool:
-    """Whether a code object's file is the user's own: not of a library, the standard library, an event loop or the engine."""
+    """Return whether a code object's file is the user's own.
+
+    It is not if it is of a library, the standard library, an event loop or the engine.
+    """
     return _rank(filename) == 0
 
 
 def cell_name(filename: str) -> str | None:
-    """`cell` or `cell [3]` for the file name of a notebook cell, None for any other."""
+    """Return `cell` or `cell [3]` for the file name of a notebook cell, None for any other."""
     if _KERNEL_CELL.search(filename):
         return "cell"
     if match := _TERMINAL_CELL.match(filename):
@@ -49,14 +52,17 @@ def cell_name(filename: str) -> str | None:
 
 
 def short_file_name(filename: str) -> str:
-    """A code object's file as people know it: `cell` or `cell [3]` for notebook cells, otherwise the file's name."""
+    """Return a code object's file as people know it.
+
+    `cell` or `cell [3]` for notebook cells, otherwise the file's name.
+    """
     if (cell := cell_name(filename)) is not None:
         return cell
     return filename if filename.startswith("<") else re.split(r"[/\\]", filename)[-1]
 
 
 def where_is(thread_ident: int | None, *, prefer: str | None = None, below: CodeType | None = None) -> str | None:
-    """Where user code on a thread is now, as "file:line in function"; None if the thread runs none, or ended.
+    """Return where user code on a thread is now, as "file:line in function"; None if the thread runs none, or ended.
 
     That is the innermost frame of the user's code; if there is none, of a library. Frames of the engine, the event loop and
     the standard library do not count. `prefer` is a file whose frames count as user code wherever it lies; frames outside

@@ -16,7 +16,7 @@ INTERRUPT_TICK = 0.1
 
 
 def current_poster() -> Callable[..., None]:
-    """A function `post(fn, *args)` that has the loop running here call `fn` soon; any thread may call it.
+    """Return a function `post(fn, *args)` that has the loop running here call `fn` soon; any thread may call it.
 
     Works on both anyio backends. A call that comes after the loop was closed does nothing.
     """

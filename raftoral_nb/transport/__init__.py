@@ -1,4 +1,1 @@
-"""What travels between nodes, and how: messages, authenticated frames, networks, and faults of links.
-
-A frame that fails its check is refused in `frames`, ends its connection in `connection`, and is counted in `strangers`.
-"""
+"""Messages between nodes and their transport: authenticated frames, networks, and faults of links."""

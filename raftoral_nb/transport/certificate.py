@@ -6,7 +6,10 @@ import msgspec
 
 
 class Certificate(msgspec.Struct, frozen=True):
-    """What TLS between the nodes of a cluster needs. One serves all of them: holding it is being one of them."""
+    """The certificate for TLS between the nodes of a cluster.
+
+    All nodes share it: whoever holds it is accepted as one of them.
+    """
 
     certificate: str
     """PEM."""

@@ -40,7 +40,7 @@ MAX_WRITE_BACKLOG: Final = 4 * MAX_FRAME_BYTES
 
 
 class NetworkEnv(Protocol):
-    """What a connection needs of the network that it belongs to. The cluster's links are asked for by two node numbers."""
+    """The network as a connection sees it. The cluster's links are asked for by two node numbers."""
 
     tls: Tls | None
     session_key: bytes
@@ -51,15 +51,15 @@ class NetworkEnv(Protocol):
         ...
 
     def is_cut(self, a: NodeId, b: NodeId, /) -> bool:
-        """Whether what `a` says to `b` is lost."""
+        """Return whether messages from `a` to `b` are dropped."""
         ...
 
     def is_severed(self, a: NodeId, b: NodeId, /) -> bool:
-        """Whether a connection between the two is given up until the link is mended."""
+        """Return whether a connection between the two is given up until the link is mended."""
         ...
 
     def round_trip(self, a: NodeId, b: NodeId, /) -> float:
-        """How many seconds faults add to a message and its answer."""
+        """Return how many seconds faults add to a message and its answer."""
         ...
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -67,15 +67,15 @@ class NetworkEnv(Protocol):
         ...
 
     def opened(self, connection: Connection) -> None:
-        """A connection exists."""
+        """Note that a connection exists."""
         ...
 
     def lost(self, connection: Connection) -> None:
-        """A connection's socket is closed."""
+        """Note that a connection's socket is closed."""
         ...
 
     def refused(self, node: NodeId, connection: Connection, error: ProtocolError) -> None:
-        """Bytes were refused by a node."""
+        """Note that a node refused bytes."""
         ...
 
     def warn(self, text: str) -> None:
@@ -84,7 +84,7 @@ class NetworkEnv(Protocol):
 
 
 class EndpointEnv(Protocol):
-    """What a connection needs of the node's endpoint that it belongs to."""
+    """The endpoint of a node as its connection sees it."""
 
     node: NodeId
     identity: PeerIdentity
@@ -96,23 +96,23 @@ class EndpointEnv(Protocol):
 
     @property
     def is_shut(self) -> bool:
-        """Whether nobody is received any more."""
+        """True if no connection is accepted any more."""
         ...
 
     def admits(self, peer: NodeId) -> bool:
-        """Whether one that says to be this node is answered."""
+        """Return whether a peer that claims to be this node is answered."""
         ...
 
     def established(self, connection: Connection) -> None:
-        """The other end has proven the key."""
+        """Note that the other end has proven the key."""
         ...
 
     def received(self, connection: Connection, messages: list[Message], size: int) -> None:
-        """Messages came, of `size` bytes together."""
+        """Receive messages, of `size` bytes together."""
         ...
 
     def lost(self, connection: Connection) -> None:
-        """A connection is gone."""
+        """Note that a connection is gone."""
         ...
 
     def reset(self, peer: NodeId) -> None:
@@ -120,16 +120,16 @@ class EndpointEnv(Protocol):
         ...
 
     def drop(self, connection: Connection, reason: str) -> None:
-        """Close the connection of somebody who has proven nothing."""
+        """Close the connection of an unauthenticated peer."""
         ...
 
     def not_encrypted(self, connection: Connection, error: OSError) -> None:
-        """An accepted connection could not be taken over."""
+        """Note that an accepted connection could not be taken over."""
         ...
 
 
 class Dialer:
-    """Keeps one node connected to one lower node for as long as that one is attached."""
+    """The dialer that keeps one node connected to one lower node for as long as that one is attached."""
 
     def __init__(self, endpoint: EndpointEnv, peer: NodeId, address: tuple[str, int]) -> None:
         self._endpoint = endpoint
@@ -143,18 +143,18 @@ class Dialer:
         self._begin(0.0)
 
     def succeeded(self) -> None:
-        """The handshake is done."""
+        """Note that the handshake is done."""
         self._wait = FIRST_REDIAL
 
     def lost(self, connection: Connection) -> None:
-        """The connection was lost, or never came to be: try again, later."""
+        """Try again later: the connection was lost, or never came to be."""
         if connection is not self._connection:
             return
         self._connection = None
         self._redial()
 
     def close(self) -> None:
-        """Stops dialing. An established connection stays as it is."""
+        """Stop dialing. An established connection stays as it is."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -166,7 +166,7 @@ class Dialer:
         self._connection = None
 
     def mended(self) -> None:
-        """The link is not severed any more: dial now, unless that is under way or there is a connection."""
+        """Dial now that the link is not severed any more, unless that is under way or there is a connection."""
         if self._task is None and self._connection is None:
             if self._timer is not None:
                 self._timer.cancel()
@@ -208,7 +208,7 @@ class Dialer:
             self._task = None
 
     def opened(self, connection: Connection) -> None:
-        """The TCP connection stands; the handshake begins."""
+        """Note that there is a TCP connection; the handshake begins."""
         if self._closed:
             connection.abort()
         else:
@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
         self.peer: NodeId | None = None
         """The node at the other end, once it is proven and linked."""
         self.guest: Guest | None = None
-        """Who gets what a guest sends, once that is proven to be one."""
+        """The handler of a client's frames, once the peer is proven to be a client."""
         self.counts: dict[str, int] = {}
         """Of the messages that are sent to it (see `traffic`), once it is linked."""
         self.dialed = dialer is not None
@@ -237,31 +237,37 @@ class Connection(asyncio.Protocol):
         self._on_its_way: DelayLine[bytes] = DelayLine(endpoint.network.loop, self._write_delayed)
 
     async def adopt(self, accepted: socket.socket) -> None:
-        """Takes over an accepted socket."""
+        """Take over an accepted socket."""
         network = self._endpoint.network
         self._accepted = accepted
         try:
             await network.loop.connect_accepted_socket(lambda: self, accepted, **encrypted(network.tls, None))
         except OSError as error:
-            # The peer is gone already, or the system refused the socket, or it was no TLS; nobody else knows of it.
+            # The peer is gone already, or the system refused the socket, or it was no TLS; nothing else knows of it.
             accepted.close()
             self._endpoint.not_encrypted(self, error)
         finally:
             self._accepted = None
 
     def answer(self, payload: bytes) -> None:
-        """Writes one frame to a guest; ends the connection if it does not read. Raises ProtocolError for one too large."""
+        """Write one frame to a client; end the connection if it does not read.
+
+        Raises ProtocolError if it is too large.
+        """
         transport = self._transport
         if transport is None or self._aborted:
             return
         if transport.get_write_buffer_size() > MAX_WRITE_BACKLOG:
-            self._endpoint.network.warn(f"a guest of node {self._endpoint.node} does not read; it is shown out")
+            self._endpoint.network.warn(f"a client of node {self._endpoint.node} does not read; it is disconnected")
             self.abort()
             return
         transport.write(self.session.seal(payload))
 
     def send(self, payload: bytes, delay: float = 0.0) -> None:
-        """Writes one frame, `delay` seconds later; resets the link if the peer does not read, or too much is on its way."""
+        """Write one frame, `delay` seconds later.
+
+        Reset the link if the peer does not read, or too much is on its way.
+        """
         if (delay <= 0 and not self._on_its_way) or self._aborted:
             self._write(payload)
         elif not self._on_its_way.put(payload, delay, len(payload)):
@@ -293,7 +299,7 @@ class Connection(asyncio.Protocol):
         transport.write(self.session.seal(payload))
 
     def abort(self) -> None:
-        """Breaks the connection at once; `connection_lost` follows in the next turn of the loop."""
+        """Break the connection at once; `connection_lost` follows in the next turn of the loop."""
         self._aborted = True
         self._on_its_way.clear()
         if self._transport is not None:
@@ -305,7 +311,7 @@ class Connection(asyncio.Protocol):
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The TCP connection stands: begin the handshake, and its clock."""
+        """Begin the handshake, and its clock, on a new TCP connection."""
         self._transport = cast(asyncio.Transport, transport)
         keep_to_this_process(transport)
         network = self._endpoint.network
@@ -330,7 +336,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(opening)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came: on with the handshake, or messages. Anything wrong closes the connection."""
+        """Continue with the handshake, or with messages, as bytes came. Anything wrong closes the connection."""
         transport = self._transport
         if self._aborted or transport is None:
             return
@@ -361,13 +367,13 @@ class Connection(asyncio.Protocol):
             self._endpoint.received(self, messages, sum(map(len, payloads)))
 
     def eof_received(self) -> bool:
-        """The peer will send no more: break the connection."""
+        """Break the connection, as the peer will send no more."""
         # Not `close`, which would wait for what is unsent to be read by a peer that may never read it.
         self.abort()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """The socket is closed, for whatever reason."""
+        """Note that the socket is closed, for whatever reason."""
         self._aborted = True
         self._on_its_way.clear()
         self._cancel_timer()

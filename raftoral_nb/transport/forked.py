@@ -1,7 +1,9 @@
-"""Sockets that a forked child must not keep: copies of its parent's, which would hold a dead node's connections and ports open.
+"""Sockets that a forked child must not keep of its parent.
 
-A program that is executed gets none of them anyway. A step that makes a pool of processes (`multiprocessing`, where its start
-method is `fork`) forks without executing.
+Copies of them would hold a dead node's connections and ports open.
+
+A program that is executed gets none of them anyway. A step that makes a pool of processes (`multiprocessing`, where its
+start method is `fork`) forks without executing.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ def keep_to_this_process(what: socket.socket | asyncio.BaseTransport) -> None:
 
 
 def _close_in_child() -> None:
-    # Nothing here may wait: whoever held a lock at the time of the fork is not in this process.
+    # Nothing here may wait: the thread that held a lock at the time of the fork is not in this process.
     for one in tuple(_kept):
         with contextlib.suppress(Exception):
             found = one if isinstance(one, socket.socket) else one.get_extra_info("socket")

@@ -1,4 +1,4 @@
-"""Authenticated frames, which carry the messages of nodes, and the handshake before them. No sockets in here.
+"""Authenticated frames, which carry the messages between nodes. No sockets in here.
 
 A connection begins with two hellos of fixed size and two proofs of fixed size; only then are there frames. A frame is a
 4-byte length, the payload, and a 16-byte keyed BLAKE2b code over the frame's number and the payload, under a key that
@@ -45,28 +45,31 @@ _new_hash = hashlib.blake2b
 
 
 def new_key() -> bytes:
-    """A fresh random cluster key (`KEY_BYTES` bytes)."""
+    """Return a fresh random cluster key (`KEY_BYTES` bytes)."""
     return secrets.token_bytes(KEY_BYTES)
 
 
 def check_key(key: bytes) -> bytes:
-    """Returns the key if it can serve as one. Raises ValueError if its length is not `KEY_BYTES`."""
+    """Return the key if it can serve as one. Raises ValueError if its length is not `KEY_BYTES`."""
     if len(key) != KEY_BYTES:
         raise ValueError(f"a cluster key has {KEY_BYTES} bytes, this one has {len(key)}")
     return bytes(key)
 
 
 def cluster_id(key: bytes) -> bytes:
-    """The public name of the cluster that has this key (16 bytes). It does not tell the key."""
+    """Return the public name of the cluster that has this key (16 bytes). It does not tell the key."""
     return _new_hash(b"", digest_size=16, key=key, person=b"raftnb cluster").digest()
 
 
 GUEST: Final = 0xFFFF
-"""Stands in place of a node's number where whoever dials is no node, and wants to ask one something."""
+"""The number that a client gives in place of a node's when it dials a node."""
 
 
 class PeerIdentity(msgspec.Struct, frozen=True):
-    """Who is at one end of a connection. `incarnation` counts a node's starts; a later one replaces an earlier one."""
+    """The peer at one end of a connection.
+
+    `incarnation` counts a node's starts; a later one replaces an earlier one.
+    """
 
     node: NodeId
     incarnation: int
@@ -81,7 +84,7 @@ class FrameSession:
     The dialing end sends `opening()` first. Whatever arrives goes to `feed`, and after each `feed` what
     `take_outgoing` returns is to be sent. Once `established` is true, `peer` is proven and `seal` may be used.
     Order of the handshake: hello of the dialer, hello of the acceptor, proof of the dialer, proof of the acceptor. So
-    the acceptor does not compute with its key for a stranger, and no end sends frames to an unproven one.
+    the acceptor does not compute with its key for an unauthenticated peer, and no end sends frames to an unproven one.
     """
 
     __slots__ = (
@@ -112,7 +115,10 @@ class FrameSession:
         expected: NodeId | None = None,
         nonce: bytes | None = None,
     ) -> None:
-        """`expected` is the node that must be at the other end, None for any. `nonce` is given by tests only."""
+        """Begin a session.
+
+        `expected` is the node that must be at the other end, None for any. `nonce` is given by tests only.
+        """
         self._key = check_key(key)
         self.local = local
         self.peer: PeerIdentity | None = None
@@ -139,7 +145,7 @@ class FrameSession:
 
     @property
     def torn(self) -> bool:
-        """Whether the peer has sent a part of a hello or of a proof, and not the rest."""
+        """True if the peer has sent a part of a hello or of a proof, and not the rest."""
         return not self.established and bool(self._buffer)
 
     @property
@@ -148,16 +154,19 @@ class FrameSession:
         return self._received if self.established and self._buffer else None
 
     def opening(self) -> bytes:
-        """What to send before anything arrived (bytes); empty at the accepting end, which waits to be spoken to."""
+        """Return what to send before anything arrived (bytes).
+
+        Empty at the accepting end, which waits for the dialer.
+        """
         return self._hello if self._dialer else b""
 
     def take_outgoing(self) -> bytes:
-        """Handshake bytes that are to be sent now; empty when there are none."""
+        """Take the handshake bytes that are to be sent now; empty when there are none."""
         outgoing, self._outgoing = self._outgoing, b""
         return outgoing
 
     def seal(self, payload: bytes) -> bytes:
-        """Makes the next frame (bytes), which must be sent in this order.
+        """Make the next frame (bytes), which must be sent in this order.
 
         Raises ProtocolError before the handshake is done, and for a payload that is empty or over MAX_PAYLOAD_BYTES.
         """
@@ -173,9 +182,9 @@ class FrameSession:
         return b"".join((size.to_bytes(4, "big"), payload, mac.digest()))
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Takes what arrived, in any pieces; returns the payloads that are complete and authentic, in order.
+        """Take what arrived, in any pieces; return the payloads that are complete and authentic, in order.
 
-        Raises ProtocolError on the first byte that proves wrong; from then on every call does, and the connection is to
+        Raises ProtocolError on the first wrong byte; from then on every call does, and the connection is to
         be closed. Before the handshake is done at most HANDSHAKE_BYTES are ever kept.
         """
         if self._failed:
@@ -195,7 +204,7 @@ class FrameSession:
     # Handshake
 
     def _shake_hands(self, data: bytes) -> bytes:
-        """Takes what the handshake needs next out of `data` and returns the rest of it."""
+        """Take what the handshake needs next out of `data` and return the rest of it."""
         wants_hello = not self._peer_hello
         missing = (HELLO_BYTES if wants_hello else MAC_BYTES) - len(self._buffer)
         self._buffer += data[:missing]
@@ -210,7 +219,7 @@ class FrameSession:
             self._take_hello(block)
         else:
             self._take_proof(block)
-        # The other end has to hear from us before it may go on, except for the dialer, which hears the last proof.
+        # The other end has to hear from us before it may continue, except for the dialer, which hears the last proof.
         if rest and not (self.established and self._dialer):
             raise ProtocolError("more bytes than this step of the handshake has")
         return rest
@@ -245,7 +254,7 @@ class FrameSession:
         return _new_hash(self._transcript, digest_size=MAC_BYTES, key=self._key, person=person).digest()
 
     def _frame_hash(self, *, dialer: bool) -> Any:
-        """The keyed hash from which the codes of one direction start: `dialer` names who sends in it."""
+        """Return the keyed hash from which the codes of one direction start: `dialer` names who sends in it."""
         person = b"raftnb key dial" if dialer else b"raftnb key acc"
         key = _new_hash(self._transcript, digest_size=32, key=self._key, person=person).digest()
         return _new_hash(digest_size=MAC_BYTES, key=key, person=b"raftnb frame")
@@ -269,7 +278,7 @@ class FrameSession:
         return payloads
 
     def _open(self, source: bytes | memoryview) -> tuple[list[bytes], int]:
-        """Opens the complete frames at the front of `source`; returns their payloads and how many bytes they took."""
+        """Open the complete frames at the front of `source`; return their payloads and how many bytes they took."""
         payloads: list[bytes] = []
         position, end = 0, len(source)
         while end - position >= 4:
@@ -290,7 +299,7 @@ class FrameSession:
 
 
 def _frame_size(source: bytes | bytearray | memoryview, position: int) -> int:
-    """The payload size that the frame at `position` claims. Raises ProtocolError if no frame has that size."""
+    """Return the payload size that the frame at `position` claims. Raises ProtocolError if no frame has that size."""
     size = int.from_bytes(source[position : position + 4], "big")
     if not 0 < size <= MAX_PAYLOAD_BYTES:
         raise ProtocolError(f"a frame claims {size} bytes; 1 to {MAX_PAYLOAD_BYTES} are allowed")

@@ -1,7 +1,7 @@
 """Clients: those who talk with a node and are none, as a notebook with nodes in other processes, a command in a shell, a node that joins.
 
-A guest proves the cluster's key as a node does, and then asks; what it asks and is answered is not known here. A node is one end
-(`Reception` makes a `Guest` for each connection), and `visit` the other.
+A client proves the cluster's key as a node does, and then asks; requests and answers are not known here. A node is one
+end (`Reception` makes a `Guest` for each connection), and `visit` the other.
 """
 
 from __future__ import annotations
@@ -20,39 +20,42 @@ from .frames import GUEST, FrameSession, PeerIdentity
 from .tls import Tls, encrypted, may_talk, watch_silence
 
 VISIT_TIMEOUT: Final = 5.0
-"""Seconds in which a node must have let a guest in."""
+"""Seconds in which a node must have accepted a client."""
 
 
 class Line(Protocol):
-    """A node's end of a connection with a guest."""
+    """A node's end of a connection with a client."""
 
     def answer(self, payload: bytes) -> None:
-        """Writes one frame. Raises ProtocolError for one that is too large; never waits."""
+        """Write one frame. Raises ProtocolError for one that is too large; never waits."""
         ...
 
     def abort(self) -> None:
-        """Ends the connection."""
+        """End the connection."""
         ...
 
 
 class Guest(Protocol):
-    """Who gets what a guest sends. Called on the loop; `ProtocolError` ends the connection, nothing else may be raised."""
+    """The handler of a client's frames.
+
+    Called on the loop; `ProtocolError` ends the connection, nothing else may be raised.
+    """
 
     def received(self, payloads: Sequence[bytes]) -> None:
-        """Frames arrived, in order."""
+        """Receive frames, in order."""
         ...
 
     def lost(self) -> None:
-        """The connection is gone."""
+        """Note that the connection is gone."""
         ...
 
 
 Reception = Callable[[Line], Guest]
-"""Called for each guest that has proven the key."""
+"""The function called for each client that has proven the key."""
 
 
 class Visit(asyncio.Protocol):
-    """A guest's end of a connection. `received(payload)` is called for each frame, `lost(error)` once at its end."""
+    """A client's end of a connection. `received(payload)` is called for each frame, `lost(error)` once at its end."""
 
     def __init__(
         self,
@@ -81,12 +84,15 @@ class Visit(asyncio.Protocol):
         return self._session.peer.node
 
     def send(self, payload: bytes) -> None:
-        """Writes one frame. Raises ProtocolError for one that is too large. Nothing happens once the connection is lost."""
+        """Write one frame.
+
+        Raises ProtocolError for one that is too large. Nothing happens once the connection is lost.
+        """
         if self._transport is not None and not self._closed:
             self._transport.write(self._session.seal(payload))
 
     def close(self) -> None:
-        """Ends the connection; `lost` is called in the next turn of the loop."""
+        """End the connection; `lost` is called in the next turn of the loop."""
         self._closed = True
         if self._transport is not None:
             self._transport.abort()
@@ -94,7 +100,7 @@ class Visit(asyncio.Protocol):
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The TCP connection stands: begin the handshake."""
+        """Begin the handshake on a new TCP connection."""
         self._transport = cast(asyncio.Transport, transport)
         keep_to_this_process(transport)
         with contextlib.suppress(OSError):
@@ -109,7 +115,7 @@ class Visit(asyncio.Protocol):
         self._transport.write(self._session.opening())
 
     def data_received(self, data: bytes) -> None:
-        """On with the handshake, or frames. Anything wrong ends the connection."""
+        """Continue with the handshake, or with frames. Anything wrong ends the connection."""
         if self._closed or self._transport is None:
             return
         try:
@@ -126,11 +132,11 @@ class Visit(asyncio.Protocol):
             self._received(payload)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is closed, for whatever reason."""
+        """Note that the socket is closed, for whatever reason."""
         self._closed = True
         if not self.entered.done():
             self.entered.set_exception(self._error or exc or ConnectionResetError("the node ended the connection"))
-            self.entered.exception()  # whoever waited for it may have gone
+            self.entered.exception()  # what waited for it may have gone
         self._lost(self._error or exc)
 
 
@@ -143,10 +149,10 @@ async def visit(
     timeout: float = VISIT_TIMEOUT,
     tls: Tls | None = None,
 ) -> Visit:
-    """Connect to a node as its guest. Raises `ClusterError`, saying why, if it does not let one in within `timeout` seconds.
+    """Connect to a node as its client. Raises `ClusterError`, saying why, if it refuses within `timeout` seconds.
 
-    With `tls` the connection is encrypted, which it must be (`NotEncryptedError`) to another machine. The node shows out whoever has
-    another key, and that looks the same as a node that ends.
+    With `tls` the connection is encrypted, which it must be (`NotEncryptedError`) to another machine. The node
+    disconnects a client that has another key, and that looks the same as a node that ends.
     """
     made: list[Visit] = []
 

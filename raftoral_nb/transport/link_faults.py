@@ -1,9 +1,9 @@
 """Faults on the links between nodes, the same on every network: cut, one way or both, and slow.
 
-A link that is cut both ways is a cable that was pulled: from that moment nothing arrives, and nobody is told. Only after
-`CUT_NOTICED` seconds without an acknowledgement do both ends give their connection up, as TCP does, and none comes to be
-until the link is mended; then it is built at once. It is harsher than TCP in one thing: what was sent while a cut was not
-noticed stays lost, where TCP would send it again.
+A link that is cut both ways is a cable that was pulled: from that moment nothing arrives, and neither end is told. Only
+after `CUT_NOTICED` seconds without an acknowledgement do both ends give their connection up, as TCP does, and none
+comes to be until the link is mended; then it is built at once. It is harsher than TCP in one thing: what was sent while
+a cut was not noticed stays lost, where TCP would send it again.
 
 A cut in one direction loses messages and keeps the connection: a machine that answers, behind a filter that drops
 what one side says. It is the fault that a leader which is heard but does not hear is made with.
@@ -27,7 +27,7 @@ CUT_NOTICED: Final = 1.0
 """Seconds after which both ends give up a connection whose link is cut both ways. More than any usual election takes."""
 
 MAX_DELAYED_MESSAGES: Final = MAX_PAUSED_MESSAGES
-"""Messages on their way over one direction of a slow link; past it the link is reset, as one whose buffers are full."""
+"""Messages on their way over one direction of a slow link; past it the link is reset, as if its buffers were full."""
 
 MAX_DELAYED_BYTES: Final = 4 * MAX_FRAME_BYTES
 """Encoded size of the messages on their way over one direction of a slow link, in bytes (networks that encode only)."""
@@ -54,7 +54,10 @@ class LinkFaults:
         self._jitter_dice = random.Random()
 
     def cut(self, a: NodeId, b: NodeId, both: bool = True) -> None:
-        """From now on messages from `a` to `b` (and back, if `both`) vanish; see the module for what that does to the link."""
+        """Drop messages from `a` to `b` (and back, if `both`) from now on.
+
+        See the module for what that does to the link.
+        """
         self.cuts.add((a, b))
         if both:
             self.cuts.add((b, a))
@@ -64,14 +67,14 @@ class LinkFaults:
             self._severed[pair] = None if noticed == float("inf") else self.loop.call_later(noticed, self._notice, pair)
 
     def mend(self, a: NodeId, b: NodeId, both: bool = True) -> None:
-        """Ends a `cut` from `a` to `b` (and back, if `both`). What vanished stays lost."""
+        """End a `cut` from `a` to `b` (and back, if `both`). Messages that were dropped stay lost."""
         self.cuts.discard((a, b))
         if both:
             self.cuts.discard((b, a))
         self._unsever(a, b)
 
     def slow(self, a: NodeId, b: NodeId, delay: LinkDelay | None, both: bool = True) -> None:
-        """From now on messages from `a` to `b` (and back, if `both`) take that much longer; None: no longer than usual.
+        """Delay messages from `a` to `b` (and back, if `both`) from now on; None ends the delay.
 
         Their order is kept. What is on its way already is not overtaken, and takes the time that it was given.
         """
@@ -82,45 +85,45 @@ class LinkFaults:
                 self.delays[lane] = delay
 
     def heal_all(self) -> None:
-        """Ends every cut and every slowness."""
+        """End every cut and every delay."""
         self.delays.clear()
         self.cuts.clear()
         for pair in tuple(self._severed):
             self._unsever(*pair)
 
     def is_cut(self, source: NodeId, target: NodeId) -> bool:
-        """Whether messages from `source` to `target` vanish now."""
+        """Return whether messages from `source` to `target` are dropped now."""
         return (source, target) in self.cuts
 
     def is_severed(self, a: NodeId, b: NodeId) -> bool:
-        """Whether the link is cut both ways: no connection can come to be."""
+        """Return whether the link is cut both ways: no connection can come to be."""
         return (a, b) in self.cuts and (b, a) in self.cuts
 
     def delay(self, source: NodeId, target: NodeId) -> LinkDelay | None:
-        """How slow the way from `source` to `target` is made; None: not at all."""
+        """Return the delay added to messages from `source` to `target`; None if there is none."""
         return self.delays.get((source, target))
 
     def draw_delay(self, source: NodeId, target: NodeId) -> float:
-        """Seconds that the next message from `source` to `target` is to take longer; 0.0 where the way is not slow."""
+        """Draw the seconds by which to delay the next message from `source` to `target`; 0.0 if there is no delay."""
         delay = self.delays.get((source, target)) if self.delays else None
         if delay is None:
             return 0.0
         return max(0.0, delay.seconds + delay.jitter * (2 * self._jitter_dice.random() - 1))
 
     def round_trip(self, a: NodeId, b: NodeId) -> float:
-        """Seconds that it takes longer to build a connection: a new one has to go there and back."""
+        """Return the seconds by which it takes longer to build a connection: a new one has to go there and back."""
         return self.draw_delay(a, b) + self.draw_delay(b, a)
 
     # --- for the networks
 
     def link_severed(self, a: NodeId, b: NodeId) -> None:
-        """Both ends have noticed that the link is cut both ways: end the connection, if there is one."""
+        """End the connection, if there is one: both ends have noticed that the link is cut both ways."""
 
     def link_mended(self, a: NodeId, b: NodeId) -> None:
-        """The link is not cut both ways any more: build the connection if there is none."""
+        """Build the connection if there is none, as the link is not cut both ways any more."""
 
     def forget_faults(self) -> None:
-        """The network closes: leave nothing scheduled."""
+        """Leave nothing scheduled, as the network closes."""
         for timer in self._severed.values():
             if timer is not None:
                 timer.cancel()
@@ -158,7 +161,7 @@ class DelayLine(Generic[T]):
     def put(self, item: T, delay: float = 0.0, size: int = 0) -> bool:
         """Deliver an item in `delay` seconds, or when the one before it is; 0 or less: with that one, or in the next turn.
 
-        `size` is what it takes (bytes). False, and nothing taken, if more is on its way than the limits allow.
+        `size` is what it takes (bytes). Return False, and take nothing, if more is on its way than the limits allow.
         """
         if len(self._queue) >= MAX_DELAYED_MESSAGES or self._bytes + size > MAX_DELAYED_BYTES:
             return False

@@ -20,14 +20,17 @@ Latency = Callable[[NodeId, NodeId], float]
 
 
 class MemoryNetwork(LinkFaults):
-    """Links in memory. Two attached nodes are connected at once; without `latency` a message takes one loop turn."""
+    """A network of links in memory.
+
+    Two attached nodes are connected at once; without `latency` a message takes one loop turn.
+    """
 
     refused_frames = 0
     dropped_strangers = 0
     """Always 0: there are no frames here."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, latency: Latency | None = None) -> None:
-        """All calls must be made on `loop`. Latency may vary: order is kept all the same."""
+        """Make a network. All calls must be made on `loop`. Latency may vary: order is kept all the same."""
         super().__init__(loop)
         self.latency = latency
         self.traffic = Traffic()
@@ -35,11 +38,11 @@ class MemoryNetwork(LinkFaults):
         self._closed = False
 
     async def attach(self, node: NodeId, receiver: Receiver) -> Endpoint:
-        """As `join`."""
+        """Attach a node as `join` does."""
         return self.join(node, receiver)
 
     def join(self, node: NodeId, receiver: Receiver) -> MemoryEndpoint:
-        """Adds a node; links to the others come up in the next turn of the loop.
+        """Add a node; links to the others come up in the next turn of the loop.
 
         Raises NodeStateError while the node is attached, ClusterError after `close`.
         """
@@ -55,7 +58,7 @@ class MemoryNetwork(LinkFaults):
         return endpoint
 
     async def close(self) -> None:
-        """Closes every endpoint; nothing stays scheduled. Idempotent."""
+        """Close every endpoint; nothing stays scheduled. Idempotent."""
         self._closed = True
         for endpoint in list(self._endpoints.values()):
             endpoint.close()
@@ -76,7 +79,7 @@ class MemoryNetwork(LinkFaults):
         return None if endpoint is None else endpoint.links.get(b)
 
     def detach(self, node: NodeId) -> None:
-        """Called by an endpoint that closes."""
+        """Detach an endpoint that closes."""
         self._endpoints.pop(node, None)
         self.traffic.forget(node)
 
@@ -93,7 +96,7 @@ class MemoryEndpoint:
         self._closed = False
 
     def send(self, peer: NodeId, message: Message) -> None:
-        """Sends, or drops the message when there is no link or it is cut."""
+        """Send the message, or drop it when there is no link or it is cut."""
         link = self.links.get(peer)
         if link is not None and link.up and not self._closed:
             link.send(self.node, message)
@@ -104,23 +107,23 @@ class MemoryEndpoint:
         return frozenset(peer for peer, link in self.links.items() if link.up)
 
     def reset(self, peer: NodeId) -> None:
-        """Breaks the link to `peer`; what is on its way is lost. It comes up again after `FIRST_REDIAL` seconds."""
+        """Break the link to `peer`; what is on its way is lost. It comes up again after `FIRST_REDIAL` seconds."""
         link = self.links.get(peer)
         if link is not None and link.up and not self._closed:
             link.reset()
 
     def pause(self) -> None:
-        """Holds back everything from the receiver."""
+        """Hold back everything from the receiver."""
         if not self._closed:
             self.inbox.pause()
 
     def resume(self) -> None:
-        """Delivers what was held back, in order."""
+        """Deliver what was held back, in order."""
         if not self._closed:
             self.inbox.resume()
 
     def close(self) -> None:
-        """Leaves the network; what is on its way from and to this node is lost."""
+        """Leave the network; what is on its way from and to this node is lost."""
         if self._closed:
             return
         self._closed = True
@@ -175,7 +178,7 @@ class _Link:
         return self._network.round_trip(*(end.node for end in self._ends))
 
     def close(self) -> None:
-        """One end left."""
+        """Close the link, as one end left."""
         self._break()
         for end, other in (self._ends, self._ends[::-1]):
             if end.links.get(other.node) is self:
@@ -189,7 +192,7 @@ class _Link:
         for lane in self._lanes.values():
             lane.clear()
         for end, other in (self._ends, self._ends[::-1]):
-            # Later, as with sockets: nobody is called back from inside its own call. Before any new link's notice.
+            # Later, as with sockets: nothing is called back from inside its own call. Before any new link's notice.
             self._network.loop.call_soon(end.inbox.disconnected, other.node)
 
 

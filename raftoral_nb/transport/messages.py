@@ -125,7 +125,7 @@ _message_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Mes
 
 
 def encode_message(message: Message) -> bytes:
-    """Encodes a message (msgpack bytes). Raises ProtocolError for one that cannot be encoded or has too many entries."""
+    """Encode a message (msgpack bytes). Raises ProtocolError for one that cannot be encoded or has too many entries."""
     if type(message) is AppendEntries and len(message.entries) > MAX_MESSAGE_ENTRIES:
         raise ProtocolError(f"{len(message.entries)} entries in one message; the most is {MAX_MESSAGE_ENTRIES}")
     try:
@@ -135,7 +135,7 @@ def encode_message(message: Message) -> bytes:
 
 
 def decode_message(data: bytes) -> Message:
-    """Decodes what `encode_message` made. Raises ProtocolError, and nothing else, on anything malformed."""
+    """Decode what `encode_message` made. Raises ProtocolError, and nothing else, on anything malformed."""
     try:
         return _message_decoder.decode(data)
     except _DECODE_ERRORS as error:

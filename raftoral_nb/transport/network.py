@@ -1,4 +1,4 @@
-"""The network as a replica knows it, and what the two networks (`memory_network`, `tcp_network`) share: the inbox (and `link_faults`).
+"""The network as a replica sees it, and what the in-memory and the TCP network share: the inbox (and `link_faults`).
 
 Everything here lives on one asyncio loop and is called there only. Between two nodes there is at most one link at a time;
 it keeps the order of messages, delivers none twice, and loses messages only when it breaks, is cut, or is too slow.
@@ -25,18 +25,21 @@ FIRST_REDIAL: Final = 0.05
 
 
 class Receiver(Protocol):
-    """Who gets what an endpoint receives. An exception of a receiver is reported to the loop; the network goes on."""
+    """The receiver of an endpoint's messages.
+
+    An exception of a receiver is reported to the loop; the network continues.
+    """
 
     def connected(self, peer: NodeId) -> None:
-        """A link to `peer` is up: what is sent from here on goes over it."""
+        """Note that a link to `peer` is up: what is sent from here on goes over it."""
         ...
 
     def disconnected(self, peer: NodeId) -> None:
-        """The link to `peer` is gone; what was sent lately may be lost."""
+        """Note that the link to `peer` is gone; what was sent lately may be lost."""
         ...
 
     def received(self, peer: NodeId, messages: Sequence[Message]) -> None:
-        """Messages of `peer` arrived together, in order."""
+        """Receive messages of `peer` that arrived together, in order."""
         ...
 
 
@@ -44,7 +47,10 @@ class Endpoint(Protocol):
     """One incarnation of a node on a network."""
 
     def send(self, peer: NodeId, message: Message) -> None:
-        """Sends, or drops the message when the link is missing, cut or too slow. Order is kept per link. Never raises."""
+        """Send the message, or drop it when the link is missing, cut or too slow.
+
+        Order is kept per link. Never raises.
+        """
         ...
 
     @property
@@ -53,19 +59,19 @@ class Endpoint(Protocol):
         ...
 
     def reset(self, peer: NodeId) -> None:
-        """Breaks the link to `peer`, if there is one; both ends are told, later, and it is built again."""
+        """Break the link to `peer`, if there is one; both ends are told, later, and it is built again."""
         ...
 
     def pause(self) -> None:
-        """Holds back everything from the receiver, in order; too much from one peer resets its link. Idempotent."""
+        """Hold back everything from the receiver, in order; too much from one peer resets its link. Idempotent."""
         ...
 
     def resume(self) -> None:
-        """Delivers what was held back, in order, before it returns (unless the receiver pauses again). Idempotent."""
+        """Deliver what was held back, in order, before it returns (unless the receiver pauses again). Idempotent."""
         ...
 
     def close(self) -> None:
-        """Leaves the network: links break, peers are told, the receiver hears nothing any more. Idempotent."""
+        """Leave the network: links break, peers are told, the receiver hears nothing any more. Idempotent."""
         ...
 
 
@@ -83,44 +89,44 @@ class Links(Protocol):
         ...
 
     def cut(self, a: NodeId, b: NodeId, both: bool = True) -> None:
-        """From now on messages from `a` to `b` (and back, if `both`) vanish. See `link_faults` for the rest of it."""
+        """Drop messages from `a` to `b` (and back, if `both`) from now on. See `link_faults` for the rest of it."""
         ...
 
     def mend(self, a: NodeId, b: NodeId, both: bool = True) -> None:
-        """Ends a `cut` from `a` to `b` (and back, if `both`). What vanished stays lost."""
+        """End a `cut` from `a` to `b` (and back, if `both`). Messages that were dropped stay lost."""
         ...
 
     def slow(self, a: NodeId, b: NodeId, delay: LinkDelay | None, both: bool = True) -> None:
-        """From now on messages from `a` to `b` (and back, if `both`) take that much longer, in order; None ends it."""
+        """Delay messages from `a` to `b` (and back, if `both`) from now on, in order; None ends it."""
         ...
 
     def heal_all(self) -> None:
-        """Ends every cut and every slowness."""
+        """End every cut and every delay."""
         ...
 
     def is_cut(self, source: NodeId, target: NodeId) -> bool:
-        """Whether messages from `source` to `target` vanish now."""
+        """Return whether messages from `source` to `target` are dropped now."""
         ...
 
     def delay(self, source: NodeId, target: NodeId) -> LinkDelay | None:
-        """How slow the way from `source` to `target` is made; None: not at all."""
+        """Return the delay added to messages from `source` to `target`; None if there is none."""
         ...
 
 
 class Network(Links, Protocol):
-    """Links between nodes, and who is at their ends."""
+    """A network: links between nodes, and the nodes at their ends."""
 
     @property
     def traffic(self) -> Traffic:
-        """What was sent so far, counted."""
+        """The counts of what was sent so far."""
         ...
 
     async def attach(self, node: NodeId, receiver: Receiver) -> Endpoint:
-        """Adds a node; links to the others come up afterwards. Raises NodeStateError while the node is attached."""
+        """Add a node; links to the others come up afterwards. Raises NodeStateError while the node is attached."""
         ...
 
     async def close(self) -> None:
-        """Closes every endpoint and returns when nothing is left open or scheduled. Idempotent."""
+        """Close every endpoint and return when nothing is left open or scheduled. Idempotent."""
         ...
 
 
@@ -141,7 +147,7 @@ class _Notice:
 
 
 class Inbox:
-    """The receiving half of an endpoint: hands over to the receiver in order, or holds back while paused.
+    """The receiving half of an endpoint: delivers to the receiver in order, or holds back while paused.
 
     Whatever happens inside a receiver's call (it may pause, reset or close its endpoint) comes after what was there
     before. What is held back from one peer is bounded; past it everything held back from it is dropped and `overflow(peer)` is
@@ -162,23 +168,26 @@ class Inbox:
 
     @property
     def paused(self) -> bool:
-        """Whether deliveries are held back."""
+        """True if deliveries are held back."""
         return self._paused
 
     def connected(self, peer: NodeId) -> None:
-        """A link to `peer` came up."""
+        """Note that a link to `peer` came up."""
         if peer not in self._latest and not self._closed:
             self._latest.add(peer)
             self._put(_Notice(peer, None, up=True))
 
     def disconnected(self, peer: NodeId) -> None:
-        """The link to `peer` went down. Nothing happens if that was said before."""
+        """Note that the link to `peer` went down. Nothing happens if that was said before."""
         if peer in self._latest and not self._closed:
             self._latest.discard(peer)
             self._put(_Notice(peer, None, up=False))
 
     def received(self, peer: NodeId, messages: list[Message], size: int = 0) -> None:
-        """Messages of `peer` came together; `size` is what they take encoded (bytes), 0 if they are not encoded."""
+        """Receive messages of `peer` that came together.
+
+        `size` is what they take encoded (bytes), 0 if they are not encoded.
+        """
         if peer in self._latest and not self._closed:
             self._put(_Notice(peer, messages, up=True, size=size))
 
@@ -187,7 +196,7 @@ class Inbox:
         self._paused = True
 
     def resume(self) -> None:
-        """Deliver what was held back, then go on directly."""
+        """Deliver what was held back, then deliver directly again."""
         self._paused = False
         self._deliver()
 

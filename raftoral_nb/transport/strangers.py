@@ -14,7 +14,7 @@ REPORT_INTERVAL: Final = 10.0
 
 
 class Attempts:
-    """Counts connections that were closed for what came over them, or for what did not. Used on one loop."""
+    """Counts of connections that were closed for what came over them, or for what did not. Used on one loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[StrangersRefused], None] | None) -> None:
         self.refused_frames = 0
@@ -28,12 +28,12 @@ class Attempts:
         self._latest: tuple[NodeId, str] | None = None
 
     def refused(self, node: NodeId, reason: str) -> None:
-        """What came was wrong."""
+        """Count bytes that were refused."""
         self.refused_frames += 1
         self._note(node, reason)
 
     def dropped(self, node: NodeId, reason: str) -> None:
-        """What should have come did not."""
+        """Count an unauthenticated peer that left, or was closed, without proving the key."""
         self.dropped_strangers += 1
         self._note(node, reason)
 

@@ -1,13 +1,15 @@
 """The network between nodes over TCP: one authenticated connection per pair of nodes.
 
 The node with the higher number dials the lower one, when it learns that the other is attached and after a connection was
-lost; nobody dials a node of this process that is not there. Nodes of other processes are made known by `introduce`, and are
-dialed until `forget`, whether they are there or not. Every byte goes through a `wire.Session`. All of it runs on one asyncio
-loop, on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and `close` leaves none behind.
+lost; a node of this process that is not there is not dialed. Nodes of other processes are made known by `introduce`,
+and are dialed until `forget`, whether they are there or not. Every byte goes through a `frames.FrameSession`. All of it
+runs on one asyncio loop, on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and
+`close` leaves none behind.
 
-A connection whose dialer says that it is no node (`wire.GUEST`) is a guest's: it is handed to whoever serves guests. Guests stay,
-and others are let in, when the node leaves this process (its disk failed, say), so that they can ask why, and for its start; until
-`close`, or until the node is attached again, which takes over its listener and its guests.
+A connection whose dialer says that it is no node (`frames.GUEST`) is a client's: it is passed to the reception of
+clients. Clients stay, and others are accepted, when the node leaves this process (its disk failed, say), so that they
+can ask why, and for its start; until `close`, or until the node is attached again, which takes over its listener and
+its clients.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from .traffic import Traffic, note
 logger = logging.getLogger(__name__)
 
 HOST: Final = "127.0.0.1"
-"""Where nodes listen unless told otherwise."""
+"""The host on which nodes listen unless told otherwise."""
 
 MAX_STRANGERS: Final = 16
 """Accepted connections of a node that are not authenticated yet; past it the oldest is closed."""
@@ -57,7 +59,10 @@ Address = tuple[str, int]
 
 
 class TcpNetwork(LinkFaults):
-    """Links over TCP between nodes of this process and others. Must be made and used on one running asyncio loop."""
+    """A network of links over TCP between nodes of this process and others.
+
+    Must be made and used on one running asyncio loop.
+    """
 
     def __init__(
         self,
@@ -70,19 +75,21 @@ class TcpNetwork(LinkFaults):
         tell: Callable[[StrangersRefused], None] | None = None,
         tls: Tls | None = None,
     ) -> None:
-        """`key` is the cluster's secret (`frames.new_key`); `ports` are fixed ports by node, all others are free ones.
+        """Make a network.
 
-        `host` is the address on which nodes listen; `elsewhere` says where nodes of other processes do; `reception` serves
-        connections of guests, which are refused without one; `tell` is told, not often, of those who tried to get in. With
-        `tls` every connection is encrypted; without it nothing is said to another machine, and `NotEncryptedError` is raised if
-        `host` can be reached from one.
+        `key` is the cluster's secret (`frames.new_key`); `ports` are fixed ports by node, all others are free ones.
+
+        `host` is the address on which nodes listen; `elsewhere` says where nodes of other processes do; `reception`
+        serves connections of clients, which are refused without one; `tell` is told, not often, of those who tried to
+        get in. With `tls` every connection is encrypted; without it nothing is said to another machine, and
+        `NotEncryptedError` is raised if `host` can be reached from one.
         """
         super().__init__(asyncio.get_running_loop())
         self.key = check_key(key)
         check_listening(host, tls)
         self.tls = tls
         self.session_key = self.key if tls is None else tls.session_key(self.key)
-        """What both ends of a connection prove to have."""
+        """The key that both ends of a connection prove to have."""
         self.host = host
         self.reception = reception
         self.attempts = Attempts(self.loop, tell)
@@ -91,7 +98,7 @@ class TcpNetwork(LinkFaults):
         # Invariant: none of these nodes is in `_endpoints`.
         self._elsewhere: dict[NodeId, Address] = dict(elsewhere or {})
         self._endpoints: dict[NodeId, TcpEndpoint] = {}
-        # Invariant: of nodes that are not in `_endpoints`, and whose guests are received all the same.
+        # Invariant: of nodes that are not in `_endpoints`, and whose clients are served all the same.
         self._left: dict[NodeId, TcpEndpoint] = {}
         self._incarnations: dict[NodeId, int] = {}
         self._addresses: dict[NodeId, Address] = {}
@@ -103,17 +110,17 @@ class TcpNetwork(LinkFaults):
         self._warnings_withheld = 0
 
     async def attach(self, node: NodeId, receiver: Receiver) -> Endpoint:
-        """Adds a node and listens for it; links to the others come up afterwards.
+        """Add a node and listen for it; links to the others come up afterwards.
 
-        Raises NodeStateError while the node is attached, ClusterError after `close`, PortInUseError for a fixed port that
-        is taken.
+        Raises NodeStateError while the node is attached, ClusterError after `close`, PortInUseError for a fixed port
+        that is taken.
         """
         if self._closed:
             raise ClusterError("the network is closed")
         if node in self._endpoints:
             raise NodeStateError(f"node {node} is on the network already; close its endpoint first")
         before = self._left.pop(node, None)
-        # It starts again in its process: others, and its guests, look for it where it was.
+        # It starts again in its process: others, and its clients, look for it where it was.
         listener, guests = (
             (listen(self.host, self._ports.get(node, 0), node), set[Connection]())
             if before is None
@@ -136,7 +143,10 @@ class TcpNetwork(LinkFaults):
 
     @property
     def addresses(self) -> Mapping[NodeId, Address]:
-        """Where each node of this process listened last: host and port. A dead node's may be taken meanwhile."""
+        """The host and port on which each node of this process listened last.
+
+        A stopped node's port may be in use by now.
+        """
         return dict(self._addresses)
 
     @property
@@ -153,13 +163,16 @@ class TcpNetwork(LinkFaults):
 
     @property
     def elsewhere(self) -> Mapping[NodeId, Address]:
-        """Where the nodes of other processes are, as far as this network was told."""
+        """The addresses of nodes in other processes, as far as this network was told."""
         return MappingProxyType(self._elsewhere)
 
     def introduce(self, node: NodeId, address: Address) -> None:
-        """A node of another process listens there from now on: nodes with higher numbers dial it, at once.
+        """Introduce a node of another process, which listens there from now on.
 
-        Nothing happens if it is a node of this process. A standing connection to it stays, and is replaced by the new one.
+        Nodes with higher numbers dial it at once.
+
+        Nothing happens if it is a node of this process. A standing connection to it stays, and is replaced by the new
+        one.
         """
         if node in self._endpoints or self._closed:
             return
@@ -173,14 +186,14 @@ class TcpNetwork(LinkFaults):
                     endpoint.peer_attached(node, address)
 
     def forget(self, node: NodeId) -> None:
-        """A node of another process left for good: nobody dials it any more, and its connections end."""
+        """Forget a node of another process that left for good: it is not dialed any more, and its connections end."""
         if self._elsewhere.pop(node, None) is not None:
             for endpoint in self._endpoints.values():
                 endpoint.peer_detached(node)
                 endpoint.reset(node)
 
     async def close(self) -> None:
-        """Closes every endpoint and waits until all sockets are closed and all tasks are done. Idempotent."""
+        """Close every endpoint and wait until all sockets are closed and all tasks are done. Idempotent."""
         self._closed = True
         self._elsewhere.clear()
         self.forget_faults()
@@ -198,20 +211,20 @@ class TcpNetwork(LinkFaults):
     # --- link_faults.LinkFaults
 
     def link_severed(self, a: NodeId, b: NodeId) -> None:
-        """Both ends give up their connection; the dialer waits until the link is mended."""
+        """Give up the connection at both ends; the dialer waits until the link is mended."""
         for node, peer in ((a, b), (b, a)):
             if (endpoint := self._endpoints.get(node)) is not None:
                 endpoint.reset(peer)
 
     def link_mended(self, a: NodeId, b: NodeId) -> None:
-        """The dialer need not wait any longer."""
+        """Let the dialer wait no longer."""
         if (endpoint := self._endpoints.get(max(a, b))) is not None:
             endpoint.redial(min(a, b))
 
     # --- for the classes below
 
     def detach(self, endpoint: TcpEndpoint) -> None:
-        """An endpoint closes: nobody is to dial it any more, but guests, where they are received."""
+        """Detach an endpoint that closes: only clients dial it from now on, where they are served."""
         node = endpoint.node
         self._endpoints.pop(node, None)
         self.traffic.forget(node)
@@ -223,34 +236,34 @@ class TcpNetwork(LinkFaults):
             self._left[node] = endpoint
 
     def opened(self, connection: Connection) -> None:
-        """A connection exists from here until `lost`."""
+        """Note that a connection exists from here until `lost`."""
         self._connections.add(connection)
 
     def lost(self, connection: Connection) -> None:
-        """The connection's socket is closed."""
+        """Note that the connection's socket is closed."""
         self._connections.discard(connection)
         self._check_idle()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs a coroutine as a task that `close` waits for."""
+        """Run a coroutine as a task that `close` waits for."""
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
         return task
 
     def refused(self, node: NodeId, connection: Connection, error: ProtocolError) -> None:
-        """Counts bytes that were refused."""
+        """Count bytes that were refused."""
         who = "a stranger" if connection.peer is None else f"node {connection.peer}"
         self.attempts.refused(node, f"from {who}: {error}")
         self.warn(f"node {node} refused a connection from {who}: {error}")
 
     def dropped(self, node: NodeId, reason: str) -> None:
-        """Counts a stranger who was sent away, or left, without having proven anything."""
+        """Count an unauthenticated peer that was refused, or left, without having proven anything."""
         self.attempts.dropped(node, f"from a stranger: {reason}")
         self.warn(f"node {node} dropped a stranger: {reason}")
 
     def warn(self, text: str) -> None:
-        """Logs a warning, unless there was one just now: nobody can fill a log from outside."""
+        """Log a warning, unless there was one just now: an attacker on the network cannot fill the log."""
         now = self.loop.time()
         if now - self._last_warning < WARNING_INTERVAL:
             self._warnings_withheld += 1
@@ -287,9 +300,9 @@ class TcpEndpoint:
         self.node = identity.node
         self.address: Address = listener.getsockname()[:2]
         self.closed = False
-        """Whether the node has left."""
+        """True if the node has left."""
         self.is_shut = False
-        """Whether nobody is received any more, guests neither."""
+        """True if no connection is accepted any more, nor a client's."""
         self._listener = listener
         self._inbox = Inbox(network.loop, receiver, self.reset)
         self._links: dict[NodeId, Connection] = {}
@@ -299,13 +312,13 @@ class TcpEndpoint:
         self._accept_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begins to accept."""
+        """Begin to accept."""
         self.network.loop.add_reader(self._listener, self._accept)
 
     # --- network.Endpoint
 
     def send(self, peer: NodeId, message: Message) -> None:
-        """Sends, or drops the message when the link is missing, cut or too slow."""
+        """Send the message, or drop it when the link is missing, cut or too slow."""
         connection = self._links.get(peer)
         network = self.network
         if connection is None:
@@ -325,25 +338,25 @@ class TcpEndpoint:
         return frozenset(self._links)
 
     def reset(self, peer: NodeId) -> None:
-        """Breaks the link to `peer`; it is dialed again after `FIRST_REDIAL` seconds."""
+        """Break the link to `peer`; it is dialed again after `FIRST_REDIAL` seconds."""
         connection = self._links.pop(peer, None)
         if connection is not None:
             connection.abort()
 
     def pause(self) -> None:
-        """Holds back everything from the receiver."""
+        """Hold back everything from the receiver."""
         if not self.closed:
             self._inbox.pause()
 
     def resume(self) -> None:
-        """Delivers what was held back, in order."""
+        """Deliver what was held back, in order."""
         if not self.closed:
             self._inbox.resume()
 
     def close(self) -> None:
-        """Leaves the network as a killed process would: nothing is flushed. Sockets close in the next turn of the loop.
+        """Leave the network as a killed process would: nothing is flushed. Sockets close in the next turn of the loop.
 
-        Guests stay, if there is a reception for them.
+        Clients stay, if there is a reception for them.
         """
         if self.closed:
             return
@@ -359,14 +372,17 @@ class TcpEndpoint:
         self.network.detach(self)
 
     def shut(self) -> None:
-        """After `close`: guests are not received any more either."""
+        """Serve clients no longer either, after `close`."""
         for guest in self._guests:
             guest.abort()
         listener, _ = self.hand_over()
         listener.close()
 
     def hand_over(self) -> tuple[socket.socket, set[Connection]]:
-        """After `close`: nobody is received here any more. The listener and the guests are another's."""
+        """Detach the listener and the clients, after `close`, for another endpoint.
+
+        This one accepts no connection any more.
+        """
         self.is_shut = True
         self.network.loop.remove_reader(self._listener)
         if self._accept_timer is not None:
@@ -379,18 +395,18 @@ class TcpEndpoint:
     # --- the directory
 
     def peer_attached(self, peer: NodeId, address: Address) -> None:
-        """A lower node is there: dial it."""
+        """Dial a lower node that was attached."""
         self.peer_detached(peer)
         self._dialers[peer] = Dialer(self, peer, address)
 
     def peer_detached(self, peer: NodeId) -> None:
-        """The node left: stop dialing it. Its connection, if there is one, ends by itself."""
+        """Stop dialing a node that left. Its connection, if there is one, ends by itself."""
         dialer = self._dialers.pop(peer, None)
         if dialer is not None:
             dialer.close()
 
     def redial(self, peer: NodeId) -> None:
-        """The link to a lower node was mended: dial it now, if it is not connected."""
+        """Dial a lower node whose link was mended, if it is not connected."""
         dialer = self._dialers.get(peer)
         if dialer is not None:
             dialer.mended()
@@ -398,7 +414,7 @@ class TcpEndpoint:
     # --- connections
 
     def _accept(self) -> None:
-        """The listener is readable: take what waits, but not for ever."""
+        """Accept the connections that wait, as the listener is readable, but not for ever."""
         for _ in range(MAX_STRANGERS):
             try:
                 accepted, _address = self._listener.accept()
@@ -419,11 +435,14 @@ class TcpEndpoint:
             self.network.spawn(connection.adopt(accepted))
 
     def admits(self, peer: NodeId) -> bool:
-        """Whether one that says to be this node, or a guest, is answered: nodes have no business here once the own one has left."""
+        """Return whether a peer that claims to be this node, or a client, is answered.
+
+        Once the own node has left, no other node is.
+        """
         return not self.closed or peer == GUEST
 
     def established(self, connection: Connection) -> None:
-        """The connection's peer is proven. Raises ProtocolError if it may not be connected this way."""
+        """Note that the connection's peer is proven. Raises ProtocolError if it may not be connected this way."""
         peer = connection.session.peer
         assert peer is not None
         if peer.node == GUEST:
@@ -456,34 +475,36 @@ class TcpEndpoint:
         self._inbox.connected(peer.node)
 
     def _receive(self, connection: Connection) -> None:
-        """A guest is proven. Raises ProtocolError if it is not served."""
+        """Serve a peer that is proven to be a client. Raises ProtocolError if it is not served."""
         reception = self.network.reception
         if reception is None or len(self._guests) >= MAX_GUESTS:
-            raise ProtocolError("no guests are served here" if reception is None else f"{MAX_GUESTS} guests are here")
+            raise ProtocolError(
+                "no clients are served here" if reception is None else f"{MAX_GUESTS} clients are connected already"
+            )
         self._strangers.pop(connection, None)
         self._guests.add(connection)
         connection.guest = reception(connection)
 
     def received(self, connection: Connection, messages: list[Message], size: int) -> None:
-        """Messages of one read, `size` bytes encoded."""
+        """Receive the messages of one read, `size` bytes encoded."""
         peer = connection.peer
         if peer is not None and self._links.get(peer) is connection and not self.network.is_cut(peer, self.node):
             self._inbox.received(peer, messages, size)
 
     def drop(self, stranger: Connection, reason: str) -> None:
-        """Sends a stranger away."""
+        """Refuse an unauthenticated peer."""
         self._strangers.pop(stranger, None)
         self.network.dropped(self.node, reason)
         stranger.abort()
 
     def not_encrypted(self, stranger: Connection, error: OSError) -> None:
-        """An accepted connection never came to be: it was given up, or is not encrypted as ours are."""
+        """Note that an accepted connection never came to be: it was given up, or is not encrypted as ours are."""
         known = self._strangers.pop(stranger, stranger) is None
         if known and self.network.tls is not None and not self.closed:
             self.network.dropped(self.node, f"it was not encrypted by the cluster's certificate ({error})")
 
     def lost(self, connection: Connection) -> None:
-        """The connection is gone, for whatever reason."""
+        """Note that the connection is gone, for whatever reason."""
         if connection in self._strangers:
             del self._strangers[connection]
             if connection.session.torn:
@@ -499,7 +520,10 @@ class TcpEndpoint:
 
 
 def listen(host: str, port: int, node: NodeId) -> socket.socket:
-    """A socket that listens on an address of this machine, for a node. Raises `PortInUseError` if the port is taken."""
+    """Return a socket that listens on an address of this machine, for a node.
+
+    Raises `PortInUseError` if the port is taken.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

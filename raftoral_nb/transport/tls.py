@@ -1,9 +1,9 @@
 """Encrypted connections: what nodes need that listen where other machines, or other users' programs on them, can reach them.
 
-All nodes of a cluster share one certificate, which nobody signed but itself, and both ends of a connection accept this very
-certificate and no other. So whoever gets through has the key file. The cluster's key is proven inside all the same, and under a
-key that is mixed with the certificate: what is said inside makes no sense on a connection that is not encrypted, or is encrypted by
-others.
+All nodes of a cluster share one certificate, which is self-signed, and both ends of a connection accept this very
+certificate and no other. So a peer that gets through has the key file. The cluster's key is proven inside all the same,
+and under a key that is mixed with the certificate: what is said inside makes no sense on a connection that is not
+encrypted, or is encrypted by others.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ class Tls:
     """A certificate, ready for use at both ends."""
 
     def __init__(self, certificate: Certificate) -> None:
-        """Raises `KeyFileError` if the certificate, its key and its fingerprint do not belong together."""
+        """Check the parts.
+
+        Raises `KeyFileError` if the certificate, its key and its fingerprint do not belong together.
+        """
         try:
             self._certificate = ssl.PEM_cert_to_DER_cert(certificate.certificate)
             if not hmac.compare_digest(fingerprint(self._certificate), certificate.fingerprint):
@@ -56,11 +59,11 @@ class Tls:
             raise KeyFileError(f"the certificate in the key file cannot be used: {error}") from error
 
     def session_key(self, key: bytes) -> bytes:
-        """What is proven inside a connection in place of the cluster's key."""
+        """Return the key that is proven inside a connection in place of the cluster's key."""
         return blake2b(self._certificate, digest_size=32, key=key, person=b"raftnb tls").digest()
 
     def is_ours(self, transport: Any) -> bool:
-        """Whether the other end of an encrypted connection has shown the cluster's certificate."""
+        """Return whether the other end of an encrypted connection has shown the cluster's certificate."""
         encrypted = transport.get_extra_info("ssl_object")
         shown = None if encrypted is None else encrypted.getpeercert(binary_form=True)
         return shown is not None and hmac.compare_digest(shown, self._certificate)
@@ -79,12 +82,12 @@ def _context(protocol: ssl._SSLMethod, certificate: Certificate, file: Path) -> 
 
 
 def fingerprint(certificate: bytes) -> str:
-    """SHA-256 of a certificate (DER), as hexadecimal digits."""
+    """Return SHA-256 of a certificate (DER), as hexadecimal digits."""
     return sha256(certificate).hexdigest()
 
 
 def make_certificate(name: str) -> Certificate:
-    """A new certificate for a cluster of that name, with a key of its own.
+    """Return a new certificate for a cluster of that name, with a key of its own.
 
     Needs the package `cryptography` (the extra `hosts`); raises `MissingPackageError` without it.
     """
@@ -137,7 +140,7 @@ def make_certificate(name: str) -> Certificate:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address. Of a name it is asked what it stands for, which may wait."""
+    """Return whether only this machine can reach an address. A name is resolved first, which may wait."""
     try:
         return _is_local(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:
@@ -155,7 +158,7 @@ def _is_local(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 
 def check_listening(host: str, tls: Tls | None) -> None:
-    """Raises `NotEncryptedError` if nodes must not listen on an address as it is."""
+    """Raise `NotEncryptedError` if nodes must not listen on an address as it is."""
     if tls is None and not is_loopback(host):
         raise NotEncryptedError(
             f"{host} can be reached from other machines, and this cluster has no certificate: nodes listen there only if "
@@ -164,7 +167,7 @@ def check_listening(host: str, tls: Tls | None) -> None:
 
 
 def encrypted(tls: Tls | None, host: str | None) -> dict[str, Any]:
-    """What to tell asyncio so that a connection is encrypted: to a host, or (None) one that was accepted."""
+    """Return the arguments that make asyncio encrypt a connection: to a host, or (None) one that was accepted."""
     if tls is None:
         return {}
     more: dict[str, Any] = {} if host is None else {"server_hostname": host}
@@ -172,7 +175,10 @@ def encrypted(tls: Tls | None, host: str | None) -> dict[str, Any]:
 
 
 def may_talk(transport: Any, tls: Tls | None) -> bool:
-    """Whether anything may be said on a connection that has just been made: it is encrypted by our certificate, or local."""
+    """Return whether anything may be said on a connection that has just been made.
+
+    It is encrypted by our certificate, or local.
+    """
     if tls is not None:
         return tls.is_ours(transport)
     peer = transport.get_extra_info("peername")

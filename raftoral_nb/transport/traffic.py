@@ -1,4 +1,7 @@
-"""How many messages of each kind went over each direction of each link: for views. A count each, however long a cluster runs."""
+"""Counts of the messages of each kind over each direction of each link, for views.
+
+Bounded, however long a cluster runs.
+"""
 
 from __future__ import annotations
 
@@ -38,26 +41,32 @@ KINDS: Final[dict[type, str]] = {
     SnapshotPiece: "snapshot",
     SnapshotProgress: "snapshot taken",
 }
-"""What each message is called where messages are counted; `HEARTBEAT` is the one kind besides."""
+"""The name of each message where messages are counted; `HEARTBEAT` is the one kind besides."""
 
 
 class Traffic:
-    """Counts what is sent. Called on the consensus loop only."""
+    """Counts of what is sent. Called on the consensus loop only."""
 
     def __init__(self) -> None:
         # Invariant: between nodes that are attached; so as many numbers as directions of links, times the kinds of messages.
         self._sent: dict[tuple[NodeId, NodeId], dict[str, int]] = {}
 
     def lane(self, source: NodeId, target: NodeId) -> dict[str, int]:
-        """The counts of one direction, by kind, for whoever counts there: `note(lane, message)`."""
+        """Return the counts of one direction, by kind, for the end that counts there: `note(lane, message)`."""
         return self._sent.setdefault((source, target), {})
 
     def sent(self, source: NodeId, target: NodeId) -> dict[str, int]:
-        """How many messages of each kind were sent since the later of the two came, those a cut swallowed among them. A copy."""
+        """Return a copy of the counts of messages by kind, sent since the later of the two nodes came.
+
+        Messages that a cut dropped are included.
+        """
         return dict(self._sent.get((source, target), ()))
 
     def forget(self, node: NodeId) -> None:
-        """The node left the network: its links are counted anew when it is back. Else nodes that come and go would add up."""
+        """Forget a node that left the network: its links are counted anew when it is back.
+
+        Else nodes that come and go would add up.
+        """
         for lane in [lane for lane in self._sent if node in lane]:
             del self._sent[lane]
 

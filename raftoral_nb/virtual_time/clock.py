@@ -40,12 +40,14 @@ class _Timer(asyncio.TimerHandle):
 
 
 class VirtualClockLoop(asyncio.base_events.BaseEventLoop):
-    """Runs callbacks and tasks in a repeatable order on a clock of its own, which starts at `start` (seconds).
+    """An event loop that runs callbacks and tasks in a repeatable order on a clock of its own.
 
-    When nothing is ready, the clock jumps to the very time of the next timer: one that fired a hair before its time would
-    find nothing due, and be set anew for ever. Timers of one time fire in the order in which they were set. No sockets,
-    pipes, signals, subprocesses or threads. Code that waits for something that is neither a timer nor a task raises
-    `InternalError` instead of hanging.
+    The clock starts at `start` (seconds).
+
+    When nothing is ready, the clock jumps to the very time of the next timer: one that fired a hair before its time
+    would find nothing due, and be set anew for ever. Timers of one time fire in the order in which they were set. No
+    sockets, pipes, signals, subprocesses or threads. Code that waits for something that is neither a timer nor a task
+    raises `InternalError` instead of hanging.
     """
 
     def __init__(self, start: float = 1000.0) -> None:
@@ -56,7 +58,7 @@ class VirtualClockLoop(asyncio.base_events.BaseEventLoop):
         self._timers: list[tuple[float, int, _Timer]] = []
 
     def time(self) -> float:
-        """The virtual time in seconds."""
+        """Return the virtual time in seconds."""
         return self._now
 
     def jump(self, seconds: float) -> None:
@@ -100,7 +102,7 @@ class VirtualClockLoop(asyncio.base_events.BaseEventLoop):
         super().close()
 
     def _run_once(self) -> None:
-        """One turn: what is due and what was ready when it began, in order."""
+        """Run one turn: what is due and what was ready when it began, in order."""
         timers = self._timers
         ready: Any = self._ready  # type: ignore[attr-defined]
         while timers and timers[0][2]._cancelled:
@@ -118,19 +120,22 @@ class VirtualClockLoop(asyncio.base_events.BaseEventLoop):
                 handle._run()
 
     def _find_work(self, due: float | None) -> bool:
-        """Called before the clock moves to `due`, or stands for ever (None): whether there is something else to do first."""
+        """Look for work before the clock moves to `due`, or stands for ever (None).
+
+        Return whether there is something else to do first.
+        """
         if due is None:
             raise InternalError("the simulation waits for something that nothing will bring about")
         return False
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """A cancelled timer is passed over when its time comes."""
+        """Do nothing: a cancelled timer is passed over when its time comes."""
 
     def _process_events(self, event_list: list[object]) -> None:
-        """There are no events: nothing is waited for."""
+        """Do nothing: there are no events to wait for."""
 
     def _write_to_self(self) -> None:
-        """Nobody sleeps who would have to be woken."""
+        """Do nothing: the loop never sleeps."""
 
 
 def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:

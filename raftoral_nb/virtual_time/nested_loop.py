@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def without_outer_loop() -> Iterator[None]:
-    """Python allows one running loop per thread: whichever runs here stands still meanwhile, and is put back after."""
+    """Set aside the loop that runs here, and put it back afterwards: Python allows one running loop per thread."""
     outer = asyncio._get_running_loop()
     swap: Any = getattr(asyncio.tasks, "_swap_current_task", None)
     outer_task = swap(outer, None) if swap is not None and outer is not None else None

@@ -1,1 +1,1 @@
-"""What runs workflows on a node: context and its operations, executor, code shipping, captured output."""
+"""Workflows: the context and its operations, execution, code shipping, checks of code."""

@@ -1,1 +1,1 @@
-"""What crosses from process to process as bytes: values, failures, code, and their digests."""
+"""Encodings of what crosses from process to process: values, failures, code, and their digests."""

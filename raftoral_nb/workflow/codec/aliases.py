@@ -15,19 +15,25 @@ if sys.version_info >= (3, 14):
 
 
 def is_alias(thing: object) -> bool:
-    """Whether it was made by a `type` statement, or as one makes it."""
+    """Return whether it was made by a `type` statement, or is like one that was."""
     return sys.version_info >= (3, 12) and type(thing) is typing.TypeAliasType
 
 
 def is_by_value(alias: Any) -> bool:
-    """Whether another process cannot import it, or a variable of `typing`: it is the notebook's, or local to a function."""
+    """Return whether it, or a variable of `typing`, cannot be imported by another process.
+
+    It is the notebook's, or local to a function.
+    """
     if alias.__module__ == "__main__":
         return True
     return getattr(sys.modules.get(str(alias.__module__)), alias.__name__, None) is not alias
 
 
 def value(alias: Any) -> Any:
-    """What an alias stands for; a `typing.ForwardRef` if that does not resolve. Evaluates it, at the first time."""
+    """Return what an alias stands for; a `typing.ForwardRef` if that does not resolve.
+
+    Evaluates it, at the first time.
+    """
     try:
         return alias.__value__
     except Exception as error:  # it is code that runs only now; a name may be one that only a type checker imports
@@ -45,7 +51,7 @@ def _text(alias: Any, error: Exception) -> str:
 
 
 def reduced(alias: Any) -> Any:
-    """How an alias is pickled: by name if it can be imported, else with what it stands for.
+    """Return how an alias is pickled: by name if it can be imported, else with what it stands for.
 
     Raises:
         pickle.PicklingError: it has parameters and stands for something with itself in it.
@@ -66,7 +72,7 @@ def reduced(alias: Any) -> Any:
 
 
 def _lazy(name: str, holder: list[Any]) -> Any:
-    """An alias whose meaning is put into `holder` later."""
+    """Return an alias whose meaning is put into `holder` later."""
     space: dict[str, Any] = {"_meaning": functools.partial(holder.__getitem__, 0)}
     exec(f"type {name} = _meaning()", space)  # noqa: S102 - the statement that makes one; the name is an identifier
     return space[name]
@@ -78,7 +84,7 @@ def _fill(_alias: Any, state: tuple[list[Any], Any]) -> None:
 
 
 def _mentions(annotation: Any, alias: Any, seen: set[int]) -> bool:
-    """Whether an alias is part of an annotation, or of what another alias in it stands for."""
+    """Return whether an alias is part of an annotation, or of what another alias in it stands for."""
     if annotation is alias:
         return True
     if id(annotation) in seen:

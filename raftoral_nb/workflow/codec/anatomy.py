@@ -1,4 +1,4 @@
-"""What a class consists of: its parts by name, each with a digest, so that two definitions can be told apart and compared.
+"""The parts of a class by name, each with a digest, so that two definitions can be told apart and compared.
 
 Three aspects, from the least to the most: its *shape* (what its instances hold), its *code* (that, and what they do), and the
 *whole* (that, and the values of class attributes, which a notebook may change as it goes). Only the class' own parts count, with those of
@@ -25,7 +25,7 @@ from . import class_parts, digests, local_modules, sources
 Aspect = Literal["shape", "code", "whole"]
 
 Part = tuple[str, str, str, str]
-"""What it is (`field`, `method`), its name, its aspect and its digest."""
+"""A part of a class: its kind (`field`, `method`), name, aspect and digest."""
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 _CONSTRUCTION: Final = frozenset(
@@ -47,7 +47,7 @@ _DIGITS_KEPT: Final = 8
 
 
 class Identity(NamedTuple):
-    """What identifies a by-value class. Pickled as a plain tuple."""
+    """The identity of a by-value class. Pickled as a plain tuple."""
 
     module: str
     qualname: str
@@ -58,17 +58,17 @@ class Identity(NamedTuple):
 
     @property
     def local(self) -> bool:
-        """Whether it was made within a function, which may make others of the same name."""
+        """True if it was made within a function, which may make others of the same name."""
         return "<locals>" in self.qualname
 
     @property
     def name(self) -> str:
-        """How messages name it."""
+        """The name of the class in messages."""
         return self.qualname if self.module == "__main__" else f"{self.module}.{self.qualname}"
 
 
 def is_by_value(cls: type) -> bool:
-    """Whether the class itself is shipped, and not its name: one of the notebook, or of a module beside it."""
+    """Return whether the class itself is shipped, and not its name: one of the notebook, or of a module beside it."""
     try:
         if cls in _SPECIAL:
             return False
@@ -81,7 +81,7 @@ _SPECIAL: Final = frozenset({type(None), type(Ellipsis), type(NotImplemented), *
 
 
 def looks(cls: type) -> int:
-    """A number that changes when an attribute of the class, or of a base of it by value, is set; cheap."""
+    """Return a number that changes when an attribute of the class, or of a base of it by value, is set; cheap."""
     seen: list[Any] = []
     for one in cls.__mro__:
         if one is object:
@@ -94,7 +94,7 @@ def looks(cls: type) -> int:
 
 
 def identify(cls: type, identity: Callable[[type], Identity]) -> Identity:
-    """The identity of a class; `identity` gives those of its bases."""
+    """Return the identity of a class; `identity` gives those of its bases."""
     parts = sorted(_Parts(cls, identity).found)
     return Identity(
         str(cls.__module__),
@@ -107,7 +107,7 @@ def identify(cls: type, identity: Callable[[type], Identity]) -> Identity:
 
 
 def differences(before: Identity, now: Identity) -> str:
-    """What differs in the code of two classes of one name, in words."""
+    """Return what differs in the code of two classes of one name, as text."""
     found = _different(before, now, ("shape", "code"))
     fields = any(kind in ("field", "default") for kind, _ in found)
     said = []
@@ -125,7 +125,10 @@ def differences(before: Identity, now: Identity) -> str:
 
 
 def other_values(before: Identity, now: Identity) -> str:
-    """Which class attributes have other values, in words; those that look like state of their own are left out."""
+    """Describe which class attributes have other values.
+
+    Those that look like state of their own are left out.
+    """
     found = _different(before, now, ("whole",))
     return ", ".join(f"the attribute {name!r}" for kind, name in found if kind == "attribute")
 
@@ -164,7 +167,7 @@ def _key(part: Part) -> tuple[str, str, str]:
 
 
 class _Parts:
-    """Takes one class apart."""
+    """The parts of one class, as they are collected."""
 
     def __init__(self, cls: type, identity: Callable[[type], Identity]) -> None:
         self.found: list[Part] = []
@@ -196,7 +199,7 @@ class _Parts:
                 self._add(kind, one.__qualname__, "shape", place, one.__module__, one.__qualname__)
 
     def _fields(self) -> dict[str, Any]:
-        """Adds what is annotated; returns the names whose class attributes are defaults, with what is known of these."""
+        """Add what is annotated; return the names whose class attributes are defaults, with what is known of these."""
         cls, own = self._cls, vars(self._cls)
         annotations = _annotations(cls)
         for name, text in annotations.items():
@@ -270,7 +273,10 @@ class _Parts:
                 self._add("state" if quiet else "attribute", name, "whole", self._value(value))
 
     def _value(self, value: Any) -> str:
-        """The digest of a default, a constant or a function, in which classes count by name or, nested, by their code."""
+        """Return the digest of a default, a constant or a function.
+
+        Classes in it count by name or, nested, by their code.
+        """
         if isinstance(value, types.FunctionType):
             return self._function(value)
         if isinstance(value, (classmethod, staticmethod)):
@@ -285,7 +291,7 @@ class _Parts:
         return digests.digest(value) or _type_name(value)
 
     def _inside(self, value: Any) -> Iterator[str]:
-        """The functions that an object holds: of a descriptor, a partial, or what else wraps one."""
+        """Return the functions that an object holds: of a descriptor, a partial, or what else wraps one."""
         if id(value) in self._under_way:
             return
         self._under_way.add(id(value))
@@ -363,7 +369,7 @@ def _is_constant(value: object) -> bool:
 
 
 def _holds_code(value: object) -> bool:
-    """Whether it is an object around a function: a descriptor, a partial, a step."""
+    """Return whether it is an object around a function: a descriptor, a partial, a step."""
     if isinstance(value, (type, enum.Enum, types.ModuleType, types.BuiltinFunctionType)):
         return False
     if isinstance(value, (functools.partial, types.MethodType)):
@@ -373,7 +379,7 @@ def _holds_code(value: object) -> bool:
 
 
 def _annotations(cls: type) -> dict[str, str]:
-    """The annotations of the class itself, as text that is the same however they were written."""
+    """Return the annotations of the class itself, as text that is the same however they were written."""
     try:
         if sys.version_info >= (3, 14):
             import annotationlib
@@ -394,7 +400,7 @@ def _text(annotation: Any) -> str:
 
 
 def _assigned(cls: type) -> set[str]:
-    """Names of attributes that the class' own methods assign, of whatever object."""
+    """Return names of attributes that the class' own methods assign, of whatever object."""
     found: set[str] = set()
     for value in tuple(vars(cls).values()):
         function = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
@@ -404,7 +410,7 @@ def _assigned(cls: type) -> set[str]:
 
 
 def _bytecode(code: types.CodeType) -> str:
-    """Without file names, lines, and what depends on the cells before."""
+    """Digest bytecode without file names, lines, and what depends on the cells before."""
     code = sources.without_chance(code)
     constants = [
         _bytecode(one) if isinstance(one, types.CodeType) else digests.digest(one) or repr(one)

@@ -1,7 +1,7 @@
-"""What a server answered with an error, for the exceptions of urllib: they hold the connection, which no other node has.
+"""Bodies of the errors of servers, for the exceptions of urllib: they hold the connection, which no other node has.
 
-A small body is read where the step ran, in its thread, so that whoever catches the exception in the workflow can read it. Instead of any
-other there is an empty one, and never an error of Python's for the file that is missing.
+A small body is read where the step ran, in its thread, so that a workflow that catches the exception can read it.
+Instead of any other there is an empty one, and never an error of Python's for the file that is missing.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ MAX_BODY_BYTES: Final = 64 * 1024
 """A body that is larger is not kept."""
 
 MAX_BODY_SECONDS: Final = 5.0
-"""How long each part of a body is waited for."""
+"""The time to wait for each part of a body."""
 
 _FILES: Final = ("fp", "file", "_closer")
 """The attributes of `urllib.error.HTTPError` that hold the connection."""
 
 
 def call(fn: Callable[[], Any]) -> Any:
-    """What `fn()` returns; the body is read of an error of urllib that it raises."""
+    """Return what `fn()` returns; if it raises an error of urllib, read the error's body."""
     try:
         return fn()
     except Exception as error:
@@ -50,7 +50,7 @@ def read(error: Any) -> None:
 
 
 def without_connection(error: BaseException, attributes: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of an exception, with an empty body in place of one that is not in memory."""
+    """Return the attributes of an exception, with an empty body in place of one that is not in memory."""
     if not _is_http(error) or attributes.get("fp") is None or isinstance(attributes["fp"], io.BytesIO):
         return attributes
     return {**attributes, **_in_memory(error, io.BytesIO())}

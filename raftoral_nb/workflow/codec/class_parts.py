@@ -1,6 +1,9 @@
-"""How classes travel that are more than their attributes: msgspec structs, enums whose members have attributes or aliases, slots.
+"""Pickling of classes that are more than their attributes.
 
-cloudpickle makes a bare class and sets its attributes. A struct's fields, an enum's members and slots are made with the class.
+These are msgspec structs, enums whose members have attributes or aliases, slots.
+
+cloudpickle makes a bare class and sets its attributes. A struct's fields, an enum's members and slots are made with the
+class.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import msgspec
 from cloudpickle import cloudpickle as _cloudpickle
 
 Reduced = tuple[Any, ...]
-"""What `object.__reduce_ex__` returns."""
+"""The result of `object.__reduce_ex__`."""
 
 _STRUCT_META: Final = type(msgspec.Struct)
 _OPTIONS: Final = (
@@ -39,7 +42,7 @@ _OF_EVERY_MEMBER: Final = frozenset({"_value_", "_name_", "__objclass__", "_sort
 
 
 def of_class(cls: type) -> Reduced | None:
-    """How a class that travels by value is pickled, if cloudpickle would lose part of it; None for any other."""
+    """Return how to pickle a class that travels by value, if cloudpickle would lose part of it; None for any other."""
     if isinstance(cls, _STRUCT_META):
         return _struct(cls)
     if issubclass(cls, enum.Enum):
@@ -61,7 +64,7 @@ def finish(cls: Any, extra: dict[str, Any]) -> None:
 
 
 class Later:
-    """What stands for a validator or serializer of pydantic until all classes of a pickle have their attributes.
+    """A placeholder for a validator or serializer of pydantic until all classes of a pickle have their attributes.
 
     It is made from a schema, which refers to models; of models that refer to each other one would be made from half a schema.
     """
@@ -72,7 +75,7 @@ class Later:
 
 
 def with_schemas_later(cls: type, reduced: Any) -> Any:
-    """What pickle makes of a class, without validators that could be made too early."""
+    """Return what pickle makes of a class, without validators that could be made too early."""
     if not isinstance(reduced, tuple) or "__pydantic_validator__" not in vars(cls):
         return reduced
     make, arguments, (attributes, slots), *rest = reduced
@@ -122,7 +125,10 @@ def _enum(cls: Any) -> Reduced:
 
 
 def reducer_of(value: object) -> Callable[[Any], Reduced] | None:
-    """How a member of an enum is pickled whose value is a function, and so no copy of it equals; None for anything else."""
+    """Return how to pickle a member of an enum whose value is a function, as no copy of it is equal.
+
+    None for anything else.
+    """
     if not isinstance(value, enum.Enum) or not callable(value.value) or value.name not in type(value).__members__:
         return None
     return _by_name
@@ -133,7 +139,7 @@ def _by_name(member: enum.Enum) -> Reduced:
 
 
 def _as_member(value: Any) -> Any:
-    """What makes a member of a value: of a function, or what else is a descriptor, only if that is said."""
+    """Return what makes a member of a value: of a function, or what else is a descriptor, only if that is said."""
     kind = type(value)
     return enum.member(value) if any(hasattr(kind, name) for name in ("__get__", "__set__", "__delete__")) else value
 
@@ -146,7 +152,9 @@ def _own(member: Any) -> dict[str, Any]:
 
 
 def struct_definition(cls: Any) -> tuple[dict[str, tuple[str, Any]], dict[str, Any]]:
-    """What a struct is made with beside the annotations of its own fields: their defaults by name, and its options.
+    """Return what a struct is made with, besides the annotations of its own fields.
+
+    Their defaults by name, and its options.
 
     A default is a pair: `is` and the value, or `made by` and what makes it.
     """
@@ -167,7 +175,7 @@ def struct_definition(cls: Any) -> tuple[dict[str, tuple[str, Any]], dict[str, A
 
 
 def is_struct(cls: type) -> bool:
-    """Whether a class is a struct of msgspec."""
+    """Return whether a class is a struct of msgspec."""
     return isinstance(cls, _STRUCT_META)
 
 
@@ -199,7 +207,10 @@ def make_struct(
     tracker_id: str | None,
     _extra: object,
 ) -> Any:
-    """A struct with its fields; like the functions of cloudpickle it is known by the class' tracker id, the last but one."""
+    """Return a struct with its fields.
+
+    Like the functions of cloudpickle it is known by the class' tracker id, the last but one.
+    """
     namespace = dict(body)
     for field, (how, default) in defaults.items():
         namespace[field] = default if how == "is" else msgspec.field(default_factory=default)
@@ -213,7 +224,7 @@ def _default(default: Any) -> tuple[str, Any]:
 
 
 def _annotations(cls: type) -> dict[str, Any]:
-    """The class' own annotations, unresolved."""
+    """Return the class' own annotations, unresolved."""
     if sys.version_info >= (3, 14):
         import annotationlib  # there from Python 3.14 on
 

@@ -1,7 +1,9 @@
-"""Which class is meant: a class of the notebook is known by its name and its code, not by the object that it happens to be.
+"""Identity of classes.
+
+A class of the notebook is known by its name and its code, not by the object that it happens to be.
 
 A cell that is run again makes new class objects, and so does the next kernel, and every process. Whatever is pickled names its
-by-value classes by their `Identity` (made in `anatomy`). Whoever unpickles decides by a `View` which class object that is:
+by-value classes by their `Identity` (made in `anatomy`). The unpickler decides by a `View` which class object that is:
 
 * A node's copy of a workflow has classes of its own, made from the shipped code. Values of its runs are of these (`Known`).
 * What is handed back to the notebook is of the class that the notebook has now (`NOTEBOOK`).
@@ -43,14 +45,14 @@ __all__ = [
 
 
 Lookup = Callable[[], "Known | None"]
-"""Gives the classes of a workflow when they are needed, as making them may take a while."""
+"""The function that gives the classes of a workflow when they are needed, as making them may take a while."""
 
 
 class View(Protocol):
-    """Decides what the classes in a pickle are, for whom it is unpickled."""
+    """A view that decides which classes the classes in a pickle become."""
 
     def find(self, meant: Identity) -> type | None:
-        """The class to take for `meant`; None if there is none, and it is to be built.
+        """Return the class to take for `meant`; None if there is none, and it is to be built.
 
         Raises:
             ClassChangedError: there is one of that name, and it is not the same.
@@ -58,7 +60,7 @@ class View(Protocol):
         ...
 
     def within(self, meant: Identity) -> type | None:
-        """The same for a class that is only referred to by the code of another one; raises nothing."""
+        """Return the same for a class that is only referred to by the code of another one; raises nothing."""
         ...
 
     def add(self, meant: Identity, built: type) -> None:
@@ -80,7 +82,7 @@ _under_way: Final[list[type]] = []
 
 
 def identity(cls: type) -> Identity:
-    """What identifies a by-value class; made anew if the class was changed since."""
+    """Return the identity of a by-value class; computed anew if the class was changed since."""
     known = _built.get(cls)
     if known is not None:
         return known
@@ -108,7 +110,7 @@ def note_built(cls: type, meant: Identity) -> None:
 
 
 def same(one: type, other: type) -> bool:
-    """Whether two class objects are one class: of one name, and of the same code."""
+    """Return whether two class objects are one class: of one name, and of the same code."""
     if one is other:
         return True
     if (one.__module__, one.__qualname__) != (other.__module__, other.__qualname__):
@@ -117,7 +119,10 @@ def same(one: type, other: type) -> bool:
 
 
 def differences(before: Identity, now: Identity) -> str:
-    """In what the code of two classes of one name differs, in words: `field 'note' was added, method 'total' changed`."""
+    """Return what differs in the code of two classes of one name, as text.
+
+    For example `field 'note' was added, method 'total' changed`.
+    """
     return anatomy.differences(before, now)
 
 
@@ -137,7 +142,7 @@ class Same:
     within = find
 
     def add(self, meant: Identity, built: type) -> None:
-        """Nothing is built that was used."""
+        """Do nothing: no class is built that was used."""
 
 
 class Known:
@@ -154,7 +159,7 @@ class Known:
         self._others: weakref.WeakValueDictionary[tuple[str, str, str], type] = weakref.WeakValueDictionary()
 
     def for_run(self, notice: Callable[[str], None]) -> Known:
-        """The same, for one run that is told, each thing once, what is worth saying."""
+        """Return the same, for one run that is told, each thing once, what is worth saying."""
         told: set[str] = set()
 
         def tell(text: str) -> None:
@@ -232,7 +237,7 @@ class Known:
                         _warn(text)
 
     def _other(self, meant: Identity) -> tuple[Identity, type] | None:
-        """The class of that name, if none of them has the same code."""
+        """Return the class of that name, if none of them has the same code."""
         known = self._by_name.get((meant.module, meant.qualname), ())
         return None if any(one.code == meant.code for one, _ in known) or not known else known[-1]
 
@@ -272,11 +277,11 @@ class _Notebook:
 
 
 NOTEBOOK: Final = _Notebook()
-"""For whoever is no run: what the notebook's names mean now."""
+"""The view outside of runs: what the notebook's names mean now."""
 
 
 def telling(what: str) -> View:
-    """`NOTEBOOK`, with a `ClassChangedWarning` where a class has changed since; `what` names the value."""
+    """Return `NOTEBOOK`, with a `ClassChangedWarning` where a class has changed since; `what` names the value."""
     return _Notebook(lambda text: _warn(f"{what}: {text}"))
 
 

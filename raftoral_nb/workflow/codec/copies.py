@@ -34,11 +34,11 @@ class ValueSnapshot:
         self._buffers = [bytearray(buffer) for buffer in buffers]
 
     def copy(self) -> Any:
-        """A new copy."""
+        """Return a new copy."""
         return _Unpickler(self._data, self._table, [bytearray(buffer) for buffer in self._buffers]).load()
 
     def changed(self, copy: object) -> bool:
-        """Whether a copy was certainly changed, or does not pickle any more. If not, `alike` tells better."""
+        """Return whether a copy was certainly changed, or does not pickle any more. If not, `alike` tells better."""
         try:
             data, table, buffers = _dumps(copy, self._held)
         except Exception:  # what it was given does not pickle, or is too much
@@ -47,7 +47,7 @@ class ValueSnapshot:
 
 
 def alike(one: object, other: object) -> bool:
-    """Whether two copies of one snapshot are the same but for what is worked out when it is asked for, and then kept."""
+    """Return whether two copies of one snapshot are the same but for values that are computed on demand and cached."""
     try:
         mine, my_table, my_buffers = _dumps(one, (), _Normal)
         data, table, buffers = _dumps(other, (), _Normal)
@@ -82,7 +82,7 @@ def _dumps(
 
 
 class _Copier(pickle.Pickler):
-    """Pickles what can change; what is shared is put into `table`, and only its place there is pickled."""
+    """The pickler of what can change; what is shared is put into `table`, and only its place there is pickled."""
 
     def __init__(self, stream: io.BytesIO, limit: int, held: Sequence[object]) -> None:
         super().__init__(stream, protocol=PROTOCOL, buffer_callback=self._take_buffer)
@@ -99,7 +99,7 @@ class _Copier(pickle.Pickler):
         self.buffers.append(raw)
 
     def place(self, value: object) -> int:
-        """The place of a shared value in the table."""
+        """Return the place of a shared value in the table."""
         self.table.append(value)
         return len(self.table) - 1
 
@@ -161,7 +161,7 @@ class _Normal(_Copier):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes a copy, with what is shared from the table."""
+    """The unpickler of a copy, with what is shared from the table."""
 
     def __init__(self, data: bytes, table: list[object], buffers: list[bytearray]) -> None:
         super().__init__(io.BytesIO(data), buffers=buffers)
@@ -176,7 +176,7 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
     def persistent_load(self, pid: int) -> object:
-        """What is at a place of the table."""
+        """Return what is at a place of the table."""
         return self._table[pid]
 
     def _make_function(self, places: Any, names: Any, attributes: Any, closure: Any) -> types.FunctionType:

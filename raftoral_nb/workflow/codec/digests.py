@@ -31,7 +31,7 @@ _SIZE: Final = 16
 
 
 def digest(value: object) -> str | None:
-    """A hex digest of `value`: the same wherever and however an equal value was made; None if there is none.
+    """Return a hex digest of `value`: the same wherever and however an equal value was made; None if there is none.
 
     Sets and dicts count without order, all NaN are alike, `1`, `1.0` and `True` differ. Dataclasses count by their compared
     fields, instances by what pickle would take from them, classes by name, functions by their code (not its source, which only
@@ -44,7 +44,7 @@ def digest(value: object) -> str | None:
 
 
 def code_digest(function: Callable[..., Any], *, by_source: bool = True) -> str:
-    """A hex digest of a function with all by-value code and values that it reaches; never raises for odd values.
+    """Return a hex digest of a function with all by-value code and values that it reaches; never raises for odd values.
 
     Unlike in `digest`, classes count by their structure, and a value without a digest by the name of its type. Where a file's
     text is known, functions of it count by their normalised source, unless `by_source` is false. The names of files never count.
@@ -80,7 +80,7 @@ class _Walker:
         """The names that the code mentions: what of a module beside the notebook counts."""
 
     def of(self, value: Any) -> bytes:
-        """The digest of one part."""
+        """Return the digest of one part."""
         scalar = _scalar(value)
         if scalar is not None:
             return scalar
@@ -220,7 +220,7 @@ class _Walker:
         return _hash(b"reached", str(place).encode())
 
     def definition(self, value: types.FunctionType | type) -> bytes:
-        """The digest of a by-value function or class itself, with references to others."""
+        """Return the digest of a by-value function or class itself, with references to others."""
         return self._class(value) if isinstance(value, type) else self._function(value)
 
     def _function(self, function: types.FunctionType) -> bytes:
@@ -236,7 +236,7 @@ class _Walker:
         return [self.of(module) for module in local_modules.imported(function).values()]
 
     def _bytecode(self, code: types.CodeType) -> bytes:
-        """Without file names and line numbers."""
+        """Digest bytecode without file names and line numbers."""
         code = sources.without_chance(code)
         names = [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
         numbers = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
@@ -275,7 +275,7 @@ def _scalar(value: Any) -> bytes | None:
 
 
 def _is_plain_dataclass(cls: type) -> bool:
-    """A dataclass that pickle would not treat specially: its fields say it all."""
+    """Return whether it is a dataclass that pickle would not treat specially: its fields say it all."""
     return (
         dataclasses.is_dataclass(cls)
         and cls.__reduce_ex__ is object.__reduce_ex__
@@ -285,7 +285,7 @@ def _is_plain_dataclass(cls: type) -> bool:
 
 
 def _without_caches(value: object, state: Any) -> Any:
-    """What an object is made of, without what it has worked out from that so far."""
+    """Return what an object is made of, without what it has worked out from that so far."""
     if type(value).__module__.startswith("pandas."):
         if type(state) is tuple:  # of arrays, with attributes if there are any
             parts = ((part, _without(part, _PANDAS_CACHE)) for part in state)
@@ -304,7 +304,7 @@ _PANDAS_CACHE: Final = frozenset({"_cache"})
 
 
 def _is_pydantics_reference(value: object, name: str) -> bool:
-    """Whether an attribute is the name that pydantic has for a class, with the class' address in it."""
+    """Return whether an attribute is the name that pydantic has for a class, with the class' address in it."""
     return name == "cls_ref" and type(value).__module__.startswith("pydantic.")
 
 
@@ -313,7 +313,7 @@ def _name(cls: type) -> bytes:
 
 
 def _hash(tag: bytes, *parts: bytes | bytearray) -> bytes:
-    """Every part goes in with its length, so that no two lists of parts look alike."""
+    """Hash every part with its length, so that no two lists of parts look alike."""
     hasher = blake2b(tag, digest_size=_SIZE)
     for part in parts:
         hasher.update(b"|%d|" % len(part))

@@ -1,4 +1,4 @@
-"""How an exception is taken apart and put together again, without calling its `__init__`, whose arguments nobody knows.
+"""Taking exceptions apart and putting them together again, without calling `__init__`, whose arguments are unknown.
 
 What makes an exception is its class, `args`, the fields that the class or a built-in base keeps in slots (`OSError.errno`,
 `UnicodeError.object`), its `__dict__` (notes included), and a group's message and members. Not its traceback, cause and context.
@@ -14,7 +14,7 @@ from . import bodies
 from .reducers import Reduced
 
 _HEAP_TYPE: Final = 1 << 9
-"""In `__flags__`: the class was made at run time, and not by the interpreter."""
+"""The bit in `__flags__` of a class that was made at run time, and not by the interpreter."""
 
 _ARGS: Final = vars(BaseException)["args"]
 _DICT: Final = vars(BaseException)["__dict__"]
@@ -29,7 +29,10 @@ Parts = tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]
 
 
 def reduced(error: BaseException) -> Reduced | None:
-    """What pickle is to make of an exception; None if its class says that itself, by `__reduce__` or the like."""
+    """Return what pickle is to make of an exception.
+
+    None if its class says that itself, by `__reduce__` or the like.
+    """
     if pickles_itself(type(error)):
         return None
     group = (error.message, error.exceptions) if isinstance(error, BaseExceptionGroup) else ()
@@ -37,12 +40,12 @@ def reduced(error: BaseException) -> Reduced | None:
 
 
 def form(function: Any, arguments: tuple[Any, ...], state: Parts) -> Reduced:
-    """What pickle is to make of an exception that `function(*arguments)` makes anew, without its parts."""
+    """Return what pickle is to make of an exception that `function(*arguments)` makes anew, without its parts."""
     return (function, arguments, state, None, None, restore)
 
 
 def pickles_itself(cls: type[BaseException]) -> bool:
-    """Whether the class, or a base that is not built in, has its own way of being pickled."""
+    """Return whether the class, or a base that is not built in, has its own way of being pickled."""
     if cls in copyreg.dispatch_table:
         return True
     for name in ("__reduce_ex__", "__reduce__", "__setstate__"):
@@ -53,7 +56,10 @@ def pickles_itself(cls: type[BaseException]) -> bool:
 
 
 def parts(error: BaseException) -> Parts:
-    """The `args`, the fields and the attributes of an exception. A group's `args` are among what it is made of, and so empty."""
+    """Return the `args`, the fields and the attributes of an exception.
+
+    A group's `args` are among what it is made of, and so empty.
+    """
     fields: dict[str, Any] = {}
     for name, descriptor in _descriptors(type(error)).items():
         try:
@@ -67,7 +73,10 @@ def parts(error: BaseException) -> Parts:
 
 
 def make(cls: type[BaseException], *arguments: Any) -> BaseException:
-    """A new exception of the class, without its parts. The arguments are those of a group: message and members."""
+    """Return a new exception of the class, without its parts.
+
+    The arguments are those of a group: message and members.
+    """
     built_in: Any = next(base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE)
     made: BaseException = built_in.__new__(cls, *arguments)
     return made
@@ -104,7 +113,7 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 def _descriptors(cls: type[BaseException]) -> dict[str, Any]:
-    """The fields that a class and its bases keep elsewhere than in `__dict__`, by name."""
+    """Return the fields that a class and its bases keep elsewhere than in `__dict__`, by name."""
     found: dict[str, Any] = {}
     for base in cls.__mro__:
         if base is BaseException or base is object:

@@ -31,7 +31,7 @@ _NO_SOURCES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class StepTraceback(Exception):  # noqa: N818  # no error of its own, but how one is shown
-    """Carries the text of a recorded traceback, as the cause of the rebuilt exception: where the step itself failed."""
+    """The text of a recorded traceback, as the cause of the rebuilt exception: where the step itself failed."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -47,7 +47,7 @@ def capture(
     definition_sources: Mapping[str, str] = _NO_SOURCES,
     say: Callable[[str], object] | None = None,
 ) -> Failure:
-    """The record of an exception; never raises, whatever the exception's own methods do.
+    """Return the record of an exception; never raises, whatever the exception's own methods do.
 
     The traceback is text with source lines (those of `definition_sources` where the file is not there, as after a restart),
     without the engine's own frames, with causes, notes and the members of groups. Message and traceback are each cut to
@@ -75,7 +75,7 @@ def capture(
 
 
 def rebuild(failure: Failure, *, step_id: str, view: classes.View = classes.NOTEBOOK) -> BaseException:
-    """The recorded exception, to be raised where the step was awaited; its cause shows the recorded traceback.
+    """Return the recorded exception, to be raised where the step was awaited; its cause shows the recorded traceback.
 
     `view` says which classes are meant. An exception that was not kept, or does not unpickle here, becomes a `StepFailedError` with the failure in it.
     """
@@ -117,7 +117,7 @@ def _is_engine(filename: str) -> bool:
 
 
 def _cut(text: str) -> str:
-    """Both ends of a text that is too long: a traceback's first frames and its last line matter most.
+    """Return both ends of a text that is too long: a traceback's first frames and its last line matter most.
 
     Half surrogates, which no frame can carry, are written out.
     """

@@ -1,4 +1,7 @@
-"""What can be told of a value without looking into it: whether a step could change it, and which names its code binds anew."""
+"""Facts about a value that can be told without looking into it.
+
+They say whether a step could change it, and which names its code binds anew.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ _bound: dict[int, tuple[types.CodeType, frozenset[str]]] = {}
 
 
 def is_fixed(value: object, depth: int = 0) -> bool:
-    """Whether a step cannot change the value, or it is one that all share. False is no promise of the contrary."""
+    """Return whether a step cannot change the value, or it is one that all share.
+
+    False is no promise of the contrary.
+    """
     kind = type(value)
     if kind in _FIXED:
         return True
@@ -61,7 +67,7 @@ def is_fixed(value: object, depth: int = 0) -> bool:
 
 
 def is_of_a_process(value: object) -> bool:
-    """Whether the value stands for something of this process: neither it nor what holds it can be copied."""
+    """Return whether the value stands for something of this process: neither it nor what holds it can be copied."""
     return _package(type(value)) in _OF_A_PROCESS
 
 
@@ -71,7 +77,7 @@ def _package(cls: type) -> str:
 
 
 def rebinds(code: types.CodeType) -> frozenset[str]:
-    """The names of its closure to which a function, or one within it, assigns (`nonlocal`)."""
+    """Return the names of its closure to which a function, or one within it, assigns (`nonlocal`)."""
     known = _bound.get(id(code))
     if known is None:
         known = (code, _rebinds(code))  # the code is kept, so that its id is not used again

@@ -14,7 +14,9 @@ if sys.version_info >= (3, 14):
 
 
 def of(owner: Callable[..., Any] | type) -> dict[str, Any]:
-    """The annotations of a function, or a class' own, by name; those that do not resolve as their text. Never raises.
+    """Return the annotations of a function, or a class' own, by name; those that do not resolve as their text.
+
+    Never raises.
 
     What does not resolve is, above all, a name that only a type checker imports. From Python 3.14 on such an annotation fails when
     it is looked at; before, it could only be written as text in the first place. So both give the same here. Where even the text is
@@ -27,7 +29,7 @@ def of(owner: Callable[..., Any] | type) -> dict[str, Any]:
 
 
 def signature(function: Callable[..., Any]) -> inspect.Signature:
-    """The parameters of a function itself, not of one that it wraps, with annotations as `of` gives them.
+    """Return the parameters of a function itself, not of one that it wraps, with annotations as `of` gives them.
 
     Raises:
         TypeError: it is not callable.
@@ -43,7 +45,7 @@ def signature(function: Callable[..., Any]) -> inspect.Signature:
 if sys.version_info >= (3, 14):
 
     def settled(function: types.FunctionType) -> types.FunctionType:
-        """The same function with annotations that anybody may look at; the one that was given stays as it is."""
+        """Return the same function with annotations that anybody may look at; the one that was given stays as it is."""
         if function.__annotate__ is None:
             return function
         same = types.FunctionType(

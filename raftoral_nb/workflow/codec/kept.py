@@ -1,6 +1,8 @@
-"""What is kept of an exception of which not everything can be: its class always, each of its parts if that comes back.
+"""Partial records of exceptions of which not everything can be kept.
 
-Of a group each member is kept on its own, so that one whose class is not to be had does not take the others along.
+The class always is, and each part that unpickles again.
+
+Of a group each member is kept on its own, so that one whose class is not available does not lose the others.
 """
 
 from __future__ import annotations
@@ -33,16 +35,16 @@ _LOST: Final = object()
 
 
 def encode(error: Exception, limit: int) -> tuple[bytes | None, tuple[str, ...]]:
-    """What is kept of an exception, in at most `limit` bytes, and what had to be left out, for people; never raises.
+    """Return what can be kept of an exception in at most `limit` bytes, and what was left out, as text; never raises.
 
-    None if not even its class is to be had: it does not pickle, or is too large.
+    None if not even its class can be kept: it does not pickle, or is too large.
     """
     keeper = _Keeper(limit)
     return keeper.encoded(error), tuple(keeper.lost)
 
 
 def decode(data: bytes, view: classes.View = classes.NOTEBOOK) -> Exception | None:
-    """The exception that was kept, of the classes that `view` knows; None if it is not to be had here."""
+    """Return the exception that was kept, of the classes that `view` knows; None if it is not available here."""
     try:
         decoded = pickling.loads(data, view=view)
     except Exception:  # unpickling may raise anything; the failure itself still says what happened
@@ -51,12 +53,12 @@ def decode(data: bytes, view: classes.View = classes.NOTEBOOK) -> Exception | No
 
 
 def make_group(cls: type[BaseException], message: str, members: tuple[Failure, ...]) -> BaseException:
-    """A group as `exceptions.make` makes it, of members that were kept one by one."""
+    """Return a group as `exceptions.make` makes it, of members that were kept one by one."""
     return exceptions.make(cls, message, [_member(failure) for failure in members])
 
 
 def message(error: BaseException) -> str:
-    """What an exception says, whatever its own methods do."""
+    """Return the message of an exception, whatever its own methods do."""
     try:
         return str(error)
     except Exception as problem:  # the user's __str__
@@ -70,7 +72,7 @@ def _member(failure: Failure) -> Exception:
 
 
 class _Pickler(pickling.ValuePickler):
-    """Asks a keeper about exceptions."""
+    """A pickler that asks a keeper about exceptions."""
 
     def __init__(self, buffer: io.BytesIO, limit: int, used: dict[Identity, type], *, keeper: _Keeper) -> None:
         super().__init__(buffer, limit, used)
@@ -84,7 +86,7 @@ class _Pickler(pickling.ValuePickler):
 
 
 class _Keeper:
-    """Finds out what can be kept of an exception and of those within it, each once."""
+    """The finder of what can be kept of an exception and of those within it, each once."""
 
     def __init__(self, limit: int) -> None:
         self.lost: list[str] = []
@@ -95,7 +97,7 @@ class _Keeper:
         self._alive: list[BaseException] = []  # so that no id is used again
 
     def encoded(self, error: BaseException) -> bytes | None:
-        """What is kept of an exception as a whole."""
+        """Return what is kept of an exception as a whole."""
         cls = type(error)
         try:
             data = self._dumps(error, self._room)
@@ -108,7 +110,7 @@ class _Keeper:
         return None
 
     def reduced(self, error: BaseException) -> Reduced | None:
-        """What pickle is to make of an exception; None if its class knows better."""
+        """Return what pickle is to make of an exception; None if its class knows better."""
         key = id(error)
         if key in self._groups:
             raise ValueError("a member of a group refers to the group")
@@ -123,7 +125,7 @@ class _Keeper:
         return self._reduced[key]
 
     def _made(self, error: BaseException) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """What makes it, without its parts."""
+        """Return what makes it, without its parts."""
         if not isinstance(error, BaseExceptionGroup):
             return exceptions.make, (type(error),)
         self._groups.add(id(error))
@@ -161,19 +163,19 @@ class _Keeper:
             self._room = before
 
     def _entries(self, entries: dict[Any, Any], prefix: str) -> dict[Any, Any]:
-        """The values by name as far as each can be kept."""
+        """Return the values by name as far as each can be kept."""
         found = ((key, self._kept(value, f"{prefix}{key}")) for key, value in entries.items())
         return {key: value for key, value in found if value is not _LOST}
 
     def _instead(self, value: object, name: str) -> object:
-        """What can be kept of a value that has its place: text, if nothing else."""
+        """Return what can be kept of a value that has its place: text, if nothing else."""
         found = self._kept(value, name)
         if found is not _LOST:
             return found
         return value[:MAX_STAND_IN] if isinstance(value, str) else shorten(value, MAX_STAND_IN)
 
     def _kept(self, value: object, name: str) -> object:
-        """The value, or of a container what can be kept; `_LOST` if that is nothing."""
+        """Return the value, or of a container what can be kept; `_LOST` if that is nothing."""
         problem = self._problem(value, self._room)
         if problem is None:
             self._room -= len(self._dumps(value, self._room))
@@ -194,7 +196,7 @@ class _Keeper:
         return _LOST
 
     def _problem(self, value: object, room: int) -> str | None:
-        """Why a part cannot be kept in so many bytes; None if it can."""
+        """Return why a part cannot be kept in so many bytes; None if it can."""
         try:
             self._loads(self._dumps(value, room))
         except pickling.TooLargeError as error:

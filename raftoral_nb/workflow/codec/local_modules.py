@@ -1,4 +1,4 @@
-"""Modules beside the notebook: files of the user's own, which are edited and loaded again while runs go on.
+"""Modules beside the notebook: files of the user's own, which are edited and loaded again while runs continue.
 
 What a workflow uses of them travels by value, like what the notebook itself defines, so that a run keeps the code that it started
 with. A node's copy of such a module has what the code names; anything else is taken from the module as it is there.
@@ -23,12 +23,15 @@ from ...threads import user_code
 
 _NEVER: Final = frozenset({"raftoral_nb", "kernel_ext", "__main__", "__mp_main__"})
 _KEY: Final = "<module>"
-"""Where a module's own namespace has the module: no name of Python's."""
+"""The name under which a module's own namespace holds the module; not a name of Python's."""
 _NAMESPACE: Final = ("__package__", "__file__", "__path__", "__doc__")
 
 
 def is_local(name: str) -> bool:
-    """Whether a module that is loaded is a file of the user's: neither of Python, nor installed, nor among tests of pytest."""
+    """Return whether a loaded module is a file of the user's.
+
+    It is then neither of Python, nor installed, nor among tests of pytest.
+    """
     top = name.partition(".")[0]
     if top in _NEVER or top in sys.stdlib_module_names:
         return False
@@ -48,7 +51,10 @@ def _is_users(spec: Any) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_tested(origin: str, _loaded: int) -> bool:
-    """Whether a file is one of pytest's (a test, a conftest), or lies beside or below one: tests look into such modules."""
+    """Return whether a file is one of pytest's (a test, a conftest), or lies beside or below one.
+
+    Tests look into such modules.
+    """
     for module in tuple(sys.modules.values()):
         spec = getattr(module, "__spec__", None)
         place = getattr(spec, "origin", None)
@@ -63,7 +69,10 @@ def _is_tested(origin: str, _loaded: int) -> bool:
 
 
 def defining(value: Any) -> types.ModuleType | None:
-    """The local module that a value is, or is defined in; None if it is none, or anything else than a function or class."""
+    """Return the local module that a value is, or is defined in.
+
+    None if it is none, or anything else than a function or class.
+    """
     if isinstance(value, types.ModuleType):
         if _KEY in vars(value):
             return value
@@ -79,7 +88,7 @@ def defining(value: Any) -> types.ModuleType | None:
 
 
 def of_globals(namespace: dict[str, Any]) -> types.ModuleType | None:
-    """The local module whose namespace this is, or the copy of one; None for any other."""
+    """Return the local module whose namespace this is, or the copy of one; None for any other."""
     if _KEY in namespace:
         copy: types.ModuleType = namespace[_KEY]
         return copy
@@ -91,13 +100,13 @@ def of_globals(namespace: dict[str, Any]) -> types.ModuleType | None:
 
 
 def file_name(module: types.ModuleType) -> str:
-    """How people know it: `helpers.py`, `shop/prices.py`, `shop/__init__.py`."""
+    """Return the name of the file as people know it: `helpers.py`, `shop/prices.py`, `shop/__init__.py`."""
     place = module.__name__.replace(".", "/")
     return f"{place}/__init__.py" if hasattr(module, "__path__") else f"{place}.py"
 
 
 def state_names(module: types.ModuleType) -> frozenset[str]:
-    """The names that the module's own functions assign: what has changed there is not its code."""
+    """Return the names that the module's own functions assign: what has changed there is not its code."""
     assigned: set[str] = set()
     for value in tuple(vars(module).values()):
         if isinstance(value, types.FunctionType) and value.__globals__ is vars(module):
@@ -109,7 +118,10 @@ def state_names(module: types.ModuleType) -> frozenset[str]:
 
 
 def imported(function: types.FunctionType) -> dict[str, types.ModuleType]:
-    """The local modules that the function's own code imports, with the packages around them, by name; loads them."""
+    """Load and return the local modules that the function's own code imports, by name.
+
+    The packages around them are included.
+    """
     found: dict[str, types.ModuleType] = {}
     for name, names in _imports(function.__code__, function.__globals__.get("__package__")):
         module = _loaded(name)
@@ -134,7 +146,7 @@ def _loaded(name: str) -> types.ModuleType | None:
             if spec is None or not _is_users(spec):
                 return None
             importlib.import_module(name)
-    except Exception:  # whoever runs the code will see
+    except Exception:  # running the code will show it
         return None
     return sys.modules[name] if is_local(name) else None
 
@@ -143,7 +155,7 @@ _IMPORT_NAME: Final = dis.opmap["IMPORT_NAME"]
 
 
 def _imports(code: types.CodeType, package: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """What the code imports: the name of each module, and what it takes of it."""
+    """Return what the code imports: the name of each module, and what it takes of it."""
     before: list[Any] = [0, None]
     # Most code imports nothing, and this is asked for every method of a class in a value: a look at the bytes is quick.
     for instruction in dis.get_instructions(code) if _IMPORT_NAME in code.co_code[::2] else ():
@@ -169,7 +181,7 @@ def _absolute(name: str, level: int, package: Any) -> str | None:
 
 
 class _Import:
-    """In the place of `__import__` for a function that was shipped with modules."""
+    """The substitute for `__import__` in a function that was shipped with modules."""
 
     def __init__(self, modules: dict[str, types.ModuleType]) -> None:
         self._modules = modules
@@ -196,7 +208,7 @@ def make_importing(
     defaults: tuple[Any, ...] | None,
     closure: tuple[Any, ...] | None,
 ) -> types.FunctionType:
-    """A function that imports these modules where its code says `import`. They may be filled in later."""
+    """Return a function that imports these modules where its code says `import`. They may be filled in later."""
     namespace["__builtins__"] = {**vars(builtins), "__import__": _Import(modules)}
     function = types.FunctionType(code, namespace, name, defaults, closure)  # keeps the built-in names it finds now
     namespace["__builtins__"] = vars(builtins)
@@ -207,7 +219,7 @@ def make_importing(
 
 
 class Namespace:
-    """Stands for the namespace of a local module in a pickle: one for each module, shared by its functions."""
+    """The placeholder for the namespace of a local module in a pickle: one for each module, shared by its functions."""
 
     def __init__(self, module: types.ModuleType) -> None:
         self._module = module
@@ -220,7 +232,10 @@ class Namespace:
 
 
 class Elsewhere:
-    """Stands for a value of a local module that is not copied: it is that of the module where the code is loaded."""
+    """The placeholder for a value of a local module that is not copied.
+
+    It is that of the module where the code is loaded.
+    """
 
     def __init__(self, module: str, name: str) -> None:
         self._place = (module, name)
@@ -230,7 +245,7 @@ class Elsewhere:
 
 
 def make_namespace(name: str, found: dict[str, Any]) -> dict[str, Any]:
-    """The namespace of a new module, which nobody can import."""
+    """Return the namespace of a new module, which cannot be imported."""
     module = types.ModuleType(name)
     vars(module).update(found)
     vars(module)[_KEY] = module
@@ -238,17 +253,17 @@ def make_namespace(name: str, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def take(module: str, name: str) -> Any:
-    """A value of a module that this process imports."""
+    """Return a value of a module that this process imports."""
     return getattr(importlib.import_module(module), name)
 
 
 def module_of(namespace: dict[str, Any]) -> Any:
-    """The module that was made with a namespace."""
+    """Return the module that was made with a namespace."""
     return namespace[_KEY]
 
 
 def fill(module: types.ModuleType, found: dict[str, Any]) -> None:
-    """Give a module what it has. What else somebody asks it for is looked up in the module that this process imports."""
+    """Give a module what it has. Any other attribute is looked up in the module that this process imports."""
     vars(module).update(found)
     if "__getattr__" not in found:
         vars(module)["__getattr__"] = _Fallback(module.__name__)
@@ -273,7 +288,7 @@ class _Fallback:
 def module_state(
     module: types.ModuleType, names: frozenset[str], portable: Callable[[types.ModuleType, str, Any], Any]
 ) -> dict[str, Any]:
-    """What a copy of the module has: of its attributes those that are named in the code, and `__getattr__`."""
+    """Return the state of a copy of the module: the attributes that are named in the code, and `__getattr__`."""
     return {
         name: portable(module, name, value)
         for name, value in tuple(vars(module).items())
@@ -285,7 +300,7 @@ def module_state(
 
 
 def submodules(package: types.ModuleType) -> str:
-    """The modules of an installed package that are loaded, one a line, without those that are not for others."""
+    """Return the modules of an installed package that are loaded, one a line, without those that are not for others."""
     if not hasattr(package, "__path__"):
         return ""
     prefix = f"{package.__name__}."
@@ -298,7 +313,10 @@ MAX_SUBMODULES: Final = 1000
 
 
 def import_package(name: str, inside: str) -> Any:
-    """A package, with the modules of it that were loaded where the workflow was registered, as far as they can be had."""
+    """Import a package, with those of its modules that were loaded where the workflow was registered.
+
+    Modules that do not exist here are left out.
+    """
     package = importlib.import_module(name)
     for one in inside.split("\n"):
         if f"{name}.{one}" not in sys.modules:

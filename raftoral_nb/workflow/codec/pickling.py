@@ -3,8 +3,9 @@
 cloudpickle finds a by-value class (one of a notebook's `__main__`) again through the id of an object, and then *resets its
 attributes* to those of the pickle. Here a class is known by its name and code (`classes`), and one that exists is left as it is.
 
-There are two forms. *Code* has the classes that it refers to within it, and whoever loads it gets them as they were then.
-A *value* has of each class the identity, and the class itself as code of its own: that is only looked at where nobody knows the class.
+There are two forms. *Code* has the classes that it refers to within it, and a process that loads it gets them as they
+were then. A *value* has of each class the identity, and the class itself as code of its own: that is only looked at
+where the class is not known.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _code: Final[weakref.WeakKeyDictionary[type, tuple[Identity, bytes]]] = weakref.
 
 
 def forget_locks() -> None:
-    """In a forked child: no thread holds what another one of the parent held."""
+    """Forget, in a forked child, the locks that other threads of the parent held."""
     global _building
     _building = threading.RLock()
 
@@ -63,7 +64,10 @@ class TooLargeError(Exception):
 
 
 class BoundedBuffer(io.BytesIO):
-    """Keeps what is written up to a limit, and only counts what comes after: a huge value costs no huge copy."""
+    """A buffer that keeps what is written up to a limit, and only counts what comes after.
+
+    A huge value costs no huge copy.
+    """
 
     def __init__(self, limit: int) -> None:
         super().__init__()
@@ -131,7 +135,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
         return reduced
 
     def _as_cloudpickle(self, obj: Any) -> Any:
-        """What cloudpickle makes of a function or a class, those of modules beside the notebook among the ones by value."""
+        """Return what cloudpickle makes of a function or a class.
+
+        Those of modules beside the notebook are pickled by value.
+        """
         if local_modules.defining(obj) is None:
             return super().reducer_override(obj)
         if type(obj) is types.FunctionType:
@@ -169,7 +176,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
         return self._namespaces.setdefault(id(module), local_modules.Namespace(module))
 
     def _portable(self, module: types.ModuleType, name: str, value: Any) -> Any:
-        """The value, or what stands for it where it cannot be copied, or is too large for that."""
+        """Return the value, or what stands for it where it cannot be copied, or is too large for that."""
         if isinstance(value, _ALWAYS_COPIED):
             return value
         if id(value) not in self._copied:  # the module keeps it alive
@@ -183,7 +190,7 @@ _ALWAYS_COPIED: Final = (types.FunctionType, type, types.ModuleType, type(None),
 
 
 class _Probe(Pickler):
-    """Finds out whether a value pickles, whatever functions, classes and modules it refers to."""
+    """A test whether a value pickles, whatever functions, classes and modules it refers to."""
 
     def reducer_override(self, obj: Any) -> Any:
         """See `pickle.Pickler.reducer_override`."""
@@ -244,7 +251,9 @@ def _code_of(cls: type, limit: int) -> bytes:
 
 
 def dumps_code(code: object, limit: int, root: object = None) -> bytes:
-    """The pickle of a function or a class, with all by-value code that it reaches within it, modules beside the notebook included.
+    """Return the pickle of a function or a class, with all by-value code that it reaches.
+
+    Modules beside the notebook are included.
 
     `root` is the code that it is a part of, if it is not its own.
 
@@ -263,7 +272,9 @@ def dumps(
     used: dict[Identity, type] | None = None,
     pickler: Callable[..., ValuePickler] = ValuePickler,
 ) -> bytes:
-    """The pickle of `value`, with functions and classes of the notebook by value; made by a `ValuePickler`, or one like it.
+    """Return the pickle of `value`, with functions and classes of the notebook by value.
+
+    It is made by a `ValuePickler`, or one like it.
 
     The classes that it is made of are added to `used`.
 
@@ -283,7 +294,7 @@ def _whole(buffer: BoundedBuffer) -> bytes:
 
 
 def loads(data: bytes, modules: set[str] | None = None, *, view: classes.View = classes.NOTEBOOK) -> Any:
-    """What `data` holds: own copies of everything, but of the classes that `view` knows, where it knows them.
+    """Unpickle `data`: new copies of everything except the classes that `view` knows.
 
     The names of the modules that it refers to are added to `modules`.
 
@@ -301,18 +312,21 @@ def loads(data: bytes, modules: set[str] | None = None, *, view: classes.View = 
 
 
 def view_of_load() -> classes.View:
-    """The view of the `loads` that runs here: for what it calls, and has pickles of its own to read."""
+    """Return the view of the `loads` that runs here: for what it calls, and has pickles of its own to read."""
     return _VIEW.get()
 
 
 def loads_code(
     data: bytes, owner: str, modules: set[str] | None = None, *, stranger: bool = False
 ) -> tuple[Any, classes.Known]:
-    """Code as `dumps_code` made it, as one who knows none of its classes, and the classes that it got. `owner` names it in messages.
+    """Unpickle code of `dumps_code`, knowing none of its classes; return it with the classes made.
+
+    `owner` names it in messages.
 
     With `stranger` it is read as in another process: no name of `__main__` is found (`pickle.UnpicklingError`).
 
-    As for `loads`; classes of pickles of earlier versions, which have no identities, are found again where the process has them.
+    As for `loads`; classes of pickles of earlier versions, which have no identities, are found again where the process
+    has them.
     """
     known = classes.Known(owner)
     unpickler = (_Stranger if stranger else _Unpickler)(io.BytesIO(data), modules, known, code=True)
@@ -339,13 +353,13 @@ def _load(unpickler: _Unpickler) -> Any:
 
 
 def shipped_class(meant: tuple[Any, ...], code: bytes) -> Any:
-    """A class within a value."""
+    """Note a class within a value."""
     found = classes.NOTEBOOK.find(Identity(*meant))
     return loads(code) if found is None else found
 
 
 def made_class(_meant: tuple[Any, ...], make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """A class within code, its attributes yet to be set."""
+    """Note a class within code, its attributes yet to be set."""
     return quiet.make(make, arguments)
 
 
@@ -402,18 +416,18 @@ class _Unpickler(pickle.Unpickler):
         return local_modules.import_package(name, inside)
 
     def new_classes(self) -> list[type]:
-        """The classes that this load built."""
+        """Return the classes that this load built."""
         return [new for _, new in self._new]
 
     def forget_new_classes(self) -> None:
-        """Takes classes of a failed load out of cloudpickle's tracker: they may be half built."""
+        """Take classes of a failed load out of cloudpickle's tracker: they may be half built."""
         for tracker_id, new in self._new:
             with _cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK:
                 _cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.pop(tracker_id, None)
                 _cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.pop(new, None)
 
     def release(self) -> None:
-        """Lets other threads see the classes that this load built."""
+        """Let other threads see the classes that this load built."""
         if self._holds_lock:
             self._holds_lock = False
             _building.release()
@@ -484,7 +498,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Stranger(_Unpickler):
-    """Has nothing of the notebook."""
+    """An unpickler that finds nothing of the notebook."""
 
     def find_class(self, module: str, name: str, /) -> Any:
         if module == "__main__":
@@ -518,6 +532,6 @@ _MOVED: Final[dict[str, dict[str, str]]] = {
         ("RunningStep", "current_step"), "raftoral_nb.workflow.execution.running_step"
     ),
 }
-"""Where things are that data directories of version 0.1.0 name by the modules that they were in then."""
+"""The present modules of things that data directories of version 0.1.0 name by their modules of that time."""
 
 _REFERRED_TO: Final = {"shipped_class": "_shipped", "made_class": "_made", "fill_class": "_fill"}

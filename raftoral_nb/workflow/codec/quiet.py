@@ -20,7 +20,10 @@ _HOOK: Final = "__init_subclass__"
 
 
 def make(function: Any, arguments: tuple[Any, ...]) -> Any:
-    """What `function(*arguments)` makes: a class without its attributes; hooks that travelled by value are not called."""
+    """Make a class without its attributes by `function(*arguments)`.
+
+    Hooks that travelled by value are not called.
+    """
     if function is not _cloudpickle._make_skeleton_class:
         return function(*arguments)
     metaclass, name, bases, body, *_ = arguments
@@ -37,7 +40,10 @@ def make(function: Any, arguments: tuple[Any, ...]) -> Any:
 
 @contextlib.contextmanager
 def without_hook(bases: tuple[Any, ...]) -> Iterator[None]:
-    """Within it, classes with these bases can be made without their `__init_subclass__` being called, on this thread."""
+    """Open a block in which classes with these bases can be made without calling their `__init_subclass__`.
+
+    It holds for this thread.
+    """
     owner = _owner(bases)
     if owner is None:
         yield
@@ -56,7 +62,7 @@ def without_hook(bases: tuple[Any, ...]) -> Iterator[None]:
 
 
 def _owner(bases: tuple[Any, ...]) -> Any:
-    """The base whose hook Python would call, if it travelled by value."""
+    """Return the base whose hook Python would call, if it travelled by value."""
     for base in types.resolve_bases(bases):
         for one in base.__mro__:
             if _HOOK in vars(one) and one is not object:

@@ -1,4 +1,7 @@
-"""What code that travels by value can reach: the names that it mentions, and the modules beside the notebook that it uses."""
+"""The things that code which travels by value can reach.
+
+The names that it mentions, and the modules beside the notebook that it uses.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How things are pickled where cloudpickle's way does not fit: a table by type, and a function that looks at functions and classes."""
+"""Pickling where cloudpickle's way does not fit.
+
+There is a table by type, and a function that looks at functions and classes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from cloudpickle import cloudpickle as _cloudpickle
 from . import aliases, class_parts, hints, sources, wrappers
 
 Reduced = tuple[Any, ...]
-"""What `object.__reduce_ex__` returns."""
+"""The result of `object.__reduce_ex__`."""
 
 # The arguments of `types.CodeType` from Python 3.11 on: the file name is the eleventh.
 _FILE_NAME: Final = 10
@@ -32,7 +35,10 @@ def _forward(reference: typing.ForwardRef) -> Reduced:
 
 
 def _type_variable(variable: typing.TypeVar) -> Any:
-    """As cloudpickle does it, but without a bound or constraints that do not resolve: from Python 3.12 on they are lazy."""
+    """Pickle as cloudpickle does, but without a bound or constraints that do not resolve.
+
+    From Python 3.12 on they are lazy.
+    """
     try:
         return _cloudpickle._typevar_reduce(variable)
     except Exception:  # evaluating them runs whatever is written there
@@ -42,7 +48,10 @@ def _type_variable(variable: typing.TypeVar) -> Any:
 
 
 def _parameters(variable: typing.ParamSpec | typing.TypeVarTuple) -> Any:
-    """By name if it can be imported; cloudpickle does so with those of the notebook as well, where nobody finds them."""
+    """Pickle by name if it can be imported.
+
+    (cloudpickle does so with those of the notebook as well, where they are not found.)
+    """
     return (type(variable), (variable.__name__,)) if aliases.is_by_value(variable) else variable.__name__
 
 
@@ -61,7 +70,7 @@ if sys.version_info >= (3, 12):
 
 
 def of_function_or_class(obj: Any, as_cloudpickle: Callable[[Any], Any]) -> Any:
-    """How a function or a class is pickled; `as_cloudpickle` tells what cloudpickle makes of one."""
+    """Return how to pickle a function or a class; `as_cloudpickle` tells what cloudpickle makes of one."""
     by_value = sources.is_by_value(obj)
     if isinstance(obj, types.FunctionType):
         wrapper = wrappers.of_function(obj)
@@ -76,12 +85,13 @@ def of_function_or_class(obj: Any, as_cloudpickle: Callable[[Any], Any]) -> Any:
     return _with_annotations_of(obj, reduced) if sys.version_info >= (3, 14) else reduced
 
 
-# From Python 3.14 on annotations are code that is run when somebody asks. cloudpickle asks for those of a function, and fails at a
-# name that only a type checker imports; those of a class it leaves out. Either travels as what the annotations are now.
+# From Python 3.14 on annotations are code that is run on demand. cloudpickle asks for those of a function, and fails at
+# a name that only a type checker imports; those of a class it leaves out. Either travels as what the annotations are
+# now.
 
 
 def _with_annotations_of(cls: type, reduced: Any) -> Any:
-    """What cloudpickle made of a class that travels by value, with its annotations in its state."""
+    """Return what cloudpickle made of a class that travels by value, with its annotations in its state."""
     if not isinstance(reduced, tuple) or len(reduced) < 3 or not isinstance(reduced[2], tuple):
         return reduced
     make, arguments, (attributes, slots), *rest = reduced

@@ -1,4 +1,4 @@
-"""Where code comes from: what is importable and what must travel by value, the globals it reads, and its source text."""
+"""The origin of code: what is importable and what must travel by value, the globals it reads, and its source text."""
 
 from __future__ import annotations
 import __future__
@@ -35,7 +35,7 @@ _ATTEMPTS: Final = 20
 
 
 def importable_name(obj: Any) -> str | None:
-    """`module.qualname` of a function or class that every node can import, None for one that must travel by value.
+    """Return `module.qualname` of a function or class that every node can import, None if it must travel by value.
 
     Nothing of `__main__` is importable: after a restart the notebook's cells have not run.
     """
@@ -54,12 +54,15 @@ def importable_name(obj: Any) -> str | None:
 
 
 def is_by_value(obj: object) -> bool:
-    """Whether `obj` is a function or class that travels by value (one of the notebook, or a local one)."""
+    """Return whether `obj` is a function or class that travels by value (one of the notebook, or a local one)."""
     return isinstance(obj, (types.FunctionType, type)) and importable_name(obj) is None
 
 
 def is_ipythons_open(obj: object) -> bool:
-    """Whether `obj` is what IPython puts into the notebook in the place of `open`: it refuses three numbers, and opens."""
+    """Return whether `obj` is what IPython puts into the notebook in the place of `open`.
+
+    It refuses three numbers, and opens.
+    """
     return (
         isinstance(obj, types.FunctionType)
         and getattr(obj, "__wrapped__", None) is io.open
@@ -68,7 +71,7 @@ def is_ipythons_open(obj: object) -> bool:
 
 
 def travels_by_value(module_name: str) -> bool:
-    """Whether functions and classes of the module are shipped, and not looked up where they are needed."""
+    """Return whether functions and classes of the module are shipped, and not looked up where they are needed."""
     if local_modules.is_local(module_name):
         return True
     registered = _cloudpickle.list_registry_pickle_by_value()
@@ -76,7 +79,7 @@ def travels_by_value(module_name: str) -> bool:
 
 
 def global_names(code: types.CodeType) -> list[str]:
-    """The names of the globals that a code object and those nested in it use, sorted."""
+    """Return the names of the globals that a code object and those nested in it use, sorted."""
     return sorted(set(_global_names(code)))
 
 
@@ -90,7 +93,7 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
 
 
 def without_chance(code: types.CodeType) -> types.CodeType:
-    """The code, without what differs in every process and from cell to cell.
+    """Return the code, without what differs in every process and from cell to cell.
 
     attrs writes a random number into each `__hash__` that it makes, and `from __future__` in one cell holds for those after it.
     """
@@ -106,7 +109,7 @@ def _is_attrs_hash(code: types.CodeType) -> bool:
 
 
 def captured(function: types.FunctionType) -> dict[str, Any]:
-    """What a function takes along: the globals it uses, what it closes over, and its defaults, by name."""
+    """Return what a function takes along: the globals it uses, what it closes over, and its defaults, by name."""
     found: dict[str, Any] = {}
     for name in global_names(function.__code__):
         if name in function.__globals__:
@@ -127,7 +130,7 @@ def captured(function: types.FunctionType) -> dict[str, Any]:
 
 
 def members(cls: type) -> dict[str, Any]:
-    """What a by-value class takes along: its bases and its functions, properties and attributes, by name."""
+    """Return what a by-value class takes along: its bases and its functions, properties and attributes, by name."""
     found: dict[str, Any] = {base.__qualname__: base for base in cls.__bases__}
     for name, value in vars(cls).items():
         if name in CLASS_INTERNALS or isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType)):
@@ -137,7 +140,10 @@ def members(cls: type) -> dict[str, Any]:
 
 
 def cached_names(cls: type) -> frozenset[str]:
-    """The names of the class' cached properties: what its instances keep by them is worked out from the rest of them."""
+    """Return the names of the class' cached properties.
+
+    What its instances keep by them is worked out from the rest of them.
+    """
     known = _cached_names.get(cls)
     if known is None:
         found = (vars(base).items() for base in cls.__mro__)
@@ -185,7 +191,7 @@ CLASS_INTERNALS: Final = frozenset(
 
 
 def parsed(text: str) -> ast.Module:
-    """The syntax tree of a text. Raises SyntaxError, ValueError or RecursionError for what is none.
+    """Return the syntax tree of a text. Raises SyntaxError, ValueError or RecursionError for what is none.
 
     CPython before 3.13 counts the depth of all trees that are being made in one place: if another thread makes one meanwhile, as
     `traceback` does for the marks below a line, it raises SystemError, and the tree is asked for again.
@@ -199,7 +205,7 @@ def parsed(text: str) -> ast.Module:
 
 
 def normalised(function: types.FunctionType) -> str | None:
-    """The function's source without comments, layout and our own decorator; None where it is not certain.
+    """Return the function's source without comments, layout and our own decorator; None where it is not certain.
 
     Certain means: the text that linecache has for the function's file compiles to exactly this function's code. So a file
     that was edited since, a lambda, or code made by exec has none.
@@ -236,7 +242,7 @@ def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _is_ours(decorator: ast.expr, namespace: Mapping[str, Any]) -> bool:
-    """Whether a decorator is `workflow`, under whatever name: its name and version are not part of the code."""
+    """Return whether a decorator is `workflow`, under whatever name: its name and version are not part of the code."""
     if isinstance(decorator, ast.Call):
         decorator = decorator.func
     path = ast.unparse(decorator).split(".")
@@ -251,7 +257,10 @@ def _is_ours(decorator: ast.expr, namespace: Mapping[str, Any]) -> bool:
 
 
 def texts(functions: list[types.FunctionType]) -> dict[str, str]:
-    """The text of each file that the functions are from, where a node could not read it itself: cells and scripts."""
+    """Return the text of each file that the functions are from, where a node could not read it itself.
+
+    Cells and scripts.
+    """
     found: dict[str, str] = {}
     for function in functions:
         name = function.__code__.co_filename
@@ -264,7 +273,10 @@ def texts(functions: list[types.FunctionType]) -> dict[str, str]:
 
 
 def is_generated(function: types.FunctionType) -> bool:
-    """Whether nobody wrote the function in the notebook: dataclasses' methods, and what importable decorators return."""
+    """Return whether the function was generated rather than written in the notebook.
+
+    Dataclasses' methods, and what importable decorators return.
+    """
     return function.__code__.co_filename == "<string>" or not _is_notebooks(function)
 
 
@@ -279,7 +291,7 @@ _SHOWING: Final = threading.Lock()
 
 
 def show(files: Mapping[str, str]) -> None:
-    """Lets tracebacks show the lines of `files` (name to text), unless the lines of such a file are there already.
+    """Let tracebacks show the lines of `files` (name to text), unless the lines of such a file are there already.
 
     Of those that were put there by this, the latest `MAX_SOURCES_SHOWN` stay.
     """

@@ -1,7 +1,8 @@
 """The value codec: how inputs, step values and results become bytes, and values again.
 
-A value is pickled by value, and what goes on is what came back from the pickle, so that the node which made a value sees what
-the others will see. This is on the way of every checkpoint: plain scalars and small flat containers take a short cut.
+A value is pickled by value, and the workflow continues with what came back from the pickle, so that the node which made
+a value sees what the others will see. This is on the way of every checkpoint: plain scalars and small flat containers
+take a short cut.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _ADVICE: Final = (
 
 
 def encode(value: object, *, what: str, known: classes.Lookup | None = None) -> bytes:
-    """The bytes under which `value` is recorded.
+    """Return the bytes under which `value` is recorded.
 
     Args:
         value: anything that pickles; classes and functions of the notebook travel by value.
@@ -71,7 +72,9 @@ def _encoded(value: object, what: str, known: classes.Lookup | None) -> tuple[by
 
 
 def decode(data: bytes, *, what: str, view: classes.View = classes.NOTEBOOK) -> Any:
-    """The value that `data` holds; a new object each time, but of the classes that `view` knows, which are never altered.
+    """Return the value that `data` holds.
+
+    A new object each time, but of the classes that `view` knows, which are never altered.
 
     Raises:
         ClassChangedError: it holds an instance of a class that is known with other code.
@@ -90,10 +93,11 @@ def decode(data: bytes, *, what: str, view: classes.View = classes.NOTEBOOK) -> 
 
 
 def round_trip(value: object, *, what: str, known: classes.Lookup | None = None) -> tuple[bytes, Any]:
-    """Encodes `value`, and returns the bytes with what they decode to.
+    """Encode `value`, and return the bytes with what they decode to.
 
-    `known` is as for `encode`. Whoever makes a value goes on with the decoded one. A class may change a value on the way (by `__getstate__`, say): then
-    the changed value counts, everywhere. Containers come back as copies; immutable scalars as they are.
+    `known` is as for `encode`. The node that makes a value continues with the decoded one. A class may change a value
+    on the way (by `__getstate__`, say): then the changed value counts, everywhere. Containers come back as copies;
+    immutable scalars as they are.
 
     Raises:
         ValueNotShippableError: it does not pickle, does not unpickle, or is too large.
@@ -106,12 +110,12 @@ def round_trip(value: object, *, what: str, known: classes.Lookup | None = None)
 
 
 def hand_back(data: bytes, *, what: str) -> Any:
-    """`decode` for the notebook, which is told by a `ClassChangedWarning` of a class that it has changed since."""
+    """Decode a value for the notebook, which gets a `ClassChangedWarning` for a class that it has changed since."""
     return decode(data, what=what, view=classes.telling(what))
 
 
 def shorten(value: object, width: int = 60) -> str:
-    """A one-line `repr` of at most `width` characters for views; the same in every process, without addresses.
+    """Return a one-line `repr` of at most `width` characters for views; the same in every process, without addresses.
 
     Never raises: a `repr` that does is replaced by the type's name.
     """
@@ -123,20 +127,23 @@ def shorten(value: object, width: int = 60) -> str:
 
 
 def shorten_text(text: str, width: int = 60) -> str:
-    """The text on one line of at most `width` printable characters."""
+    """Return the text on one line of at most `width` printable characters."""
     text = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], " ".join(text.split()))
     return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
 
 
 def type_name(cls: type) -> str:
-    """How messages name a class: with its module, unless that is `builtins` or the notebook (`__main__`)."""
+    """Return the name of a class in messages.
+
+    It includes its module, unless that is `builtins` or the notebook (`__main__`).
+    """
     if cls.__module__ in {"builtins", "__main__"}:
         return cls.__qualname__
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def describe(error: BaseException) -> str:
-    """One line about an exception, whatever its `__str__` does."""
+    """Return one line about an exception, whatever its `__str__` does."""
     try:
         message = str(error)
     except Exception:  # the user's own exception class may be at fault
@@ -146,7 +153,7 @@ def describe(error: BaseException) -> str:
 
 
 def _advice(value: object, error: Exception) -> str:
-    """What to do about a value that does not pickle."""
+    """Return what to do about a value that does not pickle."""
     if "coroutine" in str(error):
         calls = [one for one in parts(value) if inspect.iscoroutine(one)]
         for call in calls:
@@ -158,7 +165,10 @@ def _advice(value: object, error: Exception) -> str:
 
 
 def parts(value: object) -> list[Any]:
-    """The value itself, and what it holds, as far as that is in plain containers and attributes; not too much of it."""
+    """Return the value itself, and what it holds, as far as that is in plain containers and attributes.
+
+    Not too much of it.
+    """
     found: list[Any] = []
     left: list[Any] = [value]
     while left and len(found) < _MOST_PARTS:
@@ -197,13 +207,13 @@ def _too_large(value: object, size: int, what: str) -> errors.ValueNotShippableE
 
 
 _HOSTILE: Final = (Exception, SystemExit, GeneratorExit)
-"""What the methods of a value may raise when it is only looked at; an interrupt is a person's."""
+"""The exceptions that the methods of a value may raise when it is only looked at; an interrupt comes from the user."""
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 """Characters that move a terminal's cursor, turn the direction of text or cannot be encoded: shown as escapes."""
 
 
 class _Repr(reprlib.Repr):
-    """Limits the work for long containers, and leaves out addresses."""
+    """A `repr` that limits the work for long containers, and leaves out addresses."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ _SLACK: Final = 4096
 
 
 def hint(parts: Iterable[Any]) -> str:
-    """What to do about the first of these that is a small slice of something large; "" if there is none.
+    """Return what to do about the first of these that is a small slice of something large; "" if there is none.
 
     Slices of Arrow tables and arrays pickle with the whole buffers that they are cut out of (those of numpy and pandas do not).
     """

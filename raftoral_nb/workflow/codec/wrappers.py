@@ -1,7 +1,9 @@
-"""How callables and typing objects that pickle by name, or not at all, travel by value: made anew from their parts.
+"""Wrappers: callables and typing objects that pickle by name, or not at all, travel by value.
 
-Pickle takes a function with a cache, a `NewType` or a `ParamSpec` for something that a module of everybody has. What a notebook
-defines is in no such module. One that an installed module has is found there, as pickle would have it.
+They are made anew from their parts.
+
+Pickle takes a function with a cache, a `NewType` or a `ParamSpec` for something that a module of everybody has. What a
+notebook defines is in no such module. One that an installed module has is found there, as pickle would have it.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from cloudpickle import cloudpickle as _cloudpickle
 from . import sources
 
 Reduced = tuple[Any, ...]
-"""What `object.__reduce_ex__` returns, if not a name."""
+"""The result of `object.__reduce_ex__`, if it is not a name."""
 
 _CACHED: Final = type(functools.lru_cache(len))
 _DISPATCHING: Final = functools.singledispatch(len).__code__  # type: ignore[attr-defined]  # a function, for all its typing
 _OF_SINGLEDISPATCH: Final = frozenset({"register", "dispatch", "registry", "_clear_cache", "__wrapped__"})
-"""What functools itself puts into the attributes of such a function."""
+"""The attributes that functools itself gives to such a function."""
 
 
 # --- functions with a cache: each copy has a cache of its own
@@ -46,7 +48,7 @@ def _make_cached(function: Callable[..., Any], maxsize: int | None, typed: bool)
 
 
 def is_dispatching(value: object) -> bool:
-    """Whether `value` is a function made by `functools.singledispatch`."""
+    """Return whether `value` is a function made by `functools.singledispatch`."""
     return isinstance(value, types.FunctionType) and value.__code__ is _DISPATCHING
 
 
@@ -138,7 +140,7 @@ BY_TYPE: Final[dict[type, Callable[[Any], Reduced | str]]] = {
 
 
 def of_function(function: types.FunctionType) -> Reduced | None:
-    """How a function is pickled that is more than its code; None for any other."""
+    """Return how to pickle a function that is more than its code; None for any other."""
     if function.__code__ is _DISPATCHING and sources.importable_name(function) is None:
         return _dispatching(function)
     if sources.is_ipythons_open(function):
@@ -147,17 +149,17 @@ def of_function(function: types.FunctionType) -> Reduced | None:
 
 
 def is_wrapper(value: object) -> bool:
-    """Whether it is called as a function is, and is none for Python: one with a cache."""
+    """Return whether it is called like a function, but is not one for Python: a function with a cache."""
     return type(value) is _CACHED
 
 
 def options(value: Any) -> dict[str, Any]:
-    """How a wrapper was made."""
+    """Return the options that a wrapper was made with."""
     return dict(value.cache_parameters()) if type(value) is _CACHED else {}
 
 
 def parts(value: Any) -> list[Any] | None:
-    """What a wrapper is made of, for those who look through it: functions first; None if `value` is no such wrapper."""
+    """Return the parts of a wrapper, functions first; None if `value` is no such wrapper."""
     kind = type(value)
     if kind is _CACHED:
         return None if sources.importable_name(value) is not None else [value.__wrapped__]

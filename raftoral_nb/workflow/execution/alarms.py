@@ -31,7 +31,7 @@ class Alarm:
 
     @property
     def live(self) -> bool:
-        """Whether it is still to be called."""
+        """True if it is still to be called."""
         return self._callback is not None
 
     def ring(self) -> None:

@@ -28,7 +28,7 @@ class Call(NamedTuple):
 
     @property
     def waits(self) -> bool:
-        """Whether nobody has begun to await it."""
+        """True if nothing has begun to await it."""
         return inspect.getcoroutinestate(self.coroutine) == inspect.CORO_CREATED
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class BranchState:
         self.inside: StepId | None = None
         """The step whose function is running now."""
         self.scopes = list(scopes)
-        """What may interrupt this branch, outermost first."""
+        """The scopes that may interrupt this branch, outermost first."""
         self.delivered: set[Scope] = set()
         """Those whose interruption it was given."""
         self.shielded = 0
@@ -80,8 +80,8 @@ def _nobody(_: Step) -> bool:
 class Scope:
     """One scope as one branch sees it. `position` is where its decision is recorded, if it ever is.
 
-    `outer` are the scopes that whoever makes the decision is in: a decision recorded behind one of theirs is void. `spares`
-    says whether a decision leaves this branch alone.
+    `outer` are the scopes that the branch which decides is in: a decision recorded behind one of theirs is void.
+    `spares` says whether a decision leaves this branch alone.
     """
 
     __slots__ = ("outer", "position", "reason", "spares")
@@ -99,7 +99,7 @@ class Scope:
         self.spares = spares
 
     def interrupts_from(self, replay: Replay) -> int | None:
-        """The place in the run's records of the decision that ends this scope; None if there is none (yet)."""
+        """Return the place in the run's records of the decision that ends this scope; None if there is none (yet)."""
         found = replay.recorded_at(self.position)
         if found is None or found[1].cancelled or self.spares(found[1]):
             return None  # a decision that the run's cancellation came before decides nothing

@@ -1,4 +1,4 @@
-"""What is said of an execution that differs from the record: both sides, the line that asked, and the likely cause."""
+"""Descriptions of an execution that differs from the record: both sides, the line that asked, and the likely cause."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def place() -> tuple[str, int, str, str]:
-    """The innermost frame of the user's code that waits for what is called here: file, line, function and the line's text."""
+    """Return the innermost frame of the user's code that waits for what is called here.
+
+    File, line, function and the line's text.
+    """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
@@ -32,7 +35,7 @@ def place() -> tuple[str, int, str, str]:
 
 
 def explain(reason: str, function: Callable[..., Any] | None, *, asked: str = "", recorded: str = "") -> Difference:
-    """The difference, with the line of the workflow that is running now, and what its code suggests as the cause."""
+    """Return the difference, with the line of the workflow that runs now, and the cause that its code suggests."""
     file, line, name, text = place()
     where = f"{short_file_name(file)}:{line} in {name}" if file else ""
     found = checker.findings(function) if function is not None else ()
@@ -40,21 +43,24 @@ def explain(reason: str, function: Callable[..., Any] | None, *, asked: str = ""
 
 
 def unreadable(reason: str) -> Difference:
-    """What keeps an execution from going on that cannot read its code or a recorded value, with the line that asked for it."""
+    """Describe why an execution cannot continue.
+
+    It cannot read its code, or a value recorded for the line that asked.
+    """
     file, line, name, text = place()
     where = f"{short_file_name(file)}:{line} in {name}" if file else ""
     return Difference(reason, where=where, line=text)
 
 
 def sides(answer: Diverged) -> tuple[str, str]:
-    """What was asked for and what is recorded, of a replay that met another step."""
+    """Return what was asked for and what is recorded, of a replay that met another step."""
     return f"{answer.asked_operation} {answer.asked_id!r}", "" if answer.recorded is None else described(
         answer.recorded
     )
 
 
 def described(step: Step) -> str:
-    """A recorded step with its value, shortened."""
+    """Return a recorded step with its value, shortened."""
     what = f"{step.operation} {step.step_id!r}"
     if step.failure is not None:
         return f"{what}, which failed with {step.failure}"
@@ -65,7 +71,10 @@ def described(step: Step) -> str:
 
 
 def _cause(found: Sequence[checker.Finding], file: str, line: int) -> str:
-    """What the check of the code points at, the last before the line that asked first; then what it cannot see."""
+    """Return what the check of the code points at, the last before the line that asked first.
+
+    Then what it cannot see.
+    """
     if not found:
         return (
             "nothing in the code that the check knows of. Look for what differs from node to node or from run to run: the "

@@ -1,4 +1,4 @@
-"""How one node's execution of a run ended, compared with how the run did."""
+"""Comparison of the end of one node's execution of a run with the end of the run itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ def difference(
     continued: bytes | None,
     recorded: RunEnded | RunContinued,
 ) -> str | None:
-    """In what an end here (a result, a failure, or an input to begin anew with) differs from the recorded one; None if in nothing.
+    """Return how an end here (a result, a failure, or an input to begin anew with) differs from the recorded one.
+
+    None if it does not.
 
     Values of types without a canonical digest, and the texts of failures, are not compared.
     """
@@ -43,7 +45,7 @@ def _shown(run_id: RunId, data: bytes) -> str:
 
 
 def _alike(run_id: RunId, mine: bytes, theirs: bytes) -> bool:
-    """Whether two encoded values are the same, as far as can be told."""
+    """Return whether two encoded values are the same, as far as can be told."""
     if mine == theirs:
         return True
     what = f"result of run {run_id!r}"

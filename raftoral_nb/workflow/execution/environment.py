@@ -1,4 +1,4 @@
-"""What an execution needs of the executor it runs in."""
+"""The environment of an execution: what it needs of its executor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FINAL_REFUSALS: Final = frozenset({"stale_epoch", "stale_generation", "stale_ver
 
 
 class Once:
-    """Says each text once."""
+    """A filter that says each text once."""
 
     def __init__(self, say: Callable[[str], object]) -> None:
         self._say = say
@@ -41,7 +41,7 @@ class LoadedWorkflow(Protocol):
 
     @property
     def function(self) -> Callable[..., Any]:
-        """Its function."""
+        """The function of the workflow."""
         ...
 
     @property
@@ -51,7 +51,7 @@ class LoadedWorkflow(Protocol):
 
 
 class ExecutionEnv(Protocol):
-    """What an execution needs of the executor it runs in."""
+    """The environment of an execution: what it needs of its executor."""
 
     node: NodeId
     acting: int | None
@@ -70,7 +70,7 @@ class ExecutionEnv(Protocol):
         ...
 
     def wall_clock(self) -> float:
-        """The time of day by this node's clock, in Unix seconds."""
+        """Return the time of day by this node's clock, in Unix seconds."""
         ...
 
     def propose(self, command: Command, refused: Callable[[Outcome], None]) -> None:
@@ -78,15 +78,18 @@ class ExecutionEnv(Protocol):
         ...
 
     def is_outcome(self, error: BaseException) -> bool:
-        """Whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped."""
+        """Return whether user code raised `error` of its own accord.
+
+        If so, this task is neither being cancelled nor dropped.
+        """
         ...
 
     def step_function(self, run_id: RunId, step_id: StepId, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """What to run for a step whose function is `fn`."""
+        """Return the function to run for a step whose function is `fn`."""
         ...
 
     def workflow(self, workflow: str, version: int | None) -> LoadedWorkflow | None:
-        """This node's copy of a registered workflow; None if there is none, or it cannot be loaded here."""
+        """Return this node's copy of a registered workflow; None if there is none, or it cannot be loaded here."""
         ...
 
     def effect_started(self, run_id: RunId, step_id: StepId) -> None:

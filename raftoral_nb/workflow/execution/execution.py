@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from .running_step import RunningStep
 
 END = "end of the run"
-"""Where an execution waits when its workflow has returned. No step id: those contain a slash."""
+"""The place where an execution waits when its workflow has returned. No step id: those contain a slash."""
 
 
 class Execution:
-    """Runs on its node's loop; every method must be called there, except `statistics`."""
+    """One node's execution of one run.
+
+    It runs on its node's loop; every method must be called there, except `statistics`.
+    """
 
     def __init__(self, started: RunStarted, around: ExecutionEnv) -> None:
         self.run_id = started.run_id
@@ -51,7 +54,7 @@ class Execution:
         self.classes: classes.View = classes.NOTEBOOK  # once it has begun: those that its function knows
         self.branches: dict[str, Any] = {}  # by path, what is awaited in each that runs: it knows its line
         self.difference: Difference | None = None
-        """Of an execution that cannot go on: what keeps it from that, as it is shown to people."""
+        """The reason why the execution cannot continue, as it is shown to people; None while it can."""
         self.replay = Replay()
         self.scope = anyio.CancelScope()
         self.done = anyio.Event()
@@ -76,10 +79,10 @@ class Execution:
         self._expiries: dict[StepId, Expiry] = {}
         self.say_once = Once(lambda text: around.say(started.run_id, text))
 
-    # --- what is handed over
+    # --- what is delivered
 
     def record(self, step: Step) -> None:
-        """A step of this run was recorded."""
+        """Receive a recorded step of this run."""
         if step.message_id is not None:
             self.mailbox.taken(step.message_id)
         self.replay.record(step)
@@ -91,7 +94,7 @@ class Execution:
             self.wake_all()
 
     def end(self, ended: RunEnded | RunContinued) -> None:
-        """The end of the run, or of this generation of it, was recorded; this execution goes on to its own."""
+        """Receive the recorded end of the run, or of this generation of it; this execution continues to its own end."""
         self._recorded_end = ended
         self.replay.end()
         self.wake_all()
@@ -101,7 +104,7 @@ class Execution:
             self.stop("terminated", "the run was terminated")
 
     def cancel(self, reason: str) -> None:
-        """The run is to end: what it waits for is interrupted, wherever it was not yet."""
+        """Interrupt what the run waits for, wherever that was not done yet: the run is to end."""
         self.cancel_reason = reason
         for scope, (state, _) in tuple(self._interruptible.items()):
             if self._may_interrupt(state):
@@ -113,12 +116,12 @@ class Execution:
         self.wake_all()
 
     def wake_all(self) -> None:
-        """Something that concerns every waiting operation changed: look again."""
+        """Let every waiting operation look again, as something changed that concerns all."""
         for event in self._waiting.values():
             event.set()
 
     def acting_changed(self) -> None:
-        """This node may act, or may not any more."""
+        """Note that this node may act, or may not any more."""
         for expiry in tuple(self._expiries.values()):
             expiry.arm()
         self.wake_all()
@@ -157,7 +160,7 @@ class Execution:
         operation: Operation,
         produce: Callable[[StepId], Awaitable[Product]],
     ) -> Step:
-        """The record of the branch's next step: the one that exists, or else, on the acting node, a new one.
+        """Return the record of the branch's next step: the one that exists, or else, on the acting node, a new one.
 
         `produce(step_id)` makes the value; it runs only where and when this node acts, is cancelled when it loses the
         epoch, and may therefore run again, here or elsewhere (see the promises in the README).
@@ -165,7 +168,10 @@ class Execution:
         return await self.at(state, self.next_id(state, operation, key), operation, produce)
 
     def next_id(self, state: BranchState, what: str, key: str) -> StepId:
-        """The step_id of the branch's next operation, which it is from now on. Raises `WrongTaskError`, `StepKeyError`."""
+        """Return the step_id of the branch's next operation, which it is from now on.
+
+        Raises `WrongTaskError`, `StepKeyError`.
+        """
         check_task(state, f"{what} {key!r}")
         return state.branch.next_id(key)
 
@@ -176,7 +182,7 @@ class Execution:
         operation: Operation,
         produce: Callable[[StepId], Awaitable[Product]],
     ) -> Step:
-        """The same as `step`, for a step_id that was taken before.
+        """Return the same as `step`, for a step_id that was taken before.
 
         Raises `Interrupted` if a scope of the branch is over, and `CancelledRunError` if the request to cancel the run
         interrupted the step, which was recorded in its place.
@@ -211,7 +217,7 @@ class Execution:
                         await self._act(state, step_id, operation, produce, term)
 
     def may_begin(self) -> int | None:
-        """The term in which something new may begin here; None if it may not."""
+        """Return the term in which something new may begin here; None if it may not."""
         return None if self.paused else self._around.acting
 
     async def _act(
@@ -244,7 +250,7 @@ class Execution:
         operation: Operation,
         produce: Callable[[StepId], Awaitable[Product]],
     ) -> Made:
-        """What `produce` makes; or that the request to cancel came before it or interrupted it."""
+        """Return what `produce` makes; or that the request to cancel came before it or interrupted it."""
         if operation in UNINTERRUPTED or not (self.cancel_reason is not None and self._may_interrupt(state)):
             with anyio.CancelScope() as scope:
                 if operation not in UNINTERRUPTED:
@@ -257,7 +263,7 @@ class Execution:
         return Made(failure=self.as_cancelled(Failure("", "")), cancelled=True)
 
     def _may_interrupt(self, state: BranchState) -> bool:
-        """Whether a request to cancel the run may interrupt what the branch does now."""
+        """Return whether a request to cancel the run may interrupt what the branch does now."""
         return not state.shielded and not self._interrupted.cover(state.branch.path)
 
     def _record(self, step_id: StepId, operation: Operation, made: Made, term: int) -> Command:
@@ -281,11 +287,11 @@ class Execution:
         )
 
     def checkpoint(self, step: Step) -> SetCheckpoint:
-        """The command that records a step."""
+        """Return the command that records a step."""
         return SetCheckpoint(self.run_id, step, self.definition.version, self.generation)
 
     def has(self, step_id: StepId) -> bool:
-        """Whether there is a record at the step's position, or never will be."""
+        """Return whether there is a record at the step's position, or never will be."""
         return not isinstance(self.replay.ask(step_id, "compute"), Missing) or self.replay.ended
 
     async def _until_recorded(self, place: str, command: Command, recorded: Callable[[], bool], term: int) -> None:
@@ -384,7 +390,7 @@ class Execution:
         return f"it ended without asking for the recorded step {self.replay.queue[0]!r}"
 
     def _next_recorded(self) -> str:
-        """The recorded step that this execution should ask for next; "" if there is none."""
+        """Return the recorded step that this execution should ask for next; "" if there is none."""
         answer = self.replay.ask(self.replay.queue[0], "compute") if self.replay.queue_length else None
         step = answer.step if isinstance(answer, Recorded) else getattr(answer, "recorded", None)
         return "" if step is None else divergence.described(step)
@@ -407,11 +413,11 @@ class Execution:
         return end_comparison.difference(self.run_id, self.result, self.failure, self.continued, recorded)
 
     def fail_without_record(self, error: BaseException) -> Failure:
-        """An exception of the workflow as data, its traceback pointing at the workflow's own lines."""
+        """Return an exception of the workflow as data, its traceback pointing at the workflow's own lines."""
         return failures.capture(error, definition_sources=self.definition.sources, say=self.say_once)
 
     def statistics(self) -> ExecutionStatistics:
-        """How far this execution has come. May be called from any thread."""
+        """Return the progress of this execution. May be called from any thread."""
         return ExecutionStatistics(
             status=self.status,
             problem=self.reason or None,
@@ -426,22 +432,22 @@ class Execution:
 
     @property
     def seed(self) -> str:
-        """What this run's randomness follows from; the same on every node, and another in each generation."""
+        """The seed of this run's randomness; the same on every node, and another in each generation."""
         return self.run_id if self.generation == 1 else f"{self.run_id}\n{self.generation}"
 
     @property
     def around(self) -> ExecutionEnv:
-        """What this execution runs in."""
+        """The environment of this execution."""
         return self._around
 
     def effect_started(self, running: RunningStep) -> None:
-        """A step's function begins to run here."""
+        """Note that a step's function begins to run here."""
         self._running[running.step_id] = running
         self.effects_run += 1
         self._around.effect_started(self.run_id, running.step_id)
 
     def effect_ended(self, running: RunningStep) -> None:
-        """It has ended, or what it does is of no interest any more."""
+        """Note that it has ended, or that nothing waits for it any more."""
         running.ended = True
         if self._running.get(running.step_id) is running:
             del self._running[running.step_id]
@@ -454,7 +460,7 @@ class Execution:
         return expiry
 
     def forget_expiry(self, step_id: StepId) -> None:
-        """Whether it is recorded or not is of no interest any more."""
+        """Forget an expiry: no operation waits for its record any more."""
         self._expiries.pop(step_id).forget()
 
     def is_outcome(self, error: BaseException) -> bool:
@@ -462,26 +468,29 @@ class Execution:
         return self._around.is_outcome(error)
 
     def product(self, step_id: StepId, value: object, known: classes.Lookup | None = None) -> Encoded:
-        """A value as what is recorded: encoded, or the failure of encoding it. It is compared with what `known` gives."""
+        """Return a value as what is recorded: encoded, or the failure of encoding it.
+
+        It is compared with what `known` gives.
+        """
         try:
             return values.round_trip(value, what=f"step {step_id!r} of run {self.run_id!r}", known=known)[0], None
         except BaseException as error:
             return None, self.fail_without_record(error)
 
     def as_cancelled(self, failure: Failure) -> Failure:
-        """The failure of a run that ends with its cancellation, whichever way that was raised."""
+        """Return the failure of a run that ends with its cancellation, whichever way that was raised."""
         name, reason = values.type_name(CancelledRunError), self.cancel_reason or ""
         return msgspec.structs.replace(failure, type_name=name, message=reason, exception=None)
 
     def next_input(self, value: object) -> Encoded:
-        """The encoded input with which the run begins anew, or the failure of encoding it."""
+        """Return the encoded input with which the run begins anew, or the failure of encoding it."""
         try:
             return values.round_trip(value, what=f"the next input of run {self.run_id!r}")[0], None
         except BaseException as error:
             return None, self.fail_without_record(error)
 
     def decode(self, step: Step) -> Any:
-        """The value of a recorded step, or raise its failure."""
+        """Return the value of a recorded step, or raise its failure."""
         if step.failure is not None:
             raise failures.rebuild(step.failure, step_id=step.step_id, view=self.classes)
         if step.value is None:

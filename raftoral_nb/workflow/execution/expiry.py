@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 
 class RecordingExecution(Protocol):
-    """What recording that a time is over needs of an `Execution`."""
+    """The part of an `Execution` that is needed to record that a time is over."""
 
     @property
     def around(self) -> ExecutionEnv:
-        """What it runs in."""
+        """The environment of the execution."""
         ...
 
     def has(self, step_id: StepId) -> bool:
-        """Whether there is a record at the step's position, or never will be."""
+        """Return whether there is a record at the step's position, or never will be."""
         ...
 
     def product(self, step_id: StepId, value: object) -> Encoded:
-        """A value encoded for the record."""
+        """Return a value encoded for the record."""
         ...
 
     def checkpoint(self, step: Step) -> SetCheckpoint:
-        """The command that records a step."""
+        """Return the command that records a step."""
         ...
 
 
 class Expiry:
-    """Has a step recorded when the wall clock shows `due`."""
+    """The expiry of a wait: it has a step recorded when the wall clock shows `due`."""
 
     def __init__(self, execution: RecordingExecution, step_id: StepId, due: float) -> None:
         self._execution = execution
@@ -52,7 +52,7 @@ class Expiry:
             self._alarm = around.alarms.call_at(self._due, self._propose)
 
     def forget(self) -> None:
-        """Whether it is recorded or not is of no interest any more."""
+        """Forget an expiry: no operation waits for its record any more."""
         self._forgotten = True
         self._disarm()
 

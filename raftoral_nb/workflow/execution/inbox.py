@@ -1,4 +1,4 @@
-"""What a node's consensus side hands over to its execution side: one ordered stream, and nothing else.
+"""The inbox of a node's execution side, filled by its consensus side: one ordered stream, and nothing else.
 
 Because records and epoch changes travel in one stream, an executor cannot learn that it may act before it has every
 record that precedes its epoch: a new leader finishes its queue before it does anything new.
@@ -12,7 +12,7 @@ from ...core.records import Definition, Failure, Message, RunId, Step
 
 
 class RunStarted(msgspec.Struct, frozen=True, gc=False):
-    """Begin to execute a run."""
+    """The note to begin to execute a run."""
 
     run_id: RunId
     definition: Definition
@@ -74,7 +74,7 @@ class RunContinued(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunSwitched(msgspec.Struct, frozen=True, gc=False):
-    """Execute the run from the top with other code; `steps` is all that was recorded of it before."""
+    """The note to execute the run from the top with other code; `steps` is all that was recorded of it before."""
 
     run_id: RunId
     definition: Definition
@@ -84,13 +84,13 @@ class RunSwitched(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunDropped(msgspec.Struct, frozen=True, gc=False):
-    """A run's records are gone; whoever still executes it cannot finish."""
+    """A run's records are gone; a node that still executes it cannot finish."""
 
     run_id: RunId
 
 
 class ActingChanged(msgspec.Struct, frozen=True, gc=False):
-    """This node may act in `term` from here on; None: it may not any more."""
+    """Note that this node may act in `term` from here on; None: it may not any more."""
 
     term: int | None
 

@@ -1,4 +1,4 @@
-"""What is said to one node's execution of a run: messages, as the log handed them over, and the queries it answers."""
+"""The mailbox of one node's execution of a run: messages in the order of the log, and the queries it answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Mailbox:
         self._change = anyio.Event()
 
     def arrive(self, message: Message) -> None:
-        """A message came. One that waits already is the same."""
+        """Receive a message. One that waits already is the same."""
         self._waiting[message.message_id] = message
         self._changed()
 
@@ -34,16 +34,16 @@ class Mailbox:
         self._waiting = {name: message for name, message in self._waiting.items() if message.kind != kind}
 
     def taken(self, message_id: str) -> None:
-        """A recorded step took the message, or answered it; unknown ones are none of ours."""
+        """Note that a recorded step took the message, or answered it; unknown ones are none of ours."""
         self._waiting.pop(message_id, None)
 
     def release(self, message_id: str) -> None:
-        """The step that was about to take the message is recorded, or will not be by this node."""
+        """Note that the step that was about to take the message is recorded, or will not be by this node."""
         self._held.discard(message_id)
         self._changed()
 
     async def first(self, kind: str, name: str) -> Message:
-        """The first message of that kind and name that nobody holds; waits for one, and holds it."""
+        """Return the first message of that kind and name that no step holds; wait for one, and hold it."""
         while True:
             for message in self._waiting.values():
                 if message.kind == kind and message.name == name and message.message_id not in self._held:
@@ -70,6 +70,6 @@ class Queries:
         self.tell()
 
     def tell(self) -> None:
-        """Have whoever waits for a query look again."""
+        """Let what waits for a query look again."""
         self.changed.set()
         self.changed = anyio.Event()

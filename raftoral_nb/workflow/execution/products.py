@@ -1,4 +1,4 @@
-"""The product of a step on the acting node, before it is recorded; `Execution.product` encodes it."""
+"""Products of steps: what the acting node computed, before it is recorded."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class ChildStart(msgspec.Struct, frozen=True):
     input: bytes
     detached: bool
     digest: str = ""
-    """Of the input; "" where nobody could start the same child again."""
+    """Of the input; "" where the same child cannot be started again."""
 
 
 class Made(msgspec.Struct, frozen=True):
-    """What a step made, when there is more to it than a value or a failure."""
+    """The product of a step, when there is more to it than a value or a failure."""
 
     value: bytes | None = None
     failure: Failure | None = None
@@ -34,4 +34,4 @@ Encoded = tuple[bytes | None, Failure | None]
 """An encoded value or a failure."""
 
 Product = Encoded | Made
-"""What a step made."""
+"""The product of a step."""

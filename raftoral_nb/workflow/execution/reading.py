@@ -13,7 +13,7 @@ from . import divergence
 
 
 class ReadingExecution(Protocol):
-    """What reading needs of an `Execution`."""
+    """The part of an `Execution` that is needed to read records."""
 
     classes: View
     difference: Difference | None
@@ -24,7 +24,9 @@ class ReadingExecution(Protocol):
 
 
 def read(execution: ReadingExecution, data: bytes, what: str) -> Any:
-    """A value that is recorded. One that does not unpickle here ends the execution, which cannot do what the others do.
+    """Return a value that is recorded.
+
+    One that does not unpickle here ends the execution, which cannot do what the others do.
 
     Raises:
         ValueNotShippableError: for that case, so that the workflow's code goes no further.

@@ -1,4 +1,6 @@
-"""What runs now: the context of the branch that user code is in, and the step whose function it is in.
+"""The step and branch that run now.
+
+The context of the branch that user code is in, and the step whose function it is in.
 
 Both are context variables, so that they are found from within ordinary functions, on worker threads too.
 """
@@ -65,7 +67,7 @@ class RunningStep:
 
         May be called as often as wanted and from any thread: an event is published at most every `PROGRESS_SECONDS`, and the
         statistics have the latest. Raises `BadArgumentError` if `fraction` is no number from 0 to 1. Does nothing once the
-        step's result is of no interest any more (its timeout passed, or another node does it).
+        step's result is not needed any more (its timeout passed, or another node does it).
         """
         fraction, text = _checked(fraction, text)
         if self.ended:
@@ -77,13 +79,13 @@ class RunningStep:
             self._tell(StepProgress(self.node, self.run_id, self.step_id, fraction, text))
 
     def activity(self) -> StepActivity:
-        """What the statistics say of it. From any thread."""
+        """Return the step's statistics. From any thread."""
         fraction, text = self._progress
         return StepActivity(step_id=self.step_id, attempt=self.attempt, fraction=fraction, text=text)
 
 
 def current_step() -> RunningStep:
-    """The step whose function is running: its `idempotency_key`, its `attempt`, and its `progress(...)`.
+    """Return the step whose function is running: its `idempotency_key`, its `attempt`, and its `progress(...)`.
 
     For the function of a step and whatever that calls, on its worker thread too. Raises `WrongTaskError` elsewhere.
     """

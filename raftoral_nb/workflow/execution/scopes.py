@@ -28,7 +28,9 @@ UNINTERRUPTED: Final[frozenset[Operation]] = frozenset({"group", "expiry", "patc
 """Decisions that are made in a moment, and that others rely on: a request to cancel the run does not come between."""
 
 STOPS: Final[tuple[type[BaseException], ...]] = (Interrupted, CancelledRunError)
-"""What is raised at an operation from outside, and is no failure of the branch that it is raised in."""
+"""The exceptions that are raised at an operation from outside, and are no failure of the branch that they are raised
+in.
+"""
 
 
 CAUSE_CHARS: Final = 300
@@ -36,12 +38,12 @@ CAUSE_CHARS: Final = 300
 
 
 def inherited(state: BranchState) -> tuple[Scope, ...]:
-    """The scopes that branches which `state` starts now are in: those that may yet interrupt it."""
+    """Return the scopes that branches which `state` starts now are in: those that may yet interrupt it."""
     return () if state.shielded else tuple(scope for scope in state.scopes if scope not in state.delivered)
 
 
 def pending(replay: Replay, state: BranchState, position: str) -> Scope | None:
-    """The scope whose decision interrupts the branch's operation at `position`; None if it goes on.
+    """Return the scope whose decision interrupts the branch's operation at `position`; None if it continues.
 
     The earliest decision that was not delivered to this branch, unless the operation was recorded before it.
     """

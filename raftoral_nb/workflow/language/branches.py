@@ -62,7 +62,7 @@ class _Line:
 
 
 def _join(state: BranchState, lines: Iterable[_Line]) -> None:
-    """What interrupted a branch has interrupted whoever started it: its cleanup must not be interrupted by it again."""
+    """Mark the branch's interruption as one of its parent too: its cleanup must not be interrupted by it again."""
     for line in lines:
         if line.state is not None:
             state.delivered.update(line.state.delivered.intersection(state.scopes))
@@ -186,7 +186,7 @@ async def race(ctx: ContextIdentity, given: Sequence[object]) -> Any:
         if line.error is None:
             continue
         left = without(line.error, scopes[index])[1]
-        # A loser's failure is of no interest, unless its cleanup failed: nobody else tells of that.
+        # A loser's failure is ignored, unless its cleanup failed: nothing else reports that.
         if left is not None and (won in (None, index) or _was_interrupted(line, scopes[index])):
             found.append(left)
     if won is not None and len(found) == 1 and lines[won].error is found[0]:
@@ -198,7 +198,7 @@ async def race(ctx: ContextIdentity, given: Sequence[object]) -> Any:
 
 
 def _was_interrupted(line: _Line, scope: Scope) -> bool:
-    """Whether the branch had lost before it ended."""
+    """Return whether the branch had lost before it ended."""
     return line.state is not None and scope in line.state.delivered
 
 
@@ -213,7 +213,10 @@ class BranchTask(Generic[T]):
 
     @property
     def result(self) -> T:
-        """What the branch returned. To be read after the group's block; raises `ClusterError` before, and if it failed."""
+        """The result of the branch.
+
+        To be read after the group's block; raises `ClusterError` before, and if it failed.
+        """
         if not self._line.ended or self._line.error is not None:
             raise ClusterError(
                 "this branch has no result (yet): read it after the block of its task group, which raises if a branch failed"
@@ -239,8 +242,8 @@ class TaskGroup:
 
         Its result is there after the block.
 
-        To be called in the block of the group, by whoever opened it; raises `WrongTaskError` elsewhere and `ClusterError` after
-        the block has ended.
+        To be called in the block of the group, by the branch that opened it; raises `WrongTaskError` elsewhere and
+        `ClusterError` after the block has ended.
         """
         state = self._ctx._state
         check_task(state, "task_group.start")

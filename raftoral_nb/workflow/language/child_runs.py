@@ -135,7 +135,7 @@ def _name(workflow: object) -> str:
 
 
 def _child_id(execution: Execution, place: str) -> RunId:
-    """`parent/3`: the same on every node and at every replay, another in each generation, and never too long."""
+    """Return `parent/3`: the same on every node and at every replay, another in each generation, and never too long."""
     own = place if execution.generation == 1 else f"{execution.generation}:{place}"
     child_id = f"{execution.run_id}/{own}"
     if len(child_id) <= MAX_NAME_CHARS:

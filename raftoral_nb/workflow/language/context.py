@@ -1,4 +1,4 @@
-"""What a workflow gets as `ctx`: the operations whose results are replicated."""
+"""The context that a workflow gets as `ctx`: the operations whose results are replicated."""
 
 from __future__ import annotations
 
@@ -92,14 +92,16 @@ class WorkflowContext(ContextIdentity):
 
     @operation
     async def patched(self, name: str) -> bool:
-        """Whether this run does what is new under `name`: False for one that had passed this point before it was there.
+        """Return whether this run executes the new code named `name`.
 
-        To change the code of runs that go on: write `if await ctx.patched("mail"): <new> else: <old>`, register it as a new
-        version, and move the run to it. A run that comes here for the first time records True, as a step of its own. In one
-        whose record has another step in this place (it was moved, and passed this point with the old code) the answer is
-        False, and the gate leaves no trace: it takes no place among the steps, so that those of the old code still fit. A gate
-        in a loop answers for each round anew. Once all runs from before have ended, the `if` and its old side may go from new
-        versions; runs that recorded the gate keep theirs.
+        False for a run that had passed this point before it existed.
+
+        To change the code of unfinished runs: write `if await ctx.patched("mail"): <new> else: <old>`, register it as a
+        new version, and move the run to it. A run that comes here for the first time records True, as a step of its
+        own. In a run whose record has another step in this place (it was moved, and passed this point with the old
+        code) the answer is False, and the gate leaves no trace: it takes no place among the steps, so that those of the
+        old code still fit. A gate in a loop answers for each round anew. Once all runs from before have ended, the `if`
+        and its old side may go from new versions; runs that recorded the gate keep theirs.
 
         >>> from raftoral_nb.testing import workflow_test
         >>> async def order(ctx, item):
@@ -128,7 +130,7 @@ class WorkflowContext(ContextIdentity):
 
     @operation
     async def create_replicated_var(self, key: str, value: T) -> ReplicatedVar[T]:
-        """The same as `var`, under the original's name.
+        """Return the same as `var`, under the original's name.
 
         >>> async def order(ctx, item):
         ...     status = await ctx.create_replicated_var("status", "pending")
@@ -142,9 +144,9 @@ class WorkflowContext(ContextIdentity):
 
     @operation
     async def now(self) -> datetime:
-        """The time of day, in UTC and with that time zone: what the acting node's clock showed, recorded.
+        """Return the time of day, in UTC and with that time zone: what the acting node's clock showed, recorded.
 
-        A new leader's clock may be behind that of the one before: what comes later is not promised to be later.
+        A new leader's clock may be behind that of the one before: a later call is not promised a later time.
 
         >>> async def stamped(ctx, _):
         ...     return (await ctx.now()).tzname()
@@ -158,8 +160,9 @@ class WorkflowContext(ContextIdentity):
         """Wait for so many seconds (or a `timedelta`), from the moment at which this is first recorded. Never less than that, by
         the acting node's clock; not promised how much more.
 
-        What is left of it survives the death of a leader, and a restart of all. A node whose system clock is set back goes on
-        from the time it has shown, so it does not wait longer for that. Raises `BadArgumentError` for what is no length of time.
+        What is left of it survives the failure of a leader, and a restart of all nodes. A node whose system clock is
+        set back continues from the time it has shown, so it does not wait longer for that. Raises `BadArgumentError`
+        for what is no length of time.
 
         >>> async def patient(ctx, seconds):
         ...     before = await ctx.now()
@@ -187,7 +190,9 @@ class WorkflowContext(ContextIdentity):
         await timers.sleep_until(self, when, key)
 
     def deadline(self, seconds: Seconds) -> AbstractAsyncContextManager[datetime]:
-        """A block that has so many seconds (or a `timedelta`): what it does then is interrupted, and the block raises `DeadlineExceededError`.
+        """Open a block that has so many seconds (or a `timedelta`).
+
+        What it does then is interrupted, and the block raises `DeadlineExceededError`.
 
         `async with ctx.deadline(5) as due:`. That the time is over is recorded, and interrupts every node at the same operation.
         Within the block, `Interrupted` is raised once at the operation that waits, or at the next one, in parallel branches too;
@@ -221,7 +226,7 @@ class WorkflowContext(ContextIdentity):
         return randomness.dice(self)
 
     def random(self) -> float:
-        """A random number from 0 to below 1, the same on every node; `rng` has the other distributions.
+        """Draw a random number from 0 to below 1, the same on every node; `rng` has the other distributions.
 
         >>> async def draw(ctx, _):
         ...     return 0.0 <= ctx.random() < 1.0
@@ -231,7 +236,7 @@ class WorkflowContext(ContextIdentity):
         return randomness.dice(self).random()
 
     def uuid4(self) -> uuid.UUID:
-        """A random UUID, the same on every node and in every replay of this run. Not for secrets; see `rng`.
+        """Draw a random UUID, the same on every node and in every replay of this run. Not for secrets; see `rng`.
 
         >>> async def name(ctx, _):
         ...     return ctx.uuid4().version, ctx.uuid4() != ctx.uuid4()
@@ -307,8 +312,9 @@ class WorkflowContext(ContextIdentity):
         raised.
 
         A function without parameters, or a `@step`, is run as one step, as by `map`. Who won is recorded. The losers are interrupted at their next operation (`Interrupted`, once), may clean up, and are
-        waited for; what they raise is of no interest, unless their cleanup raised: then it comes in an ExceptionGroup. A branch
-        must wait for nothing but operations of its context, or it cannot be interrupted. `BadArgumentError` without branches.
+        waited for; what they raise is ignored, unless their cleanup raised: then it comes in an ExceptionGroup. A
+        branch must wait for nothing but operations of its context, or it cannot be interrupted. `BadArgumentError`
+        without branches.
 
         >>> async def fastest(ctx, _):
         ...     async def quick(ctx):
@@ -323,8 +329,9 @@ class WorkflowContext(ContextIdentity):
         return await parallel.race(self, branches)
 
     def task_group(self) -> parallel.TaskGroup:
-        """A block in which branches are started, and which ends when all of them have: `group.start(branch, *args)` runs
-        `branch(ctx, *args)` with a context of its own.
+        """Open a block in which branches are started, and which ends when all of them have ended.
+
+        `group.start(branch, *args)` runs `branch(ctx, *args)` with a context of its own.
 
         A function of `args` alone, or a `@step`, is run as one step, as by `map`. If a branch or the block itself raises, the
         others are interrupted at their next operation (`Interrupted`, once) and may clean up; then what was raised is raised as
@@ -338,15 +345,18 @@ class WorkflowContext(ContextIdentity):
         ...     return [task.result for task in tasks]
         >>> run(parts, ["a", "bc"])
         [1, 2]
-        """  # noqa: D205
+        """
         return parallel.TaskGroup(self)
 
     def saga(self) -> Saga:
-        """A block that undoes what it has done if it fails: `saga.on_failure(key, fn, *args)` after each step that can be undone.
+        """Open a block that undoes what it has done if it fails.
 
-        If the block raises, or is interrupted or cancelled, what was named runs in reverse, each as a step, with the retries that
-        its function has, and not interrupted by anything; then the exception goes on. What fails of it does not keep the rest
-        from being run, and is raised together with the original exception, which comes first in an ExceptionGroup.
+        Call `saga.on_failure(key, fn, *args)` after each step that can be undone.
+
+        If the block raises, or is interrupted or cancelled, what was named runs in reverse, each as a step, with the
+        retries that its function has, and not interrupted by anything; then the exception is raised further. What fails
+        of it does not keep the rest from being run, and is raised together with the original exception, which comes
+        first in an ExceptionGroup.
 
         >>> async def trip(ctx, city):
         ...     done = []
@@ -366,10 +376,12 @@ class WorkflowContext(ContextIdentity):
     # --- beginning anew
 
     def continue_as_new(self, input: Any = None) -> ContinueAsNew:  # noqa: A002
-        """What to raise, or to return, to begin this run anew with another input: for loops that never end.
+        """Make the exception to raise, or to return, to begin this run anew with another input.
 
-        The run keeps its run_id, version, and the signals it has not received; its history starts over, so that it does not
-        grow. Whoever waits for the run goes on waiting. Children are cancelled unless they are detached.
+        This is for loops that never end.
+
+        The run keeps its run_id, version, and the signals it has not received; its history starts over, so that it does
+        not grow. Callers that wait for the run continue to wait. Children are cancelled unless they are detached.
 
         >>> async def countdown(ctx, count):
         ...     if count:
@@ -386,10 +398,11 @@ class WorkflowContext(ContextIdentity):
     async def receive(self, name: str, *, timeout: Seconds | None = None, default: Any = MISSING) -> Any:
         """Wait for the signal `name`, and return what was sent with it (`run.signal(name, value)`).
 
-        Signals of one name are received in the order in which they were recorded, each once, whoever leads; one that came
-        before is there at once. After `timeout` seconds (or a `timedelta`; counted from this call, through changes of leader and restarts, by
-        the clocks of the nodes that act) it returns `default`, or raises `ReceiveTimeoutError` if none was given; that is
-        recorded as well. A signal that comes later waits for the next `receive`.
+        Signals of one name are received in the order in which they were recorded, each once, whichever node leads; one
+        that came before is there at once. After `timeout` seconds (or a `timedelta`; counted from this call, through
+        changes of leader and restarts, by the clocks of the nodes that act) it returns `default`, or raises
+        `ReceiveTimeoutError` if none was given; that is recorded as well. A signal that comes later waits for the next
+        `receive`.
 
         >>> async def order(ctx, item):
         ...     return item if await ctx.receive("approve", timeout=60, default=False) else "not approved"
@@ -466,13 +479,14 @@ class WorkflowContext(ContextIdentity):
         version: int | None = None,
         detached: bool = False,
     ) -> ChildRun[Any]:
-        """Start another workflow, and go on; `await child` waits for its result.
+        """Start another workflow, and continue; `await child` waits for its result.
 
         `workflow` must be registered; without a `version` the latest is taken. The child's run_id is `parent/place`, the same
-        whoever leads, so that it is started once; with a `run_id` of its own, a run of that id that was started with the same
-        input is waited for. A child is cancelled when its parent is, or ends, or begins anew; a `detached` one is not, and
-        cannot be awaited. Raises `WorkflowNotFoundError`, `RunConflictError`, `TooManyChildrenError`, `ValueNotShippableError`,
-        and `InputTypeError` if the input is not what the child's annotation asks for, before anything is started.
+        whichever node leads, so that it is started once; with a `run_id` of its own, a run of that id that was started
+        with the same input is waited for. A child is cancelled when its parent is, or ends, or begins anew; a
+        `detached` one is not, and cannot be awaited. Raises `WorkflowNotFoundError`, `RunConflictError`,
+        `TooManyChildrenError`, `ValueNotShippableError`, and `InputTypeError` if the input is not what the child's
+        annotation asks for, before anything is started.
 
         >>> async def ship(ctx, item):
         ...     return f"{item} shipped"

@@ -18,14 +18,16 @@ from ..execution.branch_state import BranchState
 from ..shipping.step_function import StepFunction
 
 CONTEXT_NAMES: Final = frozenset({"ctx", "_ctx", "context", "_context", "c", "_", "__"})
-"""How branches call their first parameter, where that is all there is to go by."""
+"""The names that branches give to their first parameter, where that is all there is to go by."""
 
 Branch = Callable[..., Awaitable[Any]]
 """Called with a context and the arguments."""
 
 
 def as_branch(what: str, state: BranchState, fn: Any, given: int) -> Branch:
-    """What to run as a branch for `fn`, which is to get `given` arguments (and a context, if it is a branch itself).
+    """Return the function to run as a branch for `fn`.
+
+    It is to get `given` arguments (and a context, if it is a branch itself).
 
     Raises `WorkflowDefinitionError`, which names the operation `what`, if it can be called neither way.
     """
@@ -50,7 +52,7 @@ def as_branch(what: str, state: BranchState, fn: Any, given: int) -> Branch:
 
 
 def name_of(fn: Any) -> str:
-    """The key of a function's steps, where none is given."""
+    """Return the key of a function's steps, where none is given."""
     while isinstance(fn, partial):
         fn = fn.func
     return str(getattr(fn, "__name__", None) or type(fn).__name__)
@@ -94,7 +96,7 @@ def _takes(signature: inspect.Signature, count: int) -> bool:
 
 
 def _checked(what: str, fn: Branch) -> Branch:
-    """The branch as it is; one that returns what cannot be awaited is told so."""
+    """Return the branch as it is; one that returns what cannot be awaited is told so."""
 
     def call(ctx: Any, *args: Any) -> Awaitable[Any]:
         made: Any = fn(ctx, *args)

@@ -1,4 +1,4 @@
-"""What a context says of itself: which run, which workflow, which node. Part of `context`."""
+"""The identity of a context: which run, which workflow, which node. Part of `context`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class ContextIdentity:
-    """What is the same for every operation of a context: the run, the node and the branch that it belongs to."""
+    """The identity of a context, the same for all its operations.
+
+    It names the run, the node and the branch that it belongs to.
+    """
 
     def __init__(
         self, execution: Execution, node: NodeId, branch: Branch | None = None, scopes: tuple[Scope, ...] = ()
@@ -25,7 +28,7 @@ class ContextIdentity:
 
     @property
     def run_id(self) -> RunId:
-        """Which run this is; the same on every node.
+        """The id of this run; the same on every node.
 
         >>> async def name(ctx, _):
         ...     return ctx.run_id
@@ -69,7 +72,7 @@ class ContextIdentity:
         return self._node
 
     def idempotency_key(self, key: str) -> str:
-        """`run_id/step_id` of the next step, if it gets `key`: the same however often that step's function runs.
+        """Return `run_id/step_id` of the next step, if it gets `key`: the same however often that step's function runs.
 
         Give it to the service that a step calls, so that a repeated call is recognized. Records nothing.
 
@@ -81,5 +84,5 @@ class ContextIdentity:
         return f"{self.run_id}/{self._state.branch.peek_id(key)}"
 
     def _child(self, branch: Branch, scopes: tuple[Scope, ...]) -> Self:
-        """The context of a parallel branch. To be called in that branch's own task."""
+        """Return the context of a parallel branch. To be called in that branch's own task."""
         return type(self)(self._execution, self._node, branch, scopes)

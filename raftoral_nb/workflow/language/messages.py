@@ -1,4 +1,7 @@
-"""What a workflow receives from outside while it runs: signals, updates, which are answered, and queries, which only look."""
+"""Messages that a workflow receives from outside while it runs.
+
+Signals, updates, which are answered, and queries, which only look.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Missing:
-    """That no default was given, which is not the same as None."""
+    """The mark that no default was given, which is not the same as None."""
 
 
 MISSING: Final = _Missing()
@@ -40,7 +43,7 @@ class Update:
         self._state = state
         self.name = name
         self.update_id: str = step.message_id
-        """What names it for ever; the sender may have chosen it."""
+        """The id of the update, for ever; the sender may have chosen it."""
         self.value: Any = execution.decode(step)
 
     @operation
@@ -85,7 +88,7 @@ async def receive_update(execution: Execution, state: BranchState, name: str, ti
 async def _received(
     execution: Execution, state: BranchState, kind: Literal["signal", "update"], name: str, timeout: Seconds | None
 ) -> Step:
-    """The step that took the first message of that kind and name in the order of the log, or says that none came."""
+    """Return the step that took the first message of that kind and name in the log, or says that none came."""
     check_key(name)
     patience = None if timeout is None else _patience(timeout)
     due = None if patience is None else await _due(execution, state, name, patience)
@@ -118,7 +121,10 @@ def _patience(timeout: object) -> float:
 
 
 async def _due(execution: Execution, state: BranchState, name: str, timeout: float) -> float:
-    """When the time will be up, in Unix seconds: recorded, so that a new leader waits for what is left of it, not anew."""
+    """Return when the time will be up, in Unix seconds.
+
+    Recorded, so that a new leader waits for what is left of it, not anew.
+    """
 
     async def produce(step_id: StepId) -> Product:
         return execution.product(step_id, execution.around.alarms.clock() + timeout)

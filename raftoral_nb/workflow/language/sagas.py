@@ -25,7 +25,9 @@ class Saga:
         self._due: list[tuple[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
 
     def on_failure(self, key: str, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """From here on, if the block fails: run `fn(*args, **kwargs)` as the step `key`, before those that were named earlier.
+        """Undo by `fn(*args, **kwargs)` if the block fails from here on.
+
+        Run it as the step `key`, before those that were named earlier.
 
         `fn` may be a step with options (`@step(retry=...)`). Records nothing now. Name it after the step that it undoes; before
         that step only if it may be called for what was never done, as after a step whose outcome is not known.

@@ -1,8 +1,8 @@
 """A step's own copy of what it is given: of its arguments, of the object whose method it is, of what it closes over.
 
 Only the acting node runs a step. What the step changed in the workflow's own objects would be changed there alone, and the other
-nodes would go on with something else. So it gets a copy, and if what it changed there is not among what it returns, that is
-said: a change that nobody can see is nearly always meant to be seen.
+nodes would continue with something else. So it gets a copy, and if what it changed there is not among what it returns,
+that is reported: a change that gets lost is nearly always a mistake.
 
 What was shipped keeps its state on its node (globals are copies, see the README): the closures of a notebook's functions,
 objects of modules. What does not pickle (connections, locks) or is larger than `limits.MAX_COPIED_BYTES` is passed on as it
@@ -36,13 +36,13 @@ class _Item(NamedTuple):
     name: str
     value: Any
     always: bool = False
-    """Whether the step must return it when it changes it, even if it returns something else."""
+    """True if the step must return it when it changes it, even if it returns something else."""
     bound: bool = False
-    """Whether it is a variable to which the step assigns: returning the value is not enough."""
+    """True if it is a variable to which the step assigns: returning the value is not enough."""
 
 
 class Given:
-    """What one step is given, kept as it was when the step began."""
+    """The arguments and captured values of one step, as they were when the step began."""
 
     def __init__(
         self, call: Call, snapshot: ValueSnapshot | None, shared: tuple[dict[str, Any], ValueSnapshot] | None
@@ -52,13 +52,15 @@ class Given:
         self._shared = shared
 
     def copy(self) -> Call:
-        """A copy of it, for one attempt."""
+        """Return a copy of it, for one attempt."""
         if self._snapshot is not None:
             self._call = self._snapshot.copy()
         return self._call
 
     def changed(self, result: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What the user of the last copy changed, by name: what must be returned and is not, and what may well be its own affair.
+        """Return what the user of the last copy changed, by name.
+
+        The first part must be returned and is not; the second may well be the step's own affair.
 
         What is part of `result` counts as neither.
         """
@@ -86,7 +88,10 @@ class Given:
 
 
 def given(call: Call, workflow: object) -> Given | None:
-    """What a step is given; None if nothing of it can be changed, or copied. `workflow` is the function that runs the step."""
+    """Return what a step is given; None if nothing of it can be changed, or copied.
+
+    `workflow` is the function that runs the step.
+    """
     fn: Any = call[0]
     _, args, kwargs = call
     while isinstance(fn, functools.partial):
@@ -105,7 +110,7 @@ def given(call: Call, workflow: object) -> Given | None:
 
 
 def advice(names: tuple[str, ...], key: str) -> str:
-    """What is said of changes that are lost."""
+    """Return the message about changes that are lost."""
     return (
         f"step {key!r} changed {' and '.join(names)}, and did not return it. A step works on a copy, and only what it returns is "
         "recorded and comes back to the workflow, on every node: return what it changed, and go on with that "
@@ -162,7 +167,7 @@ def _parameters(fn: Callable[..., Any]) -> list[str]:
 
 
 def _is_to_be_changed(value: object) -> bool:
-    """Iterators and sources of chance: reading from a copy of them would give the same every time."""
+    """Return iterators and sources of chance: reading from a copy of them would give the same every time."""
     kind = type(value)
     return hasattr(kind, "__next__") or isinstance(value, random.Random) or kind.__module__.startswith("numpy.random")
 
@@ -180,7 +185,7 @@ def _contains(whole: object, part: object, depth: int = 3) -> bool:
 
 
 def _is_of_module(owner: object) -> bool:
-    """Whether it is an object that a module has made for all, such as the one whose method `random.random` is."""
+    """Return whether a module has made the object for all, such as the one whose method `random.random` is."""
     module = sys.modules.get(type(owner).__module__) if owner is not None else None
     return module is not None and any(value is owner for value in tuple(vars(module).values()))
 
@@ -189,7 +194,7 @@ _reached: Final[WeakKeyDictionary[types.FunctionType, frozenset[int]]] = WeakKey
 
 
 def _is_shipped(fn: object, workflow: object) -> bool:
-    """Whether a function with a closure came with the workflow: it was not made by it."""
+    """Return whether a function with a closure came with the workflow: it was not made by it."""
     workflow = getattr(workflow, "__func__", workflow)
     if not isinstance(fn, types.FunctionType) or not isinstance(workflow, types.FunctionType) or not fn.__closure__:
         return False
@@ -200,7 +205,7 @@ def _is_shipped(fn: object, workflow: object) -> bool:
 
 
 def _functions(start: types.FunctionType) -> Iterator[types.FunctionType]:
-    """The functions that one takes along (whoever has it has them)."""
+    """Return the functions that one takes along (what has it has them)."""
     seen: set[int] = set()
     left: list[Any] = [start]
     while left:
@@ -259,14 +264,14 @@ def _shared_globals(fn: Any, workflow: Any) -> tuple[dict[str, Any], ValueSnapsh
 
 
 def _both(mine: types.CodeType, workflows: types.CodeType) -> _Names:
-    """The names of globals that a step's code and the workflow's read, and those to which the step's assigns."""
+    """Return the names of globals that a step's code and the workflow's read, and those to which the step's assigns."""
     both = set(sources.global_names(mine)).intersection(sources.global_names(workflows))
     bound = frozenset(one.argval for one in dis.get_instructions(mine) if one.opname == "STORE_GLOBAL")
     return mine, workflows, tuple(sorted(both)), bound
 
 
 def _of_global(value: object) -> object:
-    """Of a function its attributes: it cannot be changed otherwise."""
+    """Return the attributes of a function: it cannot be changed otherwise."""
     return vars(value) if isinstance(value, types.FunctionType) else value
 
 

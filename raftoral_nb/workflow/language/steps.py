@@ -34,7 +34,7 @@ async def compute(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """`ctx.compute`: the record of a step's function, made by the acting node."""
+    """Run `ctx.compute`: return the record of a step's function, made by the acting node."""
     given: object = fn  # a notebook's code is not type-checked
     if not callable(given):
         if inspect.iscoroutine(given):
@@ -70,7 +70,7 @@ async def compute(
 async def _at_most_once(
     execution: Execution, state: BranchState, key: str, produce: Callable[[StepId], Awaitable[Product]]
 ) -> Step:
-    """Record the intent, then run, then record the result; whoever finds an intent that it did not make runs nothing."""
+    """Record the intent, then run, then record the result; a node that finds an intent of another runs nothing."""
     step_id = execution.next_id(state, "compute", key)
     around = execution.around
     # The term in which this very call made the intent. A record by this node and in this epoch may still not be its own:
@@ -129,7 +129,7 @@ async def _attempts(execution: Execution, step_id: StepId, call: step_arguments.
 
 
 def _lost(execution: Execution, step_id: StepId, given: step_arguments.Given, value: object) -> LostChangeError | None:
-    """The error of a step whose changes nobody would see."""
+    """Return the error of a step whose changes would be lost."""
     lost, unseen = given.changed(value)
     key = step_id.partition("/")[2]
     if lost:
@@ -171,6 +171,6 @@ async def _attempt(
 
 
 def _chance(*parts: object) -> float:
-    """A number from 0 to 1 that the parts decide: unlike a die it can be thrown again in a simulation."""
+    """Return a number from 0 to 1 that the parts decide: unlike a die it can be thrown again in a simulation."""
     digest = blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

@@ -1,8 +1,8 @@
 """Time: the present, sleeps and deadlines. Whatever depends on a clock is recorded, so that every node sees the same.
 
-A due time is recorded as a time of day (UTC) and belongs to the run: what is left of it survives the death of a leader and a
-restart. Only the acting node has a timer for it; the others wait for the record. A run that sleeps costs no thread and no task
-beyond its own, however long it sleeps.
+A due time is recorded as a time of day (UTC) and belongs to the run: what is left of it survives the failure of a
+leader and a restart. Only the acting node has a timer for it; the others wait for the record. A run that sleeps costs
+no thread and no task beyond its own, however long it sleeps.
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ async def _recorded_due(ctx: ContextIdentity, key: str, operation: Operation, du
 
 
 async def _wake(ctx: ContextIdentity, due: datetime) -> None:
-    """That the time has come is a record of its own: a branch that is interrupted must be so at the same place everywhere."""
+    """Record that the time has come as a step of its own.
+
+    A branch that is interrupted must be so at the same place everywhere.
+    """
     execution, state = ctx._execution, ctx._state
 
     async def produce(step_id: StepId) -> Product:

@@ -29,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 _HERE: Final = str(user_code.PACKAGE / "workflow")
 _NO_AWAIT: Final = re.compile(r"can't be (used in 'await' expression|awaited)")
-"""What Python says of an `await` before something that is none, before 3.14 and since."""
+"""The messages of Python about an `await` of something that cannot be awaited, before 3.14 and since."""
 _AT_ONCE: Final = (
     "(Not everything is awaited: ctx.random(), ctx.rng, ctx.uuid4(), ctx.on_query(...), ctx.progress(...), "
     "ctx.idempotency_key(...), a variable's value, and a @step that is called inside of a step. Leave out that `await`.)"
@@ -37,7 +37,10 @@ _AT_ONCE: Final = (
 
 
 def operation(fn: F) -> F:
-    """Decorates an operation of a context, or of what belongs to one: its calls are remembered until they are awaited."""
+    """Decorate an operation of a context, or of what belongs to one.
+
+    Its calls are remembered until they are awaited.
+    """
 
     @wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -53,7 +56,7 @@ def operation(fn: F) -> F:
 
 
 def _state(args: Iterable[Any]) -> BranchState | None:
-    """The branch of the context that is among the first arguments, or that what is there belongs to."""
+    """Return the branch of the context that is among the first arguments, or that what is there belongs to."""
     for one in args:
         state = getattr(one, "_state", None) or getattr(getattr(one, "_ctx", None), "_state", None)
         if isinstance(state, BranchState):
@@ -62,7 +65,10 @@ def _state(args: Iterable[Any]) -> BranchState | None:
 
 
 def _is_own(state: BranchState) -> bool:
-    """Whether the branch's own task runs, and no step of it. What `check_task` refuses, for less: every operation comes here."""
+    """Return whether the branch's own task runs, and no step of it.
+
+    What `check_task` refuses, for less: every operation comes here.
+    """
     try:
         return state.inside is None and id(asyncio.current_task()) == state.task_id
     except RuntimeError:  # on a thread without a loop
@@ -86,7 +92,7 @@ def _call(coroutine: Any, fn: Any, args: tuple[Any, ...], frame: Any) -> Call:
 
 
 def argument_problem(what: str, state: BranchState, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception | None:
-    """What is wrong with the arguments of a step, if one of them is a coroutine, which is closed then."""
+    """Return what is wrong with the arguments of a step if one of them is a coroutine, which is closed then."""
     problem: Exception | None = None
     for name, value in (*((f"argument {number}", value) for number, value in enumerate(args, 1)), *kwargs.items()):
         if not inspect.iscoroutine(value):
@@ -100,13 +106,13 @@ def argument_problem(what: str, state: BranchState, args: tuple[Any, ...], kwarg
 
 
 def hand_up(state: BranchState, parent: BranchState) -> None:
-    """A branch has ended: what it has forgotten is asked about when the run ends."""
+    """Keep what an ended branch has forgotten to await, which is asked about when the run ends."""
     parent.called.extend(one for one in state.called if one.waits)
     state.called = []
 
 
 async def check_end(execution: Execution, state: BranchState) -> None:
-    """The workflow has returned: raise `NotAwaitedError` if it has forgotten something.
+    """Raise `NotAwaitedError` if the workflow has returned and forgotten to await something.
 
     A run that is recorded with a result stays as it is: it was made before this was looked for.
     """
@@ -123,7 +129,7 @@ async def check_end(execution: Execution, state: BranchState) -> None:
 
 
 async def explained(execution: Execution, state: BranchState, error: BaseException) -> BaseException:
-    """The error that the workflow failed with; one that came of a forgotten `await` asks about that."""
+    """Return the error that the workflow failed with; one that came of a forgotten `await` asks about that."""
     if isinstance(error, NotAwaitedError):
         return error
     if isinstance(error, TypeError) and _NO_AWAIT.search(str(error)):
@@ -144,7 +150,10 @@ async def explained(execution: Execution, state: BranchState, error: BaseExcepti
 
 
 async def _end_known(execution: Execution) -> RunEnded | RunContinued | None:
-    """How the run is recorded to have ended; None if this node acts now, and it has not: then it is for this one to say."""
+    """Return how the run is recorded to have ended; None if this node acts now, and it has not.
+
+    Then it is for this one to say.
+    """
     while execution._recorded_end is None and execution.may_begin() is None:
         await execution._wait(END)
     return execution._recorded_end

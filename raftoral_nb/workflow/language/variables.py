@@ -62,7 +62,7 @@ class ReplicatedVar(Generic[T]):
         return self._value
 
     def get(self) -> T:
-        """The same as `value`, under the original's name. Not to be awaited."""
+        """Return the same as `value`, under the original's name. Not to be awaited."""
         return self._value
 
     if not TYPE_CHECKING:  # to a type checker there are no such names

@@ -57,7 +57,9 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def findings(function: Callable[..., Any]) -> tuple[Finding, ...]:
-    """What is not deterministic in a workflow, and in the functions beside it that run outside of its steps; by line.
+    """Find what is not deterministic in a workflow, and in the functions beside it that run outside of its steps.
+
+    Sorted by line.
 
     Never raises: code whose source is not there, or is not understood, has no findings.
     """
@@ -90,7 +92,7 @@ class _Check:
                 _Look(self, function, node).run()
 
     def reach(self, target: object) -> None:
-        """A function runs outside of steps: look into it as well, if it is the user's own."""
+        """Look into a function that runs outside of steps as well, if it is the user's own."""
         if not isinstance(target, types.FunctionType) or target.__code__.co_filename.startswith(_PACKAGE):
             return
         if target.__module__ == self.module or sources.is_by_value(target):
@@ -108,7 +110,7 @@ class _Look(ast.NodeVisitor):
         self._names: list[str] = []
         self._inner: set[FunctionNode] = set()
         self._orderless: set[ast.expr] = set()
-        """What is given to a function that does not mind the order."""
+        """The arguments of functions that do not mind the order."""
         parameters = [*node.args.posonlyargs, *node.args.args]
         self._contexts = {"ctx"} | ({parameters[0].arg} if parameters else set())
         self._closure: dict[str, Any] = {}
@@ -135,7 +137,7 @@ class _Look(ast.NodeVisitor):
     # --- names
 
     def _lookup(self, name: str) -> tuple[str | None, Any]:
-        """The full name of what a name stands for, and the thing itself; None where that is not known."""
+        """Return the full name of what a name stands for, and the thing itself; None where that is not known."""
         for scope in reversed(self._scopes):
             if name in scope.globals:
                 break
@@ -183,7 +185,7 @@ class _Look(ast.NodeVisitor):
         self._check.found.setdefault((file, line, what), finding)
 
     def visit_Call(self, node: ast.Call) -> None:
-        """What is called, and what is given to it."""
+        """Check what is called, and its arguments."""
         name, thing = self._resolve(node.func)
         if name is not None:
             rule = rule_for(name, len(node.args) + len(node.keywords))
@@ -224,7 +226,7 @@ class _Look(ast.NodeVisitor):
         self._enter(node, func.id if isinstance(func, ast.Name) else self._names[-1])
 
     def _enter_branches(self, argument: ast.expr) -> None:
-        """Functions given to an operation that runs them outside of steps."""
+        """Look into functions given to an operation that runs them outside of steps."""
         for inner in ast.walk(argument):
             if isinstance(inner, ast.Lambda):
                 self._enter(inner, self._names[-1])
@@ -236,7 +238,7 @@ class _Look(ast.NodeVisitor):
                     self._check.reach(thing)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        """A few things do harm without being called."""
+        """Check an attribute: a few do harm without being called."""
         name, _ = self._resolve(node)
         rule = ATTRIBUTES.get(name or "")
         if rule is not None:
@@ -244,16 +246,16 @@ class _Look(ast.NodeVisitor):
         self.visit(node.value)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        """A function within is looked into when it is called, or made a branch."""
+        """Skip a function within: it is looked into when it is called, or made a branch."""
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        """As a synchronous one."""
+        """Skip it as a synchronous one."""
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
-        """As a function."""
+        """Skip it as a function."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        """What its methods do is not known."""
+        """Skip a class: what its methods do is not known."""
 
     # --- the node's number
 
@@ -264,29 +266,29 @@ class _Look(ast.NodeVisitor):
                     self._find(inner, f"{name}.node", NODE)
 
     def visit_If(self, node: ast.If) -> None:
-        """What decides."""
+        """Check the condition."""
         self._check_node(node.test)
         self.generic_visit(node)
 
     def visit_While(self, node: ast.While) -> None:
-        """What decides."""
+        """Check the condition."""
         self._check_node(node.test)
         self.generic_visit(node)
 
     def visit_IfExp(self, node: ast.IfExp) -> None:
-        """What decides."""
+        """Check the condition."""
         self._check_node(node.test)
         self.generic_visit(node)
 
     def visit_Match(self, node: ast.Match) -> None:
-        """What decides."""
+        """Check the condition."""
         self._check_node(node.subject)
         self.generic_visit(node)
 
     # --- globals
 
     def _global_container(self, node: ast.expr) -> str | None:
-        """The name of a container that is neither local nor passed in."""
+        """Return the name of a container that is neither local nor passed in."""
         if isinstance(node, ast.Name) and not self._is_local(node.id):
             _, thing = self._lookup(node.id)
             if isinstance(thing, _CONTAINERS):
@@ -311,18 +313,18 @@ class _Look(ast.NodeVisitor):
                 pass
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        """What is assigned to."""
+        """Check what is assigned to."""
         for target in node.targets:
             self._check_target(target)
         self.generic_visit(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
-        """What is assigned to."""
+        """Check what is assigned to."""
         self._check_target(node.target)
         self.generic_visit(node)
 
     def visit_Delete(self, node: ast.Delete) -> None:
-        """What is deleted."""
+        """Check what is deleted."""
         for target in node.targets:
             self._check_target(target)
         self.generic_visit(node)
@@ -330,7 +332,7 @@ class _Look(ast.NodeVisitor):
     # --- the order of sets
 
     def _is_set(self, node: ast.expr | None, depth: int = 0) -> bool:
-        """Whether it is certain that this is a set whose order may differ."""
+        """Return whether it is certain that this is a set whose order may differ."""
         if node is None or depth > 8:
             return False
         match node:
@@ -378,7 +380,7 @@ class _Look(ast.NodeVisitor):
             self._find(node, f"{_short(node.func)}() of a set", SET_ORDER)
 
     def visit_For(self, node: ast.For) -> None:
-        """A loop over a set matters if what it does depends on the order."""
+        """Check a loop over a set, which matters if what it does depends on the order."""
         if self._is_set(node.iter) and any(_keeps_order(inner) for part in node.body for inner in ast.walk(part)):
             self._find(node, f"for ... in {_short(node.iter)}", SET_ORDER)
         self.generic_visit(node)

@@ -1,4 +1,7 @@
-"""What the names in a function's syntax tree stand for: its node, what is bound in it, and the full names of things."""
+"""Names in a function's syntax tree and what they stand for.
+
+Its node, what is bound in it, and the full names of things.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 @lru_cache(maxsize=32)
 def _functions(text: str) -> dict[tuple[str, int], FunctionNode]:
-    """The functions of a file by name and first line (that of the first decorator)."""
+    """Return the functions of a file by name and first line (that of the first decorator)."""
     found: dict[tuple[str, int], FunctionNode] = {}
     for node in ast.walk(parsed(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -26,7 +29,7 @@ def _functions(text: str) -> dict[tuple[str, int], FunctionNode]:
 
 
 def node_of(function: types.FunctionType) -> FunctionNode | None:
-    """The syntax tree of a function; None if its source is not there."""
+    """Return the syntax tree of a function; None if its source is not there."""
     text = "".join(linecache.getlines(function.__code__.co_filename))
     try:
         return _functions(text).get((function.__code__.co_name, function.__code__.co_firstlineno))
@@ -82,7 +85,7 @@ class NameScope:
 
 
 def _own_nodes(node: FunctionNode) -> Iterator[ast.AST]:
-    """All nodes of a function's body, those of functions and classes within left out."""
+    """Return all nodes of a function's body, those of functions and classes within left out."""
     waiting: list[ast.AST] = list(node.body) if isinstance(node.body, list) else [node.body]
     while waiting:
         one = waiting.pop()
@@ -92,7 +95,7 @@ def _own_nodes(node: FunctionNode) -> Iterator[ast.AST]:
 
 
 def full_name(thing: object) -> str | None:
-    """The name under which the rules know a module, a class or a function; None for anything else."""
+    """Return the name under which the rules know a module, a class or a function; None for anything else."""
     if isinstance(thing, types.ModuleType):
         return MODULE_NAMES.get(thing.__name__, thing.__name__)
     name = getattr(thing, "__qualname__", None)

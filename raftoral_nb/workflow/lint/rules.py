@@ -1,4 +1,4 @@
-"""What a workflow must not do outside its steps, why, and what to do instead: a table of names."""
+"""The rules of the check: a table of what a workflow must not do outside its steps, why, and what to do instead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """Why something is not deterministic, and what to write in its place."""
+    """A rule: the reason why something is not deterministic, and what to write in its place."""
 
     reason: str
     instead: str
@@ -169,7 +169,7 @@ EXACT: Final[dict[str, Rule]] = {
     "builtins.id": ADDRESS,
     "builtins.hash": ADDRESS,
 }
-"""Calls by the full name of what is called."""
+"""The rules for calls by the full name of what is called."""
 
 PREFIXES: Final[tuple[tuple[str, Rule], ...]] = (
     ("random.", CHANCE),
@@ -202,7 +202,7 @@ PREFIXES: Final[tuple[tuple[str, Rule], ...]] = (
         )
     ),
 )
-"""Calls of everything whose full name begins so; `EXACT` comes first."""
+"""The rules for calls of everything whose full name begins so; `EXACT` comes first."""
 
 SEEDED: Final = frozenset(
     {
@@ -217,7 +217,7 @@ SEEDED: Final = frozenset(
 """Deterministic if they are given a seed."""
 
 ATTRIBUTES: Final[dict[str, Rule]] = {"os.environ": SURROUNDINGS}
-"""What need not be called to do harm."""
+"""The attributes that do harm without being called."""
 
 PATH_METHODS: Final = frozenset(
     {
@@ -244,7 +244,7 @@ PATH_METHODS: Final = frozenset(
         "write_text",
     }
 )
-"""What `pathlib.Path(...).METHOD` asks of the disk."""
+"""The methods of `pathlib.Path` that read from the disk."""
 
 MODULE_NAMES: Final = {
     "_io": "io",
@@ -264,7 +264,7 @@ MODULE_NAMES: Final = {
     "anyio.to_thread": "anyio.to_thread",
     "pathlib._local": "pathlib",
 }
-"""Where things are defined, and under which name people know that place."""
+"""The modules that things are defined in, with the names under which people know them."""
 
 CHANGES: Final = frozenset(
     {
@@ -301,7 +301,7 @@ BRANCH_METHODS: Final = frozenset({"branch", "first", "gather", "map", "race", "
 
 
 def rule_for(name: str, arguments: int) -> Rule | None:
-    """The rule that calling `name` with so many arguments breaks; None if it breaks none."""
+    """Return the rule that calling `name` with so many arguments breaks; None if it breaks none."""
     if name in EXACT:
         return EXACT[name]
     if name in SEEDED and arguments:

@@ -28,7 +28,9 @@ _NEEDS_A_FUNCTION: Final = frozenset({"call", "log"})
 
 
 def settings() -> dict[str, str]:
-    """What differs here from what Python and numpy begin with, as text by name (`decimal.prec`); empty if nothing does.
+    """Return the settings that differ here from what Python and numpy begin with, as text by name (`decimal.prec`).
+
+    Empty if nothing does.
 
     Of numpy's, "call" and "log" are left out: they need a function of this kernel.
     """
@@ -43,7 +45,10 @@ def settings() -> dict[str, str]:
 
 
 def words(found: dict[str, str]) -> dict[str, str]:
-    """The same for people: "decimal context" and "numpy error state", each with what differs, or with why it stays behind."""
+    """Return the same as text.
+
+    "decimal context" and "numpy error state", each with what differs, or with why it stays behind.
+    """
     said = {}
     for title, prefix in (("decimal context", "decimal."), ("numpy error state", "numpy.")):
         parts = [f"{name.removeprefix(prefix)}={text}" for name, text in found.items() if name.startswith(prefix)]
@@ -97,7 +102,7 @@ def apply(found: dict[str, str]) -> None:
 
 
 def call(found: dict[str, str], fn: Callable[..., Any], *args: Any) -> Any:
-    """What `fn(*args)` returns where they are set, in a context of its own."""
+    """Return what `fn(*args)` returns under these settings, in a context of its own."""
     context = contextvars.copy_context()
     context.run(apply, found)
     return context.run(fn, *args)

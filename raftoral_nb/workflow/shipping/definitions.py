@@ -70,7 +70,7 @@ class Workflow(Generic[I, O]):
         self.__doc__ = fn.__doc__
 
     def __call__(self, ctx: Any, input: I) -> Awaitable[O]:  # noqa: A002
-        """Calls the function itself, for use within another workflow."""
+        """Call the function itself, for use within another workflow."""
         return self.fn(ctx, input)
 
     def __repr__(self) -> str:
@@ -89,7 +89,7 @@ def workflow(
 
 
 def workflow(fn: Any = None, /, *, name: str | None = None, version: int | None = None) -> Any:
-    """Makes a `Workflow` of `async def name(ctx, input)`; as `@workflow`, or with a name or a version.
+    """Make a `Workflow` of `async def name(ctx, input)`; as `@workflow`, or with a name or a version.
 
     Raises:
         WorkflowDefinitionError: the function has another form, or name or version are of the wrong kind.
@@ -100,7 +100,7 @@ def workflow(fn: Any = None, /, *, name: str | None = None, version: int | None 
 
 
 def validate(fn: object) -> None:
-    """Checks that `fn` is `async def` with two positional parameters (the second may have a default).
+    """Check that `fn` is `async def` with two positional parameters (the second may have a default).
 
     Raises:
         WorkflowDefinitionError: it is not; the message says the form to use.
@@ -132,7 +132,7 @@ def validate(fn: object) -> None:
 
 
 def build(name: str, version: int, fn: Callable[..., Any]) -> tuple[Definition, tuple[Captured, ...]]:
-    """The definition of a workflow as it is replicated, and what it captured of the notebook.
+    """Return the definition of a workflow as it is replicated, and what it captured of the notebook.
 
     Globals and closures are copied as they are now: later changes to them are seen in neither direction.
 
@@ -190,12 +190,14 @@ class Loaded(NamedTuple):
 
 
 def load(definition: Definition) -> Callable[..., Any]:
-    """The function of `load_all` alone."""
+    """Return the function of `load_all` alone."""
     return load_all(definition).function
 
 
 def load_all(definition: Definition) -> Loaded:
-    """A new copy of the workflow's function, with globals of its own, for one node; tracebacks will show its source.
+    """Return a new copy of the workflow's function, with globals of its own, for one node.
+
+    Tracebacks will show its source.
 
     Functions, values and classes of the notebook are copies.
 
@@ -228,7 +230,10 @@ def load_all(definition: Definition) -> Loaded:
 
 
 def known_classes(definition: Definition) -> Known | None:
-    """The classes that a workflow's code knows, to compare values with before they are sent; None if it does not load here."""
+    """Return the classes that a workflow's code knows, to compare values with before they are sent.
+
+    None if it does not load here.
+    """
     with _KNOWN_LOCK:
         if definition.digest not in _known:
             try:
@@ -263,7 +268,7 @@ class _Reached:
         self._visit(fn, getattr(fn, "__name__", "the workflow"))
 
     def measured(self) -> tuple[Captured, ...]:
-        """What was captured with its size; `size` is 0 for what does not pickle on its own."""
+        """Return what was captured with its size; `size` is 0 for what does not pickle on its own."""
         found = [Captured(name, _kind(value), _size(value)) for name, _, value in self.captured]
         for name, values in self._reach.used.items():
             size = sum(_size(value, self._root) for value in values)

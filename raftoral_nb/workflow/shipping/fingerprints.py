@@ -1,4 +1,7 @@
-"""Tell whether a workflow changed: by its normalised source and what it captured, never by pickle bytes (they always differ)."""
+"""Fingerprints, which tell whether a workflow changed.
+
+They are made of its normalised source and what it captured, never by pickle bytes (they always differ).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from . import arithmetic
 
 
 def fingerprint(function: Callable[..., Any]) -> str:
-    """A hex digest that two functions share if their code and what they captured are the same.
+    """Return a hex digest that two functions share if their code and what they captured are the same.
 
     Counted are: the source of the function without comments, layout and our decorator; that of all notebook functions and
     classes it reaches through globals, closures, defaults and attributes; and the other values captured so (by their canonical

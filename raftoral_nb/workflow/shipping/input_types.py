@@ -1,7 +1,8 @@
-"""Checks an input against the annotation of the workflow's second parameter, before anything is proposed.
+"""Checks of an input against the annotation of the workflow's second parameter, before anything is proposed.
 
-The check looks, and changes nothing: no conversion, no defaults. It knows the types that inputs are made of (dataclasses,
-msgspec structs, TypedDicts, NamedTuples, containers, unions, literals); what it does not know it lets pass.
+The check looks, and changes nothing: no conversion, no defaults. It knows the types that inputs are made of
+(dataclasses, msgspec structs, TypedDicts, NamedTuples, containers, unions, literals); what it does not know it lets
+pass.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ..codec import aliases, classes, hints
 from ..codec.values import shorten, type_name
 
 _UNKNOWN: Final = object()
-"""Stands for an annotation that says nothing, or nothing that can be found out here."""
+"""The mark of an annotation that says nothing, or nothing that can be found out here."""
 
 # What each function's annotation meant when it was first looked at (at registration). A class that the notebook defines again
 # later is then recognised as another one, also where annotations are text (`from __future__ import annotations`).
@@ -32,7 +33,7 @@ _resolved: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 def check(fn: Callable[..., Any], value: object, *, workflow: str) -> None:
-    """Checks that `value` is what the second parameter of `fn` is annotated with; an `int` passes for a `float`.
+    """Check that `value` is what the second parameter of `fn` is annotated with; an `int` passes for a `float`.
 
     An annotation that is missing, `Any`, or cannot be resolved is not checked; neither are parts that it says nothing about.
 
@@ -53,7 +54,7 @@ def check(fn: Callable[..., Any], value: object, *, workflow: str) -> None:
 
 
 def resolve(fn: Callable[..., Any]) -> Any:
-    """What the annotation of the second parameter means now; remembered, so that later redefinitions are noticed.
+    """Resolve the annotation of the second parameter as it is now; remembered, so that later redefinitions are noticed.
 
     Returns an object for `check` alone.
     """
@@ -191,7 +192,7 @@ class _Checker:
         return None
 
     def _fields(self, cls: type) -> Iterator[tuple[str, Any]]:
-        """The annotated fields of a class whose annotations are meant to be kept."""
+        """Return the annotated fields of a class whose annotations are meant to be kept."""
         if dataclasses.is_dataclass(cls):
             names = {field.name for field in dataclasses.fields(cls)}
         elif issubclass(cls, msgspec.Struct):
@@ -239,12 +240,12 @@ def _is_instance(value: object, cls: type) -> bool:
 
 
 def _is_meant(value: object, cls: type) -> bool:
-    """Whether the value's class, or one that it is derived from, is `cls` made by another run of the same cell."""
+    """Return whether the value's class, or a base of it, is `cls` as made by another run of the same cell."""
     return any(classes.same(one, cls) for one in type(value).__mro__)
 
 
 def _elements(value: Any, cls: type, arguments: tuple[Any, ...]) -> Iterator[tuple[Any, Any, str]]:
-    """The parts of a container that its arguments speak of: part, annotation, where it is."""
+    """Return the parts of a container that its arguments speak of: part, annotation, where it is."""
     if issubclass(cls, tuple):
         if cls is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
             yield from ((part, arguments[0], f"[{index}]") for index, part in enumerate(value))
@@ -268,7 +269,7 @@ _ITERABLES: Final = frozenset({collections.abc.Iterable, collections.abc.Collect
 
 
 def _redefined(value: object, cls: type, path: str) -> str | None:
-    """Whether the value's class has the name of the expected one, but is another object."""
+    """Return whether the value's class has the name of the expected one, but is another object."""
     for actual in type(value).__mro__:
         if actual is cls:
             return None

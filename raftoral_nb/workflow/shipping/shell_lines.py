@@ -16,7 +16,10 @@ _MAGIC: Final = {"run_line_magic": "%", "run_cell_magic": "%%"}
 
 
 def refusal(functions: Iterable[types.FunctionType]) -> str | None:
-    """Why code with these functions cannot run elsewhere: the first `!` or `%` line, as its author wrote it, and what to do."""
+    """Return why code with these functions cannot run elsewhere.
+
+    The first `!` or `%` line, as its author wrote it, and what to do.
+    """
     for function in functions:
         if not _is_kernels(function.__globals__.get("get_ipython")) or "get_ipython" not in sources.global_names(
             function.__code__
@@ -37,7 +40,7 @@ def _is_kernels(found: Any) -> bool:
 
 
 def _lines(code: types.CodeType) -> Iterator[tuple[int, str, str]]:
-    """The line, what its author wrote there, and what to do about it."""
+    """Return the line, what its author wrote there, and what to do about it."""
     try:
         tree = ast.parse("".join(linecache.getlines(code.co_filename)))
     except (SyntaxError, ValueError, RecursionError):
@@ -54,7 +57,7 @@ def _lines(code: types.CodeType) -> Iterator[tuple[int, str, str]]:
 
 
 def _own(statement: ast.stmt) -> Iterator[ast.AST]:
-    """The nodes of a statement, without the statements in it."""
+    """Return the nodes of a statement, without the statements in it."""
     yield statement
     for child in ast.iter_child_nodes(statement):
         if not isinstance(child, ast.stmt):

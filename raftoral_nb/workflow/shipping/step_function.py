@@ -34,7 +34,7 @@ MAX_ATTEMPTS: Final = 1_000_000
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """When and how often a step's function is called again after it raised.
+    """A policy that says when and how often a step's function is called again after it raised.
 
     The wait before attempt `n + 1` is `first_wait * factor ** (n - 1)` seconds, at most `max_wait`, of which a part of up to
     `jitter` is left out by chance, so that many steps which failed together do not come back together.
@@ -47,7 +47,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     first_wait: float = 0.1
     """Seconds between the first and the second attempt; may be given as a `timedelta`, like `max_wait`."""
     factor: float = 2.0
-    """By how much each wait is longer than the one before."""
+    """The factor by which each wait is longer than the one before."""
     max_wait: float = 30.0
     """The longest wait, in seconds."""
     jitter: float = 0.5
@@ -91,11 +91,11 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
                 raise BadArgumentError(f"Retry({name}=...) is a tuple of exception classes, not {kinds!r}")
 
     def again(self, error: BaseException, attempt: int) -> bool:
-        """Whether to try again after attempt number `attempt` raised `error`."""
+        """Return whether to try again after attempt number `attempt` raised `error`."""
         return attempt < self.attempts and isinstance(error, self.on) and not isinstance(error, self.final)
 
     def wait(self, attempt: int, chance: float) -> float:
-        """Seconds to wait after attempt number `attempt`; `chance` is from 0 to 1."""
+        """Return seconds to wait after attempt number `attempt`; `chance` is from 0 to 1."""
         try:
             longest = min(self.max_wait, self.first_wait * self.factor ** (attempt - 1))
         except OverflowError:
@@ -104,7 +104,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a step is run. See `step`."""
+    """The options of a step. See `step`."""
 
     retry: Retry | None = None
     timeout: float | None = None
@@ -148,11 +148,13 @@ class StepFunction(Generic[P, T_co]):
         update_wrapper(self, fn, updated=())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T_co]:
-        """In a workflow `ctx.compute(key, fn, ...)`, to be awaited; elsewhere, and within a step, just the function itself.
+        """Run the step in a workflow as `ctx.compute(key, fn, ...)`, to be awaited.
 
-        There a synchronous function returns its value, and an asynchronous one is awaited; no option counts and nothing is
-        recorded. (A type checker is told the form for workflows: for the value of a synchronous function call `.fn`.)
-        Raises `WrongTaskError` when it is awaited in a task that is not the workflow's own.
+        Elsewhere, and within a step, just call the function.
+
+        There a synchronous function returns its value, and an asynchronous one is awaited; no option counts and nothing
+        is recorded. (A type checker is told the form for workflows: for the value of a synchronous function call
+        `.fn`.) Raises `WrongTaskError` when it is awaited in a task that is not the workflow's own.
         """
         ctx = CONTEXT.get()
         if ctx is None or STEP.get() is not None:
@@ -169,7 +171,7 @@ class StepFunction(Generic[P, T_co]):
         timeout: Seconds | UnsetType | None = UNSET,
         at_most_once: bool | UnsetType = UNSET,
     ) -> StepFunction[P, T_co]:
-        """The same step with some options changed: `await charge.with_options(timeout=5)(order)`."""
+        """Return the same step with some options changed: `await charge.with_options(timeout=5)(order)`."""
         given = {"retry": retry, "timeout": timeout, "at_most_once": at_most_once}
         changes = {name: value for name, value in given.items() if value is not UNSET}
         options = StepOptions(**{**msgspec.structs.asdict(self.options), **changes})
@@ -190,7 +192,7 @@ class StepFunction(Generic[P, T_co]):
 
 
 class _Decorator(Protocol):
-    """What `step(...)` with nothing but options returns."""
+    """The decorator that `step(...)` with nothing but options returns."""
 
     @overload
     def __call__(self, fn: Callable[P, Coroutine[Any, Any, T]], /) -> StepFunction[P, T]: ...
@@ -255,7 +257,8 @@ def step(
         key: what its steps are called when it is called directly; else the function's name.
         retry: when it is called again after it raised; else never.
         timeout: seconds (or a `timedelta`) that one attempt may take, then it ends with `StepTimeoutError`. An async function is cancelled; a
-            synchronous one is abandoned: it goes on, its result is dropped, and `Cluster.stop` names it if it never ends.
+            synchronous one is abandoned: it continues, its result is dropped, and `Cluster.stop` names it if it never
+            ends.
         at_most_once: an intent is recorded before the function runs. If its node dies or is deposed before the result is
             recorded, the function is not called again; `OutcomeUnknown` is raised, on every node, for the workflow to decide.
 

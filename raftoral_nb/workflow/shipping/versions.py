@@ -14,7 +14,7 @@ MAX_PACKAGES: Final = 100
 
 
 def made_with(modules: Iterable[str]) -> dict[str, str]:
-    """The version of Python, and of the packages that these modules belong to, as far as they tell."""
+    """Return the version of Python, and of the packages that these modules belong to, as far as they tell."""
     found = {PYTHON: platform.python_version()}
     for name in sorted({module.partition(".")[0] for module in modules}):
         version = None if name in sys.stdlib_module_names or name == "__main__" else _version(name)
@@ -24,7 +24,7 @@ def made_with(modules: Iterable[str]) -> dict[str, str]:
 
 
 def _version(package: str) -> str | None:
-    """The version of a package here; None if it is not installed, or tells none."""
+    """Return the version of a package here; None if it is not installed, or tells none."""
     try:
         return importlib.metadata.version(package)
     except (importlib.metadata.PackageNotFoundError, ValueError):
@@ -33,7 +33,7 @@ def _version(package: str) -> str | None:
 
 
 def other_python(versions: Mapping[str, str]) -> str | None:
-    """Why code of these versions cannot be loaded here, whatever is in it; None if nothing is known to keep it from that.
+    """Return why code of these versions cannot be loaded here, whatever is in it; None if there is no known reason.
 
     Python's code differs from one minor version to the next.
     """
@@ -44,7 +44,7 @@ def other_python(versions: Mapping[str, str]) -> str | None:
 
 
 def differences(versions: Mapping[str, str]) -> str:
-    """The packages whose versions differ here, in words; empty if none do."""
+    """Return the packages whose versions differ here, as text; empty if none do."""
     found = []
     for package, made in sorted(versions.items()):
         here = None if package == PYTHON else _version(package)

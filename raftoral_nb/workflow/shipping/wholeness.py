@@ -1,4 +1,7 @@
-"""Check that code which was unpickled somewhere else still has all its parts: compared with what was pickled, class by class."""
+"""The check that code which was unpickled somewhere else still has all its parts.
+
+It is compared with what was pickled, class by class.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ _MAX_NAMED = 5
 
 
 def lost_parts(original: Any, copy: Any) -> str | None:
-    """What a copy of a function lacks, in words; None if it is whole.
+    """Return what a copy of a function lacks, as text; None if it is whole.
 
     Compared are all functions and classes that travel by value and are reached from it: by their names, fields, members and
     attributes. Values are not compared.
@@ -26,7 +29,7 @@ class _Comparison:
         self._seen: set[int] = set()
 
     def of(self, original: Any, copy: Any) -> str | None:
-        """What was lost, in this or what it reaches."""
+        """Return what was lost, in this or what it reaches."""
         pairs = [(original, copy)]
         while pairs:
             one, other = pairs.pop()
