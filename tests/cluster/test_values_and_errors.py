@@ -209,9 +209,24 @@ def raise_one_that_does_not_unpickle() -> None:
     raise DoesNotUnpickle("this", "that")
 
 
+def raise_one_whose_class_is_not_to_be_had() -> None:
+    class Hidden(Exception):  # noqa: N818
+        lock = threading.Lock()
+
+    raise Hidden("this and that")
+
+
 async def catches_one_that_does_not_unpickle(ctx: WorkflowContext, _: Any) -> tuple[str, str]:
     try:
         await ctx.compute("bad", raise_one_that_does_not_unpickle)
+    except DoesNotUnpickle as error:
+        return type(error).__name__, str(error)
+    return "none", ""
+
+
+async def catches_one_whose_class_is_not_to_be_had(ctx: WorkflowContext, _: Any) -> tuple[str, str]:
+    try:
+        await ctx.compute("bad", raise_one_whose_class_is_not_to_be_had)
     except StepFailedError as error:
         return error.failure.type_name.rpartition(".")[2], error.failure.message
     return "none", ""
@@ -234,7 +249,13 @@ def test_a_step_raises_its_own_exception_in_the_workflow_on_every_node(cluster: 
         run.value("custom")
 
 
-def test_an_exception_that_does_not_unpickle_is_told_as_data_on_every_node(cluster: Cluster) -> None:
+def test_an_exception_whose_class_is_not_to_be_had_is_told_as_data_on_every_node(cluster: Cluster) -> None:
+    run = cluster.start_workflow(catches_one_whose_class_is_not_to_be_had)
+    assert run.wait_for_completion(PATIENCE) == ("Hidden", "this and that")
+    assert results(cluster, run.run_id) == [("Hidden", "this and that")] * 3
+
+
+def test_an_exception_whose_own_pickle_would_not_come_back_keeps_its_type_on_every_node(cluster: Cluster) -> None:
     run = cluster.start_workflow(catches_one_that_does_not_unpickle)
     assert run.wait_for_completion(PATIENCE) == ("DoesNotUnpickle", "this and that")
     assert results(cluster, run.run_id) == [("DoesNotUnpickle", "this and that")] * 3
