@@ -14,6 +14,7 @@ from pysyncobj import SyncObj, SyncObjConf
 
 from raftoral_nb.raft.tcp import TcpEndpoint, TcpNetwork
 from raftoral_nb.raft.wire import new_key
+from tests.ports import free_ports
 
 from .network_helpers import Recorder
 
@@ -35,8 +36,7 @@ def poisoned(path: Path) -> bytes:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    return free_ports(1)[0]
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the file that the poisoned pickle opened is nobody's
