@@ -25,6 +25,7 @@ from raftoral_nb import (
 )
 from raftoral_nb.discovery import key_file
 from tests.cluster.helpers import PATIENCE, Watch, engine, followers, gate, in_thread
+from tests.ports import free_ports
 
 
 async def quick(ctx: WorkflowContext, value: Any) -> Any:
@@ -37,15 +38,6 @@ async def stuck_in_a_step(ctx: WorkflowContext, name: str) -> bool:
 
 async def stuck_in_the_workflow(ctx: WorkflowContext, name: str) -> bool:
     return gate(f"{name} {ctx.node}").enter()
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 @pytest.mark.parametrize("network", ["tcp", "memory"])

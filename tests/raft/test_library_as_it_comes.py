@@ -14,6 +14,7 @@ from pysyncobj import SyncObj, SyncObjConf
 
 from raftoral_nb.transport.frames import new_key
 from raftoral_nb.transport.tcp_network import TcpEndpoint, TcpNetwork
+from tests.ports import free_ports
 from tests.transport.network_helpers import Recorder
 
 
@@ -34,8 +35,7 @@ def poisoned(path: Path) -> bytes:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    return free_ports(1)[0]
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the file that the poisoned pickle opened is nobody's

@@ -17,6 +17,7 @@ from raftoral_nb.transport.frames import FrameSession, PeerIdentity
 from raftoral_nb.transport.messages import AppendEntries, encode_message
 from raftoral_nb.transport.network import Network
 from raftoral_nb.transport.tcp_network import TcpNetwork
+from tests.ports import free_ports
 from tests.transport.network_helpers import Recorder, numbered, turns
 from tests.transport.tcp_helpers import KEY, Nodes, arrivals, knock, nodes, run, until_closed
 
@@ -293,9 +294,7 @@ def test_a_taken_port_is_named_with_what_to_do() -> None:
 
 def test_a_given_port_is_used_again_by_a_restarted_node() -> None:
     async def test() -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        (port,) = free_ports(1)
         network = TcpNetwork(KEY, {1: port})
         made = Nodes(network)
         await made.add(1)
