@@ -271,7 +271,10 @@ class _Reached:
         """Return what was captured with its size; `size` is 0 for what does not pickle on its own."""
         found = [Captured(name, _kind(value), _size(value)) for name, _, value in self.captured]
         for name, values in self._reach.used.items():
-            size = sum(_size(value, self._root) for value in values)
+            sizes = [(_size(value, self._root), isinstance(value, (types.FunctionType, type))) for value in values]
+            size = sum(
+                size for size, code in sizes if code or size <= limits.MAX_MODULE_VALUE_BYTES
+            )  # others stay there
             found.append(Captured(local_modules.file_name(sys.modules[name]), "module", size))
         return tuple(found)
 

@@ -176,11 +176,12 @@ def test_what_of_a_module_cannot_be_copied_is_that_of_the_module(folder: Folder,
     )
     helpers = folder.load("helpers~")
     flow = run_cell(
-        f"import {helpers.__name__} as helpers\nasync def flow(ctx, item):\n    return helpers.locked(), helpers.lock, helpers.client\n"
+        f"import {helpers.__name__} as helpers\nasync def flow(ctx, item):\n    return helpers.locked(), helpers.lock, helpers.client, len(helpers.large)\n"
     )["flow"]
-    definition, _ = build("flow", 1, flow)
+    definition, captured = build("flow", 1, flow)
     assert len(definition.code) < limits.MAX_MODULE_VALUE_BYTES
-    (lock, large, small, client), same, other = run(load(definition))
+    assert captured[0].size < limits.MAX_MODULE_VALUE_BYTES
+    (lock, large, small, client), same, other, _ = run(load(definition))
     assert lock is same is helpers.lock
     assert client is other is helpers.client
     assert large is helpers.large
