@@ -224,12 +224,12 @@ def test_a_node_that_joins_can_be_interrupted_while_no_majority_agrees(lab: Lab,
 KILLED = """
 import os, sys
 from raftoral_nb.cli.main import main
-from raftoral_nb.hosts.remote import founding
+from raftoral_nb.hosts.remote import bootstrap
 
 async def killed_here(*_):
     os.kill(os.getpid(), 9)
 
-founding._become_member = killed_here
+bootstrap._become_member = killed_here
 main(sys.argv[1:])
 """
 
