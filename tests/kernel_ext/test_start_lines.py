@@ -107,7 +107,10 @@ def test_tab_offers_the_flags_and_times_and_sizes(complete: Complete) -> None:
 def test_a_cluster_is_started_as_asked_and_its_metrics_are_shown_and_served(notebook: Notebook) -> None:
     notebook.ok("%raftoral start --nodes 1 --heartbeat 100ms --snapshot-after 20kB")
     assert notebook.ok("cluster.look().election_timeout").value == 1.0
-    assert notebook.ok("%raftoral metrics").text.startswith("# TYPE raftoral_cluster info\n")
+    assert notebook.ok("%raftoral metrics").text.splitlines()[:2] == [
+        "# HELP raftoral_cluster The cluster.",
+        "# TYPE raftoral_cluster info",
+    ]
     assert "not served. To do so: %raftoral metrics --serve" in notebook.fails("%raftoral metrics --stop")
     served = notebook.ok("%raftoral metrics --serve").text
     assert re.search(r"served to this machine at http://127\.0\.0\.1:\d+/metrics; to end it", served)
