@@ -10,6 +10,8 @@ import sys
 import typing
 from typing import Any
 
+from . import sources
+
 if sys.version_info >= (3, 14):
     import annotationlib
 
@@ -22,11 +24,12 @@ def is_alias(thing: object) -> bool:
 def is_by_value(alias: Any) -> bool:
     """Return whether it, or a variable of `typing`, cannot be imported by another process.
 
-    It is the notebook's, or local to a function.
+    It is the notebook's, of a module beside it, or local to a function.
     """
-    if alias.__module__ == "__main__":
+    module = str(alias.__module__)
+    if module == "__main__" or sources.travels_by_value(module):
         return True
-    return getattr(sys.modules.get(str(alias.__module__)), alias.__name__, None) is not alias
+    return getattr(sys.modules.get(module), alias.__name__, None) is not alias
 
 
 def value(alias: Any) -> Any:

@@ -35,11 +35,13 @@ def _forward(reference: typing.ForwardRef) -> Reduced:
 
 
 def _type_variable(variable: typing.TypeVar) -> Any:
-    """Pickle as cloudpickle does, but without a bound or constraints that do not resolve.
+    """Pickle as cloudpickle does, but by value from wherever code travels by value, and without what does not resolve.
 
-    From Python 3.12 on they are lazy.
+    From Python 3.12 on a bound and constraints are lazy.
     """
     try:
+        if aliases.is_by_value(variable):
+            return _cloudpickle._make_typevar, _cloudpickle._decompose_typevar(variable)
         return _cloudpickle._typevar_reduce(variable)
     except Exception:  # evaluating them runs whatever is written there
         known_as = _cloudpickle._get_or_create_tracker_id(variable)

@@ -2,7 +2,7 @@
 
 They are made anew from their parts.
 
-Pickle takes a function with a cache, a `NewType` or a `ParamSpec` for something that a module of everybody has. What a
+Pickle takes a function with a cache or a `NewType` for something that a module of everybody has. What a
 notebook defines is in no such module. One that an installed module has is found there, as pickle would have it.
 """
 
@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import functools
 import io
-import sys
 import types
 import typing
 from collections.abc import Callable
 from typing import Any, Final
-
-from cloudpickle import cloudpickle as _cloudpickle
 
 from . import sources
 
@@ -96,45 +93,11 @@ def _new_type(found: Any) -> Reduced | str:
     return typing.NewType, (found.__name__, found.__supertype__), state
 
 
-def _parameters(found: Any) -> Reduced | str:
-    if _importable_parameter(found):
-        return str(found.__name__)
-    options = {
-        name: getattr(found, f"__{name}__")
-        for name in ("bound", "covariant", "contravariant", "infer_variance")
-        if getattr(found, f"__{name}__", None)
-    }
-    if sys.version_info >= (3, 13) and found.has_default():
-        options["default"] = found.__default__
-    return _make_parameter, (type(found), found.__name__, options, found.__module__)
-
-
-def _importable_parameter(found: Any) -> bool:
-    if found.__module__ == "__main__" or sources.travels_by_value(str(found.__module__)):
-        return False
-    return getattr(sys.modules.get(found.__module__), found.__name__, None) is found
-
-
-def _make_parameter(kind: Any, name: str, options: dict[str, Any], module: str) -> Any:
-    made = kind(name, **options)
-    made.__module__ = module
-    return made
-
-
-def _type_variable(found: Any) -> Any:
-    if sources.travels_by_value(str(found.__module__)):
-        return _cloudpickle._make_typevar, _cloudpickle._decompose_typevar(found)
-    return _cloudpickle._typevar_reduce(found)
-
-
 BY_TYPE: Final[dict[type, Callable[[Any], Reduced | str]]] = {
     _CACHED: _cached,
     functools.singledispatchmethod: _dispatching_method,
     functools.cached_property: _cached_property,
     typing.NewType: _new_type,
-    typing.TypeVar: _type_variable,
-    typing.ParamSpec: _parameters,
-    typing.TypeVarTuple: _parameters,
 }
 """Reducers of instances of exactly these types."""
 

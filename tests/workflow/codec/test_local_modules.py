@@ -114,6 +114,35 @@ def test_comments_and_layout_of_a_module_are_no_change(folder: Folder, run_cell:
     assert fingerprint(flow) == before, "what the workflow does not use does not count"
 
 
+def test_parameters_of_types_of_a_module_go_along(
+    folder: Folder, run_cell: RunCell, run_new: RunNew, tmp_path: Path
+) -> None:
+    folder.write(
+        "boxes~.py",
+        "from typing import Callable, Generic, ParamSpec, TypeVar\n"
+        "T, P = TypeVar('T', bound=int), ParamSpec('P')\n"
+        "class Box(Generic[T]):\n    def __init__(self, it: T):\n        self.it = it\n"
+        "def same(fn: Callable[P, T]) -> Callable[P, T]:\n    return fn\n"
+        "def names():\n    return T.__name__, P.__name__\n",
+    )
+    boxes = folder.load("boxes~")
+    cell = run_cell(
+        f"import {boxes.__name__} as boxes\n"
+        "async def flow(ctx, item):\n"
+        "    return boxes.same(boxes.names)(), boxes.Box(item).it, boxes.Box.__parameters__[0].__bound__\n"
+    )
+    (tmp_path / "code").write_bytes(build("flow", 1, cell["flow"])[0].code)
+    printed = run_new(
+        """
+        import asyncio, pathlib, sys
+        from raftoral_nb.workflow.codec import pickling
+        print(asyncio.run(pickling.loads(pathlib.Path(sys.argv[1]).read_bytes())(None, 7)))
+        """,
+        tmp_path / "code",
+    )
+    assert printed.strip() == "(('T', 'P'), 7, <class 'int'>)"
+
+
 def test_another_process_runs_it_without_the_file(
     folder: Folder, run_cell: RunCell, run_new: RunNew, tmp_path: Path
 ) -> None:
