@@ -52,13 +52,14 @@ class StartRun(msgspec.Struct, frozen=True, gc=False, tag="start", array_like=Tr
     at: float = 0.0
     digest: str = ""
     """The canonical digest of the input, by which an equal one is known; "" if there is none."""
+    format: int = 1
+    """The format of the run's records, `RECORD_FORMAT`; commands of earlier versions do not say so."""
 
 
 class SetCheckpoint(msgspec.Struct, frozen=True, gc=False, tag="checkpoint", array_like=True):
     """The command to record a step's result; the first record of a step wins, and only the current epoch may record.
 
-    Of a step that takes a message the value is that of the message, whatever was proposed. A record of an earlier
-    `generation` of the run is refused.
+    A record of an earlier `generation` of the run is refused.
     """
 
     run_id: RunId
@@ -66,6 +67,56 @@ class SetCheckpoint(msgspec.Struct, frozen=True, gc=False, tag="checkpoint", arr
     version: int = 0
     """The version of the workflow that asked for it; 0 if any may."""
     generation: int = 1
+    taken: int = 0
+    """How many messages the execution had taken, in this generation."""
+
+
+class FireTimers(msgspec.Struct, frozen=True, gc=False, tag="timers", array_like=True):
+    """The command to fire all timers of a run that are due by `at`; `due` is the earliest due time (both Unix seconds).
+
+    Refused if what was due then has fired already. Only the current epoch may record.
+    """
+
+    run_id: RunId
+    due: float
+    at: float
+    node: NodeId
+    epoch: int
+    version: int = 0
+    """As of a checkpoint."""
+    generation: int = 1
+    taken: int = 0
+
+
+class NoteTaken(msgspec.Struct, frozen=True, gc=False, tag="taken", array_like=True):
+    """The command to note how many messages a run has taken, where it takes many and records nothing else. No record of the run's."""
+
+    run_id: RunId
+    taken: int
+    node: NodeId
+    epoch: int
+    version: int = 0
+    generation: int = 1
+
+
+class TellRun(msgspec.Struct, frozen=True, gc=False, tag="tell", array_like=True):
+    """The command to record a step and do what it stands for: send a signal to another run, or ask it to end.
+
+    The step's operation says which ("signal" or "cancel"). What cannot be done is recorded as the step's failure.
+    """
+
+    run_id: RunId
+    step: Step
+    target: RunId
+    signal_id: str
+    name: str
+    """Of the signal; of a request to end, the reason."""
+    value: bytes
+    """Of the signal; of a request to end, empty."""
+    version: int = 0
+    """As of a checkpoint."""
+    generation: int = 1
+    taken: int = 0
 
 
 class StartChild(msgspec.Struct, frozen=True, gc=False, tag="child", array_like=True):
@@ -86,6 +137,9 @@ class StartChild(msgspec.Struct, frozen=True, gc=False, tag="child", array_like=
     """As of a checkpoint."""
     digest: str = ""
     """Of the input, as of a run that is started."""
+    format: int = 1
+    """As of a run that is started."""
+    taken: int = 0
 
 
 class EndRun(msgspec.Struct, frozen=True, gc=False, tag="end", array_like=True):
@@ -105,9 +159,9 @@ class EndRun(msgspec.Struct, frozen=True, gc=False, tag="end", array_like=True):
 
 
 class ContinueRun(msgspec.Struct, frozen=True, gc=False, tag="continue", array_like=True):
-    """The command to end a run's execution and begin it anew with another input.
+    """The command to end a run's execution and begin it anew with another input: the next `generation`, without steps.
 
-    The next `generation`, without steps.
+    Messages that nobody took go along: those of `left`, and those that came behind the first `had` records.
     """
 
     run_id: RunId
@@ -119,12 +173,16 @@ class ContinueRun(msgspec.Struct, frozen=True, gc=False, tag="continue", array_l
     at: float = 0.0
     version: int = 0
     """As of a checkpoint."""
+    had: int = 0
+    """How many of the run's records had had their turn when the code ended."""
+    left: tuple[str, ...] = ()
+    """The message_ids of those in the mailbox then, in the order of the log."""
 
 
 class MoveRun(msgspec.Struct, frozen=True, gc=False, tag="move", array_like=True):
     """The command to continue an unfinished run with another version.
 
-    It applies only if the run still has `steps` steps, those that were replayed.
+    It applies only if the run still has `steps` records, those that were replayed.
     """
 
     run_id: RunId
@@ -206,6 +264,9 @@ Command = (
     | RegisterWorkflow
     | StartRun
     | SetCheckpoint
+    | FireTimers
+    | NoteTaken
+    | TellRun
     | StartChild
     | EndRun
     | ContinueRun

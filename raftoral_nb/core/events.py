@@ -23,7 +23,7 @@ from .cluster_events import (
     StrangersRefused,
     TransferAsked,
 )
-from .records import Failure, Message, NodeId, RunId, Step
+from .records import Failure, Message, NodeId, Record, RunId, Step, TimersFired
 
 
 class EpochChanged(msgspec.Struct, frozen=True, gc=False):
@@ -70,6 +70,13 @@ class CheckpointSet(msgspec.Struct, frozen=True, gc=False):
     step: Step
 
 
+class TimerFired(msgspec.Struct, frozen=True, gc=False):
+    """Timers of a run fired: all that were due."""
+
+    run_id: RunId
+    timers: TimersFired
+
+
 class WorkflowCompleted(msgspec.Struct, frozen=True, gc=False):
     """A run ended with a result (encoded)."""
 
@@ -87,12 +94,13 @@ class WorkflowFailed(msgspec.Struct, frozen=True, gc=False):
 class RunMoved(msgspec.Struct, frozen=True, gc=False):
     """A run continues with another version of its workflow.
 
-    Every node executes it from the top, with the steps it had.
+    Every node executes it from the top, with the records it had.
     """
 
     run_id: RunId
     version: int
     steps: int
+    """The number of records that it had."""
 
 
 class WorkflowDropped(msgspec.Struct, frozen=True, gc=False):
@@ -122,6 +130,10 @@ class WorkflowContinued(msgspec.Struct, frozen=True, gc=False):
     run_id: RunId
     generation: int
     input: bytes
+    at: float = 0.0
+    """The run's time then (Unix seconds)."""
+    records: tuple[Record, ...] = ()
+    """What it begins with: the messages that nobody had taken."""
 
 
 class MessageSent(msgspec.Struct, frozen=True, gc=False):
@@ -149,6 +161,8 @@ class CancelRequested(msgspec.Struct, frozen=True, gc=False):
 
     run_id: str
     reason: str
+    at: float = 0.0
+    """The run's time of its record (Unix seconds)."""
 
 
 class RunPaused(msgspec.Struct, frozen=True, gc=False):
@@ -170,6 +184,7 @@ StateEvent = (
     | WorkflowRegistered
     | WorkflowStarted
     | CheckpointSet
+    | TimerFired
     | WorkflowCompleted
     | WorkflowFailed
     | RunMoved

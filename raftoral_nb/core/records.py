@@ -46,6 +46,15 @@ Operation = Literal[
     "var",
     "set",
     "update",
+    "patched",
+    "answer",
+    "child",
+    "signal",
+    "cancel",
+]
+"""The kind of step that was recorded. An execution that asks for another kind than the recorded one has diverged."""
+
+EarlierOperation = Literal[
     "now",
     "sleep",
     "wake",
@@ -53,14 +62,11 @@ Operation = Literal[
     "expiry",
     "race",
     "group",
-    "patched",
     "due",
     "receive",
-    "answer",
-    "child",
     "join",
 ]
-"""The kind of step that was recorded. A replay that asks for another kind than the recorded one has diverged."""
+"""The kinds of steps that logs of the first format hold besides. Nothing records them any more, and nothing replays them."""
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
@@ -79,12 +85,31 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
         return f"{self.type_name}: {self.message}" if self.message else self.type_name
 
 
+class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One recorded step (a checkpoint). Exactly one of `value` and `failure` is set. Its turn resolves what waits for it."""
+
+    step_id: StepId
+    operation: Operation | EarlierOperation
+    value: bytes | None
+    failure: Failure | None
+    node: NodeId
+    epoch: int
+    at: float = 0.0
+    """The time when it was proposed (Unix seconds, the clock of `node`), but not before that of the record before it."""
+    message_id: str | None = None
+    """The update that this step answers."""
+
+    @property
+    def key(self) -> str:
+        """The name the workflow gave the step."""
+        return self.step_id.partition("/")[2]
+
+
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """A message that waits for a run until a step takes it.
+    """A message to a run: a signal, an update (which wants an answer), or the end of a child run.
 
-    It is a signal, an update (which wants an answer), or the end of a child run.
-
-    Of a child's end, `name` is the child's run_id, and a failure may stand in place of the value.
+    Its turn puts it into the run's mailbox. Of a child's end, `name` is the child's run_id, and a failure may stand in place of
+    the value.
     """
 
     message_id: str
@@ -93,29 +118,34 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
     failure: Failure | None = None
     at: float = 0.0
-    """The time when it was sent (Unix seconds, the sender's clock)."""
+    """The time when it was sent (Unix seconds, the sender's clock), but not before that of the record before it."""
 
 
-class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One recorded step (a checkpoint). Exactly one of `value` and `failure` is set."""
+class TimersFired(msgspec.Struct, frozen=True, gc=False):
+    """The timers of a run that were due by `at` fired, in the order of their due times. `due` is that of the first of them."""
 
-    step_id: StepId
-    operation: Operation
-    value: bytes | None
-    failure: Failure | None
+    due: float
+    at: float
     node: NodeId
     epoch: int
-    at: float = 0.0
-    """The time when it was proposed (Unix seconds, the clock of `node`). To be shown; decides nothing."""
-    message_id: str | None = None
-    """The message that this step took, or the update that it answered."""
-    cancelled: bool = False
-    """True if the request to cancel the run interrupted it; then `failure` says so."""
 
-    @property
-    def key(self) -> str:
-        """The name the workflow gave the step."""
-        return self.step_id.partition("/")[2]
+
+class CancelRecord(msgspec.Struct, frozen=True, gc=False):
+    """The request to cancel the run. Its turn cancels the main task, once."""
+
+    reason: str
+    at: float
+
+
+class MoveRecord(msgspec.Struct, frozen=True, gc=False):
+    """The run continues with another version of its workflow from here on. Its turn does nothing: gates look for it."""
+
+    version: int
+    at: float
+
+
+Record = Step | Message | TimersFired | CancelRecord | MoveRecord
+"""One record of a run. An execution gets them one at a time, in the order of the log; each has its turn."""
 
 
 class Definition(msgspec.Struct, frozen=True, gc=False):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Final, Literal
 
 import msgspec
 
-from .records import Definition, Failure, Message, RunId, Step, StepId
+from .records import Definition, Failure, Record, RunId, Step, StepId
 from .statistics import UNFINISHED, RunStatus
+
+
+RECORD_FORMAT: Final = 2
+"""The format of a run's records: 1 had a record for each operation, found by its place in the code; 2 is replayed in the order of the log."""
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -27,10 +32,11 @@ class Run(msgspec.Struct):
     input: bytes
     started_at: int
     """The log index of the entry that started it."""
-    # Invariant: only appended to, in the order of the log, while the run is unfinished; emptied when it begins anew. When it has
-    # ended a tuple: the garbage collector does not walk through a tuple of records, and a state holds hundreds of thousands.
-    steps: list[Step] | tuple[Step, ...] = msgspec.field(default_factory=list)
-    # Invariant: the same steps as in `steps`, by their step_id, each once.
+    # Invariant: only appended to, in the order of the log, while the run is unfinished; when it begins anew, those messages of it that
+    # nobody took. When it has ended a tuple: the garbage collector does not walk through a tuple of records, and a state holds
+    # hundreds of thousands.
+    records: list[Record] | tuple[Record, ...] = msgspec.field(default_factory=list)
+    # Invariant: the steps in `records`, by their step_id, each once, in the same order.
     by_id: dict[StepId, Step] = msgspec.field(default_factory=dict)
     # Invariant: leaves `UNFINISHED` once. Then exactly one of `result` and `failure` is set; before, neither.
     status: RunStatus = "running"
@@ -42,8 +48,16 @@ class Run(msgspec.Struct):
     """Unix seconds, by the clock of the node that asked for it."""
     end_time: float | None = None
     """Unix seconds, by the clock of the node that recorded the end."""
-    # Invariant: sent and not taken, in the order of the log; emptied when the run ends.
-    waiting: dict[str, Message] = msgspec.field(default_factory=dict)
+    time: float = 0.0
+    """The run's time: that of its last record, or of its start (Unix seconds). Only rises."""
+    begun_at: float = 0.0
+    """The run's time when its present generation began."""
+    # Invariant: the `at` of the last `TimersFired`; what is due up to it has fired. Only rises.
+    fired_until: float = -math.inf
+    # Invariant: the signals and updates in `records`.
+    received: int = 0
+    # Invariant: at most `received`; what the acting node said last. Which messages wait is known to executions alone.
+    taken: int = 0
     # Invariant: at most `Limits.signal_ids`, the latest that were sent.
     signal_ids: dict[str, None] = msgspec.field(default_factory=dict)
     # Invariant: once set, stays set, also when the run begins anew.
@@ -58,6 +72,19 @@ class Run(msgspec.Struct):
     changes: list[Change] = msgspec.field(default_factory=list)
     digest: str = ""
     """The canonical digest of the input that it was started with; "" if none was given."""
+
+    format: int = 1
+    """The format of its records; runs of an earlier one than `RECORD_FORMAT` are not executed."""
+
+    @property
+    def waiting(self) -> int:
+        """Messages that were sent and, as far as the acting node said, not taken yet."""
+        return self.received - self.taken
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps in `records`, in the order of the log. A copy."""
+        return tuple(self.by_id.values())
 
     @property
     def unfinished(self) -> bool:

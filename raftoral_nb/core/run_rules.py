@@ -1,13 +1,15 @@
 """The rules of runs: how one starts, what is recorded of it, what it is sent, how it is stopped, how it ends.
 
 Part of `apply`, and as pure: every handler gets a well-formed command, decides first and changes the state last. What is
-asked from outside (signals, cancelling, pausing) is a command like any other; how it meets the run's own code is decided by
-the acting node and recorded in steps:
+asked from outside (signals, cancelling, pausing) is a command like any other. All that a run's code is told stands in one list,
+`Run.records`, and an execution gets them one at a time, in that order:
 
-* A message waits in `Run.waiting` until a step takes it. The step names it, and gets its value here: the first record wins,
-  so that no message is taken twice, and every node sees the same one.
-* A request to cancel is only noted. The acting node records, for each operation it interrupts, a step that says so.
-* A pause is only noted. Steps that had begun are still recorded; nodes begin no others.
+* A message is a record of the run it is sent to: its turn puts it into the mailbox of every execution. What is taken out follows from the
+  code, the same on every node, so no record says it. When the run begins anew, the command names what was left.
+* So is a request to cancel: its turn cancels the workflow's main task.
+* A pause is only noted. Steps that had begun are still recorded; nodes begin no others, and fire no timers.
+
+`_append` sets a record's time so that it is not before that of the one before: executions take the run's time from there.
 """
 
 from __future__ import annotations
@@ -21,13 +23,16 @@ from .commands import (
     CancelRun,
     ContinueRun,
     EndRun,
+    FireTimers,
     MoveRun,
+    NoteTaken,
     PauseRun,
     ResumeRun,
     SendSignal,
     SetCheckpoint,
     StartChild,
     StartRun,
+    TellRun,
     TerminateRun,
 )
 from .events import (
@@ -40,6 +45,7 @@ from .events import (
     RunPaused,
     RunResumed,
     StateEvent,
+    TimerFired,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -47,7 +53,7 @@ from .events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
-from .records import Failure, Message, NodeId, RunId, Step
+from .records import CancelRecord, Failure, Message, MoveRecord, NodeId, Record, RunId, Step, TimersFired
 from .run_record import Change, Run
 
 if TYPE_CHECKING:
@@ -92,7 +98,16 @@ def _started(state: State, command: StartRun, index: int, parent: RunId | None) 
     if definition is None:
         return CommandRefused("unknown_workflow", f"no workflow {workflow!r} version {version} is registered")
     run = state.runs[run_id] = Run(
-        run_id, definition, command.input, index, start_time=command.at, parent=parent, digest=command.digest
+        run_id,
+        definition,
+        command.input,
+        index,
+        start_time=command.at,
+        time=command.at,
+        begun_at=command.at,
+        parent=parent,
+        digest=command.digest,
+        format=command.format,
     )
     return run
 
@@ -124,32 +139,27 @@ def start_child(state: State, command: StartChild, index: int) -> Events:
     if command.step.step_id in parent.by_id:
         return _already_recorded(parent, command.step)
     version = command.version if command.version is not None else state.latest_version(command.workflow)
-    events: list[StateEvent] = []
-    problem: CommandRefused | None = None
+    problem: CommandRefused
     if len(parent.children) >= state.limits.children:
         problem = CommandRefused(
             "too_many_children", f"run {parent.run_id!r} has {len(parent.children)} unfinished children"
         )
-    elif (
-        command.child_id == parent.run_id
-        or command.child_id in parent.children
-        or _end_id(command.child_id) in parent.waiting
-    ):
-        reason = f"run {parent.run_id!r} is, or has started, {command.child_id!r} and not waited for it yet"
+    elif command.child_id == parent.run_id or command.child_id in parent.children:
+        reason = f"run {parent.run_id!r} is, or has started, {command.child_id!r}, which has not ended"
         problem = CommandRefused("run_conflict", reason)
     elif version is None:
         problem = CommandRefused("unknown_workflow", f"no workflow {command.workflow!r} is registered")
     else:
-        asked = StartRun(command.child_id, command.workflow, version, command.input, command.step.at, command.digest)
+        at = max(command.step.at, parent.time)
+        asked = StartRun(command.child_id, command.workflow, version, command.input, at, command.digest, command.format)
         child = _started(state, asked, index, parent.run_id)
         if isinstance(child, CommandRefused):
             problem = child
         else:
-            events += _link(state, parent, command, child)
-    if problem is not None:
-        failure = Failure(problem.code, problem.reason)
-        return (_record(state, parent, msgspec.structs.replace(command.step, value=None, failure=failure)),)
-    return (_record(state, parent, command.step), *events)
+            recorded = _record(state, parent, command.step, command.taken)
+            return (recorded, *_link(state, parent, command, child))
+    failure = Failure(problem.code, problem.reason)
+    return (_record(state, parent, msgspec.structs.replace(command.step, value=None, failure=failure), command.taken),)
 
 
 def _link(state: State, parent: Run, command: StartChild, child: Run | None) -> list[StateEvent]:
@@ -181,25 +191,102 @@ def set_checkpoint(state: State, command: SetCheckpoint, _index: int) -> Events:
         return (run,)
     if step.step_id in run.by_id:
         return _already_recorded(run, step)
-    if step.operation in _TAKING and step.message_id is not None:
-        message = run.waiting.get(step.message_id)
-        if message is None:
-            return _refused("no_such_message", f"no message {step.message_id!r} waits for run {run.run_id!r}")
-        del run.waiting[step.message_id]
-        step = msgspec.structs.replace(step, value=message.value, failure=message.failure)
-    return (_record(state, run, step),)
+    if run.format == 1 and step.operation in ("receive", "join") and step.message_id is not None:
+        step = _taking(run, step)
+    return (_record(state, run, step, command.taken),)
 
 
-_TAKING: Final = frozenset({"receive", "join"})
-"""The operations of steps that take a message."""
+def _taking(run: Run, step: Step) -> Step:
+    """Return a step of the first format that took a message, with what that holds."""
+    run.taken += step.operation == "receive"
+    for record in run.records:
+        if isinstance(record, Message) and record.message_id == step.message_id:
+            return msgspec.structs.replace(step, value=record.value, failure=record.failure)
+    return step
 
 
-def _record(state: State, run: Run, step: Step) -> StateEvent:
-    assert isinstance(run.steps, list)  # it is unfinished
-    run.by_id[step.step_id] = step
-    run.steps.append(step)
+def _append(run: Run, record: Any) -> Any:
+    """Append a record to those of a run, its time not before that of the last one; return it."""
+    assert isinstance(run.records, list)  # it is unfinished
+    if record.at < run.time:
+        record = msgspec.structs.replace(record, at=run.time)
+    else:
+        run.time = record.at
+    run.records.append(record)
+    return record
+
+
+def _record(state: State, run: Run, step: Step, taken: int) -> StateEvent:
+    step = run.by_id[step.step_id] = _append(run, step)
+    _note_taken(run, taken)
     state.checkpoints += 1
     return CheckpointSet(run.run_id, step)
+
+
+def _note_taken(run: Run, taken: int) -> None:
+    run.taken = max(run.taken, min(taken, run.received))
+
+
+def fire_timers(state: State, command: FireTimers, _index: int) -> Events:
+    """Fire all timers of a run that are due by a time."""
+    run = find_running(state, command.run_id, command.node, command.epoch, command.version, command.generation)
+    if isinstance(run, CommandRefused):
+        return (run,)
+    if command.due <= run.fired_until:
+        # Whatever an execution sets is due after its run's time, so what is due up to then was set before, and has fired.
+        return _refused("already_recorded", f"the timers of run {run.run_id!r} have fired up to {run.fired_until}")
+    fired = _append(run, TimersFired(command.due, command.at, command.node, command.epoch))
+    run.fired_until = fired.at
+    _note_taken(run, command.taken)
+    return (TimerFired(run.run_id, fired),)
+
+
+def note_taken(state: State, command: NoteTaken, _index: int) -> Events:
+    """Note how many messages a run has taken."""
+    run = find_running(state, command.run_id, command.node, command.epoch, command.version, command.generation)
+    if isinstance(run, CommandRefused):
+        return (run,)
+    _note_taken(run, command.taken)
+    return ()
+
+
+def tell_run(state: State, command: TellRun, index: int) -> Events:
+    """Record a step of a run, and send the signal or the request to end that it stands for to another run."""
+    step = command.step
+    run = find_running(state, command.run_id, step.node, step.epoch, command.version, command.generation)
+    if isinstance(run, CommandRefused):
+        return (run,)
+    if step.step_id in run.by_id:
+        return _already_recorded(run, step)
+    at = max(step.at, run.time)
+    target = state.runs.get(command.target)
+    events: Events = ()
+    problem: CommandRefused | None = None
+    if step.operation == "signal":
+        problem = _undeliverable(state, command.target)
+        if problem is None:
+            asked = SendSignal(command.target, command.signal_id, command.name, command.value, at=at)
+            recorded = _record(state, run, step, command.taken)
+            return (recorded, *send_signal(state, asked, index))
+    elif target is None:
+        problem = CommandRefused("unknown_run", f"no run {command.target!r} is known")
+    if problem is not None:
+        step = msgspec.structs.replace(step, value=None, failure=Failure(problem.code, problem.reason))
+    recorded = _record(state, run, step, command.taken)
+    if problem is None and target is not None and target.unfinished:
+        events = tuple(_cancelled(state, [target], command.name, at))
+    return (recorded, *events)
+
+
+def _undeliverable(state: State, run_id: RunId) -> CommandRefused | None:
+    """Return why no signal can be sent to a run now; None if one can."""
+    run = _find_unfinished(state, run_id)
+    if isinstance(run, CommandRefused):
+        return run
+    if run.waiting >= state.limits.unreceived_signals:
+        reason = f"run {run_id!r} has not received {run.waiting} signals that were sent before; no more can wait"
+        return CommandRefused("too_many_signals", reason)
+    return None
 
 
 def _already_recorded(run: Run, step: Step) -> Events:
@@ -247,22 +334,21 @@ def send_signal(state: State, command: SendSignal, _index: int) -> Events:
     if isinstance(run, CommandRefused):
         known = state.runs.get(command.run_id)
         return () if known is not None and command.signal_id in known.signal_ids else (run,)
-    if command.signal_id in run.signal_ids or command.signal_id in run.waiting:
+    if command.signal_id in run.signal_ids:
         return ()
-    sent = sum(message.kind != "child" for message in run.waiting.values())
-    if sent >= state.limits.unreceived_signals:
-        reason = f"run {run.run_id!r} has not received {sent} signals that were sent before; no more can wait"
-        return _refused("too_many_signals", reason)
+    problem = _undeliverable(state, command.run_id)
+    if problem is not None:
+        return (problem,)
     run.signal_ids[command.signal_id] = None
     if len(run.signal_ids) > state.limits.signal_ids:
         del run.signal_ids[next(iter(run.signal_ids))]
     kind: Literal["update", "signal"] = "update" if command.update else "signal"
+    run.received += 1
     return (_deliver(run, Message(command.signal_id, kind, command.name, command.value, None, command.at)),)
 
 
 def _deliver(run: Run, message: Message) -> StateEvent:
-    run.waiting[message.message_id] = message
-    return MessageSent(run.run_id, message)
+    return MessageSent(run.run_id, _append(run, message))
 
 
 def cancel(state: State, command: CancelRun, _index: int) -> Events:
@@ -285,7 +371,8 @@ def _cancelled(state: State, asked: list[Run], reason: str, at: float) -> list[S
                 events.append(RunResumed(run.run_id))
             run.cancel_reason = reason
             _note(run, Change(at, "asked to end", reason))
-            events.append(CancelRequested(run.run_id, reason))
+            record = _append(run, CancelRecord(reason, at))
+            events.append(CancelRequested(run.run_id, reason, record.at))
             asked += _attached(state, run)
     return events
 
@@ -323,7 +410,7 @@ def _note(run: Run, change: Change) -> None:
 
 
 def move(state: State, command: MoveRun, _index: int) -> Events:
-    """Continue an unfinished run with another version, if its steps are still those that were replayed."""
+    """Continue an unfinished run with another version, if its records are still those that were replayed."""
     run = _find_unfinished(state, command.run_id)
     if isinstance(run, CommandRefused):
         return (run,)
@@ -332,9 +419,10 @@ def move(state: State, command: MoveRun, _index: int) -> Events:
         return _refused("unknown_workflow", f"{run.definition.workflow!r} has no version {command.version}")
     if definition is run.definition:
         return ()
-    if (len(run.steps), run.generation) != (command.steps, command.generation):
-        return _refused("run_went_on", f"run {run.run_id!r} has {len(run.steps)} steps by now, not {command.steps}")
+    if (len(run.records), run.generation) != (command.steps, command.generation):
+        return _refused("run_went_on", f"run {run.run_id!r} has {len(run.records)} records by now, not {command.steps}")
     run.definition = definition
+    _append(run, MoveRecord(command.version, run.time))
     return (RunMoved(run.run_id, command.version, command.steps),)
 
 
@@ -384,8 +472,7 @@ def end(state: State, command: EndRun, _index: int) -> Events:
 def _close(state: State, run: Run, at: float) -> list[StateEvent]:
     """Do what follows from a run's end: tell those who watch it, and ask the children that end with it to end."""
     run.end_time = at
-    run.steps = tuple(run.steps)
-    run.waiting.clear()
+    run.records = tuple(run.records)
     message = _end_message(run)
     events: list[StateEvent] = []
     for watcher_id, generation in run.watchers.items():
@@ -428,13 +515,30 @@ def continue_run(state: State, command: ContinueRun, _index: int) -> Events:
     if isinstance(run, CommandRefused):
         return (run,)
     orphans = _orphaned(state, run)
-    run.steps, run.by_id = [], {}
+    carried = _carried(run, command)
+    run.records, run.by_id = list(carried), {}
+    run.received, run.taken = sum(isinstance(record, Message) for record in carried), 0
     run.input = command.input
     run.generation += 1
-    run.waiting = {name: message for name, message in run.waiting.items() if message.kind != "child"}
+    run.time = run.begun_at = max(run.time, command.at)
     _note(run, Change(command.at, "began anew", f"generation {run.generation}"))
-    continued = WorkflowContinued(run.run_id, run.generation, command.input)
+    continued = WorkflowContinued(run.run_id, run.generation, command.input, run.begun_at, carried)
     return (continued, *_cancelled(state, orphans, f"its parent {run.run_id!r} has begun anew", command.at))
+
+
+def _carried(run: Run, command: ContinueRun) -> tuple[Record, ...]:
+    """Return what the next generation begins with: messages that nobody took, and a request to cancel that came behind the code's end."""
+    left = frozenset(command.left)
+    return tuple(
+        record
+        for place, record in enumerate(run.records)
+        if (
+            isinstance(record, Message)
+            and record.kind != "child"
+            and (place >= command.had or record.message_id in left)
+        )
+        or (isinstance(record, CancelRecord) and place >= command.had)
+    )
 
 
 def _evict_runs(state: State) -> list[StateEvent]:
@@ -452,6 +556,9 @@ def _evict_runs(state: State) -> list[StateEvent]:
 HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {
     StartRun: start,
     SetCheckpoint: set_checkpoint,
+    FireTimers: fire_timers,
+    NoteTaken: note_taken,
+    TellRun: tell_run,
     StartChild: start_child,
     EndRun: end,
     ContinueRun: continue_run,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
 import msgspec
 
 from ..errors import SnapshotError
-from .records import Definition, Failure, Message, RunId, Step
+from .records import CancelRecord, Definition, Failure, Message, MoveRecord, Record, RunId, Step, TimersFired
 from .run_record import Run
 from .state import ClientSession, State
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FORMAT: Final = 1
-"""The version of the format, raised whenever earlier versions cannot read what is written."""
+FORMAT: Final = 2
+"""The version of the format, raised whenever earlier versions cannot read what is written. All earlier ones can be read."""
 
 PIECE_BYTES: Final = 128 * 1024
 """About how many bytes a piece has. One that holds a single large record (a value, a workflow's code) has as many as that."""
@@ -48,7 +48,7 @@ def _head_of(struct: type[Any], name: str, without: frozenset[str], **others: An
 
 _IN_RECORDS_OF_THEIR_OWN: Final = {
     State: frozenset({"definitions", "runs", "evicted", "sessions"}),
-    Run: frozenset({"definition", "steps", "by_id", "waiting"}),
+    Run: frozenset({"definition", "records", "by_id"}),
 }
 _StateHead: Final = _head_of(State, "_StateHead", _IN_RECORDS_OF_THEIR_OWN[State])
 _RunHead: Final = _head_of(Run, "_RunHead", _IN_RECORDS_OF_THEIR_OWN[Run], code=int)
@@ -92,7 +92,7 @@ class _RunRecord(_Record, frozen=True, tag=3):
 
 
 class _StepsRecord(_Record, frozen=True, tag=4):
-    """Steps of the run that began last."""
+    """Steps of the run that began last, one after the other in its records."""
 
     steps: list[Step]
 
@@ -116,9 +116,27 @@ class _EndRecord(_Record, frozen=True, tag=7):
 
 
 class _MessagesRecord(_Record, frozen=True, tag=8):
-    """Messages that wait for the run that began last."""
+    """Messages to the run that began last, one after the other in its records (in the first format: those that waited, behind them)."""
 
     messages: list[Message]
+
+
+class _TimersRecord(_Record, frozen=True, tag=9):
+    """Timers that fired, of the run that began last, one after the other in its records."""
+
+    timers: list[TimersFired]
+
+
+class _CancelRecord(_Record, frozen=True, tag=10):
+    """The request to cancel the run that began last, in its records."""
+
+    cancels: list[CancelRecord]
+
+
+class _MovesRecord(_Record, frozen=True, tag=11):
+    """Moves of the run that began last, one after the other in its records."""
+
+    moves: list[MoveRecord]
 
 
 _AnyRecord = (
@@ -131,6 +149,9 @@ _AnyRecord = (
     | _SessionRecord
     | _EndRecord
     | _MessagesRecord
+    | _TimersRecord
+    | _CancelRecord
+    | _MovesRecord
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -155,9 +176,8 @@ class Frozen:
             (
                 _fields(run, _IN_RECORDS_OF_THEIR_OWN[Run]),
                 run.definition,
-                run.steps,
-                len(run.steps),
-                list(run.waiting.values()),
+                run.records,
+                len(run.records),
             )
             for run in state.runs.values()
         ]
@@ -193,10 +213,10 @@ class Frozen:
                 yield _DefinitionRecord(definition), _RECORD_BYTES + len(definition.code) + _texts(definition)
         names = [(one.workflow, one.version, table[id(one)]) for one in self._registered]
         yield _NamesRecord(_Names(names)), _RECORD_BYTES * (len(names) + 1)
-        for fields, definition, steps, count, waiting in self._runs:
+        for fields, definition, records, count in self._runs:
             yield _RunRecord(_RunHead(code=table[id(definition)], **fields)), _weight_of_head(fields)
-            yield from _slices(_StepsRecord, itertools.islice(steps, count), _weight_of_step, size)
-            yield from _slices(_MessagesRecord, waiting, _weight_of_message, size)
+            for kind, alike in itertools.groupby(itertools.islice(records, count), type):
+                yield from _slices(_SLICES[kind], alike, _weight_of, size)
         yield from _slices(_EvictedRecord, self._evicted, len, size)
         for client, session in self._sessions:
             yield _SessionRecord((client, session)), _RECORD_BYTES * (len(session.answers) + 1)
@@ -232,12 +252,25 @@ def _slices(
         yield record(found), total
 
 
-def _weight_of_step(step: Step) -> int:
-    return _weight_of_outcome(step.value, step.failure) + len(step.step_id)
+_SLICES: Final[dict[type[Any], Callable[[list[Any]], _AnyRecord]]] = {
+    Step: _StepsRecord,
+    Message: _MessagesRecord,
+    TimersFired: _TimersRecord,
+    CancelRecord: _CancelRecord,
+    MoveRecord: _MovesRecord,
+}
 
 
-def _weight_of_message(message: Message) -> int:
-    return _weight_of_outcome(message.value, message.failure) + len(message.message_id) + len(message.name)
+def _weight_of(record: Record) -> int:
+    match record:
+        case Step():
+            return _weight_of_outcome(record.value, record.failure) + len(record.step_id)
+        case Message():
+            return _weight_of_outcome(record.value, record.failure) + len(record.message_id) + len(record.name)
+        case CancelRecord():
+            return len(record.reason)
+        case _:
+            return 0
 
 
 def _weight_of_outcome(value: bytes | None, failure: Failure | None) -> int:
@@ -265,8 +298,9 @@ class Reader:
         self._state: State | None = None
         self._definitions: list[Definition] = []
         self._run: Run | None = None
-        self._steps: list[Step] = []
+        self._of_run: list[Record] = []
         self._records = 0
+        self._format = FORMAT
         self._whole = False
 
     def feed(self, piece: bytes) -> None:
@@ -307,7 +341,7 @@ class Reader:
                 state.runs[self._run.run_id] = self._run
             case _StepsRecord(steps=steps):
                 run = self._begun_run("steps")
-                self._steps.extend(steps)
+                self._of_run.extend(steps)
                 run.by_id.update((step.step_id, step) for step in steps)
             case _EvictedRecord(run_ids=run_ids):
                 state.evicted.update(OrderedDict.fromkeys(run_ids))
@@ -319,7 +353,19 @@ class Reader:
                 self._end_run()
                 self._whole = True
             case _MessagesRecord(messages=messages):
-                self._begun_run("messages").waiting.update((message.message_id, message) for message in messages)
+                run = self._begun_run("messages")
+                self._of_run.extend(messages)
+                if self._format == 1:
+                    run.received += sum(message.kind != "child" for message in messages)
+            case _TimersRecord(timers=timers):
+                self._begun_run("timers")
+                self._of_run.extend(timers)
+            case _CancelRecord(cancels=cancels):
+                self._begun_run("a request to cancel")
+                self._of_run.extend(cancels)
+            case _MovesRecord(moves=moves):
+                self._begun_run("moves")
+                self._of_run.extend(moves)
         self._records += 1
 
     def _begun_run(self, what: str) -> Run:
@@ -329,14 +375,15 @@ class Reader:
 
     def _end_run(self) -> None:
         if self._run is not None:
-            self._run.steps = self._steps if self._run.unfinished else tuple(self._steps)
-            self._steps = []
+            self._run.records = self._of_run if self._run.unfinished else tuple(self._of_run)
+            self._of_run = []
 
     def _begin(self, written_format: int, head: msgspec.Raw) -> None:
         if self._state is not None:
             raise ValueError("a second head")
-        if written_format != FORMAT:
-            raise SnapshotError(f"the snapshot has format {written_format}, this version reads format {FORMAT}")
+        if not 1 <= written_format <= FORMAT:
+            raise SnapshotError(f"the snapshot has format {written_format}, this version reads formats up to {FORMAT}")
+        self._format = written_format
         found = _head_decoder.decode(head)
         fields = {name: getattr(found, name) for name in found.__struct_fields__}
         fields["finished"] = deque(found.finished)

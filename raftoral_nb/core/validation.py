@@ -18,7 +18,9 @@ from .commands import (
     ChangeMembers,
     ContinueRun,
     EndRun,
+    FireTimers,
     MoveRun,
+    NoteTaken,
     PauseRun,
     Proposal,
     RegisterWorkflow,
@@ -29,9 +31,10 @@ from .commands import (
     StartChild,
     StartRun,
     Takeover,
+    TellRun,
     TerminateRun,
 )
-from .records import Definition, Failure, Operation, ProposalId, Step
+from .records import Definition, EarlierOperation, Failure, Operation, ProposalId, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +55,7 @@ class Limits(msgspec.Struct, frozen=True):
     children: int = named.MAX_CHILDREN
 
 
-_OPERATIONS: Final = frozenset(get_args(Operation))
+_OPERATIONS: Final = frozenset((*get_args(Operation), *get_args(EarlierOperation)))
 _TOO_HIGH: Final = 2**63
 """Numbers from here on do not fit the frames that commands travel in."""
 _NAME: Final = f"must be text of 1 to {named.MAX_NAME_CHARS} characters"
@@ -131,7 +134,11 @@ def _start(command: Any, limits: Limits) -> str | None:
         return "the workflow's version must be a number from 0"
     if not _is_bytes(command.input, limits.value_bytes):
         return f"the input must be at most {limits.value_bytes} bytes"
-    return _digest(command.digest) or _time(command.at)
+    return _digest(command.digest) or _format(command.format) or _time(command.at)
+
+
+def _format(number: Any) -> str | None:
+    return None if _is_number(number, 1) else "the format of records must be a number from 1"
 
 
 def _checkpoint(command: Any, limits: Limits) -> str | None:
@@ -148,12 +155,51 @@ def _checkpoint(command: Any, limits: Limits) -> str | None:
     if not _is_number(command.parent_version if isinstance(command, StartChild) else command.version, 0):
         return "the version must be a number from 0"
     message_id: Any = step.message_id
-    if message_id is not None and not (isinstance(message_id, str) and len(message_id) <= named.MAX_NAME_CHARS + 1):
+    if message_id is not None and not _is_message_id(message_id):
         return f"the message of step {step_id!r} is not named by text"
-    flag: Any = step.cancelled
-    if type(flag) is not bool or (flag and step.failure is None):
-        return f"step {step_id!r} is cancelled only with a failure"
-    return _author(step.node, step.epoch) or _one_of(step.value, step.failure, limits) or _time(step.at)
+    problem = _taken(command.taken) or _author(step.node, step.epoch)
+    return problem or _one_of(step.value, step.failure, limits) or _time(step.at)
+
+
+def _taken(number: Any) -> str | None:
+    return None if _is_number(number, 0) else "the messages that were taken must be a number from 0"
+
+
+def _acted(command: Any) -> str | None:
+    """Look at what every command of the acting node has that is about a run and records no step."""
+    if not _is_name(command.run_id):
+        return f"the run_id {_NAME}"
+    if not (_is_number(command.version, 0) and _is_number(command.generation, 1)):
+        return "the version must be a number from 0, and the run's generation one from 1"
+    return _taken(command.taken) or _author(command.node, command.epoch)
+
+
+def _timers(command: Any, _limits: Limits) -> str | None:
+    if _time(command.due) or _time(command.at) or command.due > command.at:
+        return "timers are due at a finite number of seconds, and fire then or later"
+    return _acted(command)
+
+
+def _note(command: Any, _limits: Limits) -> str | None:
+    return _acted(command)
+
+
+def _tell(command: Any, limits: Limits) -> str | None:
+    names = (
+        (command.target, command.signal_id) if command.name == "" else (command.target, command.signal_id, command.name)
+    )
+    if not all(map(_is_name, names)):
+        return f"the run to tell, the signal_id and the signal's name {_NAME}"
+    if command.signal_id.startswith("\n"):
+        return "a signal_id must not begin with a line break: such ids are those of ends of child runs"
+    if not _is_bytes(command.value, limits.value_bytes):
+        return f"the value must be at most {limits.value_bytes} bytes"
+    problem = _checkpoint(command, limits)
+    if problem is None and command.step.operation not in ("signal", "cancel"):
+        return "a run is told by a step that signals or cancels"
+    if problem is None and command.step.operation == "signal" and command.name == "":
+        return f"the signal's name {_NAME}"
+    return problem
 
 
 def _child(command: Any, limits: Limits) -> str | None:
@@ -165,7 +211,7 @@ def _child(command: Any, limits: Limits) -> str | None:
         return f"the input must be at most {limits.value_bytes} bytes"
     if type(command.detached) is not bool:
         return "a child is detached or not"
-    problem = _digest(command.digest) or _checkpoint(command, limits)
+    problem = _digest(command.digest) or _format(command.format) or _checkpoint(command, limits)
     if problem is None and command.step.failure is not None:
         return "a step that starts a child has not failed"
     return problem
@@ -195,7 +241,13 @@ def _continue(command: Any, limits: Limits) -> str | None:
         return "the version must be a number from 0"
     if not _is_bytes(command.input, limits.value_bytes):
         return f"the input must be at most {limits.value_bytes} bytes"
+    if not (_is_number(command.had, 0) and isinstance(command.left, tuple) and all(map(_is_message_id, command.left))):
+        return "what is left of the messages must be their ids, and the records that were had a number from 0"
     return _ending(command)
+
+
+def _is_message_id(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= named.MAX_NAME_CHARS + 1
 
 
 def _ending(command: Any) -> str | None:
@@ -272,6 +324,9 @@ _CHECKS: Final[dict[type[Any], Callable[[Any, Limits], str | None]]] = {
     RegisterWorkflow: _register,
     StartRun: _start,
     SetCheckpoint: _checkpoint,
+    FireTimers: _timers,
+    NoteTaken: _note,
+    TellRun: _tell,
     StartChild: _child,
     EndRun: _end,
     MoveRun: _move,
