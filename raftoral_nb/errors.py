@@ -1,13 +1,12 @@
 """The exceptions. Every one derives from `RaftoralError`, and its message says what was wrong, where, and what to do.
 
-`CancelledRunError` alone does not, as asyncio's own cancellation does not derive from `Exception`: it must get past an
-`except Exception` that is there for something else.
+Cancellation, inside a workflow, is asyncio's own `CancelledError`.
 """
 
 from __future__ import annotations
 
 import linecache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -259,10 +258,15 @@ class WorkflowTerminatedError(WorkflowFailedError):
 
 def failed_error(run_id: str, failure: RecordedFailure) -> WorkflowFailedError:
     """Return the error that says how a run ended which did not complete: failed, cancelled or terminated."""
-    for kind, name in ((WorkflowCancelledError, CancelledRunError), (WorkflowTerminatedError, WorkflowTerminatedError)):
-        if failure.type_name == f"{__name__}.{name.__name__}":
-            return kind(run_id, failure)
-    return WorkflowFailedError(run_id, failure)
+    kind = _ENDED_FROM_OUTSIDE.get(failure.type_name, WorkflowFailedError)
+    return kind(run_id, failure)
+
+
+_ENDED_FROM_OUTSIDE: Final[dict[str, type[WorkflowFailedError]]] = {
+    "asyncio.exceptions.CancelledError": WorkflowCancelledError,
+    f"{__name__}.CancelledRunError": WorkflowCancelledError,  # in records of the first format
+    f"{__name__}.WorkflowTerminatedError": WorkflowTerminatedError,
+}
 
 
 class RunEndedError(RaftoralError):
@@ -282,26 +286,6 @@ class QueryFailedError(RaftoralError):
 
 
 # --- inside a workflow
-
-
-class CancelledRunError(BaseException):
-    """The run was asked to end: raised, on every node, by the operation that the request interrupted.
-
-    Catch it to clean up (further steps are not interrupted), and raise it again; a workflow that does not has decided to go
-    on. Derives from `BaseException`, as `asyncio.CancelledError` does.
-    """
-
-    def __init__(self, run_id: str, reason: str = "") -> None:
-        super().__init__(f"run {run_id!r} was cancelled" + (f": {reason}" if reason else ""))
-        self.run_id = run_id
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[type[CancelledRunError], tuple[str, str]]:
-        return (type(self), (self.run_id, self.reason))
-
-
-class TooManyChildrenError(RaftoralError):
-    """A run has as many unfinished children as it may have."""
 
 
 class ReceiveTimeoutError(RaftoralError, TimeoutError):
@@ -335,7 +319,7 @@ class StepKeyError(RaftoralError, ValueError):
 
 
 class WrongTaskError(RaftoralError):
-    """An operation of a context was called from a task that is not the workflow's own (say, under asyncio.gather)."""
+    """An operation of a context was called outside of the run's own tasks: in a step, in a thread, in a query, in a callback."""
 
 
 class NotAwaitedError(RaftoralError):
@@ -366,19 +350,6 @@ class HistoryFileError(RaftoralError, ValueError):
 
 class FaultPlanError(RaftoralError, ValueError):
     """A test asked for a fault that cannot come, or that did not come before the run ended."""
-
-
-class Interrupted(BaseException):
-    """The end of a workflow's part of a run, raised at its operation: it lost a race, a branch beside it failed, or a
-    deadline passed.
-
-    Not an `Exception`, so that `except Exception` lets it pass: clean up in `finally` or with `ctx.saga`, and let it propagate. It
-    ends where the race, the task group or the deadline does, and is raised once: operations that clean up are not interrupted.
-    """  # noqa: D205
-
-    def __init__(self, message: str, scope: object = None) -> None:
-        super().__init__(message)
-        self.scope = scope
 
 
 class DeadlineExceededError(RaftoralError, TimeoutError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..core.records import Definition, NodeId
 from ..core.statistics import CodePlace, RunCode
-from ..threads.user_code import is_users, short_file_name
+from ..threads.user_code import awaiting_frames, is_users, short_file_name
 
 if TYPE_CHECKING:
     from ..workflow.execution.execution import Execution
@@ -21,10 +21,6 @@ MAX_CODE_LINES: Final = 300
 
 MAX_PLACES: Final = 16
 """Branches of one execution whose places are given: the first ones."""
-
-MAX_DEPTH: Final = 200
-"""The most coroutines waiting for each other that are followed."""
-
 
 def code(definition: Definition, executions: Mapping[NodeId, Execution]) -> RunCode:
     """See `WorkflowRun.code`: the code of a definition, and where each node's execution of a run is in it."""
@@ -62,26 +58,21 @@ def _text(root: CodeType, sources: dict[str, str]) -> tuple[str, int, tuple[str,
 
 def _places(execution: Execution, file: str) -> tuple[CodePlace, ...]:
     """Return where the execution is in each of its branches, outermost first."""
-    now = execution.branches.copy()  # at once: the node's thread changes it
-    branches = sorted(now.items(), key=lambda one: [int(part) for part in one[0].split(".") if part])[:MAX_PLACES]
+    branches = sorted(execution.branches.items(), key=lambda one: _order(one[0]))[:MAX_PLACES]
     return tuple(found for path, waits in branches if (found := _place(path, waits, file)) is not None)
+
+
+def _order(path: str) -> list[tuple[str, int]]:
+    """Return what sorts branches as they were made: ordinals as numbers, those of plain tasks behind those of operations."""
+    return [(part.rstrip("0123456789"), int(part.lstrip("ctg") or 0)) for part in path.split(".") if part]
 
 
 def _place(path: str, waits: Any, file: str) -> CodePlace | None:
     """Return the innermost line of the user's that is being awaited. What runs at this moment may be a line further on already."""
     found: CodePlace | None = None
-    for _ in range(MAX_DEPTH):
-        frame = next((one for name in _FRAMES if (one := getattr(waits, name, None)) is not None), None)
-        if frame is None:
-            break
+    for frame in awaiting_frames(waits):
         name, line = frame.f_code.co_filename, frame.f_lineno
         if line is not None and (name == file or is_users(name)):
             shown = short_file_name(name)
             found = CodePlace(branch=path, function=frame.f_code.co_name, file=shown, line=line, own=name == file)
-        waits = next((one for name in _AWAITED if (one := getattr(waits, name, None)) is not None), None)
     return found
-
-
-# What is awaited is a coroutine, a generator or an asynchronous generator.
-_FRAMES: Final = ("cr_frame", "gi_frame", "ag_frame")
-_AWAITED: Final = ("cr_await", "gi_yieldfrom", "ag_await")

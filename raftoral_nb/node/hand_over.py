@@ -13,6 +13,7 @@ from ..core.events import (
     RunPaused,
     RunResumed,
     StateEvent,
+    TimerFired,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -20,18 +21,17 @@ from ..core.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
+from ..core.records import CancelRecord
 from ..workflow.execution.inbox import (
-    CancelAsked,
     HandedOver,
-    MessageArrived,
     PauseChanged,
+    RecordAdded,
+    RecordsAdded,
     RunContinued,
     RunDropped,
     RunEnded,
     RunStarted,
     RunSwitched,
-    StepRecorded,
-    StepsRecorded,
 )
 
 if TYPE_CHECKING:
@@ -48,25 +48,26 @@ def handed_over(event: StateEvent, state: State) -> HandedOver | None:
     """
     match event:
         case CheckpointSet(run_id=run_id, step=step):
-            return StepRecorded(run_id, step)
+            return RecordAdded(run_id, step)
         case WorkflowStarted(run_id=run_id):
             run = state.runs[run_id]
-            return RunStarted(run_id, run.definition, run.input)
+            return _started(run)
         case WorkflowCompleted(run_id=run_id, result=result):
             return RunEnded(run_id, result, None)
         case WorkflowFailed(run_id=run_id, failure=failure) | WorkflowCancelled(run_id=run_id, failure=failure):
             return RunEnded(run_id, None, failure)
         case WorkflowTerminated(run_id=run_id, failure=failure):
             return RunEnded(run_id, None, failure, terminated=True)
-        case WorkflowContinued(run_id=run_id, generation=generation, input=next_input):
-            return RunContinued(run_id, state.runs[run_id].definition, generation, next_input)
+        case WorkflowContinued(run_id=run_id, generation=generation, input=next_input, at=at, records=records):
+            return RunContinued(run_id, state.runs[run_id].definition, generation, next_input, at, records)
         case events.RunMoved(run_id=run_id, steps=count):
-            run = state.runs[run_id]
-            return RunSwitched(run_id, run.definition, run.input, tuple(run.steps[:count]), run.generation)
+            return _switched(state.runs[run_id], count + 1)
         case MessageSent(run_id=run_id, message=message):
-            return MessageArrived(run_id, message)
-        case CancelRequested(run_id=run_id, reason=reason):
-            return CancelAsked(run_id, reason)
+            return RecordAdded(run_id, message)
+        case TimerFired(run_id=run_id, timers=timers):
+            return RecordAdded(run_id, timers)
+        case CancelRequested(run_id=run_id, reason=reason, at=at):
+            return RecordAdded(run_id, CancelRecord(reason, at))
         case RunPaused(run_id=run_id):
             return PauseChanged(run_id, True)
         case RunResumed(run_id=run_id):
@@ -74,6 +75,15 @@ def handed_over(event: StateEvent, state: State) -> HandedOver | None:
         case RunEvicted(run_id=run_id):
             return RunDropped(run_id)
     return None
+
+
+def _started(run: Run) -> RunStarted:
+    return RunStarted(run.run_id, run.definition, run.input, run.generation, run.begun_at, run.format)
+
+
+def _switched(run: Run, count: int) -> RunSwitched:
+    records = tuple(run.records[:count])
+    return RunSwitched(run.run_id, run.definition, run.input, records, run.generation, run.begun_at, run.format)
 
 
 def difference(old: State, new: State) -> Iterator[HandedOver]:
@@ -91,21 +101,16 @@ def difference(old: State, new: State) -> Iterator[HandedOver]:
             yield RunDropped(run_id)
             known = None
         if known is None:
-            yield RunStarted(run_id, run.definition, run.input, run.generation)
+            yield _started(run)
         elif known.definition.version != run.definition.version:
-            yield RunSwitched(run_id, run.definition, run.input, tuple(run.steps[: len(known.steps)]), run.generation)
+            yield _switched(run, len(known.records))
         yield from _since(run, known)
 
 
 def _since(run: Run, known: Run | None) -> Iterator[HandedOver]:
-    begin = 0 if known is None else len(known.steps)
-    if len(run.steps) > begin:
-        yield StepsRecorded(run.run_id, tuple(run.steps[begin:] if begin else run.steps))
-    for message_id, message in run.waiting.items():
-        if known is None or message_id not in known.waiting:
-            yield MessageArrived(run.run_id, message)
-    if run.cancel_reason is not None and (known is None or known.cancel_reason is None):
-        yield CancelAsked(run.run_id, run.cancel_reason)
+    begin = 0 if known is None else len(known.records)
+    if len(run.records) > begin:
+        yield RecordsAdded(run.run_id, tuple(run.records[begin:] if begin else run.records))
     paused = run.status == "paused"
     if paused != (known is not None and known.status == "paused"):
         yield PauseChanged(run.run_id, paused)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import CodeType, FrameType
 
 PACKAGE: Final = Path(__file__).resolve().parent.parent
@@ -80,3 +81,24 @@ def where_is(thread_ident: int | None, *, prefer: str | None = None, below: Code
             library = library or place
         frame = frame.f_back
     return library
+
+
+MAX_DEPTH: Final = 200
+"""The most coroutines waiting for each other that are followed."""
+
+# What is awaited is a coroutine, a generator or an asynchronous generator.
+_FRAMES: Final = ("cr_frame", "gi_frame", "ag_frame")
+_AWAITED: Final = ("cr_await", "gi_yieldfrom", "ag_await")
+
+
+def awaiting_frames(waits: object) -> Iterator[FrameType]:
+    """Yield the frames of a coroutine and of those that it awaits, outermost first; at most `MAX_DEPTH`.
+
+    From any thread; what runs at this moment may be a line further on already.
+    """
+    for _ in range(MAX_DEPTH):
+        frame = next((one for name in _FRAMES if (one := getattr(waits, name, None)) is not None), None)
+        if frame is None:
+            return
+        yield frame
+        waits = next((one for name in _AWAITED if (one := getattr(waits, name, None)) is not None), None)

@@ -7,37 +7,44 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...core.records import Difference, Step
+from ...core.records import CancelRecord, Difference, Message, MoveRecord, Record, Step, TimersFired
 from ...errors import ValueNotShippableError
-from ...threads.user_code import is_users, short_file_name
+from ...threads import user_code
 from ..codec import values
 from ..lint import checker
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from ...core.replay import Diverged
 
-
-def place() -> tuple[str, int, str, str]:
-    """Return the innermost frame of the user's code that waits for what is called here.
+def place(waits: object = None) -> tuple[str, int, str, str]:
+    """Return the innermost frame of the user's code that waits for what is called here, or that the coroutine `waits` is at.
 
     File, line, function and the line's text.
     """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        code = frame.f_code
-        if is_users(code.co_filename):
-            text = linecache.getline(code.co_filename, frame.f_lineno).strip()
-            return code.co_filename, frame.f_lineno, code.co_name, text
-        frame = frame.f_back
-    return "", 0, "", ""
+    frame: FrameType | None
+    if waits is not None:
+        frame = next((one for one in reversed(tuple(user_code.awaiting_frames(waits))) if _is_users(one)), None)
+    else:
+        frame = sys._getframe(1)
+        while frame is not None and not _is_users(frame):
+            frame = frame.f_back
+    if frame is None:
+        return "", 0, "", ""
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    return file, line, frame.f_code.co_name, linecache.getline(file, line).strip()
 
 
-def explain(reason: str, function: Callable[..., Any] | None, *, asked: str = "", recorded: str = "") -> Difference:
-    """Return the difference, with the line of the workflow that runs now, and the cause that its code suggests."""
-    file, line, name, text = place()
-    where = f"{short_file_name(file)}:{line} in {name}" if file else ""
+def _is_users(frame: FrameType) -> bool:
+    return user_code.is_users(frame.f_code.co_filename)
+
+
+def explain(
+    reason: str, function: Callable[..., Any] | None, waits: object, *, asked: str = "", recorded: str = ""
+) -> Difference:
+    """Return the difference, with the line of the workflow that runs now or that `waits` is at, and the cause that its code suggests."""
+    file, line, name, text = place(waits)
+    where = f"{user_code.short_file_name(file)}:{line} in {name}" if file else ""
     found = checker.findings(function) if function is not None else ()
     return Difference(reason, recorded, asked, where, text, _cause(found, file, line))
 
@@ -48,19 +55,28 @@ def unreadable(reason: str) -> Difference:
     It cannot read its code, or a value recorded for the line that asked.
     """
     file, line, name, text = place()
-    where = f"{short_file_name(file)}:{line} in {name}" if file else ""
+    where = f"{user_code.short_file_name(file)}:{line} in {name}" if file else ""
     return Difference(reason, where=where, line=text)
 
 
-def sides(answer: Diverged) -> tuple[str, str]:
-    """Return what was asked for and what is recorded, of a replay that met another step."""
-    return f"{answer.asked_operation} {answer.asked_id!r}", "" if answer.recorded is None else described(
-        answer.recorded
-    )
+def described(record: Record) -> str:
+    """Return a record as text; a step with its value, shortened."""
+    match record:
+        case Message(kind="child"):
+            return f"the end of the child {record.name!r}"
+        case Message():
+            return f"{record.kind} {record.name!r}"
+        case TimersFired():
+            return "timers that fired"
+        case CancelRecord():
+            return "the request to cancel the run"
+        case MoveRecord():
+            return f"the move to version {record.version}"
+        case Step():
+            return _step(record)
 
 
-def described(step: Step) -> str:
-    """Return a recorded step with its value, shortened."""
+def _step(step: Step) -> str:
     what = f"{step.operation} {step.step_id!r}"
     if step.failure is not None:
         return f"{what}, which failed with {step.failure}"

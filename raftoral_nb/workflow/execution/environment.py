@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import contextvars
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
-
-import anyio
 
 from ...core.commands import Command, Outcome
 from ...core.records import NodeId, RunId, StepId
@@ -61,12 +59,12 @@ class ExecutionEnv(Protocol):
     alarms: Alarms
     """On the wall clock: for times that are recorded."""
 
-    async def pass_gate(self) -> None:
-        """Wait while the node is held or paused."""
+    def spawn(self, fn: Callable[[], Awaitable[None]]) -> None:
+        """Run `fn()` in a task of the node's own loop, in the current context."""
         ...
 
-    def fenced(self, scope: anyio.CancelScope) -> AbstractContextManager[None]:
-        """Cancel `scope` when this node loses the epoch."""
+    def prepare(self, execution: Any) -> tuple[Coroutine[Any, Any, Any], contextvars.Context]:
+        """Return what an `Execution` is to run, and the context to run it in. Raises `UnreadableError`."""
         ...
 
     def wall_clock(self) -> float:
@@ -104,6 +102,14 @@ class ExecutionEnv(Protocol):
         """Write a line of the engine's own into the run's log."""
         ...
 
+    def broke(self, execution: Any, what: str, error: BaseException) -> None:
+        """Log a bug of ours, found in an `Execution` while doing `what`."""
+        ...
+
     def execution_stopped(self, execution: Any, reason: str) -> None:
         """Tell that an `Execution` ended otherwise than its run did."""
+        ...
+
+    def execution_done(self, execution: Any) -> None:
+        """Note that an `Execution` runs no code any more, however it ended."""
         ...

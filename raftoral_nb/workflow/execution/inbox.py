@@ -8,48 +8,39 @@ from __future__ import annotations
 
 import msgspec
 
-from ...core.records import Definition, Failure, Message, RunId, Step
+from ...core.records import Definition, Failure, Record, RunId
+from ...core.run_record import RECORD_FORMAT
 
 
 class RunStarted(msgspec.Struct, frozen=True, gc=False):
-    """The note to begin to execute a run."""
+    """The note to begin to execute a run, or a generation of it."""
 
     run_id: RunId
     definition: Definition
     input: bytes
     generation: int = 1
+    at: float = 0.0
+    """The run's time when it began (Unix seconds)."""
+    format: int = RECORD_FORMAT
+    """The format of its records."""
 
 
-class StepRecorded(msgspec.Struct, frozen=True, gc=False):
-    """A step of a run was recorded."""
-
-    run_id: RunId
-    step: Step
-
-
-class StepsRecorded(msgspec.Struct, frozen=True, gc=False):
-    """Several steps of a run were recorded, in this order (told when a snapshot stands for their entries)."""
+class RecordAdded(msgspec.Struct, frozen=True, gc=False):
+    """A record of a run was added to those before it."""
 
     run_id: RunId
-    steps: tuple[Step, ...]
+    record: Record
 
 
-class MessageArrived(msgspec.Struct, frozen=True, gc=False):
-    """A message waits for a run."""
-
-    run_id: RunId
-    message: Message
-
-
-class CancelAsked(msgspec.Struct, frozen=True, gc=False):
-    """A run is to end; what it waits for is to be interrupted."""
+class RecordsAdded(msgspec.Struct, frozen=True, gc=False):
+    """Several records of a run were added, in this order (told when a snapshot stands for their entries)."""
 
     run_id: RunId
-    reason: str
+    records: tuple[Record, ...]
 
 
 class PauseChanged(msgspec.Struct, frozen=True, gc=False):
-    """No new step of the run may begin from here on; or it may again."""
+    """No new step of the run may begin from here on, and no timer fire; or they may again."""
 
     run_id: RunId
     paused: bool
@@ -71,16 +62,23 @@ class RunContinued(msgspec.Struct, frozen=True, gc=False):
     definition: Definition
     generation: int
     input: bytes
+    at: float
+    """The run's time then (Unix seconds)."""
+    records: tuple[Record, ...]
+    """What it begins with."""
 
 
 class RunSwitched(msgspec.Struct, frozen=True, gc=False):
-    """The note to execute the run from the top with other code; `steps` is all that was recorded of it before."""
+    """The note to execute the run from the top with other code; `records` is all that was recorded of it, the move included."""
 
     run_id: RunId
     definition: Definition
     input: bytes
-    steps: tuple[Step, ...]
-    generation: int = 1
+    records: tuple[Record, ...]
+    generation: int
+    at: float
+    """The run's time when it began, or began anew (Unix seconds)."""
+    format: int
 
 
 class RunDropped(msgspec.Struct, frozen=True, gc=False):
@@ -97,10 +95,8 @@ class ActingChanged(msgspec.Struct, frozen=True, gc=False):
 
 HandedOver = (
     RunStarted
-    | StepRecorded
-    | StepsRecorded
-    | MessageArrived
-    | CancelAsked
+    | RecordAdded
+    | RecordsAdded
     | PauseChanged
     | RunEnded
     | RunContinued

@@ -1,59 +1,129 @@
-"""The mailbox of one node's execution of a run: messages in the order of the log, and the queries it answers."""
+"""The mailbox of one execution: messages in the order of the log, those that wait for them, and the queries it answers.
+
+A message is taken by whoever asks for it when that *runs*, as from an `asyncio.Queue`: a getter that is cancelled after it was woken
+leaves the message where it is, and wakes the next one. So none is lost, and each is taken once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
-from ...core.records import Message
+if TYPE_CHECKING:
+    import asyncio
+
+    from ...core.records import Message
+
+Kind = Literal["signal", "update"]
+
+
+class Getter:
+    """One that waits for the first message of a kind and of one of several names."""
+
+    __slots__ = ("future", "kind", "names")
+
+    def __init__(self, kind: Kind, names: tuple[str, ...], future: asyncio.Future[None]) -> None:
+        self.kind = kind
+        self.names = names
+        self.future = future
 
 
 class Mailbox:
-    """Messages in the order of the log. Recorded steps take them out; the acting node looks for the first, and holds it."""
+    """Signals and updates that have had their turn and were not taken. Used on the node's thread alone."""
 
     def __init__(self) -> None:
-        # Invariant: arrived, and not taken by a recorded step.
+        self.taken = 0
+        """How many were taken so far."""
+        # Invariant: by message_id, in the order of the log; not taken.
         self._waiting: dict[str, Message] = {}
-        # Invariant: those that a step of this node is about to take; another branch must not take them meanwhile.
-        self._held: set[str] = set()
-        self._change = anyio.Event()
+        # Invariant: the same, by kind and name, with their places in the order of the log. No empty ones.
+        self._by_name: dict[tuple[Kind, str], deque[tuple[int, str]]] = {}
+        # Invariant: by kind and name, those that wait for such a message, in the order in which they asked. No empty ones.
+        self._getters: dict[tuple[Kind, str], dict[Getter, None]] = {}
+        self._arrived = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The message_ids of those that wait, in the order of the log."""
+        return tuple(self._waiting)
+
+    @property
+    def getters(self) -> tuple[Getter, ...]:
+        """Those that wait for messages. A copy."""
+        return tuple(dict.fromkeys(getter for found in tuple(self._getters.values()) for getter in tuple(found)))
 
     def arrive(self, message: Message) -> None:
-        """Receive a message. One that waits already is the same."""
+        """Put a signal or an update in, and wake the first that wants it."""
+        assert message.kind != "child"
         self._waiting[message.message_id] = message
-        self._changed()
+        self._arrived += 1
+        self._by_name.setdefault((message.kind, message.name), deque()).append((self._arrived, message.message_id))
+        self._wake(message.kind, message.name)
 
-    def inherit(self, other: Mailbox) -> None:
-        """Take over what waits in another one."""
-        self._waiting = dict(other._waiting)
+    async def take(self, kind: Kind, names: Iterable[str], future: Callable[[], asyncio.Future[None]]) -> Message:
+        """Return the first message of that kind and one of the names, and wait for one if there is none.
 
-    def forget(self, kind: str) -> None:
-        """Drop the messages of a kind."""
-        self._waiting = {name: message for name, message in self._waiting.items() if message.kind != kind}
+        `future()` makes a future of the run's own loop.
+        """
+        wanted = tuple(names)
+        while (message := self.take_now(kind, *wanted)) is None:
+            getter = Getter(kind, wanted, future())
+            for name in wanted:
+                self._getters.setdefault((kind, name), {})[getter] = None
+            try:
+                await getter.future
+            except BaseException:
+                # Woken, and cancelled before it ran: the message is for the next.
+                if getter.future.done() and not getter.future.cancelled():
+                    self._remove(getter)
+                    for name in wanted:
+                        self._wake(kind, name)
+                raise
+            finally:
+                self._remove(getter)
+        for name in wanted:
+            self._wake(kind, name)
+        return message
 
-    def taken(self, message_id: str) -> None:
-        """Note that a recorded step took the message, or answered it; unknown ones are none of ours."""
-        self._waiting.pop(message_id, None)
+    def take_now(self, kind: Kind, *names: str) -> Message | None:
+        """Return the first message of that kind and one of the names, and take it; None if none waits."""
+        first: tuple[int, str, str] | None = None
+        for name in names:
+            alike = self._by_name.get((kind, name))
+            if alike and (first is None or alike[0][0] < first[0]):
+                first = (alike[0][0], name, alike[0][1])
+        if first is None:
+            return None
+        _, name, message_id = first
+        alike = self._by_name[kind, name]
+        alike.popleft()
+        if not alike:
+            del self._by_name[kind, name]
+        self.taken += 1
+        return self._waiting.pop(message_id)
 
-    def release(self, message_id: str) -> None:
-        """Note that the step that was about to take the message is recorded, or will not be by this node."""
-        self._held.discard(message_id)
-        self._changed()
+    def _remove(self, getter: Getter) -> None:
+        for name in getter.names:
+            found = self._getters.get((getter.kind, name))
+            if found is not None:
+                found.pop(getter, None)
+                if not found:
+                    del self._getters[getter.kind, name]
 
-    async def first(self, kind: str, name: str) -> Message:
-        """Return the first message of that kind and name that no step holds; wait for one, and hold it."""
-        while True:
-            for message in self._waiting.values():
-                if message.kind == kind and message.name == name and message.message_id not in self._held:
-                    self._held.add(message.message_id)
-                    return message
-            await self._change.wait()
-
-    def _changed(self) -> None:
-        self._change.set()
-        self._change = anyio.Event()
+    def _wake(self, kind: Kind, name: str) -> None:
+        """Wake the first that waits for such a message, if there is one."""
+        if (kind, name) not in self._by_name:
+            return
+        for getter in self._getters.get((kind, name), ()):
+            if not getter.future.done():
+                getter.future.set_result(None)
+                return
 
 
 class Queries:

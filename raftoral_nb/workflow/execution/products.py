@@ -19,15 +19,25 @@ class ChildStart(msgspec.Struct, frozen=True):
     """Of the input; "" where the same child cannot be started again."""
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What a step tells another run: a signal, or (with the operation "cancel") that it is to end."""
+
+    run_id: RunId
+    signal_id: str
+    name: str
+    """Of the signal; the reason of a request to end."""
+    value: bytes = b""
+
+
 class Made(msgspec.Struct, frozen=True):
     """The product of a step, when there is more to it than a value or a failure."""
 
     value: bytes | None = None
     failure: Failure | None = None
     message_id: str | None = None
-    """The message that it takes, or the update that it answers."""
+    """The update that it answers."""
     child: ChildStart | None = None
-    cancelled: bool = False
+    told: Told | None = None
 
 
 Encoded = tuple[bytes | None, Failure | None]

@@ -1,82 +1,120 @@
-"""Parallel branches: gather, map, race and task groups. A branch has a context of its own, and step ids of its own.
+"""Parallel branches: gather, map, race and task groups. A branch is a task with a path, and so step ids, of its own.
 
-Step ids come from a branch's place in the call, never from timing, and what timing decides (who won a race, that a task group
-failed) is recorded, so that every node goes the same way.
+Paths come from a branch's place in the call, never from timing. What timing decides (who won a race, which branch failed first) follows
+from the order of the run's records, which is the same on every node.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
-import anyio
-
-from ...core.records import Step, StepId
-from ...core.replay import Branch
-from ...errors import BadArgumentError, ClusterError, InternalError, WorkflowDefinitionError
-from ..execution.branch_state import BranchState, Scope, check_task
-from ..execution.products import Product
-from ..execution.running_step import CONTEXT
-from ..execution.scopes import inherited, raise_together, without
+from ...core.step_ids import path_of, position_of
+from ...errors import BadArgumentError, ClusterError, WorkflowDefinitionError
+from ..execution.execution import Execution
+from ..loop.run_loop import RunTask
+from .endings import raise_together
 from .forms import Branch as BranchFunction
-from .forms import as_branch
+from .forms import as_branch, name_of
 from .identity import ContextIdentity
-from .unawaited import hand_up
 
 T = TypeVar("T")
 
 
-class _Line:
-    """One branch while it runs, and what came of it."""
+class _Branches:
+    """Branches that run in parallel, at most `limit` at the same time, and that one task waits for."""
 
-    def __init__(self, parent: ContextIdentity, branch: Branch, scopes: tuple[Scope, ...]) -> None:
-        self._parent = parent
-        self._branch = branch
-        self._scopes = scopes
-        self.state: BranchState | None = None
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.ended = False
+    def __init__(self, execution: Execution, position: str, calls: Iterable[tuple[str, Callable[[], Awaitable[Any]]]]) -> None:
+        self._execution = execution
+        self._position = position
+        self._calls: Iterator[tuple[str, Callable[[], Awaitable[Any]]]] = iter(calls)
+        self._done = execution.loop.create_future()
+        self._stopped = False
+        self._begun = 0
+        # Invariant: begun, and not ended. A dict for its order.
+        self._running: dict[int, RunTask] = {}
+        self.results: dict[int, Any] = {}
+        # Invariant: by index, in the order in which they ended.
+        self.errors: dict[int, BaseException] = {}
+        self.first: int | None = None
+        """The branch that ended first of its own accord."""
+        self.decides = False
+        """Whether the first branch that ends cancels all others."""
 
-    async def run(self, fn: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        """Run `fn(ctx, *args)` in this task."""
-        ctx = self._parent._child(self._branch, self._scopes)
-        self.state = ctx._state
-        token = CONTEXT.set(ctx)
-        running = ctx._execution.branches
+    def begin(self, limit: int | None) -> None:
+        """Begin the branches, up to the limit."""
+        while (limit is None or len(self._running) < limit) and self._begin_next():
+            pass
+        self._look()
+
+    def _begin_next(self) -> bool:
+        if self._stopped or (call := next(self._calls, None)) is None:
+            return False
+        name, fn = call
+        index, self._begun = self._begun, self._begun + 1
+        loop = self._execution.loop
+        self._running[index] = loop.create_branch(
+            self._run(index, fn), path=path_of(self._position, index), name=name
+        )
+        return True
+
+    async def _run(self, index: int, fn: Callable[[], Awaitable[Any]]) -> None:
         try:
-            running[self._branch.path] = awaited = fn(ctx, *args)
-            self.result = await awaited
+            self.results[index] = await fn()
+        except GeneratorExit:
+            raise
         except BaseException as error:
-            # What ends the task itself (the node stops, the execution diverged) is no outcome of the branch.
-            if not self._parent._execution.is_outcome(error):
-                raise
-            self.error = error
-        finally:
-            running.pop(self._branch.path, None)
-            CONTEXT.reset(token)
-            hand_up(ctx._state, self._parent._state)
-        self.ended = True
+            self.errors[index] = error
+        self._end(index)
+
+    def _end(self, index: int) -> None:
+        """Note that a branch has ended; in its own task, before any other gets to run."""
+        self._running.pop(index, None)
+        if self.first is None and not isinstance(self.errors.get(index), asyncio.CancelledError):
+            self.first = index
+            if self.decides:
+                self.cancel()
+        self._begin_next()
+        self._look()
+
+    def _look(self) -> None:
+        if not self._running and not self._done.done():
+            self._done.set_result(None)
+
+    def cancel(self) -> None:
+        """Cancel all branches that run, and begin no others."""
+        self._stopped = True
+        for index, task in tuple(self._running.items()):
+            task.cancel()
+            if not task.begun:  # it will never run, and so not note its own end
+                self._running.pop(index)
+                self.errors[index] = asyncio.CancelledError()
+        self._look()
+
+    async def wait(self) -> asyncio.CancelledError | None:
+        """Wait for all of them. If this task is cancelled meanwhile, they are, and are waited for; return the cancellation."""
+        cancelled: asyncio.CancelledError | None = None
+        while not self._done.done():
+            try:
+                await asyncio.shield(self._done)
+            except asyncio.CancelledError as error:
+                if cancelled is None or not _is_again(error, cancelled):
+                    self.cancel()
+                cancelled = error
+        return cancelled
 
 
-def _join(state: BranchState, lines: Iterable[_Line]) -> None:
-    """Mark the branch's interruption as one of its parent too: its cleanup must not be interrupted by it again."""
-    for line in lines:
-        if line.state is not None:
-            state.delivered.update(line.state.delivered.intersection(state.scopes))
-
-
-def _begin(ctx: ContextIdentity, what: str) -> tuple[StepId, str]:
-    """Take the next ordinal for a parallel operation: its step id and its position."""
-    step_id = ctx._execution.next_id(ctx._state, what, what)
-    return step_id, step_id.partition("/")[0]
+def _is_again(error: asyncio.CancelledError, before: asyncio.CancelledError) -> bool:
+    """Return whether anyio only says again, as it does in each cycle, what it said before: that a scope was cancelled."""
+    return bool(error.args) and error.args == before.args
 
 
 def _branches(ctx: ContextIdentity, what: str, given: Sequence[object]) -> list[BranchFunction]:
     try:
-        return [as_branch(what, ctx._state, one, 0) for one in given]
+        return [as_branch(what, ctx._execution, one, 0) for one in given]
     except WorkflowDefinitionError:
         for one in given:
             if inspect.iscoroutine(one):
@@ -84,16 +122,24 @@ def _branches(ctx: ContextIdentity, what: str, given: Sequence[object]) -> list[
         raise
 
 
+def _position(ctx: ContextIdentity, what: str) -> str:
+    """Take the next ordinal for a parallel operation, and return its position."""
+    return position_of(ctx._execution.next_id(what, what))
+
+
+def _calls(
+    ctx: ContextIdentity, given: Sequence[object], branches: Sequence[BranchFunction]
+) -> Iterator[tuple[str, Callable[[], Awaitable[Any]]]]:
+    for fn, branch in zip(given, branches, strict=True):
+        yield name_of(fn), lambda branch=branch: branch(ctx)
+
+
 async def gather(ctx: ContextIdentity, given: Sequence[object]) -> list[Any]:
     """See `WorkflowContext.gather`."""
     branches = _branches(ctx, "ctx.gather", given)
-    _begin(ctx, "gather")
-    scopes = inherited(ctx._state)
-    lines = [_Line(ctx, ctx._state.branch.child(index), scopes) for index in range(len(branches))]
-    async with anyio.create_task_group() as tasks:
-        for line, branch in zip(lines, branches, strict=True):
-            tasks.start_soon(line.run, branch)
-    return _results(ctx, "branches of ctx.gather failed", lines)
+    running = _Branches(ctx._execution, _position(ctx, "gather"), _calls(ctx, given, branches))
+    running.begin(None)
+    return await _all(running, "branches of ctx.gather failed")
 
 
 async def map_(
@@ -105,29 +151,20 @@ async def map_(
     """See `WorkflowContext.map`."""
     if limit is not None and (type(limit) is not int or limit < 1):
         raise BadArgumentError(f"the limit of ctx.map is a whole number from 1 on, or None for no limit; not {limit!r}")
-    branch = as_branch("ctx.map", ctx._state, fn, 1)
-    _begin(ctx, "map")
-    given = list(items)
-    scopes = inherited(ctx._state)
-    lines = [_Line(ctx, ctx._state.branch.child(index), scopes) for index in range(len(given))]
-    # In the order of the items, so that the branches that have begun are the first ones, on every node: whichever of them
-    # the acting node is in, the others get there.
-    waiting = iter(zip(lines, given, strict=True))
-
-    async def work() -> None:
-        for line, item in waiting:
-            await line.run(branch, item)
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(len(given) if limit is None else min(limit, len(given))):
-            tasks.start_soon(work)
-    return _results(ctx, "branches of ctx.map failed", lines)
+    branch = as_branch("ctx.map", ctx._execution, fn, 1)
+    position, name = _position(ctx, "map"), name_of(fn)
+    calls = [(name, lambda item=item: branch(ctx, item)) for item in items]
+    running = _Branches(ctx._execution, position, calls)
+    running.begin(limit)
+    return await _all(running, "branches of ctx.map failed")
 
 
-def _results(ctx: ContextIdentity, message: str, lines: list[_Line]) -> list[Any]:
-    _join(ctx._state, lines)
-    raise_together(message, [line.error for line in lines if line.error is not None])
-    return [line.result for line in lines]
+async def _all(running: _Branches, message: str) -> list[Any]:
+    cancelled = await running.wait()
+    raise_together(message, [running.errors[index] for index in sorted(running.errors)])
+    if cancelled is not None:
+        raise cancelled
+    return [running.results[index] for index in sorted(running.results)]
 
 
 # --- the first one decides
@@ -138,68 +175,23 @@ async def race(ctx: ContextIdentity, given: Sequence[object]) -> Any:
     if not given:
         raise BadArgumentError("ctx.race takes at least one branch: without any, nobody can win")
     branches = _branches(ctx, "ctx.race", given)
-    execution, state = ctx._execution, ctx._state
-    step_id, position = _begin(ctx, "race")
-    outer = inherited(state)
-    winners: dict[bytes | None, int] = {}
-
-    def winner(step: Step) -> int:
-        if step.value not in winners:
-            winners[step.value] = execution.decode(step)
-        return winners[step.value]
-
-    def scope(index: int) -> Scope:
-        return Scope(position, "another branch won the race", outer, lambda step: winner(step) == index)
-
-    scopes = [scope(index) for index in range(len(branches))]
-    lines = [_Line(ctx, state.branch.child(index), (*outer, own)) for index, own in enumerate(scopes)]
-    first: list[int] = []
-    ended = anyio.Event()
-
-    async def run(index: int) -> None:
-        await lines[index].run(branches[index])
-        # Only what ended of its own accord can win.
-        error = lines[index].error
-        if error is None or without(error, None)[1] is not None:
-            first.append(index)
-            ended.set()
-
-    async def produce(step_id: StepId) -> Product:
-        await ended.wait()
-        return execution.product(step_id, first[0])
-
-    decided: Step | None = None
-    stopped: BaseException | None = None
-    async with anyio.create_task_group() as tasks:
-        for index in range(len(branches)):
-            tasks.start_soon(run, index)
-        try:
-            decided = await execution.at(state, step_id, "race", produce)
-        except BaseException as error:
-            if not execution.is_outcome(error):
-                raise
-            stopped = error  # an outer scope ended: the branches are interrupted by the same, and clean up
-    _join(state, lines)
-    found = [] if stopped is None else [stopped]
-    won = None if decided is None else winner(decided)
-    for index, line in enumerate(lines):
-        if line.error is None:
-            continue
-        left = without(line.error, scopes[index])[1]
-        # A loser's failure is ignored, unless its cleanup failed: nothing else reports that.
-        if left is not None and (won in (None, index) or _was_interrupted(line, scopes[index])):
-            found.append(left)
-    if won is not None and len(found) == 1 and lines[won].error is found[0]:
-        raise found[0]
-    raise_together("branches of ctx.race failed", found)
+    running = _Branches(ctx._execution, _position(ctx, "race"), _calls(ctx, given, branches))
+    # At once, in the very step in which the first one ends: one that has not run by then can do nothing more, not even take a message.
+    running.decides = True
+    running.begin(None)
+    cancelled = await running.wait()
+    won = running.first
+    errors = running.errors
+    # A loser's failure is ignored, unless its cleanup failed: nothing else reports that.
+    failed = [errors[index] for index in sorted(errors) if not isinstance(errors[index], asyncio.CancelledError)]
+    if won is not None and failed == [errors.get(won)]:
+        raise failed[0]
+    raise_together("branches of ctx.race failed", failed)
+    if cancelled is not None:
+        raise cancelled
     if won is None:
-        raise InternalError("a race ended without a winner")
-    return lines[won].result
-
-
-def _was_interrupted(line: _Line, scope: Scope) -> bool:
-    """Return whether the branch had lost before it ended."""
-    return line.state is not None and scope in line.state.delivered
+        raise asyncio.CancelledError("all branches of ctx.race were cancelled")
+    return running.results[won]
 
 
 # --- task groups
@@ -208,8 +200,8 @@ def _was_interrupted(line: _Line, scope: Scope) -> bool:
 class BranchTask(Generic[T]):
     """A branch that was started in a task group."""
 
-    def __init__(self, line: _Line) -> None:
-        self._line = line
+    def __init__(self, task: asyncio.Task[T]) -> None:
+        self._task = task
 
     @property
     def result(self) -> T:
@@ -217,80 +209,53 @@ class BranchTask(Generic[T]):
 
         To be read after the group's block; raises `ClusterError` before, and if it failed.
         """
-        if not self._line.ended or self._line.error is not None:
+        task = self._task
+        if not task.done() or task.cancelled() or task.exception() is not None:
             raise ClusterError(
                 "this branch has no result (yet): read it after the block of its task group, which raises if a branch failed"
             )
-        return cast("T", self._line.result)
+        return task.result()
 
 
 class TaskGroup:
-    """See `WorkflowContext.task_group`."""
+    """See `WorkflowContext.task_group`. An `asyncio.TaskGroup` whose tasks have paths and names of ours."""
 
     def __init__(self, ctx: ContextIdentity) -> None:
         self._ctx = ctx
-        self._lines: list[_Line] = []
         self._open = False
-        self._failed = False
+        self._started = 0
 
     @overload
     def start(self, branch: Callable[..., Awaitable[T]], *args: Any) -> BranchTask[T]: ...
     @overload
     def start(self, branch: Callable[..., T], *args: Any) -> BranchTask[T]: ...
     def start(self, branch: Callable[..., Any], *args: Any) -> BranchTask[Any]:
-        """Start `branch(ctx, *args)` with a context of its own, or a function of `args` alone as a step (see `ctx.map`).
+        """Start `branch(ctx, *args)` in a task of its own, or a function of `args` alone as a step (see `ctx.map`).
 
         Its result is there after the block.
 
-        To be called in the block of the group, by the branch that opened it; raises `WrongTaskError` elsewhere and
-        `ClusterError` after the block has ended.
+        To be called while the group is open, in any of the run's tasks; raises `WrongTaskError` elsewhere and `ClusterError` after
+        the block has ended.
         """
-        state = self._ctx._state
-        check_task(state, "task_group.start")
+        ctx = self._ctx
+        ctx._execution.here("task_group.start")
         if not self._open:
             raise ClusterError(
                 "this task group is not open: start branches inside `async with ctx.task_group() as group:`"
             )
-        run = as_branch("group.start", state, branch, len(args))
-        line = _Line(self._ctx, Branch(f"{self._position}.{len(self._lines)}."), self._scopes)
-        self._lines.append(line)
-        self._tasks.start_soon(self._run, line, run, *args)
-        return BranchTask(line)
+        run = as_branch("group.start", ctx._execution, branch, len(args))
+        path = path_of(self._at, self._started)
+        self._started += 1
 
-    async def _run(self, line: _Line, branch: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        await line.run(branch, *args)
-        if line.error is not None and without(line.error, None)[1] is not None:
-            self._fail()
+        async def started() -> Any:
+            return await run(ctx, *args)
 
-    def _fail(self) -> None:
-        """Have it decided that this group has failed: every node finds the same failure, and asks for the same record."""
-        if not self._failed:
-            self._failed = True
-            self._tasks.start_soon(self._decide)
-
-    async def _decide(self) -> None:
-        execution = self._ctx._execution
-        state = BranchState(Branch(f"{self._position}."), self._scope.outer)
-
-        async def produce(step_id: StepId) -> Product:
-            return execution.product(step_id, None)
-
-        try:
-            await execution.at(state, self._step_id, "group", produce)
-        except BaseException as error:
-            if not execution.is_outcome(error):
-                raise
-            # Interrupted by an outer scope, and so are the branches.
+        with ctx._execution.loop.naming(path):
+            return BranchTask(self._tasks.create_task(started(), name=name_of(branch)))
 
     async def __aenter__(self) -> Self:
-        self._step_id, self._position = _begin(self._ctx, "group")
-        state = self._ctx._state
-        outer = inherited(state)
-        self._scope = Scope(self._position, "another branch of the task group failed", outer)
-        self._scopes = (*outer, self._scope)
-        if not state.shielded:
-            state.scopes.append(self._scope)
-        self._tasks = anyio.create_task_group()
+        self._at = _position(self._ctx, "group")
+        self._tasks = asyncio.TaskGroup()
         await self._tasks.__aenter__()
         self._open = True
         return self
@@ -298,17 +263,10 @@ class TaskGroup:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        state = self._ctx._state
-        if error is not None and not self._ctx._execution.is_outcome(error):
-            return await self._tasks.__aexit__(kind, error, traceback)
-        if error is not None and without(error, None)[1] is not None:
-            self._fail()
-        self._open = False
-        await self._tasks.__aexit__(None, None, None)
-        _join(state, self._lines)
-        if self._scope in state.scopes:
-            state.scopes.remove(self._scope)
-        ends = [error, *(line.error for line in self._lines)]
-        left = [without(one, self._scope)[1] for one in ends if one is not None]
-        raise_together("branches of ctx.task_group failed", [one for one in left if one is not None])
-        return True
+        try:
+            return cast("bool | None", await self._tasks.__aexit__(kind, error, traceback))
+        except BaseExceptionGroup as group:
+            raise_together("branches of ctx.task_group failed", group.exceptions)
+            raise
+        finally:
+            self._open = False

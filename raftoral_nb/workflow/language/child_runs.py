@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Generator
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
-from ...core.records import RunId
+from ...core.records import Message, RunId
+from ...core.step_ids import position_of
 from ...errors import (
+    BadArgumentError,
+    ExecutionDropped,
     InputTypeError,
     InternalError,
     RaftoralError,
@@ -22,11 +26,11 @@ from ...errors import (
 from ...limits import MAX_NAME_CHARS
 from ..codec import failures, values
 from ..execution import reading
-from ..execution.branch_state import BranchState
 from ..execution.execution import Execution
 from ..execution.products import ChildStart, Made, Product
 from ..shipping import input_types
 from ..shipping.definitions import Workflow
+from .endings import through_cancellations, to_its_end
 from .unawaited import operation
 
 if TYPE_CHECKING:
@@ -37,43 +41,66 @@ O = TypeVar("O")  # noqa: E741 - input and output are I and O everywhere
 _CHARS_KEPT = MAX_NAME_CHARS - 60
 
 
+OnCancel = Literal["wait", "ask", "leave"]
+"""What becomes of a child whose waiter is cancelled: asked to end and waited for, only asked to end, or left alone."""
+
+
 class ChildRun(Generic[O]):
-    """A child that a workflow started: `await child` gives its result, as often as asked."""
+    """A child that a workflow started: `await child` gives its result, as often as asked, in any of the run's tasks."""
 
     def __init__(
-        self, execution: Execution, state: BranchState, run_id: RunId, workflow: str, *, detached: bool
+        self,
+        execution: Execution,
+        run_id: RunId,
+        workflow: str,
+        *,
+        detached: bool,
+        end: asyncio.Future[Message] | None = None,
+        on_cancel: OnCancel = "wait",
     ) -> None:
         self._execution = execution
-        self._state = state
         self.run_id = run_id
         self.workflow = workflow
         self.detached = detached
-        self._ended: tuple[bytes | None, Failure | None] | None = None
+        self._end = end
+        self._on_cancel = on_cancel
 
     @operation
     async def result(self) -> O:
-        """Wait for the child's end (a recorded step, the first time), and return its result.
+        """Wait for the child's end, and return its result.
+
+        If the task that waits is cancelled (by a timeout, a race, a request), the child is asked to end, and its end is waited for
+        before the cancellation goes on, unless it was started with another `on_cancel`.
 
         Raises `WorkflowFailedError` if the child failed, `WorkflowCancelledError` or `WorkflowTerminatedError` (which are
-        such errors too) if it was ended, and `WrongTaskError` if it is detached, or was started by another branch.
+        such errors too) if it was ended, and `WrongTaskError` if it is detached.
         """
-        if self.detached:
+        execution, end = self._execution, self._end
+        if end is None:
             raise WrongTaskError(f"child run {self.run_id!r} is detached: nobody here waits for it")
-        if self._ended is None:
-
-            async def produce(_: StepId) -> Product:
-                message = await self._execution.mailbox.first("child", self.run_id)
-                return Made(b"", message_id=message.message_id)
-
-            step = await self._execution.step(self._state, self.workflow, "join", produce)
-            self._ended = step.value, step.failure
-        value, failure = self._ended
-        view = self._execution.classes
-        if failure is not None:
+        execution.here(f"the result of child run {self.run_id!r}")
+        try:
+            await asyncio.wait((end,))
+        except asyncio.CancelledError:
+            if self._on_cancel != "leave" and not end.done():
+                await self._have_it_end(end)
+            raise
+        message = end.result()
+        view = execution.classes
+        if message.failure is not None:
+            failure = message.failure
             cause = failures.rebuild(failure, step_id="", view=view) if failure.exception is not None else None
             raise failed_error(self.run_id, failure) from cause
-        result: O = reading.read(self._execution, value or b"", f"the result of run {self.run_id!r}")
+        result: O = reading.read(execution, message.value or b"", f"the result of run {self.run_id!r}")
         return result
+
+    async def _have_it_end(self, end: asyncio.Future[Message]) -> None:
+        try:
+            await to_its_end(self._execution, "end of a child", lambda: self._execution.end_child(self.run_id))
+        except asyncio.CancelledError:
+            pass  # the one that we handle is raised afterwards
+        if self._on_cancel == "wait":
+            await through_cancellations(end)
 
     def __await__(self) -> Generator[Any, Any, O]:
         return self.result().__await__()
@@ -84,19 +111,21 @@ class ChildRun(Generic[O]):
 
 async def start(
     execution: Execution,
-    state: BranchState,
     workflow: object,
     input: object,  # noqa: A002 - the word that workflows use
     run_id: RunId | None,
     version: int | None,
     detached: bool,
+    on_cancel: OnCancel,
 ) -> ChildRun[Any]:
     """See `WorkflowContext.start_child`."""
     name = _name(workflow)
-    place = state.branch.peek_id(name).partition("/")[0]
-    child_id = _child_id(execution, place) if run_id is None else _checked_id(run_id)
+    if on_cancel not in get_args(OnCancel):
+        raise BadArgumentError(f'on_cancel is "wait", "ask" or "leave", not {on_cancel!r}')
+    step_id = execution.next_id("child", name)
+    child_id = _child_id(execution, position_of(step_id)) if run_id is None else _checked_id(run_id)
 
-    async def produce(step_id: StepId) -> Product:
+    def produce(step_id: StepId) -> Product:
         value, failure = execution.product(step_id, child_id)
         child = execution.around.workflow(name, version)
         theirs = None
@@ -114,12 +143,20 @@ async def start(
                 return Made(value, child=ChildStart(child_id, name, version, data, detached, digest))
         return None, failure
 
-    step = await execution.step(state, name, "child", produce)
+    try:
+        step = await execution.at(step_id, "child", produce)
+    except asyncio.CancelledError:
+        if not detached and on_cancel != "leave":
+            execution.abandon_child(step_id, child_id)
+        raise
     if step.failure is not None:
         raise _refusal(step.failure, step.step_id)
     if execution.decode(step) != child_id:
-        await execution.diverge(f"it starts the child {child_id!r}, where {execution.decode(step)!r} is recorded")
-    return ChildRun(execution, state, child_id, name, detached=detached)
+        started, recorded = f"it starts the child {child_id!r}", f"the child {execution.decode(step)!r}"
+        execution.differ(f"{started}, where {recorded} is recorded", asked=started, recorded=recorded)
+        raise ExecutionDropped(f"run {execution.run_id!r} is not executed here any more")
+    end = None if detached else execution.child_end(child_id)
+    return ChildRun(execution, child_id, name, detached=detached, end=end, on_cancel=on_cancel)
 
 
 def _name(workflow: object) -> str:

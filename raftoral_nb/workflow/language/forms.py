@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ...errors import WorkflowDefinitionError
 from ..codec.values import type_name
-from ..execution.branch_state import BranchState
+from ..execution.execution import Execution
 from ..shipping.step_function import StepFunction
 
 CONTEXT_NAMES: Final = frozenset({"ctx", "_ctx", "context", "_context", "c", "_", "__"})
@@ -24,7 +24,7 @@ Branch = Callable[..., Awaitable[Any]]
 """Called with a context and the arguments."""
 
 
-def as_branch(what: str, state: BranchState, fn: Any, given: int) -> Branch:
+def as_branch(what: str, execution: Execution, fn: Any, given: int) -> Branch:
     """Return the function to run as a branch for `fn`.
 
     It is to get `given` arguments (and a context, if it is a branch itself).
@@ -32,7 +32,7 @@ def as_branch(what: str, state: BranchState, fn: Any, given: int) -> Branch:
     Raises `WorkflowDefinitionError`, which names the operation `what`, if it can be called neither way.
     """
     if inspect.iscoroutine(fn):
-        name = next((one.name for one in state.called if one.coroutine is fn), f"{fn.__qualname__}(...)")
+        name = next((one.name for one in execution.called if one.coroutine is fn), f"{fn.__qualname__}(...)")
         fn.close()
         raise WorkflowDefinitionError(
             f"{what} was given a coroutine, the call {name}, where it takes functions: it calls them itself. For a @step, or any "

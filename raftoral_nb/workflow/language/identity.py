@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
-
-from ...core.replay import Branch
-from ..execution.branch_state import BranchState
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ...core.records import NodeId, RunId
-    from ..execution.branch_state import Scope
     from ..execution.execution import Execution
 
 
 class ContextIdentity:
     """The identity of a context, the same for all its operations.
 
-    It names the run, the node and the branch that it belongs to.
+    It names the run and the node that it belongs to. It is the same one in all tasks of the run: an operation finds out by itself
+    which task it is called in.
     """
 
-    def __init__(
-        self, execution: Execution, node: NodeId, branch: Branch | None = None, scopes: tuple[Scope, ...] = ()
-    ) -> None:
+    def __init__(self, execution: Execution, node: NodeId) -> None:
         self._execution = execution
         self._node = node
-        self._state = BranchState(branch if branch is not None else Branch(), scopes)
 
     @property
     def run_id(self) -> RunId:
@@ -72,7 +66,7 @@ class ContextIdentity:
         return self._node
 
     def idempotency_key(self, key: str) -> str:
-        """Return `run_id/step_id` of the next step, if it gets `key`: the same however often that step's function runs.
+        """Return `run_id/step_id` of this task's next step, if it gets `key`: the same however often that step's function runs.
 
         Give it to the service that a step calls, so that a repeated call is recognized. Records nothing.
 
@@ -81,8 +75,4 @@ class ContextIdentity:
         >>> cluster.start_workflow(order, "tea", run_id="order-7").wait_for_completion()
         'tea under order-7/0/pay'
         """
-        return f"{self.run_id}/{self._state.branch.peek_id(key)}"
-
-    def _child(self, branch: Branch, scopes: tuple[Scope, ...]) -> Self:
-        """Return the context of a parallel branch. To be called in that branch's own task."""
-        return type(self)(self._execution, self._node, branch, scopes)
+        return f"{self.run_id}/{self._execution.here('idempotency_key').branch.peek_id(key)}"

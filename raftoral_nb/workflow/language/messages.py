@@ -5,17 +5,18 @@ Signals, updates, which are answered, and queries, which only look.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import anyio
-
-from ...core.replay import check_key
-from ...errors import InternalError, ReceiveTimeoutError, UpdateRefusedError, WorkflowDefinitionError
+from ...core.records import Message
+from ...core.step_ids import check_key
+from ...errors import BadArgumentError, ReceiveTimeoutError, UpdateRefusedError, WorkflowDefinitionError
 from ...threads.seconds import Seconds, as_number, is_number
-from ..execution.branch_state import BranchState
+from ..execution import reading
 from ..execution.execution import Execution
+from ..execution.mailbox import Kind
 from ..execution.products import Encoded, Made, Product
 from ..shipping import arithmetic
 from .unawaited import operation
@@ -36,15 +37,12 @@ MISSING: Final = _Missing()
 class Update:
     """An update that a workflow received, and now answers, once: `value` is what was sent."""
 
-    def __init__(self, execution: Execution, state: BranchState, name: str, step: Step) -> None:
-        if step.message_id is None:
-            raise InternalError(f"step {step.step_id!r} took no update")
+    def __init__(self, execution: Execution, message: Message) -> None:
         self._execution = execution
-        self._state = state
-        self.name = name
-        self.update_id: str = step.message_id
+        self.name = message.name
+        self.update_id = message.message_id
         """The id of the update, for ever; the sender may have chosen it."""
-        self.value: Any = execution.decode(step)
+        self.value: Any = _value(execution, message)
 
     @operation
     async def answer(self, value: Any = None) -> None:
@@ -56,58 +54,65 @@ class Update:
     async def refuse(self, reason: str) -> None:
         """Record that the update is refused: the sender's `run.update(...)` raises `UpdateRefusedError` with the reason."""
         error = UpdateRefusedError(f"run {self._execution.run_id!r} refused the update {self.name!r}: {reason}")
+        await self.fail(error)
+
+    async def fail(self, error: BaseException) -> None:
+        """Record that the update failed: the sender's `run.update(...)` raises `error`."""
         await self._answered(lambda _: (None, self._execution.fail_without_record(error)))
 
     async def _answered(self, make: Callable[[StepId], Encoded]) -> Step:
-        async def produce(step_id: StepId) -> Product:
+        def produce(step_id: StepId) -> Product:
             value, failure = make(step_id)
             return Made(value, failure, message_id=self.update_id)
 
-        return await self._execution.step(self._state, self.name, "answer", produce)
+        return await self._execution.step(self.name, "answer", produce)
 
     def __repr__(self) -> str:
         return f"Update({self.name!r}, value={self.value!r})"
 
 
-async def receive(execution: Execution, state: BranchState, name: str, timeout: Seconds | None, default: Any) -> Any:
+async def receive(execution: Execution, names: tuple[str, ...], timeout: Seconds | None, default: Any) -> Any:
     """See `WorkflowContext.receive`."""
-    step = await _received(execution, state, "signal", name, timeout)
-    if step.message_id is None and default is not MISSING:
+    message = await _received(execution, "signal", names, timeout, default is MISSING)
+    if message is None:
         return default
-    return execution.decode(step)
+    value = _value(execution, message)
+    return value if len(names) == 1 else (message.name, value)
 
 
-async def receive_update(execution: Execution, state: BranchState, name: str, timeout: Seconds | None) -> Update:
+async def receive_update(execution: Execution, names: tuple[str, ...], timeout: Seconds | None) -> Update:
     """See `WorkflowContext.receive_update`."""
-    step = await _received(execution, state, "update", name, timeout)
-    if step.message_id is None:
-        execution.decode(step)  # raises the timeout
-    return Update(execution, state, name, step)
+    message = await _received(execution, "update", names, timeout, True)
+    assert message is not None  # or it was raised that none came
+    return Update(execution, message)
+
+
+def _value(execution: Execution, message: Message) -> Any:
+    return reading.read(execution, message.value or b"", f"the {message.kind} {message.name!r}")
 
 
 async def _received(
-    execution: Execution, state: BranchState, kind: Literal["signal", "update"], name: str, timeout: Seconds | None
-) -> Step:
-    """Return the step that took the first message of that kind and name in the log, or says that none came."""
-    check_key(name)
+    execution: Execution, kind: Kind, names: tuple[str, ...], timeout: Seconds | None, raises: bool
+) -> Message | None:
+    """Return the first message of that kind and one of the names; after the timeout None, or raise `ReceiveTimeoutError`."""
+    if not names:
+        raise BadArgumentError(f"a {kind} is received by its name, or one of several names: give at least one")
+    for name in names:
+        check_key(name)
+    execution.here(f"receive {names[0]!r}")
     patience = None if timeout is None else _patience(timeout)
-    due = None if patience is None else await _due(execution, state, name, patience)
-
-    async def produce(step_id: StepId) -> Product:
-        message = None
-        with anyio.CancelScope() as scope:
-            alarm = None if due is None else execution.around.alarms.call_at(due, scope.cancel)
-            try:
-                message = await execution.mailbox.first(kind, name)
-            finally:
-                if alarm is not None:
-                    alarm.cancel()
-        if message is not None:
-            return Made(b"", message_id=message.message_id)
-        error = ReceiveTimeoutError(f"step {step_id!r}: no {kind} {name!r} came within {patience:g} s")
-        return None, execution.fail_without_record(error)
-
-    return await execution.step(state, name, "receive", produce)
+    future = execution.loop.create_future
+    if patience is None:
+        return await execution.mailbox.take(kind, names, future)
+    limit = asyncio.timeout(patience)
+    try:
+        async with limit:
+            return await execution.mailbox.take(kind, names, future)
+    except TimeoutError:
+        if not limit.expired() or raises:
+            wanted = " or ".join(map(repr, names))
+            raise ReceiveTimeoutError(f"no {kind} {wanted} came within {patience:g} s") from None
+        return None
 
 
 def _patience(timeout: object) -> float:
@@ -118,19 +123,6 @@ def _patience(timeout: object) -> float:
         )
     number: float = given
     return number
-
-
-async def _due(execution: Execution, state: BranchState, name: str, timeout: float) -> float:
-    """Return when the time will be up, in Unix seconds.
-
-    Recorded, so that a new leader waits for what is left of it, not anew.
-    """
-
-    async def produce(step_id: StepId) -> Product:
-        return execution.product(step_id, execution.around.alarms.clock() + timeout)
-
-    due: float = execution.decode(await execution.step(state, name, "due", produce))
-    return due
 
 
 # --- queries

@@ -5,14 +5,12 @@ from __future__ import annotations
 import random
 import uuid
 
-from ..execution.branch_state import check_task
 from .identity import ContextIdentity
 
 
 def dice(ctx: ContextIdentity) -> random.Random:
     """See `WorkflowContext.rng`."""
-    state = ctx._state
-    check_task(state, "random")
+    state = ctx._execution.here("random")
     if state.dice is None:
         # Seeded by text, which `random` hashes: the same in every process and on every platform.
         state.dice = random.Random(f"{ctx._execution.seed}/{state.branch.path}")

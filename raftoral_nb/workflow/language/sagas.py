@@ -6,9 +6,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ParamSpec, Self
 
-from ...core.replay import check_key
+from ...core.step_ids import check_key
 from ...errors import ClusterError, WorkflowDefinitionError
-from ..execution.branch_state import check_task
+from .endings import to_its_end
 from .identity import ContextIdentity
 from .steps import compute
 
@@ -32,7 +32,7 @@ class Saga:
         `fn` may be a step with options (`@step(retry=...)`). Records nothing now. Name it after the step that it undoes; before
         that step only if it may be called for what was never done, as after a step whose outcome is not known.
         """
-        check_task(self._ctx._state, "saga.on_failure")
+        self._ctx._execution.here("saga.on_failure")
         check_key(key)
         if not self._open:
             raise ClusterError("this saga is not open: use it inside `async with ctx.saga() as saga:`")
@@ -50,21 +50,21 @@ class Saga:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._open = False
-        if error is None or not self._ctx._execution.is_outcome(error):
+        if error is None or isinstance(error, GeneratorExit):
             return
         failures: list[BaseException] = []
-        state = self._ctx._state
-        state.shielded += 1  # what was begun is undone as a whole, whatever deadline passes meanwhile
-        try:
-            while self._due:
-                key, fn, args, kwargs = self._due.pop()
-                try:
-                    await compute(self._ctx._execution, state, key, fn, args, kwargs)
-                except BaseException as failure:
-                    if not self._ctx._execution.is_outcome(failure):
-                        raise
-                    failures.append(failure)
-        finally:
-            state.shielded -= 1
+        if self._due:
+            # What was begun is undone as a whole, whatever deadline passes meanwhile.
+            await to_its_end(self._ctx._execution, "saga", lambda: self._undo(failures))
         if failures:
             raise BaseExceptionGroup("a saga failed, and so did what was to undo it", [error, *failures]) from None
+
+    async def _undo(self, failures: list[BaseException]) -> None:
+        while self._due:
+            key, fn, args, kwargs = self._due.pop()
+            try:
+                await compute(self._ctx._execution, key, fn, args, kwargs)
+            except GeneratorExit:
+                raise
+            except BaseException as failure:
+                failures.append(failure)

@@ -12,10 +12,11 @@ import anyio
 
 from ...core.cluster_events import StepRetrying
 from ...core.records import Step, StepId
+from ...core.step_ids import path_of, position_of
 from ...errors import LostChangeError, OutcomeUnknown, StepTimeoutError, WorkflowDefinitionError
 from ..codec import bodies, exceptions
 from ..codec.values import describe
-from ..execution.branch_state import BranchState
+from ..execution.effects import Produce
 from ..execution.execution import Execution
 from ..execution.products import Product
 from ..execution.running_step import STEP, RunningStep
@@ -28,7 +29,6 @@ from .unawaited import argument_problem
 
 async def compute(
     execution: Execution,
-    state: BranchState,
     key: str,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
@@ -53,47 +53,46 @@ async def compute(
         options, fn = fn.options, fn.fn
     call = (fn, args, kwargs)
 
-    problem = argument_problem(f"ctx.compute({key!r}, ...)", state, args, kwargs)
+    problem = argument_problem(execution, f"ctx.compute({key!r}, ...)", args, kwargs)
 
-    async def produce(step_id: StepId) -> Product:
+    def produce(step_id: StepId) -> Product | Awaitable[Product]:
         if problem is not None:
             return None, execution.fail_without_record(problem)
-        return await _attempts(execution, step_id, call, options)
+        return _attempts(execution, step_id, call, options)
 
     if options.at_most_once:
-        recorded = await _at_most_once(execution, state, key, produce)
+        recorded = await _at_most_once(execution, key, produce)
     else:
-        recorded = await execution.step(state, key, "compute", produce)
+        recorded = await execution.step(key, "compute", produce)
     return execution.decode(recorded)
 
 
-async def _at_most_once(
-    execution: Execution, state: BranchState, key: str, produce: Callable[[StepId], Awaitable[Product]]
-) -> Step:
+async def _at_most_once(execution: Execution, key: str, produce: Produce) -> Step:
     """Record the intent, then run, then record the result; a node that finds an intent of another runs nothing."""
-    step_id = execution.next_id(state, "compute", key)
+    step_id = execution.next_id("compute", key)
     around = execution.around
     # The term in which this very call made the intent. A record by this node and in this epoch may still not be its own:
     # the execution may have begun anew.
     made_in: int | None = None
 
-    async def intend(step_id: StepId) -> Product:
+    def intend(step_id: StepId) -> Product:
         nonlocal made_in
         made_in = around.acting
         return execution.product(step_id, None)
 
-    intent = await execution.at(state, state.branch.child(0).next_id("intent"), "intent", intend)
+    intent_id = f"{path_of(position_of(step_id), 0)}0/intent"
+    intent = await execution.at(intent_id, "intent", intend)
     begun = False
 
-    async def once(step_id: StepId) -> Product:
+    def once(step_id: StepId) -> Product | Awaitable[Product]:
         nonlocal begun
         mine = intent.node == around.node and intent.epoch == made_in == around.acting
         if begun or not mine:
             return None, execution.fail_without_record(OutcomeUnknown(step_id, f"{execution.run_id}/{step_id}"))
         begun = True
-        return await produce(step_id)
+        return produce(step_id)
 
-    return await execution.at(state, step_id, "compute", once)
+    return await execution.at(step_id, "compute", once)
 
 
 async def _attempts(execution: Execution, step_id: StepId, call: step_arguments.Call, options: StepOptions) -> Product:

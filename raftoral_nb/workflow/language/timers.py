@@ -1,24 +1,20 @@
-"""Time: the present, sleeps and deadlines. Whatever depends on a clock is recorded, so that every node sees the same.
+"""Time: the present, sleeps and deadlines, all of the run's own time, which follows from its records.
 
-A due time is recorded as a time of day (UTC) and belongs to the run: what is left of it survives the failure of a
-leader and a restart. Only the acting node has a timer for it; the others wait for the record. A run that sleeps costs
-no thread and no task beyond its own, however long it sleeps.
+What is due is due at a time of day (UTC), and belongs to the run: what is left of it survives the failure of a leader and a restart. Only
+the acting node has an alarm for it. A run that sleeps costs no thread, and nothing of the node's own loop, however long it sleeps.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import cast
 
-from ...core.records import Operation, StepId
+from ...core.step_ids import check_key
 from ...errors import BadArgumentError, DeadlineExceededError
 from ...threads.seconds import Seconds
 from ...threads.seconds import seconds as seconds_of
-from ..execution.branch_state import Scope
-from ..execution.products import Product
-from ..execution.scopes import inherited, without
 from .identity import ContextIdentity
 
 _LATEST = datetime.max.replace(tzinfo=UTC)
@@ -31,22 +27,15 @@ def _time(seconds: float) -> datetime:
         return _LATEST  # nobody will be there to see the difference
 
 
-async def now(ctx: ContextIdentity) -> datetime:
+def now(ctx: ContextIdentity) -> datetime:
     """See `WorkflowContext.now`."""
-    execution = ctx._execution
-
-    async def produce(step_id: StepId) -> Product:
-        return execution.product(step_id, _time(execution.around.alarms.clock()))
-
-    return cast("datetime", execution.decode(await execution.step(ctx._state, "now", "now", produce)))
+    ctx._execution.here("now")
+    return _time(ctx._execution.loop.time())
 
 
 async def sleep(ctx: ContextIdentity, seconds: Seconds, key: str) -> None:
     """See `WorkflowContext.sleep`."""
-    given = seconds_of(seconds, "ctx.sleep")
-    alarms = ctx._execution.around.alarms
-    due = await _recorded_due(ctx, key, "sleep", lambda: _time(alarms.clock() + given))
-    await _wake(ctx, due)
+    await _sleep_until(ctx, ctx._execution.loop.time() + seconds_of(seconds, "ctx.sleep"), key)
 
 
 async def sleep_until(ctx: ContextIdentity, when: datetime, key: str) -> None:
@@ -57,58 +46,51 @@ async def sleep_until(ctx: ContextIdentity, when: datetime, key: str) -> None:
             f"ctx.sleep_until takes a datetime with a time zone, such as `await ctx.now() + timedelta(hours=1)` or "
             f"datetime(2030, 1, 1, tzinfo=UTC); not {given!r}"
         )
-    await _wake(ctx, await _recorded_due(ctx, key, "sleep", lambda: when.astimezone(UTC)))
+    await _sleep_until(ctx, when.timestamp(), key)
 
 
-async def _recorded_due(ctx: ContextIdentity, key: str, operation: Operation, due: Callable[[], datetime]) -> datetime:
+async def _sleep_until(ctx: ContextIdentity, due: float, key: str) -> None:
+    check_key(key)
     execution = ctx._execution
+    branch = execution.here(f"sleep {key!r}")
+    future = execution.loop.create_future()
+    timer = execution.loop.call_at(due, _wake, future)
+    branch.sleeps_until = due
+    try:
+        await future
+    finally:
+        branch.sleeps_until = None
+        timer.cancel()
 
-    async def produce(step_id: StepId) -> Product:
-        return execution.product(step_id, due())
 
-    return cast("datetime", execution.decode(await execution.step(ctx._state, key, operation, produce)))
-
-
-async def _wake(ctx: ContextIdentity, due: datetime) -> None:
-    """Record that the time has come as a step of its own.
-
-    A branch that is interrupted must be so at the same place everywhere.
-    """
-    execution, state = ctx._execution, ctx._state
-
-    async def produce(step_id: StepId) -> Product:
-        await execution.around.alarms.sleep_until(due.timestamp())
-        return execution.product(step_id, None)
-
-    await execution.at(state, state.branch.child(0).next_id("wake"), "wake", produce)
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 @asynccontextmanager
 async def deadline(ctx: ContextIdentity, seconds: Seconds) -> AsyncIterator[datetime]:
     """See `WorkflowContext.deadline`."""
     given = seconds_of(seconds, "ctx.deadline")
-    execution, state = ctx._execution, ctx._state
-    alarms = execution.around.alarms
-    due = await _recorded_due(ctx, "deadline", "deadline", lambda: _time(alarms.clock() + given))
-    expiry = state.branch.child(0).next_id("expiry")
-    position = expiry.partition("/")[0]
-    scope = Scope(position, f"its deadline of {given:g} s passed", inherited(state))
-    if not state.shielded:
-        state.scopes.append(scope)
-    execution.expire(expiry, due.timestamp())
+    execution = ctx._execution
+    execution.here("deadline")
+    due = _time(execution.loop.time() + given)
+    timeout = asyncio.timeout(given)
     try:
-        yield due
-    except BaseException as error:
-        if not execution.is_outcome(error):
+        async with timeout:
+            yield due
+    except TimeoutError as error:
+        if not timeout.expired() or not isinstance(error.__cause__, asyncio.CancelledError):
             raise
-        interrupted, left = without(error, scope)
-        if not interrupted:
+        raise _exceeded(given, due) from None
+    except BaseExceptionGroup as group:
+        if not timeout.expired():
             raise
-        exceeded = DeadlineExceededError(f"what ctx.deadline({given:g}) encloses was not done by {due.isoformat()}")
-        if left is not None:
-            raise BaseExceptionGroup("a deadline passed, and branches failed", [exceeded, left]) from None
-        raise exceeded from None
-    finally:
-        execution.forget_expiry(expiry)
-        if scope in state.scopes:
-            state.scopes.remove(scope)
+        left = group.split(asyncio.CancelledError)[1]
+        if left is None:
+            raise _exceeded(given, due) from None
+        raise BaseExceptionGroup("a deadline passed, and branches failed", [_exceeded(given, due), left]) from None
+
+
+def _exceeded(seconds: float, due: datetime) -> DeadlineExceededError:
+    return DeadlineExceededError(f"what ctx.deadline({seconds:g}) encloses was not done by {due.isoformat()}")

@@ -1,29 +1,24 @@
 """Operations that were called and never awaited: a forgotten `await` is asked about, with the operation and its line.
 
-Such an operation does nothing, and Python says so only when it collects the garbage. So each branch remembers what it called
-and did not await yet; what is left of that when the run ends is what was forgotten.
+Such an operation does nothing, and Python says so only when it collects the garbage. So an execution remembers what was called
+and not awaited yet; what is left of that when the run ends is what was forgotten.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import re
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from ...errors import NotAwaitedError
 from ...threads import user_code
-from ..codec.values import describe, type_name
-from ..execution.branch_state import BranchState, Call
-from ..execution.execution import END
-from ..execution.inbox import RunContinued, RunEnded
+from ..codec.values import describe
+from ..execution.branch_state import Call
+from ..execution.execution import Execution
 from .identity import ContextIdentity
-
-if TYPE_CHECKING:
-    from ..execution.execution import Execution
 
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
@@ -45,34 +40,23 @@ def operation(fn: F) -> F:
     @wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
         coroutine = fn(*args, **kwargs)
-        state = _state(args)
+        execution = _execution(args)
         # Elsewhere (in a step, which one node runs; in a query) what is forgotten is forgotten on this node only.
-        if state is not None and _is_own(state):
-            state.called = [one for one in state.called if one.waits]
-            state.called.append(_call(coroutine, fn, args, sys._getframe(1)))
+        if execution is not None and execution.in_task:
+            execution.called = [one for one in execution.called if one.waits]
+            execution.called.append(_call(coroutine, fn, args, sys._getframe(1)))
         return coroutine
 
     return cast("F", call)
 
 
-def _state(args: Iterable[Any]) -> BranchState | None:
-    """Return the branch of the context that is among the first arguments, or that what is there belongs to."""
+def _execution(args: Iterable[Any]) -> Execution | None:
+    """Return the execution of the context that is among the first arguments, or that what is there belongs to."""
     for one in args:
-        state = getattr(one, "_state", None) or getattr(getattr(one, "_ctx", None), "_state", None)
-        if isinstance(state, BranchState):
-            return state
+        found = getattr(one, "_execution", None) or getattr(getattr(one, "_ctx", None), "_execution", None)
+        if isinstance(found, Execution):
+            return found
     return None
-
-
-def _is_own(state: BranchState) -> bool:
-    """Return whether the branch's own task runs, and no step of it.
-
-    What `check_task` refuses, for less: every operation comes here.
-    """
-    try:
-        return state.inside is None and id(asyncio.current_task()) == state.task_id
-    except RuntimeError:  # on a thread without a loop
-        return False
 
 
 def _call(coroutine: Any, fn: Any, args: tuple[Any, ...], frame: Any) -> Call:
@@ -91,13 +75,15 @@ def _call(coroutine: Any, fn: Any, args: tuple[Any, ...], frame: Any) -> Call:
 # --- asking
 
 
-def argument_problem(what: str, state: BranchState, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception | None:
+def argument_problem(
+    execution: Execution, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Exception | None:
     """Return what is wrong with the arguments of a step if one of them is a coroutine, which is closed then."""
     problem: Exception | None = None
     for name, value in (*((f"argument {number}", value) for number, value in enumerate(args, 1)), *kwargs.items()):
         if not inspect.iscoroutine(value):
             continue
-        which = next((str(one) for one in state.called if one.coroutine is value), f"{value.__qualname__}(...)")
+        which = next((str(one) for one in execution.called if one.coroutine is value), f"{value.__qualname__}(...)")
         value.close()
         problem = problem or NotAwaitedError(
             f"{what} was given no value as {name}, but a coroutine: {which} was called and not awaited: did you forget `await`?"
@@ -105,22 +91,10 @@ def argument_problem(what: str, state: BranchState, args: tuple[Any, ...], kwarg
     return problem
 
 
-def hand_up(state: BranchState, parent: BranchState) -> None:
-    """Keep what an ended branch has forgotten to await, which is asked about when the run ends."""
-    parent.called.extend(one for one in state.called if one.waits)
-    state.called = []
-
-
-async def check_end(execution: Execution, state: BranchState) -> None:
-    """Raise `NotAwaitedError` if the workflow has returned and forgotten to await something.
-
-    A run that is recorded with a result stays as it is: it was made before this was looked for.
-    """
-    left = [one for one in state.called if one.waits]
-    if not left:
-        return
-    recorded = await _end_known(execution)
-    if recorded is None or (isinstance(recorded, RunEnded) and recorded.failure is not None):
+def check_end(execution: Execution) -> None:
+    """Raise `NotAwaitedError` if the workflow has returned and forgotten to await something."""
+    left = [one for one in execution.called if one.waits]
+    if left:
         others = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
         raise NotAwaitedError(
             f"{left[0]} was called and not awaited{others}: did you forget `await`? Without it nothing was done, and nothing "
@@ -128,40 +102,27 @@ async def check_end(execution: Execution, state: BranchState) -> None:
         )
 
 
-async def explained(execution: Execution, state: BranchState, error: BaseException) -> BaseException:
+def explained(execution: Execution, error: BaseException) -> BaseException:
     """Return the error that the workflow failed with; one that came of a forgotten `await` asks about that."""
     if isinstance(error, NotAwaitedError):
         return error
     if isinstance(error, TypeError) and _NO_AWAIT.search(str(error)):
         error.add_note(_AT_ONCE)
-    left = [one for one in state.called if one.waits]
+    left = [one for one in execution.called if one.waits]
     if not left:
         return error
     question = f"{left[0]} was called and not awaited: did you forget `await`?"
     if isinstance(error, Exception) and "coroutine" in describe(error):
-        recorded = await _end_known(execution)
-        failure = recorded.failure if isinstance(recorded, RunEnded) else None
-        if failure is None or failure.type_name != type_name(type(error)):
-            asked = NotAwaitedError(f"{question} What came of it: {describe(error)}")
-            asked.__cause__ = error
-            return asked
+        asked = NotAwaitedError(f"{question} What came of it: {describe(error)}")
+        asked.__cause__ = error
+        return asked
     error.add_note(f"({question})")
     return error
 
 
-async def _end_known(execution: Execution) -> RunEnded | RunContinued | None:
-    """Return how the run is recorded to have ended; None if this node acts now, and it has not.
-
-    Then it is for this one to say.
-    """
-    while execution._recorded_end is None and execution.may_begin() is None:
-        await execution._wait(END)
-    return execution._recorded_end
-
-
-def let_go(state: BranchState) -> None:
+def let_go(execution: Execution) -> None:
     """Close what was forgotten: it was asked about, or will never be, and Python need not warn of it as well."""
-    for one in state.called:
+    for one in execution.called:
         if one.waits:
             one.coroutine.close()
-    state.called = []
+    execution.called = []

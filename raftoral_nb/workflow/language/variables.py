@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from ...errors import WorkflowDefinitionError
+from ...errors import ExecutionDropped, WorkflowDefinitionError
 from ..codec import values
 from ..execution.products import Product
 from .identity import ContextIdentity
@@ -30,6 +31,8 @@ class ReplicatedVar(Generic[T]):
         self._key = key
         self._ctx = ctx
         self._value = value
+        # So that of several changes at once none is lost: each is made of what the one before it left.
+        self._changing = asyncio.Lock()
 
     @classmethod
     @operation
@@ -49,7 +52,7 @@ class ReplicatedVar(Generic[T]):
     @operation
     async def with_computation(cls, key: str, ctx: ContextIdentity, fn: Callable[[], Any]) -> ReplicatedVar[T]:
         """Make a variable from what `fn()` returns on the acting node (a step, as in `ctx.compute`)."""
-        return cls(key, ctx, cast("T", await compute(ctx._execution, ctx._state, key, fn, (), {})))
+        return cls(key, ctx, cast("T", await compute(ctx._execution, key, fn, (), {})))
 
     @property
     def key(self) -> str:
@@ -90,17 +93,20 @@ class ReplicatedVar(Generic[T]):
     @operation
     async def set(self, value: T) -> T:
         """Record a new value, and return it. Raises `ValueNotShippableError` if it does not pickle."""
-        self._value = await _record_computed(self._ctx, self._key, "set", value)
-        return self._value
+        async with self._changing:
+            self._value = await _record_computed(self._ctx, self._key, "set", value)
+            return self._value
 
     @operation
     async def update(self, fn: Callable[[T], T]) -> T:
         """Record `fn(value)`, and return it. `fn` is called on the acting node only, on its loop: keep it short.
 
-        It gets a copy of the value, which it may change and return.
+        It gets a copy of the value, which it may change and return. Changes that several branches ask for at the same time are made
+        one after the other, so that none is lost.
         """
-        self._value = await _record(self._ctx, self._key, "update", lambda: _called(fn, self._value))
-        return self._value
+        async with self._changing:
+            self._value = await _record(self._ctx, self._key, "update", lambda: _called(fn, self._value))
+            return self._value
 
     def __repr__(self) -> str:
         return f"ReplicatedVar({self._key!r}, value={self._value!r})"
@@ -126,12 +132,13 @@ async def _record_computed(ctx: ContextIdentity, key: str, operation: Operation,
             _, mine = values.round_trip(value, what=f"the value of {key!r}")
             if values.digest(mine) not in (None, theirs):
                 here, there = values.shorten(mine), values.shorten(recorded)
-                await ctx._execution.diverge(
+                ctx._execution.differ(
                     f"{operation} {key!r} is {here} here, and {there} is recorded: a value "
                     "that every node computes must not depend on time, randomness, I/O or the node; get it by ctx.compute",
                     asked=f"{operation} {key!r} = {here}",
                     recorded=f"{operation} {key!r} = {there}",
                 )
+                raise ExecutionDropped(f"run {ctx.run_id!r} is not executed here any more")
     return recorded
 
 
@@ -152,11 +159,11 @@ def _called(fn: Callable[[T], T], value: T) -> T:
 async def _record(ctx: ContextIdentity, key: str, operation: Operation, make: Callable[[], Any]) -> Any:
     execution = ctx._execution
 
-    async def produce(step_id: StepId) -> Product:
+    def produce(step_id: StepId) -> Product:
         try:
             value = make()
         except BaseException as error:
             return None, execution.fail_without_record(error)
         return execution.product(step_id, value)
 
-    return execution.decode(await execution.step(ctx._state, key, operation, produce))
+    return execution.decode(await execution.step(key, operation, produce))

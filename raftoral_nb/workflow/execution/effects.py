@@ -1,0 +1,160 @@
+"""What the acting node does for one execution: it runs the functions of steps, and proposes records.
+
+An effect never resumes the workflow: its record does, when that comes back through the log and has its turn. Effects begin when the
+execution has had every record that was handed over, for what it still waits for, in the order in which it asked.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from ...core.commands import Command, Outcome, Rejected
+from .environment import FINAL_REFUSALS, ExecutionEnv
+from .products import Made, Product
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ...core.records import Operation, RunId, Step, StepId
+
+_logger = logging.getLogger(__name__)
+
+Produce = Callable[["StepId"], "Product | Awaitable[Product]"]
+"""Makes the product of a step, where and when this node acts."""
+
+
+class Ask:
+    """An operation that an execution waits for: what it is, and how its product is made."""
+
+    __slots__ = ("context", "future", "operation", "path", "produce", "step_id")
+
+    def __init__(
+        self, step_id: StepId, operation: Operation, path: str, produce: Produce, future: asyncio.Future[Step]
+    ) -> None:
+        self.step_id = step_id
+        self.operation = operation
+        self.path = path
+        """Of the branch that asked."""
+        self.produce = produce
+        self.future = future
+        self.context = contextvars.copy_context()
+
+
+class ActingExecution(Protocol):
+    """The part of an `Execution` that its effects need."""
+
+    run_id: RunId
+
+    def command(self, ask: Ask, made: Made, term: int) -> Command:
+        """Return the command that records what was made."""
+        ...
+
+    def broke(self, what: str, error: BaseException) -> None:
+        """End the execution: a bug of ours was found in it."""
+        ...
+
+
+class _Effect:
+    """One effect: begun in `term`, and over once its record has come or nobody waits for it."""
+
+    __slots__ = ("over", "scope", "term")
+
+    def __init__(self, term: int) -> None:
+        self.term = term
+        self.scope: anyio.CancelScope | None = None
+        self.over = False
+
+
+class Effects:
+    """The effects of one execution that are under way here."""
+
+    def __init__(self, execution: ActingExecution, around: ExecutionEnv) -> None:
+        self._execution = execution
+        self._around = around
+        # Invariant: begun here in the present epoch, and their records have not come. A dict for its order.
+        self._begun: dict[StepId, _Effect] = {}
+
+    def begin(self, ask: Ask, term: int) -> None:
+        """Begin to make the product of what was asked for, and record it, unless that is under way."""
+        if ask.step_id in self._begun:
+            return
+        effect = self._begun[ask.step_id] = _Effect(term)
+        try:
+            product = ask.context.run(ask.produce, ask.step_id)
+        except Exception as error:
+            self._execution.broke(f"making step {ask.step_id!r}", error)
+            return
+        if not inspect.isawaitable(product):
+            self._record(ask, effect, product)
+        else:
+            ask.context.run(self._around.spawn, partial(self._run, ask, effect, product))
+
+    def end(self, step_id: StepId) -> None:
+        """Stop what is done for a step: its record has come, or nobody waits for it any more."""
+        effect = self._begun.pop(step_id, None)
+        if effect is not None:
+            self._stop(effect)
+
+    def end_all(self) -> None:
+        """Stop whatever is done: this node does not act any more, or the execution is over."""
+        begun, self._begun = self._begun, {}
+        for effect in begun.values():
+            self._stop(effect)
+
+    def _stop(self, effect: _Effect) -> None:
+        effect.over = True
+        if effect.scope is not None:
+            effect.scope.cancel()
+
+    async def _run(self, ask: Ask, effect: _Effect, product: Awaitable[Product]) -> None:
+        if effect.over:
+            if inspect.iscoroutine(product):
+                product.close()
+            return
+        try:
+            with anyio.CancelScope() as effect.scope:
+                made = await product
+                self._record(ask, effect, made)
+        except Exception as error:
+            self._execution.broke(f"making step {ask.step_id!r}", error)
+        finally:
+            effect.scope = None
+
+    def _record(self, ask: Ask, effect: _Effect, product: Product) -> None:
+        if not effect.over:
+            made = product if isinstance(product, Made) else Made(*product)
+            command = self._execution.command(ask, made, effect.term)
+            propose(self._around, command, lambda: not effect.over, partial(self._refused, ask.step_id))
+
+    def _refused(self, step_id: StepId, reason: str) -> None:
+        self._execution.broke(f"recording step {step_id!r}", RuntimeError(reason))
+
+
+def propose(
+    around: ExecutionEnv, command: Command, wanted: Callable[[], bool], broken: Callable[[str], object]
+) -> None:
+    """Propose a command, again and again until it is known that its record, an epoch or the run's end is on its way.
+
+    Said only as long as `wanted()`. The first record wins, so saying it again does no harm. `broken(reason)` is called if it can
+    never be recorded.
+    """
+
+    def refused(outcome: Outcome) -> None:
+        if not wanted():
+            return
+        match outcome:
+            case Rejected(code=code, reason=reason) if code in ("bad_command", "unknown_run"):
+                broken(reason)
+            case Rejected(code=code) if code in FINAL_REFUSALS or code == "stopped":
+                return
+            case _:
+                around.propose(command, refused)
+
+    around.propose(command, refused)
