@@ -22,7 +22,6 @@ from .core.version import __version__ as __version__
 from .errors import (
     BadArgumentError,
     BlockingCallError,
-    CancelledRunError,
     ClassChangedError,
     ClassChangedWarning,
     ClusterError,
@@ -38,7 +37,6 @@ from .errors import (
     HistoryFileError,
     InputTypeError,
     InternalError,
-    Interrupted,
     KeyFileError,
     LostChangeError,
     MissingPackageError,
@@ -289,7 +287,6 @@ __all__ = [
     "BranchTask",
     "CampaignAsked",
     "CancelRequested",
-    "CancelledRunError",
     "Captured",
     "CheckpointSet",
     "ChildRun",
@@ -320,7 +317,6 @@ __all__ = [
     "HistoryFileError",
     "InputTypeError",
     "InternalError",
-    "Interrupted",
     "KeyFileError",
     "LinkDelay",
     "LinkStatistics",
@@ -447,6 +443,10 @@ def set_current_cluster(cluster: Cluster | None) -> None:
 
 def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
+    if name in ("CancelledRunError", "Interrupted"):
+        raise AttributeError(
+            f"raftoral_nb.{name} is gone: a cancelled workflow, branch or block gets asyncio.CancelledError, as in any asyncio code"
+        )
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{home}", __name__), name)

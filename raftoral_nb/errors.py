@@ -288,6 +288,62 @@ class QueryFailedError(RaftoralError):
 # --- inside a workflow
 
 
+class NotInWorkflowError(RaftoralError):
+    """Code of a workflow did what only a step may do: it opened a connection, started a thread or a process, slept, or the like.
+
+    It would have happened on every node, and again in every replay. Raised at the line that did it, on every node alike. `what`
+    names it.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} cannot be used in the code of a workflow, which runs on every node and again in every replay: "
+            f'move it into await ctx.compute("name", fn)'
+        )
+        self.what = what
+
+    def __reduce__(self) -> tuple[type[NotInWorkflowError], tuple[str]]:
+        return (type(self), (self.what,))
+
+
+class RestlessError(RaftoralError):
+    """A workflow does not come to rest: between two records it ran more callbacks than one turn may have.
+
+    Most often a loop that waits by `asyncio.sleep(0)`. It is counted, not timed, so every node sees it at the same place. `place`
+    is the line where it was, or "".
+    """
+
+    def __init__(self, callbacks: int, place: str = "") -> None:
+        where = f" It was at {place}." if place else ""
+        super().__init__(
+            f"the workflow does not come to rest: it ran {callbacks} callbacks without waiting for anything outside of it.{where} "
+            f"Wait for what ends the loop (an asyncio.Event, a queue, a message), or for a time longer than 0"
+        )
+        self.callbacks = callbacks
+        self.place = place
+
+    def __reduce__(self) -> tuple[type[RestlessError], tuple[int, str]]:
+        return (type(self), (self.callbacks, self.place))
+
+
+class ExecutionDropped(BaseException):
+    """This execution of the run is over, though the run may not be: its node stopped, diverged or gave the run up.
+
+    Raised in what is left of its code, `finally` blocks, by whatever would begin something new. Not an `Exception`, so that
+    `except Exception` lets it pass; there is nothing to be done about it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("this execution of the run was dropped: nothing can be begun or awaited in it any more")
+
+    def __reduce__(self) -> tuple[type[ExecutionDropped], tuple[()]]:
+        return (type(self), ())
+
+
+class TooManyChildrenError(RaftoralError):
+    """A run has as many unfinished children as it may have."""
+
+
 class ReceiveTimeoutError(RaftoralError, TimeoutError):
     """A signal or update that did not come within the given time. Recorded: every node sees it at the same step."""
 

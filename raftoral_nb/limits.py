@@ -73,6 +73,9 @@ MAX_CHILDREN: Final = 1000
 MAX_RUN_CHANGES_KEPT: Final = 1000
 """Pauses, resumptions, requests to cancel and continuations that the history of one run keeps; the oldest go first."""
 
+MAX_TURN_CALLBACKS: Final = 100_000
+"""Callbacks (steps of tasks among them) that the code of a workflow may run between two records."""
+
 MAX_REASON_CHARS: Final = 1024
 """Length of the reason given for cancelling or terminating a run, in characters."""
 

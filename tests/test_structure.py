@@ -38,6 +38,7 @@ LADDER: Final = (
     ("workflow.language",),
     ("workflow.shipping",),
     ("workflow.execution",),
+    ("workflow.loop",),
     ("workflow.lint",),
     ("workflow.codec", "transport"),
     ("core", "threads", "virtual_time"),

@@ -27,8 +27,8 @@ from ..core.events import (
     WorkflowTerminated,
 )
 from ..core.records import RunId
-from ..core.replay import check_key
 from ..core.statistics import RunStatus
+from ..core.step_ids import check_key
 from ..errors import BadArgumentError, ClusterError, RunNotFoundError
 from ..threads.loop_thread import refuse_on_own_thread
 from ..workflow.codec import values

@@ -13,6 +13,7 @@ import msgspec
 
 from ..core.commands import RegisterWorkflow, Rejected, StartRun
 from ..core.records import Definition
+from ..core.run_record import RECORD_FORMAT
 from ..core.state import State
 from ..errors import (
     InternalError,
@@ -152,7 +153,7 @@ class Registry:
         chosen = run_id if run_id is not None else self._new_id(name)
         # Only a run_id that was chosen can be given again.
         digest = "" if run_id is None else values.digest(input_) or ""
-        command = StartRun(chosen, name, definition.version, data, time.time(), digest)
+        command = StartRun(chosen, name, definition.version, data, time.time(), digest, RECORD_FORMAT)
         answer = self._host.propose(command, f"starting {name!r} as run {chosen!r}")
         if isinstance(answer, Rejected) and not self._same_run(command):
             raise _not_started(answer, chosen)

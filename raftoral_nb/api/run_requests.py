@@ -11,7 +11,7 @@ from ..core.cluster_events import NodeChanged
 from ..core.commands import CancelRun, Command, PauseRun, Rejected, ResumeRun, SendSignal, TerminateRun
 from ..core.events import ClusterEvent
 from ..core.records import NodeId, RunId, Step
-from ..core.replay import check_key
+from ..core.step_ids import check_key
 from ..errors import (
     CompletionTimeoutError,
     InternalError,

@@ -10,7 +10,6 @@ import msgspec
 from .records import Definition, Failure, Record, RunId, Step, StepId
 from .statistics import UNFINISHED, RunStatus
 
-
 RECORD_FORMAT: Final = 2
 """The format of a run's records: 1 had a record for each operation, found by its place in the code; 2 is replayed in the order of the log."""
 

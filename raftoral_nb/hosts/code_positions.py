@@ -22,6 +22,7 @@ MAX_CODE_LINES: Final = 300
 MAX_PLACES: Final = 16
 """Branches of one execution whose places are given: the first ones."""
 
+
 def code(definition: Definition, executions: Mapping[NodeId, Execution]) -> RunCode:
     """See `WorkflowRun.code`: the code of a definition, and where each node's execution of a run is in it."""
     executions = {number: one for number, one in executions.items() if one.definition.digest == definition.digest}

@@ -70,11 +70,11 @@ def _run(host: ClusterBackend, run: Run) -> RunStatistics:
         workflow=run.definition.workflow,
         version=run.definition.version,
         status=run.status,
-        steps=len(run.steps),
+        steps=len(run.by_id),
         failure=None if run.failure is None else str(run.failure),
         held=host.held(run.run_id) if run.unfinished else None,
         parent=run.parent,
-        waiting=len(run.waiting),
+        waiting=run.waiting,
     )
 
 

@@ -9,9 +9,11 @@ from ..core.events import (
     CancelRequested,
     CheckpointSet,
     MessageSent,
+    RunMoved,
     RunPaused,
     RunResumed,
     StateEvent,
+    TimerFired,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -19,7 +21,7 @@ from ..core.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
-from ..core.records import Failure, Step
+from ..core.records import CancelRecord, Failure, Message, MoveRecord, Step, TimersFired
 from ..errors import RaftoralError
 from ..workflow.codec import values
 
@@ -38,13 +40,24 @@ def history(run: Run) -> tuple[tuple[float, StateEvent], ...]:
     begun: tuple[float, StateEvent] = (run.start_time, WorkflowStarted(run.run_id, workflow, version, run.parent))
     found: list[tuple[float, StateEvent]] = [
         *((change.at, _changed(run, change)) for change in tuple(run.changes)),
-        *((step.at, CheckpointSet(run.run_id, step)) for step in tuple(run.steps)),
-        *((message.at, MessageSent(run.run_id, message)) for message in tuple(run.waiting.values())),
+        *((record.at, _recorded(run, record)) for record in tuple(run.records) if not isinstance(record, CancelRecord)),
     ]
     # Sorting keeps the order of the log among equal times. Clocks of nodes may disagree: then it is theirs that is shown.
     found.sort(key=lambda one: one[0])
     ended = _ended(run)
     return (begun, *found) if ended is None else (begun, *found, (run.end_time or 0.0, ended))
+
+
+def _recorded(run: Run, record: Step | Message | TimersFired | MoveRecord) -> StateEvent:
+    match record:
+        case Step():
+            return CheckpointSet(run.run_id, record)
+        case Message():
+            return MessageSent(run.run_id, record)
+        case TimersFired():
+            return TimerFired(run.run_id, record)
+        case MoveRecord():
+            return RunMoved(run.run_id, record.version, 0)
 
 
 def _changed(run: Run, change: Change) -> StateEvent:

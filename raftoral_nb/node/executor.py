@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import anyio
@@ -20,35 +20,36 @@ from ..errors import RaftoralError, UnreadableError
 from ..limits import MAX_FUNCTIONS_KEPT
 from ..threads.step_threads import Steps
 from ..workflow.codec import values
-from ..workflow.execution import reading
 from ..workflow.execution.alarms import Alarms
 from ..workflow.execution.execution import Execution
 from ..workflow.execution.inbox import (
     ActingChanged,
-    CancelAsked,
     HandedOver,
-    MessageArrived,
     PauseChanged,
+    RecordAdded,
+    RecordsAdded,
     RunContinued,
     RunDropped,
     RunEnded,
     RunStarted,
     RunSwitched,
-    StepRecorded,
-    StepsRecorded,
 )
-from ..workflow.execution.interruption import ContinueAsNew, is_cancellation
 from ..workflow.execution.products import Encoded
 from ..workflow.execution.running_step import CONTEXT
 from ..workflow.language import messages, unawaited
 from ..workflow.language.context import WorkflowContext
+from ..workflow.loop import asyncio_patches
+from ..workflow.loop.run_loop import RunLoop
 from ..workflow.shipping import arithmetic, definitions
 from ..workflow.shipping.definitions import Loaded
 from . import process_pools
-from .captured_output import Stream, capturing
+from .captured_output import LineSink, Stream, capture, capturing, current_execution
 from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
+
+TURNS_AT_ONCE = 100
+"""Turns that executions may take before others get to use the node's loop."""
 
 PROPOSAL_SECONDS = 30.0
 """The time that one proposal of a record may take before it is proposed again."""
@@ -117,20 +118,24 @@ class Executor:
         """The function that says what to run in place of a step's function; for tests."""
         self._host = host
         self._executions: dict[RunId, Execution] = {}
-        # A dict for its order: what is cancelled first must not depend on where objects lie in memory.
-        self._fenced: dict[anyio.CancelScope, None] = {}
         # Invariant: the latest used last; at most MAX_FUNCTIONS_KEPT.
         self._functions: dict[str, Loaded] = {}
         self._closed_gates: set[str] = set()
         self._stepped_aside: set[RunId] = set()
-        self._gate: anyio.Event | None = None
-        # Invariant: what is in it comes before whatever is delivered next.
-        self._inbox: deque[HandedOver] = deque()
-        self._mail: anyio.Event | None = None
+        # Invariant: executions for which something has changed since they took their turns last. A dict for its order.
+        self._ready: dict[Execution, None] = {}
+        self._running = False
+        # Invariant: tasks of effects that run. A dict for its order.
+        self._effects: dict[asyncio.Task[None], None] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._called_soon = False
+        self._sinks: dict[Execution, LineSink] = {}
         self._arrival = anyio.Event()
         self.timers = Alarms(clock, host.arm, host.post)
         self.alarms = Alarms(wall_clock, host.arm, host.post, look_again)
-        self._watchdog = Watchdog(host.arm, clock, self._blocked, lambda run_id: None)
+        self._watchdog = Watchdog(
+            host.arm, clock, self._blocked, lambda run_id: None, driver=RunLoop.run_until_rest.__code__
+        )
 
     @property
     def blocked(self) -> str | None:
@@ -140,67 +145,102 @@ class Executor:
 
     async def main(self) -> None:
         """Execute what is delivered, until cancelled."""
-        async with anyio.create_task_group() as group:
-            while True:
-                while self._inbox:
-                    self._take(self._inbox.popleft(), group)
-                self._mail = anyio.Event()
-                await self._mail.wait()
+        self._loop = asyncio.get_running_loop()
+        self._running = True
+        try:
+            self._let_take_turns()
+            await self._loop.create_future()
+        finally:
+            self._running = False
+            for execution in self._executions.values():
+                execution.drop()
+            if effects := tuple(self._effects):
+                for task in effects:
+                    task.cancel()
+                await asyncio.wait(effects)
 
     def hand_over(self, items: Sequence[HandedOver]) -> None:
-        """Take, in order, what happened. May be called outside of a task."""
+        """Take, in order, what happened. To be called on the node's loop, outside of a task or in one."""
         for item in items:
-            # A record only wakes who waits for it: it need not pass through the task, unless something before it does.
-            if isinstance(item, StepRecorded) and not self._inbox:
-                self._executions[item.run_id].record(item.step)
-            else:
-                self._inbox.append(item)
-        if self._inbox and self._mail is not None:
-            self._mail.set()
+            self._take(item)
+        self._let_take_turns()
 
-    def _take(self, item: HandedOver, group: anyio.abc.TaskGroup) -> None:
+    def _take(self, item: HandedOver) -> None:
+        execution: Execution
         match item:
-            case StepRecorded(run_id=run_id, step=step):
-                self._executions[run_id].record(step)
-            case StepsRecorded(run_id=run_id, steps=steps):
-                for step in steps:
-                    self._executions[run_id].record(step)
+            case RecordAdded(run_id=run_id, record=record):
+                execution = self._executions[run_id]
+                execution.add(record)
+            case RecordsAdded(run_id=run_id, records=records):
+                execution = self._executions[run_id]
+                for record in records:
+                    execution.add(record)
             case RunStarted():
-                self._begin(item, group)
+                execution = self._begin(item)
             case RunSwitched(run_id=run_id, definition=definition):
                 before = self._executions[run_id]
-                execution = self._begin(RunStarted(run_id, definition, item.input, item.generation), group)
-                execution.take_over(before)
-                for step in item.steps:
-                    execution.record(step)
+                started = RunStarted(run_id, definition, item.input, item.generation, item.at, item.format)
+                execution = self._begin(started)
+                execution.paused, execution.after = before.paused, before.after
+                for record in item.records:
+                    execution.add(record)
                 before.stop("superseded", f"the run was moved to version {definition.version}")
                 self._stepped_aside.discard(run_id)
-            case MessageArrived(run_id=run_id, message=message):
-                self._executions[run_id].mailbox.arrive(message)
-            case CancelAsked(run_id=run_id, reason=reason):
-                self._executions[run_id].cancel(reason)
             case PauseChanged(run_id=run_id, paused=paused):
-                self._executions[run_id].pause(paused)
+                execution = self._executions[run_id]
+                execution.pause(paused)
             case RunEnded(run_id=run_id):
-                self._executions[run_id].end(item)
+                execution = self._executions[run_id]
+                execution.end(item)
             case RunContinued(run_id=run_id):
                 before = self._executions[run_id]
                 before.end(item)
+                self._ready[before] = None
                 # It waits for the one before to come to its end here, then takes its place.
-                started = RunStarted(run_id, item.definition, item.input, item.generation)
-                self._begin(started, group).follow(before)
+                started = RunStarted(run_id, item.definition, item.input, item.generation, item.at)
+                execution = self._begin(started)
+                execution.paused, execution.after = before.paused, before
+                for record in item.records:
+                    execution.add(record)
             case RunDropped(run_id=run_id):
-                self._executions.pop(run_id).stop("superseded", "its records were evicted")
+                execution = self._executions.pop(run_id)
+                execution.stop("superseded", "its records were evicted")
                 self._stepped_aside.discard(run_id)
             case ActingChanged(term=term):
                 self._act(term)
+                return
+        self._ready[execution] = None
 
-    def _begin(self, started: RunStarted, group: anyio.abc.TaskGroup) -> Execution:
+    def _begin(self, started: RunStarted) -> Execution:
         execution = self._executions[started.run_id] = Execution(started, self)
         self._arrival.set()
         self._arrival = anyio.Event()
-        group.start_soon(self._execute, execution, name=f"run {started.run_id}")
         return execution
+
+    def _let_take_turns(self) -> None:
+        """Let executions take their turns, a limited number at once, so that steps on this loop get to run too."""
+        left = TURNS_AT_ONCE
+        while self._ready and not self._closed_gates and self._running and not self.closed:
+            if left <= 0:
+                if not self._called_soon and self._loop is not None:
+                    self._called_soon = True
+                    self._loop.call_soon(self._again, context=contextvars.Context())
+                return
+            execution = next(iter(self._ready))
+            del self._ready[execution]
+            left -= 1 + self._let_take(execution, left)
+            if execution.waits_for_turns:
+                self._ready[execution] = None
+
+    def _again(self) -> None:
+        self._called_soon = False
+        self._let_take_turns()
+
+    def _let_take(self, execution: Execution, most: int) -> int:
+        function = execution.function
+        code = getattr(function, "__code__", None)
+        with self._watchdog.watching(execution.run_id, None if code is None else code.co_filename):
+            return execution.take_turns(most)
 
     # --- what an execution needs (environment.ExecutionEnv)
 
@@ -208,21 +248,55 @@ class Executor:
         """Return the time of day by this node's clock, in Unix seconds."""
         return self._wall_clock()
 
-    async def pass_gate(self) -> None:
-        """Wait while the node is held or paused."""
-        while self._closed_gates:
-            if self._gate is None:
-                self._gate = anyio.Event()
-            await self._gate.wait()
+    def spawn(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `fn()` in a task of the node's own loop, in the current context."""
+        if self._loop is not None and self._running:
+            task = self._loop.create_task(fn())
+            self._effects[task] = None
+            task.add_done_callback(self._effects.pop)
 
-    @contextmanager
-    def fenced(self, scope: anyio.CancelScope) -> Iterator[None]:
-        """Cancel `scope` when this node loses the epoch."""
-        self._fenced[scope] = None
+    def prepare(self, execution: Execution) -> tuple[Coroutine[Any, Any, Any], contextvars.Context]:
+        """Return what an execution is to run, and the context to run it in. Raises `UnreadableError`."""
+        definition, run_id = execution.definition, execution.run_id
+
+        def write(stream: Stream, text: str) -> None:
+            if not execution.dropped:
+                self._write(run_id, stream, text)
+
+        capture.ensure()
+        context = contextvars.Context()
+        sink = self._sinks[execution] = LineSink(write)
+        context.run(current_execution.set, sink)
         try:
-            yield
+            loaded = context.run(self._loaded, definition)
+            execution.function = loaded.function
+            execution.classes = loaded.classes.for_run(lambda text: self.say(run_id, text))
+            context.run(arithmetic.apply, definition.arithmetic or {})
+            what = f"the input of run {run_id!r}"
+            value = context.run(values.decode, execution.input, what=what, view=execution.classes)
+        except (RaftoralError, ImportError) as error:
+            raise UnreadableError(str(error)) from error
+        ctx = WorkflowContext(execution, self.node)
+        context.run(CONTEXT.set, ctx)
+        return self._code(execution, ctx, value), context
+
+    async def _code(self, execution: Execution, ctx: WorkflowContext, value: Any) -> Any:
+        """Run the workflow's function, on the run's own loop."""
+        assert execution.function is not None
+        try:
+            returned = await execution.function(ctx, value)
+            unawaited.check_end(execution)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            told = unawaited.explained(execution, error)
+            if told is error:
+                raise
+            raise told from error
+        else:
+            return returned
         finally:
-            del self._fenced[scope]
+            unawaited.let_go(execution)
 
     def propose(self, command: Command, refused: Callable[[Outcome], None]) -> None:
         """Propose a command; `refused` is called on this loop unless it was committed."""
@@ -264,9 +338,27 @@ class Executor:
         """Publish an event. From any thread."""
         self._host.tell(event)
 
+    def broke(self, execution: Execution, what: str, error: BaseException) -> None:
+        """Log a bug of ours, found in an execution while doing `what`."""
+        logger.error(
+            "node %d: its execution of run %r broke while %s", self.node, execution.run_id, what, exc_info=error
+        )
+
+    def execution_done(self, execution: Execution) -> None:
+        """Note that an execution runs no code any more, however it ended."""
+        sink = self._sinks.pop(execution, None)
+        if sink is not None:
+            sink.close()
+        after = self._executions.get(execution.run_id)
+        if after is not None and after.after is execution and not self.closed:
+            self._ready[after] = None
+            self._host.post(self._let_take_turns)
+
     def execution_stopped(self, execution: Execution, reason: str) -> None:
         """Tell that an execution ended otherwise than its run did."""
         status = execution.status
+        if self.closed:
+            return
         if status in ("diverged", "unreadable", "superseded"):
             self.say(execution.run_id, f"node {self.node} stopped executing this run ({status}): {reason}")
             self._host.tell(ExecutionStopped(self.node, execution.run_id, status, reason, execution.difference))
@@ -275,15 +367,13 @@ class Executor:
     # --- gates
 
     def close_gate(self, name: str) -> None:
-        """Let no operation of any context begin or end here, until `open_gate(name)`."""
+        """Let no record have its turn here, and no effect begin, until `open_gate(name)`."""
         self._closed_gates.add(name)
 
     def open_gate(self, name: str) -> None:
         """Undo `close_gate`."""
         self._closed_gates.discard(name)
-        if not self._closed_gates and self._gate is not None:
-            self._gate.set()
-            self._gate = None
+        self._let_take_turns()
 
     # --- looking at it
 
@@ -323,10 +413,10 @@ class Executor:
 
     def _act(self, term: int | None) -> None:
         self.acting = term
-        for scope in tuple(self._fenced):
-            scope.cancel()
         for execution in self._executions.values():
             execution.acting_changed()
+            if execution.status == "running":
+                self._ready[execution] = None
         self._step_aside()
 
     def _step_aside(self) -> None:
@@ -339,7 +429,7 @@ class Executor:
         stuck = [
             run_id
             for run_id, execution in self._executions.items()
-            if execution.status in STUCK and not execution.replay.ended and run_id not in self._stepped_aside
+            if execution.status in STUCK and not execution.run_ended and run_id not in self._stepped_aside
         ]
         for run_id in stuck:
             self._stepped_aside.add(run_id)
@@ -349,76 +439,12 @@ class Executor:
         if stuck:
             self._host.yield_leadership()
 
-    async def _execute(self, execution: Execution) -> None:
-        def write(stream: Stream, text: str) -> None:
-            self._write(execution.run_id, stream, text)
-
-        try:
-            with execution.scope, capturing(write):
-                await execution.turn()
-                await self.pass_gate()
-                result, failure, continued, cancelled = None, None, None, False
-                try:
-                    returned = await self._run(execution)
-                    if isinstance(returned, ContinueAsNew):
-                        raise returned
-                    result = values.round_trip(returned, what=f"result of run {execution.run_id!r}")[0]
-                except BaseException as error:
-                    if not self.is_outcome(error) or isinstance(error, UnreadableError):
-                        raise
-                    if isinstance(error, ContinueAsNew):
-                        continued, failure = execution.next_input(error.input)
-                    else:
-                        failure, cancelled = execution.fail_without_record(error), is_cancellation(error)
-                        if cancelled and execution.cancel_reason is not None:
-                            failure = execution.as_cancelled(failure)
-                await execution.finish(result, failure, cancelled=cancelled, continued=continued)
-        except UnreadableError as error:
-            # Another node may have what it takes: this one takes no part in the run, and does not lead it.
-            reading.give_up(execution, str(error))
-        except Exception as error:
-            # A bug of ours. It must not take the executions of other runs along.
-            logger.exception("node %d: its execution of run %r broke", self.node, execution.run_id)
-            execution.stop("diverged", f"internal error: {error}")
-        finally:
-            execution.done.set()
-            execution.queries.tell()
-
-    async def _run(self, execution: Execution) -> Any:
-        definition = execution.definition
-        try:
-            loaded = self._loaded(definition)
-            fn = execution.function = loaded.function
-            execution.classes = loaded.classes.for_run(lambda text: self.say(execution.run_id, text))
-            arithmetic.apply(definition.arithmetic or {})  # in this task's own context, as below
-            what = f"the input of run {execution.run_id!r}"
-            value = values.decode(execution.input, what=what, view=execution.classes)
-        except (RaftoralError, ImportError) as error:
-            raise UnreadableError(str(error)) from error
-        ctx: WorkflowContext = WorkflowContext(execution, self.node)
-        CONTEXT.set(ctx)  # this task's own: it is seen by the workflow and whatever that calls
-        execution.branches[""] = coro = fn(ctx, value)
-        try:
-            returned = await self._watchdog.watched(coro, execution.run_id)
-            await unawaited.check_end(execution, ctx._state)
-        except BaseException as error:
-            if not self.is_outcome(error):
-                raise
-            told = await unawaited.explained(execution, ctx._state, error)
-            if told is error:
-                raise
-            raise told from error
-        else:
-            return returned
-        finally:
-            del execution.branches[""]
-            unawaited.let_go(ctx._state)
-
     def _loaded(self, definition: Definition) -> Loaded:
         """Return this node's copy of a workflow; one that was not used for long is made anew."""
         loaded = self._functions.pop(definition.digest, None)
         if loaded is None:
             process_pools.install()
+            asyncio_patches.install()
             loaded = definitions.load_all(definition)
             while len(self._functions) >= MAX_FUNCTIONS_KEPT:
                 del self._functions[next(iter(self._functions))]

@@ -23,7 +23,6 @@ from ..errors import NonDeterminismError, UnreadableError
 from ..threads.step_threads import InlineSteps
 from ..virtual_time.clock import VirtualClockLoop
 from ..virtual_time.nested_loop import without_outer_loop
-from ..workflow.execution.divergence import described
 from .captured_output import capture
 from .executor import Executor
 from .hand_over import difference
@@ -133,14 +132,4 @@ def _difference(executor: Executor, run: Run) -> Difference | None:
     assert execution is not None
     if execution.status in STUCK:
         return execution.difference or Difference(execution.reason)
-    if execution.status != "running":
-        return None
-    left = execution.replay.queue
-    if left:
-        reason = f"the code does not ask for the recorded step {left[0]!r}"
-        return Difference(reason, described(run.by_id[left[0]]), "nothing more")
-    if execution.replay.ended:
-        return Difference(
-            "the run has ended, and the code still waits for something that is no step", "the end of the run"
-        )
     return None

@@ -1,22 +1,21 @@
 """Notices a workflow that keeps its node's thread busy without awaiting anything.
 
 No polling: a timer on another thread's loop exists only while a workflow runs (and up to the limit longer), at most one per
-node. A resumption is the stretch of a coroutine between being resumed and awaiting (or ending).
+node. A resumption is the stretch in which an execution takes its turns.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..threads.user_code import where_is
 
 if TYPE_CHECKING:
     from types import CodeType
-
-T = TypeVar("T")
 
 MAX_BUSY_SECONDS: Final = 1.0
 """The time a workflow may run without awaiting anything before it is reported (seconds)."""
@@ -50,7 +49,7 @@ class Watchdog:
     called from the node's thread and from callbacks. `clock` gives seconds and never goes back. `report(run_id, where)`
     is called from the callback, once per blocked resumption; `cleared(run_id)` on the node's thread when that
     resumption ends, never before its `report` has returned, so `report` must not wait for the node's thread. Exceptions
-    of both are logged.
+    of both are logged. Frames outside of the innermost frame of `driver` are none of the workflow's.
     """
 
     def __init__(
@@ -61,7 +60,9 @@ class Watchdog:
         cleared: Callable[[str], object],
         *,
         limit: float = MAX_BUSY_SECONDS,
+        driver: CodeType | None = None,
     ) -> None:
+        self._driver = driver
         self._arm = arm
         self._clock = clock
         self._report = report
@@ -79,14 +80,14 @@ class Watchdog:
         """The run that has been reported and still blocks, as (run_id, where)."""
         return self._blocked
 
-    def watched(self, coro: Coroutine[Any, Any, T], run_id: str) -> Watched[T]:
-        """Return an awaitable that runs `coro` and notes each of its resumptions.
-
-        It is to be awaited once, on the node's thread.
-
-        Values, exceptions and closing pass through as if `coro` itself were awaited.
-        """
-        return Watched(self, coro, run_id)
+    @contextmanager
+    def watching(self, run_id: str, file: str | None) -> Iterator[None]:
+        """Note that code of a run runs in the block, on the node's thread; `file` is that of its workflow."""
+        around = self._enter(run_id, file)
+        try:
+            yield
+        finally:
+            self._leave(run_id, around)
 
     # --- on the node's thread
 
@@ -128,7 +129,7 @@ class Watchdog:
             self._arm_once(left)
 
     def _notice(self, current: _Resumption) -> None:
-        where = where_is(current.thread, prefer=current.file, below=_DRIVER) or "an unknown place"
+        where = where_is(current.thread, prefer=current.file, below=self._driver) or "an unknown place"
         with self._lock:  # the end of the resumption waits for it: `cleared` never comes before `report`
             self._blocked = Blocked(current.run_id, where)
             if self._current is not current:  # it ended while we looked
@@ -141,50 +142,3 @@ class Watchdog:
             callback(*args)
         except Exception:
             _logger.exception("telling about a blocked run failed")
-
-
-class Watched(Generic[T]):
-    """The awaitable that `Watchdog.watched` makes. One that is never awaited leaves its coroutine to be closed or warned about."""
-
-    __slots__ = ("_coro", "_dog", "_run_id")
-
-    def __init__(self, dog: Watchdog, coro: Coroutine[Any, Any, T], run_id: str) -> None:
-        self._dog = dog
-        self._coro = coro
-        self._run_id = run_id
-
-    def close(self) -> None:
-        """Close the coroutine, for one that was never awaited."""
-        self._coro.close()
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        """Drive the coroutine as `await` does (PEP 380), noting when it is entered and left."""
-        coro, run_id = self._coro, self._run_id
-        enter, leave = self._dog._enter, self._dog._leave
-        code = getattr(coro, "cr_code", None)
-        file: str | None = code.co_filename if code is not None else None
-        value: Any = None
-        error: BaseException | None = None
-        while True:
-            around = enter(run_id, file)
-            try:
-                if error is None:
-                    awaited = coro.send(value)
-                elif isinstance(error, GeneratorExit):
-                    coro.close()
-                    raise error
-                else:
-                    awaited = coro.throw(error)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            finally:
-                leave(run_id, around)
-                value = error = None  # an exception must not hold itself through this frame
-            try:
-                value = yield awaited
-            except BaseException as thrown:
-                error = thrown
-
-
-_DRIVER: Final[CodeType] = Watched.__await__.__code__

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 from ..core.commands import ChangeMembers, Command, RegisterWorkflow, StartRun
 from ..core.records import Definition, NodeId
+from ..core.run_record import RECORD_FORMAT
 from ..errors import ClusterError
 from ..workflow.codec import values
 from ..workflow.language.context import WorkflowContext
@@ -71,7 +72,7 @@ def _registered(name: str) -> Command:
 
 
 def _started(run_id: str) -> Command:
-    return StartRun(run_id, "order", 1, values.encode(run_id.upper(), what="an input"))
+    return StartRun(run_id, "order", 1, values.encode(run_id.upper(), what="an input"), format=RECORD_FORMAT)
 
 
 def _member(change: Literal["add", "remove"]) -> Action:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ...core.commands import Command, Outcome
@@ -59,7 +59,7 @@ class ExecutionEnv(Protocol):
     alarms: Alarms
     """On the wall clock: for times that are recorded."""
 
-    def spawn(self, fn: Callable[[], Awaitable[None]]) -> None:
+    def spawn(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `fn()` in a task of the node's own loop, in the current context."""
         ...
 

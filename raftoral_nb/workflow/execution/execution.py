@@ -181,6 +181,11 @@ class Execution:
             if not self._taking_turns:
                 self._close()
 
+    def drop(self) -> None:
+        """End this execution, as its node stops: its code is closed, and what it still prints dropped."""
+        self.dropped = True
+        self._close()
+
     def broke(self, what: str, error: BaseException) -> None:
         """End this execution: a bug of ours was found while doing `what`."""
         self._around.broke(self, what, error)
@@ -284,7 +289,9 @@ class Execution:
             case CancelRecord():
                 self.cancel_reason = record.reason
                 if self._in_code and self._main is not None:
-                    self._main.cancel(f"run {self.run_id!r} was cancelled" + (f": {record.reason}" if record.reason else ""))
+                    self._main.cancel(
+                        f"run {self.run_id!r} was cancelled" + (f": {record.reason}" if record.reason else "")
+                    )
             case MoveRecord():
                 self._moves_ahead -= 1
         if self.status == "running":
@@ -304,9 +311,15 @@ class Execution:
                     reason = f"it ended without asking for the recorded step {step.step_id!r}"
                 self.differ(reason, waits, asked=asked or self._what_waits(), recorded=shown)
             case _:
-                if (child := self._abandoned.pop(step.step_id, None)) is not None and step.failure is None and not self._ended:
+                if (
+                    (child := self._abandoned.pop(step.step_id, None)) is not None
+                    and step.failure is None
+                    and not self._ended
+                ):
                     path = path_of(position_of(step.step_id), 0)
-                    self.loop.create_branch(self.end_child(child), path=path, name=f"end of {child}", context=self._context)
+                    self.loop.create_branch(
+                        self.end_child(child), path=path, name=f"end of {child}", context=self._context
+                    )
 
     def _fire(self, fired: TimersFired) -> None:
         self._firing = None
@@ -391,7 +404,9 @@ class Execution:
             self._told_taken = self.mailbox.taken
             version, node = self.definition.version, self._around.node
             note = NoteTaken(self.run_id, self._told_taken, node, term, version, self.generation)
-            propose(self._around, note, lambda: self._around.acting == term and self.status == "running", lambda _: None)
+            propose(
+                self._around, note, lambda: self._around.acting == term and self.status == "running", lambda _: None
+            )
 
     def _meet(self, recorded: RunEnded | RunContinued) -> None:
         """Compare the end of this execution with the recorded one."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from ...core.step_ids import path_of, position_of
 from ...errors import BadArgumentError, ClusterError, WorkflowDefinitionError
+from ...threads.loop_thread import unstarted
 from ..execution.execution import Execution
 from ..loop.run_loop import RunTask
 from .endings import raise_together
@@ -27,7 +29,9 @@ T = TypeVar("T")
 class _Branches:
     """Branches that run in parallel, at most `limit` at the same time, and that one task waits for."""
 
-    def __init__(self, execution: Execution, position: str, calls: Iterable[tuple[str, Callable[[], Awaitable[Any]]]]) -> None:
+    def __init__(
+        self, execution: Execution, position: str, calls: Iterable[tuple[str, Callable[[], Awaitable[Any]]]]
+    ) -> None:
         self._execution = execution
         self._position = position
         self._calls: Iterator[tuple[str, Callable[[], Awaitable[Any]]]] = iter(calls)
@@ -56,9 +60,7 @@ class _Branches:
         name, fn = call
         index, self._begun = self._begun, self._begun + 1
         loop = self._execution.loop
-        self._running[index] = loop.create_branch(
-            self._run(index, fn), path=path_of(self._position, index), name=name
-        )
+        self._running[index] = loop.create_branch(self._run(index, fn), path=path_of(self._position, index), name=name)
         return True
 
     async def _run(self, index: int, fn: Callable[[], Awaitable[Any]]) -> None:
@@ -89,7 +91,7 @@ class _Branches:
         self._stopped = True
         for index, task in tuple(self._running.items()):
             task.cancel()
-            if not task.begun:  # it will never run, and so not note its own end
+            if unstarted(task):  # it will never run, and so not note its own end
                 self._running.pop(index)
                 self.errors[index] = asyncio.CancelledError()
         self._look()
@@ -131,7 +133,7 @@ def _calls(
     ctx: ContextIdentity, given: Sequence[object], branches: Sequence[BranchFunction]
 ) -> Iterator[tuple[str, Callable[[], Awaitable[Any]]]]:
     for fn, branch in zip(given, branches, strict=True):
-        yield name_of(fn), lambda branch=branch: branch(ctx)
+        yield name_of(fn), partial(branch, ctx)
 
 
 async def gather(ctx: ContextIdentity, given: Sequence[object]) -> list[Any]:
@@ -153,7 +155,7 @@ async def map_(
         raise BadArgumentError(f"the limit of ctx.map is a whole number from 1 on, or None for no limit; not {limit!r}")
     branch = as_branch("ctx.map", ctx._execution, fn, 1)
     position, name = _position(ctx, "map"), name_of(fn)
-    calls = [(name, lambda item=item: branch(ctx, item)) for item in items]
+    calls = [(name, partial(branch, ctx, item)) for item in items]
     running = _Branches(ctx._execution, position, calls)
     running.begin(limit)
     return await _all(running, "branches of ctx.map failed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Generator
 from hashlib import blake2b
@@ -95,10 +96,8 @@ class ChildRun(Generic[O]):
         return result
 
     async def _have_it_end(self, end: asyncio.Future[Message]) -> None:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):  # the one that is handled is raised afterwards
             await to_its_end(self._execution, "end of a child", lambda: self._execution.end_child(self.run_id))
-        except asyncio.CancelledError:
-            pass  # the one that we handle is raised afterwards
         if self._on_cancel == "wait":
             await through_cancellations(end)
 
@@ -154,7 +153,7 @@ async def start(
     if execution.decode(step) != child_id:
         started, recorded = f"it starts the child {child_id!r}", f"the child {execution.decode(step)!r}"
         execution.differ(f"{started}, where {recorded} is recorded", asked=started, recorded=recorded)
-        raise ExecutionDropped(f"run {execution.run_id!r} is not executed here any more")
+        raise ExecutionDropped
     end = None if detached else execution.child_end(child_id)
     return ChildRun(execution, child_id, name, detached=detached, end=end, on_cancel=on_cancel)
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ...core.records import RunId
 from ...threads.seconds import Seconds
-from ..execution.interruption import ContinueAsNew
+from ..execution.renewal import ContinueAsNew
 from ..execution.running_step import current_step
 from ..shipping.definitions import Workflow
 from . import branches as parallel
 from . import child_runs, messages, randomness, steps, timers
-from .child_runs import ChildRun
+from .child_runs import ChildRun, OnCancel
 from .identity import ContextIdentity
 from .messages import MISSING, Update
 from .sagas import Saga
@@ -36,11 +36,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class WorkflowContext(ContextIdentity):
-    """The first argument of every workflow, one per node, run and branch.
+    """The first argument of every workflow, one per node and run.
 
-    Every operation is a step: its result is recorded once by the acting node and replicated, and the other nodes, or a new
-    leader, take the record instead of doing it again. Operations must be awaited one after another, in the workflow's own
-    task; anything else raises `WrongTaskError`. A step's key names it in logs and views and must be a non-empty string.
+    The result of a step is recorded once by the acting node and replicated; all nodes, the acting one too, take it from the record. Operations
+    may be called in any of the run's tasks, those that plain asyncio makes too; elsewhere (in a step, in a thread, in a query) they
+    raise `WrongTaskError`. A step's key names it in logs and views and must be a non-empty string.
     """
 
     # --- steps
@@ -72,7 +72,7 @@ class WorkflowContext(ContextIdentity):
         >>> run(book, "lisbon")
         'hello Lisbon'
         """
-        return await steps.compute(self._execution, self._state, key, fn, args, kwargs)
+        return await steps.compute(self._execution, key, fn, args, kwargs)
 
     def progress(self, fraction: float, text: str = "") -> None:
         """Say from within a step's function how far it has come, from 0 to 1. Shown live, not recorded; see `RunningStep`.
@@ -98,9 +98,8 @@ class WorkflowContext(ContextIdentity):
 
         To change the code of unfinished runs: write `if await ctx.patched("mail"): <new> else: <old>`, register it as a
         new version, and move the run to it. A run that comes here for the first time records True, as a step of its
-        own. In a run whose record has another step in this place (it was moved, and passed this point with the old
-        code) the answer is False, and the gate leaves no trace: it takes no place among the steps, so that those of the
-        old code still fit. A gate in a loop answers for each round anew. Once all runs from before have ended, the `if`
+        own. In a run that was moved, and passed
+        this point before, the answer is False, and the gate leaves no trace: the steps around it keep their names. A gate in a loop answers for each round anew. Once all runs from before have ended, the `if`
         and its old side may go from new versions; runs that recorded the gate keep theirs.
 
         >>> from raftoral_nb.testing import workflow_test
@@ -144,21 +143,22 @@ class WorkflowContext(ContextIdentity):
 
     @operation
     async def now(self) -> datetime:
-        """Return the time of day, in UTC and with that time zone: what the acting node's clock showed, recorded.
+        """Return the run's time, in UTC and with that time zone: that of the record whose turn it is. It never goes back.
 
-        A new leader's clock may be behind that of the one before: a later call is not promised a later time.
+        Costs nothing, and stands still between two records: of two calls without a step between them, both return the same.
 
         >>> async def stamped(ctx, _):
         ...     return (await ctx.now()).tzname()
         >>> run(stamped)
         'UTC'
         """
-        return await timers.now(self)
+        return timers.now(self)
 
     @operation
     async def sleep(self, seconds: Seconds, *, key: str = "sleep") -> None:
-        """Wait for so many seconds (or a `timedelta`), from the moment at which this is first recorded. Never less than that, by
-        the acting node's clock; not promised how much more.
+        """Wait for so many seconds (or a `timedelta`) of the run's time, as `asyncio.sleep` does.
+
+        `key` names it in views. Never less than that, by the acting node's clock; not promised how much more.
 
         What is left of it survives the failure of a leader, and a restart of all nodes. A node whose system clock is
         set back continues from the time it has shown, so it does not wait longer for that. Raises `BadArgumentError`
@@ -170,7 +170,7 @@ class WorkflowContext(ContextIdentity):
         ...     return (await ctx.now() - before).total_seconds() >= seconds
         >>> run(patient, 0.05)
         True
-        """  # noqa: D205
+        """
         await timers.sleep(self, seconds, key)
 
     @operation
@@ -190,13 +190,11 @@ class WorkflowContext(ContextIdentity):
         await timers.sleep_until(self, when, key)
 
     def deadline(self, seconds: Seconds) -> AbstractAsyncContextManager[datetime]:
-        """Open a block that has so many seconds (or a `timedelta`).
+        """Open a block that has so many seconds (or a `timedelta`) of the run's time.
 
-        What it does then is interrupted, and the block raises `DeadlineExceededError`.
-
-        `async with ctx.deadline(5) as due:`. That the time is over is recorded, and interrupts every node at the same operation.
-        Within the block, `Interrupted` is raised once at the operation that waits, or at the next one, in parallel branches too;
-        what cleans up after that has all the time it needs. Only operations of the context are interrupted.
+        As `asyncio.timeout`, but the block raises `DeadlineExceededError` (a `TimeoutError`), and gives the time that it has until:
+        `async with ctx.deadline(5) as due:`. What the block waits for then is cancelled, on every node in the same turn; what cleans
+        up after that has all the time it needs.
 
         >>> from raftoral_nb import DeadlineExceededError
         >>> async def hasty(ctx, _):
@@ -214,7 +212,7 @@ class WorkflowContext(ContextIdentity):
 
     @property
     def rng(self) -> random.Random:
-        """Random numbers that are the same on every node: seeded by the run and the branch. Not for secrets.
+        """Random numbers that are the same on every node: seeded by the run and the task. Not for secrets.
 
         They follow from the `run_id`: another run under the same id, in another cluster, has the same ones.
 
@@ -255,11 +253,12 @@ class WorkflowContext(ContextIdentity):
     async def gather(self, *branches: Callable[[], T]) -> list[T]: ...
     @operation
     async def gather(self, *branches: Callable[..., Any]) -> list[Any]:
-        """Run `branch(ctx)` for every branch in parallel, each with a context of its own; results in the order given.
+        """Run `branch(ctx)` for every branch in parallel, each in a task of its own; results in the order given.
 
         A function without parameters, or a `@step`, is run as one step, as by `map`. Step ids depend on a branch's place in the
         call, not on timing. If a branch raises, the others still run to their ends; then the exceptions are raised as an
-        ExceptionGroup, which names the first and has it as its cause. `task_group` interrupts the others.
+        ExceptionGroup, which names the first and has it as its cause. `task_group` cancels the others. (`asyncio.gather` takes
+        coroutines, and is as durable; this names the branches for the view.)
 
         >>> async def both(ctx, _):
         ...     async def left(ctx):
@@ -286,7 +285,7 @@ class WorkflowContext(ContextIdentity):
     async def map(self, fn: Callable[..., Any], items: Iterable[Any], /, *, limit: int | None = None) -> list[Any]:
         """Run `fn` for every item, at most `limit` at the same time; results in the order of the items.
 
-        A branch, `async def fn(ctx, item)`, may take many steps; it has a context and step ids of its own, whenever it runs. A
+        A branch, `async def fn(ctx, item)`, may take many steps; it has step ids of its own, whenever it runs. A
         plain function, `fn(item)`, synchronous or not, or a `@step`, is one step under its own name. What could be called both
         ways is a branch if its first parameter is named `ctx` (or `context`) or annotated as one.
 
@@ -311,10 +310,9 @@ class WorkflowContext(ContextIdentity):
         """Run `branch(ctx)` for every branch in parallel; the first one to end decides: its result is returned, or its exception
         raised.
 
-        A function without parameters, or a `@step`, is run as one step, as by `map`. Who won is recorded. The losers are interrupted at their next operation (`Interrupted`, once), may clean up, and are
-        waited for; what they raise is ignored, unless their cleanup raised: then it comes in an ExceptionGroup. A
-        branch must wait for nothing but operations of its context, or it cannot be interrupted. `BadArgumentError`
-        without branches.
+        A function without parameters, or a `@step`, is run as one step, as by `map`. The losers are cancelled at once, before any of
+        them runs again, may clean up, and are waited for; what they raise then is raised in an ExceptionGroup. No message is lost to a
+        loser: one that it has not taken waits for the next `receive`. `BadArgumentError` without branches.
 
         >>> async def fastest(ctx, _):
         ...     async def quick(ctx):
@@ -331,11 +329,11 @@ class WorkflowContext(ContextIdentity):
     def task_group(self) -> parallel.TaskGroup:
         """Open a block in which branches are started, and which ends when all of them have ended.
 
-        `group.start(branch, *args)` runs `branch(ctx, *args)` with a context of its own.
+        `group.start(branch, *args)` runs `branch(ctx, *args)` in a task of its own.
 
         A function of `args` alone, or a `@step`, is run as one step, as by `map`. If a branch or the block itself raises, the
-        others are interrupted at their next operation (`Interrupted`, once) and may clean up; then what was raised is raised as
-        an ExceptionGroup, which names the first and has it as its cause.
+        others are cancelled, and may clean up; then what was raised is raised as an ExceptionGroup, which names the first and has it
+        as its cause. (`asyncio.TaskGroup` takes coroutines, and is as durable.)
 
         >>> async def parts(ctx, words):
         ...     async def one(ctx, word):
@@ -353,7 +351,7 @@ class WorkflowContext(ContextIdentity):
 
         Call `saga.on_failure(key, fn, *args)` after each step that can be undone.
 
-        If the block raises, or is interrupted or cancelled, what was named runs in reverse, each as a step, with the
+        If the block raises, or is cancelled, what was named runs in reverse, each as a step, with the
         retries that its function has, and not interrupted by anything; then the exception is raised further. What fails
         of it does not keep the rest from being run, and is raised together with the original exception, which comes
         first in an ExceptionGroup.
@@ -395,14 +393,14 @@ class WorkflowContext(ContextIdentity):
     # --- messages
 
     @operation
-    async def receive(self, name: str, *, timeout: Seconds | None = None, default: Any = MISSING) -> Any:
-        """Wait for the signal `name`, and return what was sent with it (`run.signal(name, value)`).
+    async def receive(self, *names: str, timeout: Seconds | None = None, default: Any = MISSING) -> Any:
+        """Wait for the signal of that name, and return what was sent with it (`run.signal(name, value)`).
 
-        Signals of one name are received in the order in which they were recorded, each once, whichever node leads; one
-        that came before is there at once. After `timeout` seconds (or a `timedelta`; counted from this call, through
-        changes of leader and restarts, by the clocks of the nodes that act) it returns `default`, or raises
-        `ReceiveTimeoutError` if none was given; that is recorded as well. A signal that comes later waits for the next
-        `receive`.
+        With several names: wait for whichever comes first, and return its name and what was sent with it.
+
+        Signals of one name are received in the order in which they were recorded, each once; one that came before is there at once. After
+        `timeout` seconds (or a `timedelta`) of the run's time it returns `default`, or raises `ReceiveTimeoutError` if none was
+        given. A signal that comes later, or while what waits is cancelled, is for the next `receive`: none is ever lost.
 
         >>> async def order(ctx, item):
         ...     return item if await ctx.receive("approve", timeout=60, default=False) else "not approved"
@@ -410,11 +408,11 @@ class WorkflowContext(ContextIdentity):
         >>> cluster.run("tea").wait_for_completion()
         'tea'
         """
-        return await messages.receive(self._execution, self._state, name, timeout, default)
+        return await messages.receive(self._execution, names, timeout, default)
 
     @operation
-    async def receive_update(self, name: str, *, timeout: Seconds | None = None) -> Update:
-        """Wait for the update `name`: a signal whose sender waits for an answer (`run.update(name, value)`).
+    async def receive_update(self, *names: str, timeout: Seconds | None = None) -> Update:
+        """Wait for the update of that name (or the first of several): a signal whose sender waits for an answer (`run.update(name, value)`).
 
         As `receive` otherwise. Answer every update, or `refuse` it: until then, or until the run's end, its sender waits.
 
@@ -424,7 +422,7 @@ class WorkflowContext(ContextIdentity):
         >>> cluster.start_workflow(account, 10).update("set limit", 20)
         '10 before, 20 now'
         """
-        return await messages.receive_update(self._execution, self._state, name, timeout)
+        return await messages.receive_update(self._execution, names, timeout)
 
     @overload
     def on_query(self, name: str, fn: None = None) -> Callable[[F], F]: ...
@@ -458,6 +456,7 @@ class WorkflowContext(ContextIdentity):
         run_id: RunId | None = None,
         version: int | None = None,
         detached: bool = False,
+        on_cancel: OnCancel = "wait",
     ) -> ChildRun[O]: ...
     @overload
     async def start_child(
@@ -468,6 +467,7 @@ class WorkflowContext(ContextIdentity):
         run_id: RunId | None = None,
         version: int | None = None,
         detached: bool = False,
+        on_cancel: OnCancel = "wait",
     ) -> ChildRun[Any]: ...
     @operation
     async def start_child(
@@ -478,13 +478,15 @@ class WorkflowContext(ContextIdentity):
         run_id: RunId | None = None,
         version: int | None = None,
         detached: bool = False,
+        on_cancel: OnCancel = "wait",
     ) -> ChildRun[Any]:
         """Start another workflow, and continue; `await child` waits for its result.
 
         `workflow` must be registered; without a `version` the latest is taken. The child's run_id is `parent/place`, the same
         whichever node leads, so that it is started once; with a `run_id` of its own, a run of that id that was started
         with the same input is waited for. A child is cancelled when its parent is, or ends, or begins anew; a
-        `detached` one is not, and cannot be awaited. Raises `WorkflowNotFoundError`, `RunConflictError`,
+        `detached` one is not, and cannot be awaited. If the task that waits for the child is cancelled, the child is asked to end, and
+        waited for (`on_cancel="wait"`), only asked to end ("ask"), or left alone ("leave"). Raises `WorkflowNotFoundError`, `RunConflictError`,
         `TooManyChildrenError`, `ValueNotShippableError`, and `InputTypeError` if the input is not what the child's
         annotation asks for, before anything is started.
 
@@ -497,11 +499,17 @@ class WorkflowContext(ContextIdentity):
         >>> run(order, "tea")
         ['charged', 'tea shipped']
         """
-        return await child_runs.start(self._execution, self._state, workflow, input, run_id, version, detached)
+        return await child_runs.start(self._execution, workflow, input, run_id, version, detached, on_cancel)
 
     @overload
     async def run_child(
-        self, workflow: Workflow[I, O], input: I, *, run_id: RunId | None = None, version: int | None = None
+        self,
+        workflow: Workflow[I, O],
+        input: I,
+        *,
+        run_id: RunId | None = None,
+        version: int | None = None,
+        on_cancel: OnCancel = "wait",
     ) -> O: ...
     @overload
     async def run_child(
@@ -511,6 +519,7 @@ class WorkflowContext(ContextIdentity):
         *,
         run_id: RunId | None = None,
         version: int | None = None,
+        on_cancel: OnCancel = "wait",
     ) -> Any: ...
     @operation
     async def run_child(
@@ -520,6 +529,7 @@ class WorkflowContext(ContextIdentity):
         *,
         run_id: RunId | None = None,
         version: int | None = None,
+        on_cancel: OnCancel = "wait",
     ) -> Any:
         """Start another workflow, wait for its end, and return its result.
 
@@ -533,4 +543,5 @@ class WorkflowContext(ContextIdentity):
         >>> run(four_times, 3)
         12
         """
-        return await (await self.start_child(workflow, input, run_id=run_id, version=version))
+        child = await self.start_child(workflow, input, run_id=run_id, version=version, on_cancel=on_cancel)
+        return await child

@@ -138,7 +138,7 @@ async def _record_computed(ctx: ContextIdentity, key: str, operation: Operation,
                     asked=f"{operation} {key!r} = {here}",
                     recorded=f"{operation} {key!r} = {there}",
                 )
-                raise ExecutionDropped(f"run {ctx.run_id!r} is not executed here any more")
+                raise ExecutionDropped
     return recorded
 
 

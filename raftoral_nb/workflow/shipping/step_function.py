@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Type
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ...core.replay import check_key
+from ...core.step_ids import check_key
 from ...errors import BadArgumentError, WorkflowDefinitionError
 from ...threads.seconds import Seconds, keep_numbers
 from ..codec import sources

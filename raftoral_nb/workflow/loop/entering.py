@@ -1,0 +1,59 @@
+"""Making a loop the running one of a thread on which another may be running."""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.tasks
+import sys
+from types import TracebackType
+from typing import Any, Final
+
+from ...errors import InternalError
+
+SWAP_CURRENT_TASK: Final[Any] = (
+    getattr(asyncio.tasks, "_swap_current_task", None) if sys.version_info >= (3, 14) else None
+)
+"""From 3.14 on the current task is the thread's, no longer that of a loop. In 3.12 and 3.13 the function needs a task that runs."""
+
+
+class EnterableLoop(asyncio.AbstractEventLoop):
+    """A loop that can be entered, and knows whether it is."""
+
+    is_entered: bool
+
+
+class EnteredLoop:
+    """Makes a loop the running one of this thread, and puts aside what ran here. One for each loop: it may be entered again and again."""
+
+    __slots__ = ("_hooks", "_loop", "_mine", "_outer", "_outer_task")
+
+    def __init__(self, loop: EnterableLoop, hooks: tuple[Any, Any]) -> None:
+        self._loop = loop
+        self._mine = hooks
+        self._outer: asyncio.AbstractEventLoop | None = None
+        self._outer_task: asyncio.Task[Any] | None = None
+        self._hooks: Any = (None, None)
+
+    def __enter__(self) -> None:
+        loop = self._loop
+        if loop.is_entered:
+            raise InternalError("the loop of a run was entered again before it was left")
+        outer = self._outer = asyncio._get_running_loop()
+        if outer is not None and SWAP_CURRENT_TASK is not None:
+            # While the outer loop is still the running one: that is checked.
+            self._outer_task = SWAP_CURRENT_TASK(outer, None)
+        asyncio._set_running_loop(loop)
+        loop.is_entered = True
+        self._hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(*self._mine)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        sys.set_asyncgen_hooks(*self._hooks)
+        self._loop.is_entered = False
+        outer, self._outer = self._outer, None
+        asyncio._set_running_loop(outer)
+        if outer is not None and SWAP_CURRENT_TASK is not None:
+            task, self._outer_task = self._outer_task, None
+            SWAP_CURRENT_TASK(outer, task)
