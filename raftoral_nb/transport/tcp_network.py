@@ -6,9 +6,9 @@ and are dialed until `forget`, whether they are there or not. Every byte goes th
 runs on one asyncio loop, on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and
 `close` leaves none behind.
 
-A connection whose dialer says that it is no node (`frames.GUEST`) is a client's: it is passed to the reception of
-clients. Clients stay, and others are accepted, when the node leaves this process (its disk failed, say), so that they
-can ask why, and for its start; until `close`, or until the node is attached again, which takes over its listener and
+A connection whose dialer says that it is no node (`frames.CLIENT`) is a client's: it is passed to
+`accept_client`. Clients stay, and others are accepted, when the node leaves this process (its disk failed, say), so that
+they can ask why, and for its start; until `close`, or until the node is attached again, which takes over its listener and
 its clients.
 """
 
@@ -25,10 +25,10 @@ from typing import Any, Final
 from ..core.cluster_events import StrangersRefused
 from ..core.records import NodeId
 from ..errors import ClusterError, NodeStateError, PortInUseError, ProtocolError
+from .clients import AcceptClient
 from .connection import Connection, Dialer
 from .forked import keep_to_this_process
-from .frames import GUEST, FrameSession, PeerIdentity, check_key
-from .guests import Reception
+from .frames import CLIENT, FrameSession, PeerIdentity, check_key
 from .link_faults import LinkFaults
 from .messages import Message, encode_message
 from .network import Endpoint, Inbox, Receiver
@@ -44,7 +44,7 @@ HOST: Final = "127.0.0.1"
 MAX_STRANGERS: Final = 16
 """Accepted connections of a node that are not authenticated yet; past it the oldest is closed."""
 
-MAX_GUESTS: Final = 64
+MAX_CLIENTS: Final = 64
 """Proven connections of a node with those that are no nodes; more are refused."""
 
 ACCEPT_PAUSE: Final = 1.0
@@ -71,7 +71,7 @@ class TcpNetwork(LinkFaults):
         *,
         host: str = HOST,
         elsewhere: Mapping[NodeId, Address] | None = None,
-        reception: Reception | None = None,
+        accept_client: AcceptClient | None = None,
         tell: Callable[[StrangersRefused], None] | None = None,
         tls: Tls | None = None,
     ) -> None:
@@ -79,7 +79,7 @@ class TcpNetwork(LinkFaults):
 
         `key` is the cluster's secret (`frames.new_key`); `ports` are fixed ports by node, all others are free ones.
 
-        `host` is the address on which nodes listen; `elsewhere` says where nodes of other processes do; `reception`
+        `host` is the address on which nodes listen; `elsewhere` says where nodes of other processes do; `accept_client`
         serves connections of clients, which are refused without one; `tell` is told, not often, of those who tried to
         get in. With `tls` every connection is encrypted; without it nothing is said to another machine, and
         `NotEncryptedError` is raised if `host` can be reached from one.
@@ -91,7 +91,7 @@ class TcpNetwork(LinkFaults):
         self.session_key = self.key if tls is None else tls.session_key(self.key)
         """The key that both ends of a connection prove to have."""
         self.host = host
-        self.reception = reception
+        self.accept_client = accept_client
         self.attempts = Attempts(self.loop, tell)
         self.traffic = Traffic()
         self._ports = dict(ports or {})
@@ -121,13 +121,13 @@ class TcpNetwork(LinkFaults):
             raise NodeStateError(f"node {node} is on the network already; close its endpoint first")
         before = self._left.pop(node, None)
         # It starts again in its process: others, and its clients, look for it where it was.
-        listener, guests = (
+        listener, clients = (
             (listen(self.host, self._ports.get(node, 0), node), set[Connection]())
             if before is None
             else before.hand_over()
         )
         self._incarnations[node] = self._incarnations.get(node, 0) + 1
-        endpoint = TcpEndpoint(self, PeerIdentity(node, self._incarnations[node]), listener, receiver, guests)
+        endpoint = TcpEndpoint(self, PeerIdentity(node, self._incarnations[node]), listener, receiver, clients)
         others = list(self._endpoints.values())
         self._endpoints[node] = endpoint
         self._addresses[node] = endpoint.address
@@ -230,7 +230,7 @@ class TcpNetwork(LinkFaults):
         self.traffic.forget(node)
         for other in self._endpoints.values():
             other.peer_detached(node)
-        if self.reception is None or self._closed:
+        if self.accept_client is None or self._closed:
             endpoint.shut()
         else:
             self._left[node] = endpoint
@@ -293,7 +293,7 @@ class TcpEndpoint:
         identity: PeerIdentity,
         listener: socket.socket,
         receiver: Receiver,
-        guests: set[Connection],
+        clients: set[Connection],
     ) -> None:
         self.network = network
         self.identity = identity
@@ -308,7 +308,7 @@ class TcpEndpoint:
         self._links: dict[NodeId, Connection] = {}
         self._dialers: dict[NodeId, Dialer] = {}
         self._strangers: dict[Connection, None] = {}  # in order of arrival
-        self._guests = guests
+        self._clients = clients
         self._accept_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -356,7 +356,7 @@ class TcpEndpoint:
     def close(self) -> None:
         """Leave the network as a killed process would: nothing is flushed. Sockets close in the next turn of the loop.
 
-        Clients stay, if there is a reception for them.
+        Clients stay, if they are served at all.
         """
         if self.closed:
             return
@@ -373,8 +373,8 @@ class TcpEndpoint:
 
     def shut(self) -> None:
         """Serve clients no longer either, after `close`."""
-        for guest in self._guests:
-            guest.abort()
+        for client in self._clients:
+            client.abort()
         listener, _ = self.hand_over()
         listener.close()
 
@@ -390,7 +390,7 @@ class TcpEndpoint:
         for stranger in self._strangers:
             stranger.abort()
         self._strangers.clear()
-        return self._listener, self._guests
+        return self._listener, self._clients
 
     # --- the directory
 
@@ -439,13 +439,13 @@ class TcpEndpoint:
 
         Once the own node has left, no other node is.
         """
-        return not self.closed or peer == GUEST
+        return not self.closed or peer == CLIENT
 
     def established(self, connection: Connection) -> None:
         """Note that the connection's peer is proven. Raises ProtocolError if it may not be connected this way."""
         peer = connection.session.peer
         assert peer is not None
-        if peer.node == GUEST:
+        if peer.node == CLIENT:
             self._receive(connection)
             return
         if not connection.dialed and peer.node < self.node:
@@ -476,14 +476,16 @@ class TcpEndpoint:
 
     def _receive(self, connection: Connection) -> None:
         """Serve a peer that is proven to be a client. Raises ProtocolError if it is not served."""
-        reception = self.network.reception
-        if reception is None or len(self._guests) >= MAX_GUESTS:
+        accept_client = self.network.accept_client
+        if accept_client is None or len(self._clients) >= MAX_CLIENTS:
             raise ProtocolError(
-                "no clients are served here" if reception is None else f"{MAX_GUESTS} clients are connected already"
+                "no clients are served here"
+                if accept_client is None
+                else f"{MAX_CLIENTS} clients are connected already"
             )
         self._strangers.pop(connection, None)
-        self._guests.add(connection)
-        connection.guest = reception(connection)
+        self._clients.add(connection)
+        connection.client_handler = accept_client(connection)
 
     def received(self, connection: Connection, messages: list[Message], size: int) -> None:
         """Receive the messages of one read, `size` bytes encoded."""
@@ -509,7 +511,7 @@ class TcpEndpoint:
             del self._strangers[connection]
             if connection.session.torn:
                 self.network.dropped(self.node, "it was torn off before it had proven the key")
-        self._guests.discard(connection)
+        self._clients.discard(connection)
         peer = connection.peer
         if peer is None or self.closed:
             return

@@ -148,20 +148,20 @@ class Stranger:
         """The sessions that were heard."""
         return self._recorded
 
-    async def hear_a_guest(self, key: bytes) -> None:
+    async def hear_a_client(self, key: bytes) -> None:
         """Listen in while somebody who has the key, and is no node, is let in."""
         heard = Recorded()
         reader, writer = await asyncio.open_connection(*self.dice.choice(self.addresses))
-        guest = frames.FrameSession(key, frames.PeerIdentity(frames.GUEST, 1), dialer=True)
-        say = guest.opening()
+        client = frames.FrameSession(key, frames.PeerIdentity(frames.CLIENT, 1), dialer=True)
+        say = client.opening()
         for size in (frames.HELLO_BYTES, frames.MAC_BYTES):
             heard.dialer += say
             writer.write(say)
             answer = await reader.readexactly(size)
             heard.acceptor += answer
-            guest.feed(answer)
-            say = guest.take_outgoing()
-        assert guest.established
+            client.feed(answer)
+            say = client.take_outgoing()
+        assert client.established
         writer.close()
         await writer.wait_closed()
         self._recorded.append(heard)

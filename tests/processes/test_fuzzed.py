@@ -54,7 +54,7 @@ def test_whoever_can_only_connect_gets_nothing_to_run_or_to_grow_and_is_counted(
 
     async def fuzz(stranger: Stranger, key: bytes) -> None:
         for _ in range(3):
-            await stranger.hear_a_guest(key)
+            await stranger.hear_a_client(key)
         for _ in range(wanted):
             await stranger.attack()
 
@@ -81,5 +81,5 @@ def test_whoever_can_only_connect_gets_nothing_to_run_or_to_grow_and_is_counted(
         assert list(after) == list(before), "a node has died"
         for pid, now in after.items():
             assert now["memory"] - before[pid]["memory"] < MOST_MEMORY
-            assert now["descriptors"] <= before[pid]["descriptors"] + 2  # a guest's connection comes and goes
+            assert now["descriptors"] <= before[pid]["descriptors"] + 2  # a client's connection comes and goes
             assert now["threads"] <= before[pid]["threads"] + 2

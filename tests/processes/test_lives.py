@@ -27,7 +27,7 @@ from raftoral_nb.hosts.remote.announcement import KeyFileOfProcesses
 from raftoral_nb.hosts.remote.background import Tasks
 from raftoral_nb.hosts.remote.connections import Connections
 from raftoral_nb.hosts.remote.installation import Installation
-from raftoral_nb.hosts.remote.messages import Answer, Enter, Entrance, Follow, News, Status, Stop
+from raftoral_nb.hosts.remote.messages import Answer, Follow, JoinAnswer, JoinRequest, News, Status, Stop
 from raftoral_nb.hosts.remote.news import NewsFollower
 from raftoral_nb.hosts.remote.process_table import ProcessTable
 from raftoral_nb.hosts.remote.rpc import Calls, Reply
@@ -251,8 +251,8 @@ async def asked_to_enter(found: key_file.KeyFile, node: int) -> int | None:
     where = KeyFileOfProcesses(None, found)
     calls = await Calls.open(found.key, where.addresses[node], node, lambda calls: None)
     try:
-        entrance: Entrance = (await calls.ask(Enter(reserve=True))).body
-        return entrance.node
+        joined: JoinAnswer = (await calls.ask(JoinRequest(reserve=True))).body
+        return joined.node
     finally:
         calls.close()
         await calls.lost

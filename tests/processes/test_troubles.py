@@ -225,7 +225,7 @@ def test_a_node_that_cannot_be_reached_says_why_until_it_is() -> None:
 
 
 def test_an_answer_that_cannot_be_read_ends_the_connection_and_its_reason_is_told() -> None:
-    class Visit:
+    class Connection:
         closed = False
 
         def send(self, data: bytes) -> None:
@@ -237,11 +237,11 @@ def test_an_answer_that_cannot_be_read_ends_the_connection_and_its_reason_is_tol
     async def main() -> RaftoralError:
         ended: list[Calls] = []
         calls = Calls(1, ended.append)
-        visit = Visit()
-        calls._visit = cast(Any, visit)
+        connection = Connection()
+        calls._connection = cast(Any, connection)
         question = calls.ask(ReadLog(0))
         calls._received(b"no answer")
-        assert visit.closed
+        assert connection.closed
         calls._lost(None)
         assert ended == [calls]
         with pytest.raises(NodeStateError, match="of another version") as caught:

@@ -16,7 +16,7 @@ import pytest
 from raftoral_nb.errors import ClusterError, KeyFileError, MissingPackageError, NotEncryptedError
 from raftoral_nb.transport import connection, frames, tcp_network, tls
 from raftoral_nb.transport.certificate import Certificate
-from raftoral_nb.transport.guests import Line, visit
+from raftoral_nb.transport.clients import ReplyChannel, connect
 from raftoral_nb.transport.messages import AppendEntries
 from raftoral_nb.transport.tcp_network import TcpEndpoint, TcpNetwork
 from raftoral_nb.transport.tls import Tls, fingerprint, is_loopback, make_certificate
@@ -35,14 +35,14 @@ def other() -> Certificate:
 
 
 class Echo:
-    """Answers each frame of a guest with the same, in capitals."""
+    """Answers each frame of a client with the same, in capitals."""
 
-    def __init__(self, line: Line) -> None:
-        self.line = line
+    def __init__(self, channel: ReplyChannel) -> None:
+        self.channel = channel
 
     def received(self, payloads: Sequence[bytes]) -> None:
         for payload in payloads:
-            self.line.answer(payload.upper())
+            self.channel.answer(payload.upper())
 
     def lost(self) -> None:
         pass
@@ -53,7 +53,7 @@ class Process:
 
     def __init__(self, node: int, certificate: Certificate | None, key: bytes = KEY) -> None:
         self.node = node
-        self.network = TcpNetwork(key, tls=None if certificate is None else Tls(certificate), reception=Echo)
+        self.network = TcpNetwork(key, tls=None if certificate is None else Tls(certificate), accept_client=Echo)
         self.recorder = Recorder()
 
     async def attach(self) -> TcpEndpoint:
@@ -88,7 +88,7 @@ async def processes(*made: Process) -> AsyncIterator[None]:
             await process.network.close()
 
 
-def test_nodes_of_two_processes_and_a_guest_talk_encrypted(certificate: Certificate) -> None:
+def test_nodes_of_two_processes_and_a_client_talk_encrypted(certificate: Certificate) -> None:
     passed = bytearray()
 
     async def listen_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: Any) -> None:
@@ -119,10 +119,10 @@ def test_nodes_of_two_processes_and_a_guest_talk_encrypted(certificate: Certific
 
             answers: asyncio.Queue[bytes] = asyncio.Queue()
             ours = Tls(certificate)
-            guest = await visit(KEY, one.endpoint.address, 1, answers.put_nowait, lambda _: None, tls=ours)
-            guest.send(b"hello")
+            client = await connect(KEY, one.endpoint.address, 1, answers.put_nowait, lambda _: None, tls=ours)
+            client.send(b"hello")
             assert await answers.get() == b"HELLO"
-            guest.close()
+            client.close()
             two.network.forget(1)
             await one.recorder.until_fact(("down", 2, 0))
             tap.close()
@@ -147,7 +147,7 @@ def test_without_the_very_certificate_nobody_gets_in_and_it_is_counted(
             for count, wrong in enumerate((None, other), 1):
                 ours = None if wrong is None else Tls(wrong)
                 with pytest.raises(ClusterError, match="does not let us in"):
-                    await visit(KEY, one.endpoint.address, 1, lambda _: None, lambda _: None, tls=ours)
+                    await connect(KEY, one.endpoint.address, 1, lambda _: None, lambda _: None, tls=ours)
                 await one.until_attempts(count)
             stranger = Process(2, other)
             async with processes(stranger):
@@ -163,7 +163,7 @@ def test_the_certificate_alone_is_not_the_key(certificate: Certificate) -> None:
         one = Process(1, certificate)
         async with processes(one):
             with pytest.raises(ClusterError, match="does not let us in"):
-                await visit(bytes(32), one.endpoint.address, 1, lambda _: None, lambda _: None, tls=Tls(certificate))
+                await connect(bytes(32), one.endpoint.address, 1, lambda _: None, lambda _: None, tls=Tls(certificate))
             assert one.network.refused_frames == 1
 
     run(test)
@@ -203,7 +203,7 @@ def test_a_certificate_that_was_made_with_ours_as_its_issuer_is_refused(certific
             ours.is_ours = lambda transport: True  # type: ignore[method-assign]
             ours.session_key = Tls(certificate).session_key  # type: ignore[method-assign]
             with pytest.raises(ClusterError):
-                await visit(KEY, one.endpoint.address, 1, lambda _: None, lambda _: None, tls=ours)
+                await connect(KEY, one.endpoint.address, 1, lambda _: None, lambda _: None, tls=ours)
             await one.until_attempts(1)
 
     run(test)

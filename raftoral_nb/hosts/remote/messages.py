@@ -231,7 +231,7 @@ class Drop(msgspec.Struct, frozen=True, tag=20, array_like=True):
     request: int
 
 
-class Enter(msgspec.Struct, frozen=True, tag=21, array_like=True):
+class JoinRequest(msgspec.Struct, frozen=True, tag=21, array_like=True):
     """A request for the other nodes' addresses, from a node that joins or comes back."""
 
     reserve: bool = False
@@ -265,7 +265,7 @@ Asked = (
     | Boot
     | Stop
     | Drop
-    | Enter
+    | JoinRequest
     | ReadCode
 )
 
@@ -345,7 +345,7 @@ class Answered(msgspec.Struct, frozen=True):
     failure: Failure | None
 
 
-class Entrance(msgspec.Struct, frozen=True, kw_only=True):
+class JoinAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a node that wants to join."""
 
     node: NodeId | None
@@ -385,7 +385,7 @@ ANSWERS: Final[dict[type, Any]] = {
     AwaitEnd: ExecutionEnd,
     AwaitApplied: int,
     Boot: Status,
-    Enter: Entrance,
+    JoinRequest: JoinAnswer,
     ReadCode: RunCode,
 }
 """The type of the answer to each request; requests not named here are answered with nothing."""

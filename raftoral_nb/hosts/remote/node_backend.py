@@ -13,7 +13,7 @@ from ...core.events import ClusterEvent, RunMoved
 from ...core.records import Difference, NodeId, RunId
 from ...core.statistics import STUCK
 from ...errors import NodeStateError
-from ...transport.guests import Reception
+from ...transport.clients import AcceptClient
 from ...transport.network import Network
 from ...transport.tcp_network import TcpNetwork
 from ...transport.tls import Tls
@@ -25,7 +25,7 @@ from .messages import STATE_EVENTS, Spec, Status
 class NodeBackend(LocalBackend):
     """A host of exactly one node, whose peers are in other processes."""
 
-    def __init__(self, spec: Spec, reception: Reception) -> None:
+    def __init__(self, spec: Spec, accept_client: AcceptClient) -> None:
         shared = spec.shared
         super().__init__(
             shared.name,
@@ -44,7 +44,7 @@ class NodeBackend(LocalBackend):
         self.chronicle = Chronicle()
         self.status_number = 0
         """The number of times the status has changed."""
-        self._reception = reception
+        self._accept_client = accept_client
         self._status = Status(alive=False)
         self._diverged: dict[RunId, Difference | None] = {}
         self._entry_waiters: set[asyncio.Future[None]] = set()
@@ -60,7 +60,7 @@ class NodeBackend(LocalBackend):
             self._ports,
             host=spec.host,
             elsewhere=elsewhere,
-            reception=self._reception,
+            accept_client=self._accept_client,
             tell=self.tell,
             tls=None if spec.certificate is None else Tls(spec.certificate),
         )
