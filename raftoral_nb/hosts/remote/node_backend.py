@@ -18,7 +18,7 @@ from ...transport.network import Network
 from ...transport.tcp_network import TcpNetwork
 from ...transport.tls import Tls
 from ..local import LocalBackend
-from .event_log import Chronicle
+from .event_log import EventLog
 from .messages import STATE_EVENTS, Spec, Status
 
 
@@ -41,7 +41,7 @@ class NodeBackend(LocalBackend):
         self.key = spec.key
         self.node = spec.node
         self.starts[self.node] = spec.incarnation - 1
-        self.chronicle = Chronicle()
+        self.event_log = EventLog()
         self.status_number = 0
         """The number of times the status has changed."""
         self._accept_client = accept_client
@@ -98,7 +98,7 @@ class NodeBackend(LocalBackend):
         if now != self._status:
             self._status = now
             self.status_number += 1
-            self.chronicle.wake()
+            self.event_log.wake()
 
     # --- what happens
 
@@ -153,14 +153,14 @@ class NodeBackend(LocalBackend):
     def write(self, line: OutputLine) -> None:
         """Do as any backend does, and tell the clients. From any thread."""
         super().write(line)
-        self.thread.post(self.chronicle.add, line, line.time)
+        self.thread.post(self.event_log.add, line, line.time)
 
     def _published(self, event: ClusterEvent) -> None:
         if not isinstance(event, STATE_EVENTS):
             self.thread.post(self._told, event)
 
     def _told(self, event: ClusterEvent) -> None:
-        self.chronicle.add(event)
+        self.event_log.add(event)
         if isinstance(event, ExecutionStopped) and event.status in STUCK:
             self._diverged[event.run_id] = event.difference
             self.look_at_status()

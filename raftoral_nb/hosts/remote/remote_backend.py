@@ -355,7 +355,7 @@ class RemoteBackend(ClusterBackend):
     def launched(self, number: NodeId) -> None:
         """Forget what a node's former process told, and its failures: it has a new process."""
         self._news.told.pop(number, None)  # it begins another event log
-        self._connections.troubles.forget(number)
+        self._connections.backoff.forget(number)
 
     def lost(self, number: NodeId) -> None:
         """Note that the line to a node is gone: it counts as dead until it is met again."""
@@ -404,7 +404,7 @@ class RemoteBackend(ClusterBackend):
         self._connections.expected.add(number)
         self._processes.forget(number)
         self._observer.forget(number)
-        self._connections.troubles.forget(number)
+        self._connections.backoff.forget(number)
         self._installation.drop(number)
         self._numbers_watcher()
 

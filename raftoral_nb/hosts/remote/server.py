@@ -123,7 +123,7 @@ class RpcServer:
             case Announce(kind=kind, data=data, origin=origin):
                 event: Any = unpacked(kind, data)
                 if isinstance(event, ClusterEvent):
-                    host.chronicle.put(kind, data, origin, time.time())
+                    host.event_log.put(kind, data, origin, time.time())
             case Introduce(node=other, address=address):
                 self._introduce(other, address)
             case Forget(node=other):
@@ -164,7 +164,7 @@ class RpcServer:
             python=platform.python_version(),
             status=host.status(),
             status_number=host.status_number,
-            told=host.chronicle.told,
+            told=host.event_log.told,
             applied=self.applied,
             members=host.head().members,
             elsewhere=dict(network.elsewhere),
@@ -180,11 +180,11 @@ class RpcServer:
 
     async def _news(self, told: int, status_number: int) -> News:
         host = self.host
-        while host.chronicle.told == told and host.status_number == status_number:
-            await host.chronicle.news()
+        while host.event_log.told == told and host.status_number == status_number:
+            await host.event_log.news()
         host.look_at_status()
-        items, missed = host.chronicle.behind(told)
-        upto = items[-1].number if items else host.chronicle.told
+        items, missed = host.event_log.behind(told)
+        upto = items[-1].number if items else host.event_log.told
         return News(items, upto, missed, host.status(), host.status_number)
 
     async def _log(self, after: int, session: RpcSession) -> LogAnswer:
@@ -243,7 +243,7 @@ class RpcServer:
         if node == self.host.node:
             return
         self.host.tcp.introduce(node, address)
-        self.host.chronicle.add(Moved(node, address))
+        self.host.event_log.add(Moved(node, address))
         remember(self.host.spec, self.host.tcp.elsewhere)
 
     def _look(self, only: frozenset[str] | None, entries: int) -> NodeLook:
@@ -344,7 +344,7 @@ class RpcSession:
                 logger.exception("a client's %s could not be done", type(request.asked).__name__)
                 refused = Refusal("ClusterError", f"the node could not do it: {type(error).__name__}: {error}")
             host = self._server.host
-            self._answer(Answer(request.number, host.chronicle.told, self._server.applied, body, refused))
+            self._answer(Answer(request.number, host.event_log.told, self._server.applied, body, refused))
         finally:
             self._tasks.pop(request.number, None)
 

@@ -136,7 +136,7 @@ def test_a_node_that_refuses_to_tell_its_log_is_asked_again_less_and_less_often_
         assert handle.node_statistics(1, 0, None).problem == "no memory is left"
         (line,) = lines
         assert [one for one in line.asked if isinstance(one, ReadLog)][:9] == [ReadLog(0)] * 9
-        handle._connections.troubles.forget(1)  # as after a while without any
+        handle._connections.backoff.forget(1)  # as after a while without any
         assert handle.node_statistics(1, 0, None).problem is None
 
     refused: list[Any] = [ClusterError("no memory is left") for _ in LONGEST]
