@@ -112,8 +112,8 @@ if TYPE_CHECKING:
         StepProgress,
         StepRetrying,
         StorageFailed,
-        StrangersRefused,
         TransferAsked,
+        UnauthenticatedConnectionsRefused,
     )
     from .core.events import (
         CancelRequested,
@@ -201,7 +201,7 @@ _HOMES = {
         "StepProgress",
         "StepRetrying",
         "StorageFailed",
-        "StrangersRefused",
+        "UnauthenticatedConnectionsRefused",
         "TransferAsked",
     ),
     "core.events": (
@@ -388,13 +388,13 @@ __all__ = [
     "StorageError",
     "StorageFailed",
     "StorageWriteError",
-    "StrangersRefused",
     "TaskGroup",
     "Timing",
     "TooManyChildrenError",
     "TooManyOpenFilesError",
     "TooManyWorkflowsError",
     "TransferAsked",
+    "UnauthenticatedConnectionsRefused",
     "UnknownClusterError",
     "UnreadableError",
     "Update",

@@ -20,8 +20,8 @@ from raftoral_nb.core.cluster_events import (
     StepProgress,
     StepRetrying,
     StorageFailed,
-    StrangersRefused,
     TransferAsked,
+    UnauthenticatedConnectionsRefused,
 )
 from raftoral_nb.core.events import (
     CancelRequested,
@@ -149,7 +149,7 @@ def _node_words(event: ClusterEvent) -> str | None:
             return f"node {node} was too far behind for the log and took over the state as of entry {index}"
         case StorageFailed(node=node, reason=reason):
             return f"node {node} stepped aside, as its disk failed: {reason}"
-        case StrangersRefused(node=node, count=count, reason=reason):
+        case UnauthenticatedConnectionsRefused(node=node, count=count, reason=reason):
             what = (
                 f"node {node} refused a connection"
                 if count == 1

@@ -69,7 +69,11 @@ def counter_line(statistics: ClusterStatistics) -> str:
         "effects run": statistics.effects_run,
         "leader changes": statistics.leader_changes,
         "refused frames": statistics.refused_frames,
-        **({"dropped strangers": statistics.dropped_strangers} if statistics.dropped_strangers else {}),
+        **(
+            {"dropped unauthenticated connections": statistics.dropped_strangers}
+            if statistics.dropped_strangers
+            else {}
+        ),
     }
     return ", ".join(f"{name} {value}" for name, value in counters.items())
 

@@ -20,8 +20,8 @@ from .cluster_events import (
     StepProgress,
     StepRetrying,
     StorageFailed,
-    StrangersRefused,
     TransferAsked,
+    UnauthenticatedConnectionsRefused,
 )
 from .records import Failure, Message, NodeId, RunId, Step
 
@@ -196,7 +196,7 @@ ClusterEvent = (
     | RoleChanged
     | SnapshotInstalled
     | StorageFailed
-    | StrangersRefused
+    | UnauthenticatedConnectionsRefused
     | RecoveryProgress
     | ClusterRecovered
     | EffectStarted

@@ -22,17 +22,17 @@ from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from ..core.cluster_events import StrangersRefused
+from ..core.cluster_events import UnauthenticatedConnectionsRefused
 from ..core.records import NodeId
 from ..errors import ClusterError, NodeStateError, PortInUseError, ProtocolError
 from .clients import AcceptClient
 from .connection import Connection, Dialer
+from .connection_attempts import ConnectionAttempts
 from .forked import keep_to_this_process
 from .frames import CLIENT, FrameSession, PeerIdentity, check_key
 from .link_faults import LinkFaults
 from .messages import Message, encode_message
 from .network import Endpoint, Inbox, Receiver
-from .strangers import Attempts
 from .tls import Tls, check_listening
 from .traffic import Traffic, note
 
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
 """The host on which nodes listen unless told otherwise."""
 
-MAX_STRANGERS: Final = 16
+MAX_UNAUTHENTICATED: Final = 16
 """Accepted connections of a node that are not authenticated yet; past it the oldest is closed."""
 
 MAX_CLIENTS: Final = 64
@@ -72,7 +72,7 @@ class TcpNetwork(LinkFaults):
         host: str = HOST,
         elsewhere: Mapping[NodeId, Address] | None = None,
         accept_client: AcceptClient | None = None,
-        tell: Callable[[StrangersRefused], None] | None = None,
+        tell: Callable[[UnauthenticatedConnectionsRefused], None] | None = None,
         tls: Tls | None = None,
     ) -> None:
         """Make a network.
@@ -92,7 +92,7 @@ class TcpNetwork(LinkFaults):
         """The key that both ends of a connection prove to have."""
         self.host = host
         self.accept_client = accept_client
-        self.attempts = Attempts(self.loop, tell)
+        self.attempts = ConnectionAttempts(self.loop, tell)
         self.traffic = Traffic()
         self._ports = dict(ports or {})
         # Invariant: none of these nodes is in `_endpoints`.
@@ -155,9 +155,9 @@ class TcpNetwork(LinkFaults):
         return self.attempts.refused_frames
 
     @property
-    def dropped_strangers(self) -> int:
+    def dropped_unauthenticated(self) -> int:
         """Connections closed so far because they never proved the cluster's key."""
-        return self.attempts.dropped_strangers
+        return self.attempts.dropped_unauthenticated
 
     # --- nodes of other processes
 
@@ -253,14 +253,14 @@ class TcpNetwork(LinkFaults):
 
     def refused(self, node: NodeId, connection: Connection, error: ProtocolError) -> None:
         """Count bytes that were refused."""
-        who = "a stranger" if connection.peer is None else f"node {connection.peer}"
+        who = "an unauthenticated peer" if connection.peer is None else f"node {connection.peer}"
         self.attempts.refused(node, f"from {who}: {error}")
         self.warn(f"node {node} refused a connection from {who}: {error}")
 
     def dropped(self, node: NodeId, reason: str) -> None:
         """Count an unauthenticated peer that was refused, or left, without having proven anything."""
-        self.attempts.dropped(node, f"from a stranger: {reason}")
-        self.warn(f"node {node} dropped a stranger: {reason}")
+        self.attempts.dropped(node, f"from an unauthenticated peer: {reason}")
+        self.warn(f"node {node} dropped an unauthenticated connection: {reason}")
 
     def warn(self, text: str) -> None:
         """Log a warning, unless there was one just now: an attacker on the network cannot fill the log."""
@@ -307,7 +307,7 @@ class TcpEndpoint:
         self._inbox = Inbox(network.loop, receiver, self.reset)
         self._links: dict[NodeId, Connection] = {}
         self._dialers: dict[NodeId, Dialer] = {}
-        self._strangers: dict[Connection, None] = {}  # in order of arrival
+        self._unauthenticated: dict[Connection, None] = {}  # in order of arrival
         self._clients = clients
         self._accept_timer: asyncio.TimerHandle | None = None
 
@@ -365,10 +365,10 @@ class TcpEndpoint:
         for dialer in self._dialers.values():
             dialer.close()
         self._dialers.clear()
-        for connection in (*self._links.values(), *self._strangers):
+        for connection in (*self._links.values(), *self._unauthenticated):
             connection.abort()
         self._links.clear()
-        self._strangers.clear()
+        self._unauthenticated.clear()
         self.network.detach(self)
 
     def shut(self) -> None:
@@ -387,9 +387,9 @@ class TcpEndpoint:
         self.network.loop.remove_reader(self._listener)
         if self._accept_timer is not None:
             self._accept_timer.cancel()
-        for stranger in self._strangers:
-            stranger.abort()
-        self._strangers.clear()
+        for connection in self._unauthenticated:
+            connection.abort()
+        self._unauthenticated.clear()
         return self._listener, self._clients
 
     # --- the directory
@@ -415,7 +415,7 @@ class TcpEndpoint:
 
     def _accept(self) -> None:
         """Accept the connections that wait, as the listener is readable, but not for ever."""
-        for _ in range(MAX_STRANGERS):
+        for _ in range(MAX_UNAUTHENTICATED):
             try:
                 accepted, _address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -427,11 +427,11 @@ class TcpEndpoint:
                 self._accept_timer = self.network.loop.call_later(ACCEPT_PAUSE, self.start)
                 return
             accepted.setblocking(False)
-            if len(self._strangers) >= MAX_STRANGERS:
+            if len(self._unauthenticated) >= MAX_UNAUTHENTICATED:
                 # A true peer is through in a millisecond, so the oldest is the one that does not belong here.
-                self.drop(next(iter(self._strangers)), "it had proven nothing when too many others came")
+                self.drop(next(iter(self._unauthenticated)), "it had proven nothing when too many others came")
             connection = Connection(self, FrameSession(self.network.session_key, self.identity, dialer=False))
-            self._strangers[connection] = None
+            self._unauthenticated[connection] = None
             self.network.spawn(connection.adopt(accepted))
 
     def admits(self, peer: NodeId) -> bool:
@@ -450,7 +450,7 @@ class TcpEndpoint:
             return
         if not connection.dialed and peer.node < self.node:
             raise ProtocolError(f"node {peer.node} dialed node {self.node}, which is the one to dial")
-        self._strangers.pop(connection, None)
+        self._unauthenticated.pop(connection, None)
         if self.network.is_severed(self.node, peer.node):  # since it was begun
             connection.abort()
             return
@@ -483,7 +483,7 @@ class TcpEndpoint:
                 if accept_client is None
                 else f"{MAX_CLIENTS} clients are connected already"
             )
-        self._strangers.pop(connection, None)
+        self._unauthenticated.pop(connection, None)
         self._clients.add(connection)
         connection.client_handler = accept_client(connection)
 
@@ -493,22 +493,22 @@ class TcpEndpoint:
         if peer is not None and self._links.get(peer) is connection and not self.network.is_cut(peer, self.node):
             self._inbox.received(peer, messages, size)
 
-    def drop(self, stranger: Connection, reason: str) -> None:
+    def drop(self, connection: Connection, reason: str) -> None:
         """Refuse an unauthenticated peer."""
-        self._strangers.pop(stranger, None)
+        self._unauthenticated.pop(connection, None)
         self.network.dropped(self.node, reason)
-        stranger.abort()
+        connection.abort()
 
-    def not_encrypted(self, stranger: Connection, error: OSError) -> None:
+    def not_encrypted(self, connection: Connection, error: OSError) -> None:
         """Note that an accepted connection never came to be: it was given up, or is not encrypted as ours are."""
-        known = self._strangers.pop(stranger, stranger) is None
+        known = self._unauthenticated.pop(connection, connection) is None
         if known and self.network.tls is not None and not self.closed:
             self.network.dropped(self.node, f"it was not encrypted by the cluster's certificate ({error})")
 
     def lost(self, connection: Connection) -> None:
         """Note that the connection is gone, for whatever reason."""
-        if connection in self._strangers:
-            del self._strangers[connection]
+        if connection in self._unauthenticated:
+            del self._unauthenticated[connection]
             if connection.session.torn:
                 self.network.dropped(self.node, "it was torn off before it had proven the key")
         self._clients.discard(connection)

@@ -34,8 +34,8 @@ from raftoral_nb.core.cluster_events import (
     StepProgress,
     StepRetrying,
     StorageFailed,
-    StrangersRefused,
     TransferAsked,
+    UnauthenticatedConnectionsRefused,
 )
 from raftoral_nb.core.events import (
     CancelRequested,
@@ -255,11 +255,11 @@ STEP = Step("0/charge", "compute", b"", None, 2, 3)
             "recovering from the data directory, 42%: reading and checking the log of node 2",
         ),
         (
-            StrangersRefused(2, 1, "from a stranger: no hello"),
-            "node 2 refused a connection from a stranger: no hello",
+            UnauthenticatedConnectionsRefused(2, 1, "from an unauthenticated peer: no hello"),
+            "node 2 refused a connection from an unauthenticated peer: no hello",
         ),
         (
-            StrangersRefused(3, 40, "from node 1: frame 7 is not authentic"),
+            UnauthenticatedConnectionsRefused(3, 40, "from node 1: frame 7 is not authentic"),
             "40 connections were refused, the last by node 3 from node 1: frame 7 is not authentic",
         ),
         (

@@ -266,11 +266,11 @@ def test_a_node_that_is_not_let_in_says_why(lab: Lab, tmp_path: Path) -> None:
     other.touch(0o600)
     other.write_text(json.dumps(content))
     arguments = ["--listen", "127.0.0.9:7001", "--join", f"{lab.hosts.address(1)}:7001", "--key-file", str(other)]
-    stranger = start(
+    outsider = start(
         lab.hosts.prefix(1), "-m", "raftoral_nb.cli.main", "node", *arguments, "--data-dir", str(tmp_path / "d")
     )
-    _, errors = stranger.communicate(timeout=PATIENCE)
-    assert stranger.returncode == 1
+    _, errors = outsider.communicate(timeout=PATIENCE)
+    assert outsider.returncode == 1
     assert "lets this one in" in errors
     assert not (tmp_path / "d").exists()
     nobody = start([], "-m", "raftoral_nb.cli.main", "node", "--listen", "0.0.0.0", *arguments[4:], "--data-dir", "d")

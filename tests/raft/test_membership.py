@@ -230,14 +230,14 @@ def test_votes_and_acknowledgements_of_nodes_that_are_no_members_do_not_count() 
         bench.replica.connected(4)
         bench.replica.connected(5)
         bench.replica.campaign()
-        for stranger in (4, 5):
-            bench.replica.received(stranger, [ResponseVote(bench.replica.raft.term)])
+        for outsider in (4, 5):
+            bench.replica.received(outsider, [ResponseVote(bench.replica.raft.term)])
         assert str(bench.replica.role) == "candidate"
         bench.replica.received(2, [ResponseVote(bench.replica.raft.term)])
         assert str(bench.replica.role) == "leader"
         last = bench.journal.last_index
-        for stranger in (4, 5):
-            bench.replica.received(stranger, [NextIndex(bench.replica.raft.term, last + 1, True, False)])
+        for outsider in (4, 5):
+            bench.replica.received(outsider, [NextIndex(bench.replica.raft.term, last + 1, True, False)])
         assert bench.replica.raft.commit_index < last
         assert bench.error is None
         bench.replica.close()

@@ -134,7 +134,7 @@ def test_clients_stay_and_come_while_a_node_is_away_from_its_process_and_other_n
             assert two.recorder.facts.count(("down", 1, 0)) == 1, "it was not let in meanwhile"
             client.send(b"still?")
             assert await answers.get() == b"STILL?"
-            assert one.network.refused_frames == one.network.dropped_strangers == 0
+            assert one.network.refused_frames == one.network.dropped_unauthenticated == 0
             one.endpoint.close()
             await one.network.close()
             await gone.wait()

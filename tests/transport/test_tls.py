@@ -72,7 +72,7 @@ class Process:
 
         self.network.attempts._note = also  # type: ignore[method-assign,assignment]
         async with asyncio.timeout(PATIENCE):
-            while self.network.refused_frames + self.network.dropped_strangers < count:
+            while self.network.refused_frames + self.network.dropped_unauthenticated < count:
                 change.clear()
                 await change.wait()
 
@@ -127,7 +127,7 @@ def test_nodes_of_two_processes_and_a_client_talk_encrypted(certificate: Certifi
             await one.recorder.until_fact(("down", 2, 0))
             tap.close()
             assert one.network.refused_frames == two.network.refused_frames == 0
-            assert one.network.dropped_strangers == 0
+            assert one.network.dropped_unauthenticated == 0
         # Those who carried it have seen the end of it as well.
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         await asyncio.gather(*others)
@@ -149,11 +149,11 @@ def test_without_the_very_certificate_nobody_gets_in_and_it_is_counted(
                 with pytest.raises(ClusterError, match="does not let us in"):
                     await connect(KEY, one.endpoint.address, 1, lambda _: None, lambda _: None, tls=ours)
                 await one.until_attempts(count)
-            stranger = Process(2, other)
-            async with processes(stranger):
-                stranger.network.introduce(1, one.endpoint.address)
+            outsider = Process(2, other)
+            async with processes(outsider):
+                outsider.network.introduce(1, one.endpoint.address)
                 await one.until_attempts(4)  # it dials again, in vain
-            assert stranger.recorder.facts == one.recorder.facts == []
+            assert outsider.recorder.facts == one.recorder.facts == []
 
     run(test)
 
@@ -209,7 +209,7 @@ def test_a_certificate_that_was_made_with_ours_as_its_issuer_is_refused(certific
     run(test)
 
 
-def test_silent_talkative_and_many_strangers_are_dropped_before_they_are_encrypted(
+def test_silent_talkative_and_many_unauthenticated_connections_are_dropped_before_they_are_encrypted(
     certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tls, "HANDSHAKE_TIMEOUT", 0.2)
@@ -218,20 +218,20 @@ def test_silent_talkative_and_many_strangers_are_dropped_before_they_are_encrypt
     async def test() -> None:
         one = Process(1, certificate)
         async with processes(one):
-            silent = [await knock(one.endpoint) for _ in range(tcp_network.MAX_STRANGERS + 4)]
+            silent = [await knock(one.endpoint) for _ in range(tcp_network.MAX_UNAUTHENTICATED + 4)]
             talkative = await knock(one.endpoint)
             talkative[1].write(b"GET / HTTP/1.1\r\n\r\n")
             for reader, writer in (*silent, talkative):
                 await until_closed(reader, writer)
             await one.until_attempts(len(silent) + 1)
-            assert one.network.dropped_strangers == len(silent) + 1
-            assert one.endpoint._strangers == {}
+            assert one.network.dropped_unauthenticated == len(silent) + 1
+            assert one.endpoint._unauthenticated == {}
             # Encrypted, and silent: only a holder of the certificate comes so far.
             monkeypatch.setattr(tls, "HANDSHAKE_TIMEOUT", PATIENCE)
             ours = Tls(certificate).client
             reader, writer = await asyncio.open_connection(*one.endpoint.address, ssl=ours, server_hostname="")
             assert await until_closed(reader, writer) == b""
-            assert one.network.dropped_strangers == len(silent) + 2
+            assert one.network.dropped_unauthenticated == len(silent) + 2
 
     run(test)
 
@@ -244,15 +244,15 @@ def test_a_network_that_ends_does_not_wait_for_those_who_are_not_encrypted_yet(
     async def test() -> None:
         one = Process(1, certificate)
         async with processes(one):
-            strangers = [await knock(one.endpoint) for _ in range(3)]
+            waiting = [await knock(one.endpoint) for _ in range(3)]
             two = Process(2, certificate)
             async with processes(two):
                 two.network.introduce(1, one.endpoint.address)
                 await one.recorder.until_fact(("up", 2, 0))
             await one.recorder.until_fact(("down", 2, 0))
-        for reader, writer in strangers:
+        for reader, writer in waiting:
             await until_closed(reader, writer)
-        assert one.network.dropped_strangers == 0
+        assert one.network.dropped_unauthenticated == 0
 
     run(test)
 

@@ -404,6 +404,8 @@ _request_decoder: Final = msgspec.msgpack.Decoder(Request)
 _answer_decoder: Final = msgspec.msgpack.Decoder(Answer)
 _body_decoders: Final = {asked: msgspec.msgpack.Decoder(kind) for asked, kind in ANSWERS.items()}
 _KINDS: Final = {kind.__name__: msgspec.msgpack.Decoder(kind) for kind in (*get_args(ClusterEvent), OutputLine, Moved)}
+# The name that nodes of earlier versions send for it.
+_KINDS["StrangersRefused"] = _KINDS["UnauthenticatedConnectionsRefused"]
 _DECODE_ERRORS: Final = (ValueError, TypeError, OverflowError, RecursionError, MemoryError)
 
 

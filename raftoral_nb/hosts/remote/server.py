@@ -253,7 +253,7 @@ class RpcServer:
             host.node_statistics(host.node, 0, only),
             host.tail(host.node, entries, self.described.of),
             host.tcp.refused_frames,
-            host.tcp.dropped_strangers,
+            host.tcp.dropped_unauthenticated,
         )
 
     async def _join_answer(self, *, reserve: bool) -> JoinAnswer:
