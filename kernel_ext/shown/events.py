@@ -61,7 +61,7 @@ _BECAME: Final = {
     "resumed": "was resumed",
     "held": "is held: it executes no workflows",
     "released": "was released",
-    "removed": "was removed: it is no member any more",
+    "removed": "was removed: it is no longer a member",
 }
 
 
@@ -107,7 +107,7 @@ def _run_words(event: ClusterEvent) -> str | None:
         case RunEvicted(run_id=run_id):
             return f"run {run_id}: its records were dropped"
         case RunHeld(run_id=run_id, difference=difference):
-            return f"run {run_id} is held, as its code fits the record on no node: {difference.reason}"
+            return f"run {run_id} is held, because its code does not match its record on any node: {difference.reason}"
     return None
 
 

@@ -144,7 +144,7 @@ def notes(statistics: ClusterStatistics) -> tuple[str, ...]:
     said = []
     for number, node in sorted(statistics.nodes.items()):
         if node.storage_error is not None:
-            said.append(f"node {number}: its disk takes nothing: {node.storage_error}")
+            said.append(f"node {number}: its disk accepts no writes: {node.storage_error}")
         if node.problem is not None:
             said.append(f"node {number} is not followed from here: {node.problem}")
     for run_id, run in statistics.runs.items():

@@ -60,7 +60,7 @@ class Membership:
         return number
 
     def remove(self, node: NodeName) -> NodeId:
-        """Take a node out for good, alive or dead, and return its number: it counts no more, and its log is dropped.
+        """Take a node out for good, alive or dead, and return its number: it is no longer a member, and its log is dropped.
 
         A leader hands leadership over first. Raises `NoSuchNodeError`, `ClusterError` for the only node, and
         `NotAcknowledgedError` if no majority agrees within `proposal_timeout`; the node then stays, and may yet lose

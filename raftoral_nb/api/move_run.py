@@ -59,7 +59,7 @@ def move(host: ClusterBackend, run_id: str, version: int) -> None:
             case _:
                 raise InternalError(f"moving run {run_id!r} was refused: {answer.reason}")
     raise RunConflictError(
-        f"run {run_id!r} went on while its record was checked, {MAX_MOVE_ATTEMPTS} times: move it when it waits for something"
+        f"run {run_id!r} recorded more steps while it was checked, {MAX_MOVE_ATTEMPTS} times: move it when it waits for something"
     )
 
 
@@ -70,4 +70,4 @@ def _as_now(run: Run) -> Run:
 
 
 def _ended(run_id: str, how: str) -> RunEndedError:
-    return RunEndedError(f"run {run_id!r} has {how}: only a run that goes on can be moved to another version")
+    return RunEndedError(f"run {run_id!r} has {how}: only an unfinished run can be moved to another version")

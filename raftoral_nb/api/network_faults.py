@@ -194,7 +194,7 @@ class NetworkFaults:
             if self._host.alive(number, "made a candidate").paused:
                 raise NodeStateError(f"node {number} is paused and cannot campaign; resume it first")
         if not numbers:
-            raise NodeStateError("no node is there to campaign: the others are dead or paused")
+            raise NodeStateError("no node can campaign: the others are dead or paused")
 
         def act() -> None:
             self._host.announce(CampaignAsked(numbers))
@@ -210,7 +210,7 @@ class NetworkFaults:
     def _link(self, a: NodeName, b: NodeName) -> Link:
         first, second = self._access.number(a), self._access.number(b)
         if first == second:
-            raise FaultError(f"a link is between two nodes, and {first}-{second} is one: node {first}")
+            raise FaultError(f"a link is between two different nodes, not from node {first} to itself")
         return first, second
 
     def _links(self, where: NodeName | tuple[NodeName, NodeName]) -> tuple[tuple[Link, ...], NodeId | None]:

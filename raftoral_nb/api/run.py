@@ -46,7 +46,7 @@ class AwaitCancelledError(asyncio.CancelledError):
 
     def __str__(self) -> str:
         # In place of the arguments, which are kept for whoever cancelled.
-        return f"waiting for run {self._run_id!r} was interrupted; the run goes on"
+        return f"waiting for run {self._run_id!r} was interrupted; the run continues"
 
     def _render_traceback_(self) -> list[str]:
         return [f"CancelledError: {self}"]
@@ -398,7 +398,7 @@ class WorkflowRun(Generic[O]):
 
     def _going_on(self) -> str:
         held = self.held
-        return "it goes on" if held is None else f"it is held, as no node can go on with it: {held.reason}"
+        return "it is still running" if held is None else f"it is held, because no node can continue it: {held.reason}"
 
     def wait_for_completion(self, timeout: Seconds | None = None) -> O:
         """Block until the run ends, at most `timeout` seconds (or a `timedelta`), and return its result.
@@ -471,4 +471,4 @@ def _waited(ended: threading.Event, timeout: float | None, run_id: RunId) -> boo
     try:
         return ended.wait(timeout)
     except KeyboardInterrupt:
-        raise WaitInterruptedError(f"waiting for run {run_id!r} was interrupted; the run goes on") from None
+        raise WaitInterruptedError(f"waiting for run {run_id!r} was interrupted; the run continues") from None

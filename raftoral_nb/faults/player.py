@@ -88,7 +88,7 @@ class ScenarioPlay:
         longest = patience(timeout, "play.wait")
         if not self._done.wait(longest):
             raise CompletionTimeoutError(
-                f"scenario {self.scenario.name} has not ended within {longest:g} s; it goes on"
+                f"scenario {self.scenario.name} has not ended within {longest:g} s; it is still playing"
             )
         if self._error is not None:
             raise self._error.with_traceback(None)

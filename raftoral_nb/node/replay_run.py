@@ -141,6 +141,6 @@ def _difference(executor: Executor, run: Run) -> Difference | None:
         return Difference(reason, described(run.by_id[left[0]]), "nothing more")
     if execution.replay.ended:
         return Difference(
-            "the run has ended, and the code still waits for something that is no step", "the end of the run"
+            "the run has ended, and the code still waits for something that is not a step", "the end of the run"
         )
     return None

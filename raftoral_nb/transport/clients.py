@@ -170,13 +170,15 @@ async def connect(
         for one in made:
             one.close()
         if isinstance(error, TimeoutError):
-            raise ClusterError(f"nobody at {host}:{port} let us in within {timeout:g} s") from error
+            raise ClusterError(f"no node at {host}:{port} accepted the connection within {timeout:g} s") from error
         if isinstance(error, ProtocolError):
-            raise ClusterError(f"who listens at {host}:{port} is not a node of this cluster: {error}") from error
+            raise ClusterError(
+                f"the process that listens at {host}:{port} is not a node of this cluster: {error}"
+            ) from error
         if isinstance(error, ConnectionRefusedError):
-            raise ClusterError(f"nobody listens at {host}:{port}: the node has ended, or is not there yet") from error
+            raise ClusterError(f"nothing listens at {host}:{port}: the node has ended, or is not there yet") from error
         if isinstance(error, OSError):
             raise ClusterError(
-                f"the node at {host}:{port} cannot be reached, or does not let us in (another key?): {error}"
+                f"the node at {host}:{port} cannot be reached, or refuses the connection (another key?): {error}"
             ) from error
         raise

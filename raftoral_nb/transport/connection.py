@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
         elif not self._on_its_way.put(payload, delay, len(payload)):
             node, peer = self._endpoint.node, self.peer
             self._endpoint.network.warn(
-                f"too much is on its way over the slow link from node {node} to node {peer}; it is reset"
+                f"too many bytes are in flight on the slow link from node {node} to node {peer}; it is reset"
             )
             self._endpoint.reset(cast(NodeId, peer))
 
@@ -395,7 +395,7 @@ class Connection(asyncio.Protocol):
             return
         self._timer = None
         if self.dialed:
-            network.warn(f"node {self._endpoint.node}: who was dialed did not prove the key in time")
+            network.warn(f"node {self._endpoint.node}: the dialed peer did not prove the key in time")
             self.abort()
         else:
             self._endpoint.drop(self, f"it did not prove the key within {HANDSHAKE_TIMEOUT:g} s")
@@ -414,7 +414,7 @@ class Connection(asyncio.Protocol):
         if halfway != frame or network.loop.time() - due > FRAME_TIMEOUT / 4:
             self._await_frame(halfway)  # it is another one, or this process itself stood still
             return
-        error = ProtocolError(f"frame {frame} was begun and is not whole after {FRAME_TIMEOUT:g} s")
+        error = ProtocolError(f"frame {frame} is still incomplete after {FRAME_TIMEOUT:g} s")
         network.refused(self._endpoint.node, self, error)
         self.abort()
 

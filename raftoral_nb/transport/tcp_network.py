@@ -429,7 +429,10 @@ class TcpEndpoint:
             accepted.setblocking(False)
             if len(self._unauthenticated) >= MAX_UNAUTHENTICATED:
                 # A true peer is through in a millisecond, so the oldest is the one that does not belong here.
-                self.drop(next(iter(self._unauthenticated)), "it had proven nothing when too many others came")
+                self.drop(
+                    next(iter(self._unauthenticated)),
+                    "it had not proven the key when too many other connections waited",
+                )
             connection = Connection(self, FrameSession(self.network.session_key, self.identity, dialer=False))
             self._unauthenticated[connection] = None
             self.network.spawn(connection.adopt(accepted))
@@ -510,7 +513,7 @@ class TcpEndpoint:
         if connection in self._unauthenticated:
             del self._unauthenticated[connection]
             if connection.session.torn:
-                self.network.dropped(self.node, "it was torn off before it had proven the key")
+                self.network.dropped(self.node, "it was broken off before it had proven the key")
         self._clients.discard(connection)
         peer = connection.peer
         if peer is None or self.closed:

@@ -279,7 +279,7 @@ STEP = Step("0/charge", "compute", b"", None, 2, 3)
         ),
         (
             RunHeld("r", Difference("other step")),
-            "run r is held, as its code fits the record on no node: other step",
+            "run r is held, because its code does not match its record on any node: other step",
         ),
         (
             ExecutionStopped(1, "r", "diverged", "other step"),
@@ -324,7 +324,7 @@ def test_what_fits_into_no_table_is_said_below_in_both_forms() -> None:
     busy = cluster(nodes, [run("a", "order", 1), child])
     said = [
         "node 2 is not followed from here: not a NodeChanged",
-        "node 3: its disk takes nothing: no space left",
+        "node 3: its disk accepts no writes: no space left",
         "run a/2 is a child of run a",
         "run a/2: 1 message not received yet",
         "run a/2: node 1 runs step 3/fit, attempt 2, 40%: epoch <4>",

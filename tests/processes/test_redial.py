@@ -150,8 +150,8 @@ def test_a_node_that_refuses_to_tell_its_log_is_asked_again_less_and_less_often_
         ([entries(GOOD, b"no entry")], "not a log entry"),
         ([LogAnswer(None, SnapshotOffer(7, 1)), b"no piece"], "the snapshot cannot be read"),
         ([LogAnswer(None, SnapshotOffer(7, 0))], "not complete"),
-        ([LogAnswer(None, None)], "told nothing of that"),
-        ([entries()], "told nothing of that"),
+        ([LogAnswer(None, None)], "sent nothing of that"),
+        ([entries()], "sent nothing of that"),
     ],
 )
 def test_a_log_that_makes_no_sense_ends_the_connection_and_is_read_anew_from_where_it_made_sense(

@@ -180,7 +180,7 @@ def test_no_change_before_an_entry_of_the_leaders_own_term_is_committed() -> Non
 
 @pytest.mark.parametrize(
     ("node", "what", "why"),
-    [(2, "add", None), (9, "remove", None), ("leader", "remove", "it leads"), ("gone", "add", "comes back never")],
+    [(2, "add", None), (9, "remove", None), ("leader", "remove", "it leads"), ("gone", "add", "never reused")],
 )
 def test_a_change_that_cannot_be_made_is_refused_and_one_that_is_made_already_is_answered(
     node: Any, what: str, why: str | None

@@ -61,8 +61,8 @@ def run_node(arguments: argparse.Namespace, default_port: int) -> int:
     if not joins and manifest is None and content.nodes:
         there = " or ".join(f"--join {place.address}" for _, place in sorted(content.nodes.items()))
         raise ClusterError(
-            f"the key file {file} is of a cluster that has nodes already, and {path} holds none of them: a second first node would "
-            f"be another cluster under the same key. Join it ({there}), or name another key file to begin a new one"
+            f"the key file {file} is of a cluster that has nodes already, and {path} holds none of them: to start a first node again "
+            f"would make another cluster under the same key. Join it ({there}), or name another key file to begin a new one"
         )
     ending = Ending()
     ending.catch_signals()
@@ -103,7 +103,7 @@ def _let_in(ending: Ending, content: KeyFile, joins: Sequence[Address], *, new: 
     try:
         return asyncio.run(_until_asked(ending, _ask_to_join(content, joins, new=new)))
     except asyncio.CancelledError:
-        raise ClusterError("the node was ended before it was let in; nothing was made") from None
+        raise ClusterError("the node was stopped before it had joined; nothing was created") from None
 
 
 def _prepared(
@@ -131,7 +131,7 @@ def _listening(spec: Spec, ending: Ending, file: Path, content: KeyFile, new: bo
     except asyncio.CancelledError:
         if new:
             raise ClusterError(
-                f"node {node} was ended before it was a member; it is started again with an empty data directory"
+                f"node {node} was stopped before it became a member; start it again with an empty data directory"
             ) from None
         return
     print(f"node {node} of cluster {content.name} listens at {address_text(ready.address)}", flush=True)
@@ -189,7 +189,9 @@ def _first_key_file(file: Path, name: str | None, host: str) -> KeyFile:
             opened.write(msgspec.json.format(msgspec.json.encode(content)))
     except OSError as error:
         raise KeyFileError(f"the key file {file} cannot be made: {error}") from error
-    print(f"made {file}: whoever has it is let in, so copy it only to the machines of the other nodes", file=sys.stderr)
+    print(
+        f"made {file}: anybody who has it can join, so copy it only to the machines of the other nodes", file=sys.stderr
+    )
     return content
 
 
@@ -246,7 +248,7 @@ async def _ask_to_join(content: KeyFile, known: Sequence[Address], *, new: bool)
         except RaftoralError as error:
             problems.append(str(error))
     raise ClusterError(
-        f"no node of cluster {content.name!r} lets this one in: {'; '.join(problems) or 'none is known'}"
+        f"no node of cluster {content.name!r} let this one join: {'; '.join(problems) or 'none is known'}"
     )
 
 
@@ -300,7 +302,7 @@ async def _introduce(content: KeyFile, node: NodeId, own: Address, others: dict[
             f"node {node} was not made a member within {JOIN_SECONDS:g} s: {why}; start it again, with an empty data directory",
             may_commit=not isinstance(outcome, Rejected),
         )
-    print(f"node {node} may be no member; no majority has answered within {JOIN_SECONDS:g} s: {why}", file=sys.stderr)
+    print(f"node {node} may not be a member; no majority answered within {JOIN_SECONDS:g} s: {why}", file=sys.stderr)
 
 
 def _never(outcome: Outcome) -> bool:

@@ -422,7 +422,7 @@ def decode_request(data: bytes) -> Request:
     try:
         return _request_decoder.decode(data)
     except _DECODE_ERRORS as error:
-        raise ProtocolError(f"a client sent what is no request: {error}") from error
+        raise ProtocolError(f"a client sent something that is not a request: {error}") from error
 
 
 def decode_answer(data: bytes) -> Answer:
@@ -430,7 +430,7 @@ def decode_answer(data: bytes) -> Answer:
     try:
         return _answer_decoder.decode(data)
     except _DECODE_ERRORS as error:
-        raise ProtocolError(f"a node answered what is no answer: {error}") from error
+        raise ProtocolError(f"a node sent something that is not an answer: {error}") from error
 
 
 def decode_body(asked: Asked, data: bytes) -> Any:

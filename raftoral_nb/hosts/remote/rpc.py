@@ -73,7 +73,7 @@ class Calls:
             data = encode(Request(number, asked))
             self._connection.send(data)
         except ProtocolError as error:
-            future.set_exception(ClusterError(f"it cannot be asked of a node: {error}"))
+            future.set_exception(ClusterError(f"the request cannot be sent to a node: {error}"))
             return future
         self._waiting[number] = (asked, future)
 
@@ -97,7 +97,7 @@ class Calls:
     def _gone(self) -> NodeStateError:
         who = "the node" if self._node is None else f"node {self._node}"
         if self.problem is not None:
-            return NodeStateError(f"{who} is of another version than this, or no node: {self.problem}")
+            return NodeStateError(f"{who} is of another version than this process, or is not a node: {self.problem}")
         return NodeStateError(f"{who} ended, or cannot be reached, before it answered")
 
     def _received(self, payload: bytes) -> None:

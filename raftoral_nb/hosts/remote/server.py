@@ -285,7 +285,7 @@ def remember(spec: Spec, elsewhere: Mapping[NodeId, Address]) -> None:
         try:
             write_file(Path(spec.remember), msgspec.json.encode(dict(elsewhere)))
         except OSError as error:
-            logger.warning("where the other nodes are cannot be kept: %s", error)
+            logger.warning("the addresses of the other nodes cannot be stored: %s", error)
 
 
 async def _passed(_executor: Any) -> None:
@@ -341,8 +341,8 @@ class RpcSession:
             except RaftoralError as error:
                 refused = refusal(error)
             except Exception as error:
-                logger.exception("a client's %s could not be done", type(request.asked).__name__)
-                refused = Refusal("ClusterError", f"the node could not do it: {type(error).__name__}: {error}")
+                logger.exception("a client's request %s failed", type(request.asked).__name__)
+                refused = Refusal("ClusterError", f"the request failed on the node: {type(error).__name__}: {error}")
             host = self._server.host
             self._answer(Answer(request.number, host.event_log.told, self._server.applied, body, refused))
         finally:
