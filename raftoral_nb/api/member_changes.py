@@ -12,6 +12,7 @@ from ..core.records import NodeId
 from ..errors import ClusterError, NotAcknowledgedError
 from ..faults.targets import NodeName
 from ..hosts import open_files
+from ..hosts.backend_parts import MembershipBackend
 from ..hosts.local_announcement import Announcement
 from ..limits import MAX_NODES
 from .access import ClusterAccess
@@ -26,7 +27,7 @@ class Membership:
 
     def __init__(
         self,
-        access: ClusterAccess,
+        access: ClusterAccess[MembershipBackend],
         announcement: Announcement,
         nodes: NodeTable,
         transfer: Callable[[NodeId], object],

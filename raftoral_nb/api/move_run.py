@@ -20,13 +20,13 @@ from ..threads.loop_thread import refuse_on_own_thread
 
 if TYPE_CHECKING:
     from ..core.run_record import Run
-    from ..hosts.base import ClusterBackend
+    from ..hosts.backend_parts import RunsBackend
 
 MAX_MOVE_ATTEMPTS: Final = 20
 """The number of times a run is checked again because it advanced while it was checked."""
 
 
-def move(host: ClusterBackend, run_id: str, version: int) -> None:
+def move(host: RunsBackend, run_id: str, version: int) -> None:
     """See `WorkflowRun.move_to_version`."""
     refuse_on_own_thread("run.move_to_version()")
     given: object = version  # a notebook's code is not type-checked

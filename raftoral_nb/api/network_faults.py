@@ -11,6 +11,7 @@ from ..core.cluster_events import CampaignAsked, LinkDelay, NetworkChanged
 from ..core.records import NodeId
 from ..errors import FaultError, NodeStateError, NotAcknowledgedError
 from ..faults.targets import NodeName
+from ..hosts.backend_parts import NetworkFaultsBackend
 from ..limits import MAX_LINK_DELAY
 from ..threads.seconds import Seconds, as_number, is_number, seconds
 from .access import ClusterAccess
@@ -30,7 +31,7 @@ class NetworkFaults:
     `NoSuchNodeError`, `FaultError` for what makes no sense, and `ClusterError` while the cluster does not run.
     """
 
-    def __init__(self, access: ClusterAccess) -> None:
+    def __init__(self, access: ClusterAccess[NetworkFaultsBackend]) -> None:
         self._access = access
         self._host = access.host
 

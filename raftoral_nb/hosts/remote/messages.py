@@ -21,7 +21,7 @@ from ...raft.compaction import Compaction
 from ...raft.replica import Timing
 from ...storage.data_directory import Durability
 from ...transport.certificate import Certificate
-from ..base import Change
+from ..backend_parts import NodeChange
 
 Address = tuple[str, int]
 
@@ -143,7 +143,7 @@ class Ask(msgspec.Struct, frozen=True, tag=5, array_like=True):
 class ChangeNode(msgspec.Struct, frozen=True, tag=6, array_like=True):
     """A request to pause, resume, hold or release the node."""
 
-    change: Change
+    change: NodeChange
 
 
 class Campaign(msgspec.Struct, frozen=True, tag=7, array_like=True):

@@ -21,7 +21,8 @@ from ...raft.replica import Timing
 from ...threads.loop_thread import do_all
 from ...transport.network import Links
 from .. import history
-from ..base import Change, ClusterBackend, Lifetime
+from ..backend_parts import NodeChange
+from ..base import ClusterBackend, Lifetime
 from ..recovery import DataDirectory
 from .announcement import KeyFileOfProcesses
 from .background import Tasks
@@ -291,7 +292,7 @@ class RemoteBackend(ClusterBackend):
             await leaving.ask(Stop())
             await leaving.lost
 
-    def change(self, number: NodeId, change: Change) -> None:
+    def change(self, number: NodeId, change: NodeChange) -> None:
         """Do something to a living node, and wait until it is done. Raises `NodeStateError`."""
         life = self.alive(number, "changed")
 
