@@ -110,8 +110,8 @@ if TYPE_CHECKING:
         StepProgress,
         StepRetrying,
         StorageFailed,
-        StrangersRefused,
         TransferAsked,
+        UnauthenticatedConnectionsRefused,
     )
     from .core.events import (
         CancelRequested,
@@ -199,7 +199,7 @@ _HOMES = {
         "StepProgress",
         "StepRetrying",
         "StorageFailed",
-        "StrangersRefused",
+        "UnauthenticatedConnectionsRefused",
         "TransferAsked",
     ),
     "core.events": (
@@ -384,13 +384,13 @@ __all__ = [
     "StorageError",
     "StorageFailed",
     "StorageWriteError",
-    "StrangersRefused",
     "TaskGroup",
     "Timing",
     "TooManyChildrenError",
     "TooManyOpenFilesError",
     "TooManyWorkflowsError",
     "TransferAsked",
+    "UnauthenticatedConnectionsRefused",
     "UnknownClusterError",
     "UnreadableError",
     "Update",

@@ -430,7 +430,7 @@ class OutcomeUnknown(RaftoralError):  # noqa: N818 - a state of affairs that a w
     def __init__(self, step_id: str, idempotency_key: str) -> None:
         super().__init__(
             f"step {step_id!r} was begun, and its outcome was not recorded: it may have been done or not, and as "
-            f"at_most_once was asked for, it is not done again. Ask the service it calls about {idempotency_key!r}, then go on."
+            f"at_most_once was asked for, it is not done again. Ask the service it calls about {idempotency_key!r}, then decide how to continue."
         )
         self.step_id = step_id
         self.idempotency_key = idempotency_key

@@ -309,6 +309,16 @@ def test_a_name_of_a_public_class_says_which_one_is_meant() -> None:
     assert not twice, listed([*twice.items()])
 
 
+def test_only_the_cluster_itself_sees_a_whole_backend() -> None:
+    # Its parts, and the player of scenarios, name what they ask for: the Protocols of `hosts.backend_parts`.
+    found = {
+        one.importer
+        for one in inner_imports()
+        if one.imported.startswith(f"{ENGINE}.hosts.base") and not one.importer.startswith(f"{ENGINE}.hosts.")
+    }
+    assert found == {f"{ENGINE}.api.cluster"}
+
+
 def test_host_is_a_word_for_machines() -> None:
     assert len([name for name, _ in public_classes() if name.endswith(("Host", "Hosting"))]) <= 2
 

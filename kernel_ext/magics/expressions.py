@@ -41,6 +41,6 @@ def literal(expression: str) -> Any:
         return ast.literal_eval(expression) if expression else None
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise MagicError(
-            f"{expression[:80]} is no value written in Python, such as True, 3, 'yes' or {{'ok': 1}}; "
-            "with names of the notebook: send the signal in a cell"
+            f"{expression[:80]} is not a Python literal such as True, 3, 'yes' or {{'ok': 1}}; "
+            "to use names of the notebook, send the signal in a cell"
         ) from None

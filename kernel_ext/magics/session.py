@@ -112,14 +112,14 @@ class Session:
         return ""
 
     def leave(self) -> Shown:
-        """Lets go of the magics' cluster, which goes on. Raises `ClusterError` for one that would not."""
+        """Detaches from the magics' cluster, which keeps running. Raises `ClusterError` for one that would not."""
         cluster = self.cluster
         cluster.leave()
         raftoral_nb.set_current_cluster(None)
         for view in self._views:
             view.end()
         return notice(
-            f"cluster {cluster.name} goes on without this notebook. To drive it: %raftoral attach {cluster.name}"
+            f"cluster {cluster.name} keeps running without this notebook. To attach to it again: %raftoral attach {cluster.name}"
         )
 
     def stop(self) -> Shown:

@@ -20,8 +20,8 @@ from raftoral_nb.core.cluster_events import (
     StepProgress,
     StepRetrying,
     StorageFailed,
-    StrangersRefused,
     TransferAsked,
+    UnauthenticatedConnectionsRefused,
 )
 from raftoral_nb.core.events import (
     CancelRequested,
@@ -61,7 +61,7 @@ _BECAME: Final = {
     "resumed": "was resumed",
     "held": "is held: it executes no workflows",
     "released": "was released",
-    "removed": "was removed: it is no member any more",
+    "removed": "was removed: it is no longer a member",
 }
 
 
@@ -107,7 +107,7 @@ def _run_words(event: ClusterEvent) -> str | None:
         case RunEvicted(run_id=run_id):
             return f"run {run_id}: its records were dropped"
         case RunHeld(run_id=run_id, difference=difference):
-            return f"run {run_id} is held, as its code fits the record on no node: {difference.reason}"
+            return f"run {run_id} is held, because its code does not match its record on any node: {difference.reason}"
     return None
 
 
@@ -149,7 +149,7 @@ def _node_words(event: ClusterEvent) -> str | None:
             return f"node {node} was too far behind for the log and took over the state as of entry {index}"
         case StorageFailed(node=node, reason=reason):
             return f"node {node} stepped aside, as its disk failed: {reason}"
-        case StrangersRefused(node=node, count=count, reason=reason):
+        case UnauthenticatedConnectionsRefused(node=node, count=count, reason=reason):
             what = (
                 f"node {node} refused a connection"
                 if count == 1

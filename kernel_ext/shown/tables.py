@@ -69,7 +69,11 @@ def counter_line(statistics: ClusterStatistics) -> str:
         "effects run": statistics.effects_run,
         "leader changes": statistics.leader_changes,
         "refused frames": statistics.refused_frames,
-        **({"dropped strangers": statistics.dropped_strangers} if statistics.dropped_strangers else {}),
+        **(
+            {"dropped unauthenticated connections": statistics.dropped_strangers}
+            if statistics.dropped_strangers
+            else {}
+        ),
     }
     return ", ".join(f"{name} {value}" for name, value in counters.items())
 
@@ -140,7 +144,7 @@ def notes(statistics: ClusterStatistics) -> tuple[str, ...]:
     said = []
     for number, node in sorted(statistics.nodes.items()):
         if node.storage_error is not None:
-            said.append(f"node {number}: its disk takes nothing: {node.storage_error}")
+            said.append(f"node {number}: its disk accepts no writes: {node.storage_error}")
         if node.problem is not None:
             said.append(f"node {number} is not followed from here: {node.problem}")
     for run_id, run in statistics.runs.items():

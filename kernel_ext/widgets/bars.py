@@ -73,7 +73,7 @@ def _state(look: ProgressLook) -> dict[str, Any]:
 
 
 class _Bar:
-    """One bar while its run goes on."""
+    """One bar while its run is not over."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

@@ -1,4 +1,4 @@
-"""A bar while a cluster goes on from a data directory, if that lasts: a widget where there are widgets, else text."""
+"""A bar while a cluster recovers from a data directory, if that lasts: a widget where there are widgets, else text."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class RecoveryBar:
             self._over = True
             if self._handle is not None:
                 whole = Shown(bar_text(1.0, ""), bar_html(1.0, ""))
-                self._handle.update(whole if error is None else notice("recovering: it did not come to its end"))
+                self._handle.update(whole if error is None else notice("recovering: it did not finish"))
             if self._box is not None:
                 for one in (*self._box.children, self._box):
                     one.close()

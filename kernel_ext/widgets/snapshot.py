@@ -92,7 +92,11 @@ def snapshot(
             "effects run": statistics.effects_run,
             "leader changes": statistics.leader_changes,
             "refused frames": statistics.refused_frames,
-            **({"dropped strangers": statistics.dropped_strangers} if statistics.dropped_strangers else {}),
+            **(
+                {"dropped unauthenticated connections": statistics.dropped_strangers}
+                if statistics.dropped_strangers
+                else {}
+            ),
         },
     }
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from raftoral_nb import Cluster
     from raftoral_nb.core.events import ClusterEvent
 
-HINT = "Ctrl-C ends the view; the cluster goes on"
+HINT = "Ctrl-C ends the view; the cluster keeps running"
 
 
 def watch(cluster: Cluster, rate: float, console: Console | None = None) -> None:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from ..core.records import NodeId
 from ..errors import ClusterError, NodeStateError, NotAcknowledgedError
 from ..faults.targets import NODE_NAMES, NodeName, no_such_node
-from ..hosts.base import ClusterBackend
+from ..hosts.backend_parts import NodesBackend
 from ..threads.seconds import Seconds, seconds
 
+B_co = TypeVar("B_co", bound=NodesBackend, covariant=True)
 
-class ClusterAccess:
-    """A cluster's host, as those who act on it for users need it. May be used from any thread but the cluster's own."""
 
-    def __init__(self, host: ClusterBackend) -> None:
-        self.host = host
+class ClusterAccess(Generic[B_co]):
+    """A cluster's host, as those who act on it for users need it. May be used from any thread but the cluster's own.
+
+    Each part of a `Cluster` names as much of the backend as it asks for (`hosts.backend_parts`), and reaches no more.
+    """
+
+    def __init__(self, host: B_co) -> None:
+        self._host = host
         # Invariant: goes from "new" to "running" to "stopped", or straight to the last; changed by the cluster alone.
         self.status: Literal["new", "running", "stopped"] = "new"
+
+    @property
+    def host(self) -> B_co:
+        """The backend."""
+        return self._host
 
     @property
     def running(self) -> bool:

@@ -321,8 +321,8 @@ class Cluster:
         self._access.check_running()
         if not self._host.outlives:
             raise ClusterError(
-                f"cluster {self.name!r} lives in this process, or ends with it: stop() ends it. One that goes on is started "
-                "with detach=True and a data_dir"
+                f"cluster {self.name!r} ends with this process and cannot be left running: end it with stop(). One that "
+                "can be left is started with detach=True and a data_dir"
             )
         self._stop(leave=True)
 

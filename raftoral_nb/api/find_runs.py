@@ -9,6 +9,7 @@ from typing import Any, get_args
 from ..core.records import RunId
 from ..core.statistics import RunStatus
 from ..errors import RaftoralError
+from ..hosts.backend_parts import RunsBackend
 from .access import ClusterAccess
 from .run import WorkflowRun
 
@@ -18,7 +19,7 @@ _STATUSES = get_args(RunStatus)
 class RunFinder:
     """Handles on the runs of a cluster, also after it has stopped."""
 
-    def __init__(self, access: ClusterAccess) -> None:
+    def __init__(self, access: ClusterAccess[RunsBackend]) -> None:
         self._access = access
 
     def run(self, run_id: RunId) -> WorkflowRun[Any]:

@@ -85,7 +85,7 @@ def load(path: str | Path, definition: Definition) -> Run:
         record = msgspec.json.decode(file.run, type=_Record)
     except msgspec.MsgspecError as error:
         raise HistoryFileError(
-            f"{path} is no recorded history, or damaged ({error}): save it with run.save_history(path)"
+            f"{path} is not a recorded history, or is damaged ({error}): save it with run.save_history(path)"
         ) from None
     run = Run(definition=definition, **{name: getattr(record, name) for name in _Record.__struct_fields__})
     run.by_id.update((step.step_id, step) for step in run.steps)

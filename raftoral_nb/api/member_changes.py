@@ -12,6 +12,7 @@ from ..core.records import NodeId
 from ..errors import ClusterError, NotAcknowledgedError
 from ..faults.targets import NodeName
 from ..hosts import open_files
+from ..hosts.backend_parts import MembershipBackend
 from ..hosts.local_announcement import Announcement
 from ..limits import MAX_NODES
 from .access import ClusterAccess
@@ -26,7 +27,7 @@ class Membership:
 
     def __init__(
         self,
-        access: ClusterAccess,
+        access: ClusterAccess[MembershipBackend],
         announcement: Announcement,
         nodes: NodeTable,
         transfer: Callable[[NodeId], object],
@@ -60,7 +61,7 @@ class Membership:
         return number
 
     def remove(self, node: NodeName) -> NodeId:
-        """Take a node out for good, alive or dead, and return its number: it counts no more, and its log is dropped.
+        """Take a node out for good, alive or dead, and return its number: it is no longer a member, and its log is dropped.
 
         A leader hands leadership over first. Raises `NoSuchNodeError`, `ClusterError` for the only node, and
         `NotAcknowledgedError` if no majority agrees within `proposal_timeout`; the node then stays, and may yet lose

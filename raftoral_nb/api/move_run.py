@@ -20,13 +20,13 @@ from ..threads.loop_thread import refuse_on_own_thread
 
 if TYPE_CHECKING:
     from ..core.run_record import Run
-    from ..hosts.base import ClusterBackend
+    from ..hosts.backend_parts import RunsBackend
 
 MAX_MOVE_ATTEMPTS: Final = 20
 """The number of times a run is checked again because it advanced while it was checked."""
 
 
-def move(host: ClusterBackend, run_id: str, version: int) -> None:
+def move(host: RunsBackend, run_id: str, version: int) -> None:
     """See `WorkflowRun.move_to_version`."""
     refuse_on_own_thread("run.move_to_version()")
     given: object = version  # a notebook's code is not type-checked
@@ -59,7 +59,7 @@ def move(host: ClusterBackend, run_id: str, version: int) -> None:
             case _:
                 raise InternalError(f"moving run {run_id!r} was refused: {answer.reason}")
     raise RunConflictError(
-        f"run {run_id!r} went on while its record was checked, {MAX_MOVE_ATTEMPTS} times: move it when it waits for something"
+        f"run {run_id!r} recorded more steps while it was checked, {MAX_MOVE_ATTEMPTS} times: move it when it waits for something"
     )
 
 
@@ -70,4 +70,4 @@ def _as_now(run: Run) -> Run:
 
 
 def _ended(run_id: str, how: str) -> RunEndedError:
-    return RunEndedError(f"run {run_id!r} has {how}: only a run that goes on can be moved to another version")
+    return RunEndedError(f"run {run_id!r} has {how}: only an unfinished run can be moved to another version")

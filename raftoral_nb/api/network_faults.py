@@ -11,6 +11,7 @@ from ..core.cluster_events import CampaignAsked, LinkDelay, NetworkChanged
 from ..core.records import NodeId
 from ..errors import FaultError, NodeStateError, NotAcknowledgedError
 from ..faults.targets import NodeName
+from ..hosts.backend_parts import NetworkFaultsBackend
 from ..limits import MAX_LINK_DELAY
 from ..threads.seconds import Seconds, as_number, is_number, seconds
 from .access import ClusterAccess
@@ -30,7 +31,7 @@ class NetworkFaults:
     `NoSuchNodeError`, `FaultError` for what makes no sense, and `ClusterError` while the cluster does not run.
     """
 
-    def __init__(self, access: ClusterAccess) -> None:
+    def __init__(self, access: ClusterAccess[NetworkFaultsBackend]) -> None:
         self._access = access
         self._host = access.host
 
@@ -194,7 +195,7 @@ class NetworkFaults:
             if self._host.alive(number, "made a candidate").paused:
                 raise NodeStateError(f"node {number} is paused and cannot campaign; resume it first")
         if not numbers:
-            raise NodeStateError("no node is there to campaign: the others are dead or paused")
+            raise NodeStateError("no node can campaign: the others are dead or paused")
 
         def act() -> None:
             self._host.announce(CampaignAsked(numbers))
@@ -210,7 +211,7 @@ class NetworkFaults:
     def _link(self, a: NodeName, b: NodeName) -> Link:
         first, second = self._access.number(a), self._access.number(b)
         if first == second:
-            raise FaultError(f"a link is between two nodes, and {first}-{second} is one: node {first}")
+            raise FaultError(f"a link is between two different nodes, not from node {first} to itself")
         return first, second
 
     def _links(self, where: NodeName | tuple[NodeName, NodeName]) -> tuple[tuple[Link, ...], NodeId | None]:

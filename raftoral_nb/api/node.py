@@ -15,7 +15,7 @@ from ..errors import (
     failed_error,
 )
 from ..faults.targets import NodeName, no_such_node
-from ..hosts.base import ClusterBackend
+from ..hosts.backend_parts import NodeHandleBackend
 from ..threads.seconds import Seconds, patience, seconds
 from ..workflow.codec import values
 from .network_faults import Link
@@ -76,7 +76,7 @@ class NodeOwner(Protocol):
 class Node:
     """`cluster.nodes[2]`: what it is, and what can be done to it. The same handle through kills and restarts."""
 
-    def __init__(self, cluster: NodeOwner, host: ClusterBackend, number: NodeId) -> None:
+    def __init__(self, cluster: NodeOwner, host: NodeHandleBackend, number: NodeId) -> None:
         self._cluster = cluster
         self._host = host
         self._number = number
@@ -201,7 +201,7 @@ class Node:
 class NodeTable(dict[NodeId, Node]):
     """The handles on a cluster's nodes, by number."""
 
-    def __init__(self, owner: NodeOwner, host: ClusterBackend) -> None:
+    def __init__(self, owner: NodeOwner, host: NodeHandleBackend) -> None:
         super().__init__((number, Node(owner, host, number)) for number in host.numbers)
         self._owner = owner
         self._host = host

@@ -9,6 +9,7 @@ from ..core.records import NodeId
 from ..errors import NodeStateError
 from ..faults.targets import NodeName
 from ..hosts import open_files
+from ..hosts.backend_parts import NodeFaultsBackend
 from ..hosts.local_announcement import Announcement
 from .access import ClusterAccess
 
@@ -22,7 +23,7 @@ class NodeFaults:
     Each returns the node's number, and raises `NoSuchNodeError` for a node that is not there.
     """
 
-    def __init__(self, access: ClusterAccess, announcement: Announcement) -> None:
+    def __init__(self, access: ClusterAccess[NodeFaultsBackend], announcement: Announcement) -> None:
         self._access = access
         self._host = access.host
         self._announcement = announcement

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..core.events import ClusterEvent
-    from ..hosts.base import ClusterBackend
+    from ..hosts.backend_parts import RunsBackend
 
 
 BAR_CELLS: Final = 20
@@ -85,7 +85,7 @@ class ProgressLook(msgspec.Struct, frozen=True):
 class Progress:
     """The progress of one run; made by `run.progress(...)`. Handles are cheap and hold no resources."""
 
-    def __init__(self, host: ClusterBackend, run_id: RunId, variable: str, total: float | str | None) -> None:
+    def __init__(self, host: RunsBackend, run_id: RunId, variable: str, total: float | str | None) -> None:
         check_key(variable)
         given: object = total
         if isinstance(given, str):

@@ -37,7 +37,7 @@ from ..workflow.shipping.fingerprints import fingerprint
 from .run import WorkflowRun
 
 if TYPE_CHECKING:
-    from ..hosts.base import ClusterBackend
+    from ..hosts.backend_parts import RunsBackend
 
 
 MAX_VERSION = 1_000_000_000
@@ -60,7 +60,7 @@ class Registration(msgspec.Struct, frozen=True):
 class Registry:
     """The workflows of one cluster. Call it from any thread but the cluster's own; it waits for a majority."""
 
-    def __init__(self, host: ClusterBackend) -> None:
+    def __init__(self, host: RunsBackend) -> None:
         self._host = host
         self._lock = threading.Lock()
         self._registering = threading.Lock()

@@ -16,7 +16,7 @@ from ..core.records import Difference, Failure, RunId, Step
 from ..core.statistics import RunCode, RunStatus
 from ..errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
 from ..hosts import history
-from ..hosts.base import Ending
+from ..hosts.backend_parts import RunEnding
 from ..threads.loop_thread import on_own_thread, refuse_on_own_thread
 from ..threads.seconds import Seconds, patience
 from ..threads.user_loop import current_poster, wait_for
@@ -25,7 +25,7 @@ from . import run_requests
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from ..hosts.base import ClusterBackend
+    from ..hosts.backend_parts import RunsBackend
 
 O = TypeVar("O")  # noqa: E741 - input and output are I and O everywhere
 
@@ -46,7 +46,7 @@ class AwaitCancelledError(asyncio.CancelledError):
 
     def __str__(self) -> str:
         # In place of the arguments, which are kept for whoever cancelled.
-        return f"waiting for run {self._run_id!r} was interrupted; the run goes on"
+        return f"waiting for run {self._run_id!r} was interrupted; the run continues"
 
     def _render_traceback_(self) -> list[str]:
         return [f"CancelledError: {self}"]
@@ -58,7 +58,7 @@ class WorkflowRun(Generic[O]):
     Handles are cheap and hold no resources. One whose cluster has stopped still knows what was known then.
     """
 
-    def __init__(self, host: ClusterBackend, run_id: RunId, workflow: str, version: int) -> None:
+    def __init__(self, host: RunsBackend, run_id: RunId, workflow: str, version: int) -> None:
         self._host = host
         self._run_id = run_id
         self._workflow = workflow
@@ -398,7 +398,7 @@ class WorkflowRun(Generic[O]):
 
     def _going_on(self) -> str:
         held = self.held
-        return "it goes on" if held is None else f"it is held, as no node can go on with it: {held.reason}"
+        return "it is still running" if held is None else f"it is held, because no node can continue it: {held.reason}"
 
     def wait_for_completion(self, timeout: Seconds | None = None) -> O:
         """Block until the run ends, at most `timeout` seconds (or a `timedelta`), and return its result.
@@ -410,9 +410,9 @@ class WorkflowRun(Generic[O]):
         refuse_on_own_thread("run.wait_for_completion()")
         longest = patience(timeout, "run.wait_for_completion")
         ended = threading.Event()
-        endings: list[Ending] = []
+        endings: list[RunEnding] = []
 
-        def end(ending: Ending) -> None:
+        def end(ending: RunEnding) -> None:
             endings.append(ending)
             ended.set()
 
@@ -436,10 +436,10 @@ class WorkflowRun(Generic[O]):
                 "Wait for it outside, and give its result to this workflow as input."
             )
         ended = anyio.Event()
-        endings: list[Ending] = []
+        endings: list[RunEnding] = []
         post = current_poster()
 
-        def end(ending: Ending) -> None:
+        def end(ending: RunEnding) -> None:
             endings.append(ending)
             post(ended.set)
 
@@ -453,7 +453,7 @@ class WorkflowRun(Generic[O]):
             forget()
         return self._result(endings[0])
 
-    def _result(self, ending: Ending) -> O:
+    def _result(self, ending: RunEnding) -> O:
         if isinstance(ending, RaftoralError):
             raise ending
         if isinstance(ending, Failure):
@@ -471,4 +471,4 @@ def _waited(ended: threading.Event, timeout: float | None, run_id: RunId) -> boo
     try:
         return ended.wait(timeout)
     except KeyboardInterrupt:
-        raise WaitInterruptedError(f"waiting for run {run_id!r} was interrupted; the run goes on") from None
+        raise WaitInterruptedError(f"waiting for run {run_id!r} was interrupted; the run continues") from None

@@ -32,7 +32,7 @@ from ..workflow.shipping import definitions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..hosts.base import ClusterBackend, Ending
+    from ..hosts.backend_parts import RunEnding, RunsBackend
     from ..workflow.codec.classes import Known
 
 
@@ -40,12 +40,12 @@ VARIABLES: Final = frozenset({"var", "set", "update"})
 """The operations whose records hold a variable's value."""
 
 
-def signal(host: ClusterBackend, run_id: RunId, name: str, value: Any, signal_id: str | None) -> str:
+def signal(host: RunsBackend, run_id: RunId, name: str, value: Any, signal_id: str | None) -> str:
     """See `WorkflowRun.signal`."""
     return _send(host, run_id, name, value, signal_id, update=False)
 
 
-def _send(host: ClusterBackend, run_id: RunId, name: str, value: Any, message_id: str | None, *, update: bool) -> str:
+def _send(host: RunsBackend, run_id: RunId, name: str, value: Any, message_id: str | None, *, update: bool) -> str:
     kind = "update" if update else "signal"
     check_key(name)
     given: object = message_id
@@ -63,28 +63,28 @@ def _send(host: ClusterBackend, run_id: RunId, name: str, value: Any, message_id
     return message_id
 
 
-def _known(host: ClusterBackend, run_id: RunId) -> Known | None:
+def _known(host: RunsBackend, run_id: RunId) -> Known | None:
     """Return the classes that the code of a run knows; None if it is not known, which its answer will say."""
     run = host.head().runs.get(run_id)
     return None if run is None else definitions.known_classes(run.definition)
 
 
-def cancel(host: ClusterBackend, run_id: RunId, reason: str) -> None:
+def cancel(host: RunsBackend, run_id: RunId, reason: str) -> None:
     """See `WorkflowRun.cancel`."""
     _ask(host, CancelRun(run_id, _reason(reason), time.time()), f"cancelling run {run_id!r}")
 
 
-def terminate(host: ClusterBackend, run_id: RunId, reason: str) -> None:
+def terminate(host: RunsBackend, run_id: RunId, reason: str) -> None:
     """See `WorkflowRun.terminate`."""
     _ask(host, TerminateRun(run_id, _reason(reason), time.time()), f"terminating run {run_id!r}")
 
 
-def pause(host: ClusterBackend, run_id: RunId) -> None:
+def pause(host: RunsBackend, run_id: RunId) -> None:
     """See `WorkflowRun.pause`."""
     _ask(host, PauseRun(run_id, time.time()), f"pausing run {run_id!r}")
 
 
-def resume(host: ClusterBackend, run_id: RunId) -> None:
+def resume(host: RunsBackend, run_id: RunId) -> None:
     """See `WorkflowRun.resume`."""
     _ask(host, ResumeRun(run_id, time.time()), f"resuming run {run_id!r}")
 
@@ -97,7 +97,7 @@ def _reason(reason: str) -> str:
     return given.encode("utf-8", "backslashreplace").decode()[:MAX_REASON_CHARS]
 
 
-def _ask(host: ClusterBackend, command: Command, what: str) -> None:
+def _ask(host: RunsBackend, command: Command, what: str) -> None:
     answer = host.propose(command, what)
     if not isinstance(answer, Rejected):
         return
@@ -112,16 +112,16 @@ def _ask(host: ClusterBackend, command: Command, what: str) -> None:
 
 
 def update(
-    host: ClusterBackend, run_id: RunId, name: str, value: Any, timeout: Seconds | None, update_id: str | None
+    host: RunsBackend, run_id: RunId, name: str, value: Any, timeout: Seconds | None, update_id: str | None
 ) -> Any:
     """See `WorkflowRun.update`."""
     refuse_on_own_thread("run.update()")
     longest = patience(timeout, "run.update")
     deadline = None if longest is None else time.monotonic() + longest
     came = threading.Event()
-    found: list[Step | Ending] = []
+    found: list[Step | RunEnding] = []
 
-    def answered(answer: Step | Ending) -> None:
+    def answered(answer: Step | RunEnding) -> None:
         found.append(answer)
         came.set()
 
@@ -143,7 +143,7 @@ def update(
     return _answer(found[0], run_id, name)
 
 
-def _answer(answer: Step | Ending, run_id: RunId, name: str) -> Any:
+def _answer(answer: Step | RunEnding, run_id: RunId, name: str) -> Any:
     if not isinstance(answer, Step):
         raise UpdateRefusedError(f"run {run_id!r} ended without having answered the update {name!r}")
     if answer.failure is not None:
@@ -152,7 +152,7 @@ def _answer(answer: Step | Ending, run_id: RunId, name: str) -> Any:
 
 
 def query(
-    host: ClusterBackend, run_id: RunId, name: str, args: tuple[Any, ...], node: NodeId | None, timeout: Seconds | None
+    host: RunsBackend, run_id: RunId, name: str, args: tuple[Any, ...], node: NodeId | None, timeout: Seconds | None
 ) -> Any:
     """See `WorkflowRun.query`."""
     longest = patience(timeout, "run.query")
@@ -177,7 +177,7 @@ def query(
     return values.hand_back(value or b"", what=f"the answer to the query {name!r} of run {run_id!r}")
 
 
-def variables(host: ClusterBackend, run_id: RunId) -> dict[str, Any]:
+def variables(host: RunsBackend, run_id: RunId) -> dict[str, Any]:
     """See `WorkflowRun.variables`."""
     latest: dict[str, bytes] = {}
     for step in tuple(host.run_record(run_id).steps):
@@ -186,7 +186,7 @@ def variables(host: ClusterBackend, run_id: RunId) -> dict[str, Any]:
     return {key: values.hand_back(data, what=f"variable {key!r} of run {run_id!r}") for key, data in latest.items()}
 
 
-def subscribe(host: ClusterBackend, run_id: RunId, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:
+def subscribe(host: RunsBackend, run_id: RunId, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:
     """See `WorkflowRun.subscribe`."""
     stopped = False
 

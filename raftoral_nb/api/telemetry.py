@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ClusterError
+from ..hosts.backend_parts import NodesBackend
 from .access import ClusterAccess
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class Telemetry:
     """Metrics as OpenMetrics text, in hand or served; spans for OpenTelemetry, if it is set up when the cluster starts."""
 
-    def __init__(self, access: ClusterAccess, statistics: Callable[[], ClusterStatistics]) -> None:
+    def __init__(self, access: ClusterAccess[NodesBackend], statistics: Callable[[], ClusterStatistics]) -> None:
         self._access = access
         self._statistics = statistics
         self._metrics_server: MetricsServer | None = None

@@ -187,7 +187,7 @@ def run_demo(nodes: int = MIN_NODES, log_level: str | None = None) -> int:
     """
     global _world
     if nodes < MIN_NODES:
-        raise ValueError(f"the demonstration kills a node and goes on, which needs at least {MIN_NODES} nodes")
+        raise ValueError(f"the demonstration kills a node and continues, which needs at least {MIN_NODES} nodes")
     _world = OutsideWorld()
     checks = Checks()
     print(f"raftoral-nb {__version__}: durable workflows on {nodes} nodes, over TCP on 127.0.0.1")

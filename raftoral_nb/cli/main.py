@@ -101,7 +101,7 @@ def _nodes(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of nodes; try 3") from None
     if nodes < _MIN_DEMO_NODES:
         raise argparse.ArgumentTypeError(
-            f"the demonstration kills a node and goes on with the majority of the others, so it needs at least "
+            f"the demonstration kills a node and continues with the majority of the others, so it needs at least "
             f"{_MIN_DEMO_NODES} nodes, not {nodes}"
         )
     if nodes > MAX_NODES:

@@ -40,7 +40,7 @@ def add_parsers(commands: Any) -> None:
         help="run one node of a cluster, on a machine of its own",
         description="Runs one node in this process until it is interrupted. The first node makes the cluster, and the key file "
         "if there is none; it is copied, as secret as it is, to the other machines, where nodes join with it. A node that was "
-        "a member before goes on from its data directory.",
+        "a member before continues from its data directory.",
     )
     node.add_argument("--listen", metavar="HOST[:PORT]", required=True, help=f"where the others find it (port: {PORT})")
     node.add_argument("--key-file", metavar="FILE", type=Path, required=True, help="the cluster's key file")
@@ -103,7 +103,7 @@ def _where(content: KeyFile) -> str:
     if content.kind == "kernel":
         return content.whose
     pids = ",".join(str(process.pid) for process in content.processes if process != content.owner)
-    ends = "outlive it all" if content.owner is None else f"end with {content.owner}"
+    ends = "keep running without it" if content.owner is None else f"end with {content.owner}"
     return f"processes {pids}, which {ends}"
 
 

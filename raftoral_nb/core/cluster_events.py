@@ -80,7 +80,7 @@ class StorageFailed(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-class StrangersRefused(msgspec.Struct, frozen=True, gc=False):
+class UnauthenticatedConnectionsRefused(msgspec.Struct, frozen=True, gc=False):
     """An unauthenticated peer connected to a node: it did not prove the cluster's key, or sent what is not authentic.
 
     `count` connections were closed for it since the last such event; the last of them was to `node`, and `reason` is its.

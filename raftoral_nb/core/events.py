@@ -20,8 +20,8 @@ from .cluster_events import (
     StepProgress,
     StepRetrying,
     StorageFailed,
-    StrangersRefused,
     TransferAsked,
+    UnauthenticatedConnectionsRefused,
 )
 from .records import Failure, Message, NodeId, Record, RunId, Step, TimersFired
 
@@ -211,7 +211,7 @@ ClusterEvent = (
     | RoleChanged
     | SnapshotInstalled
     | StorageFailed
-    | StrangersRefused
+    | UnauthenticatedConnectionsRefused
     | RecoveryProgress
     | ClusterRecovered
     | EffectStarted

@@ -319,7 +319,7 @@ class Reader:
 
     def _take(self, record: _AnyRecord) -> None:
         if self._whole:
-            raise ValueError("there is more behind its end")
+            raise ValueError("there is data after its end")
         if isinstance(record, _HeadRecord):
             self._begin(*record.head)
             self._records += 1

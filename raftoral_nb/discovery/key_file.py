@@ -164,7 +164,7 @@ def _lock(descriptor: int, place: Path) -> None:
             if time.monotonic() >= deadline:
                 raise KeyFileError(
                     f"{place} has been locked for {LOCK_SECONDS:g} s by another process of yours, which hangs or was stopped: find it "
-                    f"(fuser {place}), let it go on or end it, then try again"
+                    f"(fuser {place}), let it continue or end it, then try again"
                 ) from None
         except OSError:  # nor has every file system
             return
@@ -208,7 +208,7 @@ def _read(path: Path, directory: int | None) -> KeyFile:
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise KeyFileError(f"{path} is no regular file")
+            raise KeyFileError(f"{path} is not a regular file")
         _refuse_shared(found, path, "600")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -231,7 +231,7 @@ def _decode(data: bytes, path: Path) -> KeyFile:
             )
         return msgspec.json.decode(data, type=KeyFile)
     except (ValueError, TypeError, RecursionError) as error:
-        raise KeyFileError(f"{path} is no key file of raftoral-nb, or damaged ({error})") from error
+        raise KeyFileError(f"{path} is not a key file of raftoral-nb, or is damaged ({error})") from error
 
 
 def found() -> tuple[Found, ...]:

@@ -19,7 +19,7 @@ from .fault_lines import FaultTarget, cause
 from .scenario import Scenario, ScenarioStep, steps_awaited
 
 if TYPE_CHECKING:
-    from ..hosts.base import ClusterBackend
+    from ..hosts.backend_parts import ScenarioBackend
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class ScenarioPlay:
     It ends by itself, by `stop`, or with the cluster. What it broke and did not mend stays broken: `cluster.heal()`.
     """
 
-    def __init__(self, cluster: PlayedOn, host: ClusterBackend, scenario: Scenario) -> None:
+    def __init__(self, cluster: PlayedOn, host: ScenarioBackend, scenario: Scenario) -> None:
         self.scenario = scenario
         self._cluster = cluster
         self._host = host
@@ -88,7 +88,7 @@ class ScenarioPlay:
         longest = patience(timeout, "play.wait")
         if not self._done.wait(longest):
             raise CompletionTimeoutError(
-                f"scenario {self.scenario.name} has not ended within {longest:g} s; it goes on"
+                f"scenario {self.scenario.name} has not ended within {longest:g} s; it is still playing"
             )
         if self._error is not None:
             raise self._error.with_traceback(None)

@@ -1,7 +1,7 @@
 """Scenarios: faults in a sequence that can be repeated, as data. The built-in ones are at the end.
 
 A scenario is a list of steps, each `(when, what)`. `what` is a fault as `%raftoral` takes it (`"isolate leader"`), or a
-sentence that is said (`"# the majority goes on"`). `when` is a number of seconds (or a `timedelta`) after the step before, or a condition that
+sentence that is said (`"# the majority continues"`). `when` is a number of seconds (or a `timedelta`) after the step before, or a condition that
 comes true, or came true since the last fault:
 
     Scenario("my-own", [
@@ -149,7 +149,7 @@ def _step(name: str, number: int, given: Any) -> ScenarioStep:
     if isinstance(when, str):
         if when not in CONDITIONS and not _STEPS_RECORDED.fullmatch(when):
             raise ScenarioError(
-                f"{where} waits for {when!r}, which is nothing that can be waited for; conditions are: "
+                f"{where} waits for {when!r}, which is not a condition that can be waited for; conditions are: "
                 f"{', '.join(map(repr, CONDITIONS))}, '5 steps recorded', or a number of seconds"
             )
     elif not is_number(when) or not _is_pause(when):
@@ -197,7 +197,7 @@ def _split_vote(nodes: Sequence[NodeId]) -> _Steps:  # noqa: ARG001
 def _minority_leader(nodes: Sequence[NodeId]) -> _Steps:  # noqa: ARG001
     return [
         ("step started", "isolate leader"),
-        (0.0, "# it still runs the step, and cannot have the result recorded: nobody acknowledges it"),
+        (0.0, "# it still runs the step, but no majority acknowledges its record"),
         ("leader changed", "# the majority has a leader of its own, which does the step again"),
         ("step recorded", "heal"),
         ("level", "# the old leader took over what the majority recorded"),
@@ -208,7 +208,7 @@ def _late_follower(nodes: Sequence[NodeId]) -> _Steps:  # noqa: ARG001
     return [
         ("leader", "kill follower"),
         ("3 steps recorded", "restart dead"),
-        (0.0, "# it gets what it missed, and nobody waits for it"),
+        (0.0, "# it receives what it missed; the others do not wait for it"),
         ("level", "# its log has everything; its execution drains the catch-up queue"),
     ]
 
@@ -231,8 +231,11 @@ def _rolling_restart(nodes: Sequence[NodeId]) -> _Steps:
 
 _BUILT_IN: Final[dict[str, tuple[str, Callable[[Sequence[NodeId]], _Steps]]]] = {
     "leader-dies": ("the leader dies in the middle of a step; another does it again (needs a run)", _leader_dies),
-    "split-vote": ("the followers of a dead leader campaign in the same moment; nobody wins", _split_vote),
-    "minority-leader": ("a leader cut off from the others goes on writing, in vain (needs a run)", _minority_leader),
+    "split-vote": ("the followers of a dead leader campaign at the same moment; none wins", _split_vote),
+    "minority-leader": (
+        "a leader cut off from the majority keeps writing, and nothing of it is committed (needs a run)",
+        _minority_leader,
+    ),
     "late-follower": ("a follower dies, misses steps and catches up (needs a run)", _late_follower),
     "flapping-link": ("the link between the leader and a follower fails again and again", _flapping_link),
     "rolling-restart": ("every node is restarted, one after the other", _rolling_restart),

@@ -11,7 +11,7 @@ import contextlib
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..core.apply import Applied
 from ..core.cluster_events import EffectStarted, ExecutionStopped, OutputLine, RunHeld, TransferAsked
@@ -34,13 +34,13 @@ from ..errors import (
     CompletionTimeoutError,
     NodeStateError,
     NotAcknowledgedError,
-    RaftoralError,
     RunNotFoundError,
 )
 from ..raft.replica import Timing
 from ..threads.loop_thread import LoopThread
 from ..transport.frames import new_key
 from ..transport.network import Links
+from .backend_parts import NodeChange, RunEnding
 from .node_life import Life
 from .observers import Observers
 from .update_answers import Answers
@@ -55,9 +55,6 @@ _NOT_TAKEN = frozenset({"stopped", "no_leader"})
 
 AT_ONCE = 0.05
 """A wait that is shorter (seconds) is none to people: with no node to be asked there is none."""
-
-Change = Literal["pause", "resume", "hold", "release"]
-"""The changes that can be made to a running node."""
 
 
 class Counters:
@@ -83,7 +80,7 @@ class ClusterBackend(ABC):
     """A cluster as its handles know it.
 
     Methods whose names begin with `on_` are called on the consensus loop; the others may be called from any other thread,
-    and those that wait say so.
+    and those that wait say so. Each part of the API sees as much of it as it needs (`backend_parts`).
     """
 
     numbers: tuple[NodeId, ...]
@@ -115,7 +112,7 @@ class ClusterBackend(ABC):
         # The rest belongs to the consensus loop.
         self._acting: dict[NodeId, int] = {}
         self._leader_waiters: list[asyncio.Future[None]] = []
-        self._waiting: dict[RunId, list[Callable[[Ending], None]]] = {}
+        self._waiting: dict[RunId, list[Callable[[RunEnding], None]]] = {}
         self._told_index = 0
         self._shut = False
         self._last_actor: NodeId | None = None
@@ -182,7 +179,7 @@ class ClusterBackend(ABC):
         """End a node that is no member any more, and drop its journal. Waits up to `timeout` seconds for its threads."""
 
     @abstractmethod
-    def change(self, number: NodeId, change: Change) -> None:
+    def change(self, number: NodeId, change: NodeChange) -> None:
         """Do something to a living node, and wait until it is done. Raises `NodeStateError`."""
 
     @abstractmethod
@@ -375,7 +372,7 @@ class ClusterBackend(ABC):
         found = [one.stands_still(run_id) for one in alive]
         return found[0][1] if all(still for still, _ in found) else None
 
-    def when_ended(self, run_id: RunId, callback: Callable[[Ending], None]) -> Callable[[], None]:
+    def when_ended(self, run_id: RunId, callback: Callable[[RunEnding], None]) -> Callable[[], None]:
         """Have `callback(ending)` called once, on the consensus loop or right now; returns what forgets it."""
         if not self.thread.alive:
             callback(self._ending_after_stop(run_id))
@@ -403,11 +400,11 @@ class ClusterBackend(ABC):
             callback(self._ending_after_stop(run_id))
         return lambda: self.thread.post(forget)
 
-    def _ending_after_stop(self, run_id: RunId) -> Ending:
+    def _ending_after_stop(self, run_id: RunId) -> RunEnding:
         found = ending(self.head().runs.get(run_id))
         return ClusterError(f"cluster {self.name!r} stopped before the run ended") if found is None else found
 
-    def _end_waits(self, run_id: RunId, found: Ending) -> None:
+    def _end_waits(self, run_id: RunId, found: RunEnding) -> None:
         for callback in self._waiting.pop(run_id, ()):
             callback(found)
 
@@ -494,7 +491,3 @@ def ending(record: Run | None) -> bytes | Failure | None:
 
 def _nothing() -> None:
     pass
-
-
-Ending = bytes | Failure | RaftoralError
-"""The outcome of waiting for a run: the encoded result, the run's failure, or why there will be neither."""

@@ -59,7 +59,7 @@ def statistics(host: ClusterBackend, *, running: bool, only: Collection[RunId] |
         effects_run=host.counters.effects_run,
         leader_changes=host.counters.leader_changes,
         refused_frames=host.network.refused_frames if host.network is not None else 0,
-        dropped_strangers=host.network.dropped_strangers if host.network is not None else 0,
+        dropped_strangers=host.network.dropped_unauthenticated if host.network is not None else 0,
         events=host.observers.published,
     )
 

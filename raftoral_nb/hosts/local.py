@@ -26,7 +26,8 @@ from ..transport.memory_network import MemoryNetwork
 from ..transport.network import Links, Network
 from ..transport.tcp_network import TcpNetwork
 from . import code_positions, collect_statistics, log_words, open_files
-from .base import Change, ClusterBackend
+from .backend_parts import NodeChange
+from .base import ClusterBackend
 from .disk_retry import FailedDisks
 from .open_files import for_nodes
 
@@ -113,7 +114,7 @@ class LocalBackend(ClusterBackend):
         incarnation.join(timeout)
         self.forget_ended()
 
-    def change(self, number: NodeId, change: Change) -> None:
+    def change(self, number: NodeId, change: NodeChange) -> None:
         """Do something to a living node, and wait until it is done. Raises `NodeStateError`."""
         incarnation = self.alive(number, "changed")
         match change:

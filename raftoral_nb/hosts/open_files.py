@@ -42,7 +42,7 @@ def check(needed: int, what: str) -> None:
     opened = _opened(limit)
     if opened + needed + SPARE > limit:
         raise TooManyOpenFilesError(
-            f"{what} needs about {needed + SPARE} open files more (sockets are such), and this process may have {limit}, of which "
+            f"{what} needs about {needed + SPARE} more open files (sockets count), but this process may have {limit} at most, and "
             f"{opened} are open. {_advice(limit, opened + needed + SPARE)}"
         )
 

@@ -39,7 +39,7 @@ class MetricsServer:
             self._server = _Server((HOST, port), _handler(page))
         except OSError as problem:
             raise PortInUseError(
-                f"port {port} of {HOST} cannot be listened on ({problem.strerror or problem}); port 0 takes any that is free"
+                f"port {port} of {HOST} cannot be opened ({problem.strerror or problem}); port 0 takes any that is free"
             ) from None
         self.port: int = self._server.server_address[1]
         self.address = f"http://{HOST}:{self.port}/metrics"

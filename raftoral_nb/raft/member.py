@@ -326,12 +326,12 @@ class Member:
     @property
     def silence(self) -> float | None:
         """Seconds since it last heard from a leader; None if it leads, is paused, or knows of none."""
-        return None if self.paused or self._closed else self.replica.elections.silence
+        return None if self.paused or self._closed else self.replica.pre_voting.silence
 
     @property
     def election_timer(self) -> float | None:
         """Seconds until it asks for votes if it continues to hear nothing; None while it waits for no such time."""
-        return None if self.paused or self._closed else self.replica.elections.timer
+        return None if self.paused or self._closed else self.replica.pre_voting.timer
 
     @property
     def log_length(self) -> int:

@@ -26,7 +26,7 @@ MARGIN = 0.005
 """Seconds before the deadline at which it counts as due: PySyncObj must not see it pass between our look and its own."""
 
 
-class Elections:
+class PreVoting:
     """The decision when one replica's PySyncObj may campaign."""
 
     def __init__(

@@ -284,5 +284,5 @@ def _problem(command: Command) -> str | None:
 
 def _given_up(ticket: Ticket, why: str) -> Outcome:
     if ticket.attempts == 0:
-        return Rejected(f"{why}: no leader was there to take it", "no_leader")
+        return Rejected(f"{why}: there was no leader to take it", "no_leader")
     return Unknown(why)

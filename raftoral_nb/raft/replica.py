@@ -27,7 +27,7 @@ from .guard import Guard
 from .journal import MemoryJournal
 from .membership import members_after
 from .outbox import Outbox
-from .pre_vote import Elections
+from .pre_vote import PreVoting
 from .pysyncobj_driver import FOLLOWER, LEADER, Dice, Raft
 from .snapshot_transfer import Arrival, Transfers
 from .timing import Timing
@@ -118,7 +118,7 @@ class Replica:
             role_changed=self._on_role_changed,
         )
         self._guard = Guard(journal, self.raft, self._transfers, enabled=guarded)
-        self.elections = Elections(node, journal, self.raft, clock=loop.time, dice=dice, timing=timing, send=send)
+        self.pre_voting = PreVoting(node, journal, self.raft, clock=loop.time, dice=dice, timing=timing, send=send)
         self._tell_members()
         self._arm()
 
@@ -127,14 +127,14 @@ class Replica:
     def connected(self, peer: NodeId) -> None:
         """Note that a link to `peer` is up."""
         self.raft.connected(peer)
-        self.elections.link_back(peer)
+        self.pre_voting.link_back(peer)
         self.advance()
 
     def disconnected(self, peer: NodeId) -> None:
         """Note that the link to `peer` is gone."""
         self.raft.disconnected(peer)
         self._transfers.end(peer)
-        self.elections.link_lost(peer)
+        self.pre_voting.link_lost(peer)
         self._arm()
 
     def received(self, peer: NodeId, messages: Iterable[Message]) -> None:
@@ -160,13 +160,13 @@ class Replica:
         answer: Message | None
         match message:
             case PreVote():
-                self.elections.asked(peer, message)
+                self.pre_voting.asked(peer, message)
                 return
             case PreVoteGranted():
-                self.elections.granted(peer, message)
+                self.pre_voting.granted(peer, message)
                 return
             case AppendEntries():
-                answer = self.elections.heard(message) or self._guard.deliver(peer, message)
+                answer = self.pre_voting.heard(message) or self._guard.deliver(peer, message)
             case TimeoutNow() if self.node not in self.members:
                 return
             case SnapshotPiece():
@@ -283,7 +283,7 @@ class Replica:
         while True:
             if self._may_append():
                 self._append_waiting()
-            self.elections.before_tick()
+            self.pre_voting.before_tick()
             raft.tick()
             self._look_for_members()
             if raft.role == LEADER and self._journal.last_index > self._sent_index and self._peers:
@@ -334,7 +334,7 @@ class Replica:
             return True
         if raft.role == LEADER:
             return raft.match_index(peer) > raft.commit_index or raft.heartbeat_due <= self._loop.time()
-        return self.elections.due()
+        return self.pre_voting.due()
 
     def _after_role_change(self) -> None:
         raft = self.raft
@@ -412,9 +412,9 @@ class Replica:
     def _tell_members(self) -> None:
         now = self._loop.time()
         self.raft.set_peers(self._peers, self._journal.last_index + 1, now)
-        elections = self.elections
-        elections.peers, elections.member = self._peers, self.node in self.members
-        if elections.member and self.raft.election_timer_stopped:
+        pre_voting = self.pre_voting
+        pre_voting.peers, pre_voting.member = self._peers, self.node in self.members
+        if pre_voting.member and self.raft.election_timer_stopped:
             self.raft.restart_election_timer()
 
     def _outgoing(self, peer: NodeId, message: dict[str, Any]) -> None:

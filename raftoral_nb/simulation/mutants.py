@@ -27,7 +27,7 @@ from ..raft.compaction import Compactor
 from ..raft.guard import Guard, Verdict
 from ..raft.member import Member
 from ..raft.outbox import Outbox
-from ..raft.pre_vote import Elections
+from ..raft.pre_vote import PreVoting
 from ..raft.pysyncobj_driver import LEADER
 from ..storage import record_chain
 from ..transport.messages import AppendEntries, NextIndex, PreVote, ResponseVote
@@ -235,13 +235,13 @@ def _votes_counted() -> list[Patch]:
 
 
 def _past_terms_unanswered() -> list[Patch]:
-    original = Elections.asked
+    original = PreVoting.asked
 
-    def asked(self: Elections, peer: NodeId, message: PreVote) -> None:
+    def asked(self: PreVoting, peer: NodeId, message: PreVote) -> None:
         if message.term > self._raft.term:
             original(self, peer, message)
 
-    return [(Elections, "asked", asked)]
+    return [(PreVoting, "asked", asked)]
 
 
 def _vote_forgotten() -> list[Patch]:

@@ -341,7 +341,7 @@ class Stage:
 
     def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
         """Note that a node may act, or not any more."""
-        self.note(f"{node.number}", "acts no more" if term is None else f"acts in term {term}")
+        self.note(f"{node.number}", "stops acting" if term is None else f"acts in term {term}")
 
     def told(self, node: SimulatedNode, event: ClusterEvent) -> None:
         """Note that a node published an event."""

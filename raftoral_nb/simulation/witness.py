@@ -100,7 +100,7 @@ class Witness:
     def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
         """Note that a node may act, or not any more."""
         self.note(
-            node.number, "acts" if term is not None else "acts no more", "" if term is None else f"in term {term}"
+            node.number, "acts" if term is not None else "stops acting", "" if term is None else f"in term {term}"
         )
         if term is not None:
             self.acts_since = self.elapsed

@@ -295,7 +295,7 @@ class DirectoryJournals(Journals):
             if self.manifest.nodes != tuple(nodes) or self.manifest.name != name:
                 raise ForeignDirectoryError(
                     f"{path} holds cluster {self.manifest.name!r} of nodes {', '.join(map(str, self.manifest.nodes))}, not "
-                    f"{name!r} of nodes {', '.join(map(str, nodes))}; leave name and nodes out to go on with it"
+                    f"{name!r} of nodes {', '.join(map(str, nodes))}; leave name and nodes out to continue it"
                 )
             refuse_other_python(path, self.manifest)
         except BaseException:

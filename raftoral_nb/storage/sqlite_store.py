@@ -118,7 +118,7 @@ def recover(reader: RecordReader, own: bytes) -> tuple[Recovered, tuple[bytes, .
             raise ChainBrokenError(f"the snapshot of entry {kept.index} does not match its checksum")
         entries = found.contents.entries
         if not entries or entries[0][1] > kept.index:
-            raise ChainBrokenError(f"the log does not go on from the snapshot of entry {kept.index}")
+            raise ChainBrokenError(f"the log does not continue from the snapshot of entry {kept.index}")
     return found, pieces
 
 
@@ -342,8 +342,8 @@ def configure(db: sqlite3.Connection) -> None:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 ADVICE: Final = (
-    "nothing was changed. Restore the whole data directory from a backup, or start with leave_out=[N] to go on without that node "
-    "while most of the nodes are whole"
+    "nothing was changed. Restore the whole data directory from a backup, or start with leave_out=[N] to continue without that "
+    "node while most of the nodes are undamaged"
 )
 
 

@@ -187,7 +187,7 @@ def _explained(first: _Ended, other: _Ended, differs: StepId, step: StepId, when
         here, there = described(first.steps[differs]), described(other.steps[differs])
     reason = (
         f"with the leader killed just {when} the record of step {step!r}, {differs if differs == _END else f'step {differs!r}'} "
-        "is another than without a fault, after the same steps"
+        "differs from that without a fault, after the same steps"
     )
     cause = (
         "something that a step changed on its own node, and that is not in its result: an object that does not pickle, a global "

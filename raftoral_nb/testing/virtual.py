@@ -71,13 +71,13 @@ class VirtualTime:
                 self._rest()
                 return True
             if due is not None and self.loop.time() - self._restless_since > MAX_RESTLESS_SECONDS:
-                raise StalledError("no leader comes about: a majority of the nodes must run, unpaused; restart some")
+                raise StalledError("no leader can be elected: a majority of the nodes must run, unpaused; restart some")
         elif self._settling is not None:
             self._settling.set_result(None)
             self._settling = None
             return True
         if due is None:
-            raise StalledError("nothing is due any more: no step, no timer, no message")
+            raise StalledError("nothing is left to wait for: no step, no timer, no message")
         return False
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:

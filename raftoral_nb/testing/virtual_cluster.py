@@ -15,7 +15,7 @@ from ..core.commands import Command, Outcome, SetCheckpoint, StartChild
 from ..core.events import CheckpointSet, ClusterEvent
 from ..core.records import NodeId, RunId, Step
 from ..errors import StalledError
-from ..hosts.base import Ending
+from ..hosts.backend_parts import RunEnding
 from ..hosts.local import LocalBackend
 from ..node.incarnation import Incarnation
 from ..raft.replica import Timing
@@ -146,15 +146,15 @@ class VirtualBackend(LocalBackend):
         self.let_workflows_go_on()
         return self.thread.run(wait, timeout=timeout)
 
-    def when_ended(self, run_id: RunId, callback: Callable[[Ending], None]) -> Callable[[], None]:
+    def when_ended(self, run_id: RunId, callback: Callable[[RunEnding], None]) -> Callable[[], None]:
         """Do as any backend does; and as the caller would wait, let time pass until the run has ended."""
         if self.world.loop.is_closed():
             return super().when_ended(run_id, callback)
 
-        async def ended() -> Ending:
-            future: asyncio.Future[Ending] = self.world.loop.create_future()
+        async def ended() -> RunEnding:
+            future: asyncio.Future[RunEnding] = self.world.loop.create_future()
 
-            def end(ending: Ending) -> None:
+            def end(ending: RunEnding) -> None:
                 if not future.done():
                     future.set_result(ending)
 
@@ -167,9 +167,9 @@ class VirtualBackend(LocalBackend):
         callback(self._waited(run_id, ended))
         return _nothing
 
-    def _waited(self, run_id: RunId, ended: Callable[[], Any]) -> Ending:
+    def _waited(self, run_id: RunId, ended: Callable[[], Any]) -> RunEnding:
         try:
-            ending: Ending = self.run(ended)
+            ending: RunEnding = self.run(ended)
         except StalledError as error:
             return StalledError(f"run {run_id!r} cannot end: {error}")
         return ending

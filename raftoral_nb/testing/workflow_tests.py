@@ -122,7 +122,7 @@ class WorkflowTest:
         except StalledError:
             if (held := run.held) is not None:
                 raise NonDeterminismError(
-                    f"run {run.run_id!r} is held, as its code fits the record on no node", held
+                    f"run {run.run_id!r} is held, because its code does not match its record on any node", held
                 ) from None
             raise
         self.cluster.host.run(lambda: self._every_node_ended(run.run_id))
@@ -299,7 +299,9 @@ class WorkflowTest:
                 f"a step is named by its key, its step_id or its place among the steps, not by {step!r}"
             )
         if run is not None and any(self._is(step, run.run_id, one.step_id) for one in run.steps):
-            raise FaultPlanError(f"step {step!r} of run {run.run_id!r} is recorded already: say it before it comes")
+            raise FaultPlanError(
+                f"step {step!r} of run {run.run_id!r} is recorded already: call kill_leader_at before the run comes to that step"
+            )
 
     def _check_faults_came(self) -> None:
         missed = [kill.step for kill in self._kills if not kill.done]

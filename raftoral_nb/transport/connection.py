@@ -12,9 +12,9 @@ from typing import Any, Final, Protocol, cast
 from ..core.records import NodeId
 from ..errors import ProtocolError
 from ..limits import MAX_FRAME_BYTES
+from .clients import ClientHandler
 from .forked import keep_to_this_process
 from .frames import FrameSession, PeerIdentity
-from .guests import Guest
 from .link_faults import DelayLine
 from .messages import Message, decode_message
 from .network import FIRST_REDIAL
@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
         self.session = session
         self.peer: NodeId | None = None
         """The node at the other end, once it is proven and linked."""
-        self.guest: Guest | None = None
+        self.client_handler: ClientHandler | None = None
         """The handler of a client's frames, once the peer is proven to be a client."""
         self.counts: dict[str, int] = {}
         """Of the messages that are sent to it (see `traffic`), once it is linked."""
@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
         elif not self._on_its_way.put(payload, delay, len(payload)):
             node, peer = self._endpoint.node, self.peer
             self._endpoint.network.warn(
-                f"too much is on its way over the slow link from node {node} to node {peer}; it is reset"
+                f"too many bytes are in flight on the slow link from node {node} to node {peer}; it is reset"
             )
             self._endpoint.reset(cast(NodeId, peer))
 
@@ -355,8 +355,8 @@ class Connection(asyncio.Protocol):
                     self._endpoint.established(self)
             if self._timer is None and session.halfway is not None:
                 self._await_frame(session.halfway)
-            if self.guest is not None:
-                self.guest.received(payloads)
+            if self.client_handler is not None:
+                self.client_handler.received(payloads)
                 return
             messages = [decode_message(payload) for payload in payloads]
         except ProtocolError as error:
@@ -378,8 +378,8 @@ class Connection(asyncio.Protocol):
         self._on_its_way.clear()
         self._cancel_timer()
         self._endpoint.lost(self)
-        if self.guest is not None:
-            self.guest.lost()
+        if self.client_handler is not None:
+            self.client_handler.lost()
         if self._dialer is not None:
             self._dialer.lost(self)
         self._endpoint.network.lost(self)
@@ -395,7 +395,7 @@ class Connection(asyncio.Protocol):
             return
         self._timer = None
         if self.dialed:
-            network.warn(f"node {self._endpoint.node}: who was dialed did not prove the key in time")
+            network.warn(f"node {self._endpoint.node}: the dialed peer did not prove the key in time")
             self.abort()
         else:
             self._endpoint.drop(self, f"it did not prove the key within {HANDSHAKE_TIMEOUT:g} s")
@@ -414,7 +414,7 @@ class Connection(asyncio.Protocol):
         if halfway != frame or network.loop.time() - due > FRAME_TIMEOUT / 4:
             self._await_frame(halfway)  # it is another one, or this process itself stood still
             return
-        error = ProtocolError(f"frame {frame} was begun and is not whole after {FRAME_TIMEOUT:g} s")
+        error = ProtocolError(f"frame {frame} is still incomplete after {FRAME_TIMEOUT:g} s")
         network.refused(self._endpoint.node, self, error)
         self.abort()
 

@@ -61,7 +61,7 @@ def cluster_id(key: bytes) -> bytes:
     return _new_hash(b"", digest_size=16, key=key, person=b"raftnb cluster").digest()
 
 
-GUEST: Final = 0xFFFF
+CLIENT: Final = 0xFFFF
 """The number that a client gives in place of a node's when it dials a node."""
 
 

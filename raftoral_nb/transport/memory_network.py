@@ -26,7 +26,7 @@ class MemoryNetwork(LinkFaults):
     """
 
     refused_frames = 0
-    dropped_strangers = 0
+    dropped_unauthenticated = 0
     """Always 0: there are no frames here."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, latency: Latency | None = None) -> None:

@@ -84,7 +84,7 @@ class Links(Protocol):
         ...
 
     @property
-    def dropped_strangers(self) -> int:
+    def dropped_unauthenticated(self) -> int:
         """Connections closed so far because they never proved the cluster's key."""
         ...
 

@@ -6,9 +6,9 @@ and are dialed until `forget`, whether they are there or not. Every byte goes th
 runs on one asyncio loop, on callbacks; the only tasks are those that asyncio wants for accepting and dialing, and
 `close` leaves none behind.
 
-A connection whose dialer says that it is no node (`frames.GUEST`) is a client's: it is passed to the reception of
-clients. Clients stay, and others are accepted, when the node leaves this process (its disk failed, say), so that they
-can ask why, and for its start; until `close`, or until the node is attached again, which takes over its listener and
+A connection whose dialer says that it is no node (`frames.CLIENT`) is a client's: it is passed to
+`accept_client`. Clients stay, and others are accepted, when the node leaves this process (its disk failed, say), so that
+they can ask why, and for its start; until `close`, or until the node is attached again, which takes over its listener and
 its clients.
 """
 
@@ -22,17 +22,17 @@ from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from ..core.cluster_events import StrangersRefused
+from ..core.cluster_events import UnauthenticatedConnectionsRefused
 from ..core.records import NodeId
 from ..errors import ClusterError, NodeStateError, PortInUseError, ProtocolError
+from .clients import AcceptClient
 from .connection import Connection, Dialer
+from .connection_attempts import ConnectionAttempts
 from .forked import keep_to_this_process
-from .frames import GUEST, FrameSession, PeerIdentity, check_key
-from .guests import Reception
+from .frames import CLIENT, FrameSession, PeerIdentity, check_key
 from .link_faults import LinkFaults
 from .messages import Message, encode_message
 from .network import Endpoint, Inbox, Receiver
-from .strangers import Attempts
 from .tls import Tls, check_listening
 from .traffic import Traffic, note
 
@@ -41,10 +41,10 @@ logger = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
 """The host on which nodes listen unless told otherwise."""
 
-MAX_STRANGERS: Final = 16
+MAX_UNAUTHENTICATED: Final = 16
 """Accepted connections of a node that are not authenticated yet; past it the oldest is closed."""
 
-MAX_GUESTS: Final = 64
+MAX_CLIENTS: Final = 64
 """Proven connections of a node with those that are no nodes; more are refused."""
 
 ACCEPT_PAUSE: Final = 1.0
@@ -71,15 +71,15 @@ class TcpNetwork(LinkFaults):
         *,
         host: str = HOST,
         elsewhere: Mapping[NodeId, Address] | None = None,
-        reception: Reception | None = None,
-        tell: Callable[[StrangersRefused], None] | None = None,
+        accept_client: AcceptClient | None = None,
+        tell: Callable[[UnauthenticatedConnectionsRefused], None] | None = None,
         tls: Tls | None = None,
     ) -> None:
         """Make a network.
 
         `key` is the cluster's secret (`frames.new_key`); `ports` are fixed ports by node, all others are free ones.
 
-        `host` is the address on which nodes listen; `elsewhere` says where nodes of other processes do; `reception`
+        `host` is the address on which nodes listen; `elsewhere` says where nodes of other processes do; `accept_client`
         serves connections of clients, which are refused without one; `tell` is told, not often, of those who tried to
         get in. With `tls` every connection is encrypted; without it nothing is said to another machine, and
         `NotEncryptedError` is raised if `host` can be reached from one.
@@ -91,8 +91,8 @@ class TcpNetwork(LinkFaults):
         self.session_key = self.key if tls is None else tls.session_key(self.key)
         """The key that both ends of a connection prove to have."""
         self.host = host
-        self.reception = reception
-        self.attempts = Attempts(self.loop, tell)
+        self.accept_client = accept_client
+        self.attempts = ConnectionAttempts(self.loop, tell)
         self.traffic = Traffic()
         self._ports = dict(ports or {})
         # Invariant: none of these nodes is in `_endpoints`.
@@ -121,13 +121,13 @@ class TcpNetwork(LinkFaults):
             raise NodeStateError(f"node {node} is on the network already; close its endpoint first")
         before = self._left.pop(node, None)
         # It starts again in its process: others, and its clients, look for it where it was.
-        listener, guests = (
+        listener, clients = (
             (listen(self.host, self._ports.get(node, 0), node), set[Connection]())
             if before is None
             else before.hand_over()
         )
         self._incarnations[node] = self._incarnations.get(node, 0) + 1
-        endpoint = TcpEndpoint(self, PeerIdentity(node, self._incarnations[node]), listener, receiver, guests)
+        endpoint = TcpEndpoint(self, PeerIdentity(node, self._incarnations[node]), listener, receiver, clients)
         others = list(self._endpoints.values())
         self._endpoints[node] = endpoint
         self._addresses[node] = endpoint.address
@@ -155,9 +155,9 @@ class TcpNetwork(LinkFaults):
         return self.attempts.refused_frames
 
     @property
-    def dropped_strangers(self) -> int:
+    def dropped_unauthenticated(self) -> int:
         """Connections closed so far because they never proved the cluster's key."""
-        return self.attempts.dropped_strangers
+        return self.attempts.dropped_unauthenticated
 
     # --- nodes of other processes
 
@@ -230,7 +230,7 @@ class TcpNetwork(LinkFaults):
         self.traffic.forget(node)
         for other in self._endpoints.values():
             other.peer_detached(node)
-        if self.reception is None or self._closed:
+        if self.accept_client is None or self._closed:
             endpoint.shut()
         else:
             self._left[node] = endpoint
@@ -253,14 +253,14 @@ class TcpNetwork(LinkFaults):
 
     def refused(self, node: NodeId, connection: Connection, error: ProtocolError) -> None:
         """Count bytes that were refused."""
-        who = "a stranger" if connection.peer is None else f"node {connection.peer}"
+        who = "an unauthenticated peer" if connection.peer is None else f"node {connection.peer}"
         self.attempts.refused(node, f"from {who}: {error}")
         self.warn(f"node {node} refused a connection from {who}: {error}")
 
     def dropped(self, node: NodeId, reason: str) -> None:
         """Count an unauthenticated peer that was refused, or left, without having proven anything."""
-        self.attempts.dropped(node, f"from a stranger: {reason}")
-        self.warn(f"node {node} dropped a stranger: {reason}")
+        self.attempts.dropped(node, f"from an unauthenticated peer: {reason}")
+        self.warn(f"node {node} dropped an unauthenticated connection: {reason}")
 
     def warn(self, text: str) -> None:
         """Log a warning, unless there was one just now: an attacker on the network cannot fill the log."""
@@ -293,7 +293,7 @@ class TcpEndpoint:
         identity: PeerIdentity,
         listener: socket.socket,
         receiver: Receiver,
-        guests: set[Connection],
+        clients: set[Connection],
     ) -> None:
         self.network = network
         self.identity = identity
@@ -307,8 +307,8 @@ class TcpEndpoint:
         self._inbox = Inbox(network.loop, receiver, self.reset)
         self._links: dict[NodeId, Connection] = {}
         self._dialers: dict[NodeId, Dialer] = {}
-        self._strangers: dict[Connection, None] = {}  # in order of arrival
-        self._guests = guests
+        self._unauthenticated: dict[Connection, None] = {}  # in order of arrival
+        self._clients = clients
         self._accept_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -356,7 +356,7 @@ class TcpEndpoint:
     def close(self) -> None:
         """Leave the network as a killed process would: nothing is flushed. Sockets close in the next turn of the loop.
 
-        Clients stay, if there is a reception for them.
+        Clients stay, if they are served at all.
         """
         if self.closed:
             return
@@ -365,16 +365,16 @@ class TcpEndpoint:
         for dialer in self._dialers.values():
             dialer.close()
         self._dialers.clear()
-        for connection in (*self._links.values(), *self._strangers):
+        for connection in (*self._links.values(), *self._unauthenticated):
             connection.abort()
         self._links.clear()
-        self._strangers.clear()
+        self._unauthenticated.clear()
         self.network.detach(self)
 
     def shut(self) -> None:
         """Serve clients no longer either, after `close`."""
-        for guest in self._guests:
-            guest.abort()
+        for client in self._clients:
+            client.abort()
         listener, _ = self.hand_over()
         listener.close()
 
@@ -387,10 +387,10 @@ class TcpEndpoint:
         self.network.loop.remove_reader(self._listener)
         if self._accept_timer is not None:
             self._accept_timer.cancel()
-        for stranger in self._strangers:
-            stranger.abort()
-        self._strangers.clear()
-        return self._listener, self._guests
+        for connection in self._unauthenticated:
+            connection.abort()
+        self._unauthenticated.clear()
+        return self._listener, self._clients
 
     # --- the directory
 
@@ -415,7 +415,7 @@ class TcpEndpoint:
 
     def _accept(self) -> None:
         """Accept the connections that wait, as the listener is readable, but not for ever."""
-        for _ in range(MAX_STRANGERS):
+        for _ in range(MAX_UNAUTHENTICATED):
             try:
                 accepted, _address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -427,11 +427,14 @@ class TcpEndpoint:
                 self._accept_timer = self.network.loop.call_later(ACCEPT_PAUSE, self.start)
                 return
             accepted.setblocking(False)
-            if len(self._strangers) >= MAX_STRANGERS:
+            if len(self._unauthenticated) >= MAX_UNAUTHENTICATED:
                 # A true peer is through in a millisecond, so the oldest is the one that does not belong here.
-                self.drop(next(iter(self._strangers)), "it had proven nothing when too many others came")
+                self.drop(
+                    next(iter(self._unauthenticated)),
+                    "it had not proven the key when too many other connections waited",
+                )
             connection = Connection(self, FrameSession(self.network.session_key, self.identity, dialer=False))
-            self._strangers[connection] = None
+            self._unauthenticated[connection] = None
             self.network.spawn(connection.adopt(accepted))
 
     def admits(self, peer: NodeId) -> bool:
@@ -439,18 +442,18 @@ class TcpEndpoint:
 
         Once the own node has left, no other node is.
         """
-        return not self.closed or peer == GUEST
+        return not self.closed or peer == CLIENT
 
     def established(self, connection: Connection) -> None:
         """Note that the connection's peer is proven. Raises ProtocolError if it may not be connected this way."""
         peer = connection.session.peer
         assert peer is not None
-        if peer.node == GUEST:
+        if peer.node == CLIENT:
             self._receive(connection)
             return
         if not connection.dialed and peer.node < self.node:
             raise ProtocolError(f"node {peer.node} dialed node {self.node}, which is the one to dial")
-        self._strangers.pop(connection, None)
+        self._unauthenticated.pop(connection, None)
         if self.network.is_severed(self.node, peer.node):  # since it was begun
             connection.abort()
             return
@@ -476,14 +479,16 @@ class TcpEndpoint:
 
     def _receive(self, connection: Connection) -> None:
         """Serve a peer that is proven to be a client. Raises ProtocolError if it is not served."""
-        reception = self.network.reception
-        if reception is None or len(self._guests) >= MAX_GUESTS:
+        accept_client = self.network.accept_client
+        if accept_client is None or len(self._clients) >= MAX_CLIENTS:
             raise ProtocolError(
-                "no clients are served here" if reception is None else f"{MAX_GUESTS} clients are connected already"
+                "no clients are served here"
+                if accept_client is None
+                else f"{MAX_CLIENTS} clients are connected already"
             )
-        self._strangers.pop(connection, None)
-        self._guests.add(connection)
-        connection.guest = reception(connection)
+        self._unauthenticated.pop(connection, None)
+        self._clients.add(connection)
+        connection.client_handler = accept_client(connection)
 
     def received(self, connection: Connection, messages: list[Message], size: int) -> None:
         """Receive the messages of one read, `size` bytes encoded."""
@@ -491,25 +496,25 @@ class TcpEndpoint:
         if peer is not None and self._links.get(peer) is connection and not self.network.is_cut(peer, self.node):
             self._inbox.received(peer, messages, size)
 
-    def drop(self, stranger: Connection, reason: str) -> None:
+    def drop(self, connection: Connection, reason: str) -> None:
         """Refuse an unauthenticated peer."""
-        self._strangers.pop(stranger, None)
+        self._unauthenticated.pop(connection, None)
         self.network.dropped(self.node, reason)
-        stranger.abort()
+        connection.abort()
 
-    def not_encrypted(self, stranger: Connection, error: OSError) -> None:
+    def not_encrypted(self, connection: Connection, error: OSError) -> None:
         """Note that an accepted connection never came to be: it was given up, or is not encrypted as ours are."""
-        known = self._strangers.pop(stranger, stranger) is None
+        known = self._unauthenticated.pop(connection, connection) is None
         if known and self.network.tls is not None and not self.closed:
             self.network.dropped(self.node, f"it was not encrypted by the cluster's certificate ({error})")
 
     def lost(self, connection: Connection) -> None:
         """Note that the connection is gone, for whatever reason."""
-        if connection in self._strangers:
-            del self._strangers[connection]
+        if connection in self._unauthenticated:
+            del self._unauthenticated[connection]
             if connection.session.torn:
-                self.network.dropped(self.node, "it was torn off before it had proven the key")
-        self._guests.discard(connection)
+                self.network.dropped(self.node, "it was broken off before it had proven the key")
+        self._clients.discard(connection)
         peer = connection.peer
         if peer is None or self.closed:
             return

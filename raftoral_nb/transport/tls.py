@@ -48,7 +48,7 @@ class Tls:
         try:
             self._certificate = ssl.PEM_cert_to_DER_cert(certificate.certificate)
             if not hmac.compare_digest(fingerprint(self._certificate), certificate.fingerprint):
-                raise ValueError("the fingerprint is another certificate's")
+                raise ValueError("the fingerprint is that of another certificate")
             with tempfile.TemporaryDirectory(prefix="raftoral-") as folder:  # ssl reads keys from files only; 0700
                 file = Path(folder, "certificate.pem")
                 file.touch(0o600)

@@ -125,7 +125,7 @@ class VirtualClockLoop(asyncio.base_events.BaseEventLoop):
         Return whether there is something else to do first.
         """
         if due is None:
-            raise InternalError("the simulation waits for something that nothing will bring about")
+            raise InternalError("the simulation waits for something that nothing will cause")
         return False
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:

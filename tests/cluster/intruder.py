@@ -133,7 +133,7 @@ class Tap:
             writer.write(frame)
 
 
-class Stranger:
+class Outsider:
     """Somebody who can connect to nodes, and has heard sessions. `attempts` is how many the nodes must have counted."""
 
     def __init__(self, addresses: Sequence[Address], dice: random.Random, trace: str) -> None:
@@ -148,20 +148,20 @@ class Stranger:
         """The sessions that were heard."""
         return self._recorded
 
-    async def hear_a_guest(self, key: bytes) -> None:
+    async def hear_a_client(self, key: bytes) -> None:
         """Listen in while somebody who has the key, and is no node, is let in."""
         heard = Recorded()
         reader, writer = await asyncio.open_connection(*self.dice.choice(self.addresses))
-        guest = frames.FrameSession(key, frames.PeerIdentity(frames.GUEST, 1), dialer=True)
-        say = guest.opening()
+        client = frames.FrameSession(key, frames.PeerIdentity(frames.CLIENT, 1), dialer=True)
+        say = client.opening()
         for size in (frames.HELLO_BYTES, frames.MAC_BYTES):
             heard.dialer += say
             writer.write(say)
             answer = await reader.readexactly(size)
             heard.acceptor += answer
-            guest.feed(answer)
-            say = guest.take_outgoing()
-        assert guest.established
+            client.feed(answer)
+            say = client.take_outgoing()
+        assert client.established
         writer.close()
         await writer.wait_closed()
         self._recorded.append(heard)
@@ -192,7 +192,7 @@ class Stranger:
         self.attempts += 1
 
     async def _knock(self, data: bytes, *, hang_up: bool = False) -> None:
-        """Say it all to some node, as a stranger; the node must end it, and have said no more than its hello."""
+        """Say it all to some node, without the key; the node must end it, and have said no more than its hello."""
         reader, writer = await asyncio.open_connection(*self.dice.choice(self.addresses))
         answer = b""
         with contextlib.suppress(ConnectionError):  # it is ended in the middle of what is said
@@ -204,7 +204,7 @@ class Stranger:
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
-        assert len(answer) <= frames.HELLO_BYTES, f"a stranger was told {len(answer)} bytes"
+        assert len(answer) <= frames.HELLO_BYTES, f"somebody without the key was told {len(answer)} bytes"
 
     # --- what is said
 
@@ -256,8 +256,8 @@ class Stranger:
         return bytes(said)
 
 
-class Intruder(Stranger):
-    """A stranger who sits on all the links of a cluster in this process."""
+class Intruder(Outsider):
+    """An outsider who sits on all the links of a cluster in this process."""
 
     def __init__(self, cluster: Cluster, dice: random.Random, trace: str) -> None:
         endpoints = network_of(cluster)._endpoints.values()

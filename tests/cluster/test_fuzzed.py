@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kernel_ext.shown.tables import counter_line
-from raftoral_nb import Cluster, StrangersRefused, WorkflowContext
+from raftoral_nb import Cluster, UnauthenticatedConnectionsRefused, WorkflowContext
 from raftoral_nb.transport.connection import Connection
 from raftoral_nb.transport.frames import FrameSession
 from raftoral_nb.transport.tcp_network import TcpEndpoint
@@ -40,7 +40,7 @@ def size(cluster: Cluster) -> dict[str, int]:
         "tasks": thread.call(lambda: len(asyncio.all_tasks(asyncio.get_running_loop()))),
         "timers": thread.call(_timers),
         "connections": len(network._connections),
-        "strangers": sum(len(endpoint._strangers) for endpoint in network._endpoints.values()),
+        "unauthenticated": sum(len(endpoint._unauthenticated) for endpoint in network._endpoints.values()),
         "connections in memory": kinds.count(Connection),
         "sessions in memory": kinds.count(FrameSession),
         "sockets": len(open_sockets()),
@@ -125,8 +125,8 @@ def test_whoever_has_no_key_gets_nothing_to_run_or_to_grow_and_is_counted(
         assert f"refused frames {statistics.refused_frames}" in shown
         # Those that began as the very node they came to were refused at once.
         assert 0 <= statistics.dropped_strangers <= intruder.tried.get("a session cut short", 0)
-        assert ("dropped strangers" in shown) == (statistics.dropped_strangers > 0)
-        assert any(isinstance(event, StrangersRefused) for _, event in cluster.history())
+        assert ("dropped unauthenticated connections" in shown) == (statistics.dropped_strangers > 0)
+        assert any(isinstance(event, UnauthenticatedConnectionsRefused) for _, event in cluster.history())
         assert all(node.role != "dead" for node in statistics.nodes.values())
-    told = [event.count for _, event in cluster.history() if isinstance(event, StrangersRefused)]
+    told = [event.count for _, event in cluster.history() if isinstance(event, UnauthenticatedConnectionsRefused)]
     assert sum(told) == wanted

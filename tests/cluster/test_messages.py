@@ -84,7 +84,7 @@ def test_a_timeout_of_waiting_leaves_the_run_alone(cluster: Cluster) -> None:
         return "woke"
 
     run = cluster.start_workflow(sleeps, 0.3)
-    with pytest.raises(CompletionTimeoutError, match="it goes on"):
+    with pytest.raises(CompletionTimeoutError, match="it is still running"):
         run.wait_for_completion(0.001)
     assert run.wait_for_completion(PATIENCE) == "woke"
 
@@ -153,7 +153,7 @@ def test_an_interrupt_while_waiting_is_said_in_one_line_and_the_run_goes_on(
         with pytest.raises(KeyboardInterrupt) as caught:
             run.wait_for_completion(PATIENCE)
     render = caught.value._render_traceback_  # type: ignore[attr-defined]
-    assert render() == [f"KeyboardInterrupt: waiting for run {run.run_id!r} was interrupted; the run goes on"]
+    assert render() == [f"KeyboardInterrupt: waiting for run {run.run_id!r} was interrupted; the run continues"]
     run.wait_for_completion(PATIENCE)
 
 
@@ -176,7 +176,7 @@ def test_a_cancellation_while_awaiting_is_the_same_cancellation_said_in_one_line
         task.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
             await task
-        assert "the run goes on" in caught.value._render_traceback_()[0]  # type: ignore[attr-defined]
+        assert "the run continues" in caught.value._render_traceback_()[0]  # type: ignore[attr-defined]
         assert await run == "woke"
 
     asyncio.run(main())

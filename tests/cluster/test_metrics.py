@@ -218,7 +218,7 @@ def test_one_that_asks_a_byte_at_a_time_keeps_nobody_else_from_an_answer(monkeyp
 def test_a_port_that_is_taken_or_is_none_is_refused_with_a_reason() -> None:
     with Cluster(1, network="memory") as cluster, Cluster(1, network="memory") as other:
         port = cluster.serve_metrics().port
-        with pytest.raises(PortInUseError, match=f"port {port} of 127.0.0.1 cannot be listened on"):
+        with pytest.raises(PortInUseError, match=f"port {port} of 127.0.0.1 cannot be opened"):
             other.serve_metrics(port)
         for wrong in (-1, 65_536, True, "9464"):
             with pytest.raises(BadArgumentError, match="port is a whole number from 0"):

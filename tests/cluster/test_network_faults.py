@@ -239,7 +239,7 @@ def test_two_that_campaign_in_the_same_moment_split_the_vote_and_a_later_term_ha
 @pytest.mark.parametrize(
     ("act", "error", "says"),
     [
-        (lambda c: c.cut(1, 1), FaultError, "between two nodes"),
+        (lambda c: c.cut(1, 1), FaultError, "between two different nodes"),
         (lambda c: c.cut(1, 7), NoSuchNodeError, "no node 7: the nodes are 1, 2, 3"),
         (lambda c: c.isolate("boss"), NoSuchNodeError, "no node 'boss'"),
         (lambda c: c.isolate(True), NoSuchNodeError, "no node True"),
@@ -255,7 +255,7 @@ def test_two_that_campaign_in_the_same_moment_split_the_vote_and_a_later_term_ha
         (lambda c: c.slow(1, "200ms"), FaultError, "number of seconds"),
         (lambda c: c.slow(1, 0.1, 0.2), FaultError, "no larger than the delay"),
         (lambda c: c.slow((1, 2, 3), 0.1), FaultError, "pair of nodes"),
-        (lambda c: c.heal((1, 1)), FaultError, "between two nodes"),
+        (lambda c: c.heal((1, 1)), FaultError, "between two different nodes"),
         (lambda c: c.heal(9), NoSuchNodeError, "no node 9"),
         (lambda c: c.transfer(9), NoSuchNodeError, "no node 9"),
         (lambda c: c.restart("dead"), NodeStateError, "no node is dead"),

@@ -186,7 +186,7 @@ def test_a_scenario_is_stopped_before_its_next_step_and_only_one_is_played_at_a_
             watch.until(NodeChanged)
     with pytest.raises(ClusterError, match="unnamed is being played"):
         cluster.scenario("split-vote")
-    with pytest.raises(CompletionTimeoutError, match="goes on"):
+    with pytest.raises(CompletionTimeoutError, match="still playing"):
         play.wait(0.01)
     assert play.stop()
     assert play.stop()
@@ -257,8 +257,8 @@ def test_a_line_may_be_written_as_the_magic_that_does_the_same() -> None:
         ([(float("inf"), "heal")], "expected 0 to 3600 s"),
         ([(10**400, "heal")], "expected 0 to 3600 s"),
         ([(True, "heal")], "expected 0 to 3600 s"),
-        ([("tomorrow", "heal")], "'tomorrow', which is nothing that can be waited for"),
-        ([("0 steps recorded", "heal")], "nothing that can be waited for"),
+        ([("tomorrow", "heal")], "'tomorrow', which is not a condition that can be waited for"),
+        ([("0 steps recorded", "heal")], "not a condition that can be waited for"),
         ([(0, "slow 1")], "slow needs --delay"),
         ([(0, "heal")] * 1001, "has 1001 steps"),
     ],

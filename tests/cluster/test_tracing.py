@@ -151,7 +151,7 @@ def test_a_step_whose_beginning_is_told_after_its_record_is_not_taken_for_one_th
     done = Step(step_id="1/tea", operation="compute", value=b"", failure=None, node=1, epoch=1)
     told.publish(WorkflowStarted("one", "order", 1))
     told.publish(CheckpointSet("one", done))
-    told.publish(EffectStarted(1, "one", "1/tea"))  # by way of a node's chronicle
+    told.publish(EffectStarted(1, "one", "1/tea"))  # by way of a node's event log
     told.publish(WorkflowCompleted("one", b""))
     assert tracing.end(20)
     told.close(20)

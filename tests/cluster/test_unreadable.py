@@ -51,7 +51,7 @@ def stopped_again(folder: Path) -> tuple[Difference, str, str]:
         run = cluster.run("r")
         with pytest.raises(UnreadableError) as asked:
             cluster.nodes[1].result("r", timeout=PATIENCE)
-        with pytest.raises(CompletionTimeoutError, match="held, as no node can go on with it: ") as waited:
+        with pytest.raises(CompletionTimeoutError, match="held, because no node can continue it: ") as waited:
             run.wait_for_completion(timeout=0)
         assert (run.status, cluster.statistics().nodes[1].runs["r"].status) == ("running", "unreadable")
         assert run.held is not None

@@ -127,7 +127,7 @@ def test_pieces_out_of_order_or_behind_the_end_are_refused() -> None:
     pieces = written(running("r1"), 50)
     with pytest.raises(SnapshotError, match="begin with a head"):
         read(pieces[1:])
-    with pytest.raises(SnapshotError, match="behind its end"):
+    with pytest.raises(SnapshotError, match="after its end"):
         read([*pieces, pieces[1]])
     with pytest.raises(SnapshotError, match="second head"):
         read([pieces[0], pieces[0]])

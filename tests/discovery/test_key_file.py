@@ -189,7 +189,7 @@ def test_links_pipes_and_folders_are_no_key_files() -> None:
     with pytest.raises(KeyFileError, match="a link is not followed"):
         key_file.read(link)
     for odd in (pipe, folder):
-        with pytest.raises(KeyFileError, match="no regular file"):
+        with pytest.raises(KeyFileError, match="not a regular file"):
             key_file.read(odd)
     assert [one.path.name for one in key_file.found() if one.content is not None] == ["lab.json"]
     assert len(key_file.found()) == 4
@@ -204,7 +204,7 @@ def test_damaged_and_newer_files_are_refused_and_left_alone() -> None:
     short_key = json.dumps({**json.loads(good), "key": "AAAA"}).encode()
     for damaged in (b"", b"{", good[:-9], b"[" * 100_000, bytes(300_000), b"\xff", b"[]", b"{}", later, short_key):
         path.write_bytes(damaged)
-        with pytest.raises(KeyFileError, match="has format 2" if damaged is later else "or damaged"):
+        with pytest.raises(KeyFileError, match="has format 2" if damaged is later else "or is damaged"):
             key_file.read(path)
         assert path.read_bytes() == damaged
         assert key_file.remove(path, KEY) is False

@@ -76,7 +76,7 @@ def test_lines_are_carried_out_in_their_order_and_answered_in_words(live: Cluste
         ("kill " + "1" * 1000, "too long"),
         ("cancel nobody", "nobody"),
         ("signal", "signal needs a run and a name"),
-        ("signal r go open('x')", "is no value written in Python"),
+        ("signal r go open('x')", "is not a Python literal"),
         ("signal nobody go 1", "nobody"),
         ("", "there is no fault"),
     ],

@@ -167,7 +167,9 @@ def test_nodes_join_and_leave(started: Notebook) -> None:
     assert started.ok("%raftoral add").text == "node 4 joined: the cluster has 4 nodes"
     assert links(started) == ["running"] * 4
     started.ok("%raftoral kill 2")
-    assert started.ok("%raftoral remove dead").text == "node 2 removed: it counts no more, and its log is gone"
+    assert (
+        started.ok("%raftoral remove dead").text == "node 2 removed: it is no longer a member, and its log is deleted"
+    )
     assert "there is no node 2: the nodes are 1, 3, 4" in started.fails("%raftoral kill 2")
     assert "add takes no argument" in started.fails("%raftoral add 7")
     assert "the members are now the nodes 1, 3, 4" in started.ok("%raftoral events --last 20").text

@@ -108,7 +108,7 @@ def test_a_cell_that_waits_is_interrupted_and_after_unloading_nothing_is_left(ke
     for wait in ("await run", "run.wait_for_completion(timeout=60)"):
         raised = kernel.run(f"print('now')\n{wait}", on_output=kernel.manager.interrupt_kernel)[1]
         assert raised in {"WaitInterruptedError", "AwaitCancelledError"}
-        assert kernel.reply["evalue"] == "waiting for run 'waiting-1' was interrupted; the run goes on"
+        assert kernel.reply["evalue"] == "waiting for run 'waiting-1' was interrupted; the run continues"
         assert len(kernel.reply["traceback"]) == 1
         assert kernel.reply["traceback"][0].endswith(kernel.reply["evalue"])
         assert kernel.run("print(run.status, go_on.is_set())")[0] == "running False\n"

@@ -39,7 +39,7 @@ def test_a_cluster_of_processes_outlives_its_notebook_and_is_driven_from_another
     assert notebook.ok("import os\nawait run != os.getpid()").value is True
     assert "taking 1" in notebook.ok("%raftoral log first").text
     assert "To leave it first: %raftoral leave" in notebook.fails("%raftoral attach kept")
-    assert "goes on without this notebook" in notebook.ok("%raftoral leave").text
+    assert "keeps running without this notebook" in notebook.ok("%raftoral leave").text
     assert notebook.ok("cluster.running").value is False
 
     assert complete("%raftoral attach ") == ["%raftoral attach kept"]
@@ -54,4 +54,4 @@ def test_a_cluster_of_processes_outlives_its_notebook_and_is_driven_from_another
     assert notebook.ok("%raftoral stop").text == "cluster stopped"
     assert raftoral_nb.attachable() == ()
     assert "no cluster named 'kept' is running" in notebook.fails("%raftoral attach kept")
-    assert "lives in this process" in notebook.fails("%raftoral start --nodes 1\n%raftoral leave")
+    assert "ends with this process" in notebook.fails("%raftoral start --nodes 1\n%raftoral leave")

@@ -96,4 +96,4 @@ def test_in_a_kernel_one_output_is_drawn_anew_and_closed_at_the_end(
     failed.__enter__()
     failed._happened(RecoveryProgress(0.1, "part"))
     failed.__exit__(OSError, OSError("the disk"), None)
-    assert "did not come to its end" in outputs[-1][1].plain
+    assert "did not finish" in outputs[-1][1].plain

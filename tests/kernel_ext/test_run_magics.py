@@ -39,7 +39,7 @@ def test_a_run_is_paused_resumed_cancelled_and_listed_by_what_became_of_it(run: 
     assert "no runs" in run.ok("%raftoral runs --status cancelled").text
     assert run.ok("%raftoral pause w").text == "run w is paused: no new step of it begins"
     assert "paused" in run.ok("%raftoral runs").text
-    assert run.ok("%raftoral resume w").text == "run w goes on"
+    assert run.ok("%raftoral resume w").text == "run w continues"
     assert run.ok("%raftoral cancel w not wanted").text == "run w is asked to end"
     assert "was cancelled: not wanted" in run.fails("run.wait_for_completion(timeout=10)")
     assert "cancelled" in run.ok("%raftoral runs --status cancelled --workflow waiting --since 1h").text

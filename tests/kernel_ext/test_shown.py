@@ -34,8 +34,8 @@ from raftoral_nb.core.cluster_events import (
     StepProgress,
     StepRetrying,
     StorageFailed,
-    StrangersRefused,
     TransferAsked,
+    UnauthenticatedConnectionsRefused,
 )
 from raftoral_nb.core.events import (
     CancelRequested,
@@ -255,11 +255,11 @@ STEP = Step("0/charge", "compute", b"", None, 2, 3)
             "recovering from the data directory, 42%: reading and checking the log of node 2",
         ),
         (
-            StrangersRefused(2, 1, "from a stranger: no hello"),
-            "node 2 refused a connection from a stranger: no hello",
+            UnauthenticatedConnectionsRefused(2, 1, "from an unauthenticated peer: no hello"),
+            "node 2 refused a connection from an unauthenticated peer: no hello",
         ),
         (
-            StrangersRefused(3, 40, "from node 1: frame 7 is not authentic"),
+            UnauthenticatedConnectionsRefused(3, 40, "from node 1: frame 7 is not authentic"),
             "40 connections were refused, the last by node 3 from node 1: frame 7 is not authentic",
         ),
         (
@@ -279,7 +279,7 @@ STEP = Step("0/charge", "compute", b"", None, 2, 3)
         ),
         (
             RunHeld("r", Difference("other step")),
-            "run r is held, as its code fits the record on no node: other step",
+            "run r is held, because its code does not match its record on any node: other step",
         ),
         (
             ExecutionStopped(1, "r", "diverged", "other step"),
@@ -324,7 +324,7 @@ def test_what_fits_into_no_table_is_said_below_in_both_forms() -> None:
     busy = cluster(nodes, [run("a", "order", 1), child])
     said = [
         "node 2 is not followed from here: not a NodeChanged",
-        "node 3: its disk takes nothing: no space left",
+        "node 3: its disk accepts no writes: no space left",
         "run a/2 is a child of run a",
         "run a/2: 1 message not received yet",
         "run a/2: node 1 runs step 3/fit, attempt 2, 40%: epoch <4>",

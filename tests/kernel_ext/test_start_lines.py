@@ -81,7 +81,7 @@ def test_any_size_gives_sizes_that_fit(after: int) -> None:
         ("start --election-timeout 2s-1s", "less than the second one"),
         ("metrics --port 80x --serve", "--port: expected a port from 1 to 65535, not '80x'"),
         ("metrics --port 9464", "--port goes with --serve"),
-        ("metrics --serve --stop", "--stop ends the serving, and stands alone"),
+        ("metrics --serve --stop", "--stop stops serving metrics, and takes no other flag"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_what_would(line: str, words: str) -> None:
@@ -115,4 +115,4 @@ def test_a_cluster_is_started_as_asked_and_its_metrics_are_shown_and_served(note
     served = notebook.ok("%raftoral metrics --serve").text
     assert re.search(r"served to this machine at http://127\.0\.0\.1:\d+/metrics; to end it", served)
     assert "served already" in notebook.fails("%raftoral metrics --serve")
-    assert notebook.ok("%raftoral metrics --stop").text == "metrics are served no more"
+    assert notebook.ok("%raftoral metrics --stop").text == "metrics are no longer served"

@@ -13,7 +13,7 @@ from raftoral_nb.discovery.process_identity import Process
 from raftoral_nb.hosts.remote.announcement import address_text
 from raftoral_nb.hosts.remote.messages import Shared, Spec
 from raftoral_nb.hosts.remote.node_backend import NodeBackend
-from raftoral_nb.hosts.remote.server import Desk
+from raftoral_nb.hosts.remote.server import RpcServer
 from raftoral_nb.raft.compaction import DEFAULT_COMPACTION
 from raftoral_nb.raft.replica import Timing
 from raftoral_nb.storage.shared_directory import NodeJournals, prepare
@@ -38,8 +38,8 @@ def node_here(folder: Path, name: str = "here") -> Iterator[tuple[NodeBackend, s
         proposal_timeout=PATIENCE,
     )
     spec = Spec(shared=shared, key=new_key(), node=1, incarnation=1, host=HOST, port=0, elsewhere={}, parent=None)
-    desk = Desk(lambda: None)
-    host = desk.host = NodeBackend(spec, desk.receive)
+    server = RpcServer(lambda: None)
+    host = server.host = NodeBackend(spec, server.receive)
     host.journals = NodeJournals(data, 1, "process")
     host.thread.start()
     try:

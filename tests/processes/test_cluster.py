@@ -215,7 +215,7 @@ def test_a_second_handle_sees_and_does_the_same(cluster: Cluster) -> None:
         attached.leave()
     assert not attached.running
     assert cluster.nodes[follower].alive
-    with pytest.raises(ClusterError, match="ends with it"):
+    with pytest.raises(ClusterError, match="ends with this process"):
         cluster.leave()
 
 

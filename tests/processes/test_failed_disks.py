@@ -58,6 +58,6 @@ def test_handles_are_told_why_a_node_stepped_aside_and_restart_it_when_its_disk_
                 cluster.wait_for_leader(PATIENCE)
                 assert cluster.run(run.run_id).update("change", 4, timeout=PATIENCE) == 8
                 assert cluster.statistics().nodes[1].storage_error is None
-                assert not asked.closed, "guests stay while the node is away"
+                assert not asked.closed, "clients stay while the node is away"
         finally:
             cluster.leave()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from raftoral_nb import Cluster, StrangersRefused, WorkflowContext
+from raftoral_nb import Cluster, UnauthenticatedConnectionsRefused, WorkflowContext
 from raftoral_nb.core.statistics import ClusterStatistics
 from raftoral_nb.discovery import key_file
 from tests.cluster.helpers import Watch
-from tests.cluster.intruder import Stranger
+from tests.cluster.intruder import Outsider
 from tests.processes.helpers import PATIENCE, pids
 
 MOST_MEMORY = 24_000_000
@@ -52,11 +52,11 @@ def test_whoever_can_only_connect_gets_nothing_to_run_or_to_grow_and_is_counted(
     print(f"--fuzz-seed {seed}")
     trace = tmp_path / "ran"
 
-    async def fuzz(stranger: Stranger, key: bytes) -> None:
+    async def fuzz(outsider: Outsider, key: bytes) -> None:
         for _ in range(3):
-            await stranger.hear_a_guest(key)
+            await outsider.hear_a_client(key)
         for _ in range(wanted):
-            await stranger.attack()
+            await outsider.attack()
 
     with Cluster(3, processes=True) as cluster, Watch(cluster) as watch:
         assert cluster.start_workflow(works, 1).wait_for_completion(PATIENCE) in pids(cluster).values()
@@ -69,17 +69,17 @@ def test_whoever_can_only_connect_gets_nothing_to_run_or_to_grow_and_is_counted(
             addresses.append((host, int(port)))
         assert len(addresses) == 3
         before = {pid: size(pid) for pid in pids(cluster).values()}
-        stranger = Stranger(addresses, random.Random(seed), str(trace))
-        asyncio.run(fuzz(stranger, held.key))
+        outsider = Outsider(addresses, random.Random(seed), str(trace))
+        asyncio.run(fuzz(outsider, held.key))
         assert cluster.start_workflow("works", 2).wait_for_completion(PATIENCE) in before
         statistics = counted(cluster, wanted)
-        watch.until(StrangersRefused)
+        watch.until(UnauthenticatedConnectionsRefused)
         after = {pid: size(pid) for pid in pids(cluster).values()}
 
         assert not trace.exists(), "a pickle was run"
-        assert statistics.refused_frames + statistics.dropped_strangers == stranger.attempts == wanted, stranger.tried
+        assert statistics.refused_frames + statistics.dropped_strangers == outsider.attempts == wanted, outsider.tried
         assert list(after) == list(before), "a node has died"
         for pid, now in after.items():
             assert now["memory"] - before[pid]["memory"] < MOST_MEMORY
-            assert now["descriptors"] <= before[pid]["descriptors"] + 2  # a guest's connection comes and goes
+            assert now["descriptors"] <= before[pid]["descriptors"] + 2  # a client's connection comes and goes
             assert now["threads"] <= before[pid]["threads"] + 2

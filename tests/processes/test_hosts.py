@@ -217,7 +217,7 @@ def test_a_node_that_joins_can_be_interrupted_while_no_majority_agrees(lab: Lab,
     fourth.send_signal(signal.SIGINT)
     _, errors = fourth.communicate(timeout=PATIENCE)
     assert fourth.returncode == 1
-    assert "the node was ended before it was let in" in errors
+    assert "the node was stopped before it had joined" in errors
     assert not (tmp_path / "fourth").exists()
 
 
@@ -254,7 +254,7 @@ def test_a_node_that_comes_back_and_is_no_member_becomes_one_or_says_why_not(lab
     lab.processes.append(removed)
     _, errors = removed.communicate(timeout=PATIENCE)
     assert removed.returncode == 1
-    assert "such a number comes back never" in errors
+    assert "numbers of former members are never reused" in errors
 
 
 def test_a_node_that_is_not_let_in_says_why(lab: Lab, tmp_path: Path) -> None:
@@ -266,12 +266,12 @@ def test_a_node_that_is_not_let_in_says_why(lab: Lab, tmp_path: Path) -> None:
     other.touch(0o600)
     other.write_text(json.dumps(content))
     arguments = ["--listen", "127.0.0.9:7001", "--join", f"{lab.hosts.address(1)}:7001", "--key-file", str(other)]
-    stranger = start(
+    outsider = start(
         lab.hosts.prefix(1), "-m", "raftoral_nb.cli.main", "node", *arguments, "--data-dir", str(tmp_path / "d")
     )
-    _, errors = stranger.communicate(timeout=PATIENCE)
-    assert stranger.returncode == 1
-    assert "lets this one in" in errors
+    _, errors = outsider.communicate(timeout=PATIENCE)
+    assert outsider.returncode == 1
+    assert "let this one join" in errors
     assert not (tmp_path / "d").exists()
     nobody = start([], "-m", "raftoral_nb.cli.main", "node", "--listen", "0.0.0.0", *arguments[4:], "--data-dir", "d")
     assert "no address that the others can dial" in nobody.communicate(timeout=PATIENCE)[1]

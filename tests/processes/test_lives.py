@@ -27,7 +27,7 @@ from raftoral_nb.hosts.remote.announcement import KeyFileOfProcesses
 from raftoral_nb.hosts.remote.background import Tasks
 from raftoral_nb.hosts.remote.connections import Connections
 from raftoral_nb.hosts.remote.installation import Installation
-from raftoral_nb.hosts.remote.messages import Answer, Enter, Entrance, Follow, News, Status, Stop
+from raftoral_nb.hosts.remote.messages import Answer, Follow, JoinAnswer, JoinRequest, News, Status, Stop
 from raftoral_nb.hosts.remote.news import NewsFollower
 from raftoral_nb.hosts.remote.process_table import ProcessTable
 from raftoral_nb.hosts.remote.rpc import Calls, Reply
@@ -168,7 +168,7 @@ def test_whoever_has_another_key_is_not_let_in() -> None:
         path.touch(0o600)
         path.write_bytes(msgspec.json.encode(other))
         try:
-            with pytest.raises(ClusterError, match="does not let us in"):
+            with pytest.raises(ClusterError, match="refuses the connection"):
                 Cluster.attach(str(path))
             refused = command("stop", str(path))
             assert refused.returncode == 1
@@ -251,8 +251,8 @@ async def asked_to_enter(found: key_file.KeyFile, node: int) -> int | None:
     where = KeyFileOfProcesses(None, found)
     calls = await Calls.open(found.key, where.addresses[node], node, lambda calls: None)
     try:
-        entrance: Entrance = (await calls.ask(Enter(reserve=True))).body
-        return entrance.node
+        joined: JoinAnswer = (await calls.ask(JoinRequest(reserve=True))).body
+        return joined.node
     finally:
         calls.close()
         await calls.lost
@@ -311,7 +311,7 @@ def test_what_a_node_told_before_anybody_followed_is_not_called_missed(
     news = NewsFollower(handle, connections, quiet=False)
     asyncio.run(news.follow(1, cast(Calls, Line()), told, 0))
     assert news.told == {1: told + 5}
-    assert ("3 events of node 1 were not told" in caplog.text) == (told > 0)
+    assert ("3 events of node 1 were dropped" in caplog.text) == (told > 0)
 
 
 def test_a_node_that_ends_while_the_cluster_is_stopped_keeps_no_other_from_being_stopped(

@@ -46,8 +46,8 @@ def test_as_it_comes_the_library_listens_on_every_address_and_runs_what_anyone_s
     try:
         server = node._SyncObj__transport._server._TcpServer__socket
         assert server.getsockname()[0] == "0.0.0.0"
-        with socket.create_connection(("127.0.0.1", free_port)) as stranger:
-            stranger.sendall(poisoned(tmp_path / "made"))
+        with socket.create_connection(("127.0.0.1", free_port)) as attacker:
+            attacker.sendall(poisoned(tmp_path / "made"))
             for _ in range(50):
                 node.doTick(0.05)
                 if (tmp_path / "made").exists():
@@ -57,7 +57,7 @@ def test_as_it_comes_the_library_listens_on_every_address_and_runs_what_anyone_s
         node.destroy()
 
 
-def test_ours_listens_on_loopback_only_and_interprets_nothing_of_a_stranger(tmp_path: Path) -> None:
+def test_ours_listens_on_loopback_only_and_interprets_nothing_of_an_unauthenticated_peer(tmp_path: Path) -> None:
     async def main() -> None:
         network = TcpNetwork(new_key())
         endpoint = await network.attach(1, Recorder())

@@ -180,7 +180,7 @@ def test_no_change_before_an_entry_of_the_leaders_own_term_is_committed() -> Non
 
 @pytest.mark.parametrize(
     ("node", "what", "why"),
-    [(2, "add", None), (9, "remove", None), ("leader", "remove", "it leads"), ("gone", "add", "comes back never")],
+    [(2, "add", None), (9, "remove", None), ("leader", "remove", "it leads"), ("gone", "add", "never reused")],
 )
 def test_a_change_that_cannot_be_made_is_refused_and_one_that_is_made_already_is_answered(
     node: Any, what: str, why: str | None
@@ -230,14 +230,14 @@ def test_votes_and_acknowledgements_of_nodes_that_are_no_members_do_not_count() 
         bench.replica.connected(4)
         bench.replica.connected(5)
         bench.replica.campaign()
-        for stranger in (4, 5):
-            bench.replica.received(stranger, [ResponseVote(bench.replica.raft.term)])
+        for outsider in (4, 5):
+            bench.replica.received(outsider, [ResponseVote(bench.replica.raft.term)])
         assert str(bench.replica.role) == "candidate"
         bench.replica.received(2, [ResponseVote(bench.replica.raft.term)])
         assert str(bench.replica.role) == "leader"
         last = bench.journal.last_index
-        for stranger in (4, 5):
-            bench.replica.received(stranger, [NextIndex(bench.replica.raft.term, last + 1, True, False)])
+        for outsider in (4, 5):
+            bench.replica.received(outsider, [NextIndex(bench.replica.raft.term, last + 1, True, False)])
         assert bench.replica.raft.commit_index < last
         assert bench.error is None
         bench.replica.close()

@@ -422,7 +422,7 @@ def test_the_check_finds_what_a_step_changed_in_an_object_that_cannot_be_copied(
     with pytest.raises(NonDeterminismError) as caught:
         check_determinism(learn, [1, 2, 6])
     text = str(caught.value)
-    assert "with the leader killed just after the record of step '0/fit', step '1/predict' is another" in text
+    assert "with the leader killed just after the record of step '0/fit', step '1/predict' differs" in text
     assert "2.0" in text
     assert "AssertionError" in text
 

@@ -136,9 +136,9 @@ def test_a_file_says_what_it_holds_in_plain_words(history: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no recorded history"),
-        (b"[]", "is no recorded history"),
-        (b'{"format": 1}', "is no recorded history"),
+        (b"", "is not a recorded history"),
+        (b"[]", "is not a recorded history"),
+        (b'{"format": 1}', "is not a recorded history"),
         (b'{"format":9,"raftoral_nb":"9","python":"3","workflow":"a","version":1,"run":{}}', "has format 9"),
         (b'{"format":1,"raftoral_nb":"9","python":"3","workflow":"a","version":1,"run":{"run_id":3}}', "damaged"),
     ],

@@ -109,7 +109,7 @@ def test_the_clock_starts_where_the_test_says() -> None:
 def test_what_can_never_end_is_said_at_once() -> None:
     with workflow_test() as test:
         run = test.start(waits_for_ever, None)
-        with pytest.raises(StalledError, match="cannot end: nothing is due any more"):
+        with pytest.raises(StalledError, match="cannot end: nothing is left to wait for"):
             test.finish(run)
         assert run.status == "running"
 

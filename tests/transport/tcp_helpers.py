@@ -98,7 +98,7 @@ def arrivals(endpoint: TcpEndpoint) -> Recorder:
 
 
 async def knock(endpoint: TcpEndpoint) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A stranger's connection to a node."""
+    """An unauthenticated connection to a node."""
     return await asyncio.open_connection(*endpoint.address)
 
 

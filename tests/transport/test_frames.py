@@ -167,7 +167,7 @@ def test_nothing_is_sealed_before_the_handshake_is_done() -> None:
         FrameSession(KEY, PeerIdentity(2, 1), dialer=True).seal(b"early")
 
 
-# --- strangers
+# --- unauthenticated peers
 
 
 def test_the_accepting_end_says_nothing_before_it_is_spoken_to() -> None:
@@ -230,7 +230,7 @@ def forged(node: int = 2, *, nonce: bytes = b"n" * 16, version: int = wire.PROTO
 def test_knowing_the_cluster_but_not_the_key_is_refused_at_the_proof() -> None:
     acceptor = FrameSession(KEY, PeerIdentity(1, 1), dialer=False)
     acceptor.feed(forged())
-    assert len(acceptor.take_outgoing()) == wire.HELLO_BYTES  # no proof for a stranger
+    assert len(acceptor.take_outgoing()) == wire.HELLO_BYTES  # no proof for an unauthenticated peer
     assert refused(acceptor, bytes(16))
     dialer = FrameSession(KEY, PeerIdentity(3, 1), dialer=True, expected=2)
     dialer.feed(forged())

@@ -30,7 +30,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _jump(self, timeout: float | None = None) -> Any:
         if timeout is None:
-            raise AssertionError("the test waits for something that nothing will bring about")
+            raise AssertionError("the test waits for something that nothing will cause")
         self._now += timeout
         return self._select(0)
 

@@ -1,4 +1,4 @@
-"""The network over TCP against strangers, broken frames, other keys and peers that do not read."""
+"""The network over TCP against unauthenticated peers, broken frames, other keys and peers that do not read."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb.core.cluster_events import StrangersRefused
-from raftoral_nb.transport import connection, frames, tcp_network
-from raftoral_nb.transport import strangers as attempts
+from raftoral_nb.core.cluster_events import UnauthenticatedConnectionsRefused
+from raftoral_nb.transport import connection, connection_attempts, frames, tcp_network
 from raftoral_nb.transport.frames import FrameSession, PeerIdentity
 from raftoral_nb.transport.messages import AppendEntries, encode_message
 from raftoral_nb.transport.tcp_network import TcpEndpoint, TcpNetwork
@@ -65,7 +64,7 @@ def test_garbage_is_refused_and_counted_while_the_cluster_goes_on(
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == 1  # the rest is held back, so that nobody can fill a log
     assert warnings[0].levelno == logging.WARNING
-    assert "refused a connection from a stranger" in warnings[0].getMessage()
+    assert "refused a connection from an unauthenticated peer" in warnings[0].getMessage()
 
 
 def test_a_changed_bit_in_an_established_connection_breaks_only_that_connection() -> None:
@@ -86,26 +85,26 @@ def test_a_changed_bit_in_an_established_connection_breaks_only_that_connection(
     run(test)
 
 
-def test_silent_strangers_are_few_and_true_peers_get_in_beside_them() -> None:
+def test_silent_connections_are_few_and_true_peers_get_in_beside_them() -> None:
     async def test() -> None:
         async with nodes(1) as made:
-            strangers = [await knock(made.endpoints[1]) for _ in range(3 * tcp_network.MAX_STRANGERS)]
+            waiting = [await knock(made.endpoints[1]) for _ in range(3 * tcp_network.MAX_UNAUTHENTICATED)]
             await made.add(2)
             await made.recorders[2].until_fact(("up", 1, 0))
-            assert len(made.endpoints[1]._strangers) <= tcp_network.MAX_STRANGERS
-            crowded_out = made.network.dropped_strangers
-            assert 2 * tcp_network.MAX_STRANGERS <= crowded_out <= 2 * tcp_network.MAX_STRANGERS + 1
+            assert len(made.endpoints[1]._unauthenticated) <= tcp_network.MAX_UNAUTHENTICATED
+            crowded_out = made.network.dropped_unauthenticated
+            assert 2 * tcp_network.MAX_UNAUTHENTICATED <= crowded_out <= 2 * tcp_network.MAX_UNAUTHENTICATED + 1
             await made.deliver(2, 1, 1)
-            for reader, writer in strangers[: 2 * tcp_network.MAX_STRANGERS]:
+            for reader, writer in waiting[: 2 * tcp_network.MAX_UNAUTHENTICATED]:
                 assert await until_closed(reader, writer) == b""
             await made.network.close()
-            for reader, writer in strangers[2 * tcp_network.MAX_STRANGERS :]:
+            for reader, writer in waiting[2 * tcp_network.MAX_UNAUTHENTICATED :]:
                 assert await until_closed(reader, writer) == b""
 
     run(test)
 
 
-def test_a_silent_or_slow_stranger_is_dropped_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_or_slow_connection_is_dropped_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HANDSHAKE_TIMEOUT", 0.05)
 
     async def test() -> None:
@@ -115,7 +114,7 @@ def test_a_silent_or_slow_stranger_is_dropped_in_time(monkeypatch: pytest.Monkey
             assert await until_closed(*silent) == b""
             assert await until_closed(*slow) == b""
             assert made.network.refused_frames == 0
-            assert made.network.dropped_strangers == 2
+            assert made.network.dropped_unauthenticated == 2
 
     run(test)
 
@@ -126,17 +125,17 @@ def test_who_stands_still_itself_gives_a_new_peer_more_time() -> None:
             reader, writer = await knock(made.endpoints[1])
             writer.write(FrameSession(KEY, PeerIdentity(2, 1), dialer=True).opening())
             await reader.readexactly(frames.HELLO_BYTES)
-            (stranger,) = made.endpoints[1]._strangers
-            first = stranger._timer
+            (silent,) = made.endpoints[1]._unauthenticated
+            first = silent._timer
             now = asyncio.get_running_loop().time()
-            stranger._too_slow(now - connection.HANDSHAKE_TIMEOUT)  # the timer is late: the loop has stood still
-            assert stranger._timer is not first
-            assert made.network.dropped_strangers == 0
+            silent._too_slow(now - connection.HANDSHAKE_TIMEOUT)  # the timer is late: the loop has stood still
+            assert silent._timer is not first
+            assert made.network.dropped_unauthenticated == 0
             assert first is not None
             first.cancel()
-            stranger._cancel_timer()
-            stranger._too_slow(now)
-            assert made.network.dropped_strangers == 1
+            silent._cancel_timer()
+            silent._too_slow(now)
+            assert made.network.dropped_unauthenticated == 1
             assert await until_closed(reader, writer) == b""
 
     run(test)
@@ -154,7 +153,7 @@ def test_who_hangs_up_in_the_middle_of_a_proof_is_counted_and_who_is_killed_betw
                 writer.write(sent[len(hello) :])
                 writer.write_eof()
                 assert await until_closed(reader, writer) == b""
-                assert (made.network.dropped_strangers, made.network.refused_frames) == (counted, 0)
+                assert (made.network.dropped_unauthenticated, made.network.refused_frames) == (counted, 0)
 
     run(test)
 
@@ -179,24 +178,24 @@ def test_a_frame_that_was_begun_and_never_ends_breaks_its_connection(monkeypatch
 
 def test_attempts_are_told_at_once_and_then_together_so_that_nobody_can_fill_a_history() -> None:
     async def test() -> None:
-        loop, told = asyncio.get_running_loop(), list[StrangersRefused]()
-        counted = attempts.Attempts(loop, told.append)
+        loop, told = asyncio.get_running_loop(), list[UnauthenticatedConnectionsRefused]()
+        counted = connection_attempts.ConnectionAttempts(loop, told.append)
         counted.refused(1, "one")
-        assert told == [StrangersRefused(1, 1, "one")]
+        assert told == [UnauthenticatedConnectionsRefused(1, 1, "one")]
         for number in range(500):
             counted.dropped(2, f"silent {number}")
         assert len(told) == 1
-        assert (counted.refused_frames, counted.dropped_strangers) == (1, 500)
+        assert (counted.refused_frames, counted.dropped_unauthenticated) == (1, 500)
         timer = counted._timer
         assert timer is not None
-        assert timer.when() - loop.time() <= attempts.REPORT_INTERVAL
+        assert timer.when() - loop.time() <= connection_attempts.REPORT_INTERVAL
         timer.cancel()
         counted._due()  # the interval is over
-        assert told[1:] == [StrangersRefused(2, 500, "silent 499")]
+        assert told[1:] == [UnauthenticatedConnectionsRefused(2, 500, "silent 499")]
         counted.refused(3, "another")
         assert len(told) == 2
         counted.close()
-        assert told[2:] == [StrangersRefused(3, 1, "another")]
+        assert told[2:] == [UnauthenticatedConnectionsRefused(3, 1, "another")]
         counted.close()
         assert len(told) == 3
 
@@ -229,8 +228,8 @@ def test_nodes_with_other_keys_do_not_connect(monkeypatch: pytest.MonkeyPatch) -
         async with nodes(1) as made:
             other = TcpNetwork(bytes(32))
             recorder = Recorder()
-            stranger = await other.attach(2, recorder)
-            assert isinstance(stranger, TcpEndpoint)
+            outsider = await other.attach(2, recorder)
+            assert isinstance(outsider, TcpEndpoint)
             twice = asyncio.Event()
             count = made.network.refused
 
@@ -240,7 +239,7 @@ def test_nodes_with_other_keys_do_not_connect(monkeypatch: pytest.MonkeyPatch) -
                     twice.set()
 
             monkeypatch.setattr(made.network, "refused", refused)
-            stranger.peer_attached(1, made.endpoints[1].address)
+            outsider.peer_attached(1, made.endpoints[1].address)
             async with asyncio.timeout(PATIENCE):
                 await twice.wait()  # it dials again, in vain
             assert recorder.facts == made.recorders[1].facts == []

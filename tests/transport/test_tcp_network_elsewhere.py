@@ -1,4 +1,4 @@
-"""Nodes of several processes on TCP, each process with a network of its own, and guests, which are no nodes."""
+"""Nodes of several processes on TCP, each process with a network of its own, and clients, which are no nodes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import pytest
 
 from raftoral_nb.errors import ClusterError
 from raftoral_nb.transport import connection
-from raftoral_nb.transport.guests import Line, visit
+from raftoral_nb.transport.clients import ReplyChannel, connect
 from raftoral_nb.transport.tcp_network import Address, TcpEndpoint, TcpNetwork
 from tests.transport.network_helpers import Recorder, numbered
 from tests.transport.tcp_helpers import KEY, run
 
 
 class Echo:
-    """Answers each frame of a guest with the same, in capitals."""
+    """Answers each frame of a client with the same, in capitals."""
 
-    def __init__(self, line: Line) -> None:
-        self.line = line
+    def __init__(self, channel: ReplyChannel) -> None:
+        self.channel = channel
         self.left = asyncio.Event()
 
     def received(self, payloads: Sequence[bytes]) -> None:
         for payload in payloads:
-            self.line.answer(payload.upper())
+            self.channel.answer(payload.upper())
 
     def lost(self) -> None:
         self.left.set()
@@ -36,13 +36,13 @@ class Process:
     """What one process has: a network, and one node on it."""
 
     def __init__(self) -> None:
-        self.guests: list[Echo] = []
-        self.network = TcpNetwork(KEY, reception=self._receive)
+        self.clients: list[Echo] = []
+        self.network = TcpNetwork(KEY, accept_client=self._receive)
         self.recorder = Recorder()
 
-    def _receive(self, line: Line) -> Echo:
-        self.guests.append(Echo(line))
-        return self.guests[-1]
+    def _receive(self, channel: ReplyChannel) -> Echo:
+        self.clients.append(Echo(channel))
+        return self.clients[-1]
 
     async def attach(self, node: int) -> Address:
         endpoint = await self.network.attach(node, self.recorder)
@@ -104,7 +104,7 @@ def test_a_node_that_starts_again_in_its_process_is_where_others_know_it_to_be()
     run(test)
 
 
-def test_guests_stay_and_come_while_a_node_is_away_from_its_process_and_other_nodes_are_not_let_in() -> None:
+def test_clients_stay_and_come_while_a_node_is_away_from_its_process_and_other_nodes_are_not_let_in() -> None:
     async def test() -> None:
         async with processes(2) as (one, two):
             answers: asyncio.Queue[bytes] = asyncio.Queue()
@@ -113,7 +113,7 @@ def test_guests_stay_and_come_while_a_node_is_away_from_its_process_and_other_no
             await two.attach(2)
             two.network.introduce(1, first)
             await two.recorder.until_fact(("up", 1, 0))
-            guest = await visit(KEY, first, 1, answers.put_nowait, lambda error: gone.set())
+            client = await connect(KEY, first, 1, answers.put_nowait, lambda error: gone.set())
             left, refused, admits = one.endpoint, asyncio.Event(), one.endpoint.admits
 
             def seen(peer: int) -> bool:
@@ -125,16 +125,16 @@ def test_guests_stay_and_come_while_a_node_is_away_from_its_process_and_other_no
             left.close()
             await two.recorder.until_fact(("down", 1, 0))
             await refused.wait()
-            other = await visit(KEY, first, 1, answers.put_nowait, lambda error: None)
-            for line in (guest, other):
-                line.send(b"who is there?")
+            other = await connect(KEY, first, 1, answers.put_nowait, lambda error: None)
+            for one_client in (client, other):
+                one_client.send(b"who is there?")
                 assert await answers.get() == b"WHO IS THERE?"
             await one.attach(1)
             await two.recorder.until_fact(("up", 1, 0), times=2)
             assert two.recorder.facts.count(("down", 1, 0)) == 1, "it was not let in meanwhile"
-            guest.send(b"still?")
+            client.send(b"still?")
             assert await answers.get() == b"STILL?"
-            assert one.network.refused_frames == one.network.dropped_strangers == 0
+            assert one.network.refused_frames == one.network.dropped_unauthenticated == 0
             one.endpoint.close()
             await one.network.close()
             await gone.wait()
@@ -204,41 +204,41 @@ def test_a_forgotten_node_is_shown_out_and_not_dialed() -> None:
     run(test)
 
 
-def test_a_guest_with_the_key_is_served_and_is_no_node() -> None:
+def test_a_client_with_the_key_is_served_and_is_no_node() -> None:
     async def test() -> None:
         async with processes(1) as (one,):
             answers: asyncio.Queue[bytes] = asyncio.Queue()
             gone = asyncio.Event()
-            guest = await visit(KEY, await one.attach(1), 1, answers.put_nowait, lambda error: gone.set())
-            guest.send(b"hello")
+            client = await connect(KEY, await one.attach(1), 1, answers.put_nowait, lambda error: gone.set())
+            client.send(b"hello")
             assert await answers.get() == b"HELLO"
             assert one.endpoint.connected_peers == frozenset()
-            guest.close()
+            client.close()
             await gone.wait()
-            await one.guests[0].left.wait()
+            await one.clients[0].left.wait()
 
     run(test)
 
 
-def test_a_guest_with_another_key_is_not_let_in_and_nobody_serves_it() -> None:
+def test_a_client_with_another_key_is_not_let_in_and_nobody_serves_it() -> None:
     async def test() -> None:
         async with processes(1) as (one,):
             address = await one.attach(1)
-            with pytest.raises(ClusterError, match="does not let us in"):
-                await visit(bytes(32), address, 1, lambda payload: None, lambda error: None)
-            assert one.guests == []
+            with pytest.raises(ClusterError, match="refuses the connection"):
+                await connect(bytes(32), address, 1, lambda payload: None, lambda error: None)
+            assert one.clients == []
             assert one.network.refused_frames == 1
             with pytest.raises(ClusterError, match="not a node of this cluster"):
-                await visit(KEY, address, 2, lambda payload: None, lambda error: None)
+                await connect(KEY, address, 2, lambda payload: None, lambda error: None)
 
     run(test)
 
 
-def test_a_guest_who_comes_where_nobody_listens_is_told_so() -> None:
+def test_a_client_who_comes_where_nobody_listens_is_told_so() -> None:
     async def test() -> None:
         async with processes(1) as (one,):
             address = await one.attach(1)
-        with pytest.raises(ClusterError, match="nobody listens"):
-            await visit(KEY, address, 1, lambda payload: None, lambda error: None)
+        with pytest.raises(ClusterError, match="nothing listens"):
+            await connect(KEY, address, 1, lambda payload: None, lambda error: None)
 
     run(test)

@@ -16,7 +16,7 @@ import pytest
 from raftoral_nb.errors import ClusterError, KeyFileError, MissingPackageError, NotEncryptedError
 from raftoral_nb.transport import connection, frames, tcp_network, tls
 from raftoral_nb.transport.certificate import Certificate
-from raftoral_nb.transport.guests import Line, visit
+from raftoral_nb.transport.clients import ReplyChannel, connect
 from raftoral_nb.transport.messages import AppendEntries
 from raftoral_nb.transport.tcp_network import TcpEndpoint, TcpNetwork
 from raftoral_nb.transport.tls import Tls, fingerprint, is_loopback, make_certificate
@@ -35,14 +35,14 @@ def other() -> Certificate:
 
 
 class Echo:
-    """Answers each frame of a guest with the same, in capitals."""
+    """Answers each frame of a client with the same, in capitals."""
 
-    def __init__(self, line: Line) -> None:
-        self.line = line
+    def __init__(self, channel: ReplyChannel) -> None:
+        self.channel = channel
 
     def received(self, payloads: Sequence[bytes]) -> None:
         for payload in payloads:
-            self.line.answer(payload.upper())
+            self.channel.answer(payload.upper())
 
     def lost(self) -> None:
         pass
@@ -53,7 +53,7 @@ class Process:
 
     def __init__(self, node: int, certificate: Certificate | None, key: bytes = KEY) -> None:
         self.node = node
-        self.network = TcpNetwork(key, tls=None if certificate is None else Tls(certificate), reception=Echo)
+        self.network = TcpNetwork(key, tls=None if certificate is None else Tls(certificate), accept_client=Echo)
         self.recorder = Recorder()
 
     async def attach(self) -> TcpEndpoint:
@@ -72,7 +72,7 @@ class Process:
 
         self.network.attempts._note = also  # type: ignore[method-assign,assignment]
         async with asyncio.timeout(PATIENCE):
-            while self.network.refused_frames + self.network.dropped_strangers < count:
+            while self.network.refused_frames + self.network.dropped_unauthenticated < count:
                 change.clear()
                 await change.wait()
 
@@ -88,7 +88,7 @@ async def processes(*made: Process) -> AsyncIterator[None]:
             await process.network.close()
 
 
-def test_nodes_of_two_processes_and_a_guest_talk_encrypted(certificate: Certificate) -> None:
+def test_nodes_of_two_processes_and_a_client_talk_encrypted(certificate: Certificate) -> None:
     passed = bytearray()
 
     async def listen_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: Any) -> None:
@@ -119,15 +119,15 @@ def test_nodes_of_two_processes_and_a_guest_talk_encrypted(certificate: Certific
 
             answers: asyncio.Queue[bytes] = asyncio.Queue()
             ours = Tls(certificate)
-            guest = await visit(KEY, one.endpoint.address, 1, answers.put_nowait, lambda _: None, tls=ours)
-            guest.send(b"hello")
+            client = await connect(KEY, one.endpoint.address, 1, answers.put_nowait, lambda _: None, tls=ours)
+            client.send(b"hello")
             assert await answers.get() == b"HELLO"
-            guest.close()
+            client.close()
             two.network.forget(1)
             await one.recorder.until_fact(("down", 2, 0))
             tap.close()
             assert one.network.refused_frames == two.network.refused_frames == 0
-            assert one.network.dropped_strangers == 0
+            assert one.network.dropped_unauthenticated == 0
         # Those who carried it have seen the end of it as well.
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         await asyncio.gather(*others)
@@ -146,14 +146,14 @@ def test_without_the_very_certificate_nobody_gets_in_and_it_is_counted(
         async with processes(one):
             for count, wrong in enumerate((None, other), 1):
                 ours = None if wrong is None else Tls(wrong)
-                with pytest.raises(ClusterError, match="does not let us in"):
-                    await visit(KEY, one.endpoint.address, 1, lambda _: None, lambda _: None, tls=ours)
+                with pytest.raises(ClusterError, match="refuses the connection"):
+                    await connect(KEY, one.endpoint.address, 1, lambda _: None, lambda _: None, tls=ours)
                 await one.until_attempts(count)
-            stranger = Process(2, other)
-            async with processes(stranger):
-                stranger.network.introduce(1, one.endpoint.address)
+            outsider = Process(2, other)
+            async with processes(outsider):
+                outsider.network.introduce(1, one.endpoint.address)
                 await one.until_attempts(4)  # it dials again, in vain
-            assert stranger.recorder.facts == one.recorder.facts == []
+            assert outsider.recorder.facts == one.recorder.facts == []
 
     run(test)
 
@@ -162,8 +162,8 @@ def test_the_certificate_alone_is_not_the_key(certificate: Certificate) -> None:
     async def test() -> None:
         one = Process(1, certificate)
         async with processes(one):
-            with pytest.raises(ClusterError, match="does not let us in"):
-                await visit(bytes(32), one.endpoint.address, 1, lambda _: None, lambda _: None, tls=Tls(certificate))
+            with pytest.raises(ClusterError, match="refuses the connection"):
+                await connect(bytes(32), one.endpoint.address, 1, lambda _: None, lambda _: None, tls=Tls(certificate))
             assert one.network.refused_frames == 1
 
     run(test)
@@ -203,13 +203,13 @@ def test_a_certificate_that_was_made_with_ours_as_its_issuer_is_refused(certific
             ours.is_ours = lambda transport: True  # type: ignore[method-assign]
             ours.session_key = Tls(certificate).session_key  # type: ignore[method-assign]
             with pytest.raises(ClusterError):
-                await visit(KEY, one.endpoint.address, 1, lambda _: None, lambda _: None, tls=ours)
+                await connect(KEY, one.endpoint.address, 1, lambda _: None, lambda _: None, tls=ours)
             await one.until_attempts(1)
 
     run(test)
 
 
-def test_silent_talkative_and_many_strangers_are_dropped_before_they_are_encrypted(
+def test_silent_talkative_and_many_unauthenticated_connections_are_dropped_before_they_are_encrypted(
     certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tls, "HANDSHAKE_TIMEOUT", 0.2)
@@ -218,20 +218,20 @@ def test_silent_talkative_and_many_strangers_are_dropped_before_they_are_encrypt
     async def test() -> None:
         one = Process(1, certificate)
         async with processes(one):
-            silent = [await knock(one.endpoint) for _ in range(tcp_network.MAX_STRANGERS + 4)]
+            silent = [await knock(one.endpoint) for _ in range(tcp_network.MAX_UNAUTHENTICATED + 4)]
             talkative = await knock(one.endpoint)
             talkative[1].write(b"GET / HTTP/1.1\r\n\r\n")
             for reader, writer in (*silent, talkative):
                 await until_closed(reader, writer)
             await one.until_attempts(len(silent) + 1)
-            assert one.network.dropped_strangers == len(silent) + 1
-            assert one.endpoint._strangers == {}
+            assert one.network.dropped_unauthenticated == len(silent) + 1
+            assert one.endpoint._unauthenticated == {}
             # Encrypted, and silent: only a holder of the certificate comes so far.
             monkeypatch.setattr(tls, "HANDSHAKE_TIMEOUT", PATIENCE)
             ours = Tls(certificate).client
             reader, writer = await asyncio.open_connection(*one.endpoint.address, ssl=ours, server_hostname="")
             assert await until_closed(reader, writer) == b""
-            assert one.network.dropped_strangers == len(silent) + 2
+            assert one.network.dropped_unauthenticated == len(silent) + 2
 
     run(test)
 
@@ -244,15 +244,15 @@ def test_a_network_that_ends_does_not_wait_for_those_who_are_not_encrypted_yet(
     async def test() -> None:
         one = Process(1, certificate)
         async with processes(one):
-            strangers = [await knock(one.endpoint) for _ in range(3)]
+            waiting = [await knock(one.endpoint) for _ in range(3)]
             two = Process(2, certificate)
             async with processes(two):
                 two.network.introduce(1, one.endpoint.address)
                 await one.recorder.until_fact(("up", 2, 0))
             await one.recorder.until_fact(("down", 2, 0))
-        for reader, writer in strangers:
+        for reader, writer in waiting:
             await until_closed(reader, writer)
-        assert one.network.dropped_strangers == 0
+        assert one.network.dropped_unauthenticated == 0
 
     run(test)
 

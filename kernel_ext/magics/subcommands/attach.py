@@ -17,7 +17,7 @@ def _parse(rest: str, usage: str) -> str:
 
 def _do(name: str, notebook: Notebook) -> Shown:
     cluster, hint = notebook.session.attach(name)
-    told = f"attached to cluster {cluster.name}, which goes on without this notebook: %raftoral leave"
+    told = f"attached to cluster {cluster.name}, which keeps running without this notebook: %raftoral leave"
     return show_start(notebook, cluster, "\n".join(filter(None, (told, hint))))
 
 

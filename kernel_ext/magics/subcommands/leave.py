@@ -1,4 +1,4 @@
-"""`%raftoral leave`: let go of a cluster that goes on."""
+"""`%raftoral leave`: detach from a cluster that keeps running."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ SUBCOMMAND = Subcommand(
     name="leave",
     group="Cluster",
     usage="leave",
-    does="let go of such a cluster, which goes on",
-    examples=("  %raftoral leave                       let go of it: it goes on",),
+    does="detach from such a cluster, which keeps running",
+    examples=("  %raftoral leave                       detach from it: it keeps running",),
     parse=nothing,
     do=lambda _, notebook: shows.emit(notebook.session.leave()),
     offers=only_flags,

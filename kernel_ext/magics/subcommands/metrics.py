@@ -27,7 +27,7 @@ def _parse(rest: str, usage: str) -> Metrics:
     parser.add_argument("--stop", action="store_true")
     found = parser.read(rest)
     if found.stop and (found.serve or found.port is not None):
-        raise MagicError(f"--stop ends the serving, and stands alone.\nUsage: {usage}")
+        raise MagicError(f"--stop stops serving metrics, and takes no other flag.\nUsage: {usage}")
     if found.port is not None and not found.serve:
         raise MagicError(f"--port goes with --serve.\nUsage: {usage}")
     return Metrics("stop" if found.stop else "serve" if found.serve else "show", found.port or 0)
@@ -51,7 +51,7 @@ def _do(asked: Metrics, notebook: Notebook) -> Shown:
     if cluster.metrics_server is None or not cluster.metrics_server.running:
         raise MagicError("the metrics are not served. To do so: %raftoral metrics --serve")
     cluster.metrics_server.stop()
-    return shows.notice("metrics are served no more")
+    return shows.notice("metrics are no longer served")
 
 
 SUBCOMMAND = Subcommand(

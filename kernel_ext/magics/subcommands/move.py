@@ -12,7 +12,7 @@ from ..subcommand import Notebook, Subcommand, a_run
 
 @dataclass(frozen=True)
 class Move:
-    """A run, and the version it is to go on with."""
+    """A run, and the version it is to continue with."""
 
     run_id: str
     version: int
@@ -39,7 +39,7 @@ SUBCOMMAND = Subcommand(
     usage="move RUN VERSION",
     does="move a run to another version of its workflow",
     examples=(
-        "  %raftoral move order-1 2              have an unfinished run go on with version 2, if that fits its record",
+        "  %raftoral move order-1 2              have an unfinished run continue with version 2, if that fits its record",
     ),
     parse=_parse,
     do=_do,

@@ -10,6 +10,6 @@ SUBCOMMAND = fault(
     examples=(
         "  %raftoral remove 2                    take a node out for good, dead or alive (or: remove leader, remove dead)",
     ),
-    done=lambda done: f"{place_list(done)} removed: it counts no more, and its log is gone",
+    done=lambda done: f"{place_list(done)} removed: it is no longer a member, and its log is deleted",
     offers=nodes("leader", "follower", "dead", most=1),
 )

@@ -8,8 +8,8 @@ SUBCOMMAND = on_node(
     "resume",
     ("paused",),
     does="end a pause",
-    examples=("  %raftoral resume 3                    ... and let it go on",),
+    examples=("  %raftoral resume 3                    ... and let it continue",),
     done="resumed",
     run=lambda run: run.resume(),
-    done_to_run="goes on",
+    done_to_run="continues",
 )

@@ -59,7 +59,7 @@ def _parse(rest: str, usage: str) -> Start:
         raise MagicError(f"--detach is for nodes in processes of their own: add --processes.\nUsage: {usage}")
     if found.detach and found.data_dir is None:
         raise MagicError(
-            f"--detach needs a --data-dir: what outlives the notebook must be kept somewhere.\nUsage: {usage}"
+            f"--detach needs a --data-dir: the state of what outlives the notebook must be kept somewhere.\nUsage: {usage}"
         )
     return Start(
         found.nodes,
@@ -178,16 +178,16 @@ SUBCOMMAND = Subcommand(
         """\
   %raftoral start                       start a cluster of 3 nodes, show the live view
   %raftoral start --nodes 5             any number from 1 to 9
-  %raftoral start --data-dir lab         keep it in a directory: after the kernel died, the same line goes on from there
+  %raftoral start --data-dir lab         keep it in a directory: after the kernel died, the same line continues from there
   %raftoral start --data-dir lab --durability disk   synced before it is acknowledged: survives a power loss as well
   %raftoral start --processes           each node a process of its own, on a core of its own; kill is a SIGKILL then
-  %raftoral start --processes --data-dir lab --detach   ... that go on without the notebook, until they are stopped""",
+  %raftoral start --processes --data-dir lab --detach   ... that keep running without the notebook, until stopped""",
         """\
   %raftoral start --log-level info      also show what the engine logs (debug, info, warning, error)
   %raftoral start --heartbeat 200ms --election-timeout 1s-2s
                                         a patient leader, for a busy machine; either one alone takes the other along
   %raftoral start --snapshot-after 20kB --keep-log 4kB
-                                        how much is logged until a node makes a snapshot, and how much stays behind it""",
+                                        how much log makes a node take a snapshot, and how much of it is kept then""",
     ),
     parse=_parse,
     do=_do,

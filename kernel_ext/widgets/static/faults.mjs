@@ -16,11 +16,11 @@ export function nodeFaults(node, snapshot) {
   const faults = [
     { line: `kill ${n}`, label: "Kill", key: "k", title: "drop everything but its journal" },
     node.paused
-      ? { line: `resume ${n}`, label: "Resume", key: "p", title: "let it go on" }
+      ? { line: `resume ${n}`, label: "Resume", key: "p", title: "let it continue" }
       : { line: `pause ${n}`, label: "Pause", key: "p", title: "freeze it, as a hung process" },
     node.held
       ? { line: `release ${n}`, label: "Release", key: "h", title: "let it execute workflows again" }
-      : { line: `hold ${n}`, label: "Hold", key: "h", title: "stop its execution of workflows; its log goes on" },
+      : { line: `hold ${n}`, label: "Hold", key: "h", title: "stop its execution of workflows; its log continues" },
   ];
   if (snapshot.nodes.length > 1) {
     faults.push(

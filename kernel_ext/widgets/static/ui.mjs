@@ -68,7 +68,7 @@ export const KEYS = [
   ["i", "isolate it, heal its links"],
   ["t", "make it the leader"],
   ["c or s, then a number", "cut or slow the link to that node"],
-  ["Space", "stop the picture, go on"],
+  ["Space", "stop the picture, or let it continue"],
   ["← →", "one picture back, forward (then the picture stands still)"],
   ["Shift ← →", "to where something happened"],
   ["v", "picture or tables"],

@@ -80,7 +80,7 @@ export function changes(before, after) {
       said.push(node.role === "dead" ? `Node ${node.node} is dead.` : `Node ${node.node} runs again.`);
     }
     if (was.role !== "candidate" && node.role === "candidate") said.push(`Node ${node.node} asks for votes in term ${node.term}.`);
-    if (was.paused !== node.paused) said.push(`Node ${node.node} ${node.paused ? "is paused" : "goes on"}.`);
+    if (was.paused !== node.paused) said.push(`Node ${node.node} ${node.paused ? "is paused" : "is resumed"}.`);
     if (was.held !== node.held) said.push(`Node ${node.node} ${node.held ? "is held" : "was released"}.`);
     const [cut, mended] = [node.links ?? [], was.links ?? []].map((links) => links.join(", "));
     if (cut !== mended) said.push(`Node ${node.node} is ${cut || "well connected again"}.`);

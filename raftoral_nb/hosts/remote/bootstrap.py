@@ -28,7 +28,7 @@ from ...storage.shared_directory import prepare
 from ...transport.frames import new_key
 from ...transport.tls import Tls, is_loopback, make_certificate
 from .announcement import address_text, parse_address
-from .messages import Address, Ask, Enter, Entrance, Hello, Introduce, Shared, Spec, Welcome
+from .messages import Address, Ask, Hello, Introduce, JoinAnswer, JoinRequest, Shared, Spec, Welcome
 from .node_process import Ending, Ready, run
 from .rpc import Calls
 from .server import remember
@@ -61,28 +61,28 @@ def run_node(arguments: argparse.Namespace, default_port: int) -> int:
     if not joins and manifest is None and content.nodes:
         there = " or ".join(f"--join {place.address}" for _, place in sorted(content.nodes.items()))
         raise ClusterError(
-            f"the key file {file} is of a cluster that has nodes already, and {path} holds none of them: a second first node would "
-            f"be another cluster under the same key. Join it ({there}), or name another key file to begin a new one"
+            f"the key file {file} is of a cluster that has nodes already, and {path} holds none of them: to start a first node again "
+            f"would make another cluster under the same key. Join it ({there}), or name another key file to begin a new one"
         )
     ending = Ending()
     ending.catch_signals()
-    entrance = _let_in(ending, content, joins, new=manifest is None) if joins else None
-    node, founders = _prepared(path, manifest, entrance, content.name, arguments.durability)
+    joined = _let_in(ending, content, joins, new=manifest is None) if joins else None
+    node, founders = _prepared(path, manifest, joined, content.name, arguments.durability)
     addresses = path / ADDRESSES_FILE
     spec = Spec(
-        shared=_shared(entrance, content.name, founders, path, arguments.durability),
+        shared=_shared(joined, content.name, founders, path, arguments.durability),
         key=content.key,
         node=node,
         incarnation=1,
         host=host,
         port=port,
-        elsewhere={**_remembered(addresses), **({} if entrance is None else entrance.nodes)},
+        elsewhere={**_remembered(addresses), **({} if joined is None else joined.nodes)},
         remember=str(addresses),
         parent=None,
         log_level=arguments.log_level,
         certificate=content.certificate,
     )
-    is_new_member = manifest is None and entrance is not None
+    is_new_member = manifest is None and joined is not None
     return run(spec, ending, None, (), partial(_listening, spec, ending, file, content, is_new_member))
 
 
@@ -98,26 +98,26 @@ def _manifest_of_one_node(path: Path) -> Manifest | None:
     return manifest
 
 
-def _let_in(ending: Ending, content: KeyFile, joins: Sequence[Address], *, new: bool) -> Entrance:
+def _let_in(ending: Ending, content: KeyFile, joins: Sequence[Address], *, new: bool) -> JoinAnswer:
     """Return what the running nodes answer to one that wants to join. Raises `ClusterError` if none does, or it is ended before."""
     try:
-        return asyncio.run(_until_asked(ending, _enter(content, joins, new=new)))
+        return asyncio.run(_until_asked(ending, _ask_to_join(content, joins, new=new)))
     except asyncio.CancelledError:
-        raise ClusterError("the node was ended before it was let in; nothing was made") from None
+        raise ClusterError("the node was stopped before it had joined; nothing was created") from None
 
 
 def _prepared(
-    path: Path, manifest: Manifest | None, entrance: Entrance | None, name: str, durability: Durability
+    path: Path, manifest: Manifest | None, joined: JoinAnswer | None, name: str, durability: Durability
 ) -> tuple[NodeId, Sequence[NodeId]]:
     """Return the number of the node, and the founders of its cluster; its data directory is there from here on."""
     if manifest is not None:
         return manifest.nodes[0], manifest.founders
-    if entrance is None:
+    if joined is None:
         prepare(path, name, [1], durability)
         return 1, (1,)
-    assert entrance.node is not None, "a number was asked for"
-    prepare(path, name, [entrance.node], durability, entrance.shared.founders)
-    return entrance.node, entrance.shared.founders
+    assert joined.node is not None, "a number was asked for"
+    prepare(path, name, [joined.node], durability, joined.shared.founders)
+    return joined.node, joined.shared.founders
 
 
 def _listening(spec: Spec, ending: Ending, file: Path, content: KeyFile, new: bool, ready: Ready) -> None:
@@ -131,7 +131,7 @@ def _listening(spec: Spec, ending: Ending, file: Path, content: KeyFile, new: bo
     except asyncio.CancelledError:
         if new:
             raise ClusterError(
-                f"node {node} was ended before it was a member; it is started again with an empty data directory"
+                f"node {node} was stopped before it became a member; start it again with an empty data directory"
             ) from None
         return
     print(f"node {node} of cluster {content.name} listens at {address_text(ready.address)}", flush=True)
@@ -189,7 +189,9 @@ def _first_key_file(file: Path, name: str | None, host: str) -> KeyFile:
             opened.write(msgspec.json.format(msgspec.json.encode(content)))
     except OSError as error:
         raise KeyFileError(f"the key file {file} cannot be made: {error}") from error
-    print(f"made {file}: whoever has it is let in, so copy it only to the machines of the other nodes", file=sys.stderr)
+    print(
+        f"made {file}: anybody who has it can join, so copy it only to the machines of the other nodes", file=sys.stderr
+    )
     return content
 
 
@@ -209,10 +211,10 @@ def _place(file: Path, content: KeyFile, node: NodeId, address: Address) -> None
 
 
 def _shared(
-    entrance: Entrance | None, name: str, founders: Sequence[NodeId], path: Path, durability: Durability
+    joined: JoinAnswer | None, name: str, founders: Sequence[NodeId], path: Path, durability: Durability
 ) -> Shared:
-    if entrance is not None:
-        return msgspec.structs.replace(entrance.shared, data_dir=str(path), durability=durability, path=())
+    if joined is not None:
+        return msgspec.structs.replace(joined.shared, data_dir=str(path), durability=durability, path=())
     return Shared(
         name=name,
         founders=tuple(founders),
@@ -229,7 +231,7 @@ def _tls(content: KeyFile) -> Tls | None:
     return None if content.certificate is None else Tls(content.certificate)
 
 
-async def _enter(content: KeyFile, known: Sequence[Address], *, new: bool) -> Entrance:
+async def _ask_to_join(content: KeyFile, known: Sequence[Address], *, new: bool) -> JoinAnswer:
     """Ask those who run for a number, if the node is new, and where the others are. Raises `ClusterError` if nobody answers."""
     problems = []
     for address in known:
@@ -238,15 +240,15 @@ async def _enter(content: KeyFile, known: Sequence[Address], *, new: bool) -> En
         try:
             calls = await Calls.open(content.key, address, None, lambda calls: None, tls=_tls(content))
             try:
-                entrance: Entrance = (await calls.ask(Enter(reserve=new))).body
-                return entrance
+                joined: JoinAnswer = (await calls.ask(JoinRequest(reserve=new))).body
+                return joined
             finally:
                 calls.close()
                 await calls.lost
         except RaftoralError as error:
             problems.append(str(error))
     raise ClusterError(
-        f"no node of cluster {content.name!r} lets this one in: {'; '.join(problems) or 'none is known'}"
+        f"no node of cluster {content.name!r} let this one join: {'; '.join(problems) or 'none is known'}"
     )
 
 
@@ -300,7 +302,7 @@ async def _introduce(content: KeyFile, node: NodeId, own: Address, others: dict[
             f"node {node} was not made a member within {JOIN_SECONDS:g} s: {why}; start it again, with an empty data directory",
             may_commit=not isinstance(outcome, Rejected),
         )
-    print(f"node {node} may be no member; no majority has answered within {JOIN_SECONDS:g} s: {why}", file=sys.stderr)
+    print(f"node {node} may not be a member; no majority answered within {JOIN_SECONDS:g} s: {why}", file=sys.stderr)
 
 
 def _never(outcome: Outcome) -> bool:

@@ -25,7 +25,7 @@ def remote_host(
         raise ClusterError("detach=True is for nodes in processes of their own: add processes=True")
     if detach and data is None:
         raise ClusterError(
-            "a cluster that is to outlive this process needs a data_dir: what it knows must be kept somewhere. Example: "
+            "a cluster that is to outlive this process needs a data_dir: its state must be kept somewhere. Example: "
             "Cluster(processes=True, detach=True, data_dir='lab')"
         )
     return RemoteBackend(name, numbers, detach=detach, **options)

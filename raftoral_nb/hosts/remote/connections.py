@@ -13,7 +13,7 @@ from .background import Tasks
 from .installation import Installation
 from .messages import Hello, Welcome
 from .process_table import ProcessTable
-from .redial_backoff import MAX_REDIAL, Troubles
+from .redial_backoff import MAX_REDIAL, RedialBackoff
 from .rpc import Calls
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Connections:
         """The lines that there are now. Changed here only."""
         self.expected: set[NodeId] = set()
         """The nodes whose end, or absence, is no news."""
-        self.troubles = Troubles(cluster)
+        self.backoff = RedialBackoff(cluster)
         self.shut = False
         """True if the handle has ended: no line is made anew."""
         self._env = env
@@ -86,13 +86,13 @@ class Connections:
 
     def problem(self, number: NodeId) -> str | None:
         """Return why a node that is not known to have ended cannot be reached, or followed; None if it can. From any thread."""
-        return self._unreached.get(number) or self.troubles.reason(number)
+        return self._unreached.get(number) or self.backoff.reason(number)
 
     async def failed(self, number: NodeId, calls: Calls, error: RaftoralError) -> None:
         """Handle news that cannot be used: wait, or (if it made no sense) meet the node anew, which waits as well."""
         if calls.closed:
             return
-        wait = self.troubles.failed(number, error)
+        wait = self.backoff.failed(number, error)
         if isinstance(error, ProtocolError | SnapshotError):
             calls.close()
             await calls.lost
@@ -106,7 +106,7 @@ class Connections:
         del self.calls[number]
         self._env.lost(number)
         if calls.problem is not None:
-            self.troubles.failed(number, calls.problem)
+            self.backoff.failed(number, calls.problem)
         if number not in self.expected:
             self.redial(number)
 
@@ -115,7 +115,7 @@ class Connections:
             return
         self._redialing.add(number)
         try:
-            await asyncio.sleep(self.troubles.wait(number))  # it was reached, and told what made no sense
+            await asyncio.sleep(self.backoff.wait(number))  # it was reached, and told what made no sense
             await self._reach(number)
         finally:
             self._redialing.discard(number)
@@ -133,7 +133,7 @@ class Connections:
             if self._processes.has_ended(number):
                 if number not in self.expected:
                     self._env.found_dead(number)
-                self.troubles.forget(number)
+                self.backoff.forget(number)
                 return
             self._unreached[number] = why
             await asyncio.sleep(wait)  # nothing says when a process elsewhere listens again

@@ -12,7 +12,7 @@ from ...limits import MAX_EVENTS_KEPT, MAX_OUTPUT_LINES_KEPT
 from .messages import MAX_ANSWER_BYTES, MAX_ITEMS, Item, Moved, packed
 
 
-class Chronicle:
+class EventLog:
     """The event log of a node, on the consensus loop of its process."""
 
     def __init__(self) -> None:

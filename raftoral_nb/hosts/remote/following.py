@@ -119,7 +119,7 @@ class LogFollower:
                     self._env.entry_applied(index, applied)
             self.index = max(self.index, answer.entries.upto)
         if self.index <= before:
-            raise ProtocolError(f"it was asked for its log behind entry {before}, and told nothing of that")
+            raise ProtocolError(f"it was asked for its log after entry {before}, and sent nothing of that")
         self.changes.wake()
 
     async def _take_snapshot(self, source: RemoteLife, offer: SnapshotOffer) -> None:

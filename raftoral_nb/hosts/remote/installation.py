@@ -56,7 +56,7 @@ class Installation:
         if self._directory is None:
             if outlives:
                 raise ClusterError(
-                    "a cluster that is to outlive this process needs a data_dir: what it knows must be somewhere"
+                    "a cluster that is to outlive this process needs a data_dir: its state must be kept somewhere"
                 )
             self._directory = Directory.temporary(name, numbers)
         self.shared = Shared(

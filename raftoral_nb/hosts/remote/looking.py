@@ -59,7 +59,7 @@ class StatusObserver:
         if waiting:
             await asyncio.wait(waiting, timeout=LOOK_SECONDS)
         self._links.refused_frames = sum(look.refused for look in self.looks.values())
-        self._links.dropped_strangers = sum(look.dropped for look in self.looks.values())
+        self._links.dropped_unauthenticated = sum(look.dropped for look in self.looks.values())
 
     def _looked(self, number: NodeId, done: asyncio.Future[Any]) -> None:
         if self._asked.get(number) is done:

@@ -21,7 +21,7 @@ from ...raft.compaction import Compaction
 from ...raft.replica import Timing
 from ...storage.data_directory import Durability
 from ...transport.certificate import Certificate
-from ..base import Change
+from ..backend_parts import NodeChange
 
 Address = tuple[str, int]
 
@@ -143,7 +143,7 @@ class Ask(msgspec.Struct, frozen=True, tag=5, array_like=True):
 class ChangeNode(msgspec.Struct, frozen=True, tag=6, array_like=True):
     """A request to pause, resume, hold or release the node."""
 
-    change: Change
+    change: NodeChange
 
 
 class Campaign(msgspec.Struct, frozen=True, tag=7, array_like=True):
@@ -231,7 +231,7 @@ class Drop(msgspec.Struct, frozen=True, tag=20, array_like=True):
     request: int
 
 
-class Enter(msgspec.Struct, frozen=True, tag=21, array_like=True):
+class JoinRequest(msgspec.Struct, frozen=True, tag=21, array_like=True):
     """A request for the other nodes' addresses, from a node that joins or comes back."""
 
     reserve: bool = False
@@ -265,7 +265,7 @@ Asked = (
     | Boot
     | Stop
     | Drop
-    | Enter
+    | JoinRequest
     | ReadCode
 )
 
@@ -345,7 +345,7 @@ class Answered(msgspec.Struct, frozen=True):
     failure: Failure | None
 
 
-class Entrance(msgspec.Struct, frozen=True, kw_only=True):
+class JoinAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a node that wants to join."""
 
     node: NodeId | None
@@ -385,7 +385,7 @@ ANSWERS: Final[dict[type, Any]] = {
     AwaitEnd: ExecutionEnd,
     AwaitApplied: int,
     Boot: Status,
-    Enter: Entrance,
+    JoinRequest: JoinAnswer,
     ReadCode: RunCode,
 }
 """The type of the answer to each request; requests not named here are answered with nothing."""
@@ -404,6 +404,8 @@ _request_decoder: Final = msgspec.msgpack.Decoder(Request)
 _answer_decoder: Final = msgspec.msgpack.Decoder(Answer)
 _body_decoders: Final = {asked: msgspec.msgpack.Decoder(kind) for asked, kind in ANSWERS.items()}
 _KINDS: Final = {kind.__name__: msgspec.msgpack.Decoder(kind) for kind in (*get_args(ClusterEvent), OutputLine, Moved)}
+# The name that nodes of earlier versions send for it.
+_KINDS["StrangersRefused"] = _KINDS["UnauthenticatedConnectionsRefused"]
 _DECODE_ERRORS: Final = (ValueError, TypeError, OverflowError, RecursionError, MemoryError)
 
 
@@ -420,7 +422,7 @@ def decode_request(data: bytes) -> Request:
     try:
         return _request_decoder.decode(data)
     except _DECODE_ERRORS as error:
-        raise ProtocolError(f"a client sent what is no request: {error}") from error
+        raise ProtocolError(f"a client sent something that is not a request: {error}") from error
 
 
 def decode_answer(data: bytes) -> Answer:
@@ -428,7 +430,7 @@ def decode_answer(data: bytes) -> Answer:
     try:
         return _answer_decoder.decode(data)
     except _DECODE_ERRORS as error:
-        raise ProtocolError(f"a node answered what is no answer: {error}") from error
+        raise ProtocolError(f"a node sent something that is not an answer: {error}") from error
 
 
 def decode_body(asked: Asked, data: bytes) -> Any:

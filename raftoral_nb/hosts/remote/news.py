@@ -71,7 +71,7 @@ class NewsFollower:
                 news: News = (await calls.ask(Follow(told, status_number))).body
                 self._env.take_status(number, calls, news.status)
                 if news.missed and told:  # what was dropped before anybody followed is not missed
-                    logger.warning("%d events of node %d were not told: they came too fast", news.missed, number)
+                    logger.warning("%d events of node %d were dropped: they came too fast", news.missed, number)
                 for item in news.items:
                     if item.origin != self._origin:
                         self._take(item.kind, item.data, item.time, shared=bool(item.origin))

@@ -13,19 +13,19 @@ from ...core.events import ClusterEvent, RunMoved
 from ...core.records import Difference, NodeId, RunId
 from ...core.statistics import STUCK
 from ...errors import NodeStateError
-from ...transport.guests import Reception
+from ...transport.clients import AcceptClient
 from ...transport.network import Network
 from ...transport.tcp_network import TcpNetwork
 from ...transport.tls import Tls
 from ..local import LocalBackend
-from .event_log import Chronicle
+from .event_log import EventLog
 from .messages import STATE_EVENTS, Spec, Status
 
 
 class NodeBackend(LocalBackend):
     """A host of exactly one node, whose peers are in other processes."""
 
-    def __init__(self, spec: Spec, reception: Reception) -> None:
+    def __init__(self, spec: Spec, accept_client: AcceptClient) -> None:
         shared = spec.shared
         super().__init__(
             shared.name,
@@ -41,10 +41,10 @@ class NodeBackend(LocalBackend):
         self.key = spec.key
         self.node = spec.node
         self.starts[self.node] = spec.incarnation - 1
-        self.chronicle = Chronicle()
+        self.event_log = EventLog()
         self.status_number = 0
         """The number of times the status has changed."""
-        self._reception = reception
+        self._accept_client = accept_client
         self._status = Status(alive=False)
         self._diverged: dict[RunId, Difference | None] = {}
         self._entry_waiters: set[asyncio.Future[None]] = set()
@@ -60,7 +60,7 @@ class NodeBackend(LocalBackend):
             self._ports,
             host=spec.host,
             elsewhere=elsewhere,
-            reception=self._reception,
+            accept_client=self._accept_client,
             tell=self.tell,
             tls=None if spec.certificate is None else Tls(spec.certificate),
         )
@@ -98,7 +98,7 @@ class NodeBackend(LocalBackend):
         if now != self._status:
             self._status = now
             self.status_number += 1
-            self.chronicle.wake()
+            self.event_log.wake()
 
     # --- what happens
 
@@ -153,14 +153,14 @@ class NodeBackend(LocalBackend):
     def write(self, line: OutputLine) -> None:
         """Do as any backend does, and tell the clients. From any thread."""
         super().write(line)
-        self.thread.post(self.chronicle.add, line, line.time)
+        self.thread.post(self.event_log.add, line, line.time)
 
     def _published(self, event: ClusterEvent) -> None:
         if not isinstance(event, STATE_EVENTS):
             self.thread.post(self._told, event)
 
     def _told(self, event: ClusterEvent) -> None:
-        self.chronicle.add(event)
+        self.event_log.add(event)
         if isinstance(event, ExecutionStopped) and event.status in STUCK:
             self._diverged[event.run_id] = event.difference
             self.look_at_status()

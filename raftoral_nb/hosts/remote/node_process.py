@@ -29,7 +29,7 @@ from ...storage.shared_directory import NodeJournals
 from .. import log_levels
 from .messages import Address, Refusal, Spec, refusal
 from .node_backend import NodeBackend
-from .server import Desk
+from .server import RpcServer
 
 logger = logging.getLogger(__name__)
 
@@ -155,8 +155,8 @@ def run(
     sys.path[:0] = [folder for folder in shared.path if folder not in sys.path]
     log_levels.set_level(spec.log_level or "warning")
     capture.install()
-    desk = Desk(ending.ask)
-    host = desk.host = NodeBackend(spec, desk.receive)
+    server = RpcServer(ending.ask)
+    host = server.host = NodeBackend(spec, server.receive)
     try:
         host.journals = NodeJournals(Path(shared.data_dir), spec.node, shared.durability)
         host.thread.start()

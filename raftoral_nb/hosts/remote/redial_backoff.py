@@ -20,18 +20,18 @@ STEADY_SECONDS: Final = 5.0
 """After so long without a failure all is well again: the next one is a new one."""
 
 
-class _Trouble(msgspec.Struct, frozen=True):
+class _DialFailure(msgspec.Struct, frozen=True):
     reason: str
     wait: float
     end: asyncio.TimerHandle
 
 
-class Troubles:
+class RedialBackoff:
     """Belongs to the loop of the handle; `reason` may be read from any thread."""
 
     def __init__(self, cluster: str) -> None:
         self._cluster = cluster
-        self._found: dict[NodeId, _Trouble] = {}
+        self._found: dict[NodeId, _DialFailure] = {}
 
     def failed(self, node: NodeId, error: Exception) -> float:
         """Note why a node cannot be followed; returns how long to wait before the next attempt (seconds)."""
@@ -43,7 +43,7 @@ class Troubles:
         if before is None or before.reason != reason:
             logger.warning("%s: node %d cannot be followed, and is tried again: %s", self._cluster, node, reason)
         end = asyncio.get_running_loop().call_later(wait + STEADY_SECONDS, self.forget, node)
-        self._found[node] = _Trouble(reason, wait, end)
+        self._found[node] = _DialFailure(reason, wait, end)
         return wait
 
     def wait(self, node: NodeId) -> float:

@@ -21,7 +21,8 @@ from ...raft.replica import Timing
 from ...threads.loop_thread import do_all
 from ...transport.network import Links
 from .. import history
-from ..base import Change, ClusterBackend, Lifetime
+from ..backend_parts import NodeChange
+from ..base import ClusterBackend, Lifetime
 from ..recovery import DataDirectory
 from .announcement import KeyFileOfProcesses
 from .background import Tasks
@@ -291,7 +292,7 @@ class RemoteBackend(ClusterBackend):
             await leaving.ask(Stop())
             await leaving.lost
 
-    def change(self, number: NodeId, change: Change) -> None:
+    def change(self, number: NodeId, change: NodeChange) -> None:
         """Do something to a living node, and wait until it is done. Raises `NodeStateError`."""
         life = self.alive(number, "changed")
 
@@ -355,7 +356,7 @@ class RemoteBackend(ClusterBackend):
     def launched(self, number: NodeId) -> None:
         """Forget what a node's former process told, and its failures: it has a new process."""
         self._news.told.pop(number, None)  # it begins another event log
-        self._connections.troubles.forget(number)
+        self._connections.backoff.forget(number)
 
     def lost(self, number: NodeId) -> None:
         """Note that the line to a node is gone: it counts as dead until it is met again."""
@@ -404,7 +405,7 @@ class RemoteBackend(ClusterBackend):
         self._connections.expected.add(number)
         self._processes.forget(number)
         self._observer.forget(number)
-        self._connections.troubles.forget(number)
+        self._connections.backoff.forget(number)
         self._installation.drop(number)
         self._numbers_watcher()
 

@@ -14,7 +14,7 @@ class RemoteLinks:
 
     def __init__(self) -> None:
         self.refused_frames = 0
-        self.dropped_strangers = 0
+        self.dropped_unauthenticated = 0
         self._cuts: set[Lane] = set()
         self._delays: dict[Lane, LinkDelay] = {}
         self._changed_cuts: dict[Lane, bool] = {}

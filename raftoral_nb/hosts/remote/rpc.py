@@ -9,7 +9,7 @@ from typing import Any
 
 from ...core.records import NodeId
 from ...errors import ClusterError, NodeStateError, ProtocolError
-from ...transport.guests import VISIT_TIMEOUT, Visit, visit
+from ...transport.clients import CONNECT_TIMEOUT, ClientConnection, connect
 from ...transport.tls import Tls
 from .messages import Address, Answer, Asked, Drop, Request, decode_answer, decode_body, encode, rebuilt
 
@@ -33,7 +33,7 @@ class Calls:
         self._ended = ended
         self._numbers = itertools.count(1)
         self._waiting: dict[int, tuple[Asked, asyncio.Future[Reply]]] = {}
-        self._visit: Visit | None = None
+        self._connection: ClientConnection | None = None
         self.closed = False
         self.problem: ProtocolError | None = None
         """The error of what the node sent, if it made no sense and ended the connection."""
@@ -49,38 +49,38 @@ class Calls:
         ended: Callable[[Calls], None],
         *,
         tls: Tls | None = None,
-        timeout: float = VISIT_TIMEOUT,
+        timeout: float = CONNECT_TIMEOUT,
     ) -> Calls:
         """Connect to a node. Raises `ClusterError`, saying why, if that cannot be done within `timeout` seconds."""
         calls = cls(node, ended)
-        calls._visit = await visit(key, address, node, calls._received, calls._lost, timeout, tls)
+        calls._connection = await connect(key, address, node, calls._received, calls._lost, timeout, tls)
         return calls
 
     @property
     def node(self) -> NodeId:
         """The node at the other end."""
-        assert self._visit is not None
-        return self._visit.node
+        assert self._connection is not None
+        return self._connection.node
 
     def ask(self, asked: Asked) -> asyncio.Future[Reply]:
         """Ask; the future has the answer, or raises what the node raised. Cancelling it tells the node."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        if self.closed or self._visit is None:
+        if self.closed or self._connection is None:
             future.set_exception(self._gone())
             return future
         number = next(self._numbers)
         try:
             data = encode(Request(number, asked))
-            self._visit.send(data)
+            self._connection.send(data)
         except ProtocolError as error:
-            future.set_exception(ClusterError(f"it cannot be asked of a node: {error}"))
+            future.set_exception(ClusterError(f"the request cannot be sent to a node: {error}"))
             return future
         self._waiting[number] = (asked, future)
 
         def done(ended: asyncio.Future[Reply]) -> None:
             if self._waiting.pop(number, None) is not None and ended.cancelled() and not self.closed:
-                assert self._visit is not None
-                self._visit.send(encode(Request(0, Drop(number))))
+                assert self._connection is not None
+                self._connection.send(encode(Request(0, Drop(number))))
 
         future.add_done_callback(done)
         return future
@@ -91,13 +91,13 @@ class Calls:
 
     def close(self) -> None:
         """End the connection."""
-        if self._visit is not None:
-            self._visit.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def _gone(self) -> NodeStateError:
         who = "the node" if self._node is None else f"node {self._node}"
         if self.problem is not None:
-            return NodeStateError(f"{who} is of another version than this, or no node: {self.problem}")
+            return NodeStateError(f"{who} is of another version than this process, or is not a node: {self.problem}")
         return NodeStateError(f"{who} ended, or cannot be reached, before it answered")
 
     def _received(self, payload: bytes) -> None:
@@ -128,7 +128,7 @@ class Calls:
         self._waiting.clear()
         if not self.lost.done():
             self.lost.set_result(None)
-        if self._visit is not None:
+        if self._connection is not None:
             self._ended(self)
 
 

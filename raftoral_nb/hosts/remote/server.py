@@ -21,7 +21,7 @@ from ...limits import MAX_NODES
 from ...node import execution_queries
 from ...raft.journal import Snapshot
 from ...storage.sqlite_store import write_file
-from ...transport.guests import Guest, Line
+from ...transport.clients import ClientHandler, ReplyChannel
 from ..view_frame import Described
 from .messages import (
     MAX_ANSWER_BYTES,
@@ -39,14 +39,14 @@ from .messages import (
     ChangeLinks,
     ChangeNode,
     Drop,
-    Enter,
-    Entrance,
     Entries,
     Follow,
     Forget,
     HandOver,
     Hello,
     Introduce,
+    JoinAnswer,
+    JoinRequest,
     LogAnswer,
     Look,
     Moved,
@@ -79,7 +79,7 @@ _REGULAR: Final = b"\x00"
 """The first byte of log entries that are ours."""
 
 
-class Desk:
+class RpcServer:
     """The server of all clients of a process. `stop()` is called when one asks for the process' end."""
 
     def __init__(self, stop: Callable[[], None]) -> None:
@@ -87,13 +87,13 @@ class Desk:
         self.stop = stop
         self.described = Described()
 
-    def receive(self, line: Line) -> Guest:
+    def receive(self, channel: ReplyChannel) -> ClientHandler:
         """Open the session of a client that has proven the key."""
-        return Visitor(self, line)
+        return RpcSession(self, channel)
 
     # --- what is asked
 
-    async def do(self, asked: Asked, visitor: Visitor) -> Any:
+    async def do(self, asked: Asked, session: RpcSession) -> Any:
         """Return the answer to a question; raises `RaftoralError` where it cannot be done."""
         host = self.host
         node = host.node
@@ -103,9 +103,9 @@ class Desk:
             case Follow(told=told, status=number):
                 return await self._news(told, number)
             case ReadLog(after=after):
-                return await self._log(after, visitor)
+                return await self._log(after, session)
             case ReadPiece(number=number):
-                return visitor.piece(number)
+                return session.piece(number)
             case Ask(command=command, timeout=timeout):
                 incarnation = host.incarnation(node)
                 if incarnation is None:
@@ -123,7 +123,7 @@ class Desk:
             case Announce(kind=kind, data=data, origin=origin):
                 event: Any = unpacked(kind, data)
                 if isinstance(event, ClusterEvent):
-                    host.chronicle.put(kind, data, origin, time.time())
+                    host.event_log.put(kind, data, origin, time.time())
             case Introduce(node=other, address=address):
                 self._introduce(other, address)
             case Forget(node=other):
@@ -145,8 +145,8 @@ class Desk:
                 return host.status()
             case ReadCode(run_id=run_id):
                 return host.run_code(run_id)
-            case Enter(reserve=reserve):
-                return await self._entrance(reserve=reserve)
+            case JoinRequest(reserve=reserve):
+                return await self._join_answer(reserve=reserve)
             case Stop():
                 asyncio.get_running_loop().call_later(0.01, self.stop)  # the answer leaves first
         return None
@@ -164,7 +164,7 @@ class Desk:
             python=platform.python_version(),
             status=host.status(),
             status_number=host.status_number,
-            told=host.chronicle.told,
+            told=host.event_log.told,
             applied=self.applied,
             members=host.head().members,
             elsewhere=dict(network.elsewhere),
@@ -180,14 +180,14 @@ class Desk:
 
     async def _news(self, told: int, status_number: int) -> News:
         host = self.host
-        while host.chronicle.told == told and host.status_number == status_number:
-            await host.chronicle.news()
+        while host.event_log.told == told and host.status_number == status_number:
+            await host.event_log.news()
         host.look_at_status()
-        items, missed = host.chronicle.behind(told)
-        upto = items[-1].number if items else host.chronicle.told
+        items, missed = host.event_log.behind(told)
+        upto = items[-1].number if items else host.event_log.told
         return News(items, upto, missed, host.status(), host.status_number)
 
-    async def _log(self, after: int, visitor: Visitor) -> LogAnswer:
+    async def _log(self, after: int, session: RpcSession) -> LogAnswer:
         host = self.host
         while True:
             incarnation = host.incarnation(host.node)
@@ -197,13 +197,13 @@ class Desk:
         journal = host.journals.of(host.node)
         applied = self.applied
         if journal.first_index > after + 1 and journal.snapshot is not None:
-            return LogAnswer(None, visitor.offer(journal.snapshot))
+            return LogAnswer(None, session.offer(journal.snapshot))
         found: list[tuple[int, bytes]] = []
         upto, size = after, 0
         # The first entry may only stand for what a snapshot has.
         if journal.term_at(after + 1) is not None and not journal[after + 1 - journal.first_index][0]:
             assert journal.snapshot is not None
-            return LogAnswer(None, visitor.offer(journal.snapshot))
+            return LogAnswer(None, session.offer(journal.snapshot))
         for data, index, _ in journal[after + 1 - journal.first_index : applied + 1 - journal.first_index]:
             if found and (size + len(data) > MAX_ANSWER_BYTES or len(found) >= MAX_ITEMS):
                 break
@@ -243,7 +243,7 @@ class Desk:
         if node == self.host.node:
             return
         self.host.tcp.introduce(node, address)
-        self.host.chronicle.add(Moved(node, address))
+        self.host.event_log.add(Moved(node, address))
         remember(self.host.spec, self.host.tcp.elsewhere)
 
     def _look(self, only: frozenset[str] | None, entries: int) -> NodeLook:
@@ -253,10 +253,10 @@ class Desk:
             host.node_statistics(host.node, 0, only),
             host.tail(host.node, entries, self.described.of),
             host.tcp.refused_frames,
-            host.tcp.dropped_strangers,
+            host.tcp.dropped_unauthenticated,
         )
 
-    async def _entrance(self, *, reserve: bool) -> Entrance:
+    async def _join_answer(self, *, reserve: bool) -> JoinAnswer:
         """Return the nodes' addresses, for a node that joins or comes back, and a number that a majority reserves for it alone."""
         host = self.host
         if reserve and len(host.head().members) >= MAX_NODES:
@@ -265,7 +265,7 @@ class Desk:
             raise NodeStateError(f"node {host.node} is dead; ask another one")
         number = await self._reserve_number() if reserve else None
         nodes: dict[NodeId, Address] = {**host.tcp.elsewhere, **host.tcp.addresses}
-        return Entrance(node=number, shared=host.spec.shared, nodes=nodes)
+        return JoinAnswer(node=number, shared=host.spec.shared, nodes=nodes)
 
     async def _reserve_number(self) -> NodeId:
         host = self.host
@@ -285,19 +285,19 @@ def remember(spec: Spec, elsewhere: Mapping[NodeId, Address]) -> None:
         try:
             write_file(Path(spec.remember), msgspec.json.encode(dict(elsewhere)))
         except OSError as error:
-            logger.warning("where the other nodes are cannot be kept: %s", error)
+            logger.warning("the addresses of the other nodes cannot be stored: %s", error)
 
 
 async def _passed(_executor: Any) -> None:
     """Done when the node's thread has come to it."""
 
 
-class Visitor:
-    """The session of one client (`transport.guests.Guest`)."""
+class RpcSession:
+    """The session of one client (`transport.clients.ClientHandler`)."""
 
-    def __init__(self, desk: Desk, line: Line) -> None:
-        self._desk = desk
-        self._line = line
+    def __init__(self, server: RpcServer, channel: ReplyChannel) -> None:
+        self._server = server
+        self._channel = channel
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._offered: Snapshot | None = None
 
@@ -311,7 +311,7 @@ class Visitor:
                     task.cancel()
                 continue
             if len(self._tasks) >= MAX_QUESTIONS:
-                self._line.abort()
+                self._channel.abort()
                 return
             task = asyncio.get_running_loop().create_task(self._serve(request))
             self._tasks[request.number] = task
@@ -336,20 +336,20 @@ class Visitor:
         body, refused = b"", None
         try:
             try:
-                answer = await self._desk.do(request.asked, self)
+                answer = await self._server.do(request.asked, self)
                 body = b"" if answer is None else encode(answer)
             except RaftoralError as error:
                 refused = refusal(error)
             except Exception as error:
-                logger.exception("a client's %s could not be done", type(request.asked).__name__)
-                refused = Refusal("ClusterError", f"the node could not do it: {type(error).__name__}: {error}")
-            host = self._desk.host
-            self._answer(Answer(request.number, host.chronicle.told, self._desk.applied, body, refused))
+                logger.exception("a client's request %s failed", type(request.asked).__name__)
+                refused = Refusal("ClusterError", f"the request failed on the node: {type(error).__name__}: {error}")
+            host = self._server.host
+            self._answer(Answer(request.number, host.event_log.told, self._server.applied, body, refused))
         finally:
             self._tasks.pop(request.number, None)
 
     def _answer(self, answer: Answer) -> None:
         try:
-            self._line.answer(encode(answer))
+            self._channel.answer(encode(answer))
         except RaftoralError as error:  # too large for a frame
-            self._line.answer(encode(Answer(answer.number, answer.told, answer.applied, b"", refusal(error))))
+            self._channel.answer(encode(Answer(answer.number, answer.told, answer.applied, b"", refusal(error))))

@@ -138,7 +138,7 @@ def test_nothing_is_caught_up_with_while_no_node_can_be_asked() -> None:
     [
         (LogAnswer(None, SnapshotOffer(2, 0)), "not complete"),
         (LogAnswer(Entries(((3, b"none"),), 3), None), "not a log entry"),
-        (LogAnswer(Entries((), 1), None), "behind entry 2"),
+        (LogAnswer(Entries((), 1), None), "after entry 2"),
         (NodeStateError("it has ended"), "it has ended"),
     ],
 )
@@ -179,7 +179,7 @@ def test_a_log_that_is_caught_up_with_must_make_sense() -> None:
             return future
 
         source.ask = lying  # type: ignore[method-assign]
-        with pytest.raises(ProtocolError, match="told nothing of that"):
+        with pytest.raises(ProtocolError, match="sent nothing of that"):
             await LogFollower(handle, handle.fail).catch_up()
 
     followed(work)

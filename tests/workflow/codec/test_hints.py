@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
+import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -347,10 +350,28 @@ def test_an_alias_that_cannot_travel_is_refused_by_its_name(run_cell: RunCell) -
 
 
 @needs_aliases
-def test_an_alias_of_a_module_travels_by_name(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "aliases_of_a_module.py").write_text("type Price = int\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    import aliases_of_a_module  # type: ignore[import-not-found]
+def test_an_alias_of_an_installed_module_travels_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    (installed / "aliases_installed.py").write_text("type Price = int\n")
+    monkeypatch.syspath_prepend(installed)
+    alias = importlib.import_module("aliases_installed").Price
+    try:
+        assert pickling.loads(pickling.dumps([alias], 10**6)) == [alias]
+    finally:
+        monkeypatch.delitem(sys.modules, "aliases_installed")
 
-    assert pickling.loads(pickling.dumps([aliases_of_a_module.Price], 10**6)) == [aliases_of_a_module.Price]
-    monkeypatch.delitem(sys.modules, "aliases_of_a_module")
+
+@needs_aliases
+def test_an_alias_of_a_module_beside_the_notebook_travels_by_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "aliases_beside.py").write_text("type Price = int\ntype Prices = list[Price]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    alias = importlib.import_module("aliases_beside").Prices
+    data = pickling.dumps(alias, 10**6)
+    monkeypatch.delitem(sys.modules, "aliases_beside")
+    (tmp_path / "aliases_beside.py").unlink()
+    found = pickling.loads(data)
+    assert found.__name__ == "Prices"
+    assert [one.__value__ for one in typing.get_args(found.__value__)] == [int]

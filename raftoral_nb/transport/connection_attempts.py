@@ -6,20 +6,22 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from ..core.cluster_events import StrangersRefused
+from ..core.cluster_events import UnauthenticatedConnectionsRefused
 from ..core.records import NodeId
 
 REPORT_INTERVAL: Final = 10.0
 """Seconds between two events about attempts; those between are told together."""
 
 
-class Attempts:
+class ConnectionAttempts:
     """Counts of connections that were closed for what came over them, or for what did not. Used on one loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[StrangersRefused], None] | None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, tell: Callable[[UnauthenticatedConnectionsRefused], None] | None
+    ) -> None:
         self.refused_frames = 0
         """Closed for bytes that were not authentic, too long, or malformed."""
-        self.dropped_strangers = 0
+        self.dropped_unauthenticated = 0
         """Closed because they did not prove the key: silent, slow, crowded out by others, or torn off in the middle."""
         self._loop = loop
         self._tell = tell
@@ -34,7 +36,7 @@ class Attempts:
 
     def dropped(self, node: NodeId, reason: str) -> None:
         """Count an unauthenticated peer that left, or was closed, without proving the key."""
-        self.dropped_strangers += 1
+        self.dropped_unauthenticated += 1
         self._note(node, reason)
 
     def close(self) -> None:
@@ -61,4 +63,4 @@ class Attempts:
         count, self._untold = self._untold, 0
         if count and self._tell is not None and self._latest is not None:
             node, reason = self._latest
-            self._tell(StrangersRefused(node, count, reason))
+            self._tell(UnauthenticatedConnectionsRefused(node, count, reason))

@@ -1,7 +1,7 @@
 """Clients: those who talk with a node and are none, as a notebook with nodes in other processes, a command in a shell, a node that joins.
 
 A client proves the cluster's key as a node does, and then asks; requests and answers are not known here. A node is one
-end (`Reception` makes a `Guest` for each connection), and `visit` the other.
+end (`AcceptClient` makes a `ClientHandler` for each connection), and `connect` the other.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Final, Protocol, cast
 from ..core.records import NodeId
 from ..errors import ClusterError, NotEncryptedError, ProtocolError
 from .forked import keep_to_this_process
-from .frames import GUEST, FrameSession, PeerIdentity
+from .frames import CLIENT, FrameSession, PeerIdentity
 from .tls import Tls, encrypted, may_talk, watch_silence
 
-VISIT_TIMEOUT: Final = 5.0
+CONNECT_TIMEOUT: Final = 5.0
 """Seconds in which a node must have accepted a client."""
 
 
-class Line(Protocol):
+class ReplyChannel(Protocol):
     """A node's end of a connection with a client."""
 
     def answer(self, payload: bytes) -> None:
@@ -35,7 +35,7 @@ class Line(Protocol):
         ...
 
 
-class Guest(Protocol):
+class ClientHandler(Protocol):
     """The handler of a client's frames.
 
     Called on the loop; `ProtocolError` ends the connection, nothing else may be raised.
@@ -50,11 +50,11 @@ class Guest(Protocol):
         ...
 
 
-Reception = Callable[[Line], Guest]
+AcceptClient = Callable[[ReplyChannel], ClientHandler]
 """The function called for each client that has proven the key."""
 
 
-class Visit(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """A client's end of a connection. `received(payload)` is called for each frame, `lost(error)` once at its end."""
 
     def __init__(
@@ -65,8 +65,8 @@ class Visit(asyncio.Protocol):
         lost: Callable[[BaseException | None], None],
         tls: Tls | None = None,
     ) -> None:
-        identity = PeerIdentity(GUEST, secrets.randbits(63))
-        self.entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        identity = PeerIdentity(CLIENT, secrets.randbits(63))
+        self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._session = FrameSession(
             key if tls is None else tls.session_key(key), identity, dialer=True, expected=expected
         )
@@ -126,57 +126,59 @@ class Visit(asyncio.Protocol):
             return
         if outgoing := self._session.take_outgoing():
             self._transport.write(outgoing)
-        if self._session.established and not self.entered.done():
-            self.entered.set_result(None)
+        if self._session.established and not self.accepted.done():
+            self.accepted.set_result(None)
         for payload in payloads:
             self._received(payload)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the socket is closed, for whatever reason."""
         self._closed = True
-        if not self.entered.done():
-            self.entered.set_exception(self._error or exc or ConnectionResetError("the node ended the connection"))
-            self.entered.exception()  # what waited for it may have gone
+        if not self.accepted.done():
+            self.accepted.set_exception(self._error or exc or ConnectionResetError("the node ended the connection"))
+            self.accepted.exception()  # what waited for it may have gone
         self._lost(self._error or exc)
 
 
-async def visit(
+async def connect(
     key: bytes,
     address: tuple[str, int],
     expected: NodeId | None,
     received: Callable[[bytes], None],
     lost: Callable[[BaseException | None], None],
-    timeout: float = VISIT_TIMEOUT,
+    timeout: float = CONNECT_TIMEOUT,
     tls: Tls | None = None,
-) -> Visit:
+) -> ClientConnection:
     """Connect to a node as its client. Raises `ClusterError`, saying why, if it refuses within `timeout` seconds.
 
     With `tls` the connection is encrypted, which it must be (`NotEncryptedError`) to another machine. The node
     disconnects a client that has another key, and that looks the same as a node that ends.
     """
-    made: list[Visit] = []
+    made: list[ClientConnection] = []
 
-    def make() -> Visit:
-        made.append(Visit(key, expected, received, lost, tls))
+    def make() -> ClientConnection:
+        made.append(ClientConnection(key, expected, received, lost, tls))
         return made[0]
 
     host, port = address
     try:
         async with asyncio.timeout(timeout):
             await asyncio.get_running_loop().create_connection(make, host, port, **encrypted(tls, host))
-            await made[0].entered
+            await made[0].accepted
             return made[0]
     except BaseException as error:
         for one in made:
             one.close()
         if isinstance(error, TimeoutError):
-            raise ClusterError(f"nobody at {host}:{port} let us in within {timeout:g} s") from error
+            raise ClusterError(f"no node at {host}:{port} accepted the connection within {timeout:g} s") from error
         if isinstance(error, ProtocolError):
-            raise ClusterError(f"who listens at {host}:{port} is not a node of this cluster: {error}") from error
+            raise ClusterError(
+                f"the process that listens at {host}:{port} is not a node of this cluster: {error}"
+            ) from error
         if isinstance(error, ConnectionRefusedError):
-            raise ClusterError(f"nobody listens at {host}:{port}: the node has ended, or is not there yet") from error
+            raise ClusterError(f"nothing listens at {host}:{port}: the node has ended, or is not there yet") from error
         if isinstance(error, OSError):
             raise ClusterError(
-                f"the node at {host}:{port} cannot be reached, or does not let us in (another key?): {error}"
+                f"the node at {host}:{port} cannot be reached, or refuses the connection (another key?): {error}"
             ) from error
         raise

@@ -136,7 +136,7 @@ def test_a_node_that_refuses_to_tell_its_log_is_asked_again_less_and_less_often_
         assert handle.node_statistics(1, 0, None).problem == "no memory is left"
         (line,) = lines
         assert [one for one in line.asked if isinstance(one, ReadLog)][:9] == [ReadLog(0)] * 9
-        handle._connections.troubles.forget(1)  # as after a while without any
+        handle._connections.backoff.forget(1)  # as after a while without any
         assert handle.node_statistics(1, 0, None).problem is None
 
     refused: list[Any] = [ClusterError("no memory is left") for _ in LONGEST]
@@ -150,8 +150,8 @@ def test_a_node_that_refuses_to_tell_its_log_is_asked_again_less_and_less_often_
         ([entries(GOOD, b"no entry")], "not a log entry"),
         ([LogAnswer(None, SnapshotOffer(7, 1)), b"no piece"], "the snapshot cannot be read"),
         ([LogAnswer(None, SnapshotOffer(7, 0))], "not complete"),
-        ([LogAnswer(None, None)], "told nothing of that"),
-        ([entries()], "told nothing of that"),
+        ([LogAnswer(None, None)], "sent nothing of that"),
+        ([entries()], "sent nothing of that"),
     ],
 )
 def test_a_log_that_makes_no_sense_ends_the_connection_and_is_read_anew_from_where_it_made_sense(
@@ -225,7 +225,7 @@ def test_a_node_that_cannot_be_reached_says_why_until_it_is() -> None:
 
 
 def test_an_answer_that_cannot_be_read_ends_the_connection_and_its_reason_is_told() -> None:
-    class Visit:
+    class Connection:
         closed = False
 
         def send(self, data: bytes) -> None:
@@ -237,11 +237,11 @@ def test_an_answer_that_cannot_be_read_ends_the_connection_and_its_reason_is_tol
     async def main() -> RaftoralError:
         ended: list[Calls] = []
         calls = Calls(1, ended.append)
-        visit = Visit()
-        calls._visit = cast(Any, visit)
+        connection = Connection()
+        calls._connection = cast(Any, connection)
         question = calls.ask(ReadLog(0))
         calls._received(b"no answer")
-        assert visit.closed
+        assert connection.closed
         calls._lost(None)
         assert ended == [calls]
         with pytest.raises(NodeStateError, match="of another version") as caught:

@@ -1,0 +1,183 @@
+"""What each part of the API asks of a backend: narrow views of `base.ClusterBackend`, which provides all of them.
+
+A part that names one of these cannot reach what is not its business, and a test can give it something small in a backend's place.
+Methods whose names begin with `on_` are called on the consensus loop, the others from any other thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol, TypeVar
+
+from ..core.commands import Command, Committed, Rejected
+from ..core.events import ClusterEvent
+from ..core.records import Difference, Failure, NodeId, RunId
+from ..core.run_record import Run
+from ..core.state import State
+from ..core.statistics import LogEntry, RunCode
+from ..errors import RaftoralError
+from ..threads.loop_thread import LoopThread
+from ..transport.network import Links
+from .node_life import Life
+from .observers import Observers
+from .update_answers import Answers
+
+T = TypeVar("T")
+
+NodeChange = Literal["pause", "resume", "hold", "release"]
+"""The changes that can be made to a running node."""
+
+RunEnding = bytes | Failure | RaftoralError
+"""The outcome of waiting for a run: the encoded result, the run's failure, or why there will be neither."""
+
+
+class NodesBackend(Protocol):
+    """What every part needs: which nodes there are, and the consensus loop."""
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+
+    @property
+    def numbers(self) -> tuple[NodeId, ...]:
+        """The numbers of the nodes."""
+
+    @property
+    def proposal_timeout(self) -> float:
+        """The time in which a majority must acknowledge a command (seconds)."""
+
+    @property
+    def thread(self) -> LoopThread:
+        """The thread of the consensus loop."""
+
+    @property
+    def observers(self) -> Observers:
+        """Those who are told of events."""
+
+    def incarnation(self, number: NodeId) -> Life | None:
+        """Return the present life of a node; None if it is dead."""
+
+    async def on_await_leader(self) -> NodeId:
+        """Wait until a node acts."""
+
+
+class Alive(Protocol):
+    """A backend that can be asked for a node that must not be dead."""
+
+    def alive(self, number: NodeId, done_to_it: str) -> Life:
+        """Return the present life of a node; raises `NodeStateError` if it is dead."""
+
+
+class Announcing(Protocol):
+    """A backend that tells all handles on the cluster what one of them did."""
+
+    def announce(self, event: ClusterEvent) -> None:
+        """Publish what a handle did."""
+
+
+class Proposing(Protocol):
+    """A backend that commands can be proposed to."""
+
+    def propose(self, command: Command, what: str) -> Committed | Rejected:
+        """Propose a command and wait. Raises `NotAcknowledgedError` at the deadline."""
+
+
+class RecordsBackend(Protocol):
+    """The replicated state, as far as is known here."""
+
+    def head(self) -> State:
+        """Return the state of the most advanced running node; when none runs, the last known one."""
+
+    def run_record(self, run_id: RunId) -> Run:
+        """Return what is recorded of a run; raises `RunNotFoundError`."""
+
+
+class RunsBackend(NodesBackend, RecordsBackend, Proposing, Alive, Protocol):
+    """What is asked of for runs: to start them, to read their records, to send them messages, to wait for their ends."""
+
+    @property
+    def answers(self) -> Answers:
+        """Those who wait for answers to updates."""
+
+    def held(self, run_id: RunId) -> Difference | None:
+        """Return where the code differs from a run's record on every living node; None if it does not."""
+
+    def when_ended(self, run_id: RunId, callback: Callable[[RunEnding], None]) -> Callable[[], None]:
+        """Have `callback` called once with how the run ended; returns what forgets it."""
+
+    def run_code(self, run_id: RunId) -> RunCode:
+        """Return the code of a run, and where each living node is in it. Raises `RunNotFoundError`."""
+
+    def spokesman(self) -> Life | None:
+        """Return the node that knows most; None if no node can be asked."""
+
+
+class NodeFaultsBackend(NodesBackend, Alive, Announcing, Protocol):
+    """What is asked of for faults of single nodes."""
+
+    def kill(self, number: NodeId, timeout: float) -> None:
+        """End a node at once. Waits up to `timeout` seconds for it. Raises `NodeStateError`."""
+
+    async def on_boot(self, number: NodeId) -> None:
+        """Start a node from its journal. Raises `NodeStateError` if it is alive."""
+
+    def change(self, number: NodeId, change: NodeChange) -> None:
+        """Do something to a living node, and wait until it is done. Raises `NodeStateError`."""
+
+
+class NetworkFaultsBackend(NodesBackend, Alive, Announcing, Protocol):
+    """What is asked of for faults of links, and for elections."""
+
+    @property
+    def network(self) -> Links | None:
+        """The links between the nodes; None before the start."""
+
+    @property
+    def leader(self) -> NodeId | None:
+        """The node that acts; None while there is none."""
+
+    def change_links(self, act: Callable[[Links], T]) -> T:
+        """Have `act` do something to the links, and wait until it is done everywhere."""
+
+    async def on_transfer(self, number: NodeId) -> None:
+        """Have the leader transfer leadership to a node, until that one acts."""
+
+
+class MembershipBackend(NodesBackend, Announcing, Proposing, Protocol):
+    """What is asked of for nodes that join, and that leave for good."""
+
+    def next_number(self) -> NodeId:
+        """Return the lowest number that no node has or had, as far as is known here."""
+
+    async def on_join(self, number: NodeId) -> None:
+        """Start a node that is no member yet. Raises `ClusterError`."""
+
+    def leave(self, number: NodeId, timeout: float) -> None:
+        """End a node that is no member any more, and drop its journal. Waits up to `timeout` seconds for its threads."""
+
+
+class NodeHandleBackend(NodesBackend, Alive, Protocol):
+    """What is asked of for the handle on one node."""
+
+    def run_record(self, run_id: RunId) -> Run:
+        """Return what is recorded of a run; raises `RunNotFoundError`."""
+
+    def entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
+        """Return the last entries of a node's log, in words. Waits while the cluster runs."""
+
+    def wait_until_applied(self, number: NodeId, timeout: float) -> int:
+        """Wait until a node has applied what the others have now; returns its index. Raises `CompletionTimeoutError`."""
+
+
+class ScenarioBackend(NodesBackend, Announcing, Protocol):
+    """What is asked of while a scenario is played."""
+
+    @property
+    def leader(self) -> NodeId | None:
+        """The node that acts; None while there is none."""
+
+    async def on_await_other_leader(self, former: NodeId | None) -> NodeId:
+        """Wait until a node other than `former` acts."""
+
+    async def on_await_level(self) -> None:
+        """Wait until every node that runs, and is not paused, has applied what any node has applied by now."""
