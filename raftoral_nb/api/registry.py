@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -153,7 +152,7 @@ class Registry:
         chosen = run_id if run_id is not None else self._new_id(name)
         # Only a run_id that was chosen can be given again.
         digest = "" if run_id is None else values.digest(input_) or ""
-        command = StartRun(chosen, name, definition.version, data, time.time(), digest, RECORD_FORMAT)
+        command = StartRun(chosen, name, definition.version, data, self._host.wall_clock(), digest, RECORD_FORMAT)
         answer = self._host.propose(command, f"starting {name!r} as run {chosen!r}")
         if isinstance(answer, Rejected) and not self._same_run(command):
             raise _not_started(answer, chosen)

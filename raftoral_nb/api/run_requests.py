@@ -58,7 +58,9 @@ def _send(host: RunsBackend, run_id: RunId, name: str, value: Any, message_id: s
     assert message_id is not None
     data = values.encode(value, what=f"the value of the {kind} {name!r}", known=lambda: _known(host, run_id))
     _ask(
-        host, SendSignal(run_id, message_id, name, data, update, time.time()), f"the {kind} {name!r} to run {run_id!r}"
+        host,
+        SendSignal(run_id, message_id, name, data, update, host.wall_clock()),
+        f"the {kind} {name!r} to run {run_id!r}",
     )
     return message_id
 
@@ -71,22 +73,22 @@ def _known(host: RunsBackend, run_id: RunId) -> Known | None:
 
 def cancel(host: RunsBackend, run_id: RunId, reason: str) -> None:
     """See `WorkflowRun.cancel`."""
-    _ask(host, CancelRun(run_id, _reason(reason), time.time()), f"cancelling run {run_id!r}")
+    _ask(host, CancelRun(run_id, _reason(reason), host.wall_clock()), f"cancelling run {run_id!r}")
 
 
 def terminate(host: RunsBackend, run_id: RunId, reason: str) -> None:
     """See `WorkflowRun.terminate`."""
-    _ask(host, TerminateRun(run_id, _reason(reason), time.time()), f"terminating run {run_id!r}")
+    _ask(host, TerminateRun(run_id, _reason(reason), host.wall_clock()), f"terminating run {run_id!r}")
 
 
 def pause(host: RunsBackend, run_id: RunId) -> None:
     """See `WorkflowRun.pause`."""
-    _ask(host, PauseRun(run_id, time.time()), f"pausing run {run_id!r}")
+    _ask(host, PauseRun(run_id, host.wall_clock()), f"pausing run {run_id!r}")
 
 
 def resume(host: RunsBackend, run_id: RunId) -> None:
     """See `WorkflowRun.resume`."""
-    _ask(host, ResumeRun(run_id, time.time()), f"resuming run {run_id!r}")
+    _ask(host, ResumeRun(run_id, host.wall_clock()), f"resuming run {run_id!r}")
 
 
 def _reason(reason: str) -> str:

@@ -54,6 +54,9 @@ class NodesBackend(Protocol):
     def observers(self) -> Observers:
         """Those who are told of events."""
 
+    def wall_clock(self) -> float:
+        """Return the time of day that this process goes by, in Unix seconds."""
+
     def incarnation(self, number: NodeId) -> Life | None:
         """Return the present life of a node; None if it is dead."""
 

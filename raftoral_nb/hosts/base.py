@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -217,6 +218,10 @@ class ClusterBackend(ABC):
     @abstractmethod
     def run_code(self, run_id: RunId) -> RunCode:
         """Return the code of a run, and where each living node is in it. Raises `RunNotFoundError`."""
+
+    def wall_clock(self) -> float:
+        """Return the time of day that this process goes by, in Unix seconds."""
+        return time.time()
 
     # --- who leads, on the consensus loop
 

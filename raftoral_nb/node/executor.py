@@ -373,7 +373,8 @@ class Executor:
     def open_gate(self, name: str) -> None:
         """Undo `close_gate`."""
         self._closed_gates.discard(name)
-        self._let_take_turns()
+        if not self._closed_gates and self._ready:
+            self._host.post(self._let_take_turns)
 
     # --- looking at it
 
