@@ -22,7 +22,7 @@ from ..core.commands import (
     TerminateRun,
 )
 from ..core.records import RunId
-from ..errors import CancelledRunError, WorkflowFailedError
+from ..errors import WorkflowFailedError
 from ..workflow.codec import values
 from .effects import effect, slow_effect
 
@@ -66,7 +66,7 @@ async def talk(ctx: WorkflowContext, input: Mapping[str, Any]) -> object:  # noq
             heard.append(await child)
         except WorkflowFailedError as error:
             heard.append(error.failure.type_name)
-    except CancelledRunError:
+    except asyncio.CancelledError:
         await ctx.compute("clean up", effect, f"{ctx.run_id} clean up {input['round']}")
         raise
     if input["round"] > 0:

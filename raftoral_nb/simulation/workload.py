@@ -27,10 +27,13 @@ from ..core.commands import (
     RegisterWorkflow,
     Rejected,
     ResumeRun,
+    SendSignal,
     StartRun,
+    TerminateRun,
 )
 from ..core.entry_codec import encode_entry
 from ..core.records import Definition, NodeId, ProposalId, RunId
+from ..core.run_record import RECORD_FORMAT
 from ..errors import NonDeterminismError
 from ..node.replay_run import replay_run
 from ..workflow.codec import values
@@ -239,7 +242,7 @@ class Clients:
         self._asked[client] = command
         began = node.clock.time()
         limit = 0.2 + (ASK_SECONDS - 0.2) * dice.random() ** 2
-        outcome = await node.incarnation.ask(command, limit)
+        outcome = await node.incarnation.ask(_stamped(command, node), limit)
         world.answered(client, node.number, what, outcome, node.clock.time() - began, limit)
         return outcome, node
 
@@ -308,7 +311,7 @@ class Clients:
             replay_run(run, code)
         except NonDeterminismError as error:
             self._world.checker.violated("gates fit wherever a run is", str(error), run_id)
-        outcome = await ask("move", MoveRun(run_id, 2, len(run.steps), run.generation))
+        outcome = await ask("move", MoveRun(run_id, 2, len(run.records), run.generation))
         return not (isinstance(outcome, Rejected) and outcome.code == "run_went_on")
 
     async def _write(self, client: int, dice: SeededDice, register: str) -> None:
@@ -343,7 +346,8 @@ class Clients:
         elif workflow == talking.TALK:
             plan = {"heard": [], "round": dice.below(3)}
         version = 2 if workflow == EVERYTHING and dice.happens(0.2) else 1
-        command = StartRun(run_id, workflow, version, values.encode(plan, what=run_id))
+        data = values.encode(plan, what=run_id)
+        command = StartRun(run_id, workflow, version, data, format=RECORD_FORMAT)
         if workflow in REGISTERS and dice.happens(self._world.large):
             command = _near_a_multiple(command, dice)
         began = self._world.elapsed
@@ -371,6 +375,13 @@ class Clients:
         self.appends.append(Append(run_id, began, ended, "done", seen))
         if workflow in REGISTERS and run_id in runs:
             self.accesses[workflow].append(Access("read", runs[run_id].definition.fingerprint, began, ended))
+
+
+def _stamped(command: Command, node: WatchedNode) -> Command:
+    """Return the command with the time of day of the node that is asked, where it has one."""
+    if isinstance(command, StartRun | SendSignal | CancelRun | PauseRun | ResumeRun | TerminateRun):
+        return msgspec.structs.replace(command, at=node.executor.wall_clock())
+    return command
 
 
 def _near_a_multiple(command: StartRun, dice: SeededDice) -> StartRun:
