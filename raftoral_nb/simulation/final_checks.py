@@ -62,6 +62,7 @@ def check(nodes: Mapping[NodeId, WatchedNode], checker: Checker, clients: Client
             execution = node.executor.execution(run_id)
             if execution is not None and run.status == "completed" and execution.result != run.result:
                 checker.violated("runs end alike on all nodes", f"run {run_id!r} on node {number}", run_id)
+    checker.messages.check(nodes)
     problem = list_problem(clients.appends)
     if problem is not None:
         checker.violated("client histories are linearizable", problem, "list")

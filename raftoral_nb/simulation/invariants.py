@@ -46,6 +46,8 @@ from ..raft.journal import MemoryJournal
 from ..raft.pysyncobj_driver import LEADER
 from ..transport.messages import Message, NextIndex, ResponseVote
 from ..workflow.execution.inbox import PauseChanged, RunDropped
+from .conservation import Conservation
+from .observations import Observations
 from .pausing import Pauses
 from .run_logs import RunLogs
 
@@ -106,6 +108,8 @@ class Checker:
         self.records: dict[tuple[RunId, StepId], tuple[int, Step]] = {}
         """The steps of each life of a run (`run_logs.life`), and at which index they were recorded."""
         self.logs = RunLogs(self.violated)
+        self.observations = Observations(self.violated)
+        self.messages = Conservation(self.violated, self.logs, self.observations)
         self._versions: dict[RunId, int] = {}
         self.ended: dict[RunId, int] = {}
         self._pauses = Pauses(now, self.violated, virtual=virtual)
@@ -321,6 +325,7 @@ class Checker:
                     case CancelRequested(run_id=run_id, reason=reason, at=at):
                         self.logs.added(run_id, CancelRecord(reason, at))
                     case WorkflowContinued(run_id=run_id, generation=generation, records=records):
+                        self.messages.continued(run_id, generation, records)
                         self.logs.continued(run_id, generation, records)
                     case WorkflowStarted(run_id=run_id, version=version):
                         self._versions[run_id] = version

@@ -35,6 +35,7 @@ from .paper_words import log_words, message_words
 from .simulated_node import SimulatedNode
 
 if TYPE_CHECKING:
+    from ..workflow.execution.execution import Execution
     from ..workflow.execution.inbox import HandedOver
 
 LATENCY: Final = 0.01
@@ -338,6 +339,9 @@ class Stage:
 
     def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
         """Note that a node's executor got records: what it makes of them is looked at in `look`."""
+
+    def turned(self, node: SimulatedNode, execution: Execution) -> None:
+        """Do nothing: how far executions have come is looked at in `look`."""
 
     def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
         """Note that a node may act, or not any more."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -41,10 +41,12 @@ from ..workflow.language.context import WorkflowContext
 from ..workflow.language.variables import ReplicatedVar
 from ..workflow.shipping import definitions
 from . import language, talking
+from .diaries import Diary, Scene
 from .dice import SeededDice
 from .effects import effect, slow_effect
 from .invariants import Checker
 from .linearizability import Access, Append
+from .plain_asyncio import plain_asyncio
 from .watched import WatchedNode
 
 # --- workflows
@@ -89,7 +91,9 @@ Gate = Callable[[WorkflowContext, str], Awaitable[list[object]]]
 
 
 async def _everything(ctx: WorkflowContext, input: Mapping[str, Any], gate: Gate) -> list[object]:  # noqa: A002
-    seen: list[Any] = await gate(ctx, "begin")
+    diary = Diary(ctx)
+    seen = diary.seen
+    seen += await gate(ctx, "begin")
     counter = await ctx.var("counter", input["first"])
     for number in range(input["rounds"]):
         seen += await gate(ctx, f"round {number}")
@@ -100,19 +104,15 @@ async def _everything(ctx: WorkflowContext, input: Mapping[str, Any], gate: Gate
     seen.append(await computed.set(seen[-1]))
     seen += await gate(ctx, "branches")
 
-    async def branch(inner: WorkflowContext, number: int) -> list[object]:
-        first = await inner.compute("in a branch", effect, f"{ctx.run_id} branch {number}")
-        new = await gate(inner, f"branch {number}")
-        second = await inner.compute("then", slow_effect, f"{ctx.run_id} branch {number} then")
-        return [first, new, second]
+    async def branch(inner: WorkflowContext, number: int) -> None:
+        seen.append(await inner.compute("in a branch", effect, f"{ctx.run_id} branch {number}"))
+        seen.extend(await gate(inner, f"branch {number}"))
+        seen.append(await inner.compute("then", slow_effect, f"{ctx.run_id} branch {number} then"))
 
-    branches: list[Callable[[WorkflowContext], Any]] = [
-        lambda inner, number=number: branch(inner, number)  # type: ignore[misc]
-        for number in range(input["branches"])
-    ]
-    seen += await ctx.gather(*branches)
+    await ctx.gather(*(partial(branch, number=number) for number in range(input["branches"])))
     seen += await gate(ctx, "parts")
-    seen += await language.language(ctx, effect, slow_effect)
+    await language.language(Scene(ctx, diary, ctx.run_id))
+    await plain_asyncio(Scene(ctx, diary, ctx.run_id))
     seen += await gate(ctx, "end")
     try:
         await ctx.compute("refused", refused, f"{ctx.run_id} refused")
@@ -273,7 +273,7 @@ class Clients:
         async def ask(what: str, command: Command) -> Outcome:
             return (await self._ask(client, dice, f"{what} to {run_id}", command))[0]
 
-        await talking.converse(run_id, dice, ask)
+        await talking.converse(run_id, dice, ask, self._world.checker.messages.acknowledged)
 
     async def _meddle(self, client: int, dice: SeededDice, run_id: RunId) -> None:
         """Cancel, pause or move a run that has begun, or leave it alone."""
@@ -344,7 +344,7 @@ class Clients:
                 "fails": dice.happens(0.2),
             }
         elif workflow == talking.TALK:
-            plan = {"heard": [], "round": dice.below(3)}
+            plan = {"heard": 0, "round": dice.below(3)}
         version = 2 if workflow == EVERYTHING and dice.happens(0.2) else 1
         data = values.encode(plan, what=run_id)
         command = StartRun(run_id, workflow, version, data, format=RECORD_FORMAT)
