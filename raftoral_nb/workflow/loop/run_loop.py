@@ -17,11 +17,11 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iter
 from contextlib import AbstractContextManager
 from heapq import heappop, heappush
 from types import MethodType
-from typing import Any, Final, TypeVarTuple, Unpack, cast
+from typing import Any, Final, TypeVarTuple, Unpack
 
 from anyio._backends._asyncio import CancelScope
 
-from ...errors import BadArgumentError, NotInWorkflowError, RestlessError, ExecutionDropped
+from ...errors import BadArgumentError, ExecutionDropped, NotInWorkflowError, RestlessError
 from ...limits import MAX_TURN_CALLBACKS
 from .closing import close_coroutine, close_generator, leave_it
 from .entering import EnterableLoop, EnteredLoop
@@ -103,10 +103,11 @@ class RunLoop(RefusingLoop, EnterableLoop):
         # Invariant: holds every begun and unfinished async generator, in the order in which they were begun.
         self._generators: list[AsyncGenerator[Any, Any]] = []
         self._generators_swept_at = 16
-        # Live timers by due time and ordinal. Invariant: no dictionary in it is empty, and each key is in `_dues`, which may hold
-        # others, and some twice.
+        # Live timers by due time and ordinal. Invariant: no dictionary in it is empty, and each key is in `_dues`, a heap, which may
+        # hold others. `_queued` has what `_dues` has, each once.
         self._timers: dict[float, dict[int, DurableTimer]] = {}
         self._dues: list[float] = []
+        self._queued: set[float] = set()
         self._timer_ordinal = 0
         # Due times of cancelled timers, as a set and as a heap. Invariant: the same in both.
         self._cancelled_dues: set[float] = set()
@@ -182,7 +183,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         while dues and dues[0] <= self._now:
             timers = self._timers.get(dues[0])
             if timers is None:
-                heappop(dues)
+                self._queued.discard(heappop(dues))
                 continue
             self._ready.append(self._take(timers))
             yield
@@ -194,7 +195,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         """The due time of the earliest live timer, in Unix seconds."""
         dues = self._dues
         while dues and dues[0] not in self._timers:
-            heappop(dues)
+            self._queued.discard(heappop(dues))
         return dues[0] if dues else None
 
     def has_set(self, due: float) -> bool:
@@ -211,10 +212,11 @@ class RunLoop(RefusingLoop, EnterableLoop):
 
     @property
     def current(self) -> RunTask | None:
-        """The task of this loop that is running now."""
+        """The task of this loop that is running now. None in a callback, and in a task that `asyncio.Task()` itself made."""
         if not self.is_entered:
             return None
-        return cast(RunTask | None, asyncio.current_task(self))
+        task = asyncio.current_task(self)
+        return task if isinstance(task, RunTask) else None
 
     def create_branch(
         self, coro: Coroutine[Any, Any, Any], *, path: str, name: str, context: Context = None
@@ -241,6 +243,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         self._redeliveries.clear()
         self._timers.clear()
         self._dues.clear()
+        self._queued.clear()
         self._cancelled_dues.clear()
         self._cancelled_heap.clear()
 
@@ -298,7 +301,9 @@ class RunLoop(RefusingLoop, EnterableLoop):
             timers = self._timers.get(due)
             if timers is None:
                 timers = self._timers[due] = {}
-                heappush(self._dues, due)
+                if due not in self._queued:
+                    self._queued.add(due)
+                    heappush(self._dues, due)
             timers[timer.number] = timer
         return timer
 
@@ -325,7 +330,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
 
         One that is made in a callback, outside of any task, has a path of its own. `options` are `asyncio.Task`'s (`eager_start`).
         """
-        parent: Any = asyncio.current_task(self) if self.is_entered else None
+        parent = self.current
         if parent is not None:
             parent.children += 1
             path = f"{parent.path}t{parent.children}."
@@ -365,9 +370,9 @@ class RunLoop(RefusingLoop, EnterableLoop):
 
     async def shutdown_asyncgens(self) -> None:
         """Close the async generators that were begun and not finished."""
-        begun = [generator for generator in self._generators if generator.ag_frame is not None]  # type: ignore[attr-defined]
-        self._generators.clear()
-        outcomes = await asyncio.gather(*(generator.aclose() for generator in begun), return_exceptions=True)
+        self._sweep_generators()
+        closings = [generator.aclose() for generator in self._generators]
+        outcomes = await asyncio.gather(*closings, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 self.call_exception_handler(
@@ -458,9 +463,13 @@ class RunLoop(RefusingLoop, EnterableLoop):
         generators = self._generators
         if len(generators) >= self._generators_swept_at:
             # As often as their number doubled, so that it costs little; counted, so on every node at the same place.
-            generators[:] = [begun for begun in generators if begun.ag_frame is not None]  # type: ignore[attr-defined]
+            self._sweep_generators()
             self._generators_swept_at = 2 * len(generators) + 16
         generators.append(generator)
+
+    def _sweep_generators(self) -> None:
+        """Let go of the async generators that have finished."""
+        self._generators[:] = [begun for begun in self._generators if begun.ag_frame is not None]  # type: ignore[attr-defined]
 
     def _place(self) -> str:
         """Return the line of the workflow that the next ready task stands at, or "" if there is none."""
