@@ -23,7 +23,7 @@ from anyio._backends._asyncio import CancelScope
 
 from ...errors import BadArgumentError, ExecutionDropped, NotInWorkflowError, RestlessError
 from ...limits import MAX_TURN_CALLBACKS
-from .closing import close_coroutine, close_generator, leave_it
+from .closing import end_coroutine, end_generator, leave_it
 from .entering import EnterableLoop, EnteredLoop
 from .refusals import RefusingLoop
 from .run_handles import Context, DurableTimer, ReadyHandle
@@ -225,11 +225,11 @@ class RunLoop(RefusingLoop, EnterableLoop):
         return self._make_task(coro, path, name, context, {})
 
     def close_run(self) -> None:
-        """Drop the execution: close unfinished coroutines and begun async generators in the order in which they were made.
+        """Drop the execution: end unfinished tasks, then begun async generators, in the order in which they were made.
 
-        Their `finally` blocks run, here and now, and can begin nothing: that raises `ExecutionDropped`, and an `await` ends them. What
-        they raise is dropped; what they print is the caller's business. To be called on the thread that drives the loop, inside or
-        outside of `entered`. Nothing of the run is left to the garbage collector.
+        `ExecutionDropped` is raised where they stand. Their `finally` blocks run, here and now, and can begin nothing: that raises it
+        again, and so does an `await`. What they raise is dropped; what they print is the caller's business. To be called on the thread
+        that drives the loop, inside or outside of `entered`. Nothing of the run is left to the garbage collector.
         """
         if self.dead:
             return
@@ -490,7 +490,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         return ""
 
     def _close_code(self) -> None:
-        """Close coroutines, then async generators, both in the order in which they were made."""
+        """End coroutines, then async generators, both in the order in which they were made."""
         tasks, generators = self.tasks(), self._generators
         self._tasks, self._generators = {}, []
         self.in_callback = True
@@ -500,10 +500,10 @@ class RunLoop(RefusingLoop, EnterableLoop):
                 unfinished._log_destroy_pending = False
                 asyncio.tasks._enter_task(self, task)
                 try:
-                    close_coroutine(task.get_coro())
+                    end_coroutine(task.get_coro())
                 finally:
                     asyncio.tasks._leave_task(self, task)
             for generator in generators:
-                close_generator(generator)
+                end_generator(generator)
         finally:
             self.in_callback = False
