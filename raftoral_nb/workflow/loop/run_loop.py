@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.tasks
+import contextlib
 import hashlib
 import logging
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
-from contextlib import AbstractContextManager
 from heapq import heappop, heappush
 from types import MethodType
 from typing import Any, Final, TypeVarTuple, Unpack
 
 from anyio._backends._asyncio import CancelScope
 
-from ...errors import BadArgumentError, ExecutionDropped, NotInWorkflowError, RestlessError
+from ...errors import BadArgumentError, ExecutionDropped, NotInWorkflowError, QueryFailedError, RestlessError
 from ...limits import MAX_TURN_CALLBACKS
 from .closing import end_coroutine, end_generator, leave_it
 from .entering import EnterableLoop, EnteredLoop
@@ -73,6 +73,12 @@ class RunFuture(asyncio.Future[Any]):
         return self._n
 
 
+def _query_changes() -> QueryFailedError:
+    return QueryFailedError(
+        "a query may look at the workflow, not change it: it was about to begin or wake something, on this node alone"
+    )
+
+
 class RunLoop(RefusingLoop, EnterableLoop):
     """The loop of one execution of one run.
 
@@ -89,6 +95,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
         self.dead = False
         self.in_callback = False
         self.is_entered = False
+        # What to raise in place of a new task, callback or timer.
+        self._refusal: Callable[[], BaseException] | None = None
         self._now = now
         # Up to Python 3.13 the tasks of all loops of a process are in one set, and anyio's in one dictionary: if each run counted
         # from 1, they would all collide there. Fits into 63 bits with any ordinal added.
@@ -116,7 +124,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
 
     # --- for the driver
 
-    def entered(self) -> AbstractContextManager[None]:
+    def entered(self) -> contextlib.AbstractContextManager[None]:
         """Make this the running loop of the thread, until the block ends; what ran here is put aside, and put back.
 
         Works within a callback or a running task of another loop. It costs about a microsecond, so enter once for turns in a row.
@@ -224,6 +232,18 @@ class RunLoop(RefusingLoop, EnterableLoop):
         """Make a task with a given path, which does not count as a child of the task that makes it."""
         return self._make_task(coro, path, name, context, {})
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """For a query: until the block ends, whatever would make a task, a future, a callback or a timer raises `QueryFailedError`.
+
+        It would do so on one node alone, and shift the ordinals of all that comes after it.
+        """
+        before, self._refusal = self._refusal, _query_changes
+        try:
+            yield
+        finally:
+            self._refusal = before
+
     def close_run(self) -> None:
         """Drop the execution: end unfinished tasks, then begun async generators, in the order in which they were made.
 
@@ -234,6 +254,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         if self.dead:
             return
         self.dead = True
+        self._refusal = ExecutionDropped
         if self.is_entered:
             self._close_code()
         else:
@@ -257,8 +278,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context = None
     ) -> asyncio.Handle:
         """Run a callback after those that are ready, in this turn."""
-        if self.dead:
-            raise ExecutionDropped
+        if self._refusal is not None:
+            raise self._refusal()
         handle = ReadyHandle(callback, args, self, context)
         if type(callback) is MethodType and callback.__func__ is _DELIVER:
             self._redeliveries.append(handle)
@@ -287,8 +308,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
 
         Raises `BadArgumentError` if `when` is not a number. A timer of infinity never fires, and is not open.
         """
-        if self.dead:
-            raise ExecutionDropped
+        if self._refusal is not None:
+            raise self._refusal()
         due = float(when)
         if math.isnan(due):
             raise BadArgumentError("a timer was set to a time that is not a number (nan)")
@@ -309,6 +330,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
 
     def create_future(self) -> RunFuture:
         """Make a future of this loop. `asyncio.Future()` itself would have its address as hash."""
+        if self._refusal is not None and not self.dead:
+            raise self._refusal()
         future = RunFuture(loop=self)
         future._n = self.next_ordinal()
         return future
@@ -400,9 +423,9 @@ class RunLoop(RefusingLoop, EnterableLoop):
     # --- inside
 
     def _make_task(self, coro: Any, path: str, name: str, context: Context, options: dict[str, Any]) -> RunTask:
-        if self.dead:
-            coro.close()
-            raise ExecutionDropped
+        if self._refusal is not None:
+            coro.close()  # or Python warns that it was never awaited
+            raise self._refusal()
         task: RunTask = RunTask.__new__(RunTask)
         task._n = self.next_ordinal()
         task.path = path

@@ -138,7 +138,7 @@ def test_other_loops_and_threads_are_as_before() -> None:
         one = asyncio.gather(asyncio.sleep(0, 1), asyncio.sleep(0, 2))
         assert hash(one) == asyncio.Future.__hash__(one)
         assert repr(one).startswith("<_GatheringFuture")
-        assert await one == [1, 2]
+        assert list(await one) == [1, 2]
         assert type(anyio.CancelScope()._child_scopes) is set  # type: ignore[attr-defined]
         time.sleep(0)  # noqa: ASYNC251
         bind()

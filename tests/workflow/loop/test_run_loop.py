@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb.errors import InternalError, NotInWorkflowError, RestlessError
+from raftoral_nb.errors import InternalError, NotInWorkflowError, QueryFailedError, RestlessError
 from raftoral_nb.limits import MAX_TURN_CALLBACKS
 from raftoral_nb.workflow.loop.run_loop import RunFuture, RunLoop, RunTask
 
 from .driver import START, Driver, World, play
+
+
+def due_of(loop: RunLoop) -> float | None:
+    """A function, as the type checker takes a property for something that stays."""
+    return loop.next_due
 
 
 def path() -> str:
@@ -120,9 +125,9 @@ def test_the_time_never_goes_back() -> None:
 def test_a_timer_is_known_until_its_time_has_fired_also_when_it_was_cancelled() -> None:
     loop = RunLoop("seed", START)
     live, gone = loop.call_later(5, print), loop.call_later(3, print)
-    assert loop.next_due == START + 3
+    assert due_of(loop) == START + 3
     gone.cancel()
-    assert loop.next_due == live.when() == START + 5
+    assert due_of(loop) == live.when() == START + 5
     loop.set_time(START + 4)  # another record came first
     assert loop.has_set(START + 3)
     assert loop.has_set(START + 5)
@@ -133,10 +138,10 @@ def test_a_timer_is_known_until_its_time_has_fired_also_when_it_was_cancelled() 
     again.cancel()
     live.cancel()
     live.cancel()
-    assert loop.next_due is None
+    assert due_of(loop) is None
     assert loop.has_set(START + 5)
     loop.call_later(1, print)
-    assert loop.next_due == START + 5
+    assert due_of(loop) == START + 5
     assert len(list(loop.fire(START + 9))) == 1
     assert not loop.has_set(START + 5)
 
@@ -277,6 +282,32 @@ def test_call_soon_threadsafe_is_for_the_workflow_alone() -> None:
     outside()
     assert len(raised) == 2
     assert driver.play("end") == ["from within"]
+
+
+def test_a_query_can_begin_and_wake_nothing() -> None:
+    async def program(world: World) -> None:
+        event = asyncio.Event()
+        world.saw(event)
+        await event.wait()
+        world.saw("woke")
+
+    driver = Driver(program)
+    loop, event = driver.loop, driver.world.journal.pop()
+    attempts: list[Any] = [
+        event.set,
+        loop.create_future,
+        lambda: loop.create_task(driver.world.record("a")),
+        lambda: loop.call_soon(print),
+        lambda: loop.call_later(5, print),
+    ]
+    before = loop._ordinal
+    with loop.reading():
+        for attempt in attempts:
+            with pytest.raises(QueryFailedError, match="may look"):
+                attempt()
+    assert (loop._ordinal, loop.next_due) == (before, None)
+    loop.close_run()
+    assert driver.world.journal == []
 
 
 def test_a_task_made_by_asyncio_task_itself_is_no_branch_but_runs() -> None:

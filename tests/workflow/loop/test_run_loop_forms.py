@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import anyio
@@ -233,7 +233,7 @@ def test_shield_keeps_what_is_inside_and_cancels_who_waits() -> None:
 
 def test_async_generators_and_context_managers_and_exit_stacks() -> None:
     async def program(world: World) -> None:
-        async def numbers() -> AsyncIterator[str]:
+        async def numbers() -> AsyncGenerator[str, None]:
             try:
                 for name in "ab":
                     yield await world.record(name)
