@@ -42,12 +42,12 @@ from ...core.records import (
 from ...core.run_record import RECORD_FORMAT
 from ...core.statistics import ExecutionStatistics, ExecutionStatus
 from ...core.step_ids import path_of, position_of
-from ...errors import InternalError, RestlessError, UnreadableError, WrongTaskError
+from ...errors import ExecutionDropped, InternalError, RestlessError, UnreadableError, WrongTaskError
 from ..codec import classes, failures, values
 from ..loop.run_loop import RunLoop, RunTask
 from . import divergence, end_comparison, reading
+from .acting import ActingEffects, OpenStep, Produce, propose
 from .branch_state import BranchState, Call
-from .effects import Ask, Effects, Produce, propose
 from .environment import ExecutionEnv, Once
 from .inbox import RunContinued, RunEnded, RunStarted
 from .mailbox import Mailbox, Queries
@@ -115,14 +115,14 @@ class Execution:
         self._recorded_end: RunEnded | RunContinued | None = None
         self._asked = Asked()
         # Invariant: what `_asked` has open, by step_id, in the order of asking.
-        self._asks: dict[StepId, Ask] = {}
+        self._asks: dict[StepId, OpenStep] = {}
         # Invariant: asked for since effects were begun last.
-        self._new_asks: list[Ask] = []
+        self._new_asks: list[OpenStep] = []
         # Invariant: steps whose effects, if any, are to be stopped at the end of the turn.
         self._over: list[StepId] = []
         # Invariant: attached children whose start was given up, by the step that starts them.
         self._abandoned: dict[StepId, RunId] = {}
-        self._effects = Effects(self, around)
+        self._effects = ActingEffects(self, around)
         self._joins: dict[RunId, list[asyncio.Future[Message]]] = {}
         self._main: RunTask | None = None
         self._in_code = False
@@ -335,7 +335,7 @@ class Execution:
             if self.status == "running":
                 self._rest()
 
-    def _coroutine(self, ask: Ask | None) -> Any:
+    def _coroutine(self, ask: OpenStep | None) -> Any:
         path = "" if ask is None else ask.path
         return self.branches.get(path)
 
@@ -361,7 +361,7 @@ class Execution:
             if isinstance(returned, ContinueAsNew):
                 raise returned
             self.result = values.round_trip(returned, what=f"result of run {self.run_id!r}")[0]
-        except GeneratorExit:
+        except (GeneratorExit, ExecutionDropped):
             raise
         except ContinueAsNew as again:
             self.continued, self.failure = self._next_input(again.input)
@@ -562,7 +562,7 @@ class Execution:
         if task is None or self.status != "running":
             raise InternalError(f"step {step_id!r} was asked for outside of a turn")
         future: asyncio.Future[Step] = self.loop.create_future()
-        ask = Ask(step_id, operation, task.path, produce, future)
+        ask = OpenStep(step_id, operation, task.path, produce, future)
         self._asked.ask(step_id, operation)
         self._asks[step_id] = ask
         self._new_asks.append(ask)
@@ -603,7 +603,7 @@ class Execution:
 
     # --- commands
 
-    def command(self, ask: Ask, made: Made, term: int) -> Command:
+    def command(self, ask: OpenStep, made: Made, term: int) -> Command:
         """Return the command that records what was made."""
         at, node, taken = self._around.alarms.clock(), self._around.node, self.mailbox.taken
         step = Step(ask.step_id, ask.operation, made.value, made.failure, node, term, at, made.message_id)

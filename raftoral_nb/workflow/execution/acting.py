@@ -30,7 +30,7 @@ Produce = Callable[["StepId"], "Product | Awaitable[Product]"]
 """Makes the product of a step, where and when this node acts."""
 
 
-class Ask:
+class OpenStep:
     """An operation that an execution waits for: what it is, and how its product is made."""
 
     __slots__ = ("context", "future", "operation", "path", "produce", "step_id")
@@ -52,7 +52,7 @@ class ActingExecution(Protocol):
 
     run_id: RunId
 
-    def command(self, ask: Ask, made: Made, term: int) -> Command:
+    def command(self, ask: OpenStep, made: Made, term: int) -> Command:
         """Return the command that records what was made."""
         ...
 
@@ -72,7 +72,7 @@ class _Effect:
         self.over = False
 
 
-class Effects:
+class ActingEffects:
     """The effects of one execution that are under way here."""
 
     def __init__(self, execution: ActingExecution, around: ExecutionEnv) -> None:
@@ -81,7 +81,7 @@ class Effects:
         # Invariant: begun here in the present epoch, and their records have not come. A dict for its order.
         self._begun: dict[StepId, _Effect] = {}
 
-    def begin(self, ask: Ask, term: int) -> None:
+    def begin(self, ask: OpenStep, term: int) -> None:
         """Begin to make the product of what was asked for, and record it, unless that is under way."""
         if ask.step_id in self._begun:
             return
@@ -113,7 +113,7 @@ class Effects:
         if effect.scope is not None:
             effect.scope.cancel()
 
-    async def _run(self, ask: Ask, effect: _Effect, product: Awaitable[Product]) -> None:
+    async def _run(self, ask: OpenStep, effect: _Effect, product: Awaitable[Product]) -> None:
         if effect.over:
             if inspect.iscoroutine(product):
                 product.close()
@@ -127,7 +127,7 @@ class Effects:
         finally:
             effect.scope = None
 
-    def _record(self, ask: Ask, effect: _Effect, product: Product) -> None:
+    def _record(self, ask: OpenStep, effect: _Effect, product: Product) -> None:
         if not effect.over:
             made = product if isinstance(product, Made) else Made(*product)
             command = self._execution.command(ask, made, effect.term)
