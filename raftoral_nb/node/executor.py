@@ -130,7 +130,7 @@ class Executor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._called_soon = False
         self._sinks: dict[Execution, LineSink] = {}
-        self._arrival = anyio.Event()
+        self._arrival = asyncio.Event()
         self.timers = Alarms(clock, host.arm, host.post)
         self.alarms = Alarms(wall_clock, host.arm, host.post, look_again)
         self._watchdog = Watchdog(
@@ -214,7 +214,7 @@ class Executor:
     def _begin(self, started: RunStarted) -> Execution:
         execution = self._executions[started.run_id] = Execution(started, self)
         self._arrival.set()
-        self._arrival = anyio.Event()
+        self._arrival = asyncio.Event()
         return execution
 
     def _let_take_turns(self) -> None:
@@ -406,7 +406,8 @@ class Executor:
 
         Raises if `args` do not unpickle.
         """
-        with capturing(lambda stream, text: self._write(execution.run_id, stream, text)):
+        write = capturing(lambda stream, text: self._write(execution.run_id, stream, text))
+        with write, execution.loop.reading():
             given = values.decode(args, what=f"the arguments of the query {name!r}", view=execution.classes)
             return messages.answer_query(execution, name, given)
 

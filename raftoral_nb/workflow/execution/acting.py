@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 from ...core.commands import Command, Outcome, Rejected
+from . import recording
 from .environment import FINAL_REFUSALS, ExecutionEnv
 from .products import Made, Product
 
 if TYPE_CHECKING:
     import asyncio
 
-    from ...core.records import Operation, RunId, Step, StepId
+    from ...core.records import Operation, Step, StepId
 
 _logger = logging.getLogger(__name__)
 
@@ -47,14 +48,8 @@ class OpenStep:
         self.context = contextvars.copy_context()
 
 
-class ActingExecution(Protocol):
+class ActingExecution(recording.RecordingExecution, Protocol):
     """The part of an `Execution` that its effects need."""
-
-    run_id: RunId
-
-    def command(self, ask: OpenStep, made: Made, term: int) -> Command:
-        """Return the command that records what was made."""
-        ...
 
     def broke(self, what: str, error: BaseException) -> None:
         """End the execution: a bug of ours was found in it."""
@@ -130,7 +125,7 @@ class ActingEffects:
     def _record(self, ask: OpenStep, effect: _Effect, product: Product) -> None:
         if not effect.over:
             made = product if isinstance(product, Made) else Made(*product)
-            command = self._execution.command(ask, made, effect.term)
+            command = recording.step_command(self._execution, ask.step_id, ask.operation, made, effect.term)
             propose(self._around, command, lambda: not effect.over, partial(self._refused, ask.step_id))
 
     def _refused(self, step_id: StepId, reason: str) -> None:

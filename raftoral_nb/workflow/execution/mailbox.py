@@ -6,15 +6,12 @@ leaves the message where it is, and wakes the next one. So none is lost, and eac
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-import anyio
-
 if TYPE_CHECKING:
-    import asyncio
-
     from ...core.records import Message
 
 Kind = Literal["signal", "update"]
@@ -131,7 +128,7 @@ class Queries:
 
     def __init__(self) -> None:
         self.functions: dict[str, Callable[..., Any]] = {}
-        self.changed = anyio.Event()
+        self.changed = asyncio.Event()
         """Set, and replaced, when another query can be answered, or none will be any more."""
 
     def register(self, name: str, fn: Callable[..., Any]) -> None:
@@ -142,4 +139,4 @@ class Queries:
     def tell(self) -> None:
         """Let what waits for a query look again."""
         self.changed.set()
-        self.changed = anyio.Event()
+        self.changed = asyncio.Event()
