@@ -2,10 +2,11 @@
 
 A file is one JSON object, with the members
 
-* `format`: 1; it changes whenever earlier versions could not read what is written;
+* `format`: 2; it changes whenever earlier versions could not read what is written;
 * `raftoral_nb` and `python`: the versions that wrote it; `workflow` and `version`: what ran;
-* `run`: the record, by the names of `raftoral_nb.core.run_record.Run`: `run_id`, `input`, `status`, `result` or `failure`, and `steps` in
-  the order they were recorded, each with `step_id`, `operation`, `value` or `failure`, `node` and `epoch`.
+* `run`: the record, by the names of `raftoral_nb.core.run_record.Run`: `run_id`, `input`, `status`, `result` or `failure`, and `records` in
+  the order of the log, each an object with one member that says what it is: `step`, `message`, `timers`, `cancel` or `move`, with the fields of
+  `raftoral_nb.core.records`.
 
 Values are base64 of the pickles that were recorded: reading a file executes nothing, replaying it unpickles them, so replay
 only files that you trust. The code of the workflow is not in the file.
@@ -20,17 +21,17 @@ from typing import Any, Final
 
 import msgspec
 
-from ..core.records import Definition, Step
+from ..core.records import CancelRecord, Definition, Message, MoveRecord, Record, Step, TimersFired
 from ..core.run_record import Run
 from ..errors import HistoryFileError
 from ..node.replay_run import Replayed, replay_run
 from ..workflow.shipping import definitions
 from ..workflow.shipping.definitions import Workflow
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The format that is written and read here."""
 
-_WITHOUT: Final = frozenset({"definition", "steps", "by_id"})
+_WITHOUT: Final = frozenset({"definition", "records", "by_id"})
 _FIELDS: Final[list[Any]] = [
     (one.name, one.type) for one in msgspec.structs.fields(Run) if one.name not in _WITHOUT and one.required
 ]
@@ -43,9 +44,42 @@ _OPTIONAL: Final[list[Any]] = [
     for one in msgspec.structs.fields(Run)
     if one.name not in _WITHOUT and not one.required
 ]
-# A run's steps are a list or, once it has ended, a tuple; in a file they are a list.
+
+
+class _Entry(msgspec.Struct, omit_defaults=True):
+    """One record: exactly one of the fields is set."""
+
+    step: Step | None = None
+    message: Message | None = None
+    timers: TimersFired | None = None
+    cancel: CancelRecord | None = None
+    move: MoveRecord | None = None
+
+    @property
+    def record(self) -> Record:
+        """The record. Raises `ValidationError` if there is none."""
+        found: Record | None = self.step or self.message or self.timers or self.cancel or self.move
+        if found is None:
+            raise msgspec.ValidationError("a record is of no kind that is known")
+        return found
+
+
+def _entry(record: Record) -> _Entry:
+    match record:
+        case Step():
+            return _Entry(step=record)
+        case Message():
+            return _Entry(message=record)
+        case TimersFired():
+            return _Entry(timers=record)
+        case CancelRecord():
+            return _Entry(cancel=record)
+        case MoveRecord():
+            return _Entry(move=record)
+
+
 _Record: Final = msgspec.defstruct(
-    "_Record", [*_FIELDS, ("steps", list[Step], msgspec.field(default_factory=list)), *_OPTIONAL]
+    "_Record", [*_FIELDS, ("records", list[_Entry], msgspec.field(default_factory=list)), *_OPTIONAL]
 )
 
 
@@ -62,7 +96,9 @@ def save(run: Run, path: str | Path) -> Path:
     """Write the record of a run to a file; returns its path. Raises `OSError` if it cannot be written."""
     from ..core.version import __version__
 
-    record = _Record(**{name: getattr(run, name) for name in _Record.__struct_fields__})
+    fields = {name: getattr(run, name) for name in _Record.__struct_fields__}
+    fields["records"] = [_entry(record) for record in run.records]
+    record = _Record(**fields)
     raw = msgspec.Raw(msgspec.json.encode(record))
     file = _File(FORMAT, __version__, platform.python_version(), run.definition.workflow, run.definition.version, raw)
     target = Path(path)
@@ -83,12 +119,15 @@ def load(path: str | Path, definition: Definition) -> Run:
                 f"{path} has format {file.format}; this version of raftoral_nb reads format {FORMAT}: record the run again"
             )
         record = msgspec.json.decode(file.run, type=_Record)
+        entries: list[_Entry] = getattr(record, "records")  # noqa: B009 - a type checker knows no fields of what `defstruct` made
+        records = [entry.record for entry in entries]
     except msgspec.MsgspecError as error:
         raise HistoryFileError(
             f"{path} is not a recorded history, or is damaged ({error}): save it with run.save_history(path)"
         ) from None
-    run = Run(definition=definition, **{name: getattr(record, name) for name in _Record.__struct_fields__})
-    run.by_id.update((step.step_id, step) for step in run.steps)
+    fields = {name: getattr(record, name) for name in _Record.__struct_fields__}
+    run = Run(definition=definition, **{**fields, "records": records})
+    run.by_id.update((step.step_id, step) for step in records if isinstance(step, Step))
     return run
 
 
