@@ -522,7 +522,7 @@ def continue_run(state: State, command: ContinueRun, _index: int) -> Events:
     run.generation += 1
     run.time = run.begun_at = max(run.time, command.at)
     _note(run, Change(command.at, "began anew", f"generation {run.generation}"))
-    continued = WorkflowContinued(run.run_id, run.generation, command.input, run.begun_at, carried)
+    continued = WorkflowContinued(run.run_id, run.generation, command.input, run.begun_at, len(carried))
     return (continued, *_cancelled(state, orphans, f"its parent {run.run_id!r} has begun anew", command.at))
 
 

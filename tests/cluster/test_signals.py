@@ -127,14 +127,13 @@ def test_a_timeout_is_counted_from_the_call_whoever_leads(cluster: Cluster) -> N
     async def impatient(ctx: WorkflowContext, given: Any) -> Any:
         return await ctx.receive("never", timeout=3600, default="nobody")
 
-    with Watch(cluster) as watch:
-        run = cluster.start_workflow(impatient, None)
-        due = _due(cluster, run.run_id)
-        cluster.kill("leader")
-        cluster.wait_for_leader()
-        assert _due(cluster, run.run_id) == due
-        run.signal("never", "after all")
-        assert run.wait_for_completion(PATIENCE) == "after all"
+    run = cluster.start_workflow(impatient, None)
+    due = _due(cluster, run.run_id)
+    cluster.kill("leader")
+    cluster.wait_for_leader()
+    assert _due(cluster, run.run_id) == due
+    run.signal("never", "after all")
+    assert run.wait_for_completion(PATIENCE) == "after all"
     assert run.steps == ()
 
 
