@@ -60,7 +60,7 @@ def move(host: RunsBackend, run_id: str, version: int) -> None:
             case _:
                 raise InternalError(f"moving run {run_id!r} was refused: {answer.reason}")
     raise RunConflictError(
-        f"run {run_id!r} got more records while it was checked, {MAX_MOVE_ATTEMPTS} times: move it when it waits for something"
+        f"run {run_id!r} recorded more while it was checked, {MAX_MOVE_ATTEMPTS} times: move it when it waits for something"
     )
 
 

@@ -93,9 +93,9 @@ def replay_run(run: Run, definition: Definition | None = None) -> Replayed:
     on, nor that functions of steps are the same.
     """
     if definition is not None:
-        # As if it were moved now: gates that the code did not have are passed.
-        records = [*run.records, MoveRecord(definition.version, run.time)]
-        run = msgspec.structs.replace(run, definition=definition, records=records)
+        # As a move would leave it: gates that it has not passed yet lie behind the move.
+        moved = MoveRecord(definition.version, run.time)
+        run = msgspec.structs.replace(run, definition=definition, records=[*run.records, moved])
     recorded = State()
     recorded.runs[run.run_id] = run
     loop = _Loop()
@@ -121,7 +121,7 @@ def replay_run(run: Run, definition: Definition | None = None) -> Replayed:
     if found is not None:
         which = f"{run.definition.workflow!r} version {run.definition.version}"
         raise NonDeterminismError(f"workflow {which} does not fit what is recorded of run {run.run_id!r}", found)
-    return Replayed(run.run_id, run.definition.workflow, run.definition.version, len(run.by_id), not run.unfinished)
+    return Replayed(run.run_id, run.definition.workflow, run.definition.version, len(run.steps), not run.unfinished)
 
 
 def _is_unreadable(executor: Executor, run: Run) -> bool:
