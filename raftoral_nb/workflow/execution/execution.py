@@ -126,6 +126,8 @@ class Execution:
         self._joins: dict[RunId, list[asyncio.Future[Message]]] = {}
         self._main: RunTask | None = None
         self._in_code = False
+        # Whether the code got the request to cancel the run.
+        self._told_to_end = False
         self._context: contextvars.Context | None = None
         self._taking_turns = False
         self._ended = False
@@ -289,6 +291,7 @@ class Execution:
             case CancelRecord():
                 self.cancel_reason = record.reason
                 if self._in_code and self._main is not None:
+                    self._told_to_end = True
                     self._main.cancel(
                         f"run {self.run_id!r} was cancelled" + (f": {record.reason}" if record.reason else "")
                     )
@@ -437,8 +440,8 @@ class Execution:
         node, at, version = self._around.node, self._around.alarms.clock(), self.definition.version
         command: Command
         if self.continued is not None:
-            left = self.mailbox.left
-            command = ContinueRun(self.run_id, term, node, self.generation, self.continued, at, version, self.had, left)
+            had, left, told = self.mailbox.arrived, self.mailbox.left, self._told_to_end
+            command = ContinueRun(self.run_id, term, node, self.generation, self.continued, at, version, had, left, told)
         else:
             command = EndRun(
                 self.run_id, term, node, self.result, self.failure, version, self._cancelled, self.generation, at
