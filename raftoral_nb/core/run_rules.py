@@ -157,7 +157,7 @@ def start_child(state: State, command: StartChild, index: int) -> Events:
     elif version is None:
         problem = CommandRefused("unknown_workflow", f"no workflow {command.workflow!r} is registered")
     else:
-        at = max(command.step.at, parent.time)
+        at = command.step.at if parent.format == 1 else max(command.step.at, parent.time)
         asked = StartRun(command.child_id, command.workflow, version, command.input, at, command.digest, command.format)
         child = _started(state, asked, index, parent.run_id)
         if isinstance(child, CommandRefused):
