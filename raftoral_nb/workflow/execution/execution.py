@@ -112,6 +112,8 @@ class Execution:
         self._joins: dict[RunId, list[asyncio.Future[Message]]] = {}
         self._main: RunTask | None = None
         self._in_code = False
+        # Whether the code got the request to cancel the run.
+        self.told_to_end = False
         self._context: contextvars.Context | None = None
         self._taking_turns = False
         self._ended = False
@@ -273,6 +275,7 @@ class Execution:
             case CancelRecord():
                 self.cancel_reason = record.reason
                 if self._in_code and self._main is not None:
+                    self.told_to_end = True
                     self._main.cancel(
                         f"run {self.run_id!r} was cancelled" + (f": {record.reason}" if record.reason else "")
                     )

@@ -22,7 +22,7 @@ class RecordingExecution(Protocol):
     generation: int
     definition: Definition
     mailbox: Mailbox
-    had: int
+    told_to_end: bool
     result: bytes | None
     failure: Failure | None
     continued: bytes | None
@@ -80,6 +80,6 @@ def end_command(execution: RecordingExecution, term: int, *, cancelled: bool) ->
     around, version = execution.around, execution.definition.version
     run_id, node, at, generation = execution.run_id, around.node, around.alarms.clock(), execution.generation
     if execution.continued is not None:
-        left = execution.mailbox.left
-        return ContinueRun(run_id, term, node, generation, execution.continued, at, version, execution.had, left)
+        had, left, told = execution.mailbox.arrived, execution.mailbox.left, execution.told_to_end
+        return ContinueRun(run_id, term, node, generation, execution.continued, at, version, had, left, told)
     return EndRun(run_id, term, node, execution.result, execution.failure, version, cancelled, generation, at)
