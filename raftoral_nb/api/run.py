@@ -275,8 +275,8 @@ class WorkflowRun(Generic[O]):
     ) -> Any:
         """Send the update `name`, wait until the workflow has answered it, and return the answer.
 
-        The workflow gets it from `await ctx.receive_update(name)`. Raises `UpdateRefusedError` if it refuses, or ends without
-        an answer, `CompletionTimeoutError` after `timeout` seconds, or a `timedelta` (call again with the `update_id` of the message to continue
+        The workflow gets it from `await ctx.receive_update(name)`, or by its `ctx.on_update(name, handler)`, whose validator, if it has
+        one, may refuse it before anything is recorded. Raises `UpdateRefusedError` if it is refused, or the run ends without an answer, `CompletionTimeoutError` after `timeout` seconds, or a `timedelta` (call again with the `update_id` of the message to continue
         waiting), and what `signal` raises.
         """
         return run_requests.update(self._host, self._run_id, name, value, timeout, update_id)

@@ -200,7 +200,7 @@ async def account(ctx: WorkflowContext, given: int) -> int:
             await update.answer("closed")
             return limit.value
         if update.value < 0:
-            await update.refuse("a limit is not negative")
+            await update.reject("a limit is not negative")
             continue
         old = limit.value
         await limit.set(update.value)

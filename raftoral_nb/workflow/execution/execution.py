@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ...core.asked import Asked, Awaited, Diverged
+from ...core.cluster_events import MessageTaken
 from ...core.records import (
     CancelRecord,
     Difference,
@@ -30,6 +31,7 @@ from ...core.run_record import RECORD_FORMAT
 from ...core.statistics import ExecutionStatistics, ExecutionStatus
 from ...core.step_ids import path_of, position_of
 from ...errors import ExecutionDropped, InternalError, RestlessError, UnreadableError
+from ...limits import MAX_UNRECEIVED_SIGNALS
 from ..codec import classes, failures, values
 from ..loop.run_loop import RunLoop, RunTask
 from . import divergence, end_comparison, reading, recording
@@ -77,7 +79,10 @@ class Execution:
         self.after: Execution | None = None
         """The execution of the generation before, which comes to its end first."""
         self.loop = RunLoop(self.seed, started.at)
-        self.mailbox = Mailbox()
+        # Messages that were taken since it was at rest.
+        self._took: deque[str] = deque(maxlen=MAX_UNRECEIVED_SIGNALS)
+        self._caught_up = False
+        self.mailbox = Mailbox(self._took.append)
         self.queries = Queries()
         self.paused = False
         self.cancel_reason: str | None = None
@@ -260,6 +265,8 @@ class Execution:
         self.loop.set_time(record.at)
         match record:
             case Step():
+                if not self._caught_up:  # whoever recorded it told what it had taken before
+                    self._took.clear()
                 self.steps_had += 1
                 self.last_step_id = record.step_id
                 self._resolve(record)
@@ -279,6 +286,8 @@ class Execution:
                     self._main.cancel(
                         f"run {self.run_id!r} was cancelled" + (f": {record.reason}" if record.reason else "")
                     )
+                else:
+                    self.mailbox.handlers.cancel(every=True)
             case MoveRecord():
                 self._moves_ahead -= 1
         if self.status == "running":
@@ -343,7 +352,7 @@ class Execution:
         self._in_code = True
         try:
             returned = await coroutine
-            self._in_code = False
+            self._in_code = self.mailbox.handlers.open = False
             if isinstance(returned, ContinueAsNew):
                 raise returned
             self.result = values.round_trip(returned, what=f"result of run {self.run_id!r}")[0]
@@ -363,7 +372,9 @@ class Execution:
                 self._cancelled = True
                 self.failure = as_cancelled(self.failure, self.cancel_reason)
         finally:
-            self._in_code = False
+            self._in_code = self.mailbox.handlers.open = False
+        self.mailbox.handlers.cancel(every=self._cancelled)
+        await self.mailbox.handlers.end()
         left = [task for task in self.loop.tasks() if task is not self.loop.current]
         for task in left:
             task.cancel()
@@ -374,6 +385,7 @@ class Execution:
 
     def _at_rest(self) -> None:
         """Do what is to be done when every record that was handed over has had its turn."""
+        self._tell_taken()
         recorded = self._recorded_end
         if recorded is not None:
             self._meet(recorded)
@@ -394,6 +406,13 @@ class Execution:
             self._told_taken = self.mailbox.taken
             note = recording.taken_command(self, term)
             propose(self._around, note, lambda: self.status == "running", lambda _: None)
+
+    def _tell_taken(self) -> None:
+        took, acts = tuple(self._took), self._around.acting is not None
+        self._took.clear()
+        self._caught_up = True
+        for message_id in took if acts else ():
+            self._around.tell(MessageTaken(self._around.node, self.run_id, message_id))
 
     def _meet(self, recorded: RunEnded | RunContinued) -> None:
         """Compare the end of this execution with the recorded one."""

@@ -149,15 +149,21 @@ async def _attempt(
     asynchronous = inspect.iscoroutinefunction(fn)
     running = RunningStep(around.node, execution.run_id, step_id, attempt, around.timers.clock, around.tell)
     execution.effect_started(running)
+    name = running.idempotency_key
+    abandoned: list[str] = []
+    run_async = partial(around.steps.run_async, name=name, abandoned=partial(abandoned.append, name))
     token = STEP.set(running)
     try:
         with anyio.CancelScope() as scope:
             alarm = None if timeout is None else around.timers.call_later(timeout, scope.cancel)
             try:
                 if asynchronous:
-                    return await call_it()
-                value = await around.steps.run(bodies.call, call_it, name=running.idempotency_key)
-                return await value if isinstance(value, Awaitable) else value
+                    return await run_async(call_it)
+                value = await around.steps.run(bodies.call, call_it, name=name)
+                if isinstance(value, Awaitable):
+                    asynchronous = True
+                    return await run_async(lambda: value)
+                return value
             finally:
                 if alarm is not None:
                     alarm.cancel()
@@ -165,7 +171,11 @@ async def _attempt(
         STEP.reset(token)
         execution.effect_ended(running)
     # Only its own cancellation ends the scope without a value.
-    left = "" if asynchronous else "; its thread was abandoned, and what it still does is of no consequence here"
+    if asynchronous:
+        left = "; it swallowed its cancellation and was abandoned" if abandoned else ""
+    else:
+        left = "; its thread was abandoned"
+    left += ", and what it still does is of no consequence here" if left else ""
     raise StepTimeoutError(f"step {step_id!r} took longer than its timeout of {timeout:g} s (attempt {attempt}){left}")
 
 
