@@ -136,7 +136,7 @@ def test_the_look_at_a_stopped_cluster_still_has_its_logs_and_runs(live: Cluster
     live.stop()
     look = live.look()
     assert not look.statistics.running
-    assert len(look.steps["r"].steps) == 2
+    assert len(look.records["r"].records) == 2
     assert look.logs[1].entries
 
 
