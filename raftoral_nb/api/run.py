@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 
 from ..core.events import ClusterEvent, StateEvent
-from ..core.records import Difference, Failure, Record, RunId, Step
+from ..core.records import Difference, Failure, Message, Record, RunId, Step
 from ..core.statistics import RunCode, RunStatus
 from ..errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
 from ..hosts import history
@@ -254,8 +254,8 @@ class WorkflowRun(Generic[O]):
         """
         return run_requests.subscribe(self._host, self._run_id, callback)
 
-    def shown_value(self, step: Step, width: int = 60) -> str:
-        """Return a recorded step's value, or failure, on one line of at most `width` printable characters. For views.
+    def shown_value(self, step: Step | Message, width: int = 60) -> str:
+        """Return the value or failure of a recorded step or message on one line of at most `width` printable characters. For views.
 
         Never raises, whatever the value's class does; it does run its `__repr__`.
 
@@ -268,7 +268,7 @@ class WorkflowRun(Generic[O]):
         ...     run.shown_value(run.steps[0], 20)
         "['tea', 'tea', 'tea…"
         """
-        return history.shown_step(step, width)
+        return history.shown_value(step, width)
 
     # --- asking something of it, from outside
 

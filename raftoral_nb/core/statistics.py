@@ -69,7 +69,7 @@ class BranchWait(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["step", "signal", "update", "child", "time", "tasks", "other"]
     """`tasks`: other branches of the run. `other`: something that only they can bring about (a lock, a queue, a future)."""
     what: str
-    """The step_id, the names of the messages, the child's run_id, the paths of the branches, or what it awaits (`Lock.acquire`)."""
+    """The step_id, the names of the messages (`'yes' or 'no'`), the child's run_id, the paths of branches, or what it awaits (`Lock.acquire`)."""
     operation: str = ""
     """Of a step."""
     until: float | None = None
@@ -100,6 +100,8 @@ class ExecutionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """The first records of the catch-up queue (at most `MAX_QUEUE_TOLD`), next one first. Told by `Cluster.look`, with what follows."""
     waits: tuple[BranchWait, ...] = ()
     """What its branches wait for (the first `MAX_WAITS_TOLD` of them), while it runs."""
+    in_turn: bool = False
+    """True while its code is running: what it waits for is about to change."""
     more_waits: int = 0
     """Branches besides."""
     stuck: bool = False

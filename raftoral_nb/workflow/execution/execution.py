@@ -696,6 +696,7 @@ class Execution:
             waits=found,
             more_waits=more,
             stuck=self.stuck,
+            in_turn=self.status == "running" and (self._taking_turns or self._main is None),
         )
 
     # --- used by the operations

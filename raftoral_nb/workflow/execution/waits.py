@@ -87,7 +87,7 @@ class _Reasons:
         for ask in tuple(islice(execution.asks.values(), MAX_LOOKED_AT)):
             self._reasons[ask.future] = ("step", ask.step_id, ask.operation)
         for getter in execution.mailbox.getters[:MAX_LOOKED_AT]:
-            self._reasons[getter.future] = (getter.kind, " or ".join(getter.names), "")
+            self._reasons[getter.future] = (getter.kind, " or ".join(map(repr, getter.names)), "")
         for run_id, futures in tuple(islice(execution.joins.items(), MAX_LOOKED_AT)):
             self._reasons.update((future, ("child", run_id, "")) for future in tuple(futures))
         for timer in execution.loop.some_timers(MAX_LOOKED_AT):
