@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...core.asked import Asked, Awaited, Diverged
@@ -28,13 +28,13 @@ from ...core.records import (
     TimersFired,
 )
 from ...core.run_record import RECORD_FORMAT
-from ...core.statistics import ExecutionStatistics, ExecutionStatus
+from ...core.statistics import ExecutionStatistics, ExecutionStatus, StepActivity
 from ...core.step_ids import path_of, position_of
 from ...errors import ExecutionDropped, InternalError, RestlessError, UnreadableError
 from ...limits import MAX_UNRECEIVED_SIGNALS
 from ..codec import classes, failures, values
 from ..loop.run_loop import RunLoop, RunTask
-from . import divergence, end_comparison, reading, recording
+from . import divergence, end_comparison, reading, recording, waits
 from .acting import ActingEffects, OpenStep, Produce, propose
 from .branch_state import BranchState, Call, branch_of, outside_of_tasks, task_here
 from .environment import ExecutionEnv, Once
@@ -128,6 +128,8 @@ class Execution:
         self._told_taken = 0
         # The steps whose functions run here now.
         self._running: dict[StepId, RunningStep] = {}
+        # Invariant: steps that failed here and are tried again, with the attempt that failed last.
+        self._failed: dict[StepId, StepActivity] = {}
         self.say_once = Once(lambda text: around.say(started.run_id, text))
 
     # --- what is delivered
@@ -579,8 +581,29 @@ class Execution:
         """What is awaited in each branch that runs, by its path: it knows its line. A copy; from any thread."""
         return {task.path: task.get_coro() for task in self.loop.tasks()}
 
-    def statistics(self) -> ExecutionStatistics:
-        """Return the progress of this execution. May be called from any thread."""
+    @property
+    def asks(self) -> Mapping[StepId, Ask]:
+        """What it asked for and has not had, in the order of asking."""
+        return self._asks
+
+    @property
+    def joins(self) -> Mapping[RunId, Sequence[asyncio.Future[Message]]]:
+        """Children whose ends are waited for."""
+        return self._joins
+
+    @property
+    def stuck(self) -> bool:
+        """True if nothing but a request to cancel can wake it. From any thread."""
+        waits_on = self.status == "running" and self._main is not None and not self._ended
+        if not waits_on or self._queue or self._taking_turns or self._recorded_end is not None:
+            return False
+        return not waits.can_be_woken(self)
+
+    def statistics(self, *, whole: bool = False) -> ExecutionStatistics:
+        """Return the progress of this execution; the `whole` of it with what its branches wait for. May be called from any thread."""
+        found, more = waits.waits(self) if whole and self.status == "running" else ((), 0)
+        running = {running.step_id: running.activity() for running in tuple(self._running.values())}
+        turn = self.turn
         return ExecutionStatistics(
             status=self.status,
             problem=self.reason or None,
@@ -588,7 +611,13 @@ class Execution:
             last_step_id=self.last_step_id,
             catch_up_queue=len(self._queue),
             effects_run=self.effects_run,
-            activities=tuple(running.activity() for running in tuple(self._running.values())),
+            activities=tuple({**self._failed.copy(), **running}.values()),
+            had=self.had,
+            turn=None if turn is None else waits.mark(turn),
+            waits=found,
+            more_waits=more,
+            stuck=self.stuck,
+            in_turn=self.status == "running" and (self._taking_turns or self._main is None),
         )
 
     # --- used by the operations
@@ -605,6 +634,8 @@ class Execution:
 
     def effect_started(self, running: RunningStep) -> None:
         """Note that a step's function begins to run here."""
+        before = self._failed.get(running.step_id)
+        running.failure = None if before is None else before.failure
         self._running[running.step_id] = running
         self.effects_run += 1
         self._around.effect_started(self.run_id, running.step_id)
@@ -614,6 +645,17 @@ class Execution:
         running.ended = True
         if self._running.get(running.step_id) is running:
             del self._running[running.step_id]
+
+    def effect_failed(self, step_id: StepId, attempt: int, failure: str, seconds: float) -> None:
+        """Note that an attempt failed, and is followed by another after so many seconds."""
+        at = self._around.alarms.clock() + seconds
+        self._failed[step_id] = StepActivity(
+            step_id=step_id, attempt=attempt, fraction=None, text="", failure=failure, again_at=at
+        )
+
+    def effect_given_up(self, step_id: StepId) -> None:
+        """Note that a step's function is not tried again here."""
+        self._failed.pop(step_id, None)
 
     def is_outcome(self, error: BaseException) -> bool:
         """See `ExecutionEnv.is_outcome`."""

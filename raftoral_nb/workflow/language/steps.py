@@ -97,6 +97,15 @@ async def _at_most_once(execution: Execution, key: str, produce: Produce) -> Ste
 
 async def _attempts(execution: Execution, step_id: StepId, call: step_arguments.Call, options: StepOptions) -> Product:
     """Call the function until it returns, or fails for good; what came of it."""
+    try:
+        return await _until_done(execution, step_id, call, options)
+    finally:
+        execution.effect_given_up(step_id)
+
+
+async def _until_done(
+    execution: Execution, step_id: StepId, call: step_arguments.Call, options: StepOptions
+) -> Product:
     around = execution.around
     given = step_arguments.given(call, execution.function)
     attempt = 0
@@ -124,6 +133,7 @@ async def _attempts(execution: Execution, step_id: StepId, call: step_arguments.
             f"step {step_id!r}: attempt {attempt} of {options.retry.attempts} failed with {failure}; again in {seconds:.3g} s",
         )
         around.tell(StepRetrying(around.node, execution.run_id, step_id, attempt, failure[:1000], seconds))
+        execution.effect_failed(step_id, attempt, failure[:1000], seconds)
         await around.timers.sleep(seconds)
 
 
