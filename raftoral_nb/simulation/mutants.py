@@ -13,12 +13,13 @@ from typing import Any, Final
 import msgspec
 
 from ..core import apply, run_rules
+from ..core.asked import Asked
 from ..core.commands import SetCheckpoint
-from ..core.events import CheckpointSet, CommandRefused
-from ..core.records import NodeId, Step
-from ..core.replay import Replay
+from ..core.events import CommandRefused
+from ..core.records import NodeId, StepId
 from ..core.run_record import Run
 from ..core.state import State
+from ..core.step_ids import position_of
 from ..errors import InternalError
 from ..node.executor import Executor
 from ..node.incarnation import Incarnation
@@ -31,24 +32,13 @@ from ..raft.pre_vote import PreVoting
 from ..raft.pysyncobj_driver import LEADER
 from ..storage import record_chain
 from ..transport.messages import AppendEntries, NextIndex, PreVote, ResponseVote
-from ..workflow.execution import execution, scopes
+from ..workflow.execution import execution
 from ..workflow.execution.inbox import ActingChanged
 from ..workflow.language import steps
 from . import disk
 
 Patch = tuple[Any, str, Any]
 """An object, the name of its attribute, and what to put there."""
-
-
-class _WithoutThePast:
-    """A replay that has forgotten what was recorded at one position before it was decided that the branch ends."""
-
-    def __init__(self, replay: Replay, position: str) -> None:
-        self._replay = replay
-        self._position = position
-
-    def recorded_at(self, position: str) -> tuple[int, Step] | None:
-        return None if position == self._position else self._replay.recorded_at(position)
 
 
 class Mutant(msgspec.Struct, frozen=True):
@@ -60,22 +50,19 @@ class Mutant(msgspec.Struct, frozen=True):
     schedule: str | None = None
 
 
-def _interrupted_at_once() -> list[Patch]:
-    original = scopes.pending
+def _given_up_forgotten() -> list[Patch]:
+    original = Asked.give_up
 
-    def pending(replay: Replay, branch: Any, position: str) -> Any:
-        return original(_WithoutThePast(replay, position), branch, position)  # type: ignore[arg-type]
+    def give_up(self: Asked, step_id: StepId) -> None:
+        original(self, step_id)
+        del self._given_up[position_of(step_id)]
 
-    return [(execution, "pending", pending)]
-
-
-def _interrupted_steps_count() -> list[Patch]:
-    return [(Replay, "void", lambda self, position: None)]
+    return [(Asked, "give_up", give_up)]
 
 
 def _no_intent() -> list[Patch]:
-    async def at_most_once(run: Any, branch: Any, key: str, produce: Any) -> Any:
-        return await run.step(branch, key, "compute", produce)
+    async def at_most_once(run: Any, key: str, produce: Any) -> Any:
+        return await run.step(key, "compute", produce)
 
     return [(steps, "_at_most_once", at_most_once)]
 
@@ -94,8 +81,8 @@ def _any_version_records() -> list[Patch]:
     return [(run_rules, "find_running", find)]
 
 
-def _gates_by_position_alone() -> list[Patch]:
-    return [(Replay, "is_past", lambda self, branch: False)]
+def _gates_without_moves() -> list[Patch]:
+    return [(execution.Execution, "passes_gate", lambda self, step_id: True)]
 
 
 def _no_epoch_check() -> list[Patch]:
@@ -117,11 +104,7 @@ def _last_record_wins() -> list[Patch]:
         run = run_rules.find_running(replicated, command.run_id, *author, command.version, command.generation)
         if isinstance(run, CommandRefused):
             return (run,)
-        assert isinstance(run.steps, list)  # it is running
-        run.by_id[step.step_id] = step
-        run.steps.append(step)
-        replicated.checkpoints += 1
-        return (CheckpointSet(run.run_id, step),)
+        return (run_rules._record(replicated, run, step, command.taken),)
 
     return [(apply, "_HANDLERS", {**apply._HANDLERS, SetCheckpoint: set_checkpoint})]
 
@@ -344,20 +327,13 @@ MUTANTS: Final[dict[str, Mutant]] = {
             schedule="resets",
         ),
         Mutant(
-            "decisions by their place in the log",
-            "a branch that ends is interrupted wherever it happens to be",
-            _interrupted_at_once,
-        ),
-        Mutant(
-            "interrupted steps dropped",
-            "what was on its way when its branch ended counts",
-            _interrupted_steps_count,
+            "given-up steps remembered",
+            "a result that was on its way when its waiter was cancelled is taken for one that nobody asked for",
+            _given_up_forgotten,
         ),
         Mutant("intent before the effect", "a step at most once is run by every leader", _no_intent),
         Mutant("version check", "what the old code of a moved run did is recorded", _any_version_records),
-        Mutant(
-            "gates look into branches", "a gate opens in front of branches that have begun", _gates_by_position_alone
-        ),
+        Mutant("gates look ahead", "a gate is waited for where older code has passed", _gates_without_moves),
         Mutant("pauses are heeded", "steps of a paused run begin", _pause_unheeded),
         Mutant(
             "synced before acknowledged",

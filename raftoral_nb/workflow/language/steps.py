@@ -16,7 +16,7 @@ from ...core.step_ids import path_of, position_of
 from ...errors import LostChangeError, OutcomeUnknown, StepTimeoutError, WorkflowDefinitionError
 from ..codec import bodies, exceptions
 from ..codec.values import describe
-from ..execution.effects import Produce
+from ..execution.acting import Produce
 from ..execution.execution import Execution
 from ..execution.products import Product
 from ..execution.running_step import STEP, RunningStep
