@@ -582,7 +582,7 @@ class Execution:
         return {task.path: task.get_coro() for task in self.loop.tasks()}
 
     @property
-    def asks(self) -> Mapping[StepId, Ask]:
+    def asks(self) -> Mapping[StepId, OpenStep]:
         """What it asked for and has not had, in the order of asking."""
         return self._asks
 
