@@ -119,6 +119,11 @@ class Mailbox:
         return tuple(self._waiting)
 
     @property
+    def waiting(self) -> tuple[Message, ...]:
+        """Those that wait, in the order of the log. A copy."""
+        return tuple(self._waiting.values())
+
+    @property
     def getters(self) -> tuple[Getter, ...]:
         """Those that wait for messages. A copy."""
         return tuple(dict.fromkeys(getter for found in tuple(self._getters.values()) for getter in tuple(found)))
