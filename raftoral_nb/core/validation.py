@@ -155,7 +155,7 @@ def _checkpoint(command: Any, limits: Limits) -> str | None:
     if not _is_number(command.parent_version if isinstance(command, StartChild) else command.version, 0):
         return "the version must be a number from 0"
     message_id: Any = step.message_id
-    if message_id is not None and not _is_message_id(message_id):
+    if message_id is not None and not (isinstance(message_id, str) and len(message_id) <= named.MAX_NAME_CHARS + 1):
         return f"the message of step {step_id!r} is not named by text"
     problem = _taken(command.taken) or _author(step.node, step.epoch)
     return problem or _one_of(step.value, step.failure, limits) or _time(step.at)
@@ -241,13 +241,16 @@ def _continue(command: Any, limits: Limits) -> str | None:
         return "the version must be a number from 0"
     if not _is_bytes(command.input, limits.value_bytes):
         return f"the input must be at most {limits.value_bytes} bytes"
-    if not (_is_number(command.had, 0) and isinstance(command.left, tuple) and all(map(_is_message_id, command.left))):
-        return "what is left of the messages must be their ids, and the records that were had a number from 0"
+    if type(command.cancelled) is not bool:
+        return "the code got the request to cancel or not"
+    if not (_is_number(command.had, 0) and isinstance(command.left, tuple)):
+        return "the messages that were had must be a number from 0, and those left a tuple"
+    before = 0
+    for number in command.left:
+        if not (_is_number(number, before + 1) and number <= command.had):
+            return "the messages that are left must be ascending numbers of those that were had"
+        before = number
     return _ending(command)
-
-
-def _is_message_id(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= named.MAX_NAME_CHARS + 1
 
 
 def _ending(command: Any) -> str | None:

@@ -37,7 +37,7 @@ from ..raft.pysyncobj_driver import LEADER
 from ..storage import record_chain
 from ..transport.messages import AppendEntries, NextIndex, PreVote, ResponseVote
 from ..workflow.execution import execution
-from ..workflow.execution.effects import Effects
+from ..workflow.execution.acting import ActingEffects
 from ..workflow.execution.inbox import ActingChanged
 from ..workflow.execution.mailbox import Getter, Mailbox
 from ..workflow.execution.products import Made
@@ -305,7 +305,7 @@ def _neighbours_swapped() -> list[Patch]:
 
 
 def _effects_resume() -> list[Patch]:
-    original = Effects._record
+    original = ActingEffects._record
 
     def record(self: Any, ask: Any, effect: Any, product: Any) -> None:
         original(self, ask, effect, product)
@@ -322,7 +322,7 @@ def _effects_resume() -> list[Patch]:
             with loop.entered():
                 self._execution._rest()
 
-    return [(Effects, "_record", record)]
+    return [(ActingEffects, "_record", record)]
 
 
 def _handed_over_in_futures() -> list[Patch]:
