@@ -118,7 +118,8 @@ def _register(command: Any, limits: Limits) -> str | None:
     if not _is_number(definition.version, 0):
         return "the workflow's version must be a number from 0"
     texts = [definition.fingerprint, definition.digest]
-    for table in (definition.sources, definition.made_with):
+    arithmetic: Any = {} if definition.arithmetic is msgspec.UNSET else definition.arithmetic
+    for table in (definition.sources, definition.made_with, arithmetic):
         texts += [*table.keys(), *table.values()]
     if not all(isinstance(text, str) for text in texts):
         return "the definition's fingerprint, digest, sources and versions must be text"

@@ -441,7 +441,9 @@ class Execution:
         command: Command
         if self.continued is not None:
             had, left, told = self.mailbox.arrived, self.mailbox.left, self._told_to_end
-            command = ContinueRun(self.run_id, term, node, self.generation, self.continued, at, version, had, left, told)
+            command = ContinueRun(
+                self.run_id, term, node, self.generation, self.continued, at, version, had, left, told
+            )
         else:
             command = EndRun(
                 self.run_id, term, node, self.result, self.failure, version, self._cancelled, self.generation, at
