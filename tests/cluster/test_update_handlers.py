@@ -52,7 +52,9 @@ async def account(ctx: WorkflowContext, limit: int) -> list[Any]:
     return seen
 
 
-def test_a_handler_answers_with_what_it_returns_and_fails_the_update_alone_with_what_it_raises(cluster: Cluster) -> None:
+def test_a_handler_answers_with_what_it_returns_and_fails_the_update_alone_with_what_it_raises(
+    cluster: Cluster,
+) -> None:
     run = cluster.start_workflow(account, 10)
     assert run.update("set limit", 20, timeout=PATIENCE) == 10
     with pytest.raises(LookupError, match="not thirteen"):
@@ -66,7 +68,9 @@ def test_a_handler_answers_with_what_it_returns_and_fails_the_update_alone_with_
 def test_a_validator_refuses_before_anything_is_recorded(cluster: Cluster) -> None:
     run = cluster.start_workflow(account, 10)
     assert run.update("set limit", 20, timeout=PATIENCE) == 10
-    with pytest.raises(UpdateRefusedError, match="refused the update 'set limit': a limit is not negative, and now it is 20"):
+    with pytest.raises(
+        UpdateRefusedError, match="refused the update 'set limit': a limit is not negative, and now it is 20"
+    ):
         run.update("set limit", -1, timeout=PATIENCE)
     assert messages(run) == ["set limit"]
     run.terminate()
@@ -277,4 +281,6 @@ def test_taking_a_message_is_told_once_by_the_node_that_acts(cluster: Cluster) -
         watch.until(MessageTaken, times=3)
         told = watch.of(MessageTaken)
     assert [event.message_id for event in told] == [sent[1], "mine", sent[2]]
-    assert {event.node for event in told} == {cluster.leader.node if hasattr(cluster.leader, "node") else cluster.leader}
+    assert {event.node for event in told} == {
+        cluster.leader.node if hasattr(cluster.leader, "node") else cluster.leader
+    }
