@@ -185,11 +185,10 @@ def _note(command: Any, _limits: Limits) -> str | None:
 
 
 def _tell(command: Any, limits: Limits) -> str | None:
-    names = (
-        (command.target, command.signal_id) if command.name == "" else (command.target, command.signal_id, command.name)
-    )
-    if not all(map(_is_name, names)):
-        return f"the run to tell, the signal_id and the signal's name {_NAME}"
+    if not (_is_name(command.target) and _is_name(command.signal_id)):
+        return f"the run to tell and the signal_id {_NAME}"
+    if not (isinstance(command.name, str) and len(command.name) <= named.MAX_REASON_CHARS):
+        return f"the reason must be text of at most {named.MAX_REASON_CHARS} characters"
     if command.signal_id.startswith("\n"):
         return "a signal_id must not begin with a line break: such ids are those of ends of child runs"
     if not _is_bytes(command.value, limits.value_bytes):
@@ -197,7 +196,7 @@ def _tell(command: Any, limits: Limits) -> str | None:
     problem = _checkpoint(command, limits)
     if problem is None and command.step.operation not in ("signal", "cancel"):
         return "a run is told by a step that signals or cancels"
-    if problem is None and command.step.operation == "signal" and command.name == "":
+    if problem is None and command.step.operation == "signal" and not _is_name(command.name):
         return f"the signal's name {_NAME}"
     return problem
 

@@ -11,7 +11,7 @@ from ..api import running_clusters
 from ..api.cluster import Cluster
 from ..core.apply import Applied
 from ..core.cluster_events import NodeChanged
-from ..core.commands import Command, Outcome, SetCheckpoint, StartChild
+from ..core.commands import Command, Outcome, SetCheckpoint, StartChild, TellRun
 from ..core.events import CheckpointSet, ClusterEvent
 from ..core.records import NodeId, RunId, Step
 from ..errors import StalledError
@@ -59,7 +59,11 @@ class VirtualIncarnation(Incarnation):
     def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> None:
         """Propose as a node does, unless it is killed just before."""
         match command:
-            case SetCheckpoint(run_id=run_id, step=step) | StartChild(run_id=run_id, step=step):
+            case (
+                SetCheckpoint(run_id=run_id, step=step)
+                | StartChild(run_id=run_id, step=step)
+                | TellRun(run_id=run_id, step=step)
+            ):
                 if self.plan.about_to_record(self.node, run_id, step):
                     self.die(self.node)
                     return

@@ -533,7 +533,8 @@ class Execution:
             if running is not None and running.run_id == self.run_id:
                 raise WrongTaskError(
                     f"ctx: {what} was called inside the step {running.step_id!r}. A step is recorded as a whole: return its value, "
-                    "and call the next operation after it (a function that is itself a @step is called as what it is)."
+                    "and call the next operation after it (a function that is itself a @step is called as what it is). Only "
+                    "ctx.progress(...), current_step().signal(...) and current_step().cancel(...) are for the inside of a step."
                 )
             raise WrongTaskError(
                 f"ctx: {what} was called outside of the run's own tasks (in a thread, in a callback, in a query, or after the "
@@ -709,7 +710,7 @@ class Execution:
 
     def effect_ended(self, running: RunningStep) -> None:
         """Note that it has ended, or that nothing waits for it any more."""
-        running.ended = True
+        running.ended = running.sender.ended = True
         if self._running.get(running.step_id) is running:
             del self._running[running.step_id]
 

@@ -14,7 +14,7 @@ from ..execution.renewal import ContinueAsNew
 from ..execution.running_step import current_step
 from ..shipping.definitions import Workflow
 from . import branches as parallel
-from . import child_runs, messages, randomness, steps, timers
+from . import child_runs, messages, other_runs, randomness, steps, timers
 from .child_runs import ChildRun, OnCancel
 from .identity import ContextIdentity
 from .messages import MISSING, Update
@@ -509,6 +509,45 @@ class WorkflowContext(ContextIdentity):
             return lambda function: self.on_query(name, function)
         messages.on_query(self._execution, name, fn)
         return fn
+
+    # --- other runs
+
+    @operation
+    async def signal(self, run_id: RunId, name: str, value: Any = None) -> None:
+        """Send another run the signal `name`, as a recorded step: it is sent once, whoever leads and however often this is replayed.
+
+        The step and the signal are one entry of the log. Within a step's function there is `current_step().signal(...)`, which leaves
+        no record here. Raises `RunNotFoundError`, `RunEndedError`, `SignalRefusedError` if too many wait for that run already, and
+        `ValueNotShippableError`, the same on every node. Not promised: that the run receives it before it ends.
+
+        >>> async def kitchen(ctx, _):
+        ...     return await ctx.receive("order")
+        >>> async def waiter(ctx, item):
+        ...     await ctx.signal("kitchen", "order", item)
+        >>> cooking = cluster.start_workflow(kitchen, run_id="kitchen")
+        >>> run(waiter, "soup")
+        >>> cooking.wait_for_completion()
+        'soup'
+        """
+        await other_runs.signal(self._execution, run_id, name, value)
+
+    @operation
+    async def cancel(self, run_id: RunId, reason: str = "") -> None:
+        """Ask another run to end, as `run.cancel(reason)` does, as a recorded step. Does not wait for its end.
+
+        A run that was asked before is not asked again. Raises `RunNotFoundError` and `RunEndedError`, the same on every node.
+
+        >>> async def endless(ctx, _):
+        ...     await ctx.receive("never")
+        >>> async def supervisor(ctx, run_id):
+        ...     await ctx.cancel(run_id, "enough")
+        >>> watched = cluster.start_workflow(endless, run_id="watched")
+        >>> run(supervisor, "watched")
+        >>> watched.wait_for_completion()
+        Traceback (most recent call last):
+        raftoral_nb.errors.WorkflowCancelledError: run 'watched' was cancelled: enough
+        """
+        await other_runs.cancel(self._execution, run_id, reason)
 
     # --- child workflows
 
