@@ -20,6 +20,7 @@ from ..errors import (
     SignalRefusedError,
     UpdateRefusedError,
 )
+from ..hosts.variable_waits import VARIABLES
 from ..limits import MAX_NAME_CHARS
 from ..threads.loop_thread import refuse_on_own_thread
 from ..threads.seconds import Seconds, patience
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 VALIDATOR_SECONDS: Final = 5.0
 """The time that the acting node has to say what a validator says (seconds); then the update is sent without that."""
-VARIABLES: Final = frozenset({"var", "set", "update"})
-"""The operations whose records hold a variable's value."""
 
 
 def signal(host: RunsBackend, run_id: RunId, name: str, value: Any, signal_id: str | None) -> str:

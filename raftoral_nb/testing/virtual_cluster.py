@@ -17,6 +17,7 @@ from ..core.records import NodeId, RunId, Step
 from ..errors import StalledError
 from ..hosts.backend_parts import RunEnding
 from ..hosts.local import LocalBackend
+from ..hosts.variable_waits import Place
 from ..node.incarnation import Incarnation
 from ..raft.replica import Timing
 from ..simulation.clock_view import ClockView
@@ -169,6 +170,29 @@ class VirtualBackend(LocalBackend):
                 forget()
 
         callback(self._waited(run_id, ended))
+        return _nothing
+
+    def when_set(
+        self, run_id: RunId, variable: str, place: Place, callback: Callable[[RunEnding | None], None]
+    ) -> Callable[[], None]:
+        """Do as any backend does; and as the caller would wait, let time pass until it is so."""
+        if self.world.loop.is_closed():
+            return super().when_set(run_id, variable, place, callback)
+
+        async def is_set() -> RunEnding | None:
+            future: asyncio.Future[RunEnding | None] = self.world.loop.create_future()
+
+            def end(ending: RunEnding | None) -> None:
+                if not future.done():
+                    future.set_result(ending)
+
+            forget = LocalBackend.when_set(self, run_id, variable, place, end)
+            try:
+                return await future
+            finally:
+                forget()
+
+        callback(self._waited(run_id, is_set))
         return _nothing
 
     def _waited(self, run_id: RunId, ended: Callable[[], Any]) -> RunEnding:
