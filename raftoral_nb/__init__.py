@@ -123,6 +123,7 @@ if TYPE_CHECKING:
         RunMoved,
         RunPaused,
         RunResumed,
+        TimerFired,
         WorkflowCancelled,
         WorkflowCompleted,
         WorkflowContinued,
@@ -132,7 +133,7 @@ if TYPE_CHECKING:
         WorkflowStarted,
         WorkflowTerminated,
     )
-    from .core.records import Difference, Failure, Message, Step
+    from .core.records import Difference, Failure, Message, Step, TimersFired
     from .core.statistics import (
         ClusterStatistics,
         ExecutionStatistics,
@@ -212,6 +213,7 @@ _HOMES = {
         "RunMoved",
         "RunPaused",
         "RunResumed",
+        "TimerFired",
         "WorkflowCancelled",
         "WorkflowCompleted",
         "WorkflowContinued",
@@ -226,6 +228,7 @@ _HOMES = {
         "Failure",
         "Message",
         "Step",
+        "TimersFired",
     ),
     "core.statistics": (
         "ClusterStatistics",
@@ -385,6 +388,8 @@ __all__ = [
     "StorageFailed",
     "StorageWriteError",
     "TaskGroup",
+    "TimerFired",
+    "TimersFired",
     "Timing",
     "TooManyChildrenError",
     "TooManyOpenFilesError",
