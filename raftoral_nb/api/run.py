@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 
 from ..core.events import ClusterEvent, StateEvent
-from ..core.records import Difference, Failure, RunId, Step
+from ..core.records import Difference, Failure, Message, Record, RunId, Step
 from ..core.statistics import RunCode, RunStatus
 from ..errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
 from ..hosts import history
@@ -107,6 +107,26 @@ class WorkflowRun(Generic[O]):
     def steps(self) -> tuple[Step, ...]:
         """The recorded steps so far, in the order they were recorded."""
         return tuple(self._host.run_record(self._run_id).steps)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """Everything that is recorded of the run so far, in the order of the log: each record has one turn on each node.
+
+        That is its steps, and what came to it otherwise: messages, ends of children, timers that fired, the request to cancel, moves to
+        other versions. After `ctx.continue_as_new` those of the present generation.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     who = await ctx.receive("approve")
+        ...     return await ctx.compute("charge", lambda: item)
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     id = run.signal("approve", "Ada")
+        ...     paid = test.finish(run)
+        ...     [type(record).__name__ for record in run.records]
+        ['Message', 'Step']
+        """
+        return tuple(self._host.run_record(self._run_id).records)
 
     def move_to_version(self, version: int) -> None:
         """Move the run to another registered version of its workflow, if that fits all that is recorded of it.
@@ -234,8 +254,8 @@ class WorkflowRun(Generic[O]):
         """
         return run_requests.subscribe(self._host, self._run_id, callback)
 
-    def shown_value(self, step: Step, width: int = 60) -> str:
-        """Return a recorded step's value, or failure, on one line of at most `width` printable characters. For views.
+    def shown_value(self, step: Step | Message, width: int = 60) -> str:
+        """Return the value or failure of a recorded step or message on one line of at most `width` printable characters. For views.
 
         Never raises, whatever the value's class does; it does run its `__repr__`.
 
@@ -248,7 +268,7 @@ class WorkflowRun(Generic[O]):
         ...     run.shown_value(run.steps[0], 20)
         "['tea', 'tea', 'tea…"
         """
-        return history.shown_step(step, width)
+        return history.shown_value(step, width)
 
     # --- asking something of it, from outside
 
@@ -275,8 +295,8 @@ class WorkflowRun(Generic[O]):
     ) -> Any:
         """Send the update `name`, wait until the workflow has answered it, and return the answer.
 
-        The workflow gets it from `await ctx.receive_update(name)`. Raises `UpdateRefusedError` if it refuses, or ends without
-        an answer, `CompletionTimeoutError` after `timeout` seconds, or a `timedelta` (call again with the `update_id` of the message to continue
+        The workflow gets it from `await ctx.receive_update(name)`, or by its `ctx.on_update(name, handler)`, whose validator, if it has
+        one, may refuse it before anything is recorded. Raises `UpdateRefusedError` if it is refused, or the run ends without an answer, `CompletionTimeoutError` after `timeout` seconds, or a `timedelta` (call again with the `update_id` of the message to continue
         waiting), and what `signal` raises.
         """
         return run_requests.update(self._host, self._run_id, name, value, timeout, update_id)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ..workflow.codec.classes import Known
 
 
+VALIDATOR_SECONDS: Final = 5.0
+"""The time that the acting node has to say what a validator says (seconds); then the update is sent without that."""
 VARIABLES: Final = frozenset({"var", "set", "update"})
 """The operations whose records hold a variable's value."""
 
@@ -45,7 +47,16 @@ def signal(host: RunsBackend, run_id: RunId, name: str, value: Any, signal_id: s
     return _send(host, run_id, name, value, signal_id, update=False)
 
 
-def _send(host: RunsBackend, run_id: RunId, name: str, value: Any, message_id: str | None, *, update: bool) -> str:
+def _send(
+    host: RunsBackend,
+    run_id: RunId,
+    name: str,
+    value: Any,
+    message_id: str | None,
+    *,
+    update: bool,
+    longest: float | None = None,
+) -> str:
     kind = "update" if update else "signal"
     check_key(name)
     given: object = message_id
@@ -57,12 +68,30 @@ def _send(host: RunsBackend, run_id: RunId, name: str, value: Any, message_id: s
         )
     assert message_id is not None
     data = values.encode(value, what=f"the value of the {kind} {name!r}", known=lambda: _known(host, run_id))
+    if update:
+        _have_it_validated(host, run_id, name, data, message_id, longest)
     _ask(
         host,
         SendSignal(run_id, message_id, name, data, update, host.wall_clock()),
         f"the {kind} {name!r} to run {run_id!r}",
     )
     return message_id
+
+
+def _have_it_validated(
+    host: RunsBackend, run_id: RunId, name: str, data: bytes, update_id: str, longest: float | None
+) -> None:
+    """Raise what the run's validator says against an update. Where it cannot be asked, the update's turn will tell."""
+    run, leads = host.head().runs.get(run_id), host.spokesman()
+    if run is None or leads is None or not run.unfinished or update_id in run.signal_ids:
+        return  # unknown, or over, which the answer will say; or sent before, and waited for again
+    patient = VALIDATOR_SECONDS if longest is None else min(longest, VALIDATOR_SECONDS)
+    try:
+        failure = leads.objection(run_id, name, data, patient)
+    except (TimeoutError, RaftoralError):
+        return
+    if failure is not None:
+        raise failures.rebuild(failure, step_id=f"update/{name}")
 
 
 def _known(host: RunsBackend, run_id: RunId) -> Known | None:
@@ -127,7 +156,7 @@ def update(
         found.append(answer)
         came.set()
 
-    sent = _send(host, run_id, name, value, update_id, update=True)
+    sent = _send(host, run_id, name, value, update_id, update=True, longest=longest)
 
     # One that was sent before may have been answered already.
     host.thread.call(lambda: host.answers.watch(host.head(), run_id, sent, answered))

@@ -9,6 +9,7 @@ from .cluster_events import (
     ClusterRecovered,
     EffectStarted,
     ExecutionStopped,
+    MessageTaken,
     NetworkChanged,
     NodeBlocked,
     NodeChanged,
@@ -215,6 +216,7 @@ ClusterEvent = (
     | RecoveryProgress
     | ClusterRecovered
     | EffectStarted
+    | MessageTaken
     | StepRetrying
     | StepProgress
     | NodeBlocked

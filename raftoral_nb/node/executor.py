@@ -12,9 +12,17 @@ from typing import Any, Literal, Protocol
 
 import anyio
 
-from ..core.cluster_events import EffectStarted, ExecutionStopped, NodeBlocked, OutputLine, StepProgress, StepRetrying
+from ..core.cluster_events import (
+    EffectStarted,
+    ExecutionStopped,
+    MessageTaken,
+    NodeBlocked,
+    OutputLine,
+    StepProgress,
+    StepRetrying,
+)
 from ..core.commands import Command, Committed, Outcome
-from ..core.records import Definition, NodeId, RunId, StepId
+from ..core.records import Definition, Failure, NodeId, RunId, StepId
 from ..core.statistics import STUCK, ExecutionStatistics
 from ..errors import ExecutionDropped, RaftoralError, UnreadableError
 from ..limits import MAX_FUNCTIONS_KEPT
@@ -73,7 +81,9 @@ class ExecutorEnv(Protocol):
         """Call `callback` after `seconds`, on a loop that workflows cannot block."""
         ...
 
-    def tell(self, event: EffectStarted | StepRetrying | StepProgress | NodeBlocked | ExecutionStopped) -> None:
+    def tell(
+        self, event: EffectStarted | MessageTaken | StepRetrying | StepProgress | NodeBlocked | ExecutionStopped
+    ) -> None:
         """Publish an event."""
         ...
 
@@ -345,7 +355,7 @@ class Executor:
         self.effects_run += 1
         self._host.tell(EffectStarted(self.node, run_id, step_id))
 
-    def tell(self, event: StepRetrying | StepProgress) -> None:
+    def tell(self, event: MessageTaken | StepRetrying | StepProgress) -> None:
         """Publish an event. From any thread."""
         self._host.tell(event)
 
@@ -421,6 +431,18 @@ class Executor:
         with write, execution.loop.reading():
             given = values.decode(args, what=f"the arguments of the query {name!r}", view=execution.classes)
             return messages.answer_query(execution, name, given)
+
+    def objection(self, run_id: RunId, name: str, value: bytes) -> Failure | None:
+        """Return what the validator of an update says against a value; None if nothing, or if it is not this node that is to ask it.
+
+        Raises if `value` does not unpickle.
+        """
+        execution = self._executions.get(run_id)
+        if self.acting is None or execution is None or not execution.mailbox.handlers.validates(name):
+            return None
+        with capturing(lambda stream, text: self._write(run_id, stream, text)):
+            given = values.decode(value, what=f"the value of the update {name!r}", view=execution.classes)
+            return messages.objection(execution, name, given)
 
     # --- inside
 

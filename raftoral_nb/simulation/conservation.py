@@ -64,7 +64,7 @@ class Conservation:
                 if execution is None or diary is None or run.status == "terminated":
                     continue
                 sent = _messages(self._logs.records(life(run_id, run.generation)))
-                found = Counter([*diary.received, *execution.mailbox.left])
+                found = Counter([*diary.received, *(message.message_id for message in execution.mailbox.waiting)])
                 if found != Counter(sent):
                     lost, twice = Counter(sent) - found, found - Counter(sent)
                     text = f"run {run_id!r} on node {number}: {list(lost)} lost, {list(twice)} received again"

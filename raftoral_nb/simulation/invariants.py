@@ -260,7 +260,7 @@ class Checker:
                     f"node {node.number} applied entry {index} of term {term}, which only nodes {holders} hold",
                     index,
                 )
-            self._account(index, applied)
+            self._account(node, index, applied)
         elif known[0] != term or (known[1] is not data and known[1] != data):
             self.violated(
                 "applied sequences are prefixes of one another",
@@ -289,7 +289,7 @@ class Checker:
                 id_,
             )
 
-    def _account(self, index: int, applied: Sequence[Applied]) -> None:
+    def _account(self, applier: WatchedNode, index: int, applied: Sequence[Applied]) -> None:
         """Check what an entry did against rules of our own, the first time it is applied anywhere."""
         for one in applied:
             if not one.events or isinstance(one.events[0], CommandRefused):
@@ -324,7 +324,8 @@ class Checker:
                         self.logs.added(run_id, timers)
                     case CancelRequested(run_id=run_id, reason=reason, at=at):
                         self.logs.added(run_id, CancelRecord(reason, at))
-                    case WorkflowContinued(run_id=run_id, generation=generation, records=records):
+                    case WorkflowContinued(run_id=run_id, generation=generation, carried=carried):
+                        records = tuple(applier.member.state.runs[run_id].records[:carried])
                         self.messages.continued(run_id, generation, records)
                         self.logs.continued(run_id, generation, records)
                     case WorkflowStarted(run_id=run_id, version=version):

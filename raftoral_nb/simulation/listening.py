@@ -103,13 +103,13 @@ async def _interrupted(scene: Scene) -> None:
     """
     mailbox, dice = scene.ctx._execution.mailbox, random.Random(scene.ctx.random())
     arrive = mailbox.arrive
-    listeners = [asyncio.create_task(_hear(scene, WORD, OTHER)) for _ in range(3)]
-    waiting = list(listeners)
+    listeners = [asyncio.create_task(_hear(scene, WORD, OTHER)) for _ in range(5)]
 
     def arriving(message: Message) -> None:
         arrive(message)
-        if waiting and dice.random() < 0.7:
-            waiting.pop(0).cancel()
+        woken = next((task for task in listeners if not task.done()), None)
+        if woken is not None and dice.random() < 0.6:
+            woken.cancel()
 
     mailbox.arrive = arriving  # type: ignore[method-assign]
     try:

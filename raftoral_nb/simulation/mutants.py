@@ -6,9 +6,13 @@ cluster that matters. Some safeguards mend what PySyncObj does wrong (see `raft.
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -16,7 +20,7 @@ from ..core import apply, run_rules
 from ..core.asked import Asked
 from ..core.commands import SetCheckpoint
 from ..core.events import CommandRefused
-from ..core.records import NodeId, StepId
+from ..core.records import NodeId, Step, StepId
 from ..core.run_record import Run
 from ..core.state import State
 from ..core.step_ids import position_of
@@ -33,8 +37,12 @@ from ..raft.pysyncobj_driver import LEADER
 from ..storage import record_chain
 from ..transport.messages import AppendEntries, NextIndex, PreVote, ResponseVote
 from ..workflow.execution import execution
+from ..workflow.execution.acting import ActingEffects
 from ..workflow.execution.inbox import ActingChanged
+from ..workflow.execution.mailbox import Getter, Mailbox
+from ..workflow.execution.products import Made
 from ..workflow.language import steps
+from ..workflow.loop.run_loop import RunFuture, RunLoop, RunTask
 from . import disk
 
 Patch = tuple[Any, str, Any]
@@ -268,6 +276,114 @@ def _answers_before_sync() -> list[Patch]:
     return [(Outbox, "send", lambda self, peer, message: self._send(peer, message))]
 
 
+# --- the order of the log
+
+
+def _two_in_one_turn() -> list[Patch]:
+    original = execution.Execution._rest
+
+    def rest(self: Any) -> None:
+        skips = bool(self._queue) and self.had % 2 == 1
+        if not skips:
+            original(self)
+
+    return [(execution.Execution, "_rest", rest)]
+
+
+def _neighbours_swapped() -> list[Patch]:
+    original = execution.Execution.take_turns
+
+    def take_turns(self: Any, most: int) -> int:
+        queue = self._queue
+        if len(queue) > 1 and self.had % 2 and isinstance(queue[0], Step) and isinstance(queue[1], Step):
+            # Both were on their way at the same time: so it seems, where a result is taken as soon as it is asked for.
+            open_now = self._asks
+            if queue[0].step_id in open_now and queue[1].step_id in open_now:
+                queue[0], queue[1] = queue[1], queue[0]
+        return 0 if most <= 0 else original(self, 1) + (take_turns(self, most - 1) if queue else 0)
+
+    return [(execution.Execution, "take_turns", take_turns)]
+
+
+def _effects_resume() -> list[Patch]:
+    original = ActingEffects._record
+
+    def record(self: Any, ask: Any, effect: Any, product: Any) -> None:
+        original(self, ask, effect, product)
+        if effect.over or ask.future.done():
+            return
+        made = product if isinstance(product, Made) else Made(*product)
+        around = self._around
+        at = around.alarms.clock()
+        ask.future.set_result(
+            Step(ask.step_id, ask.operation, made.value, made.failure, around.node, effect.term, at, made.message_id)
+        )
+        loop = self._execution.loop
+        if not loop.is_entered:
+            with loop.entered():
+                self._execution._rest()
+
+    return [(ActingEffects, "_record", record)]
+
+
+def _handed_over_in_futures() -> list[Patch]:
+    def wake(self: Any, kind: Any, name: str) -> None:
+        if (kind, name) not in self._by_name:
+            return
+        for getter in tuple(self._getters.get((kind, name), ())):
+            if not getter.future.done():
+                getter.future.set_result(self.take_now(kind, *getter.names))
+                return
+
+    async def take(self: Any, kind: Any, names: Any, future: Any) -> Any:
+        wanted = tuple(names)
+        message = self.take_now(kind, *wanted)
+        if message is not None:
+            return message
+        getter = Getter(kind, wanted, future())
+        for name in wanted:
+            self._getters.setdefault((kind, name), {})[getter] = None
+        try:
+            return await getter.future
+        finally:
+            self._remove(getter)
+
+    return [(Mailbox, "_wake", wake), (Mailbox, "take", take)]
+
+
+def _hashed_by_address() -> list[Patch]:
+    return [
+        (RunTask, "__hash__", asyncio.Task.__hash__),
+        (RunFuture, "__hash__", asyncio.Future.__hash__),
+        (RunLoop, "_task_done", lambda self, task: self._tasks.pop(task._n, None)),
+    ]
+
+
+COLLECTED_EVERY: Final = 5
+"""Turns after which the collector comes, where it is to show that it decides."""
+
+
+def _left_to_the_collector() -> list[Patch]:
+    make, rest = RunLoop._make_task, RunLoop.run_until_rest
+    rests = itertools.count(1)
+
+    def make_task(self: Any, *args: Any) -> Any:
+        if not isinstance(self._tasks, WeakValueDictionary):
+            self._tasks = WeakValueDictionary(self._tasks)
+        return make(self, *args)
+
+    def run_until_rest(self: Any) -> None:
+        rest(self)
+        if next(rests) % COLLECTED_EVERY == 0:
+            gc.collect(1)
+
+    return [
+        (RunLoop, "_make_task", make_task),
+        (RunLoop, "run_until_rest", run_until_rest),
+        (RunLoop, "_generator_begun", lambda self, generator: None),
+    ]
+
+
 MUTANTS: Final[dict[str, Mutant]] = {
     mutant.name: mutant
     for mutant in (
@@ -331,6 +447,20 @@ MUTANTS: Final[dict[str, Mutant]] = {
             "a result that was on its way when its waiter was cancelled is taken for one that nobody asked for",
             _given_up_forgotten,
         ),
+        Mutant("one record in a turn", "two records are handed over before the code gets to run", _two_in_one_turn),
+        Mutant(
+            "records in their order",
+            "of two results that are waited for, the later one comes first",
+            _neighbours_swapped,
+        ),
+        Mutant("results come by the log", "a step's result resumes the workflow where it was made", _effects_resume),
+        Mutant(
+            "getters take when they run",
+            "a message is lost with the getter that it was given to",
+            _handed_over_in_futures,
+        ),
+        Mutant("hashes are ordinals", "sets of tasks have the order of addresses", _hashed_by_address),
+        Mutant("loops hold their tasks", "the collector ends lonely tasks and generators", _left_to_the_collector),
         Mutant("intent before the effect", "a step at most once is run by every leader", _no_intent),
         Mutant("version check", "what the old code of a moved run did is recorded", _any_version_records),
         Mutant("gates look ahead", "a gate is waited for where older code has passed", _gates_without_moves),

@@ -31,8 +31,8 @@ class Observation(msgspec.Struct, frozen=True):
     next_due: float | None
     open: tuple[str, ...]
     """The steps that are waited for, in the order of asking."""
-    waiting: tuple[str, ...]
-    """The messages that nobody has taken."""
+    waiting: tuple[int, ...]
+    """The numbers of the messages that nobody has taken."""
     tasks: tuple[str, ...]
     ended: bool
     entries: int

@@ -270,7 +270,9 @@ async def _streams(scene: Scene) -> None:
             await anyio.sleep(0.01 * number)
             value = await scene.slow(f"send {number}")
             order.append(number)
-            await send.send(value)
+            with anyio.move_on_after(0.3) as patience:  # consumers leave, too
+                await send.send(value)
+            scene.note("sent", number, patience.cancelled_caught)
         ready.set()
 
     async def consume(number: int) -> None:

@@ -21,6 +21,7 @@ from ..node.incarnation import Incarnation
 from ..raft.compaction import Compaction
 from ..raft.replica import Timing
 from ..threads.loop_thread import LoopThread
+from ..threads.step_tasks import StepTasks
 from ..transport.network import Network
 from .clock_view import ClockView
 from .dice import SeededDice, chance_of
@@ -149,20 +150,20 @@ class SimulatedThread(LoopThread):
                 self._arm()
 
 
-class SimulatedSteps:
-    """The runner of synchronous steps: each takes virtual time, then its function is called.
+class SimulatedSteps(StepTasks):
+    """The runner of steps. Each synchronous one takes virtual time, then its function is called.
 
     As on a thread, a function whose task was cancelled is called all the same, and what it returns is dropped.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: Callable[[str], float]) -> None:
+        super().__init__()
         self._loop = loop
         self._seconds = seconds
-        self._closed = False
 
     async def run(self, fn: Callable[..., T], /, *args: Any, name: str, **kwargs: Any) -> T:
         """Call `fn(*args, **kwargs)` after the time that the step named `name` takes."""
-        if self._closed:
+        if self.closed:
             raise ClusterError(f"the step {name!r} cannot run: its node has stopped")
         due = self._loop.time() + self._seconds(name)
         context = contextvars.copy_context()
@@ -174,7 +175,7 @@ class SimulatedSteps:
         return context.run(fn, *args, **kwargs)
 
     def _abandoned(self, call: Callable[[], object]) -> None:
-        if not self._closed:
+        if not self.closed:
             with contextlib.suppress(Exception):  # nobody is there to be told
                 call()
 
@@ -184,7 +185,7 @@ class SimulatedSteps:
 
     def close(self) -> None:
         """End the process, and with it what runs in it."""
-        self._closed = True
+        self.closed = True
 
 
 class SimulatedNode:

@@ -227,7 +227,7 @@ class Clients:
             elif drawn < 0.15:
                 run_id = await self._append(client, dice, EVERYTHING)
                 await self._meddle(client, dice, run_id)
-            elif drawn < 0.2:
+            elif drawn < 0.25:
                 await self._talk(client, dice)
             elif drawn < 0.55:
                 await self._write(client, dice, dice.pick(REGISTERS))

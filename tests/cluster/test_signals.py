@@ -137,13 +137,18 @@ def test_a_timeout_is_counted_from_the_call_whoever_leads(cluster: Cluster) -> N
     assert run.steps == ()
 
 
+def _next_due(execution: Any) -> float | None:
+    due: float | None = execution.loop.next_due
+    return due
+
+
 def _due(cluster: Cluster, run_id: str) -> set[float | None]:
     """Return when the run's timer is due, as the executions of living nodes know it."""
     found = set()
     for number in cluster.nodes:
         if (incarnation := engine(cluster).incarnation(number)) is not None:
             execution = incarnation.thread.run(incarnation.executor.await_execution, run_id, timeout=PATIENCE)
-            found.add(incarnation.thread.call(lambda execution=execution: execution.loop.next_due, timeout=PATIENCE))
+            found.add(incarnation.thread.call(_next_due, execution, timeout=PATIENCE))
     return found
 
 
@@ -200,7 +205,7 @@ async def account(ctx: WorkflowContext, given: int) -> int:
             await update.answer("closed")
             return limit.value
         if update.value < 0:
-            await update.refuse("a limit is not negative")
+            await update.reject("a limit is not negative")
             continue
         old = limit.value
         await limit.set(update.value)

@@ -12,7 +12,7 @@ from ..codec.classes import Known
 from .alarms import Alarms
 
 if TYPE_CHECKING:
-    from ...core.cluster_events import StepProgress, StepRetrying
+    from ...core.cluster_events import MessageTaken, StepProgress, StepRetrying
     from ...threads.step_threads import Steps
 
 
@@ -94,7 +94,7 @@ class ExecutionEnv(Protocol):
         """Count and tell that a step's function begins to run here."""
         ...
 
-    def tell(self, event: StepRetrying | StepProgress) -> None:
+    def tell(self, event: MessageTaken | StepRetrying | StepProgress) -> None:
         """Publish an event. From any thread."""
         ...
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...core.asked import Asked, Awaited, Diverged
+from ...core.cluster_events import MessageTaken
 from ...core.records import (
     CancelRecord,
     Difference,
@@ -27,12 +28,13 @@ from ...core.records import (
     TimersFired,
 )
 from ...core.run_record import RECORD_FORMAT
-from ...core.statistics import ExecutionStatistics, ExecutionStatus
+from ...core.statistics import ExecutionStatistics, ExecutionStatus, StepActivity
 from ...core.step_ids import path_of, position_of
 from ...errors import ExecutionDropped, InternalError, RestlessError, UnreadableError
+from ...limits import MAX_UNRECEIVED_SIGNALS
 from ..codec import classes, failures, values
 from ..loop.run_loop import RunLoop, RunTask
-from . import divergence, end_comparison, reading, recording
+from . import divergence, end_comparison, reading, recording, waits
 from .acting import ActingEffects, OpenStep, Produce, propose
 from .branch_state import BranchState, Call, branch_of, outside_of_tasks, task_here
 from .environment import ExecutionEnv, Once
@@ -77,7 +79,10 @@ class Execution:
         self.after: Execution | None = None
         """The execution of the generation before, which comes to its end first."""
         self.loop = RunLoop(self.seed, started.at)
-        self.mailbox = Mailbox()
+        # Messages that were taken since it was at rest.
+        self._took: deque[str] = deque(maxlen=MAX_UNRECEIVED_SIGNALS)
+        self._caught_up = False
+        self.mailbox = Mailbox(self._took.append)
         self.queries = Queries()
         self.paused = False
         self.cancel_reason: str | None = None
@@ -123,6 +128,8 @@ class Execution:
         self._told_taken = 0
         # The steps whose functions run here now.
         self._running: dict[StepId, RunningStep] = {}
+        # Invariant: steps that failed here and are tried again, with the attempt that failed last.
+        self._failed: dict[StepId, StepActivity] = {}
         self.say_once = Once(lambda text: around.say(started.run_id, text))
 
     # --- what is delivered
@@ -260,6 +267,8 @@ class Execution:
         self.loop.set_time(record.at)
         match record:
             case Step():
+                if not self._caught_up:  # whoever recorded it told what it had taken before
+                    self._took.clear()
                 self.steps_had += 1
                 self.last_step_id = record.step_id
                 self._resolve(record)
@@ -279,6 +288,8 @@ class Execution:
                     self._main.cancel(
                         f"run {self.run_id!r} was cancelled" + (f": {record.reason}" if record.reason else "")
                     )
+                else:
+                    self.mailbox.handlers.cancel(every=True)
             case MoveRecord():
                 self._moves_ahead -= 1
         if self.status == "running":
@@ -343,7 +354,7 @@ class Execution:
         self._in_code = True
         try:
             returned = await coroutine
-            self._in_code = False
+            self._in_code = self.mailbox.handlers.open = False
             if isinstance(returned, ContinueAsNew):
                 raise returned
             self.result = values.round_trip(returned, what=f"result of run {self.run_id!r}")[0]
@@ -363,7 +374,9 @@ class Execution:
                 self._cancelled = True
                 self.failure = as_cancelled(self.failure, self.cancel_reason)
         finally:
-            self._in_code = False
+            self._in_code = self.mailbox.handlers.open = False
+        self.mailbox.handlers.cancel(every=self._cancelled)
+        await self.mailbox.handlers.end()
         left = [task for task in self.loop.tasks() if task is not self.loop.current]
         for task in left:
             task.cancel()
@@ -374,6 +387,7 @@ class Execution:
 
     def _at_rest(self) -> None:
         """Do what is to be done when every record that was handed over has had its turn."""
+        self._tell_taken()
         recorded = self._recorded_end
         if recorded is not None:
             self._meet(recorded)
@@ -394,6 +408,13 @@ class Execution:
             self._told_taken = self.mailbox.taken
             note = recording.taken_command(self, term)
             propose(self._around, note, lambda: self.status == "running", lambda _: None)
+
+    def _tell_taken(self) -> None:
+        took, acts = tuple(self._took), self._around.acting is not None
+        self._took.clear()
+        self._caught_up = True
+        for message_id in took if acts else ():
+            self._around.tell(MessageTaken(self._around.node, self.run_id, message_id))
 
     def _meet(self, recorded: RunEnded | RunContinued) -> None:
         """Compare the end of this execution with the recorded one."""
@@ -560,8 +581,29 @@ class Execution:
         """What is awaited in each branch that runs, by its path: it knows its line. A copy; from any thread."""
         return {task.path: task.get_coro() for task in self.loop.tasks()}
 
-    def statistics(self) -> ExecutionStatistics:
-        """Return the progress of this execution. May be called from any thread."""
+    @property
+    def asks(self) -> Mapping[StepId, OpenStep]:
+        """What it asked for and has not had, in the order of asking."""
+        return self._asks
+
+    @property
+    def joins(self) -> Mapping[RunId, Sequence[asyncio.Future[Message]]]:
+        """Children whose ends are waited for."""
+        return self._joins
+
+    @property
+    def stuck(self) -> bool:
+        """True if nothing but a request to cancel can wake it. From any thread."""
+        waits_on = self.status == "running" and self._main is not None and not self._ended
+        if not waits_on or self._queue or self._taking_turns or self._recorded_end is not None:
+            return False
+        return not waits.can_be_woken(self)
+
+    def statistics(self, *, whole: bool = False) -> ExecutionStatistics:
+        """Return the progress of this execution; the `whole` of it with what its branches wait for. May be called from any thread."""
+        found, more = waits.waits(self) if whole and self.status == "running" else ((), 0)
+        running = {running.step_id: running.activity() for running in tuple(self._running.values())}
+        turn = self.turn
         return ExecutionStatistics(
             status=self.status,
             problem=self.reason or None,
@@ -569,7 +611,13 @@ class Execution:
             last_step_id=self.last_step_id,
             catch_up_queue=len(self._queue),
             effects_run=self.effects_run,
-            activities=tuple(running.activity() for running in tuple(self._running.values())),
+            activities=tuple({**self._failed.copy(), **running}.values()),
+            had=self.had,
+            turn=None if turn is None else waits.mark(turn),
+            waits=found,
+            more_waits=more,
+            stuck=self.stuck,
+            in_turn=self.status == "running" and (self._taking_turns or self._main is None),
         )
 
     # --- used by the operations
@@ -586,6 +634,8 @@ class Execution:
 
     def effect_started(self, running: RunningStep) -> None:
         """Note that a step's function begins to run here."""
+        before = self._failed.get(running.step_id)
+        running.failure = None if before is None else before.failure
         self._running[running.step_id] = running
         self.effects_run += 1
         self._around.effect_started(self.run_id, running.step_id)
@@ -595,6 +645,17 @@ class Execution:
         running.ended = True
         if self._running.get(running.step_id) is running:
             del self._running[running.step_id]
+
+    def effect_failed(self, step_id: StepId, attempt: int, failure: str, seconds: float) -> None:
+        """Note that an attempt failed, and is followed by another after so many seconds."""
+        at = self._around.alarms.clock() + seconds
+        self._failed[step_id] = StepActivity(
+            step_id=step_id, attempt=attempt, fraction=None, text="", failure=failure, again_at=at
+        )
+
+    def effect_given_up(self, step_id: StepId) -> None:
+        """Note that a step's function is not tried again here."""
+        self._failed.pop(step_id, None)
 
     def is_outcome(self, error: BaseException) -> bool:
         """See `ExecutionEnv.is_outcome`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ...core.records import RunId
 from ...threads.seconds import Seconds
+from ..execution.mailbox import Unfinished
 from ..execution.renewal import ContinueAsNew
 from ..execution.running_step import current_step
 from ..shipping.definitions import Workflow
@@ -414,7 +415,8 @@ class WorkflowContext(ContextIdentity):
     async def receive_update(self, *names: str, timeout: Seconds | None = None) -> Update:
         """Wait for the update of that name (or the first of several): a signal whose sender waits for an answer (`run.update(name, value)`).
 
-        As `receive` otherwise. Answer every update, or `refuse` it: until then, or until the run's end, its sender waits.
+        As `receive` otherwise. Answer every update, or `reject` it: until then, or until the run's end, its sender waits. An update of a
+        name that has a handler (`on_update`) goes to that.
 
         >>> async def account(ctx, limit):
         ...     update = await ctx.receive_update("set limit")
@@ -423,6 +425,69 @@ class WorkflowContext(ContextIdentity):
         '10 before, 20 now'
         """
         return await messages.receive_update(self._execution, names, timeout)
+
+    @overload
+    def on_update(
+        self,
+        name: str,
+        handler: None = None,
+        *,
+        validator: Callable[[Any], object] | None = None,
+        unfinished: Unfinished = "wait",
+    ) -> Callable[[F], F]: ...
+    @overload
+    def on_update(
+        self,
+        name: str,
+        handler: F,
+        *,
+        validator: Callable[[Any], object] | None = None,
+        unfinished: Unfinished = "wait",
+    ) -> F: ...
+    def on_update(
+        self,
+        name: str,
+        handler: Any = None,
+        *,
+        validator: Callable[[Any], object] | None = None,
+        unfinished: Unfinished = "wait",
+    ) -> Any:
+        """Have `handler(value)` answer each update of that name, in a task of its own; also as a decorator.
+
+        The handler, async or not, begins in the turn of its update, also beside others that still run; for updates that came before,
+        it begins now. What it returns is the answer; what it raises fails the update and nothing else. A handler that still runs when
+        the workflow's function has ended is waited for, or cancelled (`unfinished="cancel"`), and its sender told so; when the
+        run is cancelled all are. An update that comes later begins no handler: its sender is told that the run has ended, or the next
+        generation gets it (`continue_as_new`). Registered again, a name has the new handler from then on.
+
+        A `validator(value)` refuses an update by raising: its sender gets `UpdateRefusedError`. It looks at the value and at what the
+        workflow knows, changes and awaits nothing. `run.update` has the acting node ask it before anything is recorded, and
+        every node asks it again in the turn of the update, so that no handler begins with what it refuses. Not promised: that
+        nothing is recorded of what is refused. If no node can be asked, if the workflow has not come to its `on_update`, or if what it
+        knows has changed meanwhile, the update is refused by its turn, and that is recorded.
+
+        >>> async def account(ctx, limit):
+        ...     async def set_limit(value):
+        ...         nonlocal limit
+        ...         limit = await ctx.compute("checked", lambda: value)
+        ...         return limit
+        ...     def positive(value):
+        ...         if value <= 0:
+        ...             raise ValueError("a limit is over 0")
+        ...     ctx.on_update("set limit", set_limit, validator=positive)
+        ...     await ctx.receive("close")
+        ...     return limit
+        >>> account = cluster.start_workflow(account, 10)
+        >>> account.update("set limit", 20)
+        20
+        >>> account.update("set limit", -1)
+        Traceback (most recent call last):
+        raftoral_nb.errors.UpdateRefusedError: run 'account-1' refused the update 'set limit': a limit is over 0
+        """
+        if handler is None:
+            return lambda fn: self.on_update(name, fn, validator=validator, unfinished=unfinished)
+        messages.on_update(self._execution, name, handler, validator, unfinished)
+        return handler
 
     @overload
     def on_query(self, name: str, fn: None = None) -> Callable[[F], F]: ...

@@ -97,6 +97,15 @@ async def _at_most_once(execution: Execution, key: str, produce: Produce) -> Ste
 
 async def _attempts(execution: Execution, step_id: StepId, call: step_arguments.Call, options: StepOptions) -> Product:
     """Call the function until it returns, or fails for good; what came of it."""
+    try:
+        return await _until_done(execution, step_id, call, options)
+    finally:
+        execution.effect_given_up(step_id)
+
+
+async def _until_done(
+    execution: Execution, step_id: StepId, call: step_arguments.Call, options: StepOptions
+) -> Product:
     around = execution.around
     given = step_arguments.given(call, execution.function)
     attempt = 0
@@ -124,6 +133,7 @@ async def _attempts(execution: Execution, step_id: StepId, call: step_arguments.
             f"step {step_id!r}: attempt {attempt} of {options.retry.attempts} failed with {failure}; again in {seconds:.3g} s",
         )
         around.tell(StepRetrying(around.node, execution.run_id, step_id, attempt, failure[:1000], seconds))
+        execution.effect_failed(step_id, attempt, failure[:1000], seconds)
         await around.timers.sleep(seconds)
 
 
@@ -149,15 +159,21 @@ async def _attempt(
     asynchronous = inspect.iscoroutinefunction(fn)
     running = RunningStep(around.node, execution.run_id, step_id, attempt, around.timers.clock, around.tell)
     execution.effect_started(running)
+    name = running.idempotency_key
+    abandoned: list[str] = []
+    run_async = partial(around.steps.run_async, name=name, abandoned=partial(abandoned.append, name))
     token = STEP.set(running)
     try:
         with anyio.CancelScope() as scope:
             alarm = None if timeout is None else around.timers.call_later(timeout, scope.cancel)
             try:
                 if asynchronous:
-                    return await call_it()
-                value = await around.steps.run(bodies.call, call_it, name=running.idempotency_key)
-                return await value if isinstance(value, Awaitable) else value
+                    return await run_async(call_it)
+                value = await around.steps.run(bodies.call, call_it, name=name)
+                if isinstance(value, Awaitable):
+                    asynchronous = True
+                    return await run_async(lambda: value)
+                return value
             finally:
                 if alarm is not None:
                     alarm.cancel()
@@ -165,7 +181,11 @@ async def _attempt(
         STEP.reset(token)
         execution.effect_ended(running)
     # Only its own cancellation ends the scope without a value.
-    left = "" if asynchronous else "; its thread was abandoned, and what it still does is of no consequence here"
+    if asynchronous:
+        left = "; it swallowed its cancellation and was abandoned" if abandoned else ""
+    else:
+        left = "; its thread was abandoned"
+    left += ", and what it still does is of no consequence here" if left else ""
     raise StepTimeoutError(f"step {step_id!r} took longer than its timeout of {timeout:g} s (attempt {attempt}){left}")
 
 

@@ -16,6 +16,7 @@ import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from heapq import heappop, heappush
+from itertools import islice
 from types import MethodType
 from typing import Any, Final, TypeVarTuple, Unpack
 
@@ -218,7 +219,26 @@ class RunLoop(RefusingLoop, EnterableLoop):
 
     def tasks(self) -> list[RunTask]:
         """Return the unfinished tasks, in the order in which they were made."""
-        return [task for task in self._tasks.values() if not task.done()]
+        return [task for task in tuple(self._tasks.values()) if not task.done()]
+
+    @property
+    def task_count(self) -> int:
+        """The number of unfinished tasks. From any thread."""
+        return len(self._tasks)
+
+    def some_tasks(self, most: int) -> tuple[RunTask, ...]:
+        """Return the unfinished tasks that were made first, at most so many. From any thread."""
+        return tuple(islice(self._tasks.values(), most))
+
+    @property
+    def has_timers(self) -> bool:
+        """True if a timer is set. From any thread."""
+        return bool(self._timers)
+
+    def some_timers(self, most: int) -> tuple[DurableTimer, ...]:
+        """Return live timers, at most so many: those whose due times were set first. From any thread."""
+        groups = tuple(islice(self._timers.values(), most))
+        return tuple(timer for group in groups for timer in tuple(islice(group.values(), most)))[:most]
 
     @property
     def current(self) -> RunTask | None:
