@@ -353,7 +353,7 @@ class WorkflowRun(Generic[O]):
         return Progress(self._host, self._run_id, variable, total)
 
     def cancel(self, reason: str = "") -> None:
-        """Ask the run to end: the operations it waits for raise `CancelledRunError`, on every node, and it may clean up.
+        """Ask the run to end: its main task is cancelled, once and on every node, as asyncio cancels a task, and it may clean up.
 
         Returns when the request is recorded, not when the run has ended. It then has the status `cancelled`, unless its code
         catches the exception and decides otherwise, and waiting for it raises `WorkflowCancelledError`. Its children are asked
