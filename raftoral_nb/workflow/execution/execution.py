@@ -235,8 +235,8 @@ class Execution:
         if self.format != RECORD_FORMAT:
             reading.give_up(
                 self,
-                "an earlier version of raftoral-nb recorded this run, whose records are replayed otherwise: start it again "
-                "under another run_id, or open the data directory with that version to let it end",
+                f"another version of raftoral-nb recorded this run, in format {self.format} of records, and this one executes format "
+                f"{RECORD_FORMAT} alone: start it again under another run_id, and terminate this one",
             )
             return False
         try:
