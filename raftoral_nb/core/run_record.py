@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final, Literal
 
 import msgspec
@@ -52,7 +51,7 @@ class Run(msgspec.Struct):
     begun_at: float = 0.0
     """The run's time when its present generation began."""
     # Invariant: the `at` of the last `TimersFired`; what is due up to it has fired. Only rises.
-    fired_until: float = -math.inf
+    fired_until: float = 0.0
     # Invariant: the signals and updates in `records`.
     received: int = 0
     # Invariant: at most `received`; what the acting node said last. Which messages wait is known to executions alone.

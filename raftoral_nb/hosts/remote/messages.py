@@ -205,6 +205,14 @@ class Query(msgspec.Struct, frozen=True, tag=15, array_like=True):
     args: bytes
 
 
+class Validate(msgspec.Struct, frozen=True, tag=23, array_like=True):
+    """A request for what a run's validator of an update says against an encoded value."""
+
+    run_id: RunId
+    name: str
+    value: bytes
+
+
 class AwaitEnd(msgspec.Struct, frozen=True, tag=16, array_like=True):
     """A request for what the execution of a run comes to."""
 
@@ -260,6 +268,7 @@ Asked = (
     | Look
     | ReadEntries
     | Query
+    | Validate
     | AwaitEnd
     | AwaitApplied
     | Boot
@@ -345,6 +354,12 @@ class Answered(msgspec.Struct, frozen=True):
     failure: Failure | None
 
 
+class Objected(msgspec.Struct, frozen=True):
+    """What a validator says; None if nothing."""
+
+    failure: Failure | None
+
+
 class JoinAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a node that wants to join."""
 
@@ -382,6 +397,7 @@ ANSWERS: Final[dict[type, Any]] = {
     Look: NodeLook,
     ReadEntries: tuple[LogEntry, ...],
     Query: Answered,
+    Validate: Objected,
     AwaitEnd: ExecutionEnd,
     AwaitApplied: int,
     Boot: Status,
@@ -389,6 +405,9 @@ ANSWERS: Final[dict[type, Any]] = {
     ReadCode: RunCode,
 }
 """The type of the answer to each request; requests not named here are answered with nothing."""
+
+STATE_EVENTS: Final = get_args(StateEvent)
+"""The events that applying entries tells: clients find them out by themselves, and they do not travel."""
 
 # --- as bytes
 
@@ -403,7 +422,11 @@ _encoder: Final = msgspec.msgpack.Encoder(enc_hook=_plain)
 _request_decoder: Final = msgspec.msgpack.Decoder(Request)
 _answer_decoder: Final = msgspec.msgpack.Decoder(Answer)
 _body_decoders: Final = {asked: msgspec.msgpack.Decoder(kind) for asked, kind in ANSWERS.items()}
-_KINDS: Final = {kind.__name__: msgspec.msgpack.Decoder(kind) for kind in (*get_args(ClusterEvent), OutputLine, Moved)}
+_KINDS: Final = {
+    kind.__name__: msgspec.msgpack.Decoder(kind)
+    for kind in (*get_args(ClusterEvent), OutputLine, Moved)
+    if kind not in STATE_EVENTS
+}
 # The name that nodes of earlier versions send for it.
 _KINDS["StrangersRefused"] = _KINDS["UnauthenticatedConnectionsRefused"]
 _DECODE_ERRORS: Final = (ValueError, TypeError, OverflowError, RecursionError, MemoryError)
@@ -478,7 +501,3 @@ def rebuilt(refused: Refusal) -> RaftoralError:
         found: RaftoralError = kind(refused.text)
         return found
     return ClusterError(f"{refused.kind}: {refused.text}")
-
-
-STATE_EVENTS: Final = get_args(StateEvent)
-"""The events that applying entries tells: clients find them out by themselves."""
