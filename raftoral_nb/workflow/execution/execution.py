@@ -469,7 +469,10 @@ class Execution:
 
         `asked` and `recorded` say what differs, side by side; `waits` is the coroutine that asked, or None for what runs now.
         """
-        self.difference = divergence.explain(reason, self.function, waits, asked=asked, recorded=recorded)
+        python = self.definition.made_with.get("python")
+        self.difference = divergence.explain(
+            reason, self.function, waits, asked=asked, recorded=recorded, python=python
+        )
         self.stop("diverged", reason)
 
     # --- operations (called by the workflow's code, in its turn)
