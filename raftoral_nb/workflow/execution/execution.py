@@ -226,8 +226,8 @@ class Execution:
         if self.format != RECORD_FORMAT:
             reading.give_up(
                 self,
-                "an earlier version of raftoral-nb recorded this run, whose records are replayed otherwise: start it again "
-                "under another run_id, or open the data directory with that version to let it end",
+                f"another version of raftoral-nb recorded this run, in format {self.format} of records, and this one executes format "
+                f"{RECORD_FORMAT} alone: start it again under another run_id, and terminate this one",
             )
             return False
         try:
@@ -469,7 +469,10 @@ class Execution:
 
         `asked` and `recorded` say what differs, side by side; `waits` is the coroutine that asked, or None for what runs now.
         """
-        self.difference = divergence.explain(reason, self.function, waits, asked=asked, recorded=recorded)
+        python = self.definition.made_with.get("python")
+        self.difference = divergence.explain(
+            reason, self.function, waits, asked=asked, recorded=recorded, python=python
+        )
         self.stop("diverged", reason)
 
     # --- operations (called by the workflow's code, in its turn)
