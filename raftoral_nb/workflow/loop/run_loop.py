@@ -507,6 +507,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
                     close_coroutine(task.get_coro())
                 finally:
                     asyncio.tasks._leave_task(self, task)
+                # It will never be done: whoever lists the tasks of the process must not find it for as long as somebody holds it.
+                asyncio.tasks._unregister_task(task)
             for generator in generators:
                 close_generator(generator)
         finally:
