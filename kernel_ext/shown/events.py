@@ -36,6 +36,7 @@ from raftoral_nb.core.events import (
     RunMoved,
     RunPaused,
     RunResumed,
+    TimerFired,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -99,6 +100,8 @@ def _run_words(event: ClusterEvent) -> str | None:
             if message.kind == "child":
                 return f"run {run_id} is told that its child {message.name} has ended"
             return f"run {run_id} was sent the {message.kind} {message.name}"
+        case TimerFired(run_id=run_id):
+            return f"run {run_id}: timers fired that were due"
         case CancelRequested(run_id=run_id, reason=reason):
             return f"run {run_id} was asked to end{_because(reason)}"
         case RunPaused(run_id=run_id):

@@ -1,7 +1,8 @@
 """Snapshots that the live view is drawn from: a look at a cluster as plain JSON data. Pure.
 
 Log entries are told once (`entries`, by "index:term") and named by each node's `tail`: the same index and term is the same
-entry in every log. Of a run, `tail` are the latest steps, and `first` is how many came before them.
+entry in every log. Of a run, `tail` are the latest records, and `first` is how many came before them; `waits` is what its branches
+wait for on the acting node, or on the one that has come farthest.
 """
 
 from __future__ import annotations
@@ -10,25 +11,29 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from raftoral_nb.core.records import RunId, StepId
+from raftoral_nb.core.records import Message, RunId, Step, StepId, TimersFired
 from raftoral_nb.core.statistics import UNFINISHED, RunStatus
+from raftoral_nb.workflow.execution.waits import mark
 
 from ..shown.words import link_state
 
 if TYPE_CHECKING:
     from raftoral_nb import Cluster
-    from raftoral_nb.core.records import Step
+    from raftoral_nb.core.records import Record
     from raftoral_nb.core.statistics import (
+        BranchWait,
         ClusterLook,
         ClusterStatistics,
+        ExecutionStatistics,
         LoggedEntry,
         LogTail,
         NodeStatistics,
+        RecordMark,
         RunStatistics,
         StepActivity,
     )
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Grows when the page's code of an older version could not draw the snapshot."""
 
 MAX_RUNS_SHOWN: Final = 12
@@ -37,8 +42,8 @@ MAX_RUNS_SHOWN: Final = 12
 MAX_ENTRIES_SHOWN: Final = 24
 """Log entries drawn per node: the last ones."""
 
-MAX_STEPS_SHOWN: Final = 60
-"""Steps of a run that are drawn one by one: the last ones."""
+MAX_RECORDS_SHOWN: Final = 60
+"""Records of a run that are drawn one by one: the last ones."""
 
 SILENCE: Final = 0.15
 """Seconds without a word of a leader, from which on a node's election timer is watched: more than two heartbeats."""
@@ -54,7 +59,7 @@ MAX_TEXT: Final = 200
 
 def taken(cluster: Cluster) -> ClusterLook:
     """A look at the cluster, as large as the picture is."""
-    return cluster.look(runs=MAX_RUNS_SHOWN, entries=MAX_ENTRIES_SHOWN, steps=MAX_STEPS_SHOWN)
+    return cluster.look(runs=MAX_RUNS_SHOWN, entries=MAX_ENTRIES_SHOWN, records=MAX_RECORDS_SHOWN)
 
 
 def snapshot(
@@ -126,7 +131,9 @@ def _unsettled_node(node: NodeStatistics, statistics: ClusterStatistics) -> bool
         if execution is None:
             if run.status in UNFINISHED:
                 return True
-        elif execution.status == "running" and (execution.catch_up_queue or run.status not in UNFINISHED):
+        elif execution.status == "running" and (
+            execution.catch_up_queue or execution.in_turn or run.status not in UNFINISHED
+        ):
             return True
     return False
 
@@ -205,27 +212,82 @@ def _entry(entry: LoggedEntry) -> dict[str, Any]:
     }
 
 
-def _step(step: Step, attempts: int) -> dict[str, Any]:
-    told = {"id": step.step_id, "op": step.operation, "node": step.node, "failed": step.failure is not None}
-    return told | {"attempts": attempts} if attempts > 1 else told
+def record_facts(record: Record) -> dict[str, Any]:
+    """A record as plain data: a step has an `id`, all others a `name`; `node` is 0 where no node in particular made it."""
+    named = mark(record)
+    told = {
+        "id": record.step_id if isinstance(record, Step) else None,
+        "op": named.kind,
+        "node": record.node if isinstance(record, Step | TimersFired) else 0,
+        "failed": isinstance(record, Step | Message) and record.failure is not None,
+    }
+    return told if isinstance(record, Step) else told | {"name": _short(named.name)}
+
+
+def _record(record: Record, run_id: RunId, attempts: Mapping[tuple[RunId, StepId], int]) -> dict[str, Any]:
+    tried = attempts.get((run_id, record.step_id), 1) if isinstance(record, Step) else 1
+    return record_facts(record) | ({"attempts": tried} if tried > 1 else {})
+
+
+def _mark(named: RecordMark) -> dict[str, Any]:
+    return {"op": named.kind, "name": _short(named.name)}
 
 
 def _run(run: RunStatistics, look: ClusterLook, attempts: Mapping[tuple[RunId, StepId], int]) -> dict[str, Any]:
-    tail = look.steps.get(run.run_id)
-    steps = () if tail is None else tail.steps
+    tail = look.records.get(run.run_id)
+    records = () if tail is None else tail.records
+    farthest = _farthest(run, look.statistics)
     return {
         "run": run.run_id,
         "workflow": run.workflow,
         "version": run.version,
         "status": run.status if run.held is None else "held",
         "steps": run.steps,
+        "records": run.records,
         "failure": _short(run.failure if run.held is None else run.held.reason),
-        "first": run.steps if tail is None else tail.first,
-        "tail": [_step(step, attempts.get((run.run_id, step.step_id), 1)) for step in steps],
+        "first": run.records if tail is None else tail.first,
+        "tail": [_record(record, run.run_id, attempts) for record in records],
+        "waits": None if farthest is None else _waits(*farthest),
+        "stuck": farthest is not None and run.status == "running" and farthest[1].stuck,
         "parent": run.parent,
         "waiting": run.waiting,
         "lanes": [_lane(number, node, run) for number, node in sorted(look.statistics.nodes.items())],
     }
+
+
+def _farthest(run: RunStatistics, statistics: ClusterStatistics) -> tuple[int, ExecutionStatistics] | None:
+    """The running execution on the acting node, else the one that has had most turns; None if there is none."""
+    if run.status not in UNFINISHED:
+        return None
+    found = [
+        (number, execution)
+        for number, node in sorted(statistics.nodes.items())
+        if node.role != "dead" and (execution := node.runs.get(run.run_id)) and execution.status == "running"
+    ]
+    return max(found, key=lambda one: (one[1].had, one[0] == statistics.leader), default=None)
+
+
+def _waits(number: int, execution: ExecutionStatistics) -> dict[str, Any]:
+    """What a run waits for, as this node has it."""
+    doing = {activity.step_id: activity for activity in execution.activities}
+    return {
+        "node": number,
+        "had": execution.had,
+        "branches": [_wait(one, doing.get(one.what) if one.kind == "step" else None) for one in execution.waits],
+        "more": execution.more_waits,
+    }
+
+
+def _wait(wait: BranchWait, doing: StepActivity | None) -> dict[str, Any]:
+    told = {
+        "branch": wait.branch.removesuffix("."),
+        "name": _short(wait.name),
+        "kind": wait.kind,
+        "what": _short(wait.what),
+        "op": wait.operation,
+        "until": None if wait.until is None else round(wait.until, 3),
+    }
+    return told if doing is None else told | _activity(doing)
 
 
 def _lane(number: int, node: NodeStatistics, run: RunStatistics) -> dict[str, Any]:
@@ -235,8 +297,10 @@ def _lane(number: int, node: NodeStatistics, run: RunStatistics) -> dict[str, An
             "node": number,
             "status": "none",
             "step": 0,
+            "had": 0,
             "queue": 0,
-            "last": None,
+            "next": [],
+            "turn": None,
             "effects": 0,
             "problem": None,
             "doing": [],
@@ -246,8 +310,10 @@ def _lane(number: int, node: NodeStatistics, run: RunStatistics) -> dict[str, An
         "node": number,
         "status": execution.status,
         "step": execution.step,
+        "had": execution.had,
         "queue": execution.catch_up_queue,
-        "last": execution.last_step_id,
+        "next": [_mark(one) for one in execution.queue],
+        "turn": None if execution.turn is None else _mark(execution.turn),
         "effects": execution.effects_run,
         "problem": _short(execution.problem),
         "doing": [_activity(one) for one in execution.activities[:MAX_ACTIVITIES_SHOWN]],
@@ -261,4 +327,6 @@ def _activity(activity: StepActivity) -> dict[str, Any]:
         "attempt": activity.attempt,
         "fraction": activity.fraction,
         "text": _short(activity.text),
+        "failure": _short(activity.failure),
+        "again": None if activity.again_at is None else round(activity.again_at, 3),
     }

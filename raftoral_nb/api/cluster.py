@@ -503,10 +503,10 @@ class Cluster:
                 return self._host.thread.call(look)
         return look()
 
-    def look(self, *, runs: int = 12, entries: int = 16, steps: int = 60) -> ClusterLook:
-        """Return what a view shows: one cheap look, with at most so many runs, log entries per node and steps per run."""
+    def look(self, *, runs: int = 12, entries: int = 16, records: int = 60) -> ClusterLook:
+        """Return what a view shows: one cheap look, with at most so many runs, log entries per node and records per run."""
         return self._seen(
-            lambda: self._looker.look(running=self.running, runs=runs, entries=entries, steps=steps),
+            lambda: self._looker.look(running=self.running, runs=runs, entries=entries, records=records),
             self._looker.shown(runs),
             entries,
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 
 from ..core.events import ClusterEvent, StateEvent
-from ..core.records import Difference, Failure, RunId, Step
+from ..core.records import Difference, Failure, Message, Record, RunId, Step
 from ..core.statistics import RunCode, RunStatus
 from ..errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
 from ..hosts import history
@@ -108,6 +108,26 @@ class WorkflowRun(Generic[O]):
     def steps(self) -> tuple[Step, ...]:
         """The recorded steps so far, in the order they were recorded."""
         return tuple(self._host.run_record(self._run_id).steps)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """Everything that is recorded of the run so far, in the order of the log: each record has one turn on each node.
+
+        That is its steps, and what came to it otherwise: messages, ends of children, timers that fired, the request to cancel, moves to
+        other versions. After `ctx.continue_as_new` those of the present generation.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     who = await ctx.receive("approve")
+        ...     return await ctx.compute("charge", lambda: item)
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     id = run.signal("approve", "Ada")
+        ...     paid = test.finish(run)
+        ...     [type(record).__name__ for record in run.records]
+        ['Message', 'Step']
+        """
+        return tuple(self._host.run_record(self._run_id).records)
 
     def move_to_version(self, version: int) -> None:
         """Move the run to another registered version of its workflow, if that fits all that is recorded of it.
@@ -235,8 +255,8 @@ class WorkflowRun(Generic[O]):
         """
         return run_requests.subscribe(self._host, self._run_id, callback)
 
-    def shown_value(self, step: Step, width: int = 60) -> str:
-        """Return a recorded step's value, or failure, on one line of at most `width` printable characters. For views.
+    def shown_value(self, step: Step | Message, width: int = 60) -> str:
+        """Return the value or failure of a recorded step or message on one line of at most `width` printable characters. For views.
 
         Never raises, whatever the value's class does; it does run its `__repr__`.
 
@@ -249,7 +269,7 @@ class WorkflowRun(Generic[O]):
         ...     run.shown_value(run.steps[0], 20)
         "['tea', 'tea', 'tea…"
         """
-        return history.shown_step(step, width)
+        return history.shown_value(step, width)
 
     # --- asking something of it, from outside
 
@@ -333,7 +353,7 @@ class WorkflowRun(Generic[O]):
         return Progress(self._host, self._run_id, variable, total)
 
     def cancel(self, reason: str = "") -> None:
-        """Ask the run to end: the operations it waits for raise `CancelledRunError`, on every node, and it may clean up.
+        """Ask the run to end: its main task is cancelled, once and on every node, as asyncio cancels a task, and it may clean up.
 
         Returns when the request is recorded, not when the run has ended. It then has the status `cancelled`, unless its code
         catches the exception and decides otherwise, and waiting for it raises `WorkflowCancelledError`. Its children are asked

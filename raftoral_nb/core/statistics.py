@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from .cluster_events import LinkDelay
-from .records import Difference, NodeId, RunId, Step, StepId
+from .records import Difference, NodeId, Record, RunId, StepId
 
 Role = Literal["leader", "follower", "candidate", "dead"]
 RunStatus = Literal["running", "paused", "completed", "failed", "cancelled", "terminated"]
@@ -27,8 +27,14 @@ STUCK: Final = frozenset({"diverged", "unreadable"})
 """The statuses of an execution that cannot continue, while its run does on other nodes."""
 
 
+MAX_WAITS_TOLD: Final = 16
+"""Branches of one execution of which is told what they wait for: the first ones."""
+MAX_QUEUE_TOLD: Final = 8
+"""Records of one catch-up queue that are told one by one: the next ones."""
+
+
 class StepActivity(msgspec.Struct, frozen=True, kw_only=True):
-    """A step whose function a node runs now."""
+    """A step whose function a node runs now, or is about to try again."""
 
     step_id: StepId
     attempt: int
@@ -36,6 +42,38 @@ class StepActivity(msgspec.Struct, frozen=True, kw_only=True):
     fraction: float | None
     """The progress that the function reported, from 0 to 1; None if it reported none."""
     text: str
+    failure: str | None = None
+    """How the attempt before failed; between two attempts, how the one did that `attempt` counts. None if none failed."""
+    again_at: float | None = None
+    """Between two attempts: the time when the next one begins (Unix seconds, the node's clock). None while one runs."""
+
+
+class RecordMark(msgspec.Struct, frozen=True, gc=False):
+    """A record of a run, as it is named to people.
+
+    `kind` is a step's operation, or `signal arrived`, `update arrived`, `child ended`, `timers fired`, `cancel requested`, `moved`.
+    `name` is the step_id, the message's name, the child's run_id, the reason, or the version; "" for timers.
+    """
+
+    kind: str
+    name: str
+
+
+class BranchWait(msgspec.Struct, frozen=True, kw_only=True):
+    """What one branch (task) of an execution waits for."""
+
+    branch: str
+    """The branch's path, such as `2.1.` or `t1.`; empty for the workflow itself."""
+    name: str
+    """The name of its task, where the workflow gave one; else empty."""
+    kind: Literal["step", "signal", "update", "child", "time", "tasks", "other"]
+    """`tasks`: other branches of the run. `other`: something that only they can bring about (a lock, a queue, a future)."""
+    what: str
+    """The step_id, the names of the messages (`'yes' or 'no'`), the child's run_id, the paths of branches, or what it awaits (`Lock.acquire`)."""
+    operation: str = ""
+    """Of a step."""
+    until: float | None = None
+    """When that is over: the end of a sleep, or the timeout of anything else (Unix seconds of the run's time); None if not known."""
 
 
 class ExecutionStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,13 +85,27 @@ class ExecutionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     last_step_id: StepId | None
     """The step consumed last."""
     catch_up_queue: int
-    """Recorded steps this node has not consumed yet."""
+    """Records (steps, messages, timers, ...) that have not had their turn here yet."""
     effects_run: int
     """Step functions this node itself ran in this run (its present incarnation)."""
     activities: tuple[StepActivity, ...] = ()
     """The steps whose functions it runs now."""
     problem: str | None = None
     """The reason why this node stopped executing the run before the run ended; None if it did not."""
+    had: int = 0
+    """Records that have had their turn here: the number of the last turn."""
+    turn: RecordMark | None = None
+    """The record whose turn was the last; None before the first."""
+    queue: tuple[RecordMark, ...] = ()
+    """The first records of the catch-up queue (at most `MAX_QUEUE_TOLD`), next one first. Told by `Cluster.look`, with what follows."""
+    waits: tuple[BranchWait, ...] = ()
+    """What its branches wait for (the first `MAX_WAITS_TOLD` of them), while it runs."""
+    in_turn: bool = False
+    """True while its code is running: what it waits for is about to change."""
+    more_waits: int = 0
+    """Branches besides."""
+    stuck: bool = False
+    """True if nothing but a request to cancel can wake it: it waits for no step, message, child or time, and has not ended."""
 
 
 class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,13 +222,15 @@ class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     """Steps recorded."""
     failure: str | None
+    records: int = 0
+    """Records, the steps among them."""
     held: Difference | None = None
     """The reason why the run is stuck: on every living node its code differs from the record. None if it is not stuck.
     """
     parent: RunId | None = None
     """The run that started it as its child, if one did."""
     waiting: int = 0
-    """Messages (signals, updates, ends of children) that were sent to it and that it has not received yet."""
+    """Messages (signals, updates) that were sent to it and that it has not received yet, as far as the acting node has said."""
 
 
 class ClusterStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,12 +298,12 @@ class LogTail(msgspec.Struct, frozen=True, kw_only=True):
     """The last ones, ascending."""
 
 
-class StepTail(msgspec.Struct, frozen=True, kw_only=True):
-    """The latest recorded steps of a run."""
+class RecordTail(msgspec.Struct, frozen=True, kw_only=True):
+    """The latest records of a run: its steps, and what came to it otherwise, in the order of the log."""
 
     first: int
-    """The number of steps recorded before these."""
-    steps: tuple[Step, ...]
+    """The number of records before these."""
+    records: tuple[Record, ...]
 
 
 class ClusterLook(msgspec.Struct, frozen=True, kw_only=True):
@@ -265,6 +319,6 @@ class ClusterLook(msgspec.Struct, frozen=True, kw_only=True):
     """The longest silence after which a follower asks for votes (seconds)."""
     logs: Mapping[NodeId, LogTail]
     """Also of dead nodes: their journals are kept."""
-    steps: Mapping[RunId, StepTail]
+    records: Mapping[RunId, RecordTail]
     omitted: Mapping[RunStatus, int]
     """Runs that are not shown, by status."""

@@ -12,9 +12,17 @@ from msgspec import structs
 from ..core.records import NodeId, RunId
 from ..core.run_record import Run
 from ..core.state import State
-from ..core.statistics import ClusterStatistics, ExecutionStatistics, LinkStatistics, NodeStatistics, RunStatistics
+from ..core.statistics import (
+    MAX_QUEUE_TOLD,
+    ClusterStatistics,
+    ExecutionStatistics,
+    LinkStatistics,
+    NodeStatistics,
+    RunStatistics,
+)
 from ..raft.journal import MemoryJournal
 from ..transport.network import Network
+from ..workflow.execution.waits import mark
 
 if TYPE_CHECKING:
     from ..node.incarnation import Incarnation
@@ -71,6 +79,7 @@ def _run(host: ClusterBackend, run: Run) -> RunStatistics:
         version=run.definition.version,
         status=run.status,
         steps=len(run.by_id),
+        records=len(run.records),
         failure=None if run.failure is None else str(run.failure),
         held=host.held(run.run_id) if run.unfinished else None,
         parent=run.parent,
@@ -191,18 +200,23 @@ def links_of(
 
 
 def _executions(incarnation: Incarnation, only: Collection[RunId] | None) -> dict[str, ExecutionStatistics]:
-    """Executions with their catch-up queues, counted against what this node has applied, delivered to them or not."""
+    """Executions with their catch-up queues, counted against what this node has applied, delivered to them or not.
+
+    With what they wait for, if it is asked of certain runs.
+    """
+    whole = only is not None
     found: dict[str, ExecutionStatistics] = {}
     for run_id, run in incarnation.member.state.runs.items():
         if only is not None and run_id not in only:
             continue
         executing = incarnation.executor.execution(run_id)
         if executing is None:  # on its way to the node's thread
-            execution = ExecutionStatistics(
-                status="running", step=0, last_step_id=None, catch_up_queue=len(run.steps), effects_run=0
-            )
+            now = ExecutionStatistics(status="running", step=0, last_step_id=None, catch_up_queue=0, effects_run=0)
+            had = 0
         else:
-            now = executing.statistics()
-            execution = structs.replace(now, catch_up_queue=max(0, len(run.steps) - now.step))
-        found[run_id] = execution
+            now = executing.statistics(whole=whole)
+            had = now.had if executing.generation == run.generation else 0
+        queue = max(0, len(run.records) - had)
+        told = tuple(map(mark, run.records[had : had + MAX_QUEUE_TOLD])) if whole and queue else ()
+        found[run_id] = structs.replace(now, catch_up_queue=queue, queue=told, stuck=now.stuck and not queue)
     return found

@@ -123,11 +123,11 @@ def _told(failure: Failure) -> str:
     return values.shorten_text(str(failure), MAX_FAILURE_CHARS)
 
 
-def shown_step(step: Step, width: int) -> str:
+def shown_value(record: Step | Message, width: int) -> str:
     """See `WorkflowRun.shown_value`."""
-    if step.failure is not None:
-        return values.shorten_text(f"failed: {step.failure}", width)
-    return _shown(step.value, width) or "nothing"
+    if record.failure is not None:
+        return values.shorten_text(f"failed: {record.failure}", width)
+    return _shown(record.value, width) or "nothing"
 
 
 def _shown(data: bytes | None, width: int = 60) -> str | None:

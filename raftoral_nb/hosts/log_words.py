@@ -10,7 +10,9 @@ from ..core.commands import (
     ChangeMembers,
     ContinueRun,
     EndRun,
+    FireTimers,
     MoveRun,
+    NoteTaken,
     PauseRun,
     RegisterWorkflow,
     ReserveNumber,
@@ -20,6 +22,7 @@ from ..core.commands import (
     StartChild,
     StartRun,
     Takeover,
+    TellRun,
     TerminateRun,
 )
 from ..core.statistics import LogEntry
@@ -68,5 +71,12 @@ def command_words(command: Any) -> str:
             return f"{run_id}: step {step.step_id}"
         case StartChild(run_id=run_id, step=step, child_id=child_id):
             return f"{run_id}: step {step.step_id} starts {child_id}"
+        case FireTimers(run_id=run_id):
+            return f"{run_id}: timers fired"
+        case NoteTaken(run_id=run_id, taken=taken):
+            return f"{run_id}: {taken} messages received so far"
+        case TellRun(run_id=run_id, step=step, target=target):
+            told = f"sends signal {command.name} to" if step.operation == "signal" else "asks to end"
+            return f"{run_id}: step {step.step_id} {told} {target}"
     verb = _DONE_TO_RUNS.get(type(command))
     return type(command).__name__ if verb is None else f"{verb} {command.run_id}"

@@ -1,4 +1,4 @@
-"""The data of a view, in one look: statistics, the tails of the logs, and the latest steps of the runs that are shown.
+"""The data of a view, in one look: statistics, the tails of the logs, and the latest records of the runs that are shown.
 
 All of it is bounded, however long the cluster runs and however many runs it has. Runs on the consensus loop, or after the
 cluster stopped.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ..core.commands import Command
 from ..core.records import RunId
 from ..core.run_record import Run
-from ..core.statistics import ClusterLook, LoggedCommand, LoggedEntry, StepTail
+from ..core.statistics import ClusterLook, LoggedCommand, LoggedEntry, RecordTail
 from ..raft.journal import LogEntry, proposals_in
 from . import collect_statistics
 from .log_words import command_words
@@ -40,7 +40,7 @@ class Looker:
         """Return the runs that a look at so many would show. From any thread."""
         return frozenset(_chosen(tuple(self._host.head().runs.values()), runs))
 
-    def look(self, *, running: bool, runs: int, entries: int, steps: int) -> ClusterLook:
+    def look(self, *, running: bool, runs: int, entries: int, records: int) -> ClusterLook:
         """See `Cluster.look`."""
         host = self._host
         head = host.head()
@@ -52,16 +52,16 @@ class Looker:
             statistics=statistics,
             election_timeout=host.timing.election_max,
             logs=MappingProxyType({number: host.tail(number, entries, self._described.of) for number in host.numbers}),
-            steps=MappingProxyType(
-                {
-                    run_id: StepTail(first=max(0, len(run.steps) - steps), steps=tuple(run.steps[-steps:]))
-                    for run_id, run in shown.items()
-                }
-            ),
+            records=MappingProxyType({run_id: _tail(run, records) for run_id, run in shown.items()}),
             omitted=MappingProxyType(
                 dict(Counter(run.status for run_id, run in tuple(head.runs.items()) if run_id not in shown))
             ),
         )
+
+
+def _tail(run: Run, most: int) -> RecordTail:
+    first = max(0, len(run.records) - most)
+    return RecordTail(first=first, records=tuple(run.records[first:]))
 
 
 class Described:

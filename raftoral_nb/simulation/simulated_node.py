@@ -15,7 +15,7 @@ import anyio
 from ..core.apply import Applied
 from ..core.cluster_events import OutputLine
 from ..core.events import ClusterEvent
-from ..core.records import NodeId
+from ..core.records import NodeId, Record
 from ..errors import ClusterError
 from ..node.incarnation import Incarnation
 from ..raft.compaction import Compaction
@@ -28,7 +28,8 @@ from .dice import SeededDice, chance_of
 from .disk import Store
 
 if TYPE_CHECKING:
-    from ..workflow.execution.inbox import HandedOver
+    from ..workflow.execution.execution import Execution
+    from ..workflow.execution.inbox import HandedOver, RunStarted
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -54,6 +55,10 @@ class SimulatedEnv(Protocol):
 
     def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
         """Note the records that were delivered to its executor."""
+        ...
+
+    def turned(self, node: SimulatedNode, execution: Execution) -> None:
+        """Note that one of its executions began, or has had a turn."""
         ...
 
     def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
@@ -261,6 +266,13 @@ class SimulatedNode:
             begin()
             self.thread.main = self.incarnation._main
 
+        begin_execution = self.executor._begin
+
+        def begun(started: RunStarted) -> Execution:
+            execution = begin_execution(started)
+            self._watch_turns(execution)
+            return execution
+
         broke = self.member.broke
 
         def noted(error: BaseException) -> None:
@@ -269,7 +281,25 @@ class SimulatedNode:
 
         self.member.broke = noted  # type: ignore[method-assign]
         self.executor.hand_over = watched  # type: ignore[method-assign]
+        self.executor._begin = begun  # type: ignore[method-assign]
         self.incarnation._start_executor = started  # type: ignore[method-assign]
+
+    def _watch_turns(self, execution: Execution) -> None:
+        begin, take, host = execution._begin, execution._take, self._host
+
+        def begun() -> bool:
+            ready = begin()
+            if ready and not self.gone:
+                host.turned(self, execution)
+            return ready
+
+        def taken(record: Record) -> None:
+            take(record)
+            if not self.gone:
+                host.turned(self, execution)
+
+        execution._begin = begun  # type: ignore[method-assign]
+        execution._take = taken  # type: ignore[method-assign]
 
     @property
     def main(self) -> asyncio.Task[None] | None:

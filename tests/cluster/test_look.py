@@ -58,21 +58,21 @@ def test_a_look_tells_each_log_entry_with_the_step_it_records(live: Cluster) -> 
         ("end", "r", None),
     ]
     assert look.logs[1].entries == look.logs[2].entries == look.logs[3].entries
-    assert [one.step_id for one in look.steps["r"].steps] == [f"{number}/step_{number}" for number in range(5)]
+    assert [one.step_id for one in look.records["r"].records] == [f"{number}/step_{number}" for number in range(5)]
     kinds = [entry.kind for entry in look.logs[1].entries]
     assert kinds.count("takeover") == 1
     assert [entry.index for entry in look.logs[1].entries] == list(range(1, look.logs[1].last_index + 1))
 
 
-def test_a_look_is_bounded_in_entries_steps_and_runs_and_counts_what_it_leaves_out(live: Cluster) -> None:
+def test_a_look_is_bounded_in_entries_records_and_runs_and_counts_what_it_leaves_out(live: Cluster) -> None:
     for number in range(4):
         live.start_workflow(count, 6, run_id=f"r{number}").wait_for_completion(20)
-    look = live.look(runs=2, entries=3, steps=4)
-    assert set(look.statistics.runs) == set(look.steps) == {"r2", "r3"}
+    look = live.look(runs=2, entries=3, records=4)
+    assert set(look.statistics.runs) == set(look.records) == {"r2", "r3"}
     assert all(set(node.runs) <= {"r2", "r3"} for node in look.statistics.nodes.values())
     assert look.omitted == {"completed": 2}
-    assert look.steps["r3"].first == 2
-    assert len(look.steps["r3"].steps) == 4
+    assert look.records["r3"].first == 2
+    assert len(look.records["r3"].records) == 4
     assert all(len(tail.entries) == 3 for tail in look.logs.values())
     assert set(live.statistics().runs) == {"r0", "r1", "r2", "r3"}, "statistics leave nothing out"
 
@@ -136,7 +136,7 @@ def test_the_look_at_a_stopped_cluster_still_has_its_logs_and_runs(live: Cluster
     live.stop()
     look = live.look()
     assert not look.statistics.running
-    assert len(look.steps["r"].steps) == 2
+    assert len(look.records["r"].records) == 2
     assert look.logs[1].entries
 
 

@@ -13,17 +13,17 @@ const node = (number, changes = {}) => ({
   incarnation: 1, tail: [[7, 2], [8, 2], [9, 2]], ...changes,
 });
 const lane = (number, step, queue = 0, status = "running", changes = {}) =>
-  ({ node: number, status, step, queue, last: null, effects: 0, problem: null, doing: [], more: 0, ...changes });
+  ({ node: number, status, step, had: step, queue, next: [], turn: null, effects: 0, problem: null, doing: [], more: 0, ...changes });
 const recorded = (count, by = 2) => Array.from({ length: count }, (_, place) => ({ id: `${place}/s`, op: "compute", node: by, failed: false }));
 const run = (changes = {}) => ({
-  run: "order-1", workflow: "order", version: 1, status: "running", steps: 5, failure: null, first: 0, tail: recorded(5),
-  lanes: [lane(1, 5), lane(2, 5), lane(3, 2, 3)], parent: null, waiting: 0, ...changes,
+  run: "order-1", workflow: "order", version: 1, status: "running", steps: 5, records: 5, failure: null, first: 0, tail: recorded(5),
+  lanes: [lane(1, 5), lane(2, 5), lane(3, 2, 3)], parent: null, waiting: 0, waits: null, stuck: false, ...changes,
 });
 const pair = (a, b, changes = {}) => ({ a, b, up: true, cut: null, slow: null, out: {}, back: {}, ...changes });
 const command = (kind, step = null) => ({ kind, text: `${kind} ${step ?? ""}`, run: "order-1", step });
 const entry = (kind, step) => ({ kind, size: 80, count: 1, commands: [command(kind, step)] });
 const sample = (changes = {}) => ({
-  format: 3, seq: 4, time: 1000, name: "cluster-1", state: "running", leader: 2, term: 2, epoch: 2, timeout: 0.5,
+  format: 4, seq: 4, time: 1000, name: "cluster-1", state: "running", leader: 2, term: 2, epoch: 2, timeout: 0.5,
   nodes: [node(1), node(2, { role: "leader", acting: true, silence: null }), node(3)],
   links: [pair(1, 2), pair(1, 3), pair(2, 3)],
   entries: { "7:2": entry("start"), "8:2": entry("checkpoint", "0/s"), "9:2": entry("checkpoint", "1/s") },
@@ -40,14 +40,15 @@ const count = (text, pattern) => (text.match(pattern) ?? []).length;
 test("what people named a run, a step or a workflow cannot become markup", () => {
   const evil = `<img src=x onerror="alert('1')">&`;
   const one = run({
-    run: evil, workflow: evil, failure: evil, parent: evil, tail: [{ id: evil, op: evil, node: 1, failed: false }], steps: 1,
-    lanes: [lane(1, 1, 0, "diverged", { problem: evil, last: evil, doing: [{ id: evil, attempt: 2, fraction: 0.5, text: evil }] })],
+    run: evil, workflow: evil, failure: evil, parent: evil, tail: [{ id: evil, op: evil, node: 1, failed: false }], steps: 1, records: 1,
+    lanes: [lane(1, 1, 0, "diverged", { problem: evil, turn: { op: evil, name: evil }, next: [{ op: evil, name: evil }], doing: [{ id: evil, attempt: 2, fraction: 0.5, text: evil, failure: evil }] })],
+    waits: { node: 1, had: 1, branches: [{ branch: evil, name: evil, kind: evil, what: evil, op: evil, until: null, attempt: 2, failure: evil, again: null }], more: 0 },
   });
   const entries = { "9:2": { kind: evil, size: 1, count: 1, commands: [{ kind: evil, text: evil, run: evil, step: evil }] } };
   const links = [pair(1, 2, { out: { [evil]: 3 } })];
   const snapshot = sample({ name: evil, runs: [one], links, nodes: [node(1, { blocked: evil, links: [evil] })], entries });
   const ui = { ...view.START, node: 1, entry: "9:2", open: [evil], side: [1], typed: { [evil]: { name: evil, value: evil } } };
-  const details = { [evil]: { start: 1, first: 0, steps: [{ id: evil, op: evil, node: 1, epoch: 1, failed: true, from: 1, at: 2, value: evil }], places: { 1: [{ branch: evil, line: 2, own: true, where: evil }, { branch: "", line: 9, own: false, where: evil }] } } };
+  const details = { [evil]: { start: 1, first: 0, records: [{ id: evil, op: evil, node: 1, failed: true, from: 1, at: 2, value: evil }], places: { 1: [{ branch: evil, line: 2, own: true, where: evil }, { branch: "", line: 9, own: false, where: evil }] } } };
   const code = { [evil]: { file: evil, first: 1, lines: [evil, evil], left: 0 } };
   const tasks = [{ id: "1", line: evil, state: "failed", words: evil }];
   for (const form of ["picture", "tables"]) {
@@ -159,15 +160,108 @@ test("a lane says how far its node is and how long its queue is, as data and in 
   assert.match(html, /data-node="3" data-step="2" data-queue="3"/);
   assert.match(html, />2\/5</);
   assert.match(html, />queue 3</);
-  assert.match(html, /aria-label="node 3: 2 of 5 steps consumed, 3 in its catch-up queue, running"/);
+  assert.match(html, /aria-label="node 3: 2 of 5 records had their turn, 3 in its catch-up queue, running"/);
 });
 
-test("steps are drawn one by one while they fit, and as one bar when they do not", () => {
-  const track = (steps, step, queue) => view.trackSvg(run({ steps, tail: [], first: steps }), lane(1, step, queue), 400);
+test("records are drawn one by one while they fit, and as one bar when they do not", () => {
+  const track = (steps, step, queue) => view.trackSvg(run({ steps, records: steps, tail: [], first: steps }), lane(1, step, queue), 400);
   assert.equal(count(track(12, 4, 8), /rv-done/g), 4);
   assert.equal(count(track(12, 4, 8), /rv-waits/g), 8);
   assert.equal(count(track(5000, 4000, 1000), /rv-done|rv-waits/g), 2);
   assert.equal(count(track(0, 0, 0), /rv-done|rv-waits/g), 0);
+});
+
+const arrived = (op, name = "") => ({ id: null, op, node: 0, failed: false, name });
+const waits = (branches, changes = {}) => ({ node: 2, had: 5, branches, more: 0, ...changes });
+const wait = (branch, kind, what = "", changes = {}) => ({ branch, name: "", kind, what, op: "", until: null, ...changes });
+
+test("messages, timers, ends of children, moves and requests to cancel are records with marks and words of their own", () => {
+  const tail = [arrived("signal arrived", "approve"), arrived("timers fired"), arrived("child ended", "order-1/2"), arrived("cancel requested", "too late"), arrived("moved", "version 2")];
+  const svg = view.trackSvg(run({ tail }), lane(1, 5), 400);
+  for (const words of ["signal &#39;approve&#39;", "timers fired", "end of child order-1/2", "request to cancel: too late", "moved to version 2"]) assert.ok(svg.includes(`<title>${words}</title>`), words);
+  for (const mark of ["✉", "z", "⤷", "⊘", "V"]) assert.ok(svg.includes(`>${mark}</text>`), mark);
+  assert.equal(count(svg, /data-step-id/g), 0, "what is no step is no step to look for in the logs");
+});
+
+test("the catch-up queue is a row of records, each with its kind, and the next one is marked", () => {
+  const tail = [...recorded(2), arrived("signal arrived", "approve"), ...recorded(2)];
+  const svg = view.trackSvg(run({ tail }), lane(3, 2, 3), 400);
+  assert.equal(count(svg, /class="rv-waits/g), 3);
+  assert.equal(count(svg, /rv-waits rv-next/g), 1);
+  assert.match(svg, /<title>signal &#39;approve&#39;, next in the queue<\/title><rect class="rv-waits rv-next"/);
+  assert.equal(count(svg, />ƒ<\/text>/g), 2, "an effect that waits says so by its mark");
+});
+
+test("a queue that is too long to be drawn shows its next records one by one, and the rest as a bar", () => {
+  const next = [arrived("signal arrived", "approve"), { op: "compute", name: "7/s" }];
+  const svg = view.trackSvg(run({ records: 5000, steps: 5000, tail: [], first: 5000 }), lane(3, 4000, 1000, "running", { next }), 400);
+  assert.equal(count(svg, /rv-waits/g), 3);
+  assert.ok(svg.indexOf("signal &#39;approve&#39;, next in the queue") < svg.indexOf("step 7/s, waits in the queue"));
+  const right = Math.max(...[...svg.matchAll(/ x="([\d.]+)"[^>]* width="([\d.]+)"/g)].map((found) => Number(found[1]) + Number(found[2])));
+  assert.ok(right <= 400);
+});
+
+test("the turn of a node is told with the record that made it", () => {
+  assert.equal(view.turnWords(lane(1, 17, 0, "running", { turn: arrived("signal arrived", "approve") })), "turn 17: signal 'approve'");
+  assert.equal(view.turnWords(lane(1, 0)), "before its first turn");
+  const html = view.runsHtml(sample({ runs: [run({ lanes: [lane(2, 5, 0, "running", { turn: { op: "compute", name: "4/s" } })], waits: waits([]) })] }), 700);
+  assert.match(html, /<span class="rv-turn">turn 5: step 4\/s<\/span> on node 2/);
+});
+
+test("each branch says what it waits for, how long still, which attempt it is and how the last one failed", () => {
+  const words = (one, now = 1000) => view.wholeWords(one, now);
+  assert.equal(words(wait("", "signal", "'approve' or 'refuse'", { until: 1480 })), "signal 'approve' or 'refuse', times out in 8 min 0 s");
+  assert.equal(words(wait("t1", "time", "", { until: 1012.2 })), "sleeps, 13 s left");
+  assert.equal(words(wait("t1", "time", "", { until: 1012.2 }), 1005), "sleeps, 8 s left", "it counts down");
+  assert.equal(words(wait("t1", "time", "", { until: 999 })), "sleeps, due");
+  assert.equal(words(wait("", "step", "3/fit", { op: "compute", attempt: 1, failure: null, again: null })), "step 3/fit");
+  const failed = { op: "compute", attempt: 2, failure: "ConnectionError: away", again: 1003 };
+  assert.equal(words(wait("", "step", "3/fit", failed)), "step 3/fit, attempt 2 failed: ConnectionError: away; again in 3 s");
+  assert.equal(words(wait("", "step", "3/fit", { ...failed, attempt: 3, again: null })), "step 3/fit, attempt 3, after ConnectionError: away");
+  assert.equal(words(wait("", "child", "order-1/2")), "end of child order-1/2");
+  assert.equal(words(wait("", "tasks", "t1., t2.t1.")), "tasks t1, t2.t1");
+  assert.equal(words(wait("", "other", "Lock.acquire")), "Lock.acquire, which another branch must end");
+  assert.deepEqual([0.2, 61, 3660, 90000, 180000].map(view.timeLeft), ["1 s", "1 min 1 s", "1 h 1 min", "1 day 1 h", "2 days 2 h"]);
+});
+
+test("plain tasks have lanes as branches do, also before anything of theirs is recorded, with a mark for what they wait for", () => {
+  const tail = ["0/a", "t1.0/x", "t1.t2.0/y", "t1.gabcdef01.0/gate", "2.1.0/z"].map((id) => ({ id, op: "compute", node: 2, failed: false }));
+  const one = run({ tail, lanes: [lane(2, 5), lane(3, 2, 3)], waits: waits([wait("t10", "time"), wait("c1", "signal", "'go'"), wait("t1.t2", "step", "t1.t2.1/y", { op: "compute" })]) });
+  assert.deepEqual(view.branchesOf(tail, ["t10", "c1"]), ["", "2.1", "t1", "t1.t2", "t10", "c1"]);
+  assert.deepEqual(["0/a", "2.1.0/z", "t1.0/x", "t1.t2.0/y", "2.1.t1.0/y", "t1.gabcdef01.0/gate"].map(view.depth), [0, 1, 1, 2, 2, 1]);
+  const svg = view.trackSvg(one, one.lanes[0], 400);
+  for (const name of ["2.1", "t1", "t1.t2", "t10", "c1"]) assert.ok(svg.includes(`>⇉${name}</text>`), name);
+  assert.match(svg, /data-branch="c1"[^>]*><title>waits for signal &#39;go&#39;<\/title>✉<\/text>/);
+  assert.equal(count(view.trackSvg(one, one.lanes[1], 400), /waits for/g), 0, "a node that is behind waits for its queue");
+  assert.match(view.runsHtml(sample({ runs: [one] }), 700), /<li data-branch="t1.t2" data-kind="step">/);
+});
+
+test("a run that nothing can wake says so, in the picture, in the tables and aloud", () => {
+  const stuck = sample({ runs: [run({ stuck: true, waits: waits([wait("", "other", "Event.wait")]) })] });
+  assert.match(page(stuck), /<b class="rv-stuck">nothing can wake it<\/b>/);
+  assert.match(page(stuck), /Only a request to cancel reaches it/);
+  assert.match(page(stuck, { ui: { ...view.START, form: "tables" } }), /nothing can wake it/);
+  assert.deepEqual(view.changes(sample(), stuck), ["Nothing can wake run order-1."]);
+  assert.doesNotMatch(page(sample()), /nothing can wake/);
+});
+
+test("of many branches that wait the first are shown, and all of them in an opened run", () => {
+  const many = run({ waits: waits(Array.from({ length: 16 }, (_, at) => wait(`t${at + 1}`, "time", "", { until: 1010 })), { more: 4 }) });
+  const rows = (ui) => page(sample({ runs: [many] }), { ui: { ...view.START, ...ui } });
+  assert.match(rows({}), /and 14 branches more/);
+  assert.match(rows({ open: ["order-1"] }), /and 4 branches more/);
+  assert.ok(view.counts(sample({ runs: [many] })) && !view.counts(sample()), "it counts down while something does");
+  const frames = [frameOf(sample({ seq: 1, runs: [many] })), frameOf(sample({ seq: 2, runs: [many] }))];
+  const at = (ui) => view.viewHtml({ frames, ui: { ...view.START, ...ui }, tasks: [], details: {}, link: "live", passed: 4 }, 700);
+  assert.match(at({}), /6 s left/);
+  assert.match(at({ at: 1 }), /10 s left/, "a picture of before stands still");
+});
+
+test("an opened run shows what came to it between its steps, and only steps can be chosen", () => {
+  const tail = [...recorded(1), arrived("signal arrived", "approve")];
+  const html = page(sample({ runs: [run({ steps: 1, records: 2, tail })] }), { ui: { ...view.START, open: ["order-1"] } });
+  assert.match(html, /<div class="rv-item" title="turn 2: signal &#39;approve&#39;">/);
+  assert.equal(count(html, /data-act="step"/g), 1);
 });
 
 test("an effect is marked in the lane of the node that ran it, and in no other", () => {
@@ -197,18 +291,18 @@ test("a kind or status that is not known is drawn with its own name", () => {
   assert.match(html, /• dreaming/);
   assert.match(html, /step 4\/s, dream, by node 2/);
   assert.match(html, /<b>D<\/b>/);
-  assert.deepEqual(view.stepKind("constructor"), { mark: "◆", word: "constructor" });
+  assert.deepEqual(view.recordKind("constructor"), { mark: "◆", word: "constructor" });
 });
 
 test("an opened run shows its steps at once, and their times and values when these have come", () => {
   const ui = { ...view.START, open: ["order-1"] };
   assert.match(page(sample(), { ui }), /as soon as the kernel is not busy/);
-  const steps = recorded(5).map((step, place) => ({ ...step, epoch: 2, from: 10 + place, at: 10.5 + place, value: `${place}` }));
-  const details = { "order-1": { start: 10, first: 0, steps } };
+  const steps = recorded(5).map((step, place) => ({ ...step, from: 10 + place, at: 10.5 + place, value: `${place}` }));
+  const details = { "order-1": { start: 10, first: 0, records: steps } };
   const html = page(sample(), { ui, details });
   assert.match(html, /step 4\/s, effect, by node 2, 500 ms, 4/);
   assert.equal(count(html, /class="rv-item"/g), 5);
-  const earlier = page(sample({ runs: [run({ steps: 2, tail: recorded(2) })] }), { ui, details });
+  const earlier = page(sample({ runs: [run({ steps: 2, records: 2, tail: recorded(2) })] }), { ui, details });
   assert.equal(count(earlier, /class="rv-item"/g), 2, "a picture of before knows only the steps of then");
   assert.equal(view.depth("0/a"), 0);
   assert.equal(view.depth("2.1.0/a"), 1);
@@ -221,7 +315,7 @@ test("runs that are not drawn are counted", () => {
 test("steps of branches stand on lines of their own, and a timer's end on that of the branch that waits for it", () => {
   const steps = ["0/a", "1.0.0/left", "1.1.0/right", "1.10.0/last", "1.1.1/sleep", "1.1.1.0.0/wake"].map((id) => ({ id, op: id.split("/")[1], node: 2, failed: false }));
   assert.deepEqual(view.branchesOf(steps), ["", "1.0", "1.1", "1.10"], "in the order of their numbers");
-  const one = run({ steps: 6, tail: steps });
+  const one = run({ steps: 6, records: 6, tail: steps });
   const svg = view.trackSvg(one, lane(1, 6), 400);
   for (const name of ["1.0", "1.1", "1.10"]) assert.ok(svg.includes(`>⇉${name}</text>`), name);
   const heights = [...svg.matchAll(/class="rv-done" x="[\d.]+" y="([\d.]+)"/g)].map((found) => Number(found[1]));
@@ -238,10 +332,10 @@ test("more branches than there is room for share the last line, and it says how 
   assert.ok(steps.every((step) => plan.by.get(view.branchOf(step)) < view.MOST_LINES));
 });
 
-test("timers, messages and child runs are marked in a lane, and what was tried again is too", () => {
+test("what an earlier version recorded has marks in a lane too, and what was tried again has one", () => {
   const tail = [["0/z", "sleep"], ["1/m", "receive"], ["2/c", "child"], ["3/f", "compute"]].map(([id, op]) => ({ id, op, node: 2, failed: false }));
   tail[3].attempts = 3;
-  const svg = view.trackSvg(run({ steps: 4, tail }), lane(1, 4), 400);
+  const svg = view.trackSvg(run({ steps: 4, records: 4, tail }), lane(1, 4), 400);
   for (const mark of ["z", "✉", "⤷"]) assert.ok(svg.includes(`>${mark}</text>`), mark);
   assert.equal(count(svg, /rv-retried/g), 1);
   assert.match(svg, /3\/f: effect, run by node 2, 3 attempts/);
@@ -268,7 +362,7 @@ test("the code of an opened run shows at which line each node is, and nodes at o
   const places = { 1: [at(12)], 2: [at(12), at(11, { branch: "1.0." })], 3: [at(3, { own: false, where: "tools.py:3 in fit" })] };
   const code = { "order-1": { file: "cell", first: 10, lines: ["    async def order(ctx):", "        a", "", "        b"], left: 0 } };
   const ui = { ...view.START, open: ["order-1"] };
-  const details = { "order-1": { start: 1, first: 0, steps: [], places } };
+  const details = { "order-1": { start: 1, first: 0, records: [], places } };
   const html = page(sample(), { ui, details, code });
   assert.match(html, /data-line="12" data-nodes="1 2" data-here="true"/);
   assert.match(html, /data-line="11" data-nodes="2" data-here="true"/);
@@ -283,7 +377,7 @@ test("the code of an opened run shows at which line each node is, and nodes at o
 test("code whose source is not known says so, and where the nodes are all the same", () => {
   const ui = { ...view.START, open: ["order-1"] };
   const places = { 1: [{ branch: "", line: 3, own: true, where: "<made>:3 in order" }] };
-  const details = { "order-1": { start: 1, first: 0, steps: [], places } };
+  const details = { "order-1": { start: 1, first: 0, records: [], places } };
   const html = page(sample(), { ui, details, code: { "order-1": { file: "<made>", first: 2, lines: [], left: 0 } } });
   assert.match(html, /<p class="rv-quiet">source not known<\/p>/);
   assert.match(html, /in &#60;made&#62;:3 in order/);
@@ -366,7 +460,7 @@ test("holding, releasing, joining, and the end of a run are said in words", () =
 test("the tables say what the picture says", () => {
   const links = [pair(1, 2, { cut: "both" })];
   const html = page(sample({ links, nodes: [node(1, { held: true }), node(2, { role: "leader", acting: true }), node(3)] }), { ui: { ...view.START, form: "tables" } });
-  for (const words of ["<th scope=\"row\">node 1</th>", "held, heard its leader", "<td>cut</td>", "2 of 5 steps consumed, 3 in its catch-up queue"]) {
+  for (const words of ["<th scope=\"row\">node 1</th>", "held, heard its leader", "<td>cut</td>", "2 of 5 records had their turn, 3 in its catch-up queue"]) {
     assert.ok(html.includes(words), words);
   }
   assert.equal(count(html, /data-role=/g), 0);

@@ -18,9 +18,9 @@ from raftoral_nb.core.statistics import (
     LoggedEntry,
     LogTail,
     NodeStatistics,
+    RecordTail,
     RunStatistics,
     RunStatus,
-    StepTail,
 )
 
 
@@ -30,6 +30,7 @@ def execution(step: int, queue: int = 0, status: ExecutionStatus = "running", ef
         step=step,
         last_step_id=f"{step - 1}/step_{step - 1}" if step else None,
         catch_up_queue=queue,
+        had=step,
         effects_run=effects,
     )
 
@@ -59,7 +60,9 @@ def node(number: int, role: Any = "follower", **changes: Any) -> NodeStatistics:
 def run(
     name: str, workflow: str, steps: int, status: RunStatus = "running", failure: str | None = None
 ) -> RunStatistics:
-    return RunStatistics(run_id=name, workflow=workflow, version=1, status=status, steps=steps, failure=failure)
+    return RunStatistics(
+        run_id=name, workflow=workflow, version=1, status=status, steps=steps, records=steps, failure=failure
+    )
 
 
 def cluster(nodes: list[NodeStatistics], runs: list[RunStatistics] | None = None, **changes: Any) -> ClusterStatistics:
@@ -173,12 +176,12 @@ def look(statistics: ClusterStatistics, *, time: float = 1_700_000_000.0, **chan
             term = 2 if index < 30 else one.term
             entries.append(LoggedEntry(index=index, term=term, kind=kind, size=90, count=1, commands=(told,)))
         logs[number] = LogTail(first_index=1, last_index=one.log_length, entries=tuple(entries))
-    steps = {}
+    records = {}
     for name, one_run in statistics.runs.items():
         first = max(0, one_run.steps - 60)
-        steps[name] = StepTail(
+        records[name] = RecordTail(
             first=first,
-            steps=tuple(
+            records=tuple(
                 Step(
                     step_id=f"{place}/step_{place}",
                     operation="compute",
@@ -195,7 +198,7 @@ def look(statistics: ClusterStatistics, *, time: float = 1_700_000_000.0, **chan
         "statistics": statistics,
         "election_timeout": 0.5,
         "logs": logs,
-        "steps": steps,
+        "records": records,
         "omitted": {},
     }
     return ClusterLook(**(fields | changes))
@@ -209,7 +212,6 @@ def opened(run_id: str = "order-2", steps: int = 12) -> dict[str, Any]:
             "id": f"{n}/step_{n}",
             "op": "compute",
             "node": 2,
-            "epoch": 3,
             "failed": False,
             "from": 100 + n,
             "at": 100.5 + n,
@@ -224,6 +226,6 @@ def opened(run_id: str = "order-2", steps: int = 12) -> dict[str, Any]:
         "3": [{**place, "line": 4, "own": False, "where": "tools.py:4 in work"}],
     }
     return {
-        "details": {run_id: {"start": 100.0, "first": 0, "steps": told, "places": places}},
+        "details": {run_id: {"start": 100.0, "first": 0, "records": told, "places": places}},
         "code": {run_id: {"file": "cell", "first": 1, "lines": lines, "left": 0}},
     }

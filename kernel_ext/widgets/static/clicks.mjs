@@ -30,7 +30,7 @@ export function clicking({ set, scene, act, cause, signal, say, busy }) {
     else if (dataset.copy) copied(found).then(say);
     else if (dataset.key) act(keyed(dataset.key.split(" ").at(-1) || " ", dataset.key.startsWith("Shift"), scene.ui, scene.frames));
     else act(chosen(dataset));
-    if (dataset.act === "step") set.later(() => set.show(found.closest(".rv-timeline") ? ".rv-cell[data-linked=true]" : ".rv-step[data-linked=true]"));
+    if (dataset.act === "step") set.later(() => set.show(found.closest(".rv-timeline") ? ".rv-cell[data-linked=true]" : ".rv-record[data-linked=true]"));
   };
 }
 

@@ -1,4 +1,4 @@
-// How each kind of log entry, of step, and each status is marked. A new kind is added here, and is drawn everywhere; one that is
+// How each kind of log entry, of record, and each status is marked. A new kind is added here, and is drawn everywhere; one that is
 // not here is drawn too, with its own name. Every mark is a letter or sign beside its word: colour alone says nothing. Pure.
 
 /** Log entries, by the tag of their (first) command in raftoral_nb/core/records.py. */
@@ -16,18 +16,34 @@ const ENTRIES = {
   pause: { mark: "P", word: "pause" },
   resume: { mark: "P", word: "resume" },
   child: { mark: "R", word: "child run starts" },
+  tell: { mark: "S", word: "step that tells another run" },
+  timers: { mark: "z", word: "timers fired" },
+  taken: { mark: "G", word: "messages received so far" },
   continue: { mark: "N", word: "begins anew" },
   empty: { mark: "·", word: "no command" },
   large: { mark: "L", word: "large" },
 };
 
-/** Steps, by their operation; `here` says what it means that a node recorded one. */
-const STEPS = {
+/** Records of a run: steps by their operation, and what comes to a run otherwise, as raftoral_nb/core/statistics.py calls it. */
+const RECORDS = {
   compute: { mark: "ƒ", word: "effect" },
   intent: { mark: "!", word: "intent" },
   var: { mark: "=", word: "variable" },
   set: { mark: "=", word: "variable set" },
   update: { mark: "=", word: "variable updated" },
+  patched: { mark: "?", word: "gate" },
+  answer: { mark: "✉", word: "answer" },
+  child: { mark: "⤷", word: "child run" },
+  signal: { mark: "➤", word: "signal sent" },
+  cancel: { mark: "⊘", word: "run asked to end" },
+  "signal arrived": { mark: "✉", word: "signal" },
+  "update arrived": { mark: "✉", word: "update" },
+  "child ended": { mark: "⤷", word: "child run ended" },
+  "timers fired": { mark: "z", word: "timers fired" },
+  "cancel requested": { mark: "⊘", word: "request to cancel" },
+  moved: { mark: "V", word: "moved" },
+  // Of runs that an earlier version recorded, and that have ended:
+  join: { mark: "⤷", word: "child run ended" },
   now: { mark: "◷", word: "time" },
   sleep: { mark: "z", word: "timer" },
   wake: { mark: "z", word: "timer ended" },
@@ -35,12 +51,19 @@ const STEPS = {
   expiry: { mark: "◷", word: "deadline passed" },
   race: { mark: "⇉", word: "race" },
   group: { mark: "⇉", word: "branches" },
-  patched: { mark: "?", word: "gate" },
   due: { mark: "◷", word: "due" },
   receive: { mark: "✉", word: "message received" },
-  answer: { mark: "✉", word: "answer" },
+};
+
+/** What a branch waits for; of a step its operation says more. */
+const WAITS = {
+  step: { mark: "ƒ", word: "step" },
+  signal: { mark: "✉", word: "signal" },
+  update: { mark: "✉", word: "update" },
   child: { mark: "⤷", word: "child run" },
-  join: { mark: "⤷", word: "child run ended" },
+  time: { mark: "z", word: "time" },
+  tasks: { mark: "⇉", word: "other branches" },
+  other: { mark: "⋯", word: "another branch" },
 };
 
 /**
@@ -91,8 +114,11 @@ export const entryKind = (name) => found(ENTRIES, name, name.slice(0, 1).toUpper
 /** @param {string} name @returns {Kind & { answer: boolean, rank: number }} */
 export const messageKind = (name) => ({ answer: false, rank: 2, ...found(MESSAGES, name, name.slice(0, 1).toUpperCase() || "?") });
 
-/** @param {string} name */
-export const stepKind = (name) => found(STEPS, name, "◆");
+/** @param {string} name of a step's operation, or of another record */
+export const recordKind = (name) => found(RECORDS, name, "◆");
+
+/** @param {{ kind: string, op?: string }} wait */
+export const waitKind = (wait) => (wait.kind === "step" && wait.op ? recordKind(wait.op) : found(WAITS, wait.kind, "⋯"));
 
 /** @param {string} name */
 export const statusKind = (name) => found(STATUSES, name, "•");

@@ -76,25 +76,27 @@ export function layout(width) {
 
 /**
  * All the markup, for this width in pixels.
+ * `passed` are the seconds since the latest picture came: countdowns of a live one go on.
  * `still` pictures tell messages as numbers; so does one for a reader who wants no motion (`motion` false).
- * @param {{ frames: any[], ui: any, tasks: any[], details: any, code?: any, link: string, motion?: boolean }} all
+ * @param {{ frames: any[], ui: any, tasks: any[], details: any, code?: any, link: string, motion?: boolean, passed?: number }} all
  * @param {number} width @param {(name: string, html: string) => string} part of `parts`; leaves nothing out if it is not given
  */
-export function viewHtml({ frames, ui, tasks, details, code = {}, link, motion = true }, width, part = (_, html) => html) {
+export function viewHtml({ frames, ui, tasks, details, code = {}, link, motion = true, passed = 0 }, width, part = (_, html) => html) {
   const at = placeOf(frames, ui.at);
   const frame = frames[at];
   const { snapshot } = frame;
   const able = ui.at === null && link === "live" && snapshot.state === "running";
   const still = ui.at !== null || link !== "live";
+  const now = snapshot.time + (still ? 0 : passed);
   const { beside, room } = layout(width);
   const sent = still || !motion ? sentBetween(frames[at - 1]?.snapshot, snapshot) : [];
   const picture = () =>
     `<div class="rv-top" data-beside="${beside}"><div class="rv-ring">${ringSvg(snapshot, room, ui, still, sent)}<div class="rv-flights" data-kept="true" aria-hidden="true"></div>${snapshot.links.length ? legendHtml() : ""}</div>${part("panel", panelHtml(snapshot, ui, tasks, able))}</div>` +
     `<section aria-label="logs"><h3>Logs</h3>${logsHtml(frame, width, ui, part)}</section>` +
-    `<section class="rv-runs" data-narrow="${width < NARROW}" aria-label="runs"><h3>Runs</h3>${runsHtml(snapshot, width, ui, details, { code, able, part })}</section>`;
+    `<section class="rv-runs" data-narrow="${width < NARROW}" aria-label="runs"><h3>Runs</h3>${runsHtml(snapshot, width, ui, details, { code, able, now, part })}</section>`;
   return (
     `${part("head", `<div class="rv-head">${headHtml(snapshot, link, ui)}</div>`)}${bannerHtml(snapshot, link)}${ui.help ? helpHtml() : '<div hidden></div>'}` +
-    `<div class="rv-body" data-form="${ui.form}">${ui.form === "tables" ? tablesHtml(snapshot) : picture()}</div>` +
+    `<div class="rv-body" data-form="${ui.form}">${ui.form === "tables" ? tablesHtml(snapshot, now) : picture()}</div>` +
     `<div class="rv-times">${timeHtml(frames, ui)}</div><div class="rv-foot">${footHtml(snapshot)}</div>`
   );
 }

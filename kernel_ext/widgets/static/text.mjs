@@ -25,6 +25,15 @@ export function duration(seconds) {
   return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
 }
 
+/** @param {number} seconds @returns {string} time that is left, in whole units: "4 s", "3 min 5 s", "2 h 10 min", "3 days 4 h" */
+export function timeLeft(seconds) {
+  const whole = Math.ceil(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  return `${counted(Math.floor(whole / 86400), "day")} ${Math.floor((whole % 86400) / 3600)} h`;
+}
+
 /** @param {number} time Unix seconds @returns {string} the local time of day */
 export function clock(time) {
   return new Date(time * 1000).toTimeString().slice(0, 8);

@@ -11,18 +11,21 @@ import { reader } from "./reader.mjs";
 import { stage } from "./stage.mjs";
 import { taskList } from "./tasks.mjs";
 import { START } from "./ui.mjs";
+import { counts } from "./waits.mjs";
+
+const COUNT = 1000; // milliseconds from one number of a countdown to the next
 
 /** Draws one model into one element and follows it; returns what ends that. */
 function render({ model, el }) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const set = stage(el, calm);
   const say = announcer(set.live);
-  const scene = { frames: [], ui: START, link: "live" };
+  const scene = { frames: [], ui: START, link: "live", came: 0 };
   let frame = 0;
   const paint = () => {
     frame = 0;
     if (!scene.frames.length) return;
-    set.paint({ ...scene, tasks: tasks.all(), details: model.get("details") ?? {}, code: model.get("code") ?? {} });
+    set.paint({ ...scene, passed: (performance.now() - scene.came) / 1000, tasks: tasks.all(), details: model.get("details") ?? {}, code: model.get("code") ?? {} });
   };
   const changed = () => {
     if (!frame) frame = requestAnimationFrame(paint);
@@ -44,11 +47,13 @@ function render({ model, el }) {
   for (const [name, listener] of Object.entries(followed)) model.on(name, listener);
   const sized = typeof ResizeObserver === "undefined" ? null : new ResizeObserver(() => set.resized() && changed());
   sized?.observe(set.root);
+  const counting = setInterval(() => !document.hidden && scene.link === "live" && scene.ui.at === null && scene.frames.length && counts(scene.frames.at(-1).snapshot) && changed(), COUNT);
   calm.addEventListener("change", changed);
   take();
   paint();
   return () => {
     cancelAnimationFrame(frame);
+    clearInterval(counting);
     tasks.end();
     reading.end();
     sized?.disconnect();
@@ -69,6 +74,7 @@ function pictures(model, scene, say, changed) {
     if (!snapshot || !snapshot.nodes) return;
     const before = scene.frames;
     scene.frames = remember(before, snapshot);
+    if (scene.frames !== before) scene.came = performance.now();
     const { said } = scene.frames.at(-1);
     if (scene.frames !== before && scene.ui.at === null && said.length) say(said.join(" "));
     changed();

@@ -95,6 +95,7 @@ export function changes(before, after) {
   for (const run of after.runs) {
     const was = runs.get(run.run);
     if (run.status !== "running" && was && was.status === "running") said.push(`Run ${run.run} ${run.status}.`);
+    if (run.stuck && was && !was.stuck) said.push(`Nothing can wake run ${run.run}.`);
     const lanes = new Map((was?.lanes ?? []).map((lane) => [lane.node, lane.status]));
     for (const lane of run.lanes) {
       const stuck = lane.status === "diverged" || lane.status === "unreadable";

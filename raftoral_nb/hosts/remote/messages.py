@@ -406,6 +406,9 @@ ANSWERS: Final[dict[type, Any]] = {
 }
 """The type of the answer to each request; requests not named here are answered with nothing."""
 
+STATE_EVENTS: Final = get_args(StateEvent)
+"""The events that applying entries tells: clients find them out by themselves, and they do not travel."""
+
 # --- as bytes
 
 
@@ -419,7 +422,11 @@ _encoder: Final = msgspec.msgpack.Encoder(enc_hook=_plain)
 _request_decoder: Final = msgspec.msgpack.Decoder(Request)
 _answer_decoder: Final = msgspec.msgpack.Decoder(Answer)
 _body_decoders: Final = {asked: msgspec.msgpack.Decoder(kind) for asked, kind in ANSWERS.items()}
-_KINDS: Final = {kind.__name__: msgspec.msgpack.Decoder(kind) for kind in (*get_args(ClusterEvent), OutputLine, Moved)}
+_KINDS: Final = {
+    kind.__name__: msgspec.msgpack.Decoder(kind)
+    for kind in (*get_args(ClusterEvent), OutputLine, Moved)
+    if kind not in STATE_EVENTS
+}
 # The name that nodes of earlier versions send for it.
 _KINDS["StrangersRefused"] = _KINDS["UnauthenticatedConnectionsRefused"]
 _DECODE_ERRORS: Final = (ValueError, TypeError, OverflowError, RecursionError, MemoryError)
@@ -494,7 +501,3 @@ def rebuilt(refused: Refusal) -> RaftoralError:
         found: RaftoralError = kind(refused.text)
         return found
     return ClusterError(f"{refused.kind}: {refused.text}")
-
-
-STATE_EVENTS: Final = get_args(StateEvent)
-"""The events that applying entries tells: clients find them out by themselves."""

@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-import anyio
-
 if TYPE_CHECKING:
     from ...core.records import Message
 
@@ -103,21 +101,27 @@ class Mailbox:
         self.handlers = RunningHandlers()
         # Called with the message_id of each that is taken.
         self._took = took
-        # Invariant: by message_id, in the order of the log; not taken.
-        self._waiting: dict[str, Message] = {}
-        # Invariant: the same, by kind and name, with their places in the order of the log. No empty ones.
-        self._by_name: dict[tuple[Kind, str], deque[tuple[int, str]]] = {}
+        self.arrived = 0
+        """How many have had their turn so far. Each has its number, from 1: ids may repeat, once the state has forgotten them."""
+        # Invariant: by number, ascending; not taken.
+        self._waiting: dict[int, Message] = {}
+        # Invariant: the numbers of the same, by kind and name, ascending. No empty ones.
+        self._by_name: dict[tuple[Kind, str], deque[int]] = {}
         # Invariant: by kind and name, those that wait for such a message, in the order in which they asked. No empty ones.
         self._getters: dict[tuple[Kind, str], dict[Getter, None]] = {}
-        self._arrived = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @property
-    def left(self) -> tuple[str, ...]:
-        """The message_ids of those that wait, in the order of the log."""
+    def left(self) -> tuple[int, ...]:
+        """The numbers of those that wait, ascending."""
         return tuple(self._waiting)
+
+    @property
+    def waiting(self) -> tuple[Message, ...]:
+        """Those that wait, in the order of the log. A copy."""
+        return tuple(self._waiting.values())
 
     @property
     def getters(self) -> tuple[Getter, ...]:
@@ -127,13 +131,13 @@ class Mailbox:
     def arrive(self, message: Message) -> None:
         """Put a signal or an update in, and wake the first that wants it; or begin its handler."""
         assert message.kind != "child"
+        self.arrived += 1
         if (handler := self.handlers.wanting(message)) is not None:
             self._note_taken(message)
             handler.start(message)
             return
-        self._waiting[message.message_id] = message
-        self._arrived += 1
-        self._by_name.setdefault((message.kind, message.name), deque()).append((self._arrived, message.message_id))
+        self._waiting[self.arrived] = message
+        self._by_name.setdefault((message.kind, message.name), deque()).append(self.arrived)
         self._wake(message.kind, message.name)
 
     async def take(self, kind: Kind, names: Iterable[str], future: Callable[[], asyncio.Future[None]]) -> Message:
@@ -163,19 +167,19 @@ class Mailbox:
 
     def take_now(self, kind: Kind, *names: str) -> Message | None:
         """Return the first message of that kind and one of the names, and take it; None if none waits."""
-        first: tuple[int, str, str] | None = None
+        first: tuple[int, str] | None = None
         for name in names:
             alike = self._by_name.get((kind, name))
-            if alike and (first is None or alike[0][0] < first[0]):
-                first = (alike[0][0], name, alike[0][1])
+            if alike and (first is None or alike[0] < first[0]):
+                first = (alike[0], name)
         if first is None:
             return None
-        _, name, message_id = first
+        number, name = first
         alike = self._by_name[kind, name]
         alike.popleft()
         if not alike:
             del self._by_name[kind, name]
-        message = self._waiting.pop(message_id)
+        message = self._waiting.pop(number)
         self._note_taken(message)
         return message
 
@@ -212,7 +216,7 @@ class Queries:
 
     def __init__(self) -> None:
         self.functions: dict[str, Callable[..., Any]] = {}
-        self.changed = anyio.Event()
+        self.changed = asyncio.Event()
         """Set, and replaced, when another query can be answered, or none will be any more."""
 
     def register(self, name: str, fn: Callable[..., Any]) -> None:
@@ -223,4 +227,4 @@ class Queries:
     def tell(self) -> None:
         """Let what waits for a query look again."""
         self.changed.set()
-        self.changed = anyio.Event()
+        self.changed = asyncio.Event()

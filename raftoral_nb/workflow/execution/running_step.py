@@ -48,6 +48,8 @@ class RunningStep:
         self.attempt = attempt
         """Counts the calls of the function from 1, on this node and in this epoch."""
         self.ended = False
+        self.failure: str | None = None
+        """How the attempt before failed; None if this is the first."""
         self._clock = clock
         self._tell = tell
         self.sender = sender
@@ -99,7 +101,13 @@ class RunningStep:
     def activity(self) -> StepActivity:
         """Return the step's statistics. From any thread."""
         fraction, text = self._progress
-        return StepActivity(step_id=self.step_id, attempt=self.attempt, fraction=fraction, text=text)
+        return StepActivity(
+            step_id=self.step_id,
+            attempt=self.attempt,
+            fraction=fraction,
+            text=text,
+            failure=self.failure,
+        )
 
 
 def current_step() -> RunningStep:

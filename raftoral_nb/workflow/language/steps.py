@@ -16,7 +16,7 @@ from ...core.step_ids import path_of, position_of
 from ...errors import LostChangeError, OutcomeUnknown, StepTimeoutError, WorkflowDefinitionError
 from ..codec import bodies, exceptions
 from ..codec.values import describe
-from ..execution.effects import Produce
+from ..execution.acting import Produce
 from ..execution.execution import Execution
 from ..execution.products import Product
 from ..execution.running_step import STEP, RunningStep
@@ -98,6 +98,15 @@ async def _at_most_once(execution: Execution, key: str, produce: Produce) -> Ste
 
 async def _attempts(execution: Execution, step_id: StepId, call: step_arguments.Call, options: StepOptions) -> Product:
     """Call the function until it returns, or fails for good; what came of it."""
+    try:
+        return await _until_done(execution, step_id, call, options)
+    finally:
+        execution.effect_given_up(step_id)
+
+
+async def _until_done(
+    execution: Execution, step_id: StepId, call: step_arguments.Call, options: StepOptions
+) -> Product:
     around = execution.around
     given = step_arguments.given(call, execution.function)
     attempt = 0
@@ -125,6 +134,7 @@ async def _attempts(execution: Execution, step_id: StepId, call: step_arguments.
             f"step {step_id!r}: attempt {attempt} of {options.retry.attempts} failed with {failure}; again in {seconds:.3g} s",
         )
         around.tell(StepRetrying(around.node, execution.run_id, step_id, attempt, failure[:1000], seconds))
+        execution.effect_failed(step_id, attempt, failure[:1000], seconds)
         await around.timers.sleep(seconds)
 
 

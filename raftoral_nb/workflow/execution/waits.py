@@ -1,0 +1,134 @@
+"""What an execution waits for, branch by branch, and the names of records: for people to look at. From any thread.
+
+Whoever looks from another thread may see a turn half done: each answer was true at some moment, though not all of them at the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from ...core.records import CancelRecord, Message, MoveRecord, Record, Step
+from ...core.statistics import MAX_WAITS_TOLD, BranchWait, RecordMark
+from ...threads.user_code import awaiting_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...core.records import RunId, StepId
+    from ..loop.run_loop import RunLoop, RunTask
+    from .acting import OpenStep
+    from .mailbox import Mailbox
+
+MAX_LOOKED_AT: Final = 256
+"""Timers, steps and children that are looked through for what a branch waits for: a look is cheap, however many there are."""
+
+_MESSAGES: Final = {"signal": "signal arrived", "update": "update arrived", "child": "child ended"}
+
+# Functions that wait for tasks by a future of their own.
+_WAIT_FOR_TASKS: Final = frozenset({"_Branches.wait", "TaskGroup.__aexit__", "_wait", "wait_for", "shield"})
+
+
+class Waiting(Protocol):
+    """The part of an `Execution` that says what it waits for."""
+
+    loop: RunLoop
+    mailbox: Mailbox
+
+    @property
+    def asks(self) -> Mapping[StepId, OpenStep]:
+        """What it asked for and has not had, in the order of asking."""
+        ...
+
+    @property
+    def joins(self) -> Mapping[RunId, Sequence[asyncio.Future[Message]]]:
+        """Children whose ends are waited for."""
+        ...
+
+
+def mark(record: Record) -> RecordMark:
+    """Return the name of a record."""
+    match record:
+        case Step():
+            return RecordMark(record.operation, record.step_id)
+        case Message():
+            return RecordMark(_MESSAGES[record.kind], record.name)
+        case CancelRecord():
+            return RecordMark("cancel requested", record.reason)
+        case MoveRecord():
+            return RecordMark("moved", f"version {record.version}")
+        case _:
+            return RecordMark("timers fired", "")
+
+
+def waits(execution: Waiting) -> tuple[tuple[BranchWait, ...], int]:
+    """Return what the first branches wait for, and how many branches there are besides. From any thread."""
+    loop = execution.loop
+    tasks = loop.some_tasks(MAX_WAITS_TOLD)
+    return tuple(_Reasons(execution).of(task) for task in tasks) if tasks else (), max(0, loop.task_count - len(tasks))
+
+
+def can_be_woken(execution: Waiting) -> bool:
+    """Return whether a step, a message, the end of a child or a time is waited for. From any thread."""
+    if execution.asks or execution.joins or execution.loop.has_timers:
+        return True
+    return bool(execution.mailbox.getters)
+
+
+class _Reasons:
+    """What each future of an execution stands for, and each task's time limit."""
+
+    def __init__(self, execution: Waiting) -> None:
+        self._reasons: dict[object, tuple[Any, str, str]] = {}
+        self._ends: dict[object, float] = {}
+        self._limits: dict[object, float] = {}
+        for ask in tuple(islice(execution.asks.values(), MAX_LOOKED_AT)):
+            self._reasons[ask.future] = ("step", ask.step_id, ask.operation)
+        for getter in execution.mailbox.getters[:MAX_LOOKED_AT]:
+            self._reasons[getter.future] = (getter.kind, " or ".join(map(repr, getter.names)), "")
+        for run_id, futures in tuple(islice(execution.joins.items(), MAX_LOOKED_AT)):
+            self._reasons.update((future, ("child", run_id, "")) for future in tuple(futures))
+        for timer in execution.loop.some_timers(MAX_LOOKED_AT):
+            self._add_timer(timer.when(), timer._callback, tuple(timer._args))
+
+    def _add_timer(self, due: float, callback: Any, args: tuple[Any, ...]) -> None:
+        owner = getattr(callback, "__self__", None)
+        # Of `asyncio.timeout`, and of a scope of anyio.
+        task = getattr(owner, "_task", None) or getattr(owner, "_host_task", None)
+        if task is not None:
+            self._limits[task] = min(due, self._limits.get(task, due))
+        elif args and isinstance(args[0], asyncio.Future):
+            self._ends[args[0]] = due
+            if getattr(callback, "__name__", "") != "_release_waiter":  # which is a timeout, of wait and wait_for
+                self._reasons[args[0]] = ("time", "", "")
+
+    def of(self, task: RunTask) -> BranchWait:
+        """Return what a task waits for."""
+        waiter: Any = getattr(task, "_fut_waiter", None)
+        kind, what, operation = self._reasons.get(waiter) or (*_of_tasks(task, waiter), "")
+        until = self._ends.get(waiter)
+        if until is None or kind != "time":
+            limit = self._limits.get(task)
+            until = limit if until is None else until if limit is None else min(until, limit)
+        name = task.get_name()
+        shown = "" if name == task.path[:-1] or not task.path else name
+        return BranchWait(branch=task.path, name=shown, kind=kind, what=what, operation=operation, until=until)
+
+
+def _of_tasks(task: RunTask, waiter: Any) -> tuple[Any, str]:
+    """Return what a task waits for that no record brings about directly."""
+    path = getattr(waiter, "path", None)
+    if path is not None:
+        return "tasks", path
+    children = getattr(waiter, "_children", None)  # of asyncio.gather
+    if children is not None:
+        paths = [child.path for child in tuple(children) if not child.done() and hasattr(child, "path")]
+        return "tasks", ", ".join(paths[:8]) + (", ..." if len(paths) > 8 else "")
+    innermost = ""
+    for frame in awaiting_frames(task.get_coro()):
+        innermost = frame.f_code.co_qualname
+        if innermost in _WAIT_FOR_TASKS:
+            return "tasks", ""
+    return "other", innermost
