@@ -168,6 +168,7 @@ class Executor:
             self._running = False
             for execution in (*self._next, *self._executions.values()):
                 execution.drop()
+                _drop_those_before(execution)
             if effects := tuple(self._effects):
                 for task in effects:
                     task.cancel()
@@ -221,6 +222,7 @@ class Executor:
             case RunDropped(run_id=run_id):
                 execution = self._executions.pop(run_id)
                 execution.stop("superseded", "its records were evicted")
+                _drop_those_before(execution)
                 self._stepped_aside.discard(run_id)
             case ActingChanged(term=term):
                 self._act(term)
@@ -511,3 +513,11 @@ class Executor:
 
     def _write(self, run_id: RunId, stream: Stream | Literal["engine"], text: str) -> None:
         self._host.write(OutputLine(self._wall_clock(), self.node, run_id, stream, text))
+
+
+def _drop_those_before(execution: Execution) -> None:
+    """Drop the executions of earlier generations that have not come to their ends."""
+    before = execution.after
+    while before is not None:
+        before.drop()
+        before = before.after

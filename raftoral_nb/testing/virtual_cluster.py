@@ -17,7 +17,7 @@ from ..core.records import NodeId, RunId, Step
 from ..errors import StalledError
 from ..hosts.backend_parts import RunEnding
 from ..hosts.local import LocalBackend
-from ..hosts.variable_waits import Place
+from ..hosts.variable_waits import LookedAt
 from ..node.incarnation import Incarnation
 from ..raft.replica import Timing
 from ..simulation.clock_view import ClockView
@@ -173,7 +173,7 @@ class VirtualBackend(LocalBackend):
         return _nothing
 
     def when_set(
-        self, run_id: RunId, variable: str, place: Place, callback: Callable[[RunEnding | None], None]
+        self, run_id: RunId, variable: str, place: LookedAt, callback: Callable[[RunEnding | None], None]
     ) -> Callable[[], None]:
         """Do as any backend does; and as the caller would wait, let time pass until it is so."""
         if self.world.loop.is_closed():
