@@ -98,6 +98,7 @@ if TYPE_CHECKING:
         EffectStarted,
         ExecutionStopped,
         LinkDelay,
+        MessageTaken,
         NetworkChanged,
         NodeBlocked,
         NodeChanged,
@@ -123,6 +124,7 @@ if TYPE_CHECKING:
         RunMoved,
         RunPaused,
         RunResumed,
+        TimerFired,
         WorkflowCancelled,
         WorkflowCompleted,
         WorkflowContinued,
@@ -132,7 +134,7 @@ if TYPE_CHECKING:
         WorkflowStarted,
         WorkflowTerminated,
     )
-    from .core.records import Difference, Failure, Message, Step
+    from .core.records import Difference, Failure, Message, Step, TimersFired
     from .core.statistics import (
         ClusterStatistics,
         ExecutionStatistics,
@@ -187,6 +189,7 @@ _HOMES = {
         "EffectStarted",
         "ExecutionStopped",
         "LinkDelay",
+        "MessageTaken",
         "NetworkChanged",
         "NodeBlocked",
         "NodeChanged",
@@ -212,6 +215,7 @@ _HOMES = {
         "RunMoved",
         "RunPaused",
         "RunResumed",
+        "TimerFired",
         "WorkflowCancelled",
         "WorkflowCompleted",
         "WorkflowContinued",
@@ -226,6 +230,7 @@ _HOMES = {
         "Failure",
         "Message",
         "Step",
+        "TimersFired",
     ),
     "core.statistics": (
         "ClusterStatistics",
@@ -324,6 +329,7 @@ __all__ = [
     "LostChangeError",
     "Message",
     "MessageSent",
+    "MessageTaken",
     "MissingPackageError",
     "NetworkChanged",
     "NewerFormatError",
@@ -385,6 +391,8 @@ __all__ = [
     "StorageFailed",
     "StorageWriteError",
     "TaskGroup",
+    "TimerFired",
+    "TimersFired",
     "Timing",
     "TooManyChildrenError",
     "TooManyOpenFilesError",

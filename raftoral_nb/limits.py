@@ -73,6 +73,9 @@ MAX_CHILDREN: Final = 1000
 MAX_RUN_CHANGES_KEPT: Final = 1000
 """Pauses, resumptions, requests to cancel and continuations that the history of one run keeps; the oldest go first."""
 
+MAX_CANCEL_SECONDS: Final = 1.0
+"""Seconds that the function of an asynchronous step has to end when it is cancelled; one that has not is abandoned."""
+
 MAX_TURN_CALLBACKS: Final = 100_000
 """Callbacks (steps of tasks among them) that the code of a workflow may run between two records."""
 

@@ -2,10 +2,11 @@
 
 A file is one JSON object, with the members
 
-* `format`: 1; it changes whenever earlier versions could not read what is written;
+* `format`: 2; it changes whenever earlier versions could not read what is written;
 * `raftoral_nb` and `python`: the versions that wrote it; `workflow` and `version`: what ran;
-* `run`: the record, by the names of `raftoral_nb.core.run_record.Run`: `run_id`, `input`, `status`, `result` or `failure`, and `steps` in
-  the order they were recorded, each with `step_id`, `operation`, `value` or `failure`, `node` and `epoch`.
+* `run`: by the names of `raftoral_nb.core.run_record.Run`: `run_id`, `input`, `status`, `result` or `failure`, and `records` in the order
+  of the log, by the names of `raftoral_nb.core.records`. The member `record` of each says what it is: `step`, `message`, `timers`,
+  `cancel` or `move`.
 
 Values are base64 of the pickles that were recorded: reading a file executes nothing, replaying it unpickles them, so replay
 only files that you trust. The code of the workflow is not in the file.
@@ -20,33 +21,70 @@ from typing import Any, Final
 
 import msgspec
 
-from ..core.records import Definition, Step
+from ..core.records import CancelRecord, Definition, Message, MoveRecord, Record, Step, TimersFired
 from ..core.run_record import Run
 from ..errors import HistoryFileError
 from ..node.replay_run import Replayed, replay_run
 from ..workflow.shipping import definitions
 from ..workflow.shipping.definitions import Workflow
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The format that is written and read here."""
 
-_WITHOUT: Final = frozenset({"definition", "steps", "by_id"})
-_FIELDS: Final[list[Any]] = [
-    (one.name, one.type) for one in msgspec.structs.fields(Run) if one.name not in _WITHOUT and one.required
-]
-_OPTIONAL: Final[list[Any]] = [
-    (
-        one.name,
-        one.type,
-        one.default if one.default_factory is msgspec.NODEFAULT else msgspec.field(default_factory=one.default_factory),
-    )
-    for one in msgspec.structs.fields(Run)
-    if one.name not in _WITHOUT and not one.required
-]
-# A run's steps are a list or, once it has ended, a tuple; in a file they are a list.
-_Record: Final = msgspec.defstruct(
-    "_Record", [*_FIELDS, ("steps", list[Step], msgspec.field(default_factory=list)), *_OPTIONAL]
+
+class _Step(Step, frozen=True, tag_field="record", tag="step"):
+    pass
+
+
+class _Message(Message, frozen=True, tag_field="record", tag="message"):
+    pass
+
+
+class _TimersFired(TimersFired, frozen=True, tag_field="record", tag="timers"):
+    pass
+
+
+class _CancelRecord(CancelRecord, frozen=True, tag_field="record", tag="cancel"):
+    pass
+
+
+class _MoveRecord(MoveRecord, frozen=True, tag_field="record", tag="move"):
+    pass
+
+
+_AnyRecord = _Step | _Message | _TimersFired | _CancelRecord | _MoveRecord
+_WRITTEN_AS: Final[dict[type[Any], type[Any]]] = {
+    Step: _Step,
+    Message: _Message,
+    TimersFired: _TimersFired,
+    CancelRecord: _CancelRecord,
+    MoveRecord: _MoveRecord,
+}
+_READ_AS: Final = {written: kind for kind, written in _WRITTEN_AS.items()}
+
+# `by_id` and `fired_until` follow from the records.
+_WITHOUT: Final = frozenset({"definition", "records", "by_id", "fired_until"})
+
+
+def _optional(one: msgspec.structs.FieldInfo) -> tuple[str, Any, Any]:
+    made = one.default_factory is not msgspec.NODEFAULT
+    return one.name, one.type, msgspec.field(default_factory=one.default_factory) if made else one.default
+
+
+_FIELDS: Final = [one for one in msgspec.structs.fields(Run) if one.name not in _WITHOUT]
+_Run: Final = msgspec.defstruct(
+    "_Run",
+    [
+        *((one.name, one.type) for one in _FIELDS if one.required),
+        ("records", list[_AnyRecord]),
+        *(_optional(one) for one in _FIELDS if not one.required),
+    ],
 )
+
+
+def _as(kinds: dict[type[Any], type[Any]], record: Any) -> Any:
+    """Return a record as another type with the same fields."""
+    return kinds[type(record)](*(getattr(record, name) for name in record.__struct_fields__))
 
 
 class _File(msgspec.Struct):
@@ -62,8 +100,9 @@ def save(run: Run, path: str | Path) -> Path:
     """Write the record of a run to a file; returns its path. Raises `OSError` if it cannot be written."""
     from ..core.version import __version__
 
-    record = _Record(**{name: getattr(run, name) for name in _Record.__struct_fields__})
-    raw = msgspec.Raw(msgspec.json.encode(record))
+    fields = {one.name: getattr(run, one.name) for one in _FIELDS}
+    written = _Run(records=[_as(_WRITTEN_AS, record) for record in run.records], **fields)
+    raw = msgspec.Raw(msgspec.json.encode(written))
     file = _File(FORMAT, __version__, platform.python_version(), run.definition.workflow, run.definition.version, raw)
     target = Path(path)
     target.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n")
@@ -82,14 +121,19 @@ def load(path: str | Path, definition: Definition) -> Run:
             raise HistoryFileError(
                 f"{path} has format {file.format}; this version of raftoral_nb reads format {FORMAT}: record the run again"
             )
-        record = msgspec.json.decode(file.run, type=_Record)
+        read = msgspec.json.decode(file.run, type=_Run)
     except msgspec.MsgspecError as error:
         raise HistoryFileError(
             f"{path} is not a recorded history, or is damaged ({error}): save it with run.save_history(path)"
         ) from None
-    run = Run(definition=definition, **{name: getattr(record, name) for name in _Record.__struct_fields__})
-    run.by_id.update((step.step_id, step) for step in run.steps)
-    return run
+    records: list[Record] = [_as(_READ_AS, record) for record in read.records]
+    return Run(
+        definition=definition,
+        records=records,
+        by_id={record.step_id: record for record in records if isinstance(record, Step)},
+        fired_until=max((record.at for record in records if isinstance(record, TimersFired)), default=0.0),
+        **{one.name: getattr(read, one.name) for one in _FIELDS},
+    )
 
 
 def replay_history(path: str | Path, workflow: Workflow[Any, Any] | Callable[..., Any]) -> Replayed:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ..core.commands import MoveRun, Rejected
+from ..core.records import Step
 from ..errors import (
     InternalError,
     RunConflictError,
@@ -45,7 +46,7 @@ def move(host: RunsBackend, run_id: str, version: int) -> None:
         if run.definition.version == version:
             return
         replay_run(run, definition)
-        command = MoveRun(run_id, version, len(run.steps), run.generation)
+        command = MoveRun(run_id, version, len(run.records), run.generation)
         answer = host.propose(command, f"moving run {run_id!r} to version {version}")
         if not isinstance(answer, Rejected):
             return
@@ -59,14 +60,15 @@ def move(host: RunsBackend, run_id: str, version: int) -> None:
             case _:
                 raise InternalError(f"moving run {run_id!r} was refused: {answer.reason}")
     raise RunConflictError(
-        f"run {run_id!r} recorded more steps while it was checked, {MAX_MOVE_ATTEMPTS} times: move it when it waits for something"
+        f"run {run_id!r} recorded more while it was checked, {MAX_MOVE_ATTEMPTS} times: move it when it waits for something"
     )
 
 
 def _as_now(run: Run) -> Run:
     """Return a copy, as the run continues while it is looked at."""
-    steps = list(run.steps)
-    return msgspec.structs.replace(run, steps=steps, by_id={step.step_id: step for step in steps})
+    records = list(run.records)
+    by_id = {record.step_id: record for record in records if isinstance(record, Step)}
+    return msgspec.structs.replace(run, records=records, by_id=by_id)
 
 
 def _ended(run_id: str, how: str) -> RunEndedError:

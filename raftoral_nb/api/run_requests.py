@@ -14,19 +14,18 @@ from ..core.records import NodeId, RunId, Step
 from ..core.step_ids import check_key
 from ..errors import (
     CompletionTimeoutError,
-    InternalError,
     NodeStateError,
     QueryFailedError,
     RaftoralError,
-    RunEndedError,
-    RunNotFoundError,
     SignalRefusedError,
     UpdateRefusedError,
 )
-from ..limits import MAX_NAME_CHARS, MAX_REASON_CHARS
+from ..hosts.variable_waits import VARIABLES
+from ..limits import MAX_NAME_CHARS
 from ..threads.loop_thread import refuse_on_own_thread
 from ..threads.seconds import Seconds, patience
 from ..workflow.codec import failures, values
+from ..workflow.execution.telling import checked_reason, refusal
 from ..workflow.shipping import definitions
 
 if TYPE_CHECKING:
@@ -36,8 +35,8 @@ if TYPE_CHECKING:
     from ..workflow.codec.classes import Known
 
 
-VARIABLES: Final = frozenset({"var", "set", "update"})
-"""The operations whose records hold a variable's value."""
+VALIDATOR_SECONDS: Final = 5.0
+"""The time that the acting node has to say what a validator says (seconds); then the update is sent without that."""
 
 
 def signal(host: RunsBackend, run_id: RunId, name: str, value: Any, signal_id: str | None) -> str:
@@ -45,7 +44,16 @@ def signal(host: RunsBackend, run_id: RunId, name: str, value: Any, signal_id: s
     return _send(host, run_id, name, value, signal_id, update=False)
 
 
-def _send(host: RunsBackend, run_id: RunId, name: str, value: Any, message_id: str | None, *, update: bool) -> str:
+def _send(
+    host: RunsBackend,
+    run_id: RunId,
+    name: str,
+    value: Any,
+    message_id: str | None,
+    *,
+    update: bool,
+    longest: float | None = None,
+) -> str:
     kind = "update" if update else "signal"
     check_key(name)
     given: object = message_id
@@ -57,12 +65,30 @@ def _send(host: RunsBackend, run_id: RunId, name: str, value: Any, message_id: s
         )
     assert message_id is not None
     data = values.encode(value, what=f"the value of the {kind} {name!r}", known=lambda: _known(host, run_id))
+    if update:
+        _have_it_validated(host, run_id, name, data, message_id, longest)
     _ask(
         host,
         SendSignal(run_id, message_id, name, data, update, host.wall_clock()),
         f"the {kind} {name!r} to run {run_id!r}",
     )
     return message_id
+
+
+def _have_it_validated(
+    host: RunsBackend, run_id: RunId, name: str, data: bytes, update_id: str, longest: float | None
+) -> None:
+    """Raise what the run's validator says against an update. Where it cannot be asked, the update's turn will tell."""
+    run, leads = host.head().runs.get(run_id), host.spokesman()
+    if run is None or leads is None or not run.unfinished or update_id in run.signal_ids:
+        return  # unknown, or over, which the answer will say; or sent before, and waited for again
+    patient = VALIDATOR_SECONDS if longest is None else min(longest, VALIDATOR_SECONDS)
+    try:
+        failure = leads.objection(run_id, name, data, patient)
+    except (TimeoutError, RaftoralError):
+        return
+    if failure is not None:
+        raise failures.rebuild(failure, step_id=f"update/{name}")
 
 
 def _known(host: RunsBackend, run_id: RunId) -> Known | None:
@@ -73,12 +99,12 @@ def _known(host: RunsBackend, run_id: RunId) -> Known | None:
 
 def cancel(host: RunsBackend, run_id: RunId, reason: str) -> None:
     """See `WorkflowRun.cancel`."""
-    _ask(host, CancelRun(run_id, _reason(reason), host.wall_clock()), f"cancelling run {run_id!r}")
+    _ask(host, CancelRun(run_id, checked_reason(reason), host.wall_clock()), f"cancelling run {run_id!r}")
 
 
 def terminate(host: RunsBackend, run_id: RunId, reason: str) -> None:
     """See `WorkflowRun.terminate`."""
-    _ask(host, TerminateRun(run_id, _reason(reason), host.wall_clock()), f"terminating run {run_id!r}")
+    _ask(host, TerminateRun(run_id, checked_reason(reason), host.wall_clock()), f"terminating run {run_id!r}")
 
 
 def pause(host: RunsBackend, run_id: RunId) -> None:
@@ -91,26 +117,10 @@ def resume(host: RunsBackend, run_id: RunId) -> None:
     _ask(host, ResumeRun(run_id, host.wall_clock()), f"resuming run {run_id!r}")
 
 
-def _reason(reason: str) -> str:
-    given: object = reason
-    if not isinstance(given, str):
-        raise RaftoralError(f"a reason is text, got {type(given).__name__}")
-    # Half surrogates, which no frame can carry, are written out.
-    return given.encode("utf-8", "backslashreplace").decode()[:MAX_REASON_CHARS]
-
-
 def _ask(host: RunsBackend, command: Command, what: str) -> None:
     answer = host.propose(command, what)
-    if not isinstance(answer, Rejected):
-        return
-    match answer.code:
-        case "unknown_run":
-            raise RunNotFoundError(f"{what}: {answer.reason}; it was never started, or its records were evicted")
-        case "run_ended" | "run_cancelling":
-            raise RunEndedError(f"{what}: {answer.reason}")
-        case "too_many_signals":
-            raise SignalRefusedError(f"{what}: {answer.reason}; the workflow must receive some first")
-    raise InternalError(f"{what} was refused: {answer.reason}")
+    if isinstance(answer, Rejected):
+        raise refusal(answer.code, what, answer.reason)
 
 
 def update(
@@ -127,7 +137,7 @@ def update(
         found.append(answer)
         came.set()
 
-    sent = _send(host, run_id, name, value, update_id, update=True)
+    sent = _send(host, run_id, name, value, update_id, update=True, longest=longest)
 
     # One that was sent before may have been answered already.
     host.thread.call(lambda: host.answers.watch(host.head(), run_id, sent, answered))

@@ -176,7 +176,7 @@ def _run_line(run: Run) -> str:
     why = f": {run.failure}" if run.failure is not None else ""
     return (
         f"run  {run.run_id}  {definition.workflow}, version {definition.version}  {run.status}{why}, "
-        f"{_count(len(run.steps), 'step')} recorded"
+        f"{_count(len(run.by_id), 'step')} recorded"
     )
 
 

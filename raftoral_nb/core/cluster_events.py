@@ -122,6 +122,17 @@ class EffectStarted(msgspec.Struct, frozen=True, gc=False):
     step_id: str
 
 
+class MessageTaken(msgspec.Struct, frozen=True, gc=False):
+    """The workflow took a signal or an update: `receive` returned it, or the handler of its name began. Told by the node that acts.
+
+    After a change of leader in that very moment it may not be told, or twice.
+    """
+
+    node: int
+    run_id: str
+    message_id: str
+
+
 class StepRetrying(msgspec.Struct, frozen=True, gc=False):
     """An attempt at a step failed; the acting leader waits `seconds` and tries again. `attempt` counts from 1."""
 

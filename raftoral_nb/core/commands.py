@@ -161,7 +161,8 @@ class EndRun(msgspec.Struct, frozen=True, gc=False, tag="end", array_like=True):
 class ContinueRun(msgspec.Struct, frozen=True, gc=False, tag="continue", array_like=True):
     """The command to end a run's execution and begin it anew with another input: the next `generation`, without steps.
 
-    Messages that nobody took go along: those of `left`, and those that came behind the first `had` records.
+    Messages that nobody took go along: those of `left`, and those that came behind the first `had`. Signals and updates are numbered
+    from 1 in the run's records: ids may repeat, once they are forgotten.
     """
 
     run_id: RunId
@@ -174,9 +175,11 @@ class ContinueRun(msgspec.Struct, frozen=True, gc=False, tag="continue", array_l
     version: int = 0
     """As of a checkpoint."""
     had: int = 0
-    """How many of the run's records had had their turn when the code ended."""
-    left: tuple[str, ...] = ()
-    """The message_ids of those in the mailbox then, in the order of the log."""
+    """How many of the run's signals and updates had had their turn."""
+    left: tuple[int, ...] = ()
+    """The numbers of those in the mailbox then, ascending."""
+    cancelled: bool = False
+    """True if the code got the request to cancel the run; one that it did not get goes along."""
 
 
 class MoveRun(msgspec.Struct, frozen=True, gc=False, tag="move", array_like=True):
@@ -203,7 +206,7 @@ class SendSignal(msgspec.Struct, frozen=True, gc=False, tag="signal", array_like
 
 
 class CancelRun(msgspec.Struct, frozen=True, gc=False, tag="cancel", array_like=True):
-    """The command to ask a run to end: what it waits for is interrupted, and it may clean up.
+    """The command to ask a run to end: its main task is cancelled, once, and it may clean up.
 
     Its attached children are asked too.
     """

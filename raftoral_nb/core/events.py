@@ -9,6 +9,7 @@ from .cluster_events import (
     ClusterRecovered,
     EffectStarted,
     ExecutionStopped,
+    MessageTaken,
     NetworkChanged,
     NodeBlocked,
     NodeChanged,
@@ -23,7 +24,7 @@ from .cluster_events import (
     TransferAsked,
     UnauthenticatedConnectionsRefused,
 )
-from .records import Failure, Message, NodeId, Record, RunId, Step, TimersFired
+from .records import Failure, Message, NodeId, RunId, Step, TimersFired
 
 
 class EpochChanged(msgspec.Struct, frozen=True, gc=False):
@@ -132,8 +133,8 @@ class WorkflowContinued(msgspec.Struct, frozen=True, gc=False):
     input: bytes
     at: float = 0.0
     """The run's time then (Unix seconds)."""
-    records: tuple[Record, ...] = ()
-    """What it begins with: the messages that nobody had taken."""
+    carried: int = 0
+    """How many records it begins with: messages that nobody had taken, and a request to cancel."""
 
 
 class MessageSent(msgspec.Struct, frozen=True, gc=False):
@@ -215,6 +216,7 @@ ClusterEvent = (
     | RecoveryProgress
     | ClusterRecovered
     | EffectStarted
+    | MessageTaken
     | StepRetrying
     | StepProgress
     | NodeBlocked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final, Literal
 
 import msgspec
@@ -32,7 +31,7 @@ class Run(msgspec.Struct):
     started_at: int
     """The log index of the entry that started it."""
     # Invariant: only appended to, in the order of the log, while the run is unfinished; when it begins anew, those messages of it that
-    # nobody took. When it has ended a tuple: the garbage collector does not walk through a tuple of records, and a state holds
+    # nobody took, and a request to cancel that its code did not get. Of the first format: see `first_format`. When it has ended a tuple: the garbage collector does not walk through a tuple of records, and a state holds
     # hundreds of thousands.
     records: list[Record] | tuple[Record, ...] = msgspec.field(default_factory=list)
     # Invariant: the steps in `records`, by their step_id, each once, in the same order.
@@ -52,14 +51,14 @@ class Run(msgspec.Struct):
     begun_at: float = 0.0
     """The run's time when its present generation began."""
     # Invariant: the `at` of the last `TimersFired`; what is due up to it has fired. Only rises.
-    fired_until: float = -math.inf
+    fired_until: float = 0.0
     # Invariant: the signals and updates in `records`.
     received: int = 0
     # Invariant: at most `received`; what the acting node said last. Which messages wait is known to executions alone.
     taken: int = 0
     # Invariant: at most `Limits.signal_ids`, the latest that were sent.
     signal_ids: dict[str, None] = msgspec.field(default_factory=dict)
-    # Invariant: once set, stays set, also when the run begins anew.
+    # Invariant: set exactly if the records hold a request to cancel. (Of the first format: once set, stays set.)
     cancel_reason: str | None = None
     parent: RunId | None = None
     """The run that started it."""
@@ -77,8 +76,8 @@ class Run(msgspec.Struct):
 
     @property
     def waiting(self) -> int:
-        """Messages that were sent and, as far as the acting node said, not taken yet."""
-        return self.received - self.taken
+        """Messages that were sent and, as far as the acting node said, not taken yet. None wait for a run that has ended."""
+        return self.received - self.taken if self.unfinished else 0
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -9,7 +9,8 @@ asked from outside (signals, cancelling, pausing) is a command like any other. A
 * So is a request to cancel: its turn cancels the workflow's main task.
 * A pause is only noted. Steps that had begun are still recorded; nodes begin no others, and fire no timers.
 
-`_append` sets a record's time so that it is not before that of the one before: executions take the run's time from there.
+`_append` sets a record's time so that it is not before that of the one before: executions take the run's time from there. What is otherwise
+for runs that an earlier version recorded is in `first_format`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from ..limits import MAX_RUN_CHANGES_KEPT
+from . import first_format
 from .commands import (
     CancelRun,
     ContinueRun,
@@ -144,13 +146,18 @@ def start_child(state: State, command: StartChild, index: int) -> Events:
         problem = CommandRefused(
             "too_many_children", f"run {parent.run_id!r} has {len(parent.children)} unfinished children"
         )
-    elif command.child_id == parent.run_id or command.child_id in parent.children:
-        reason = f"run {parent.run_id!r} is, or has started, {command.child_id!r}, which has not ended"
+    elif (
+        command.child_id == parent.run_id
+        or command.child_id in parent.children
+        or first_format.waits(parent, _end_id(command.child_id))
+    ):
+        reason = f"run {parent.run_id!r} is, or has started, {command.child_id!r}"
+        reason += " and not waited for it yet" if parent.format == 1 else ", which has not ended"
         problem = CommandRefused("run_conflict", reason)
     elif version is None:
         problem = CommandRefused("unknown_workflow", f"no workflow {command.workflow!r} is registered")
     else:
-        at = max(command.step.at, parent.time)
+        at = command.step.at if parent.format == 1 else max(command.step.at, parent.time)
         asked = StartRun(command.child_id, command.workflow, version, command.input, at, command.digest, command.format)
         child = _started(state, asked, index, parent.run_id)
         if isinstance(child, CommandRefused):
@@ -173,7 +180,7 @@ def _link(state: State, parent: Run, command: StartChild, child: Run | None) -> 
         return events
     if not known.unfinished:
         events.append(_deliver(parent, _end_message(known)))
-    elif known is not parent:
+    else:
         # Whoever only met a run that others started has no right to end it.
         parent.children[known.run_id] = known.parent == parent.run_id
         known.watchers[parent.run_id] = parent.generation
@@ -191,22 +198,20 @@ def set_checkpoint(state: State, command: SetCheckpoint, _index: int) -> Events:
         return (run,)
     if step.step_id in run.by_id:
         return _already_recorded(run, step)
-    if run.format == 1 and step.operation in ("receive", "join") and step.message_id is not None:
-        step = _taking(run, step)
+    if run.format == 1:
+        taking = first_format.taking(run, step)
+        if taking is None:
+            return _refused("no_such_message", f"no message {step.message_id!r} waits for run {run.run_id!r}")
+        step = taking
+    elif step.operation in first_format.OPERATIONS:
+        return _refused("bad_command", f"{step.operation!r} is recorded of runs of the first format alone")
     return (_record(state, run, step, command.taken),)
-
-
-def _taking(run: Run, step: Step) -> Step:
-    """Return a step of the first format that took a message, with what that holds."""
-    run.taken += step.operation == "receive"
-    for record in run.records:
-        if isinstance(record, Message) and record.message_id == step.message_id:
-            return msgspec.structs.replace(step, value=record.value, failure=record.failure)
-    return step
 
 
 def _append(run: Run, record: Any) -> Any:
     """Append a record to those of a run, its time not before that of the last one; return it."""
+    if run.format == 1:
+        return first_format.append(run, record)
     assert isinstance(run.records, list)  # it is unfinished
     if record.at < run.time:
         record = msgspec.structs.replace(record, at=run.time)
@@ -268,12 +273,13 @@ def tell_run(state: State, command: TellRun, index: int) -> Events:
             asked = SendSignal(command.target, command.signal_id, command.name, command.value, at=at)
             recorded = _record(state, run, step, command.taken)
             return (recorded, *send_signal(state, asked, index))
-    elif target is None:
-        problem = CommandRefused("unknown_run", f"no run {command.target!r} is known")
+    else:
+        found = _find_unfinished(state, command.target)
+        problem = found if isinstance(found, CommandRefused) else None
     if problem is not None:
         step = msgspec.structs.replace(step, value=None, failure=Failure(problem.code, problem.reason))
     recorded = _record(state, run, step, command.taken)
-    if problem is None and target is not None and target.unfinished:
+    if problem is None and target is not None:
         events = tuple(_cancelled(state, [target], command.name, at))
     return (recorded, *events)
 
@@ -334,7 +340,7 @@ def send_signal(state: State, command: SendSignal, _index: int) -> Events:
     if isinstance(run, CommandRefused):
         known = state.runs.get(command.run_id)
         return () if known is not None and command.signal_id in known.signal_ids else (run,)
-    if command.signal_id in run.signal_ids:
+    if command.signal_id in run.signal_ids or first_format.waits(run, command.signal_id):
         return ()
     problem = _undeliverable(state, command.run_id)
     if problem is not None:
@@ -419,8 +425,9 @@ def move(state: State, command: MoveRun, _index: int) -> Events:
         return _refused("unknown_workflow", f"{run.definition.workflow!r} has no version {command.version}")
     if definition is run.definition:
         return ()
-    if (len(run.records), run.generation) != (command.steps, command.generation):
-        return _refused("run_went_on", f"run {run.run_id!r} has {len(run.records)} records by now, not {command.steps}")
+    had, what = (len(run.by_id), "steps") if run.format == 1 else (len(run.records), "records")
+    if (had, run.generation) != (command.steps, command.generation):
+        return _refused("run_went_on", f"run {run.run_id!r} has {had} {what} by now, not {command.steps}")
     run.definition = definition
     _append(run, MoveRecord(command.version, run.time))
     return (RunMoved(run.run_id, command.version, command.steps),)
@@ -472,6 +479,8 @@ def end(state: State, command: EndRun, _index: int) -> Events:
 def _close(state: State, run: Run, at: float) -> list[StateEvent]:
     """Do what follows from a run's end: tell those who watch it, and ask the children that end with it to end."""
     run.end_time = at
+    if run.format == 1:
+        first_format.close(run)
     run.records = tuple(run.records)
     message = _end_message(run)
     events: list[StateEvent] = []
@@ -520,25 +529,30 @@ def continue_run(state: State, command: ContinueRun, _index: int) -> Events:
     run.received, run.taken = sum(isinstance(record, Message) for record in carried), 0
     run.input = command.input
     run.generation += 1
-    run.time = run.begun_at = max(run.time, command.at)
+    if run.format > 1:
+        run.time = run.begun_at = max(run.time, command.at)
+        if command.cancelled:
+            # The code was told, and began anew: it may be asked again.
+            run.cancel_reason = None
     _note(run, Change(command.at, "began anew", f"generation {run.generation}"))
-    continued = WorkflowContinued(run.run_id, run.generation, command.input, run.begun_at, carried)
+    continued = WorkflowContinued(run.run_id, run.generation, command.input, run.begun_at, len(carried))
     return (continued, *_cancelled(state, orphans, f"its parent {run.run_id!r} has begun anew", command.at))
 
 
 def _carried(run: Run, command: ContinueRun) -> tuple[Record, ...]:
-    """Return what the next generation begins with: messages that nobody took, and a request to cancel that came behind the code's end."""
+    """Return what the next generation begins with: messages that nobody took, and a request to cancel that the code did not get."""
     left = frozenset(command.left)
-    return tuple(
-        record
-        for place, record in enumerate(run.records)
-        if (
-            isinstance(record, Message)
-            and record.kind != "child"
-            and (place >= command.had or record.message_id in left)
-        )
-        or (isinstance(record, CancelRecord) and place >= command.had)
-    )
+    carried: list[Record] = []
+    number = 0
+    for record in run.records:
+        if isinstance(record, CancelRecord):
+            if not command.cancelled:
+                carried.append(record)
+        elif isinstance(record, Message) and record.kind != "child":
+            number += 1
+            if number > command.had or number in left:
+                carried.append(record)
+    return tuple(carried)
 
 
 def _evict_runs(state: State) -> list[StateEvent]:

@@ -40,8 +40,18 @@ def _written_as(kind: Any) -> Any:
     return list.__class_getitem__(get_args(kind)) if get_origin(kind) is deque else kind
 
 
+def _field(one: msgspec.structs.FieldInfo) -> tuple[Any, ...]:
+    # With its default: snapshots of earlier versions lack the fields that came later.
+    kind = _written_as(one.type)
+    if one.default is not msgspec.NODEFAULT:
+        return one.name, kind, one.default
+    if one.default_factory is not msgspec.NODEFAULT:
+        return one.name, kind, msgspec.field(default_factory=one.default_factory)
+    return one.name, kind
+
+
 def _head_of(struct: type[Any], name: str, without: frozenset[str], **others: Any) -> Any:
-    fields = [(one.name, _written_as(one.type)) for one in msgspec.structs.fields(struct) if one.name not in without]
+    fields = [_field(one) for one in msgspec.structs.fields(struct) if one.name not in without]
     options: dict[str, Any] = {"forbid_unknown_fields": True}
     return msgspec.defstruct(name, [*others.items(), *fields], **options)
 
@@ -338,6 +348,8 @@ class Reader:
                 fields = {name: getattr(head, name) for name in head.__struct_fields__ if name != "code"}
                 self._end_run()
                 self._run = Run(definition=self._definitions[head.code], **fields)
+                if self._format == 1:
+                    self._run.time = self._run.begun_at = self._run.start_time
                 state.runs[self._run.run_id] = self._run
             case _StepsRecord(steps=steps):
                 run = self._begun_run("steps")

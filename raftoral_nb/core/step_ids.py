@@ -8,7 +8,7 @@ gives the same operations the same names on every node and in every replay, whic
 from __future__ import annotations
 
 import re
-import zlib
+from hashlib import blake2b
 from typing import Final
 
 from ..errors import StepKeyError
@@ -80,7 +80,7 @@ class Branch:
         check_key(name)
         number = self._gates.get(name, 0)
         # By its name, so that another gate before it changes nothing.
-        step_id = self._checked(f"{self.path}g{zlib.crc32(name.encode()):08x}.{number}", name)
+        step_id = self._checked(f"{self.path}g{_short(name)}.{number}", name)
         self._gates[name] = number + 1
         return step_id
 
@@ -92,6 +92,10 @@ class Branch:
                 f"step {key!r} lies too deep: its step_id has {len(step_id)} characters, and {MAX_STEP_ID_CHARS} may be"
             )
         return step_id
+
+
+def _short(name: str) -> str:
+    return blake2b(name.encode(), digest_size=6).hexdigest()
 
 
 def path_of(position: str, index: int) -> str:

@@ -118,7 +118,8 @@ def _register(command: Any, limits: Limits) -> str | None:
     if not _is_number(definition.version, 0):
         return "the workflow's version must be a number from 0"
     texts = [definition.fingerprint, definition.digest]
-    for table in (definition.sources, definition.made_with):
+    arithmetic: Any = {} if definition.arithmetic is msgspec.UNSET else definition.arithmetic
+    for table in (definition.sources, definition.made_with, arithmetic):
         texts += [*table.keys(), *table.values()]
     if not all(isinstance(text, str) for text in texts):
         return "the definition's fingerprint, digest, sources and versions must be text"
@@ -155,7 +156,7 @@ def _checkpoint(command: Any, limits: Limits) -> str | None:
     if not _is_number(command.parent_version if isinstance(command, StartChild) else command.version, 0):
         return "the version must be a number from 0"
     message_id: Any = step.message_id
-    if message_id is not None and not _is_message_id(message_id):
+    if message_id is not None and not (isinstance(message_id, str) and len(message_id) <= named.MAX_NAME_CHARS + 1):
         return f"the message of step {step_id!r} is not named by text"
     problem = _taken(command.taken) or _author(step.node, step.epoch)
     return problem or _one_of(step.value, step.failure, limits) or _time(step.at)
@@ -185,21 +186,21 @@ def _note(command: Any, _limits: Limits) -> str | None:
 
 
 def _tell(command: Any, limits: Limits) -> str | None:
-    names = (
-        (command.target, command.signal_id) if command.name == "" else (command.target, command.signal_id, command.name)
-    )
-    if not all(map(_is_name, names)):
-        return f"the run to tell, the signal_id and the signal's name {_NAME}"
+    problem = _checkpoint(command, limits)
+    if problem is not None:
+        return problem
+    operation = command.step.operation
+    if operation not in ("signal", "cancel") or command.step.failure is not None:
+        return "a run is told by a step that signals or cancels, and has not failed"
+    if not (_is_name(command.target) and _is_name(command.signal_id)):
+        return f"the run to tell and the signal_id {_NAME}"
     if command.signal_id.startswith("\n"):
         return "a signal_id must not begin with a line break: such ids are those of ends of child runs"
     if not _is_bytes(command.value, limits.value_bytes):
         return f"the value must be at most {limits.value_bytes} bytes"
-    problem = _checkpoint(command, limits)
-    if problem is None and command.step.operation not in ("signal", "cancel"):
-        return "a run is told by a step that signals or cancels"
-    if problem is None and command.step.operation == "signal" and command.name == "":
-        return f"the signal's name {_NAME}"
-    return problem
+    if operation == "signal":
+        return None if _is_name(command.name) else f"the signal's name {_NAME}"
+    return _reason(command.name)
 
 
 def _child(command: Any, limits: Limits) -> str | None:
@@ -241,13 +242,16 @@ def _continue(command: Any, limits: Limits) -> str | None:
         return "the version must be a number from 0"
     if not _is_bytes(command.input, limits.value_bytes):
         return f"the input must be at most {limits.value_bytes} bytes"
-    if not (_is_number(command.had, 0) and isinstance(command.left, tuple) and all(map(_is_message_id, command.left))):
-        return "what is left of the messages must be their ids, and the records that were had a number from 0"
+    if type(command.cancelled) is not bool:
+        return "the code got the request to cancel or not"
+    if not (_is_number(command.had, 0) and isinstance(command.left, tuple)):
+        return "the messages that were had must be a number from 0, and those left a tuple"
+    before = 0
+    for number in command.left:
+        if not (_is_number(number, before + 1) and number <= command.had):
+            return "the messages that are left must be ascending numbers of those that were had"
+        before = number
     return _ending(command)
-
-
-def _is_message_id(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= named.MAX_NAME_CHARS + 1
 
 
 def _ending(command: Any) -> str | None:
@@ -271,10 +275,12 @@ def _of_run(command: Any, _limits: Limits) -> str | None:
 
 
 def _stop(command: Any, limits: Limits) -> str | None:
-    reason: Any = command.reason
-    if not (isinstance(reason, str) and len(reason) <= named.MAX_REASON_CHARS):
-        return f"the reason must be text of at most {named.MAX_REASON_CHARS} characters"
-    return _of_run(command, limits)
+    return _reason(command.reason) or _of_run(command, limits)
+
+
+def _reason(reason: Any) -> str | None:
+    good = isinstance(reason, str) and len(reason) <= named.MAX_REASON_CHARS
+    return None if good else f"the reason must be text of at most {named.MAX_REASON_CHARS} characters"
 
 
 def _digest(digest: Any) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..core.commands import Command, Outcome
-from ..core.records import Difference, NodeId, RunId
+from ..core.records import Difference, Failure, NodeId, RunId
 from ..node.execution_queries import ExecutionEnd
 from ..workflow.execution.products import Encoded
 
@@ -56,6 +56,13 @@ class Life(Protocol):
 
     def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:
         """Return what its execution of a run answers to a query. Waits; not on the cluster's own threads. Raises TimeoutError."""
+        ...
+
+    def objection(self, run_id: RunId, name: str, value: bytes, timeout: float | None) -> Failure | None:
+        """Return what a run's validator of an update says against a value; None if nothing, or if it is not this node that is to ask it.
+
+        Waits; not on the cluster's own threads. Raises TimeoutError.
+        """
         ...
 
     def execution_end(self, run_id: RunId, timeout: float | None) -> ExecutionEnd:

@@ -85,7 +85,7 @@ def recovered(head: State, seconds: float) -> ClusterRecovered | None:
     return ClusterRecovered(
         runs=len(runs),
         unfinished=sum(run.unfinished for run in runs),
-        steps=sum(len(run.steps) for run in runs),
+        steps=sum(len(run.by_id) for run in runs),
         workflows=len(head.definitions),
         seconds=round(seconds, 3),
     )

@@ -34,6 +34,11 @@ async def answer(executor: Executor, run_id: RunId, name: str, args: bytes) -> E
         await execution.queries.changed.wait()
 
 
+async def objection(executor: Executor, run_id: RunId, name: str, value: bytes) -> Failure | None:
+    """Return what the validator of an update says against its encoded value; None if nothing, or if this node is not to ask it."""
+    return executor.objection(run_id, name, value)
+
+
 async def end(executor: Executor, run_id: RunId) -> ExecutionEnd:
     """Wait for the end of the execution of a run, and return it."""
     while True:

@@ -12,11 +12,19 @@ from typing import Any, Literal, Protocol
 
 import anyio
 
-from ..core.cluster_events import EffectStarted, ExecutionStopped, NodeBlocked, OutputLine, StepProgress, StepRetrying
+from ..core.cluster_events import (
+    EffectStarted,
+    ExecutionStopped,
+    MessageTaken,
+    NodeBlocked,
+    OutputLine,
+    StepProgress,
+    StepRetrying,
+)
 from ..core.commands import Command, Committed, Outcome
-from ..core.records import Definition, NodeId, RunId, StepId
+from ..core.records import Definition, Failure, NodeId, RunId, StepId
 from ..core.statistics import STUCK, ExecutionStatistics
-from ..errors import RaftoralError, UnreadableError
+from ..errors import ExecutionDropped, RaftoralError, UnreadableError
 from ..limits import MAX_FUNCTIONS_KEPT
 from ..threads.step_threads import Steps
 from ..workflow.codec import values
@@ -73,7 +81,9 @@ class ExecutorEnv(Protocol):
         """Call `callback` after `seconds`, on a loop that workflows cannot block."""
         ...
 
-    def tell(self, event: EffectStarted | StepRetrying | StepProgress | NodeBlocked | ExecutionStopped) -> None:
+    def tell(
+        self, event: EffectStarted | MessageTaken | StepRetrying | StepProgress | NodeBlocked | ExecutionStopped
+    ) -> None:
         """Publish an event."""
         ...
 
@@ -124,13 +134,16 @@ class Executor:
         self._stepped_aside: set[RunId] = set()
         # Invariant: executions for which something has changed since they took their turns last. A dict for its order.
         self._ready: dict[Execution, None] = {}
+        # Invariant: by an execution that has not ended here, that of the next generation, which waits for it. A run may have begun
+        # anew several times since: each waits for the one before.
+        self._next: dict[Execution, Execution] = {}
         self._running = False
         # Invariant: tasks of effects that run. A dict for its order.
         self._effects: dict[asyncio.Task[None], None] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._called_soon = False
         self._sinks: dict[Execution, LineSink] = {}
-        self._arrival = anyio.Event()
+        self._arrival = asyncio.Event()
         self.timers = Alarms(clock, host.arm, host.post)
         self.alarms = Alarms(wall_clock, host.arm, host.post, look_again)
         self._watchdog = Watchdog(
@@ -152,7 +165,7 @@ class Executor:
             await self._loop.create_future()
         finally:
             self._running = False
-            for execution in self._executions.values():
+            for execution in (*self._next, *self._executions.values()):
                 execution.drop()
             if effects := tuple(self._effects):
                 for task in effects:
@@ -181,7 +194,8 @@ class Executor:
                 before = self._executions[run_id]
                 started = RunStarted(run_id, definition, item.input, item.generation, item.at, item.format)
                 execution = self._begin(started)
-                execution.paused, execution.after = before.paused, before.after
+                execution.paused = before.paused
+                self._let_wait(execution, before.after)
                 for record in item.records:
                     execution.add(record)
                 before.stop("superseded", f"the run was moved to version {definition.version}")
@@ -199,7 +213,8 @@ class Executor:
                 # It waits for the one before to come to its end here, then takes its place.
                 started = RunStarted(run_id, item.definition, item.input, item.generation, item.at)
                 execution = self._begin(started)
-                execution.paused, execution.after = before.paused, before
+                execution.paused = before.paused
+                self._let_wait(execution, before)
                 for record in item.records:
                     execution.add(record)
             case RunDropped(run_id=run_id):
@@ -214,8 +229,14 @@ class Executor:
     def _begin(self, started: RunStarted) -> Execution:
         execution = self._executions[started.run_id] = Execution(started, self)
         self._arrival.set()
-        self._arrival = anyio.Event()
+        self._arrival = asyncio.Event()
         return execution
+
+    def _let_wait(self, execution: Execution, before: Execution | None) -> None:
+        """Have an execution wait for that of the generation before to come to its end here."""
+        if before is not None and not before.done.is_set():
+            execution.after = before
+            self._next[before] = execution
 
     def _let_take_turns(self) -> None:
         """Let executions take their turns, a limited number at once, so that steps on this loop get to run too."""
@@ -286,7 +307,7 @@ class Executor:
         try:
             returned = await execution.function(ctx, value)
             unawaited.check_end(execution)
-        except GeneratorExit:
+        except (GeneratorExit, ExecutionDropped):
             raise
         except BaseException as error:
             told = unawaited.explained(execution, error)
@@ -306,6 +327,10 @@ class Executor:
             if not isinstance(outcome, Committed):
                 self._host.post(refused, outcome)
 
+        self._host.propose(command, self._proposal_seconds, done)
+
+    def ask(self, command: Command, done: Callable[[Outcome], None]) -> None:
+        """Propose a command; `done(outcome)` is called once, on the consensus loop. From any thread."""
         self._host.propose(command, self._proposal_seconds, done)
 
     def is_outcome(self, error: BaseException) -> bool:
@@ -334,7 +359,7 @@ class Executor:
         self.effects_run += 1
         self._host.tell(EffectStarted(self.node, run_id, step_id))
 
-    def tell(self, event: StepRetrying | StepProgress) -> None:
+    def tell(self, event: MessageTaken | StepRetrying | StepProgress) -> None:
         """Publish an event. From any thread."""
         self._host.tell(event)
 
@@ -349,8 +374,8 @@ class Executor:
         sink = self._sinks.pop(execution, None)
         if sink is not None:
             sink.close()
-        after = self._executions.get(execution.run_id)
-        if after is not None and after.after is execution and not self.closed:
+        after = self._next.pop(execution, None)
+        if after is not None and not self.closed:
             self._ready[after] = None
             self._host.post(self._let_take_turns)
 
@@ -406,9 +431,22 @@ class Executor:
 
         Raises if `args` do not unpickle.
         """
-        with capturing(lambda stream, text: self._write(execution.run_id, stream, text)):
+        write = capturing(lambda stream, text: self._write(execution.run_id, stream, text))
+        with write, execution.loop.reading():
             given = values.decode(args, what=f"the arguments of the query {name!r}", view=execution.classes)
             return messages.answer_query(execution, name, given)
+
+    def objection(self, run_id: RunId, name: str, value: bytes) -> Failure | None:
+        """Return what the validator of an update says against a value; None if nothing, or if it is not this node that is to ask it.
+
+        Raises if `value` does not unpickle.
+        """
+        execution = self._executions.get(run_id)
+        if self.acting is None or execution is None or not execution.mailbox.handlers.validates(name):
+            return None
+        with capturing(lambda stream, text: self._write(run_id, stream, text)):
+            given = values.decode(value, what=f"the value of the update {name!r}", view=execution.classes)
+            return messages.objection(execution, name, given)
 
     # --- inside
 

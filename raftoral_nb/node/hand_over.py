@@ -58,8 +58,10 @@ def handed_over(event: StateEvent, state: State) -> HandedOver | None:
             return RunEnded(run_id, None, failure)
         case WorkflowTerminated(run_id=run_id, failure=failure):
             return RunEnded(run_id, None, failure, terminated=True)
-        case WorkflowContinued(run_id=run_id, generation=generation, input=next_input, at=at, records=records):
-            return RunContinued(run_id, state.runs[run_id].definition, generation, next_input, at, records)
+        case WorkflowContinued(run_id=run_id, generation=generation, input=next_input, at=at, carried=count):
+            run = state.runs[run_id]
+            # Another generation can only begin after this one was executed, and so not in the same entry.
+            return RunContinued(run_id, run.definition, generation, next_input, at, tuple(run.records[:count]))
         case events.RunMoved(run_id=run_id, steps=count):
             return _switched(state.runs[run_id], count + 1)
         case MessageSent(run_id=run_id, message=message):

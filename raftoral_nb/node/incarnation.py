@@ -12,7 +12,7 @@ from ..core.apply import Applied
 from ..core.cluster_events import OutputLine, RoleChanged, SnapshotInstalled
 from ..core.commands import Command, Outcome, Unknown
 from ..core.events import ClusterEvent
-from ..core.records import Definition, Difference, NodeId, RunId
+from ..core.records import Definition, Difference, Failure, NodeId, RunId
 from ..core.state import State
 from ..core.statistics import STUCK
 from ..raft.compaction import DEFAULT_COMPACTION, Compaction
@@ -203,6 +203,10 @@ class Incarnation:
     def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:
         """Return the answer of its execution of a run to a query. Waits. Raises TimeoutError and `QueryFailedError`."""
         return self.thread.run(execution_queries.answer, self.executor, run_id, name, args, timeout=timeout)
+
+    def objection(self, run_id: RunId, name: str, value: bytes, timeout: float | None) -> Failure | None:
+        """Return what a run's validator of an update says against a value. Waits. Raises TimeoutError."""
+        return self.thread.run(execution_queries.objection, self.executor, run_id, name, value, timeout=timeout)
 
     def execution_end(self, run_id: RunId, timeout: float | None) -> ExecutionEnd:
         """Return the end of its execution of a run. Waits. Raises TimeoutError."""

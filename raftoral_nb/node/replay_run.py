@@ -15,7 +15,7 @@ import msgspec
 from ..core.cluster_events import OutputLine
 from ..core.commands import Command, Outcome
 from ..core.events import ClusterEvent
-from ..core.records import Definition, Difference, RunId
+from ..core.records import Definition, Difference, MoveRecord, RunId
 from ..core.run_record import Run
 from ..core.state import State
 from ..core.statistics import STUCK
@@ -93,7 +93,9 @@ def replay_run(run: Run, definition: Definition | None = None) -> Replayed:
     on, nor that functions of steps are the same.
     """
     if definition is not None:
-        run = msgspec.structs.replace(run, definition=definition)
+        # As a move would leave it: gates that it has not passed yet lie behind the move.
+        moved = MoveRecord(definition.version, run.time)
+        run = msgspec.structs.replace(run, definition=definition, records=[*run.records, moved])
     recorded = State()
     recorded.runs[run.run_id] = run
     loop = _Loop()

@@ -6,14 +6,23 @@ from typing import Final, Protocol
 
 import anyio
 
-from . import language
 from .dice import chance_of
-from .invariants import Checker
+
+ONCE: Final = " at most once"
+"""The suffix of the name of an effect that may occur once in a simulation."""
 
 HANGS: Final = 1.0
 """A step that takes so many seconds or more is one that hangs: leaders die meanwhile, and whoever is patient is not any more."""
 LONGEST_HEALED_STEP: Final = 0.4
 """The longest time of a step once everything is healed (seconds)."""
+
+
+class Violations(Protocol):
+    """Who is told what must never be."""
+
+    def violated(self, invariant: str, text: str, place: object = None) -> None:
+        """Note a violation."""
+        ...
 
 
 class Effects(Protocol):
@@ -56,7 +65,7 @@ def effect_seconds(seed: int, what: str, attempt: int) -> float:
 class SeededEffects:
     """The effects of one seed. When all is `healed` no step hangs any more: what recovery takes then is the engine's own."""
 
-    def __init__(self, seed: int, checker: Checker) -> None:
+    def __init__(self, seed: int, checker: Violations) -> None:
         self.healed = False
         self.hung = 0
         """The number of steps that hung before that."""
@@ -68,7 +77,7 @@ class SeededEffects:
 
     def new_value(self, what: str) -> int:
         """Return a number that no other effect got."""
-        if what.endswith(language.ONCE):
+        if what.endswith(ONCE):
             if what in self._done_once:
                 self._checker.violated("at most once", f"the effect {what!r} was there twice", what)
             self._done_once.add(what)

@@ -43,8 +43,8 @@ def unwell(nodes: Mapping[NodeId, WatchedNode], count: int) -> str | None:
             if execution is None or execution.status != run.status:
                 status = "not begun" if execution is None else f"{execution.status} ({execution.reason})"
                 return f"node {number}'s execution of run {run_id!r} is {status}, the run {run.status}"
-            if execution.replay.queue_length:
-                return f"node {number}'s catch-up queue of run {run_id!r} holds {execution.replay.queue_length}"
+            if execution.queue_length:
+                return f"node {number}'s catch-up queue of run {run_id!r} holds {execution.queue_length}"
     return None
 
 
@@ -62,6 +62,7 @@ def check(nodes: Mapping[NodeId, WatchedNode], checker: Checker, clients: Client
             execution = node.executor.execution(run_id)
             if execution is not None and run.status == "completed" and execution.result != run.result:
                 checker.violated("runs end alike on all nodes", f"run {run_id!r} on node {number}", run_id)
+    checker.messages.check(nodes)
     problem = list_problem(clients.appends)
     if problem is not None:
         checker.violated("client histories are linearizable", problem, "list")
@@ -76,6 +77,6 @@ def done(checker: Checker, clients: Clients, noted: Mapping[str, int]) -> dict[s
     found = Counter({HUNG: 0, INSTALLED: 0} | dict(noted))
     for _, step in checker.records.values():
         found[RECORDED + step.operation] += 1
-        found[FAILED] += step.failure is not None and not step.cancelled
+        found[FAILED] += step.failure is not None
     found[ASKED_AGAIN] = clients.asked_again
     return dict(found)

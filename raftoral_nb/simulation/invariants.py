@@ -14,14 +14,26 @@ import msgspec
 
 from ..core.apply import Applied
 from ..core.cluster_events import EffectStarted
-from ..core.commands import Committed, ContinueRun, EndRun, SetCheckpoint, StartChild, Takeover
+from ..core.commands import (
+    Committed,
+    ContinueRun,
+    EndRun,
+    FireTimers,
+    SetCheckpoint,
+    StartChild,
+    Takeover,
+    TellRun,
+)
 from ..core.events import (
+    CancelRequested,
     CheckpointSet,
     CommandRefused,
     EpochChanged,
+    MessageSent,
     RunMoved,
     RunPaused,
     RunResumed,
+    TimerFired,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -29,13 +41,15 @@ from ..core.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
-from ..core.records import NodeId, ProposalId, RunId, Step, StepId
+from ..core.records import CancelRecord, NodeId, ProposalId, RunId, Step, StepId
 from ..raft.journal import MemoryJournal
 from ..raft.pysyncobj_driver import LEADER
 from ..transport.messages import Message, NextIndex, ResponseVote
-from ..workflow.execution import inbox
-from ..workflow.execution.inbox import PauseChanged, RunContinued, RunDropped, RunStarted, StepRecorded, StepsRecorded
+from ..workflow.execution.inbox import PauseChanged, RunDropped
+from .conservation import Conservation
+from .observations import Observations
 from .pausing import Pauses
+from .run_logs import RunLogs
 
 if TYPE_CHECKING:
     from ..workflow.execution.inbox import HandedOver
@@ -62,11 +76,6 @@ class Violation(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.invariant}: {self.text} (at {self.time:.3f} s)"
-
-
-def _life(run_id: RunId, generation: int) -> str:
-    """Return what names the steps of one generation of a run."""
-    return run_id if generation == 1 else f"{run_id}, generation {generation}"
 
 
 class Checker:
@@ -96,15 +105,14 @@ class Checker:
         # What the log says, told by its first applier.
         self._epoch: tuple[NodeId, int] = (0, 0)
         self._epochs_begin: dict[int, tuple[int, int]] = {}
-        self._positions: dict[tuple[RunId, StepId], int] = {}
         self.records: dict[tuple[RunId, StepId], tuple[int, Step]] = {}
-        self.run_steps: dict[RunId, list[StepId]] = {}
-        """The steps of each run, or of each generation of it: see `_life`."""
-        self._generations: dict[RunId, int] = {}
+        """The steps of each life of a run (`run_logs.life`), and at which index they were recorded."""
+        self.logs = RunLogs(self.violated)
+        self.observations = Observations(self.violated)
+        self.messages = Conservation(self.violated, self.logs, self.observations)
         self._versions: dict[RunId, int] = {}
         self.ended: dict[RunId, int] = {}
         self._pauses = Pauses(now, self.violated, virtual=virtual)
-        self._handed_over: dict[tuple[NodeId, int], tuple[dict[RunId, int], dict[RunId, str], dict[str, int]]] = {}
 
     def violated(self, invariant: str, text: str, place: object = None) -> None:
         """Note a violation, once per kind and place."""
@@ -252,7 +260,7 @@ class Checker:
                     f"node {node.number} applied entry {index} of term {term}, which only nodes {holders} hold",
                     index,
                 )
-            self._account(index, applied)
+            self._account(node, index, applied)
         elif known[0] != term or (known[1] is not data and known[1] != data):
             self.violated(
                 "applied sequences are prefixes of one another",
@@ -281,7 +289,7 @@ class Checker:
                 id_,
             )
 
-    def _account(self, index: int, applied: Sequence[Applied]) -> None:
+    def _account(self, applier: WatchedNode, index: int, applied: Sequence[Applied]) -> None:
         """Check what an entry did against rules of our own, the first time it is applied anywhere."""
         for one in applied:
             if not one.events or isinstance(one.events[0], CommandRefused):
@@ -293,11 +301,13 @@ class Checker:
                 case (
                     SetCheckpoint(run_id=run_id, step=step, version=version)
                     | StartChild(run_id=run_id, step=step, parent_version=version)
+                    | TellRun(run_id=run_id, step=step, version=version)
                 ):
                     self._check_version(index, run_id, version)
-                    # That a time has passed is decided by nobody.
-                    began = step.operation != "expiry"
-                    self._check_author(index, f"step {step.step_id!r}", run_id, step.node, step.epoch, began=began)
+                    self._check_author(index, f"step {step.step_id!r}", run_id, step.node, step.epoch)
+                case FireTimers(run_id=run_id, node=node, epoch=epoch, version=version):
+                    self._check_version(index, run_id, version)
+                    self._check_author(index, "timers", run_id, node, epoch)
                 case (
                     EndRun(run_id=run_id, node=node, epoch=epoch, version=version)
                     | ContinueRun(run_id=run_id, node=node, epoch=epoch, version=version)
@@ -308,10 +318,21 @@ class Checker:
                 match event:
                     case CheckpointSet(run_id=run_id, step=step):
                         self._recorded(index, run_id, step)
-                    case WorkflowContinued(run_id=run_id, generation=generation):
-                        self._generations[run_id] = generation
-                    case WorkflowStarted(run_id=run_id, version=version) | RunMoved(run_id=run_id, version=version):
+                    case MessageSent(run_id=run_id, message=message):
+                        self.logs.added(run_id, message)
+                    case TimerFired(run_id=run_id, timers=timers):
+                        self.logs.added(run_id, timers)
+                    case CancelRequested(run_id=run_id, reason=reason, at=at):
+                        self.logs.added(run_id, CancelRecord(reason, at))
+                    case WorkflowContinued(run_id=run_id, generation=generation, carried=carried):
+                        records = tuple(applier.member.state.runs[run_id].records[:carried])
+                        self.messages.continued(run_id, generation, records)
+                        self.logs.continued(run_id, generation, records)
+                    case WorkflowStarted(run_id=run_id, version=version):
                         self._versions[run_id] = version
+                    case RunMoved(run_id=run_id, version=version):
+                        self._versions[run_id] = version
+                        self.logs.moved(run_id, version)
                     case RunPaused(run_id=run_id):
                         self._pauses.paused(run_id, index)
                     case RunResumed(run_id=run_id):
@@ -340,7 +361,7 @@ class Checker:
         if leader is not None and leader != node:
             self.violated("one acting epoch", f"node {node} took over in term {term}, which node {leader} led", term)
         self._epoch = (node, term)
-        self._epochs_begin[term] = (index, len(self.records))
+        self._epochs_begin[term] = (index, self.logs.total)
 
     def _check_version(self, index: int, run_id: RunId, version: int) -> None:
         known = self._versions.get(run_id)
@@ -351,12 +372,9 @@ class Checker:
                 index,
             )
 
-    def _check_author(
-        self, index: int, part: str, run_id: RunId, node: NodeId, term: int, *, began: bool = True
-    ) -> None:
+    def _check_author(self, index: int, part: str, run_id: RunId, node: NodeId, term: int) -> None:
         what = f"{part} of run {run_id!r}"
-        if began:
-            self._pauses.recorded(index, what, run_id, self._epochs_begin.get(term, (0, 0))[0])
+        self._pauses.recorded(index, what, run_id, self._epochs_begin.get(term, (0, 0))[0])
         if (node, term) != self._epoch:
             self.violated(
                 "only the current epoch records",
@@ -366,8 +384,7 @@ class Checker:
             )
 
     def _recorded(self, index: int, run_id: RunId, step: Step) -> None:
-        life = _life(run_id, self._generations.get(run_id, 1))
-        place = (life, step.step_id)
+        place = (self.logs.life(run_id), step.step_id)
         known = self.records.get(place)
         if known is not None:
             self.violated(
@@ -377,7 +394,7 @@ class Checker:
             )
             return
         self.records[place] = (index, step)
-        self.run_steps.setdefault(life, []).append(step.step_id)
+        self.logs.added(run_id, step)
         if run_id in self.ended:
             self.violated(
                 "a run ends once", f"step {step.step_id!r} of run {run_id!r} was recorded after its end", place
@@ -402,53 +419,14 @@ class Checker:
     # --- execution
 
     def handed_over(self, node: WatchedNode, items: Sequence[HandedOver]) -> None:
-        """Check the records delivered to an executor: the run's records, in order, none left out and none twice."""
-        counts, lives, handed = self._handed_over.setdefault((node.number, node.incarnation.number), ({}, {}, {}))
+        """Check what is delivered to an executor."""
+        self.logs.handed_over(node, items)
         for item in items:
             match item:
-                case RunStarted(run_id=run_id, generation=generation):
-                    lives[run_id] = _life(run_id, generation)
-                    # What a snapshot left out, as it belonged to generations that are over, is as good as delivered.
-                    for past in range(1, generation):
-                        missing = len(self.run_steps.get(_life(run_id, past), ()))
-                        node.records_handed_over += missing - handed.get(_life(run_id, past), 0)
-                        handed[_life(run_id, past)] = missing
-                    if run_id in counts:
-                        self.violated(
-                            "every node sees the same records", f"node {node.number} started {run_id!r} twice"
-                        )
-                    counts[run_id] = 0
-                case StepRecorded(run_id=run_id, step=step):
-                    position = counts.get(run_id, 0)
-                    life = lives.get(run_id, run_id)
-                    steps = self.run_steps.get(life, [])
-                    same = position < len(steps) and steps[position] == step.step_id
-                    if not same or self.records[life, step.step_id][1] != step:
-                        self.violated(
-                            "every node sees the same records",
-                            f"node {node.number} was handed step {step.step_id!r} as number {position} of run {run_id!r}",
-                            (node.number, run_id, position),
-                        )
-                    counts[run_id] = position + 1
-                    handed[life] = position + 1
-                    node.records_handed_over += 1
-                case RunContinued(run_id=run_id, generation=generation):
-                    lives[run_id], counts[run_id] = _life(run_id, generation), 0
-                case inbox.RunSwitched(run_id=run_id, steps=steps):
-                    known = self.run_steps.get(lives.get(run_id, run_id), [])[: counts.get(run_id, 0)]
-                    if [step.step_id for step in steps] != known:
-                        self.violated(
-                            "every node sees the same records",
-                            f"node {node.number} moved run {run_id!r} with {len(steps)} steps, and had been handed {len(known)}",
-                            (node.number, run_id, "moved"),
-                        )
                 case RunDropped(run_id=run_id):
-                    counts.pop(run_id, None)
                     self._pauses.handed_over(node.number, node.incarnation.number, run_id, paused=False)
                 case PauseChanged(run_id=run_id, paused=paused):
                     self._pauses.handed_over(node.number, node.incarnation.number, run_id, paused)
-                case StepsRecorded(run_id=run_id, steps=steps):
-                    self.handed_over(node, [StepRecorded(run_id, step) for step in steps])
                 case _:
                     pass
 
@@ -468,7 +446,7 @@ class Checker:
                 f"that precede its epoch",
                 (node.number, term),
             )
-        life = _life(event.run_id, self._generations.get(event.run_id, 1))
+        life = self.logs.life(event.run_id)
         self._pauses.effect_started(node.number, node.incarnation.number, term, event.run_id, life, event.step_id)
         known = self.records.get((life, event.step_id))
         if known is not None and known[0] < index:

@@ -1,7 +1,7 @@
 """The workflows of the simulation that use more than plain steps: time, races, task groups, sagas, retries.
 
-Every part returns what it has seen: nodes that were interrupted at different places, or took different ways, end with
-different results, which the final checks find. Which parts a run does follows from its own random numbers.
+Every part notes what it has seen: nodes that were interrupted at different places, or took different ways, have different diaries,
+which the checker finds. Which parts a run does follows from its own random numbers.
 """
 
 from __future__ import annotations
@@ -12,14 +12,10 @@ from typing import Any, Final
 from ..errors import DeadlineExceededError, OutcomeUnknown, StepTimeoutError
 from ..workflow.language.context import WorkflowContext
 from ..workflow.shipping.step_function import Retry, step
-
-Effect = Callable[[str], Any]
-SlowEffect = Callable[[str], Awaitable[Any]]
-Seen = list[Any]
+from .diaries import Scene
+from .effects import ONCE, effect, slow_effect
 
 PARTS_PER_RUN: Final = 2
-ONCE: Final = " at most once"
-"""The suffix of the name of an effect that may occur once in a simulation."""
 
 _AGAIN: Final = Retry(attempts=3, first_wait=0.02, max_wait=0.2)
 
@@ -28,131 +24,121 @@ class _Planned(Exception):  # noqa: N818 - what a part raises on purpose
     pass
 
 
-async def _times(ctx: WorkflowContext, name: str, effect: Effect, slow: SlowEffect) -> Seen:
-    seen: Seen = [await ctx.now()]
+async def _times(scene: Scene) -> None:
+    ctx = scene.ctx
+    scene.note((await ctx.now()).isoformat())
     await ctx.sleep(ctx.random())
     try:
         async with ctx.deadline(0.4 * ctx.random()):
             try:
-                seen.append(await ctx.compute("hurries", slow, f"{name} hurries"))
-                seen.append(await ctx.gather(_stays(seen, name, slow, 1), _stays(seen, name, slow, 2)))
+                scene.note(await scene.slow("hurries"))
+                scene.note(*await ctx.gather(_stays(scene, 1), _stays(scene, 2)))
             finally:
-                seen.append(await ctx.compute("cleans up", effect, f"{name} cleans up"))
+                scene.note(await scene.quick("cleans up"))
     except DeadlineExceededError:
-        seen.append("too late")
+        scene.note("too late")
     await ctx.sleep_until(await ctx.now())
-    return seen
 
 
-def _stays(seen: Seen, name: str, slow: SlowEffect, number: int) -> Callable[[WorkflowContext], Awaitable[Any]]:
-    """A branch of two steps, which tells how far it came."""
+def _stays(scene: Scene, number: int) -> Callable[[WorkflowContext], Awaitable[Any]]:
+    """A branch of two steps, which tells how far it came, in a list that it shares with its siblings."""
 
     async def branch(ctx: WorkflowContext) -> Any:
         come = 0
         try:
-            first = await ctx.compute("first", slow, f"{name} {number} first")
+            first = await scene.slow(f"{number} first")
             come = 1
-            second = await ctx.compute("second", slow, f"{name} {number} second")
+            second = await scene.slow(f"{number} second")
             come = 2
             return [first, second, ctx.random()]
         finally:
-            seen.append((await ctx.compute("leaves", str, number), come))
-            seen.sort(key=repr)  # branches end in another order on each node
+            scene.note(await ctx.compute("leaves", str, number), come)
 
     return branch
 
 
-async def _races(ctx: WorkflowContext, name: str, effect: Effect, slow: SlowEffect) -> Seen:
-    del effect
-    seen: Seen = []
-
+async def _races(scene: Scene) -> None:
     async def patience(ctx: WorkflowContext) -> str:
         await ctx.sleep(0.3)
         return "nobody was quick"
 
     async def nested(ctx: WorkflowContext) -> Any:
-        return await ctx.race(_stays(seen, name, slow, 3), _stays(seen, name, slow, 4))
+        return await ctx.race(_stays(scene, 3), _stays(scene, 4))
 
-    won = await ctx.race(_stays(seen, name, slow, 1), _stays(seen, name, slow, 2), nested, patience)
-    return [won, *seen]
+    scene.note(await scene.ctx.race(_stays(scene, 1), _stays(scene, 2), nested, patience))
 
 
-async def _groups(ctx: WorkflowContext, name: str, effect: Effect, slow: SlowEffect) -> Seen:
-    seen: Seen = []
-
+async def _groups(scene: Scene) -> None:
     async def fails(ctx: WorkflowContext) -> None:
-        await ctx.compute("before failing", slow, f"{name} before failing")
+        await scene.slow("before failing")
         if ctx.random() < 0.6:
-            raise _Planned(name)
+            raise _Planned(scene.name)
 
     try:
-        async with ctx.task_group() as group:
-            group.start(_stays(seen, name, slow, 1))
+        async with scene.ctx.task_group() as group:
+            group.start(_stays(scene, 1))
             group.start(fails)
-            group.start(_stays(seen, name, slow, 2))
-            inside = await ctx.compute("inside", slow, f"{name} inside")
+            group.start(_stays(scene, 2))
+            scene.note("inside", await scene.slow("inside"))
     except BaseExceptionGroup as error:
         if error.split(_Planned)[1] is not None:
             raise
-        inside = "failed"
-    return [inside, *seen, await ctx.compute("after", effect, f"{name} after")]
+        scene.note("failed")
+    scene.note(await scene.quick("after"))
 
 
-async def _maps(ctx: WorkflowContext, name: str, effect: Effect, slow: SlowEffect) -> Seen:
-    async def one(ctx: WorkflowContext, number: int) -> Any:
-        return [await ctx.compute("maps", slow, f"{name} maps {number}"), str(ctx.uuid4())]
+async def _maps(scene: Scene) -> None:
+    async def one(ctx: WorkflowContext, number: int) -> None:
+        scene.note(number, await scene.slow(f"maps {number}"), str(ctx.uuid4()))
 
-    del effect
-    return [await ctx.map(one, range(4), limit=2)]
+    await scene.ctx.map(one, range(4), limit=2)
 
 
-async def _sagas(ctx: WorkflowContext, name: str, effect: Effect, slow: SlowEffect) -> Seen:
-    seen: Seen = []
+async def _sagas(scene: Scene) -> None:
+    ctx = scene.ctx
 
-    async def books(ctx: WorkflowContext) -> None:
+    async def books() -> None:
         async with ctx.saga() as saga:
             for number in range(3):
-                seen.append(await ctx.compute("books", effect, f"{name} books {number}"))
-                saga.on_failure("undoes", step(slow, retry=_AGAIN), f"{name} undoes {number}")
+                scene.note(await scene.quick(f"books {number}"))
+                undo = step(slow_effect, retry=_AGAIN)
+                saga.on_failure("undoes", undo, f"{scene.name} undoes {number}")
             if ctx.random() < 0.5:
-                raise _Planned(name)
+                raise _Planned(scene.name)
             await ctx.sleep(1.0)
 
     try:
         async with ctx.deadline(0.5):
-            await books(ctx)
+            await books()
     except (_Planned, DeadlineExceededError) as error:
-        seen.append(type(error).__name__)
-    return seen
+        scene.note(type(error).__name__)
 
 
-async def _options(ctx: WorkflowContext, name: str, effect: Effect, slow: SlowEffect) -> Seen:
-    seen: Seen = []
+async def _options(scene: Scene) -> None:
+    ctx = scene.ctx
     for number, key in enumerate(("slow", "quick")):
-        function = step(slow if key == "slow" else effect, timeout=0.1, retry=_AGAIN)
+        function = step(slow_effect if key == "slow" else effect, timeout=0.1, retry=_AGAIN)
         try:
-            seen.append(await ctx.compute(key, function, f"{name} options {number}"))
+            scene.note(await ctx.compute(key, function, f"{scene.name} options {number}"))
         except StepTimeoutError as error:
-            seen.append(type(error).__name__)
+            scene.note(type(error).__name__)
     for number in range(2):
 
         async def once(what: str) -> Any:
             value = effect(what)
-            await slow(f"{what} goes on")
+            await slow_effect(f"{what} goes on")
             return value
 
         try:
-            seen.append(await ctx.compute("once", step(once, at_most_once=True), f"{name} {number}{ONCE}"))
+            scene.note(await ctx.compute("once", step(once, at_most_once=True), f"{scene.name} {number}{ONCE}"))
         except OutcomeUnknown as error:
-            seen.append(error.idempotency_key)
-    return seen
+            scene.note(error.idempotency_key)
 
 
 _PARTS: Final = (_times, _races, _groups, _maps, _sagas, _options)
 
 
-async def language(ctx: WorkflowContext, effect: Effect, slow: SlowEffect) -> Seen:
-    """Do some of the parts, and return what they saw."""
-    return [
-        await part(ctx, f"{ctx.run_id}{part.__name__}", effect, slow) for part in ctx.rng.sample(_PARTS, PARTS_PER_RUN)
-    ]
+async def language(scene: Scene) -> None:
+    """Do some of the parts, and note what they see."""
+    for part in scene.ctx.rng.sample(_PARTS, PARTS_PER_RUN):
+        await part(Scene(scene.ctx, scene.diary, f"{scene.name}{part.__name__}"))

@@ -6,19 +6,24 @@ cluster that matters. Some safeguards mend what PySyncObj does wrong (see `raft.
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import msgspec
 
 from ..core import apply, run_rules
+from ..core.asked import Asked
 from ..core.commands import SetCheckpoint
-from ..core.events import CheckpointSet, CommandRefused
-from ..core.records import NodeId, Step
-from ..core.replay import Replay
+from ..core.events import CommandRefused
+from ..core.records import NodeId, Record, Step, StepId
 from ..core.run_record import Run
 from ..core.state import State
+from ..core.step_ids import position_of
 from ..errors import InternalError
 from ..node.executor import Executor
 from ..node.incarnation import Incarnation
@@ -31,24 +36,17 @@ from ..raft.pre_vote import PreVoting
 from ..raft.pysyncobj_driver import LEADER
 from ..storage import record_chain
 from ..transport.messages import AppendEntries, NextIndex, PreVote, ResponseVote
-from ..workflow.execution import execution, scopes
+from ..workflow.execution import execution
+from ..workflow.execution.acting import ActingEffects
 from ..workflow.execution.inbox import ActingChanged
+from ..workflow.execution.mailbox import Getter, Mailbox
+from ..workflow.execution.products import Made
 from ..workflow.language import steps
+from ..workflow.loop.run_loop import RunFuture, RunLoop, RunTask
 from . import disk
 
 Patch = tuple[Any, str, Any]
 """An object, the name of its attribute, and what to put there."""
-
-
-class _WithoutThePast:
-    """A replay that has forgotten what was recorded at one position before it was decided that the branch ends."""
-
-    def __init__(self, replay: Replay, position: str) -> None:
-        self._replay = replay
-        self._position = position
-
-    def recorded_at(self, position: str) -> tuple[int, Step] | None:
-        return None if position == self._position else self._replay.recorded_at(position)
 
 
 class Mutant(msgspec.Struct, frozen=True):
@@ -60,22 +58,19 @@ class Mutant(msgspec.Struct, frozen=True):
     schedule: str | None = None
 
 
-def _interrupted_at_once() -> list[Patch]:
-    original = scopes.pending
+def _given_up_forgotten() -> list[Patch]:
+    original = Asked.give_up
 
-    def pending(replay: Replay, branch: Any, position: str) -> Any:
-        return original(_WithoutThePast(replay, position), branch, position)  # type: ignore[arg-type]
+    def give_up(self: Asked, step_id: StepId) -> None:
+        original(self, step_id)
+        del self._given_up[position_of(step_id)]
 
-    return [(execution, "pending", pending)]
-
-
-def _interrupted_steps_count() -> list[Patch]:
-    return [(Replay, "void", lambda self, position: None)]
+    return [(Asked, "give_up", give_up)]
 
 
 def _no_intent() -> list[Patch]:
-    async def at_most_once(run: Any, branch: Any, key: str, produce: Any) -> Any:
-        return await run.step(branch, key, "compute", produce)
+    async def at_most_once(run: Any, key: str, produce: Any) -> Any:
+        return await run.step(key, "compute", produce)
 
     return [(steps, "_at_most_once", at_most_once)]
 
@@ -94,8 +89,8 @@ def _any_version_records() -> list[Patch]:
     return [(run_rules, "find_running", find)]
 
 
-def _gates_by_position_alone() -> list[Patch]:
-    return [(Replay, "is_past", lambda self, branch: False)]
+def _gates_without_moves() -> list[Patch]:
+    return [(execution.Execution, "passes_gate", lambda self, step_id: True)]
 
 
 def _no_epoch_check() -> list[Patch]:
@@ -117,11 +112,7 @@ def _last_record_wins() -> list[Patch]:
         run = run_rules.find_running(replicated, command.run_id, *author, command.version, command.generation)
         if isinstance(run, CommandRefused):
             return (run,)
-        assert isinstance(run.steps, list)  # it is running
-        run.by_id[step.step_id] = step
-        run.steps.append(step)
-        replicated.checkpoints += 1
-        return (CheckpointSet(run.run_id, step),)
+        return (run_rules._record(replicated, run, step, command.taken),)
 
     return [(apply, "_HANDLERS", {**apply._HANDLERS, SetCheckpoint: set_checkpoint})]
 
@@ -285,6 +276,113 @@ def _answers_before_sync() -> list[Patch]:
     return [(Outbox, "send", lambda self, peer, message: self._send(peer, message))]
 
 
+# --- the order of the log
+
+
+def _two_in_one_turn() -> list[Patch]:
+    original = execution.Execution._rest
+
+    def rest(self: Any) -> None:
+        skips = bool(self._queue) and self.had % 2 == 1
+        if not skips:
+            original(self)
+
+    return [(execution.Execution, "_rest", rest)]
+
+
+def _neighbours_swapped() -> list[Patch]:
+    original = execution.Execution._take
+
+    def take(self: Any, record: Record) -> None:
+        queue, waits = self._queue, self._asks
+        # Both are waited for: as if a result were taken as soon as it is asked for, wherever in the log it is.
+        if queue and self.had % 2 and isinstance(record, Step) and isinstance(queue[0], Step):
+            if record.step_id in waits and queue[0].step_id in waits:
+                record, queue[0] = queue[0], record
+        original(self, record)
+
+    return [(execution.Execution, "_take", take)]
+
+
+def _effects_resume() -> list[Patch]:
+    original = ActingEffects._record
+
+    def record(self: Any, ask: Any, effect: Any, product: Any) -> None:
+        original(self, ask, effect, product)
+        if effect.over or ask.future.done():
+            return
+        made = product if isinstance(product, Made) else Made(*product)
+        around = self._around
+        at = around.alarms.clock()
+        ask.future.set_result(
+            Step(ask.step_id, ask.operation, made.value, made.failure, around.node, effect.term, at, made.message_id)
+        )
+        loop = self._execution.loop
+        if not loop.is_entered:
+            with loop.entered():
+                self._execution._rest()
+
+    return [(ActingEffects, "_record", record)]
+
+
+def _handed_over_in_futures() -> list[Patch]:
+    def wake(self: Any, kind: Any, name: str) -> None:
+        if (kind, name) not in self._by_name:
+            return
+        for getter in tuple(self._getters.get((kind, name), ())):
+            if not getter.future.done():
+                getter.future.set_result(self.take_now(kind, *getter.names))
+                return
+
+    async def take(self: Any, kind: Any, names: Any, future: Any) -> Any:
+        wanted = tuple(names)
+        message = self.take_now(kind, *wanted)
+        if message is not None:
+            return message
+        getter = Getter(kind, wanted, future())
+        for name in wanted:
+            self._getters.setdefault((kind, name), {})[getter] = None
+        try:
+            return await getter.future
+        finally:
+            self._remove(getter)
+
+    return [(Mailbox, "_wake", wake), (Mailbox, "take", take)]
+
+
+def _hashed_by_address() -> list[Patch]:
+    return [
+        (RunTask, "__hash__", asyncio.Task.__hash__),
+        (RunFuture, "__hash__", asyncio.Future.__hash__),
+        (RunLoop, "_task_done", lambda self, task: self._tasks.pop(task._n, None)),
+    ]
+
+
+COLLECTED_EVERY: Final = 5
+"""Turns after which the collector comes, where it is to show that it decides."""
+
+
+def _left_to_the_collector() -> list[Patch]:
+    make, rest = RunLoop._make_task, RunLoop.run_until_rest
+    rests = itertools.count(1)
+
+    def make_task(self: Any, *args: Any) -> Any:
+        if not isinstance(self._tasks, WeakValueDictionary):
+            self._tasks = WeakValueDictionary(self._tasks)
+        return make(self, *args)
+
+    def run_until_rest(self: Any) -> None:
+        rest(self)
+        if next(rests) % COLLECTED_EVERY == 0:
+            gc.collect(1)
+
+    return [
+        (RunLoop, "_make_task", make_task),
+        (RunLoop, "run_until_rest", run_until_rest),
+        (RunLoop, "_generator_begun", lambda self, generator: None),
+    ]
+
+
 MUTANTS: Final[dict[str, Mutant]] = {
     mutant.name: mutant
     for mutant in (
@@ -344,20 +442,27 @@ MUTANTS: Final[dict[str, Mutant]] = {
             schedule="resets",
         ),
         Mutant(
-            "decisions by their place in the log",
-            "a branch that ends is interrupted wherever it happens to be",
-            _interrupted_at_once,
+            "given-up steps remembered",
+            "a result that was on its way when its waiter was cancelled is taken for one that nobody asked for",
+            _given_up_forgotten,
         ),
+        Mutant("one record in a turn", "two records are handed over before the code gets to run", _two_in_one_turn),
         Mutant(
-            "interrupted steps dropped",
-            "what was on its way when its branch ended counts",
-            _interrupted_steps_count,
+            "records in their order",
+            "of two results that are waited for, the later one comes first",
+            _neighbours_swapped,
         ),
+        Mutant("results come by the log", "a step's result resumes the workflow where it was made", _effects_resume),
+        Mutant(
+            "getters take when they run",
+            "a message is lost with the getter that it was given to",
+            _handed_over_in_futures,
+        ),
+        Mutant("hashes are ordinals", "sets of tasks have the order of addresses", _hashed_by_address),
+        Mutant("loops hold their tasks", "the collector ends lonely tasks and generators", _left_to_the_collector),
         Mutant("intent before the effect", "a step at most once is run by every leader", _no_intent),
         Mutant("version check", "what the old code of a moved run did is recorded", _any_version_records),
-        Mutant(
-            "gates look into branches", "a gate opens in front of branches that have begun", _gates_by_position_alone
-        ),
+        Mutant("gates look ahead", "a gate is waited for where older code has passed", _gates_without_moves),
         Mutant("pauses are heeded", "steps of a paused run begin", _pause_unheeded),
         Mutant(
             "synced before acknowledged",

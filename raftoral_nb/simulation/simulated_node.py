@@ -15,19 +15,21 @@ import anyio
 from ..core.apply import Applied
 from ..core.cluster_events import OutputLine
 from ..core.events import ClusterEvent
-from ..core.records import NodeId
+from ..core.records import NodeId, Record
 from ..errors import ClusterError
 from ..node.incarnation import Incarnation
 from ..raft.compaction import Compaction
 from ..raft.replica import Timing
 from ..threads.loop_thread import LoopThread
+from ..threads.step_tasks import StepTasks
 from ..transport.network import Network
 from .clock_view import ClockView
 from .dice import SeededDice, chance_of
 from .disk import Store
 
 if TYPE_CHECKING:
-    from ..workflow.execution.inbox import HandedOver
+    from ..workflow.execution.execution import Execution
+    from ..workflow.execution.inbox import HandedOver, RunStarted
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -53,6 +55,10 @@ class SimulatedEnv(Protocol):
 
     def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
         """Note the records that were delivered to its executor."""
+        ...
+
+    def turned(self, node: SimulatedNode, execution: Execution) -> None:
+        """Note that one of its executions began, or has had a turn."""
         ...
 
     def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
@@ -144,20 +150,20 @@ class SimulatedThread(LoopThread):
                 self._arm()
 
 
-class SimulatedSteps:
-    """The runner of synchronous steps: each takes virtual time, then its function is called.
+class SimulatedSteps(StepTasks):
+    """The runner of steps. Each synchronous one takes virtual time, then its function is called.
 
     As on a thread, a function whose task was cancelled is called all the same, and what it returns is dropped.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: Callable[[str], float]) -> None:
+        super().__init__()
         self._loop = loop
         self._seconds = seconds
-        self._closed = False
 
     async def run(self, fn: Callable[..., T], /, *args: Any, name: str, **kwargs: Any) -> T:
         """Call `fn(*args, **kwargs)` after the time that the step named `name` takes."""
-        if self._closed:
+        if self.closed:
             raise ClusterError(f"the step {name!r} cannot run: its node has stopped")
         due = self._loop.time() + self._seconds(name)
         context = contextvars.copy_context()
@@ -169,7 +175,7 @@ class SimulatedSteps:
         return context.run(fn, *args, **kwargs)
 
     def _abandoned(self, call: Callable[[], object]) -> None:
-        if not self._closed:
+        if not self.closed:
             with contextlib.suppress(Exception):  # nobody is there to be told
                 call()
 
@@ -179,7 +185,7 @@ class SimulatedSteps:
 
     def close(self) -> None:
         """End the process, and with it what runs in it."""
-        self._closed = True
+        self.closed = True
 
 
 class SimulatedNode:
@@ -260,6 +266,13 @@ class SimulatedNode:
             begin()
             self.thread.main = self.incarnation._main
 
+        begin_execution = self.executor._begin
+
+        def begun(started: RunStarted) -> Execution:
+            execution = begin_execution(started)
+            self._watch_turns(execution)
+            return execution
+
         broke = self.member.broke
 
         def noted(error: BaseException) -> None:
@@ -268,7 +281,25 @@ class SimulatedNode:
 
         self.member.broke = noted  # type: ignore[method-assign]
         self.executor.hand_over = watched  # type: ignore[method-assign]
+        self.executor._begin = begun  # type: ignore[method-assign]
         self.incarnation._start_executor = started  # type: ignore[method-assign]
+
+    def _watch_turns(self, execution: Execution) -> None:
+        begin, take, host = execution._begin, execution._take, self._host
+
+        def begun() -> bool:
+            ready = begin()
+            if ready and not self.gone:
+                host.turned(self, execution)
+            return ready
+
+        def taken(record: Record) -> None:
+            take(record)
+            if not self.gone:
+                host.turned(self, execution)
+
+        execution._begin = begun  # type: ignore[method-assign]
+        execution._take = taken  # type: ignore[method-assign]
 
     @property
     def main(self) -> asyncio.Task[None] | None:

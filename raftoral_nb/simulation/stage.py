@@ -16,7 +16,7 @@ from ..core.apply import Applied
 from ..core.cluster_events import EffectStarted, ExecutionStopped, RoleChanged
 from ..core.commands import Command, Committed, Outcome
 from ..core.events import ClusterEvent, EpochChanged
-from ..core.records import NodeId, RunId, StepId
+from ..core.records import NodeId, Record, RunId, Step, StepId
 from ..core.statistics import ExecutionStatistics
 from ..errors import ClusterError, InternalError
 from ..hosts.log_words import command_words
@@ -35,6 +35,7 @@ from .paper_words import log_words, message_words
 from .simulated_node import SimulatedNode
 
 if TYPE_CHECKING:
+    from ..workflow.execution.execution import Execution
     from ..workflow.execution.inbox import HandedOver
 
 LATENCY: Final = 0.01
@@ -339,6 +340,9 @@ class Stage:
     def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
         """Note that a node's executor got records: what it makes of them is looked at in `look`."""
 
+    def turned(self, node: SimulatedNode, execution: Execution) -> None:
+        """Do nothing: how far executions have come is looked at in `look`."""
+
     def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
         """Note that a node may act, or not any more."""
         self.note(f"{node.number}", "stops acting" if term is None else f"acts in term {term}")
@@ -368,42 +372,48 @@ class Stage:
             known = self._shown.setdefault(number, {})
             for run_id, now in node.executor.statistics().items():
                 execution = node.executor.execution(run_id)
-                queue = () if execution is None else execution.replay.queue
+                queue = () if execution is None else execution.queue
                 if run_id not in known:
                     self.note(f"{number}", f"{run_id}: begins to execute it")
-                    known[run_id] = _Seen(now)
-                known[run_id].look(now, queue, at_rest, partial(self.note, f"{number}"), run_id)
+                    known[run_id] = _Seen()
+                had = 0 if execution is None else execution.had
+                known[run_id].look(now, had, queue, at_rest, partial(self.note, f"{number}"), run_id)
 
 
 class _Seen:
     """The last report of an execution."""
 
-    def __init__(self, first: ExecutionStatistics) -> None:
+    def __init__(self) -> None:
         self._status = "running"
-        self._step = first.step
+        self._had = 0
         self._waiting = 0
-        self._queue: tuple[StepId, ...] = ()
+        self._queue: tuple[Record, ...] = ()
 
     def look(
         self,
         now: ExecutionStatistics,
-        queue: tuple[StepId, ...],
+        had: int,
+        queue: tuple[Record, ...],
         at_rest: bool,
         note: Callable[[str], None],
         run_id: RunId,
     ) -> None:
-        if now.step > self._step:
-            taken = [step_id for step_id in self._queue if step_id not in queue]
-            if len(taken) < now.step - self._step:  # some came and were taken in the same turn
-                taken = [f"{now.step - self._step} records up to {now.last_step_id}"]
-            note(f"{run_id}: takes {', '.join(map(str, taken))}{f'; {len(queue)} left in its queue' if queue else ''}")
+        if had > self._had:
+            taken = [_record_words(record) for record in self._queue[: had - self._had]]
+            if len(taken) < had - self._had:  # some came and had their turn in the same turn of the loop
+                taken = [f"{had - self._had} records up to {now.last_step_id}"]
+            note(f"{run_id}: takes {', '.join(taken)}{f'; {len(queue)} left in its queue' if queue else ''}")
             self._waiting = len(queue)
         elif at_rest and len(queue) != self._waiting:
             note(f"{run_id}: {len(queue)} in its queue")
             self._waiting = len(queue)
         if now.status != self._status:
             note(f"{run_id}: its execution is {now.status}")
-        self._step, self._queue, self._status = now.step, queue, now.status
+        self._had, self._queue, self._status = had, queue, now.status
+
+
+def _record_words(record: Record) -> str:
+    return record.step_id if isinstance(record, Step) else type(record).__name__
 
 
 class _StageLoop(VirtualClockLoop):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.commands import (
@@ -22,19 +23,19 @@ from ..core.commands import (
     TerminateRun,
 )
 from ..core.records import RunId
-from ..errors import CancelledRunError, WorkflowFailedError
+from ..errors import WorkflowFailedError
 from ..workflow.codec import values
-from .effects import effect, slow_effect
+from ..workflow.execution.products import Made, Told
+from .diaries import Diary, Scene
+from .listening import ASK, OTHER, WORD, listen
 
 if TYPE_CHECKING:
+    from ..workflow.language.child_runs import ChildRun
     from ..workflow.language.context import WorkflowContext
     from .dice import SeededDice
 
 TALK: Final = "talk"
 CHILD: Final = "child"
-PATIENCE: Final = 3.0
-"""The time the workflow waits for what it may be told (seconds)."""
-
 LONGEST_PAUSE: Final = 6.0
 """The longest time a run is paused before somebody thinks of it (seconds)."""
 FORGOTTEN: Final = 0.15
@@ -45,53 +46,78 @@ Ask = Callable[[str, Command], Awaitable[Outcome]]
 
 async def talk(ctx: WorkflowContext, input: Mapping[str, Any]) -> object:  # noqa: A002
     """Listen, answer, have children, and begin anew until it has had all its rounds; cleans up if it is cancelled."""
-    heard: list[Any] = list(input["heard"])
-    answers = await ctx.var("heard", len(heard))
-    ctx.on_query("heard", lambda: answers.value)
+    diary = Diary(ctx)
+    heard = await ctx.var("heard", input["heard"])
+    scene = Scene(ctx, diary, f"{ctx.run_id} {input['round']}")
     try:
-        child = await ctx.start_child(CHILD, f"{ctx.run_id} {input['round']}")
-
-        async def listen(inner: WorkflowContext) -> object:
-            return await inner.receive("word", timeout=PATIENCE, default="silence")
-
-        heard.append(sorted(map(str, await ctx.gather(listen, listen))))
-        if input["round"] == 1:
-            try:
-                update = await ctx.receive_update("ask", timeout=PATIENCE)
-            except TimeoutError:
-                heard.append("nobody asked")
-            else:
-                await update.answer([update.value, len(heard)])
-        try:
-            heard.append(await child)
-        except WorkflowFailedError as error:
-            heard.append(error.failure.type_name)
-    except CancelledRunError:
-        await ctx.compute("clean up", effect, f"{ctx.run_id} clean up {input['round']}")
+        on_cancel = ctx.rng.choice(("wait", "ask", "leave"))
+        child = await ctx.start_child(CHILD, scene.name, on_cancel=on_cancel)
+        await _tell(ctx, child.run_id, f"from {scene.name}")
+        waiting = asyncio.create_task(_wait(diary, child, ctx.random()))
+        await listen(scene)
+        await waiting
+    except asyncio.CancelledError:
+        await scene.quick("clean up")
         raise
+    total = await heard.update(partial(_plus, len(diary.received)))
     if input["round"] > 0:
-        raise ctx.continue_as_new({"heard": heard, "round": input["round"] - 1})
-    return heard
+        raise ctx.continue_as_new({"heard": total, "round": input["round"] - 1})
+    return [total, diary.seen]
+
+
+def _plus(more: int, number: int) -> int:
+    return number + more
+
+
+async def _wait(diary: Diary, child: ChildRun[Any], patience: float) -> None:
+    """Wait for a child, now and then not for long."""
+    try:
+        async with asyncio.timeout(None if patience < 0.7 else patience / 4):
+            diary.note("child", await child)
+    except WorkflowFailedError as error:
+        diary.note("child", error.failure.type_name)
+    except TimeoutError:
+        diary.note("no patience with the child")
+
+
+async def _tell(ctx: WorkflowContext, run_id: RunId, word: str) -> None:
+    """Send a signal to another run, as a step; if that has ended, the step fails."""
+    execution = ctx._execution
+    told = Told(run_id, word, WORD, values.encode(word, what="a word"))
+    await execution.step("tell", "signal", lambda step_id: Made(*execution.product(step_id, None), told=told))
 
 
 async def child(ctx: WorkflowContext, input: str) -> object:  # noqa: A002
-    """A child with a step or two."""
-    first = await ctx.compute("first", effect, f"{ctx.run_id} first")
-    return [input, first, await ctx.compute("then", slow_effect, f"{ctx.run_id} then")]
+    """A child with a step or two, which may have heard something meanwhile."""
+    diary = Diary(ctx)
+    scene = Scene(ctx, diary, ctx.run_id)
+    diary.note(input, await scene.quick("first"))
+    if ctx.random() < 0.5:
+        heard: Any = await ctx.receive(WORD, timeout=0.5 * ctx.random(), default=None)
+        diary.note("heard", None if heard is None else diary.got(heard))
+    diary.note(await scene.slow("then"))
+    return diary.seen
 
 
-async def converse(run_id: str, dice: SeededDice, ask: Ask) -> None:
-    """Say things to a run; `ask` sends a command to some node and gives its outcome."""
-    for number in range(2 + dice.below(4)):
-        word = values.encode(number, what="a word")
-        await _until_known(ask, SendSignal(run_id, f"w{number}", "word", word))
-    await _until_known(ask, SendSignal(run_id, "q", "ask", values.encode("why", what="a question"), update=True))
-    if dice.happens(0.3):
-        await pause(run_id, dice, ask)
+async def converse(run_id: str, dice: SeededDice, ask: Ask, acknowledged: Callable[[RunId, str], object]) -> None:
+    """Say things to a run; `ask` sends a command to some node and gives its outcome, `acknowledged` is told what is recorded."""
     drawn = dice.random()
-    if drawn < 0.3:
+    asked = 2 + dice.below(4)
+    for number in range(4 + dice.below(8)):
+        name = WORD if dice.happens(0.6) else OTHER
+        update = number == asked
+        message_id = f"{'asked' if update else name} {number}"
+        value = values.encode(message_id, what="a word")
+        command = SendSignal(run_id, message_id, ASK if update else name, value, update=update)
+        if isinstance(await _until_known(ask, command), Committed):
+            acknowledged(run_id, message_id)
+        if number == asked and dice.happens(0.3):
+            await pause(run_id, dice, ask)
+        if drawn < 0.1 and dice.happens(0.2):
+            break
+    if drawn < 0.25:
         await _until_known(ask, CancelRun(run_id, "as drawn"))
-    elif drawn < 0.4:
+    elif drawn < 0.3:
         await _until_known(ask, TerminateRun(run_id, "as drawn"))
 
 
@@ -103,9 +129,10 @@ async def pause(run_id: RunId, dice: SeededDice, ask: Ask) -> None:
         await _until_known(ask, ResumeRun(run_id))
 
 
-async def _until_known(ask: Ask, command: Command) -> None:
-    """Say it a few times, until it is known: what is said twice is heard once."""
+async def _until_known(ask: Ask, command: Command) -> Outcome:
+    """Say it a few times, until it is known: what is said twice is heard once. Return what was told last."""
     for _ in range(3):
         outcome = await ask(type(command).__name__, command)
         if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code != "no_leader"):
-            return
+            break
+    return outcome

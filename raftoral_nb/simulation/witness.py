@@ -13,6 +13,7 @@ from ..core.commands import Committed, Outcome
 from ..core.events import ClusterEvent
 from ..core.records import NodeId
 from ..transport.messages import Message
+from ..workflow.execution.execution import Execution
 from ..workflow.execution.inbox import HandedOver
 from .invariants import TORN_APART, Checker
 from .result import HistoryItem
@@ -96,6 +97,10 @@ class Witness:
     def handed_over(self, node: SimulatedNode, items: Sequence[HandedOver]) -> None:
         """Note that a node's executor got records."""
         self.checker.handed_over(node, items)
+
+    def turned(self, node: SimulatedNode, execution: Execution) -> None:
+        """Note that an execution of a node began, or has had a turn."""
+        self.checker.observations.turned(node, execution)
 
     def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
         """Note that a node may act, or not any more."""

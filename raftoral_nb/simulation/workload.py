@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -27,10 +27,13 @@ from ..core.commands import (
     RegisterWorkflow,
     Rejected,
     ResumeRun,
+    SendSignal,
     StartRun,
+    TerminateRun,
 )
 from ..core.entry_codec import encode_entry
 from ..core.records import Definition, NodeId, ProposalId, RunId
+from ..core.run_record import RECORD_FORMAT
 from ..errors import NonDeterminismError
 from ..node.replay_run import replay_run
 from ..workflow.codec import values
@@ -38,10 +41,12 @@ from ..workflow.language.context import WorkflowContext
 from ..workflow.language.variables import ReplicatedVar
 from ..workflow.shipping import definitions
 from . import language, talking
+from .diaries import Diary, Scene
 from .dice import SeededDice
 from .effects import effect, slow_effect
 from .invariants import Checker
 from .linearizability import Access, Append
+from .plain_asyncio import plain_asyncio
 from .watched import WatchedNode
 
 # --- workflows
@@ -86,7 +91,9 @@ Gate = Callable[[WorkflowContext, str], Awaitable[list[object]]]
 
 
 async def _everything(ctx: WorkflowContext, input: Mapping[str, Any], gate: Gate) -> list[object]:  # noqa: A002
-    seen: list[Any] = await gate(ctx, "begin")
+    diary = Diary(ctx)
+    seen = diary.seen
+    seen += await gate(ctx, "begin")
     counter = await ctx.var("counter", input["first"])
     for number in range(input["rounds"]):
         seen += await gate(ctx, f"round {number}")
@@ -97,19 +104,15 @@ async def _everything(ctx: WorkflowContext, input: Mapping[str, Any], gate: Gate
     seen.append(await computed.set(seen[-1]))
     seen += await gate(ctx, "branches")
 
-    async def branch(inner: WorkflowContext, number: int) -> list[object]:
-        first = await inner.compute("in a branch", effect, f"{ctx.run_id} branch {number}")
-        new = await gate(inner, f"branch {number}")
-        second = await inner.compute("then", slow_effect, f"{ctx.run_id} branch {number} then")
-        return [first, new, second]
+    async def branch(inner: WorkflowContext, number: int) -> None:
+        seen.append(await inner.compute("in a branch", effect, f"{ctx.run_id} branch {number}"))
+        seen.extend(await gate(inner, f"branch {number}"))
+        seen.append(await inner.compute("then", slow_effect, f"{ctx.run_id} branch {number} then"))
 
-    branches: list[Callable[[WorkflowContext], Any]] = [
-        lambda inner, number=number: branch(inner, number)  # type: ignore[misc]
-        for number in range(input["branches"])
-    ]
-    seen += await ctx.gather(*branches)
+    await ctx.gather(*(partial(branch, number=number) for number in range(input["branches"])))
     seen += await gate(ctx, "parts")
-    seen += await language.language(ctx, effect, slow_effect)
+    await language.language(Scene(ctx, diary, ctx.run_id))
+    await plain_asyncio(Scene(ctx, diary, ctx.run_id))
     seen += await gate(ctx, "end")
     try:
         await ctx.compute("refused", refused, f"{ctx.run_id} refused")
@@ -224,7 +227,7 @@ class Clients:
             elif drawn < 0.15:
                 run_id = await self._append(client, dice, EVERYTHING)
                 await self._meddle(client, dice, run_id)
-            elif drawn < 0.2:
+            elif drawn < 0.25:
                 await self._talk(client, dice)
             elif drawn < 0.55:
                 await self._write(client, dice, dice.pick(REGISTERS))
@@ -239,7 +242,7 @@ class Clients:
         self._asked[client] = command
         began = node.clock.time()
         limit = 0.2 + (ASK_SECONDS - 0.2) * dice.random() ** 2
-        outcome = await node.incarnation.ask(command, limit)
+        outcome = await node.incarnation.ask(_stamped(command, node), limit)
         world.answered(client, node.number, what, outcome, node.clock.time() - began, limit)
         return outcome, node
 
@@ -270,7 +273,7 @@ class Clients:
         async def ask(what: str, command: Command) -> Outcome:
             return (await self._ask(client, dice, f"{what} to {run_id}", command))[0]
 
-        await talking.converse(run_id, dice, ask)
+        await talking.converse(run_id, dice, ask, self._world.checker.messages.acknowledged)
 
     async def _meddle(self, client: int, dice: SeededDice, run_id: RunId) -> None:
         """Cancel, pause or move a run that has begun, or leave it alone."""
@@ -308,7 +311,7 @@ class Clients:
             replay_run(run, code)
         except NonDeterminismError as error:
             self._world.checker.violated("gates fit wherever a run is", str(error), run_id)
-        outcome = await ask("move", MoveRun(run_id, 2, len(run.steps), run.generation))
+        outcome = await ask("move", MoveRun(run_id, 2, len(run.records), run.generation))
         return not (isinstance(outcome, Rejected) and outcome.code == "run_went_on")
 
     async def _write(self, client: int, dice: SeededDice, register: str) -> None:
@@ -341,9 +344,10 @@ class Clients:
                 "fails": dice.happens(0.2),
             }
         elif workflow == talking.TALK:
-            plan = {"heard": [], "round": dice.below(3)}
+            plan = {"heard": 0, "round": dice.below(3)}
         version = 2 if workflow == EVERYTHING and dice.happens(0.2) else 1
-        command = StartRun(run_id, workflow, version, values.encode(plan, what=run_id))
+        data = values.encode(plan, what=run_id)
+        command = StartRun(run_id, workflow, version, data, format=RECORD_FORMAT)
         if workflow in REGISTERS and dice.happens(self._world.large):
             command = _near_a_multiple(command, dice)
         began = self._world.elapsed
@@ -371,6 +375,13 @@ class Clients:
         self.appends.append(Append(run_id, began, ended, "done", seen))
         if workflow in REGISTERS and run_id in runs:
             self.accesses[workflow].append(Access("read", runs[run_id].definition.fingerprint, began, ended))
+
+
+def _stamped(command: Command, node: WatchedNode) -> Command:
+    """Return the command with the time of day of the node that is asked, where it has one."""
+    if isinstance(command, StartRun | SendSignal | CancelRun | PauseRun | ResumeRun | TerminateRun):
+        return msgspec.structs.replace(command, at=node.executor.wall_clock())
+    return command
 
 
 def _near_a_multiple(command: StartRun, dice: SeededDice) -> StartRun:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 
 from ..errors import BlockingCallError, ClusterError, StalledError
+from ..limits import MAX_CANCEL_SECONDS
 from ..threads.loop_thread import LoopThread, unstarted
 from ..virtual_time.clock import VirtualClockLoop
 from ..virtual_time.nested_loop import without_outer_loop
@@ -243,4 +244,4 @@ class VirtualThread(LoopThread):
 
 
 async def _ended(tasks: tuple[asyncio.Task[Any], ...]) -> None:
-    await asyncio.wait(tasks, timeout=1.0)
+    await asyncio.wait(tasks, timeout=2 * MAX_CANCEL_SECONDS)

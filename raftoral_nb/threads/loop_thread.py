@@ -18,6 +18,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, Generic, TypeVar, TypeVarTuple, Unpack
 
 from ..errors import BlockingCallError, ClusterError
+from ..limits import MAX_CANCEL_SECONDS
+from .step_tasks import StepTask
 from .step_threads import InlineSteps, Steps, StepThreads
 from .user_code import where_is
 
@@ -148,7 +150,7 @@ class LoopThread:
         """Cancel what runs, close the loop and end the thread; True once it has ended, within `timeout` seconds.
 
         False means that user code keeps the thread busy: it ends by itself as soon as that code returns, and `where` tells
-        where it is. Tasks that refuse to be cancelled are dropped. May be called again, from any thread but the cluster's own
+        where it is. Tasks that refuse to be cancelled for `MAX_CANCEL_SECONDS` are dropped. May be called again, from any thread but the cluster's own
         (BlockingCallError).
         """
         refuse_on_own_thread("stop()")
@@ -319,12 +321,16 @@ class LoopThread:
                 self._end.release()
 
     async def _root(self, halt: asyncio.Future[None]) -> None:
-        """Run until told to stop, then cancel every other task, again and again if need be, up to the deadline."""
+        """Run until told to stop, then cancel every other task, again and again if need be, for a while.
+
+        Not the functions of steps: whoever waits for one cancels it, once.
+        """
         await halt
         own = asyncio.current_task()
         deadline = max(self._deadline, time.monotonic() + 2 * MIN_CANCEL_SECONDS) - MIN_CANCEL_SECONDS
-        while tasks := asyncio.all_tasks() - {own}:
-            left = deadline - time.monotonic()
+        patience = min(deadline, time.monotonic() + MAX_CANCEL_SECONDS + MIN_CANCEL_SECONDS)
+        while tasks := [task for task in asyncio.all_tasks() if task is not own and not _is_abandoned(task)]:
+            left = patience - time.monotonic()
             if left <= 0:
                 break
             if any(map(unstarted, tasks)):
@@ -332,9 +338,12 @@ class LoopThread:
                 await asyncio.sleep(0)
                 continue
             for task in tasks:
-                task.cancel()
+                if not isinstance(task, StepTask):
+                    task.cancel()
             await asyncio.wait(tasks, timeout=max(MIN_CANCEL_SECONDS, left / 4))
         for task in asyncio.all_tasks() - {own}:
+            if isinstance(task, StepTask):
+                task.leave()
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             coroutine = task.get_coro()
             # Unwound here and quietly: later, the garbage collector would do it, and complain of what that raises.
@@ -361,6 +370,10 @@ def _nothing() -> None:
 def _finish(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _is_abandoned(task: asyncio.Task[Any]) -> bool:
+    return isinstance(task, StepTask) and task.abandoned
 
 
 def unstarted(task: asyncio.Task[Any]) -> bool:

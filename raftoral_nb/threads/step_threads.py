@@ -1,4 +1,4 @@
-"""A pool of daemon threads for synchronous step functions, which may be abandoned but not interrupted."""
+"""Runners of steps' functions: a pool of daemon threads for synchronous ones, which may be abandoned but not interrupted."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
 
 from ..errors import ClusterError
+from .step_tasks import StepTasks
 from .user_code import where_is
 
 T = TypeVar("T")
@@ -31,14 +32,20 @@ MAX_CLOSE_SECONDS: Final = 1.0
 
 
 class Steps(Protocol):
-    """A runner of synchronous step functions for tasks of an event loop."""
+    """A runner of steps' functions for tasks of an event loop."""
 
     async def run(self, fn: Callable[..., T], /, *args: Any, name: str, **kwargs: Any) -> T:
-        """Run `fn(*args, **kwargs)` and return its result, or raise what it raised."""
+        """Run `fn(*args, **kwargs)`, which is synchronous, and return its result, or raise what it raised."""
+        ...
+
+    async def run_async(
+        self, fn: Callable[[], Awaitable[T]], /, *, name: str, abandoned: Callable[[], object] | None = None
+    ) -> T:
+        """Run `await fn()` and return its result, or raise what it raised. See `StepTasks.run_async`."""
         ...
 
     def stuck(self) -> tuple[str, ...]:
-        """Return the functions that have not returned yet: name, thread, and where they are now."""
+        """Return the functions that have not returned yet: name, thread or task, and where they are now."""
         ...
 
     def close(self) -> None:
@@ -96,26 +103,28 @@ class _Job:
         return f"{self.name} ({self.thread_name}{how}) at {where or 'an unknown place'}"
 
 
-class StepThreads:
+class StepThreads(StepTasks):
     """A pool of daemon threads for synchronous step functions: at most `limit` at once, at most `idle` kept for later.
+
+    Asynchronous ones run on the loop, in tasks of their own.
 
     Used from tasks of asyncio loops (directly or through anyio). A function whose task is cancelled is abandoned: it
     continues, its result is dropped, and it counts towards `limit` until it returns.
     """
 
     def __init__(self, name: str = "step", *, limit: int = MAX_STEP_THREADS, idle: int = MAX_IDLE_STEP_THREADS) -> None:
+        super().__init__()
         self._name = name
         self._limit = limit
         self._max_idle = idle
         # Guards what follows. A lock of the interpreter's own, held for a few instructions only, and never while waiting or
         # calling others: `with` on it is safe against interrupts in the main thread.
         self._lock = threading.Lock()
-        self._running: dict[_Job, None] = {}
+        self._jobs: dict[_Job, None] = {}
         self._waiting: deque[_Job] = deque()
         self._idle: list[tuple[threading.Thread, queue.SimpleQueue[_Job | None]]] = []
         self._threads: dict[threading.Thread, _Job | None] = {}
         self._made = 0
-        self._closed = False
 
     async def run(self, fn: Callable[..., T], /, *args: Any, name: str, **kwargs: Any) -> T:
         """Run `fn(*args, **kwargs)` in a thread, with a copy of the current context variables.
@@ -148,11 +157,11 @@ class StepThreads:
     def stuck(self) -> tuple[str, ...]:
         """Return the functions that run now, abandoned ones included.
 
-        Each as "name (thread[, abandoned]) at file:line in function".
+        Each as "name (thread[, abandoned]) at file:line in function"; an asynchronous one has "a task" for a thread.
         """
         with self._lock:
-            running = [job for job in self._running if job.ident is not None]
-        return tuple(str(job) for job in running)
+            running = [job for job in self._jobs if job.ident is not None]
+        return (*(str(job) for job in running), *self.stuck_tasks())
 
     def close(self) -> None:
         """End idle threads now, refuse what waits for a thread; a busy thread ends when its function returns.
@@ -160,7 +169,7 @@ class StepThreads:
         May be called again, and from any thread. Does not wait for functions.
         """
         with self._lock:
-            self._closed = True
+            self.closed = True
             idle, self._idle = self._idle, []
             waiting, self._waiting = self._waiting, deque()
             ending = [thread for thread, job in self._threads.items() if job is None]
@@ -174,15 +183,15 @@ class StepThreads:
             if thread is not threading.current_thread() and thread.is_alive():
                 thread.join(max(0.0, until - time.monotonic()))
 
-    # --- slots: at most `limit` jobs in `_running`; a freed one goes to the first in line
+    # --- slots: at most `limit` jobs in `_jobs`; a freed one goes to the first in line
 
     async def _take_slot(self, job: _Job) -> None:
         with self._lock:
-            job.refused = self._closed
-            taken = not self._closed and len(self._running) < self._limit
+            job.refused = self.closed
+            taken = not self.closed and len(self._jobs) < self._limit
             if taken:
-                self._running[job] = None
-            elif not self._closed:
+                self._jobs[job] = None
+            elif not self.closed:
                 self._waiting.append(job)
         if taken:
             return
@@ -207,20 +216,20 @@ class StepThreads:
 
     def _free(self, job: _Job) -> _Job | None:
         """Give the job's slot, if it has one, to the first in line, which is returned. Called with the lock held."""
-        if job not in self._running:
+        if job not in self._jobs:
             return None
-        del self._running[job]
+        del self._jobs[job]
         if not self._waiting:
             return None
         after = self._waiting.popleft()
-        self._running[after] = None
+        self._jobs[after] = None
         return after
 
     # --- threads
 
     def _hand_over(self, job: _Job) -> None:
         with self._lock:
-            if self._closed:
+            if self.closed:
                 raise ClusterError(f"the step {job.name!r} cannot run: its node has stopped")
             if self._idle:
                 thread, jobs = self._idle.pop()
@@ -270,7 +279,7 @@ class StepThreads:
         with self._lock:
             self._threads[thread] = None
             after = self._free(job)
-            stays = not self._closed and len(self._idle) < self._max_idle
+            stays = not self.closed and len(self._idle) < self._max_idle
             if stays:
                 self._idle.append((thread, jobs))  # before the task wakes, so that its next step finds this thread
         job.wake()
@@ -279,16 +288,13 @@ class StepThreads:
         return stays
 
 
-class InlineSteps:
+class InlineSteps(StepTasks):
     """The same interface, running each function at once on the caller's own thread: for simulations, where no thread may be."""
-
-    def __init__(self) -> None:
-        self._closed = False
 
     async def run(self, fn: Callable[..., T], /, *args: Any, name: str, **kwargs: Any) -> T:
         """Run `fn(*args, **kwargs)` here, with a copy of the current context variables. Outcomes are as in StepThreads."""
         await anyio.lowlevel.checkpoint()
-        if self._closed:
+        if self.closed:
             raise ClusterError(f"the step {name!r} cannot run: its node has stopped")
         try:
             return contextvars.copy_context().run(fn, *args, **kwargs)
@@ -299,12 +305,12 @@ class InlineSteps:
             raise translated from error
 
     def stuck(self) -> tuple[str, ...]:
-        """Return an empty list: a caller is not running a function."""
-        return ()
+        """Return the asynchronous functions that have not ended: a caller is not running a synchronous one."""
+        return self.stuck_tasks()
 
     def close(self) -> None:
         """Take no more work."""
-        self._closed = True
+        self.closed = True
 
 
 def _for_the_loop(error: BaseException, name: str) -> BaseException:

@@ -102,3 +102,16 @@ def awaiting_frames(waits: object) -> Iterator[FrameType]:
             return
         yield frame
         waits = next((one for name in _AWAITED if (one := getattr(waits, name, None)) is not None), None)
+
+
+def where_waits(waits: object) -> str | None:
+    """Return where the user's code in a coroutine, or in what that awaits, is now, as `where_is` does; None if there is none."""
+    found: str | None = None
+    best = 2
+    for frame in awaiting_frames(waits):
+        code = frame.f_code
+        rank = _rank(code.co_filename)
+        if rank <= best and rank < 2:
+            best = rank
+            found = f"{short_file_name(code.co_filename)}:{frame.f_lineno} in {code.co_name}"
+    return found

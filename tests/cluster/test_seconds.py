@@ -43,7 +43,16 @@ OUTPUT_ONLY = (
     "raftoral_nb.core.records",
 )
 """Modules whose structs tell what happened; nobody makes them to ask for something."""
-NO_SECONDS = {"fraction", "factor", "total", "Retry.jitter", "Retry.chance", "RunningStep.clock"}
+NO_SECONDS = {
+    "fraction",
+    "factor",
+    "total",
+    "Retry.jitter",
+    "Retry.chance",
+    "RunningStep.clock",
+    "CancelRequested.at",
+    "WorkflowContinued.at",
+}
 """Parameters that are numbers, and no lengths of time."""
 
 

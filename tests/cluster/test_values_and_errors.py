@@ -368,8 +368,8 @@ def test_whatever_is_raised_ends_its_run_and_no_other(cluster: Cluster, workflow
 # --- operations in the wrong place
 
 
-async def gathers(ctx: WorkflowContext, _: Any) -> None:
-    await asyncio.gather(ctx.var("a", 1), ctx.var("b", 2))
+async def gathers(ctx: WorkflowContext, _: Any) -> list[int]:
+    return [one.value for one in await asyncio.gather(ctx.var("a", 1), ctx.var("b", 2))]
 
 
 async def creates_a_task(ctx: WorkflowContext, _: Any) -> Any:
@@ -383,33 +383,34 @@ async def uses_ctx_in_a_step(ctx: WorkflowContext, _: Any) -> None:
     await ctx.compute("outer", step)
 
 
-async def uses_the_outer_ctx_in_a_branch(ctx: WorkflowContext, _: Any) -> None:
-    async def branch(_: WorkflowContext) -> None:
-        await ctx.var("outer", 1)
+async def uses_the_outer_ctx_in_a_branch(ctx: WorkflowContext, _: Any) -> list[Any]:
+    async def branch(_: WorkflowContext) -> int:
+        return (await ctx.var("outer", 1)).value
 
-    await ctx.gather(branch)
-
-
-@pytest.mark.filterwarnings("ignore::raftoral_nb.NonDeterminismWarning")
-def test_asyncio_gather_over_operations_is_refused_and_told_of_ctx_gather(cluster: Cluster) -> None:
-    error = failure_of(cluster, gathers)
-    assert isinstance(error.__cause__, WrongTaskError)
-    assert "ctx.gather" in str(error)
+    return await ctx.gather(branch)
 
 
-@pytest.mark.filterwarnings("ignore::raftoral_nb.NonDeterminismWarning")
-def test_an_operation_in_a_task_of_its_own_is_refused(cluster: Cluster) -> None:
-    assert isinstance(failure_of(cluster, creates_a_task).__cause__, WrongTaskError)
+@pytest.mark.parametrize(
+    ("workflow", "result", "step_ids"),
+    [
+        (gathers, [1, 2], ["t1.0/a", "t2.0/b"]),
+        (creates_a_task, 1, ["t1.0/a"]),
+        (uses_the_outer_ctx_in_a_branch, [1], ["0.0.0/outer"]),
+    ],
+)
+def test_an_operation_belongs_to_the_task_that_calls_it_whichever_that_is(
+    cluster: Cluster, workflow: Any, result: Any, step_ids: list[str]
+) -> None:
+    run = cluster.start_workflow(workflow)
+    assert run.wait_for_completion(PATIENCE) == result
+    assert results(cluster, run.run_id) == [result] * 3
+    assert [step.step_id for step in run.steps] == step_ids
 
 
 def test_an_operation_inside_a_step_is_refused_and_names_the_step(cluster: Cluster) -> None:
     error = failure_of(cluster, uses_ctx_in_a_step)
     assert isinstance(error.__cause__, WrongTaskError)
     assert "inside the step '0/outer'" in str(error)
-
-
-def test_the_outer_context_is_refused_inside_a_branch(cluster: Cluster) -> None:
-    assert "WrongTaskError" in failure_of(cluster, uses_the_outer_ctx_in_a_branch).failure.traceback
 
 
 async def branches(ctx: WorkflowContext, _: Any) -> list[Any]:

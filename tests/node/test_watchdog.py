@@ -1,13 +1,10 @@
-"""The watchdog: what it reports, when, and that a watched coroutine cannot tell."""
+"""The watchdog: what it reports, and when."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import threading
 import time
-import warnings
 from collections.abc import Callable, Coroutine, Generator
 from types import coroutine
 from typing import Any
@@ -49,7 +46,30 @@ class Bench:
         self.now = end
 
     def drive(self, coro: Coroutine[Any, Any, Any], run_id: str = "run-1") -> Generator[Any, Any, Any]:
-        return self.dog.watched(coro, run_id).__await__()
+        return driven(self.dog, coro, run_id)
+
+
+def driven(dog: Watchdog, coro: Coroutine[Any, Any, Any], run_id: str) -> Generator[Any, Any, Any]:
+    """Drive a coroutine, and have each of its resumptions watched."""
+    code = getattr(coro, "cr_code", None)
+    value: Any = None
+    while True:
+        with dog.watching(run_id, None if code is None else code.co_filename):
+            try:
+                awaited = coro.send(value)
+            except StopIteration as stop:
+                return stop.value
+        value = yield awaited
+
+
+class Driven:
+    """The same, to be awaited."""
+
+    def __init__(self, dog: Watchdog, coro: Coroutine[Any, Any, Any]) -> None:
+        self._driven = driven(dog, coro, "run-1")
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._driven
 
 
 @pytest.fixture
@@ -207,7 +227,7 @@ def test_a_callback_that_fails_harms_neither_the_workflow_nor_the_timer(
         return "done"
 
     with pytest.raises(StopIteration) as end:
-        next(dog.watched(blocking(), "run-1").__await__())
+        next(driven(dog, blocking(), "run-1"))
     assert end.value.value == "done"
     assert caplog.text.count("no one listens") >= 2
 
@@ -232,7 +252,7 @@ def test_the_report_comes_before_the_clearing_also_when_the_resumption_ends_mean
         assert leave.wait(LONG)
 
     async def main() -> None:
-        await dog.watched(workflow(), "run-1")
+        await Driven(dog, workflow())
 
     asyncio.run(main())
     assert said == ["report", "clear"]
@@ -264,7 +284,7 @@ def test_with_a_real_clock_and_a_real_loop_a_sleeping_workflow_is_named() -> Non
         return "done"
 
     async def main() -> str:
-        return await dog.watched(workflow(), "run-1")
+        return await Driven(dog, workflow())
 
     try:
         assert asyncio.run(main()) == "done"
@@ -276,194 +296,3 @@ def test_with_a_real_clock_and_a_real_loop_a_sleeping_workflow_is_named() -> Non
     assert len(reports) == 1
     assert reports[0][0] == "run-1"
     assert reports[0][1] == f"test_watchdog.py:{workflow.__code__.co_firstlineno + 2} in workflow"
-
-
-# --- a watched coroutine cannot tell
-
-
-@pytest.fixture(params=["watched", "plain"])
-def driver(request: pytest.FixtureRequest, bench: Bench) -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """The same expectations of a watched coroutine and of one awaited by an async function: they must not differ."""
-    if request.param == "watched":
-        return bench.drive
-
-    async def plainly(coro: Coroutine[Any, Any, Any]) -> Any:
-        return await coro
-
-    return plainly
-
-
-Driver = Callable[[Coroutine[Any, Any, Any]], Any]
-
-
-def test_values_go_in_and_out(driver: Driver) -> None:
-    async def talk() -> list[Any]:
-        return [await pause("a"), await pause("b")]
-
-    steps = driver(talk())
-    assert steps.send(None) == "a"
-    assert steps.send(1) == "b"
-    with pytest.raises(StopIteration) as end:
-        steps.send(2)
-    assert end.value.value == [1, 2]
-
-
-def test_a_thrown_exception_may_be_handled_inside(driver: Driver) -> None:
-    async def recover() -> Any:
-        try:
-            await pause("first")
-        except LookupError as error:
-            return await pause(error)
-        return None
-
-    steps = driver(recover())
-    steps.send(None)
-    error = LookupError("thrown")
-    assert steps.throw(error) is error
-    with pytest.raises(StopIteration) as end:
-        steps.send("back")
-    assert end.value.value == "back"
-
-
-def test_a_thrown_exception_that_is_not_handled_comes_out_itself(driver: Driver) -> None:
-    cleaned = []
-
-    async def clean() -> None:
-        try:
-            await pause()
-        finally:
-            cleaned.append(True)
-
-    steps = driver(clean())
-    steps.send(None)
-    error = asyncio.CancelledError("cancelled")
-    with pytest.raises(asyncio.CancelledError) as caught:
-        steps.throw(error)
-    assert caught.value is error
-    assert caught.value.__context__ is None
-    assert cleaned == [True]
-
-
-def test_an_exception_of_the_coroutine_comes_out_itself_with_its_traceback(driver: Driver) -> None:
-    async def fail() -> None:
-        await pause()
-        raise LookupError("inside")
-
-    steps = driver(fail())
-    steps.send(None)
-    with pytest.raises(LookupError, match="inside") as caught:
-        steps.send(None)
-    assert caught.traceback[-1].name == "fail"
-    assert caught.value.__context__ is None
-
-
-def test_stop_iteration_raised_inside_is_a_runtime_error(driver: Driver) -> None:
-    async def odd() -> None:
-        raise StopIteration(3)
-
-    with pytest.raises(RuntimeError, match="StopIteration"):
-        driver(odd()).send(None)
-
-
-def test_closing_runs_the_coroutines_cleanup(driver: Driver) -> None:
-    seen: list[str] = []
-
-    async def clean() -> None:
-        try:
-            await pause()
-        except GeneratorExit:
-            seen.append("exit")
-            raise
-        finally:
-            seen.append("finally")
-
-    steps = driver(clean())
-    steps.send(None)
-    steps.close()
-    assert seen == ["exit", "finally"]
-
-
-def test_a_coroutine_that_ignores_closing_is_an_error(driver: Driver) -> None:
-    async def ignore() -> None:
-        try:
-            await pause()
-        except GeneratorExit:
-            await pause()
-
-    steps = driver(ignore())
-    steps.send(None)
-    with pytest.raises(RuntimeError, match="ignored GeneratorExit"):
-        steps.close()
-
-
-def test_a_thrown_generator_exit_closes_the_coroutine_and_goes_on(driver: Driver) -> None:
-    async def swallow() -> str:
-        try:
-            await pause()
-        except GeneratorExit:
-            return "swallowed"
-        return "resumed"
-
-    steps = driver(swallow())
-    steps.send(None)
-    error = GeneratorExit()
-    with pytest.raises(GeneratorExit) as caught:
-        steps.throw(error)
-    assert caught.value is error
-
-
-def test_a_failed_coroutine_leaves_no_cycle(bench: Bench) -> None:
-    class LocalError(Exception):
-        pass
-
-    async def fail() -> None:
-        await pause()
-        raise LocalError
-
-    gc.collect()
-    gc.disable()
-    try:
-        steps = bench.drive(fail())
-        steps.send(None)
-        with contextlib.suppress(LocalError):
-            steps.throw(LocalError())
-        del steps
-        assert not [thing for thing in gc.get_objects() if isinstance(thing, LocalError)]
-    finally:
-        gc.enable()
-
-
-def test_asyncio_can_cancel_a_watched_coroutine_and_a_timeout_scope_works_inside(bench: Bench) -> None:
-    async def workflow() -> str:
-        try:
-            async with asyncio.timeout(0.0):
-                await asyncio.Event().wait()
-        except TimeoutError:
-            return "timed out"
-        return "?"
-
-    async def main() -> None:
-        assert await bench.dog.watched(workflow(), "run-1") == "timed out"
-
-        async def forever() -> None:
-            await bench.dog.watched(asyncio.Event().wait(), "run-2")
-
-        task = asyncio.ensure_future(forever())
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(main())
-
-
-def test_one_that_is_never_awaited_can_be_closed(bench: Bench) -> None:
-    async def workflow() -> None:
-        raise AssertionError("must not run")
-
-    bench.dog.watched(workflow(), "run-1").close()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        bench.dog.watched(workflow(), "run-2")
-        gc.collect()
-    assert ["never awaited" in str(warning.message) for warning in caught] == [True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from raftoral_nb import (
     StepProgress,
     StepRetrying,
     StepTimeoutError,
+    WorkflowCancelledError,
     WorkflowContext,
     WorkflowDefinitionError,
     WorkflowFailedError,
@@ -28,6 +30,8 @@ from raftoral_nb import (
     current_step,
     step,
 )
+from raftoral_nb.limits import MAX_CANCEL_SECONDS
+from raftoral_nb.testing import workflow_test
 from tests.cluster.helpers import PATIENCE, Watch, gate, note, notes
 
 SOON = Retry(attempts=4, first_wait=0.001, max_wait=0.002)
@@ -169,6 +173,60 @@ def test_an_async_step_is_cancelled_when_its_timeout_passes(cluster: Cluster) ->
     assert "step '0/hangs' took longer than its timeout of 0.02 s" in run.wait_for_completion(PATIENCE)
     assert notes() == ["cancelled"]
     assert len(set(results(cluster, run.run_id))) == 1
+
+
+async def stubborn() -> None:
+    while True:
+        try:
+            await asyncio.sleep(0.5)
+        except asyncio.CancelledError:
+            note("told")
+
+
+def test_an_async_step_that_swallows_its_cancellation_is_told_once_abandoned_and_named_by_stop() -> None:
+    async def patient(ctx: WorkflowContext, _: None) -> str:
+        with pytest.raises(StepTimeoutError, match="it swallowed its cancellation and was abandoned"):
+            await ctx.compute("hangs", step(stubborn, timeout=0.02))
+        return await ctx.compute("next", str, "went on")
+
+    with Cluster(1) as cluster:
+        run = cluster.start_workflow(patient)
+        assert run.wait_for_completion(PATIENCE) == "went on"
+        began = time.monotonic()
+        report = cluster.stop()
+        assert time.monotonic() - began < MAX_CANCEL_SECONDS + 2
+    assert any(f"{run.run_id}/0/hangs (a task, abandoned) at test_steps.py" in one for one in report.stuck)
+    assert notes() == ["told"]
+
+
+def test_a_run_whose_step_swallows_its_cancellation_can_be_cancelled() -> None:
+    async def patient(ctx: WorkflowContext, _: None) -> None:
+        await ctx.compute("hangs", stubborn)
+
+    with Cluster(1) as cluster:
+        with Watch(cluster) as watch:
+            run = cluster.start_workflow(patient)
+            watch.until(EffectStarted)
+        run.cancel("enough")
+        with pytest.raises(WorkflowCancelledError, match="enough"):
+            run.wait_for_completion(PATIENCE)
+        report = cluster.stop()
+    assert any(f"{run.run_id}/0/hangs" in one for one in report.stuck)
+    assert notes() == ["told"]
+
+
+def test_on_a_virtual_clock_a_stubborn_step_is_abandoned_after_exactly_the_grace_period() -> None:
+    async def patient(ctx: WorkflowContext, _: None) -> float:
+        before = await ctx.now()
+        with pytest.raises(StepTimeoutError):
+            await ctx.compute("hangs", step(stubborn, timeout=10))
+        return (await ctx.now() - before).total_seconds()
+
+    with workflow_test() as test:
+        assert test.finish(test.start(patient)) == 10 + MAX_CANCEL_SECONDS
+        report = test.cluster.stop()
+    assert any("/0/hangs (a task, abandoned)" in one for one in report.stuck)
+    assert notes() == ["told"]
 
 
 def test_a_synchronous_step_is_abandoned_when_its_timeout_passes_and_its_result_dropped() -> None:

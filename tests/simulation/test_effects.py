@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from raftoral_nb.simulation.effects import HANGS, LONGEST_HEALED_STEP, SeededEffects, effect_seconds
+from raftoral_nb.simulation.effects import HANGS, LONGEST_HEALED_STEP, ONCE, SeededEffects, effect_seconds
 from raftoral_nb.simulation.invariants import Checker
-from raftoral_nb.simulation.language import ONCE
 
 
 def test_no_two_effects_have_the_same_value() -> None:

@@ -31,7 +31,7 @@ from raftoral_nb.hosts import local as host_module
 from raftoral_nb.node.incarnation import Incarnation
 from raftoral_nb.raft.compaction import Compaction
 from raftoral_nb.raft.journal import Journals, MemoryJournal
-from raftoral_nb.simulation import effects, final_checks, language, workload
+from raftoral_nb.simulation import effects, final_checks, workload
 from raftoral_nb.simulation.disk import WholeJournal
 from raftoral_nb.simulation.invariants import Checker
 from raftoral_nb.workflow.execution.inbox import HandedOver
@@ -301,7 +301,7 @@ class Soak:
                 self.checker.acknowledged(self.nodes.get(node), what, outcome.index)
 
     def new_value(self, what: str) -> int:
-        if what.endswith(language.ONCE):
+        if what.endswith(effects.ONCE):
             with self.lock:
                 if what in self._done_once:
                     self.checker.violated("at most once", f"the effect {what!r} was there twice", what)

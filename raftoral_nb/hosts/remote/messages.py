@@ -205,6 +205,14 @@ class Query(msgspec.Struct, frozen=True, tag=15, array_like=True):
     args: bytes
 
 
+class Validate(msgspec.Struct, frozen=True, tag=23, array_like=True):
+    """A request for what a run's validator of an update says against an encoded value."""
+
+    run_id: RunId
+    name: str
+    value: bytes
+
+
 class AwaitEnd(msgspec.Struct, frozen=True, tag=16, array_like=True):
     """A request for what the execution of a run comes to."""
 
@@ -260,6 +268,7 @@ Asked = (
     | Look
     | ReadEntries
     | Query
+    | Validate
     | AwaitEnd
     | AwaitApplied
     | Boot
@@ -345,6 +354,12 @@ class Answered(msgspec.Struct, frozen=True):
     failure: Failure | None
 
 
+class Objected(msgspec.Struct, frozen=True):
+    """What a validator says; None if nothing."""
+
+    failure: Failure | None
+
+
 class JoinAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a node that wants to join."""
 
@@ -382,6 +397,7 @@ ANSWERS: Final[dict[type, Any]] = {
     Look: NodeLook,
     ReadEntries: tuple[LogEntry, ...],
     Query: Answered,
+    Validate: Objected,
     AwaitEnd: ExecutionEnd,
     AwaitApplied: int,
     Boot: Status,

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ...core.commands import Command, Outcome, Unknown
-from ...core.records import Difference, NodeId, RunId
+from ...core.records import Difference, Failure, NodeId, RunId
 from ...errors import NodeStateError
 from ...node.execution_queries import ExecutionEnd
 from ...threads.loop_thread import LoopThread
 from ...workflow.execution.products import Encoded
-from .messages import Ask, AwaitEnd, Campaign, HandOver, NodeLook, Query, Status
+from .messages import Ask, AwaitEnd, Campaign, HandOver, NodeLook, Objected, Query, Status, Validate
 from .rpc import Calls
 
 
@@ -101,6 +101,15 @@ class RemoteLife:
         async def ask() -> Encoded:
             answered = (await self.calls.ask(Query(run_id, name, args))).body
             return answered.value, answered.failure
+
+        return self._host.thread.run(ask, timeout=timeout)
+
+    def objection(self, run_id: RunId, name: str, value: bytes, timeout: float | None) -> Failure | None:
+        """Return what a run's validator of an update says against a value. Waits. Raises TimeoutError, `NodeStateError`."""
+
+        async def ask() -> Failure | None:
+            objected: Objected = (await self.calls.ask(Validate(run_id, name, value))).body
+            return objected.failure
 
         return self._host.thread.run(ask, timeout=timeout)
 

@@ -52,6 +52,7 @@ from .messages import (
     Moved,
     News,
     NodeLook,
+    Objected,
     Query,
     ReadCode,
     ReadEntries,
@@ -62,6 +63,7 @@ from .messages import (
     SnapshotOffer,
     Spec,
     Stop,
+    Validate,
     Welcome,
     decode_request,
     encode,
@@ -136,6 +138,8 @@ class RpcServer:
             case Query(run_id=run_id, name=name, args=args):
                 value, failure = await beside(host, node, execution_queries.answer, run_id, name, args)
                 return Answered(value, failure)
+            case Validate(run_id=run_id, name=name, value=data):
+                return Objected(await beside(host, node, execution_queries.objection, run_id, name, data))
             case AwaitEnd(run_id=run_id):
                 return await beside(host, node, execution_queries.end, run_id)
             case AwaitApplied(target=target):

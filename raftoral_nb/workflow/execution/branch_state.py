@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.step_ids import Branch
+from ...errors import WrongTaskError
 from ...threads import user_code
+from .running_step import STEP
 
 if TYPE_CHECKING:
     import random
+
+    from ...core.records import RunId
+    from ..loop.run_loop import RunLoop, RunTask
 
 
 class Call(NamedTuple):
@@ -40,3 +46,35 @@ class BranchState:
         self.dice: random.Random | None = None
         self.sleeps_until: float | None = None
         """Unix seconds of the run's time, while it is in `ctx.sleep`. To be shown."""
+
+
+def task_here(loop: RunLoop) -> RunTask | None:
+    """Return the task of that loop which runs here, on this thread; None if what runs is no task of it."""
+    try:
+        return loop.current if asyncio.get_running_loop() is loop else None
+    except RuntimeError:  # on a thread without a loop
+        return None
+
+
+def branch_of(task: RunTask) -> BranchState:
+    """Return the branch of a task, made when it is first asked for."""
+    state = task.state
+    if state is None:
+        state = task.state = BranchState(task.path)
+    found: BranchState = state
+    return found
+
+
+def outside_of_tasks(run_id: RunId, what: str) -> WrongTaskError:
+    """Return the error of the operation `what`, which was called where no task of the run is."""
+    running = STEP.get()
+    if running is not None and running.run_id == run_id:
+        return WrongTaskError(
+            f"ctx: {what} was called inside the step {running.step_id!r}. A step is recorded as a whole: return its value, "
+            "and call the next operation after it (a function that is itself a @step is called as what it is). Only "
+            "ctx.progress(...), current_step().signal(...) and current_step().cancel(...) are for the inside of a step."
+        )
+    return WrongTaskError(
+        f"ctx: {what} was called outside of the run's own tasks (in a thread, in a callback, in a query, or after the "
+        "workflow has ended): call it in the workflow's function, or in a task that the workflow made"
+    )

@@ -12,7 +12,7 @@ from ..codec.classes import Known
 from .alarms import Alarms
 
 if TYPE_CHECKING:
-    from ...core.cluster_events import StepProgress, StepRetrying
+    from ...core.cluster_events import MessageTaken, StepProgress, StepRetrying
     from ...threads.step_threads import Steps
 
 
@@ -75,6 +75,10 @@ class ExecutionEnv(Protocol):
         """Propose a command; `refused` is called on this loop unless it was committed."""
         ...
 
+    def ask(self, command: Command, done: Callable[[Outcome], None]) -> None:
+        """Propose a command; `done(outcome)` is called once, on another thread. From any thread."""
+        ...
+
     def is_outcome(self, error: BaseException) -> bool:
         """Return whether user code raised `error` of its own accord.
 
@@ -94,7 +98,7 @@ class ExecutionEnv(Protocol):
         """Count and tell that a step's function begins to run here."""
         ...
 
-    def tell(self, event: StepRetrying | StepProgress) -> None:
+    def tell(self, event: MessageTaken | StepRetrying | StepProgress) -> None:
         """Publish an event. From any thread."""
         ...
 

@@ -12,20 +12,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import anyio
-import msgspec
-
 from ...core.asked import Asked, Awaited, Diverged
-from ...core.commands import (
-    Command,
-    ContinueRun,
-    EndRun,
-    FireTimers,
-    NoteTaken,
-    SetCheckpoint,
-    StartChild,
-    TellRun,
-)
+from ...core.cluster_events import MessageTaken
 from ...core.records import (
     CancelRecord,
     Difference,
@@ -42,21 +30,21 @@ from ...core.records import (
 from ...core.run_record import RECORD_FORMAT
 from ...core.statistics import ExecutionStatistics, ExecutionStatus, StepActivity
 from ...core.step_ids import path_of, position_of
-from ...errors import InternalError, RestlessError, UnreadableError, WrongTaskError
+from ...errors import ExecutionDropped, InternalError, RestlessError, UnreadableError
+from ...limits import MAX_UNRECEIVED_SIGNALS
 from ..codec import classes, failures, values
 from ..loop.run_loop import RunLoop, RunTask
-from . import divergence, end_comparison, reading, waits
-from .branch_state import BranchState, Call
-from .effects import Ask, Effects, Produce, propose
+from . import divergence, end_comparison, reading, recording, waits
+from .acting import ActingEffects, OpenStep, Produce, propose
+from .branch_state import BranchState, Call, branch_of, outside_of_tasks, task_here
 from .environment import ExecutionEnv, Once
 from .inbox import RunContinued, RunEnded, RunStarted
 from .mailbox import Mailbox, Queries
 from .products import Encoded, Made, Told
-from .renewal import ContinueAsNew, is_cancellation
-from .running_step import STEP
+from .renewal import ContinueAsNew, as_cancelled, is_cancellation
+from .run_alarm import RunAlarm
 
 if TYPE_CHECKING:
-    from .alarms import Alarm
     from .running_step import RunningStep
 
 NOTE_TAKEN_AFTER = 200
@@ -86,12 +74,15 @@ class Execution:
         self.classes: classes.View = classes.NOTEBOOK  # once it has begun: those that its function knows
         self.difference: Difference | None = None
         """The reason why the execution cannot continue, as it is shown to people; None while it can."""
-        self.done = anyio.Event()
+        self.done = asyncio.Event()
         """Set when this node's execution has ended, however it did."""
         self.after: Execution | None = None
         """The execution of the generation before, which comes to its end first."""
         self.loop = RunLoop(self.seed, started.at)
-        self.mailbox = Mailbox()
+        # Messages that were taken since it was at rest.
+        self._took: deque[str] = deque(maxlen=MAX_UNRECEIVED_SIGNALS)
+        self._caught_up = False
+        self.mailbox = Mailbox(self._took.append)
         self.queries = Queries()
         self.paused = False
         self.cancel_reason: str | None = None
@@ -115,25 +106,24 @@ class Execution:
         self._recorded_end: RunEnded | RunContinued | None = None
         self._asked = Asked()
         # Invariant: what `_asked` has open, by step_id, in the order of asking.
-        self._asks: dict[StepId, Ask] = {}
+        self._asks: dict[StepId, OpenStep] = {}
         # Invariant: asked for since effects were begun last.
-        self._new_asks: list[Ask] = []
+        self._new_asks: list[OpenStep] = []
         # Invariant: steps whose effects, if any, are to be stopped at the end of the turn.
         self._over: list[StepId] = []
         # Invariant: attached children whose start was given up, by the step that starts them.
         self._abandoned: dict[StepId, RunId] = {}
-        self._effects = Effects(self, around)
+        self._effects = ActingEffects(self, around)
         self._joins: dict[RunId, list[asyncio.Future[Message]]] = {}
         self._main: RunTask | None = None
         self._in_code = False
+        # Whether the code got the request to cancel the run.
+        self.told_to_end = False
         self._context: contextvars.Context | None = None
         self._taking_turns = False
         self._ended = False
         self._cancelled = False
-        self._alarm: Alarm | None = None
-        self._alarm_at: float | None = None
-        # The due time that is proposed to fire, and the term in which.
-        self._firing: tuple[float, int] | None = None
+        self._alarm = RunAlarm(self, around)
         self._ending_in: int | None = None
         self._told_taken = 0
         # The steps whose functions run here now.
@@ -171,7 +161,8 @@ class Execution:
         """Note that this node may act, or may not any more."""
         self._effects.end_all()
         self._new_asks = list(self._asks.values())
-        self._firing = self._ending_in = None
+        self._ending_in = None
+        self._alarm.forget()
 
     def stop(self, status: ExecutionStatus, reason: str) -> None:
         """End this execution, though not the run."""
@@ -276,6 +267,8 @@ class Execution:
         self.loop.set_time(record.at)
         match record:
             case Step():
+                if not self._caught_up:  # whoever recorded it told what it had taken before
+                    self._took.clear()
                 self.steps_had += 1
                 self.last_step_id = record.step_id
                 self._resolve(record)
@@ -291,9 +284,12 @@ class Execution:
             case CancelRecord():
                 self.cancel_reason = record.reason
                 if self._in_code and self._main is not None:
+                    self.told_to_end = True
                     self._main.cancel(
                         f"run {self.run_id!r} was cancelled" + (f": {record.reason}" if record.reason else "")
                     )
+                else:
+                    self.mailbox.handlers.cancel(every=True)
             case MoveRecord():
                 self._moves_ahead -= 1
         if self.status == "running":
@@ -324,7 +320,7 @@ class Execution:
                     )
 
     def _fire(self, fired: TimersFired) -> None:
-        self._firing = None
+        self._alarm.forget()
         if not self._ended and not self.loop.has_set(fired.due):
             self.differ(
                 "the workflow set no timer that was due then, though one is recorded to have fired: its code must do the same "
@@ -337,7 +333,7 @@ class Execution:
             if self.status == "running":
                 self._rest()
 
-    def _coroutine(self, ask: Ask | None) -> Any:
+    def _coroutine(self, ask: OpenStep | None) -> Any:
         path = "" if ask is None else ask.path
         return self.branches.get(path)
 
@@ -348,8 +344,7 @@ class Execution:
         asked = [f"{ask.operation} {ask.step_id!r}" for ask in self._asks.values()]
         asked += [f"{getter.kind} {' or '.join(map(repr, getter.names))}" for getter in self.mailbox.getters]
         asked += [f"the end of the child {run_id!r}" for run_id in self._joins]
-        if self.loop.next_due is not None:
-            asked.append("a time to come")
+        asked += [] if self.loop.next_due is None else ["a time to come"]
         return ", ".join(asked[:5]) or "nothing"
 
     # --- the code and its end
@@ -359,23 +354,29 @@ class Execution:
         self._in_code = True
         try:
             returned = await coroutine
-            self._in_code = False
+            self._in_code = self.mailbox.handlers.open = False
             if isinstance(returned, ContinueAsNew):
                 raise returned
             self.result = values.round_trip(returned, what=f"result of run {self.run_id!r}")[0]
-        except GeneratorExit:
+        except (GeneratorExit, ExecutionDropped):
             raise
         except ContinueAsNew as again:
-            self.continued, self.failure = self._next_input(again.input)
+            try:
+                self.continued = values.round_trip(again.input, what=f"the next input of run {self.run_id!r}")[0]
+            except Exception as error:
+                self.failure = self.fail_without_record(error)
         except BaseException as error:
             if self.status != "running":  # it was stopped by what it did, and is dropped
                 return
             self.failure = self.fail_without_record(error)
             if self.cancel_reason is not None and is_cancellation(error):
+                # Whichever way it was raised.
                 self._cancelled = True
-                self.failure = self._as_cancelled(self.failure)
+                self.failure = as_cancelled(self.failure, self.cancel_reason)
         finally:
-            self._in_code = False
+            self._in_code = self.mailbox.handlers.open = False
+        self.mailbox.handlers.cancel(every=self._cancelled)
+        await self.mailbox.handlers.end()
         left = [task for task in self.loop.tasks() if task is not self.loop.current]
         for task in left:
             task.cancel()
@@ -386,13 +387,14 @@ class Execution:
 
     def _at_rest(self) -> None:
         """Do what is to be done when every record that was handed over has had its turn."""
+        self._tell_taken()
         recorded = self._recorded_end
         if recorded is not None:
             self._meet(recorded)
             return
         term = self.may_begin()
         if term is None:
-            self._disarm()
+            self._alarm.disarm()
             return
         asks, self._new_asks = self._new_asks, []
         for ask in asks:
@@ -401,14 +403,18 @@ class Execution:
         if self._ended:
             self._propose_end(term)
             return
-        self._arm(term)
+        self._alarm.arm(term)
         if self.mailbox.taken - self._told_taken >= NOTE_TAKEN_AFTER:
             self._told_taken = self.mailbox.taken
-            version, node = self.definition.version, self._around.node
-            note = NoteTaken(self.run_id, self._told_taken, node, term, version, self.generation)
-            propose(
-                self._around, note, lambda: self._around.acting == term and self.status == "running", lambda _: None
-            )
+            note = recording.taken_command(self, term)
+            propose(self._around, note, lambda: self.status == "running", lambda _: None)
+
+    def _tell_taken(self) -> None:
+        took, acts = tuple(self._took), self._around.acting is not None
+        self._took.clear()
+        self._caught_up = True
+        for message_id in took if acts else ():
+            self._around.tell(MessageTaken(self._around.node, self.run_id, message_id))
 
     def _meet(self, recorded: RunEnded | RunContinued) -> None:
         """Compare the end of this execution with the recorded one."""
@@ -432,19 +438,11 @@ class Execution:
             self.status = "cancelled" if self._cancelled else "failed"
 
     def _propose_end(self, term: int) -> None:
-        self._disarm()
+        self._alarm.disarm()
         if self._ending_in == term:
             return
         self._ending_in = term
-        node, at, version = self._around.node, self._around.alarms.clock(), self.definition.version
-        command: Command
-        if self.continued is not None:
-            left = self.mailbox.left
-            command = ContinueRun(self.run_id, term, node, self.generation, self.continued, at, version, self.had, left)
-        else:
-            command = EndRun(
-                self.run_id, term, node, self.result, self.failure, version, self._cancelled, self.generation, at
-            )
+        command = recording.end_command(self, term, cancelled=self._cancelled)
 
         def wanted() -> bool:
             return self._around.acting == term and self._recorded_end is None and self.status == "running"
@@ -455,7 +453,7 @@ class Execution:
         """Let go of the code: nothing of this execution runs any more."""
         if self.done.is_set():
             return
-        self._disarm()
+        self._alarm.disarm()
         self._effects.end_all()
         self._asks.clear()
         self._new_asks.clear()
@@ -474,35 +472,6 @@ class Execution:
         self.difference = divergence.explain(reason, self.function, waits, asked=asked, recorded=recorded)
         self.stop("diverged", reason)
 
-    # --- timers
-
-    def _arm(self, term: int) -> None:
-        """Have this node notice when the earliest timer of the run is due."""
-        due = self.loop.next_due
-        if due is None or (self._firing is not None and self._firing[1] == term):
-            self._disarm()
-        elif self._alarm_at != due:
-            self._disarm()
-            self._alarm_at = due
-            self._alarm = self._around.alarms.call_at(due, self._due)
-
-    def _disarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = self._alarm_at = None
-
-    def _due(self) -> None:
-        """Propose to fire the timers that are due."""
-        self._alarm = self._alarm_at = None
-        due, term = self.loop.next_due, self.may_begin()
-        if due is None or term is None or self._queue or self.status != "running":
-            return  # looked at again when the queue is empty
-        firing = self._firing = (due, term)
-        at, node, version = max(self._around.alarms.clock(), due), self._around.node, self.definition.version
-        command = FireTimers(self.run_id, due, at, node, term, version, self.generation, self.mailbox.taken)
-        broken = lambda reason: self.broke("firing timers", RuntimeError(reason))  # noqa: E731
-        propose(self._around, command, lambda: self._firing == firing and self.status == "running", broken)
-
     # --- operations (called by the workflow's code, in its turn)
 
     def here(self, what: str) -> BranchState:
@@ -510,38 +479,15 @@ class Execution:
 
         Raises `WrongTaskError` outside of the run's tasks, and inside of a step.
         """
-        task = self._task_here()
+        task = task_here(self.loop)
         if task is None:
-            running = STEP.get()
-            if running is not None and running.run_id == self.run_id:
-                raise WrongTaskError(
-                    f"ctx: {what} was called inside the step {running.step_id!r}. A step is recorded as a whole: return its value, "
-                    "and call the next operation after it (a function that is itself a @step is called as what it is)."
-                )
-            raise WrongTaskError(
-                f"ctx: {what} was called outside of the run's own tasks (in a thread, in a callback, in a query, or after the "
-                "workflow has ended): call it in the workflow's function, or in a task that the workflow made"
-            )
-        return self.branch(task)
+            raise outside_of_tasks(self.run_id, what)
+        return branch_of(task)
 
     @property
     def in_task(self) -> bool:
         """True if what runs here, on this thread, is a task of this run."""
-        return self._task_here() is not None
-
-    def branch(self, task: RunTask) -> BranchState:
-        """Return the branch of a task."""
-        state = task.state
-        if state is None:
-            state = task.state = BranchState(task.path)
-        found: BranchState = state
-        return found
-
-    def _task_here(self) -> RunTask | None:
-        try:
-            return self.loop.current if asyncio.get_running_loop() is self.loop else None
-        except RuntimeError:  # on a thread without a loop
-            return None
+        return task_here(self.loop) is not None
 
     async def step(self, key: str, operation: Operation, produce: Produce) -> Step:
         """Return the record of the branch's next step, when that has its turn.
@@ -560,11 +506,11 @@ class Execution:
 
     async def at(self, step_id: StepId, operation: Operation, produce: Produce) -> Step:
         """Return the same as `step`, for a step_id that was taken before."""
-        task = self._task_here()
+        task = task_here(self.loop)
         if task is None or self.status != "running":
             raise InternalError(f"step {step_id!r} was asked for outside of a turn")
         future: asyncio.Future[Step] = self.loop.create_future()
-        ask = Ask(step_id, operation, task.path, produce, future)
+        ask = OpenStep(step_id, operation, task.path, produce, future)
         self._asked.ask(step_id, operation)
         self._asks[step_id] = ask
         self._new_asks.append(ask)
@@ -599,39 +545,14 @@ class Execution:
         told = Told(run_id, "-", "whoever waited for it was cancelled")
         await self.step("end of a child", "cancel", lambda step_id: Made(*self.product(step_id, None), told=told))
 
+    @property
+    def may_fire(self) -> int | None:
+        """The term in which timers may be fired here now; None if they may not."""
+        return None if self._queue or self.status != "running" else self.may_begin()
+
     def may_begin(self) -> int | None:
         """Return the term in which something new may begin here; None if it may not."""
         return None if self.paused else self._around.acting
-
-    # --- commands
-
-    def command(self, ask: Ask, made: Made, term: int) -> Command:
-        """Return the command that records what was made."""
-        at, node, taken = self._around.alarms.clock(), self._around.node, self.mailbox.taken
-        step = Step(ask.step_id, ask.operation, made.value, made.failure, node, term, at, made.message_id)
-        version, generation = self.definition.version, self.generation
-        if made.child is not None:
-            child = made.child
-            return StartChild(
-                self.run_id,
-                step,
-                generation,
-                child.run_id,
-                child.workflow,
-                child.version,
-                child.input,
-                child.detached,
-                version,
-                child.digest,
-                RECORD_FORMAT,
-                taken,
-            )
-        if made.told is not None:
-            told = made.told
-            return TellRun(
-                self.run_id, step, told.run_id, told.signal_id, told.name, told.value, version, generation, taken
-            )
-        return SetCheckpoint(self.run_id, step, version, generation, taken)
 
     # --- looking at it
 
@@ -661,7 +582,7 @@ class Execution:
         return {task.path: task.get_coro() for task in self.loop.tasks()}
 
     @property
-    def asks(self) -> Mapping[StepId, Ask]:
+    def asks(self) -> Mapping[StepId, OpenStep]:
         """What it asked for and has not had, in the order of asking."""
         return self._asks
 
@@ -721,7 +642,7 @@ class Execution:
 
     def effect_ended(self, running: RunningStep) -> None:
         """Note that it has ended, or that nothing waits for it any more."""
-        running.ended = True
+        running.ended = running.sender.ended = True
         if self._running.get(running.step_id) is running:
             del self._running[running.step_id]
 
@@ -753,18 +674,6 @@ class Execution:
     def fail_without_record(self, error: BaseException) -> Failure:
         """Return an exception of the workflow as data, its traceback pointing at the workflow's own lines."""
         return failures.capture(error, definition_sources=self.definition.sources, say=self.say_once)
-
-    def _as_cancelled(self, failure: Failure) -> Failure:
-        """Return the failure of a run that ends with its cancellation, whichever way that was raised."""
-        name, reason = values.type_name(asyncio.CancelledError), self.cancel_reason or ""
-        return msgspec.structs.replace(failure, type_name=name, message=reason, exception=None)
-
-    def _next_input(self, value: object) -> Encoded:
-        """Return the encoded input with which the run begins anew, or the failure of encoding it."""
-        try:
-            return values.round_trip(value, what=f"the next input of run {self.run_id!r}")[0], None
-        except BaseException as error:
-            return None, self.fail_without_record(error)
 
     def decode(self, step: Step) -> Any:
         """Return the value of a recorded step, or raise its failure."""

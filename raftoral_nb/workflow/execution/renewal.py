@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
+from ...core.records import Failure
+from ..codec import values
+
 
 class ContinueAsNew(BaseException):
     """The exception that ends this execution of a run and begins the run anew.
@@ -22,3 +27,9 @@ def is_cancellation(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(is_cancellation(one) for one in error.exceptions)
     return isinstance(error, asyncio.CancelledError)
+
+
+def as_cancelled(failure: Failure, reason: str) -> Failure:
+    """Return the failure of a run that ends with its cancellation, from that of its code."""
+    name = values.type_name(asyncio.CancelledError)
+    return msgspec.structs.replace(failure, type_name=name, message=reason, exception=None)

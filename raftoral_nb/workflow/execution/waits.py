@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ...core.records import RunId, StepId
     from ..loop.run_loop import RunLoop, RunTask
-    from .effects import Ask
+    from .acting import OpenStep
     from .mailbox import Mailbox
 
 MAX_LOOKED_AT: Final = 256
@@ -38,7 +38,7 @@ class Waiting(Protocol):
     mailbox: Mailbox
 
     @property
-    def asks(self) -> Mapping[StepId, Ask]:
+    def asks(self) -> Mapping[StepId, OpenStep]:
         """What it asked for and has not had, in the order of asking."""
         ...
 

@@ -6,23 +6,31 @@ Signals, updates, which are answered, and queries, which only look.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from ...core.records import Message
 from ...core.step_ids import check_key
-from ...errors import BadArgumentError, ReceiveTimeoutError, UpdateRefusedError, WorkflowDefinitionError
+from ...errors import (
+    BadArgumentError,
+    ExecutionDropped,
+    ReceiveTimeoutError,
+    UpdateRefusedError,
+    WorkflowDefinitionError,
+)
 from ...threads.seconds import Seconds, as_number, is_number
 from ..execution import reading
 from ..execution.execution import Execution
-from ..execution.mailbox import Kind
+from ..execution.mailbox import Kind, Unfinished, UpdateHandler
 from ..execution.products import Encoded, Made, Product
+from ..execution.renewal import ContinueAsNew
 from ..shipping import arithmetic
 from .unawaited import operation
 
 if TYPE_CHECKING:
-    from ...core.records import Step, StepId
+    from ...core.records import Failure, Step, StepId
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,10 +59,9 @@ class Update:
         self._execution.decode(step)  # raises what kept the answer from being recorded
 
     @operation
-    async def refuse(self, reason: str) -> None:
-        """Record that the update is refused: the sender's `run.update(...)` raises `UpdateRefusedError` with the reason."""
-        error = UpdateRefusedError(f"run {self._execution.run_id!r} refused the update {self.name!r}: {reason}")
-        await self.fail(error)
+    async def reject(self, reason: str) -> None:
+        """Record that the update is rejected: the sender's `run.update(...)` raises `UpdateRefusedError` with the reason."""
+        await self.fail(_refused(self._execution, self.name, reason))
 
     async def fail(self, error: BaseException) -> None:
         """Record that the update failed: the sender's `run.update(...)` raises `error`."""
@@ -66,6 +73,16 @@ class Update:
             return Made(value, failure, message_id=self.update_id)
 
         return await self._execution.step(self.name, "answer", produce)
+
+    if not TYPE_CHECKING:  # to a type checker there is no such name
+
+        def __getattr__(self, name: str) -> Any:
+            """Nothing: says what an earlier name is called now."""
+            if name == "refuse":
+                raise AttributeError(
+                    "update.refuse is called reject: `await update.reject(reason)`", name=name, obj=self
+                )
+            raise AttributeError(f"an update has no {name!r}", name=name, obj=self)
 
     def __repr__(self) -> str:
         return f"Update({self.name!r}, value={self.value!r})"
@@ -85,6 +102,10 @@ async def receive_update(execution: Execution, names: tuple[str, ...], timeout: 
     message = await _received(execution, "update", names, timeout, True)
     assert message is not None  # or it was raised that none came
     return Update(execution, message)
+
+
+def _refused(execution: Execution, name: str, reason: str) -> UpdateRefusedError:
+    return UpdateRefusedError(f"run {execution.run_id!r} refused the update {name!r}: {reason}")
 
 
 def _value(execution: Execution, message: Message) -> Any:
@@ -123,6 +144,97 @@ def _patience(timeout: object) -> float:
         )
     number: float = given
     return number
+
+
+# --- updates that have a handler
+
+
+def on_update(
+    execution: Execution,
+    name: str,
+    handler: Callable[[Any], Any],
+    validator: Callable[[Any], object] | None,
+    unfinished: Unfinished,
+) -> None:
+    """See `WorkflowContext.on_update`."""
+    execution.here(f"on_update {name!r}")
+    check_key(name)
+    given: tuple[object, object] = (handler, validator)  # a notebook's code is not type-checked
+    if not callable(given[0]):
+        raise WorkflowDefinitionError(
+            f"ctx.on_update({name!r}, ...) takes a function, which is called with the update's value; got {type(handler).__name__}"
+        )
+    if given[1] is not None and (not callable(given[1]) or inspect.iscoroutinefunction(validator)):
+        raise WorkflowDefinitionError(
+            f"the validator of ctx.on_update({name!r}, ...) is a function that is not async: it looks at the value and at what the "
+            "workflow knows, may await nothing, and raises what is against it"
+        )
+    if unfinished not in get_args(Unfinished):
+        raise BadArgumentError(f'unfinished is "wait" or "cancel", not {unfinished!r}')
+    here = contextvars.copy_context()
+    handlers = execution.mailbox.handlers
+
+    def start(message: Message) -> None:
+        handlers.begun += 1
+        coroutine = _handled(execution, Update(execution, message), handler, validator)
+        path = f"u{handlers.begun}."
+        task = execution.loop.create_branch(coroutine, path=path, name=f"update {name}", context=here.copy())
+        handlers.running(task, unfinished)
+
+    execution.mailbox.handle(name, UpdateHandler(start, validator))
+
+
+async def _handled(
+    execution: Execution, update: Update, handler: Callable[[Any], Any], validator: Callable[[Any], object] | None
+) -> None:
+    """Call a handler, and answer its update with what it returns or raises. A task of the run's."""
+    failure: BaseException | None = None
+    cancelled: asyncio.CancelledError | None = None
+    answer: Any = None
+    try:
+        if validator is not None:
+            _validate(execution, update.name, validator, update.value)
+        answer = handler(update.value)
+        if inspect.isawaitable(answer):
+            answer = await answer
+    except (GeneratorExit, ExecutionDropped):
+        raise
+    except asyncio.CancelledError as error:
+        cancelled = error
+        failure = _refused(execution, update.name, "its handler was cancelled before it had an answer")
+    except ContinueAsNew:
+        failure = WorkflowDefinitionError(
+            f"the handler of the update {update.name!r} cannot begin the run anew: have it tell the workflow's function, which can"
+        )
+    except BaseException as error:
+        failure = error
+    execution.mailbox.handlers.has_outcome(asyncio.current_task())
+    if failure is not None:
+        await update.fail(failure)
+    else:
+        await update._answered(lambda step_id: execution.product(step_id, answer))
+    if cancelled is not None:
+        raise cancelled
+
+
+def _validate(execution: Execution, name: str, validator: Callable[[Any], object], value: Any) -> None:
+    try:
+        arithmetic.call(execution.definition.arithmetic or {}, validator, value)
+    except UpdateRefusedError:
+        raise
+    except Exception as error:
+        raise _refused(execution, name, str(error) or type(error).__name__) from error
+
+
+def objection(execution: Execution, name: str, value: Any) -> Failure | None:
+    """Call an update's validator, before anything is recorded: what it says against the value, or None."""
+    handler = execution.mailbox.handlers.by_name[name]
+    assert handler.validator is not None
+    try:
+        _validate(execution, name, handler.validator, value)
+    except BaseException as error:
+        return execution.fail_without_record(error)
+    return None
 
 
 # --- queries

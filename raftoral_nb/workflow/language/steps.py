@@ -16,10 +16,11 @@ from ...core.step_ids import path_of, position_of
 from ...errors import LostChangeError, OutcomeUnknown, StepTimeoutError, WorkflowDefinitionError
 from ..codec import bodies, exceptions
 from ..codec.values import describe
-from ..execution.effects import Produce
+from ..execution.acting import Produce
 from ..execution.execution import Execution
 from ..execution.products import Product
 from ..execution.running_step import STEP, RunningStep
+from ..execution.telling import Sender
 from ..shipping.step_function import PLAIN, StepFunction, StepOptions
 from . import step_arguments
 from .unawaited import argument_problem
@@ -157,17 +158,26 @@ async def _attempt(
     fn = around.step_function(execution.run_id, step_id, original)
     call_it = partial(fn, *args, **kwargs)
     asynchronous = inspect.iscoroutinefunction(fn)
-    running = RunningStep(around.node, execution.run_id, step_id, attempt, around.timers.clock, around.tell)
+    sender = Sender(around, execution.run_id, execution.generation, step_id)
+    running = RunningStep(around.node, execution.run_id, step_id, attempt, around.timers.clock, around.tell, sender)
     execution.effect_started(running)
+    name = running.idempotency_key
+    abandoned: list[str] = []
+    run_async = partial(around.steps.run_async, name=name, abandoned=partial(abandoned.append, name))
     token = STEP.set(running)
     try:
         with anyio.CancelScope() as scope:
             alarm = None if timeout is None else around.timers.call_later(timeout, scope.cancel)
             try:
                 if asynchronous:
-                    return await call_it()
-                value = await around.steps.run(bodies.call, call_it, name=running.idempotency_key)
-                return await value if isinstance(value, Awaitable) else value
+                    value = await run_async(call_it)
+                else:
+                    value = await around.steps.run(bodies.call, call_it, name=name)
+                    if isinstance(value, Awaitable):
+                        asynchronous = True
+                        value = await run_async(partial(_same, value))
+                await sender.settle()
+                return value
             finally:
                 if alarm is not None:
                     alarm.cancel()
@@ -175,8 +185,16 @@ async def _attempt(
         STEP.reset(token)
         execution.effect_ended(running)
     # Only its own cancellation ends the scope without a value.
-    left = "" if asynchronous else "; its thread was abandoned, and what it still does is of no consequence here"
+    if asynchronous:
+        left = "; it swallowed its cancellation and was abandoned" if abandoned else ""
+    else:
+        left = "; its thread was abandoned"
+    left += ", and what it still does is of no consequence here" if left else ""
     raise StepTimeoutError(f"step {step_id!r} took longer than its timeout of {timeout:g} s (attempt {attempt}){left}")
+
+
+def _same(value: Awaitable[Any]) -> Awaitable[Any]:
+    return value
 
 
 def _chance(*parts: object) -> float:

@@ -26,7 +26,7 @@ _HERE: Final = str(user_code.PACKAGE / "workflow")
 _NO_AWAIT: Final = re.compile(r"can't be (used in 'await' expression|awaited)")
 """The messages of Python about an `await` of something that cannot be awaited, before 3.14 and since."""
 _AT_ONCE: Final = (
-    "(Not everything is awaited: ctx.random(), ctx.rng, ctx.uuid4(), ctx.on_query(...), ctx.progress(...), "
+    "(Not everything is awaited: ctx.random(), ctx.rng, ctx.uuid4(), ctx.on_query(...), ctx.on_update(...), ctx.progress(...), "
     "ctx.idempotency_key(...), a variable's value, and a @step that is called inside of a step. Leave out that `await`.)"
 )
 

@@ -1,6 +1,6 @@
-"""Points at what is not deterministic in a workflow's code, before it runs: line, reason, and what to write instead.
+"""Points at what a workflow's code must not do, before it runs: line, reason, and what to write instead.
 
-Only what is certain is pointed at. A name is looked up where the code would find it (closure, globals, built-ins, local
+That is what differs from node to node or from replay to replay, and what the workflow's loop refuses; plain asyncio is neither. Only what is certain is pointed at. A name is looked up where the code would find it (closure, globals, built-ins, local
 imports); what is in a local variable, or comes from a function, is not known and not guessed. Functions that only steps run
 are left alone, and so are importable modules.
 """
@@ -8,7 +8,9 @@ are left alone, and so are importable modules.
 from __future__ import annotations
 
 import ast
+import asyncio
 import builtins
+import inspect
 import linecache
 import types
 from collections import deque
@@ -19,27 +21,42 @@ import msgspec
 
 from ...threads.user_code import PACKAGE, short_file_name
 from ..codec import sources
-from .names import FunctionNode, NameScope, full_name, node_of
+from . import shapes
+from .names import NameScope, full_name, node_of
 from .rules import (
     ATTRIBUTES,
     BRANCH_METHODS,
+    CANCEL_TEXT,
     CHANGES,
     GLOBAL,
+    GONE,
+    GONE_ERRORS,
+    IMPORTED_BEFORE,
+    LEFT_GENERATOR,
+    LOOP_GETTERS,
+    MENDED,
+    MISSES_CANCELLATION,
     NODE,
     ORDERED,
     ORDERLESS,
     SET_ORDER,
+    SHARED,
     STEP_METHODS,
+    TASK_FACTORY,
     Rule,
+    is_for_one_loop,
     rule_for,
 )
+from .shapes import FunctionNode
 
 _CONTAINERS: Final = (list, dict, set, deque, bytearray)
 _PACKAGE: Final = str(PACKAGE)
+_LOOP: Final = "asyncio.loop"
+"""The name that the rules give to the running loop."""
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something in a workflow's code that may differ from node to node or from replay to replay.
+    """Something in a workflow's code that may differ from node to node or from replay to replay, or is refused when it runs.
 
     `what` is the code in question, `file` and `line` say where it is (the name that tracebacks show), `text` is that line.
     """
@@ -92,11 +109,19 @@ class _Check:
                 _Look(self, function, node).run()
 
     def reach(self, target: object) -> None:
-        """Look into a function that runs outside of steps as well, if it is the user's own."""
-        if not isinstance(target, types.FunctionType) or target.__code__.co_filename.startswith(_PACKAGE):
+        """Look into a function that runs outside of steps as well, if it is the user's own; behind its decorators, too."""
+        if not isinstance(target, types.FunctionType) or _is_ours(target):
             return
-        if target.__module__ == self.module or sources.is_by_value(target):
-            self._waiting.append(target)
+        inner = inspect.unwrap(target)
+        if not isinstance(inner, types.FunctionType) or _is_ours(inner):
+            return
+        if inner.__module__ == self.module or sources.is_by_value(inner):
+            self._waiting.append(inner)
+
+
+def _is_ours(function: types.FunctionType) -> bool:
+    """Return whether a function is of this package; what it wraps is then no business of a user."""
+    return function.__code__.co_filename.startswith(_PACKAGE)
 
 
 class _Look(ast.NodeVisitor):
@@ -111,6 +136,8 @@ class _Look(ast.NodeVisitor):
         self._inner: set[FunctionNode] = set()
         self._orderless: set[ast.expr] = set()
         """The arguments of functions that do not mind the order."""
+        self._resolving: set[str] = set()
+        """Names whose values are being looked at: one may be bound to what itself returns."""
         parameters = [*node.args.posonlyargs, *node.args.args]
         self._contexts = {"ctx"} | ({parameters[0].arg} if parameters else set())
         self._closure: dict[str, Any] = {}
@@ -127,8 +154,10 @@ class _Look(ast.NodeVisitor):
         if node in self._inner:
             return
         self._inner.add(node)
-        self._scopes.append(NameScope(node))
         self._names.append(name)
+        for decorator in getattr(node, "decorator_list", ()):
+            self._check_retries(decorator)
+        self._scopes.append(NameScope(node))
         for statement in node.body if isinstance(node.body, list) else [node.body]:
             self.visit(statement)
         self._names.pop()
@@ -146,7 +175,7 @@ class _Look(ast.NodeVisitor):
             if name in scope.functions:
                 return None, scope.functions[name]
             if name in scope.bound:
-                return None, None
+                return (_LOOP if self._is_loop(scope, name) else None), None
         if name in self._closure:
             return full_name(self._closure[name]), self._closure[name]
         space = self._function.__globals__
@@ -155,6 +184,16 @@ class _Look(ast.NodeVisitor):
         if hasattr(builtins, name):
             return f"builtins.{name}", getattr(builtins, name)
         return None, None
+
+    def _is_loop(self, scope: NameScope, name: str) -> bool:
+        values = scope.values.get(name)
+        if not values or name in self._resolving:
+            return False
+        self._resolving.add(name)
+        try:
+            return all(isinstance(one, ast.Call) and self._resolve(one.func)[0] in LOOP_GETTERS for one in values)
+        finally:
+            self._resolving.discard(name)
 
     def _is_local(self, name: str) -> bool:
         return any(name in scope.bound for scope in self._scopes)
@@ -172,6 +211,8 @@ class _Look(ast.NodeVisitor):
                 return own or f"{base}.{attr}", inner
             case ast.Call(func=func):
                 made, _ = self._resolve(func)  # of an instance, the class
+                if made in LOOP_GETTERS:
+                    return _LOOP, None
                 return (made, None) if made is not None and made.startswith("pathlib.") else (None, None)
             case _:
                 return None, None
@@ -187,10 +228,8 @@ class _Look(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         """Check what is called, and its arguments."""
         name, thing = self._resolve(node.func)
-        if name is not None:
-            rule = rule_for(name, len(node.args) + len(node.keywords))
-            if rule is not None:
-                self._find(node, f"{_short(node.func)}()", rule)
+        if name is not None and (rule := self._rule(node, name, thing)) is not None:
+            self._find(node, f"{_short(node.func)}()", rule)
         if isinstance(thing, FunctionNode):
             self._enter_inner(node.func, thing)
         else:
@@ -217,6 +256,36 @@ class _Look(ast.NodeVisitor):
                     self._enter_branches(argument)
                 self.visit(argument)
 
+    def _rule(self, node: ast.Call, name: str, thing: object) -> Rule | None:
+        """Return the rule that a call breaks."""
+        if name in MENDED:
+            # Where it was imported before clusters mended it, the name still stands for the old one.
+            current = getattr(asyncio, name.rpartition(".")[2])
+            return IMPORTED_BEFORE if isinstance(thing, types.FunctionType) and thing is not current else None
+        if name == f"{_LOOP}.set_task_factory" and node.args:
+            return None if self._is_task_factory(node.args[0]) else TASK_FACTORY
+        if name in ("stamina.retry", "stamina.retry_context"):
+            return shapes.stamina_rule(node)
+        return rule_for(name, len(node.args) + len(node.keywords))
+
+    def _is_task_factory(self, node: ast.expr) -> bool:
+        """Return whether this may be one that a workflow's loop takes."""
+        if isinstance(node, ast.Constant):
+            return node.value is None
+        name, thing = self._resolve(node)
+        eager = getattr(asyncio, "eager_task_factory", None)
+        return name == "asyncio.eager_task_factory" or (thing is eager is not None)
+
+    def _check_retries(self, decorator: ast.expr) -> None:
+        """Check what a decorator says of retries: it is called with the function that it decorates, in the workflow."""
+        for inner in ast.walk(decorator):
+            if isinstance(inner, ast.Call):
+                name, thing = self._resolve(inner.func)
+                if name is not None and name.startswith(("tenacity.", "stamina.")):
+                    rule = self._rule(inner, name, thing)
+                    if rule is not None:
+                        self._find(inner, f"{_short(inner.func)}()", rule)
+
     def _enter_inner(self, func: ast.expr, node: FunctionNode) -> None:
         for decorator in getattr(node, "decorator_list", ()):
             target = decorator.func if isinstance(decorator, ast.Call) else decorator
@@ -239,23 +308,80 @@ class _Look(ast.NodeVisitor):
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         """Check an attribute: a few do harm without being called."""
-        name, _ = self._resolve(node)
+        name, thing = self._resolve(node)
+        self._check_thing(node, name, thing)
         rule = ATTRIBUTES.get(name or "")
         if rule is not None:
             self._find(node, _short(node), rule)
         self.visit(node.value)
 
+    def visit_Name(self, node: ast.Name) -> None:
+        """Check what a name stands for."""
+        if isinstance(node.ctx, ast.Load):
+            name, thing = self._lookup(node.id)
+            unknown = name is None and thing is None and not self._is_local(node.id)
+            self._check_thing(node, f"raftoral_nb.{node.id}" if unknown else name, thing)
+
+    def _check_thing(self, node: ast.expr, name: str | None, thing: object) -> None:
+        package, _, last = (name or "").rpartition(".")
+        if last in GONE_ERRORS and package in ("raftoral_nb", "raftoral_nb.errors"):
+            self._find(node, _short(node), GONE)
+        elif is_for_one_loop(thing):
+            self._find(node, _short(node), SHARED)
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         """Skip a function within: it is looked into when it is called, or made a branch."""
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        """Skip it as a synchronous one."""
+        """Skip it as a synchronous one, unless a decorator makes it a handler of updates."""
+        for decorator in node.decorator_list:
+            match decorator:
+                case ast.Call(func=ast.Attribute(attr="on_update")):
+                    self._enter(node, node.name)
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         """Skip it as a function."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         """Skip a class: what its methods do is not known."""
+
+    # --- generators that are left, and cancellations
+
+    def visit_AsyncFor(self, node: ast.AsyncFor) -> None:
+        """Check a loop over an async generator, which is left early and not closed."""
+        made = self._generator(node.iter)
+        if made is not None and shapes.leaves_early(node) and shapes.cleans_up(made):
+            self._find(node, f"async for ... in {_short(node.iter)}", LEFT_GENERATOR)
+        self.generic_visit(node)
+
+    def _generator(self, node: ast.expr | None) -> FunctionNode | None:
+        """Return the function whose async generator this certainly is, if nothing in this function closes it."""
+        match node:
+            case ast.Call(func=func):
+                _, thing = self._resolve(func)
+                made = node_of(thing) if isinstance(thing, types.FunctionType) else thing
+                return made if isinstance(made, FunctionNode) and shapes.is_async_generator(made) else None
+            case ast.Name(id=name):
+                for scope in reversed(self._scopes):
+                    if name in scope.bound:
+                        values = scope.values.get(name, [])
+                        known = len(values) == 1 and name not in scope.closed and not isinstance(values[0], ast.Name)
+                        return self._generator(values[0]) if known else None
+        return None
+
+    def visit_Try(self, node: ast.Try | ast.TryStar) -> None:
+        """Check what is caught: cancellations are no exceptions, and their text is not the same everywhere."""
+        for handler in node.handlers:
+            kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+            names = [None if kind is None else self._resolve(kind)[0] for kind in kinds]
+            if names == ["builtins.Exception"] and shapes.expects_cancellation(handler) and handler.type is not None:
+                self._find(handler.type, "except Exception", MISSES_CANCELLATION)
+            if names == ["asyncio.CancelledError"]:
+                for use in shapes.uses_of_text(handler):
+                    self._find(use, _short(use), CANCEL_TEXT)
+        self.generic_visit(node)
+
+    visit_TryStar = visit_Try  # noqa: N815 - ast.NodeVisitor's name
 
     # --- the node's number
 
@@ -336,12 +462,14 @@ class _Look(ast.NodeVisitor):
         if node is None or depth > 8:
             return False
         match node:
+            case ast.Set() | ast.SetComp() if shapes.makes_tasks(node):
+                return False
             case ast.Set(elts=parts):
                 return not all(isinstance(part, ast.Constant) and type(part.value) in (int, bool) for part in parts)
             case ast.SetComp():
                 return True
-            case ast.Call(func=ast.Name(id="set" | "frozenset" as name), args=[_]):
-                return self._lookup(name)[0] == f"builtins.{name}"
+            case ast.Call(func=ast.Name(id="set" | "frozenset" as name), args=[made]):
+                return self._lookup(name)[0] == f"builtins.{name}" and not self._are_tasks(made)
             case ast.Call(
                 func=ast.Attribute(
                     value=inner, attr="union" | "intersection" | "difference" | "symmetric_difference" | "copy"
@@ -360,6 +488,15 @@ class _Look(ast.NodeVisitor):
             case _:
                 return False
 
+    def _are_tasks(self, node: ast.expr) -> bool:
+        """Return whether it is certain that these are the workflow's own tasks or futures, whose hashes are ordinals."""
+        if isinstance(node, ast.Name):
+            for scope in reversed(self._scopes):
+                if node.id in scope.bound:
+                    values = scope.values.get(node.id, [])
+                    return bool(values) and all(shapes.makes_tasks(value) for value in values)
+        return shapes.makes_tasks(node)
+
     def _check_order(self, node: ast.Call, name: str | None, method: str) -> None:
         short = (name or "").removeprefix("builtins.")
         if short in ORDERLESS:
@@ -370,6 +507,7 @@ class _Look(ast.NodeVisitor):
         if (
             short in ORDERED
             or method in ("join", "map")
+            or name == "asyncio.as_completed"
             or (method in BRANCH_METHODS and any(isinstance(one, ast.Starred) for one in node.args))
         ):
             for argument in node.args:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import ast
 import linecache
 import types
-from collections.abc import Iterator
 from functools import lru_cache
 
 from ..codec.sources import parsed
 from .rules import MODULE_NAMES
-
-FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+from .shapes import FunctionNode, own_nodes
 
 
 @lru_cache(maxsize=32)
@@ -46,7 +44,9 @@ class NameScope:
         self.functions: dict[str, FunctionNode] = {}
         self.values: dict[str, list[ast.expr | None]] = {name: [None] for name in self.bound}
         self.globals: set[str] = set()
-        for inner in _own_nodes(node):
+        self.closed: set[str] = set()
+        """Names of async generators that are closed by `aclosing`, or by `aclose()`."""
+        for inner in own_nodes(node.body if isinstance(node.body, list) else [node.body]):
             self._bind(inner)
         self.bound -= self.globals
 
@@ -76,22 +76,17 @@ class NameScope:
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
                 self.bound.add(name)
                 self.values.setdefault(name, []).append(value)
+            case (
+                ast.Attribute(value=ast.Name(id=name), attr="aclose")
+                | ast.Call(func=ast.Name(id="aclosing") | ast.Attribute(attr="aclosing"), args=[ast.Name(id=name)])
+            ):
+                self.closed.add(name)
             case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
                 self.bound.add(name)
             case ast.For(target=target) | ast.AsyncFor(target=target) | ast.comprehension(target=target):
                 for inner in ast.walk(target):
                     if isinstance(inner, ast.Name):
                         self.values.setdefault(inner.id, []).append(None)
-
-
-def _own_nodes(node: FunctionNode) -> Iterator[ast.AST]:
-    """Return all nodes of a function's body, those of functions and classes within left out."""
-    waiting: list[ast.AST] = list(node.body) if isinstance(node.body, list) else [node.body]
-    while waiting:
-        one = waiting.pop()
-        yield one
-        if not isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            waiting.extend(ast.iter_child_nodes(one))
 
 
 def full_name(thing: object) -> str | None:

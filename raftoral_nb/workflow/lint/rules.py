@@ -15,9 +15,11 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 CLOCK: Final = Rule("every node, and every replay, reads another time", "await ctx.now()")
-SLEEP: Final = Rule("it is not recorded, and starts anew on the next leader", "await ctx.sleep(seconds)")
-BLOCK: Final = Rule("it keeps the node's thread, and starts anew on the next leader", "await ctx.sleep(seconds)")
-CHANCE: Final = Rule("every node draws another number", "ctx.random()")
+BLOCK: Final = Rule(
+    "it would block the node, and is refused when it runs",
+    'await asyncio.sleep(seconds) or ctx.sleep; only a step may block: await ctx.compute("name", fn)',
+)
+CHANCE: Final = Rule("every node draws another number", "ctx.rng, or ctx.random()")
 DRAW: Final = Rule(
     "every node draws other numbers", 'await ctx.compute("draw", fn), or a generator with a seed of its own'
 )
@@ -34,11 +36,56 @@ SURROUNDINGS: Final = Rule(
     "it differs from process to process, and after a restart",
     'pass it in as input, or await ctx.compute("setting", fn)',
 )
-TASKS: Final = Rule(
-    "what it starts runs in an order that no record keeps", "await ctx.gather(...), with a branch for each"
+THREADS: Final = Rule(
+    "what runs beside the workflow is in no record, and it is refused when it runs",
+    'await ctx.compute("work", fn, ...)',
 )
-TIMEOUT: Final = Rule("real time passes differently on every node and in a replay", "the timeout of the step")
-THREADS: Final = Rule("what runs beside the workflow is in no record", 'await ctx.compute("work", fn, ...)')
+LOOPS: Final = Rule(
+    "a workflow has an event loop of its own, and cannot run another one",
+    'await what is to be run, or do it in a step: await ctx.compute("name", fn)',
+)
+SIGNALS: Final = Rule(
+    "a signal of the operating system comes to one process, at any time",
+    "await ctx.receive(name), and run.signal(name)",
+)
+FUTURE: Final = Rule(
+    "its place in a set is that of its address, which differs from node to node",
+    "asyncio.get_running_loop().create_future()",
+)
+TASK: Final = Rule("the workflow's loop does not know it, and no step can be taken in it", "asyncio.create_task(...)")
+TASK_FACTORY: Final = Rule(
+    "the tasks of a workflow are made by its loop: any factory but asyncio.eager_task_factory is refused when it is set",
+    "contextvars, or a function of yours that calls asyncio.create_task",
+)
+IMPORTED_BEFORE: Final = Rule(
+    "this name was imported before raftoral_nb made the function the same on every node, and is still the old one",
+    "the function through its module",
+)
+SHARED: Final = Rule(
+    "all runs share it: it belongs to the loop of whichever run waits for it first, and each node has a copy of its own",
+    "make it within the workflow, for each run",
+)
+LEFT_GENERATOR: Final = Rule(
+    "a generator that is left early cleans up only when the run ends",
+    "async with contextlib.aclosing(...) as items, and the loop in it",
+)
+RETRY_CHANCE: Final = Rule(
+    "the wait is random, and differs from node to node", "a fixed or exponential wait, or step(fn, retry=Retry(...))"
+)
+RETRY_CLOCK: Final = Rule(
+    "it reads the node's clock, which differs from node to node",
+    "stop_after_attempt, asyncio.timeout, or step(fn, retry=Retry(...))",
+)
+GONE: Final = Rule(
+    "it is gone: a cancelled workflow, branch or block gets asyncio's own exception", "except asyncio.CancelledError"
+)
+MISSES_CANCELLATION: Final = Rule(
+    "asyncio.CancelledError is no Exception: a cancellation passes by here", "except asyncio.CancelledError, or finally"
+)
+CANCEL_TEXT: Final = Rule(
+    "the text of a cancellation may have an address in it (anyio's has), which differs from node to node",
+    "only that it came, or what the run itself has noted",
+)
 PERSON: Final = Rule("every node would ask, and nobody can answer", "ask before the run starts, or wait for a signal")
 ADDRESS: Final = Rule("it differs from process to process", "a key made of the values themselves")
 SET_ORDER: Final = Rule("the order of a set differs from process to process", "iterate over sorted(...)")
@@ -67,37 +114,81 @@ EXACT: Final[dict[str, Rule]] = {
             "datetime.date.today",
             "pandas.Timestamp.now",
             "pandas.Timestamp.today",
-            "anyio.current_time",
         ),
         CLOCK,
     ),
     "time.sleep": BLOCK,
-    "asyncio.sleep": SLEEP,
-    "anyio.sleep": SLEEP,
-    "anyio.sleep_until": SLEEP,
+    "asyncio.Future": FUTURE,
+    "asyncio.Task": TASK,
     "uuid.uuid1": IDENTITY,
     "uuid.uuid4": IDENTITY,
     "os.urandom": SECRET,
     **dict.fromkeys(
         (
-            "asyncio.gather",
-            "asyncio.create_task",
-            "asyncio.ensure_future",
-            "asyncio.wait",
-            "asyncio.as_completed",
-            "asyncio.TaskGroup",
-            "asyncio.run_coroutine_threadsafe",
-            "anyio.create_task_group",
+            "asyncio.run",
+            "asyncio.Runner",
+            "asyncio.new_event_loop",
+            "asyncio._UnixSelectorEventLoop",
+            "anyio.run",
+            "anyio.from_thread.run",
+            "anyio.from_thread.run_sync",
+            "anyio.from_thread.start_blocking_portal",
+            "nest_asyncio.apply",
+            "trio.run",
+            "uvloop.run",
+            "uvloop.new_event_loop",
+            "asyncio.loop.run_forever",
+            "asyncio.loop.run_until_complete",
+            "asyncio.loop.stop",
+            "asyncio.loop.close",
         ),
-        TASKS,
-    ),
-    **dict.fromkeys(
-        ("asyncio.wait_for", "asyncio.timeout", "asyncio.timeout_at", "anyio.move_on_after", "anyio.fail_after"),
-        TIMEOUT,
+        LOOPS,
     ),
     **dict.fromkeys(
         (
+            "signal.signal",
+            "signal.alarm",
+            "signal.pause",
+            "anyio.open_signal_receiver",
+            "asyncio.loop.add_signal_handler",
+        ),
+        SIGNALS,
+    ),
+    **dict.fromkeys(
+        (
+            "asyncio.open_connection",
+            "asyncio.start_server",
+            "asyncio.open_unix_connection",
+            "asyncio.start_unix_server",
+            "anyio.connect_tcp",
+            "anyio.connect_unix",
+            "anyio.create_tcp_listener",
+            "anyio.create_unix_listener",
+            "anyio.create_udp_socket",
+            "anyio.create_connected_udp_socket",
+            "anyio.getaddrinfo",
+            "anyio.getnameinfo",
+            "asyncio.loop.create_connection",
+            "asyncio.loop.create_server",
+            "asyncio.loop.create_datagram_endpoint",
+            "asyncio.loop.create_unix_connection",
+            "asyncio.loop.create_unix_server",
+            "asyncio.loop.getaddrinfo",
+            "asyncio.loop.getnameinfo",
+            "asyncio.loop.add_reader",
+            "asyncio.loop.add_writer",
+        ),
+        NETWORK,
+    ),
+    **dict.fromkeys(("tenacity.wait_random", "tenacity.wait_random_exponential"), RETRY_CHANCE),
+    **dict.fromkeys(("tenacity.wait_exponential_jitter", "tenacity.wait_full_jitter"), RETRY_CHANCE),
+    **dict.fromkeys(("tenacity.stop_after_delay", "tenacity.stop_before_delay"), RETRY_CLOCK),
+    **dict.fromkeys(
+        (
             "asyncio.to_thread",
+            "asyncio.run_coroutine_threadsafe",
+            "asyncio.loop.run_in_executor",
+            "asyncio.loop.set_default_executor",
             "anyio.to_thread.run_sync",
             "anyio.to_process.run_sync",
             "threading.Thread",
@@ -147,7 +238,15 @@ EXACT: Final[dict[str, Rule]] = {
     ),
     **dict.fromkeys(("os.system", "os.popen", "anyio.run_process", "anyio.open_process"), PROCESS),
     **dict.fromkeys(
-        ("asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell", "os.fork", "os.kill"), PROCESS
+        (
+            "asyncio.create_subprocess_exec",
+            "asyncio.create_subprocess_shell",
+            "asyncio.loop.subprocess_exec",
+            "asyncio.loop.subprocess_shell",
+            "os.fork",
+            "os.kill",
+        ),
+        PROCESS,
     ),
     **dict.fromkeys(
         (
@@ -247,6 +346,7 @@ PATH_METHODS: Final = frozenset(
 """The methods of `pathlib.Path` that read from the disk."""
 
 MODULE_NAMES: Final = {
+    "_asyncio": "asyncio",
     "_io": "io",
     "_random": "random",
     "genericpath": "os.path",
@@ -255,14 +355,24 @@ MODULE_NAMES: Final = {
     "posix": "os",
     "posixpath": "os.path",
     "_socket": "socket",
-    "asyncio.tasks": "asyncio",
-    "asyncio.threads": "asyncio",
-    "asyncio.taskgroups": "asyncio",
-    "asyncio.timeouts": "asyncio",
-    "anyio._core._eventloop": "anyio",
-    "anyio._core._tasks": "anyio",
-    "anyio.to_thread": "anyio.to_thread",
+    **dict.fromkeys(
+        (
+            *("asyncio.events", "asyncio.exceptions", "asyncio.futures", "asyncio.locks", "asyncio.queues"),
+            *("asyncio.runners", "asyncio.selector_events", "asyncio.streams", "asyncio.subprocess", "asyncio.tasks"),
+            *("asyncio.taskgroups", "asyncio.threads", "asyncio.timeouts", "asyncio.unix_events"),
+        ),
+        "asyncio",
+    ),
+    **dict.fromkeys(
+        (
+            *("anyio._core._eventloop", "anyio._core._fileio", "anyio._core._signals", "anyio._core._sockets"),
+            *("anyio._core._subprocesses", "anyio._core._synchronization", "anyio._core._tasks"),
+        ),
+        "anyio",
+    ),
     "pathlib._local": "pathlib",
+    **dict.fromkeys(("tenacity.asyncio", "tenacity.stop", "tenacity.wait"), "tenacity"),
+    "stamina._core": "stamina",
 }
 """The modules that things are defined in, with the names under which people know them."""
 
@@ -296,8 +406,40 @@ ORDERED: Final = frozenset({"enumerate", "filter", "iter", "list", "map", "next"
 STEP_METHODS: Final[dict[str, int]] = {"compute": 1, "with_computation": 2, "update": 0}
 """Operations that run a function inside a step, and which of their arguments it is."""
 
-BRANCH_METHODS: Final = frozenset({"branch", "first", "gather", "map", "race", "start", "start_soon"})
+BRANCH_METHODS: Final = frozenset(
+    {
+        *("branch", "first", "gather", "map", "on_update", "race", "start", "start_soon"),
+        *("add_done_callback", "call_at", "call_later", "call_soon"),
+    }
+)
 """Operations that run functions outside of steps."""
+
+TASK_MAKERS: Final = frozenset({"create_future", "create_task", "ensure_future", "gather", "shield"})
+"""Functions whose results have an ordinal as hash: sets of them have the same order on every node."""
+
+LOOP_GETTERS: Final = frozenset({"asyncio.get_event_loop", "asyncio.get_running_loop"})
+
+MENDED: Final = frozenset({"asyncio.all_tasks", "asyncio.as_completed", "asyncio.wait_for"})
+"""Functions that are made the same on every node when a cluster starts (`workflow/loop/asyncio_patches`)."""
+
+GONE_ERRORS: Final = frozenset({"CancelledRunError", "Interrupted"})
+
+_FOR_ONE_LOOP: Final = frozenset(
+    {
+        *("Barrier", "BoundedSemaphore", "CapacityLimiter", "Condition", "Event", "Lock", "Semaphore"),
+        *("CapacityLimiterAdapter", "EventAdapter", "LockAdapter", "SemaphoreAdapter"),
+        *("LifoQueue", "PriorityQueue", "Queue"),
+        *("MemoryObjectReceiveStream", "MemoryObjectSendStream"),
+    }
+)
+
+
+def is_for_one_loop(thing: object) -> bool:
+    """Return whether something is a lock, an event, a queue or the like of asyncio or anyio, which belongs to one loop."""
+    return any(
+        kind.__name__ in _FOR_ONE_LOOP and kind.__module__.partition(".")[0] in ("asyncio", "anyio")
+        for kind in type(thing).__mro__
+    )
 
 
 def rule_for(name: str, arguments: int) -> Rule | None:

@@ -256,9 +256,9 @@ def step(
         fn: the function, synchronous or not.
         key: what its steps are called when it is called directly; else the function's name.
         retry: when it is called again after it raised; else never.
-        timeout: seconds (or a `timedelta`) that one attempt may take, then it ends with `StepTimeoutError`. An async function is cancelled; a
-            synchronous one is abandoned: it continues, its result is dropped, and `Cluster.stop` names it if it never
-            ends.
+        timeout: seconds (or a `timedelta`) that one attempt may take, then it ends with `StepTimeoutError`. An async function is cancelled,
+            once, and has `MAX_CANCEL_SECONDS` to clean up; one that has not ended then is abandoned, as a synchronous one is at once: it
+            continues, its result is dropped, and `Cluster.stop` names it if it never ends.
         at_most_once: an intent is recorded before the function runs. If its node dies or is deposed before the result is
             recorded, the function is not called again; `OutcomeUnknown` is raised, on every node, for the workflow to decide.
 

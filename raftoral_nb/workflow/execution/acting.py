@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 from ...core.commands import Command, Outcome, Rejected
+from . import recording
 from .environment import FINAL_REFUSALS, ExecutionEnv
 from .products import Made, Product
 
 if TYPE_CHECKING:
     import asyncio
 
-    from ...core.records import Operation, RunId, Step, StepId
+    from ...core.records import Operation, Step, StepId
 
 _logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ Produce = Callable[["StepId"], "Product | Awaitable[Product]"]
 """Makes the product of a step, where and when this node acts."""
 
 
-class Ask:
+class OpenStep:
     """An operation that an execution waits for: what it is, and how its product is made."""
 
     __slots__ = ("context", "future", "operation", "path", "produce", "step_id")
@@ -47,14 +48,8 @@ class Ask:
         self.context = contextvars.copy_context()
 
 
-class ActingExecution(Protocol):
+class ActingExecution(recording.RecordingExecution, Protocol):
     """The part of an `Execution` that its effects need."""
-
-    run_id: RunId
-
-    def command(self, ask: Ask, made: Made, term: int) -> Command:
-        """Return the command that records what was made."""
-        ...
 
     def broke(self, what: str, error: BaseException) -> None:
         """End the execution: a bug of ours was found in it."""
@@ -72,7 +67,7 @@ class _Effect:
         self.over = False
 
 
-class Effects:
+class ActingEffects:
     """The effects of one execution that are under way here."""
 
     def __init__(self, execution: ActingExecution, around: ExecutionEnv) -> None:
@@ -81,7 +76,7 @@ class Effects:
         # Invariant: begun here in the present epoch, and their records have not come. A dict for its order.
         self._begun: dict[StepId, _Effect] = {}
 
-    def begin(self, ask: Ask, term: int) -> None:
+    def begin(self, ask: OpenStep, term: int) -> None:
         """Begin to make the product of what was asked for, and record it, unless that is under way."""
         if ask.step_id in self._begun:
             return
@@ -113,7 +108,7 @@ class Effects:
         if effect.scope is not None:
             effect.scope.cancel()
 
-    async def _run(self, ask: Ask, effect: _Effect, product: Awaitable[Product]) -> None:
+    async def _run(self, ask: OpenStep, effect: _Effect, product: Awaitable[Product]) -> None:
         if effect.over:
             if inspect.iscoroutine(product):
                 product.close()
@@ -127,10 +122,10 @@ class Effects:
         finally:
             effect.scope = None
 
-    def _record(self, ask: Ask, effect: _Effect, product: Product) -> None:
+    def _record(self, ask: OpenStep, effect: _Effect, product: Product) -> None:
         if not effect.over:
             made = product if isinstance(product, Made) else Made(*product)
-            command = self._execution.command(ask, made, effect.term)
+            command = recording.step_command(self._execution, ask.step_id, ask.operation, made, effect.term)
             propose(self._around, command, lambda: not effect.over, partial(self._refused, ask.step_id))
 
     def _refused(self, step_id: StepId, reason: str) -> None:
