@@ -12,8 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from raftoral_nb.core.records import Message, RunId, Step, StepId, TimersFired
-from raftoral_nb.core.statistics import UNFINISHED, RunStatus
-from raftoral_nb.workflow.execution.waits import mark
+from raftoral_nb.core.statistics import UNFINISHED, RunStatus, record_mark
 
 from ..shown.waiting import farthest
 from ..shown.words import link_state
@@ -215,7 +214,7 @@ def _entry(entry: LoggedEntry) -> dict[str, Any]:
 
 def record_facts(record: Record) -> dict[str, Any]:
     """A record as plain data: a step has an `id`, all others a `name`; `node` is 0 where no node in particular made it."""
-    named = mark(record)
+    named = record_mark(record)
     told = {
         "id": record.step_id if isinstance(record, Step) else None,
         "op": named.kind,
