@@ -21,6 +21,7 @@ from ..transport.network import Links
 from .node_life import Life
 from .observers import Observers
 from .update_answers import Answers
+from .variable_waits import Place
 
 T = TypeVar("T")
 
@@ -107,6 +108,14 @@ class RunsBackend(NodesBackend, RecordsBackend, Proposing, Alive, Protocol):
 
     def when_ended(self, run_id: RunId, callback: Callable[[RunEnding], None]) -> Callable[[], None]:
         """Have `callback` called once with how the run ended; returns what forgets it."""
+
+    def when_set(
+        self, run_id: RunId, variable: str, place: Place, callback: Callable[[RunEnding | None], None]
+    ) -> Callable[[], None]:
+        """Have `callback(None)` called when a value of a variable is recorded behind a place, or with how the run ended before that.
+
+        Returns what forgets it.
+        """
 
     def run_code(self, run_id: RunId) -> RunCode:
         """Return the code of a run, and where each living node is in it. Raises `RunNotFoundError`."""

@@ -329,6 +329,10 @@ class Executor:
 
         self._host.propose(command, self._proposal_seconds, done)
 
+    def ask(self, command: Command, done: Callable[[Outcome], None]) -> None:
+        """Propose a command; `done(outcome)` is called once, on the consensus loop. From any thread."""
+        self._host.propose(command, self._proposal_seconds, done)
+
     def is_outcome(self, error: BaseException) -> bool:
         """Return whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped.
 

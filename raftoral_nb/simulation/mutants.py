@@ -20,7 +20,7 @@ from ..core import apply, run_rules
 from ..core.asked import Asked
 from ..core.commands import SetCheckpoint
 from ..core.events import CommandRefused
-from ..core.records import NodeId, Step, StepId
+from ..core.records import NodeId, Record, Step, StepId
 from ..core.run_record import Run
 from ..core.state import State
 from ..core.step_ids import position_of
@@ -291,18 +291,17 @@ def _two_in_one_turn() -> list[Patch]:
 
 
 def _neighbours_swapped() -> list[Patch]:
-    original = execution.Execution.take_turns
+    original = execution.Execution._take
 
-    def take_turns(self: Any, most: int) -> int:
-        queue = self._queue
-        if len(queue) > 1 and self.had % 2 and isinstance(queue[0], Step) and isinstance(queue[1], Step):
-            # Both were on their way at the same time: so it seems, where a result is taken as soon as it is asked for.
-            open_now = self._asks
-            if queue[0].step_id in open_now and queue[1].step_id in open_now:
-                queue[0], queue[1] = queue[1], queue[0]
-        return 0 if most <= 0 else original(self, 1) + (take_turns(self, most - 1) if queue else 0)
+    def take(self: Any, record: Record) -> None:
+        queue, waits = self._queue, self._asks
+        # Both are waited for: as if a result were taken as soon as it is asked for, wherever in the log it is.
+        if queue and self.had % 2 and isinstance(record, Step) and isinstance(queue[0], Step):
+            if record.step_id in waits and queue[0].step_id in waits:
+                record, queue[0] = queue[0], record
+        original(self, record)
 
-    return [(execution.Execution, "take_turns", take_turns)]
+    return [(execution.Execution, "_take", take)]
 
 
 def _effects_resume() -> list[Patch]:

@@ -41,7 +41,7 @@ class Observation(msgspec.Struct, frozen=True):
     """The digest of the diary."""
 
 
-class _Reader:
+class DiaryReader:
     """A reader of one execution's diary, which reads each entry once."""
 
     def __init__(self) -> None:
@@ -64,6 +64,21 @@ def diary_of(execution: Execution) -> Diary | None:
     return found if isinstance(found, Diary) else None
 
 
+def observed(execution: Execution, reader: DiaryReader) -> Observation:
+    """Look at an execution that is at rest; `reader` is the one that has read its diary so far."""
+    entries, seen = reader.read(diary_of(execution))
+    return Observation(
+        execution.loop.time(),
+        execution.loop.next_due,
+        tuple(execution._asks),
+        execution.mailbox.left,
+        tuple(task.path for task in execution.loop.tasks()),
+        execution.ended,
+        entries,
+        seen,
+    )
+
+
 class Observations:
     """All observations of a simulation. `violated(invariant, text, place)` is told what differs from what was seen first."""
 
@@ -74,7 +89,7 @@ class Observations:
         """Those that another execution of the same run had had before."""
         self._violated = violated
         self._first: dict[tuple[str, int, int], tuple[str, Observation]] = {}
-        self._readers: weakref.WeakKeyDictionary[Execution, _Reader] = weakref.WeakKeyDictionary()
+        self._readers: weakref.WeakKeyDictionary[Execution, DiaryReader] = weakref.WeakKeyDictionary()
         self._received: dict[str, list[str]] = {}
 
     def received(self, of: str) -> list[str]:
@@ -86,24 +101,13 @@ class Observations:
         # With something left to run, this was no end of a turn (that it must be is for what is seen to tell).
         if execution.status != "running" or execution.loop._ready:
             return
-        name = life(execution.run_id, execution.generation)
-        diary = diary_of(execution)
         reader = self._readers.get(execution)
         if reader is None:
-            reader = self._readers[execution] = _Reader()
-        entries, seen = reader.read(diary)
-        now = Observation(
-            execution.loop.time(),
-            execution.loop.next_due,
-            tuple(execution._asks),
-            execution.mailbox.left,
-            tuple(task.path for task in execution.loop.tasks()),
-            execution.ended,
-            entries,
-            seen,
-        )
+            reader = self._readers[execution] = DiaryReader()
+        now = observed(execution, reader)
         self.turns += 1
         who = f"node {node.number}, incarnation {node.incarnation.number}"
+        name, diary = life(execution.run_id, execution.generation), diary_of(execution)
         place = name, execution.definition.version, execution.had
         if diary is not None and len(diary.received) > len(self.received(name)):
             self._received[name] = list(diary.received)

@@ -11,12 +11,13 @@ from ..api import running_clusters
 from ..api.cluster import Cluster
 from ..core.apply import Applied
 from ..core.cluster_events import NodeChanged
-from ..core.commands import Command, Outcome, SetCheckpoint, StartChild
+from ..core.commands import Command, Outcome, SetCheckpoint, StartChild, TellRun
 from ..core.events import CheckpointSet, ClusterEvent
 from ..core.records import NodeId, RunId, Step
 from ..errors import StalledError
 from ..hosts.backend_parts import RunEnding
 from ..hosts.local import LocalBackend
+from ..hosts.variable_waits import Place
 from ..node.incarnation import Incarnation
 from ..raft.replica import Timing
 from ..simulation.clock_view import ClockView
@@ -59,7 +60,11 @@ class VirtualIncarnation(Incarnation):
     def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> None:
         """Propose as a node does, unless it is killed just before."""
         match command:
-            case SetCheckpoint(run_id=run_id, step=step) | StartChild(run_id=run_id, step=step):
+            case (
+                SetCheckpoint(run_id=run_id, step=step)
+                | StartChild(run_id=run_id, step=step)
+                | TellRun(run_id=run_id, step=step)
+            ):
                 if self.plan.about_to_record(self.node, run_id, step):
                     self.die(self.node)
                     return
@@ -165,6 +170,29 @@ class VirtualBackend(LocalBackend):
                 forget()
 
         callback(self._waited(run_id, ended))
+        return _nothing
+
+    def when_set(
+        self, run_id: RunId, variable: str, place: Place, callback: Callable[[RunEnding | None], None]
+    ) -> Callable[[], None]:
+        """Do as any backend does; and as the caller would wait, let time pass until it is so."""
+        if self.world.loop.is_closed():
+            return super().when_set(run_id, variable, place, callback)
+
+        async def is_set() -> RunEnding | None:
+            future: asyncio.Future[RunEnding | None] = self.world.loop.create_future()
+
+            def end(ending: RunEnding | None) -> None:
+                if not future.done():
+                    future.set_result(ending)
+
+            forget = LocalBackend.when_set(self, run_id, variable, place, end)
+            try:
+                return await future
+            finally:
+                forget()
+
+        callback(self._waited(run_id, is_set))
         return _nothing
 
     def _waited(self, run_id: RunId, ended: Callable[[], Any]) -> RunEnding:

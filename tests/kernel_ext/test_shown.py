@@ -22,6 +22,7 @@ from raftoral_nb.core.cluster_events import (
     EffectStarted,
     ExecutionStopped,
     LinkDelay,
+    MessageTaken,
     NetworkChanged,
     NodeBlocked,
     NodeChanged,
@@ -267,6 +268,7 @@ STEP = Step("0/charge", "compute", b"", None, 2, 3)
             "recovered 2 runs (1 unfinished) with 30 recorded steps and 1 workflow in 0.2 s",
         ),
         (EffectStarted(1, "r", "0/charge"), "run r: node 1 began to run step 0/charge"),
+        (MessageTaken(1, "r", "m-1"), "run r: node 1 took the message m-1"),
         (
             StepRetrying(1, "r", "0/charge", 2, "OSError: down", 0.25),
             "run r: attempt 2 at step 0/charge failed with OSError: down; node 1 tries again in 0.2 s",

@@ -642,7 +642,7 @@ class Execution:
 
     def effect_ended(self, running: RunningStep) -> None:
         """Note that it has ended, or that nothing waits for it any more."""
-        running.ended = True
+        running.ended = running.sender.ended = True
         if self._running.get(running.step_id) is running:
             del self._running[running.step_id]
 
