@@ -329,8 +329,8 @@ class RestlessError(RaftoralError):
 class ExecutionDropped(BaseException):
     """This execution of the run is over, though the run may not be: its node stopped, diverged or gave the run up.
 
-    Raised in what is left of its code, `finally` blocks, by whatever would begin something new. Not an `Exception`, so that
-    `except Exception` lets it pass; there is nothing to be done about it.
+    Raised where its code stands, and by whatever its `finally` blocks would begin or await. Not an `Exception`, so that
+    `except Exception` lets it pass: there is nothing to be done about it.
     """
 
     def __init__(self) -> None:

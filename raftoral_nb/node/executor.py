@@ -16,7 +16,7 @@ from ..core.cluster_events import EffectStarted, ExecutionStopped, NodeBlocked, 
 from ..core.commands import Command, Committed, Outcome
 from ..core.records import Definition, NodeId, RunId, StepId
 from ..core.statistics import STUCK, ExecutionStatistics
-from ..errors import RaftoralError, UnreadableError
+from ..errors import ExecutionDropped, RaftoralError, UnreadableError
 from ..limits import MAX_FUNCTIONS_KEPT
 from ..threads.step_threads import Steps
 from ..workflow.codec import values
@@ -297,7 +297,7 @@ class Executor:
         try:
             returned = await execution.function(ctx, value)
             unawaited.check_end(execution)
-        except GeneratorExit:
+        except (GeneratorExit, ExecutionDropped):
             raise
         except BaseException as error:
             told = unawaited.explained(execution, error)

@@ -78,7 +78,11 @@ def test_gather() -> None:
         seen = journal(ctx)
         shared: dict[str, Any] = {}
         got = await asyncio.gather(
-            count(ctx, shared, "a"), count(ctx, shared, "b"), ctx.receive("word"), asyncio.sleep(1), return_exceptions=True
+            count(ctx, shared, "a"),
+            count(ctx, shared, "b"),
+            ctx.receive("word"),
+            asyncio.sleep(1),
+            return_exceptions=True,
         )
         seen += [shared["order"], shared["count"]]
         return got

@@ -34,7 +34,10 @@ def register(test: WorkflowTest) -> None:
     test.cluster.register_workflow("worker", worker)
 
 
-@pytest.mark.parametrize(("on_cancel", "waited", "status"), [("wait", True, "cancelled"), ("ask", False, "cancelled"), ("leave", False, "running")])
+@pytest.mark.parametrize(
+    ("on_cancel", "waited", "status"),
+    [("wait", True, "cancelled"), ("ask", False, "cancelled"), ("leave", False, "running")],
+)
 def test_a_child_whose_waiter_is_cancelled(on_cancel: Any, waited: bool, status: str) -> None:
     async def gives_up(ctx: WorkflowContext, _: None) -> float:
         began = await ctx.now()

@@ -42,7 +42,7 @@ from ...core.records import (
 from ...core.run_record import RECORD_FORMAT
 from ...core.statistics import ExecutionStatistics, ExecutionStatus
 from ...core.step_ids import path_of, position_of
-from ...errors import InternalError, RestlessError, UnreadableError, WrongTaskError
+from ...errors import ExecutionDropped, InternalError, RestlessError, UnreadableError, WrongTaskError
 from ..codec import classes, failures, values
 from ..loop.run_loop import RunLoop, RunTask
 from . import divergence, end_comparison, reading
@@ -363,7 +363,7 @@ class Execution:
             if isinstance(returned, ContinueAsNew):
                 raise returned
             self.result = values.round_trip(returned, what=f"result of run {self.run_id!r}")[0]
-        except GeneratorExit:
+        except (GeneratorExit, ExecutionDropped):
             raise
         except ContinueAsNew as again:
             self.continued, self.failure = self._next_input(again.input)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from ...core.step_ids import path_of, position_of
-from ...errors import BadArgumentError, ClusterError, WorkflowDefinitionError
+from ...errors import BadArgumentError, ClusterError, ExecutionDropped, WorkflowDefinitionError
 from ...threads.loop_thread import unstarted
 from ..execution.execution import Execution
 from ..loop.run_loop import RunTask
@@ -66,7 +66,7 @@ class _Branches:
     async def _run(self, index: int, fn: Callable[[], Awaitable[Any]]) -> None:
         try:
             self.results[index] = await fn()
-        except GeneratorExit:
+        except (GeneratorExit, ExecutionDropped):
             raise
         except BaseException as error:
             self.errors[index] = error

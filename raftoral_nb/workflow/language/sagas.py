@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self
 
 from ...core.step_ids import check_key
-from ...errors import ClusterError, WorkflowDefinitionError
+from ...errors import ClusterError, ExecutionDropped, WorkflowDefinitionError
 from .endings import to_its_end
 from .identity import ContextIdentity
 from .steps import compute
@@ -50,7 +50,7 @@ class Saga:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._open = False
-        if error is None or isinstance(error, GeneratorExit):
+        if error is None or isinstance(error, (GeneratorExit, ExecutionDropped)):
             return
         failures: list[BaseException] = []
         if self._due:
@@ -64,7 +64,7 @@ class Saga:
             key, fn, args, kwargs = self._due.pop()
             try:
                 await compute(self._ctx._execution, key, fn, args, kwargs)
-            except GeneratorExit:
+            except (GeneratorExit, ExecutionDropped):
                 raise
             except BaseException as failure:
                 failures.append(failure)

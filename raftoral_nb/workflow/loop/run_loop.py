@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.tasks
+import contextlib
 import hashlib
 import logging
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from heapq import heappop, heappush
 from types import MethodType
-from typing import Any, Final, TypeVarTuple, Unpack, cast
+from typing import Any, Final, TypeVarTuple, Unpack
 
 from anyio._backends._asyncio import CancelScope
 
-from ...errors import BadArgumentError, ExecutionDropped, NotInWorkflowError, RestlessError
+from ...errors import BadArgumentError, ExecutionDropped, NotInWorkflowError, QueryFailedError, RestlessError
 from ...limits import MAX_TURN_CALLBACKS
-from .closing import close_coroutine, close_generator, leave_it
+from .closing import end_coroutine, end_generator, leave_it
 from .entering import EnterableLoop, EnteredLoop
 from .refusals import RefusingLoop
 from .run_handles import Context, DurableTimer, ReadyHandle
@@ -73,6 +73,12 @@ class RunFuture(asyncio.Future[Any]):
         return self._n
 
 
+def _query_changes() -> QueryFailedError:
+    return QueryFailedError(
+        "a query may look at the workflow, not change it: it was about to begin or wake something, on this node alone"
+    )
+
+
 class RunLoop(RefusingLoop, EnterableLoop):
     """The loop of one execution of one run.
 
@@ -89,6 +95,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
         self.dead = False
         self.in_callback = False
         self.is_entered = False
+        # What to raise in place of a new task, callback or timer.
+        self._refusal: Callable[[], BaseException] | None = None
         self._now = now
         # Up to Python 3.13 the tasks of all loops of a process are in one set, and anyio's in one dictionary: if each run counted
         # from 1, they would all collide there. Fits into 63 bits with any ordinal added.
@@ -104,10 +112,11 @@ class RunLoop(RefusingLoop, EnterableLoop):
         # Invariant: holds every begun and unfinished async generator, in the order in which they were begun.
         self._generators: list[AsyncGenerator[Any, Any]] = []
         self._generators_swept_at = 16
-        # Live timers by due time and ordinal. Invariant: no dictionary in it is empty, and each key is in `_dues`, which may hold
-        # others, and some twice.
+        # Live timers by due time and ordinal. Invariant: no dictionary in it is empty, and each key is in `_dues`, a heap, which may
+        # hold others. `_queued` has what `_dues` has, each once.
         self._timers: dict[float, dict[int, DurableTimer]] = {}
         self._dues: list[float] = []
+        self._queued: set[float] = set()
         self._timer_ordinal = 0
         # Due times of cancelled timers, as a set and as a heap. Invariant: the same in both.
         self._cancelled_dues: set[float] = set()
@@ -116,7 +125,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
 
     # --- for the driver
 
-    def entered(self) -> AbstractContextManager[None]:
+    def entered(self) -> contextlib.AbstractContextManager[None]:
         """Make this the running loop of the thread, until the block ends; what ran here is put aside, and put back.
 
         Works within a callback or a running task of another loop. It costs about a microsecond, so enter once for turns in a row.
@@ -183,7 +192,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         while dues and dues[0] <= self._now:
             timers = self._timers.get(dues[0])
             if timers is None:
-                heappop(dues)
+                self._queued.discard(heappop(dues))
                 continue
             self._ready.append(self._take(timers))
             yield
@@ -195,7 +204,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         """The due time of the earliest live timer, in Unix seconds."""
         dues = self._dues
         while dues and dues[0] not in self._timers:
-            heappop(dues)
+            self._queued.discard(heappop(dues))
         return dues[0] if dues else None
 
     def has_set(self, due: float) -> bool:
@@ -212,10 +221,11 @@ class RunLoop(RefusingLoop, EnterableLoop):
 
     @property
     def current(self) -> RunTask | None:
-        """The task of this loop that is running now."""
+        """The task of this loop that is running now. None in a callback, and in a task that `asyncio.Task()` itself made."""
         if not self.is_entered:
             return None
-        return cast(RunTask | None, asyncio.current_task(self))
+        task = asyncio.current_task(self)
+        return task if isinstance(task, RunTask) else None
 
     def create_branch(
         self, coro: Coroutine[Any, Any, Any], *, path: str, name: str, context: Context = None
@@ -223,7 +233,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         """Make a task with a given path, which does not count as a child of the task that makes it."""
         return self._make_task(coro, path, name, context, {})
 
-    @contextmanager
+    @contextlib.contextmanager
     def naming(self, path: str) -> Iterator[None]:
         """Give the next task that is made in the block this path. It does not count as a child of the task that makes it."""
         self._next_path = path
@@ -232,16 +242,29 @@ class RunLoop(RefusingLoop, EnterableLoop):
         finally:
             self._next_path = None
 
-    def close_run(self) -> None:
-        """Drop the execution: close unfinished coroutines and begun async generators in the order in which they were made.
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """For a query: until the block ends, whatever would make a task, a future, a callback or a timer raises `QueryFailedError`.
 
-        Their `finally` blocks run, here and now, and can begin nothing: that raises `ExecutionDropped`, and an `await` ends them. What
-        they raise is dropped; what they print is the caller's business. To be called on the thread that drives the loop, inside or
-        outside of `entered`. Nothing of the run is left to the garbage collector.
+        It would do so on one node alone, and shift the ordinals of all that comes after it.
+        """
+        before, self._refusal = self._refusal, _query_changes
+        try:
+            yield
+        finally:
+            self._refusal = before
+
+    def close_run(self) -> None:
+        """Drop the execution: end unfinished tasks, then begun async generators, in the order in which they were made.
+
+        `ExecutionDropped` is raised where they stand. Their `finally` blocks run, here and now, and can begin nothing: that raises it
+        again, and so does an `await`. What they raise is dropped; what they print is the caller's business. To be called on the thread
+        that drives the loop, inside or outside of `entered`. Nothing of the run is left to the garbage collector.
         """
         if self.dead:
             return
         self.dead = True
+        self._refusal = ExecutionDropped
         if self.is_entered:
             self._close_code()
         else:
@@ -251,6 +274,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         self._redeliveries.clear()
         self._timers.clear()
         self._dues.clear()
+        self._queued.clear()
         self._cancelled_dues.clear()
         self._cancelled_heap.clear()
 
@@ -264,8 +288,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context = None
     ) -> asyncio.Handle:
         """Run a callback after those that are ready, in this turn."""
-        if self.dead:
-            raise ExecutionDropped
+        if self._refusal is not None:
+            raise self._refusal()
         handle = ReadyHandle(callback, args, self, context)
         if type(callback) is MethodType and callback.__func__ is _DELIVER:
             self._redeliveries.append(handle)
@@ -294,8 +318,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
 
         Raises `BadArgumentError` if `when` is not a number. A timer of infinity never fires, and is not open.
         """
-        if self.dead:
-            raise ExecutionDropped
+        if self._refusal is not None:
+            raise self._refusal()
         due = float(when)
         if math.isnan(due):
             raise BadArgumentError("a timer was set to a time that is not a number (nan)")
@@ -308,12 +332,16 @@ class RunLoop(RefusingLoop, EnterableLoop):
             timers = self._timers.get(due)
             if timers is None:
                 timers = self._timers[due] = {}
-                heappush(self._dues, due)
+                if due not in self._queued:
+                    self._queued.add(due)
+                    heappush(self._dues, due)
             timers[timer.number] = timer
         return timer
 
     def create_future(self) -> RunFuture:
         """Make a future of this loop. `asyncio.Future()` itself would have its address as hash."""
+        if self._refusal is not None and not self.dead:
+            raise self._refusal()
         future = RunFuture(loop=self)
         future._n = self.next_ordinal()
         return future
@@ -335,7 +363,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
 
         One that is made in a callback, outside of any task, has a path of its own. `options` are `asyncio.Task`'s (`eager_start`).
         """
-        parent: Any = asyncio.current_task(self) if self.is_entered else None
+        parent: Any = self.current
         given, self._next_path = self._next_path, None
         if given is not None:
             path = given
@@ -378,9 +406,9 @@ class RunLoop(RefusingLoop, EnterableLoop):
 
     async def shutdown_asyncgens(self) -> None:
         """Close the async generators that were begun and not finished."""
-        begun = [generator for generator in self._generators if generator.ag_frame is not None]  # type: ignore[attr-defined]
-        self._generators.clear()
-        outcomes = await asyncio.gather(*(generator.aclose() for generator in begun), return_exceptions=True)
+        self._sweep_generators()
+        closings = [generator.aclose() for generator in self._generators]
+        outcomes = await asyncio.gather(*closings, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 self.call_exception_handler(
@@ -408,9 +436,9 @@ class RunLoop(RefusingLoop, EnterableLoop):
     # --- inside
 
     def _make_task(self, coro: Any, path: str, name: str, context: Context, options: dict[str, Any]) -> RunTask:
-        if self.dead:
-            coro.close()
-            raise ExecutionDropped
+        if self._refusal is not None:
+            coro.close()  # or Python warns that it was never awaited
+            raise self._refusal()
         task: RunTask = RunTask.__new__(RunTask)
         task._n = self.next_ordinal()
         task.path = path
@@ -471,9 +499,13 @@ class RunLoop(RefusingLoop, EnterableLoop):
         generators = self._generators
         if len(generators) >= self._generators_swept_at:
             # As often as their number doubled, so that it costs little; counted, so on every node at the same place.
-            generators[:] = [begun for begun in generators if begun.ag_frame is not None]  # type: ignore[attr-defined]
+            self._sweep_generators()
             self._generators_swept_at = 2 * len(generators) + 16
         generators.append(generator)
+
+    def _sweep_generators(self) -> None:
+        """Let go of the async generators that have finished."""
+        self._generators[:] = [begun for begun in self._generators if begun.ag_frame is not None]  # type: ignore[attr-defined]
 
     def _place(self) -> str:
         """Return the line of the workflow that the next ready task stands at, or "" if there is none."""
@@ -494,7 +526,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         return ""
 
     def _close_code(self) -> None:
-        """Close coroutines, then async generators, both in the order in which they were made."""
+        """End coroutines, then async generators, both in the order in which they were made."""
         tasks, generators = self.tasks(), self._generators
         self._tasks, self._generators = {}, []
         self.in_callback = True
@@ -504,10 +536,10 @@ class RunLoop(RefusingLoop, EnterableLoop):
                 unfinished._log_destroy_pending = False
                 asyncio.tasks._enter_task(self, task)
                 try:
-                    close_coroutine(task.get_coro())
+                    end_coroutine(task.get_coro())
                 finally:
                     asyncio.tasks._leave_task(self, task)
             for generator in generators:
-                close_generator(generator)
+                end_generator(generator)
         finally:
             self.in_callback = False
