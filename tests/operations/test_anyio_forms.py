@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from raftoral_nb import WorkflowContext
 from tests.operations.durable import check, count, echo, journal, words
@@ -22,7 +23,7 @@ def test_sleep() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(one, 2)
             group.start_soon(one, 1)
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
         return list(seen)
 
     assert check(sleeps)[0] == [1, 2]
