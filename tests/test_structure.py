@@ -95,6 +95,7 @@ BEHAVIOUR_TESTS: Final = {
     },
     "simulation": {"determinism", "parts", "regressions", "seeds"},
     "workflow": {"kinds_of_code", "places"},
+    "workflow/execution": {"replays"},
 }
 """Tests that stand in a folder of the engine and are about more than one of its modules."""
 
