@@ -97,6 +97,8 @@ class Execution:
         """The operations that its code called and did not await yet."""
         self.dropped = False
         """True once it was ended from outside: what its code still prints is of no interest."""
+        self.asked_for_time = False
+        """Whether its code was told the time (`ctx.now`)."""
         self._around = around
         # Invariant: handed over, and not had, in the order of the log.
         self._queue: deque[Record] = deque()
@@ -223,8 +225,8 @@ class Execution:
         if self.format != RECORD_FORMAT:
             reading.give_up(
                 self,
-                "an earlier version of raftoral-nb recorded this run, whose records are replayed otherwise: start it again "
-                "under another run_id, or open the data directory with that version to let it end",
+                f"another version of raftoral-nb recorded this run, in format {self.format} of records, and this one executes format "
+                f"{RECORD_FORMAT} alone: start it again under another run_id, and terminate this one",
             )
             return False
         try:
@@ -466,7 +468,10 @@ class Execution:
 
         `asked` and `recorded` say what differs, side by side; `waits` is the coroutine that asked, or None for what runs now.
         """
-        self.difference = divergence.explain(reason, self.function, waits, asked=asked, recorded=recorded)
+        python = self.definition.made_with.get("python")
+        self.difference = divergence.explain(
+            reason, self.function, waits, asked=asked, recorded=recorded, python=python
+        )
         self.stop("diverged", reason)
 
     # --- operations (called by the workflow's code, in its turn)
