@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from raftoral_nb.core.records import Message, RunId, Step, StepId, TimersFired
-from raftoral_nb.core.statistics import UNFINISHED, RunStatus
-from raftoral_nb.workflow.execution.waits import mark
+from raftoral_nb.core.statistics import UNFINISHED, RunStatus, record_mark
 
+from ..shown.waiting import farthest
 from ..shown.words import link_state
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _entry(entry: LoggedEntry) -> dict[str, Any]:
 
 def record_facts(record: Record) -> dict[str, Any]:
     """A record as plain data: a step has an `id`, all others a `name`; `node` is 0 where no node in particular made it."""
-    named = mark(record)
+    named = record_mark(record)
     told = {
         "id": record.step_id if isinstance(record, Step) else None,
         "op": named.kind,
@@ -236,7 +236,7 @@ def _mark(named: RecordMark) -> dict[str, Any]:
 def _run(run: RunStatistics, look: ClusterLook, attempts: Mapping[tuple[RunId, StepId], int]) -> dict[str, Any]:
     tail = look.records.get(run.run_id)
     records = () if tail is None else tail.records
-    farthest = _farthest(run, look.statistics)
+    ahead = farthest(run, look.statistics)
     return {
         "run": run.run_id,
         "workflow": run.workflow,
@@ -247,24 +247,12 @@ def _run(run: RunStatistics, look: ClusterLook, attempts: Mapping[tuple[RunId, S
         "failure": _short(run.failure if run.held is None else run.held.reason),
         "first": run.records if tail is None else tail.first,
         "tail": [_record(record, run.run_id, attempts) for record in records],
-        "waits": None if farthest is None else _waits(*farthest),
-        "stuck": farthest is not None and run.status == "running" and farthest[1].stuck,
+        "waits": None if ahead is None else _waits(*ahead),
+        "stuck": ahead is not None and run.status == "running" and ahead[1].stuck,
         "parent": run.parent,
         "waiting": run.waiting,
         "lanes": [_lane(number, node, run) for number, node in sorted(look.statistics.nodes.items())],
     }
-
-
-def _farthest(run: RunStatistics, statistics: ClusterStatistics) -> tuple[int, ExecutionStatistics] | None:
-    """The running execution on the acting node, else the one that has had most turns; None if there is none."""
-    if run.status not in UNFINISHED:
-        return None
-    found = [
-        (number, execution)
-        for number, node in sorted(statistics.nodes.items())
-        if node.role != "dead" and (execution := node.runs.get(run.run_id)) and execution.status == "running"
-    ]
-    return max(found, key=lambda one: (one[1].had, one[0] == statistics.leader), default=None)
 
 
 def _waits(number: int, execution: ExecutionStatistics) -> dict[str, Any]:

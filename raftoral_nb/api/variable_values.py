@@ -12,7 +12,7 @@ import anyio
 from ..core.records import RunId
 from ..core.step_ids import check_key
 from ..errors import CompletionTimeoutError, RaftoralError, RunEndedError
-from ..hosts.variable_waits import Place, values_behind
+from ..hosts.variable_waits import LookedAt, values_behind
 from ..threads.user_loop import current_poster, wait_for
 from ..workflow.codec import values
 
@@ -31,7 +31,7 @@ class VariableWait:
         self._wanted: Callable[[Any], Any] = wanted if callable(wanted) else lambda value: value == wanted
         self._longest = longest
         self._until = None if longest is None else time.monotonic() + longest
-        self._place: Place | None = None
+        self._place: LookedAt | None = None
         self._ending: RunEnding | None = None
         self._value: Any = None
         self._has_value = False

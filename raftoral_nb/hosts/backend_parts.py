@@ -21,7 +21,7 @@ from ..transport.network import Links
 from .node_life import Life
 from .observers import Observers
 from .update_answers import Answers
-from .variable_waits import Place
+from .variable_waits import LookedAt
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ class RunsBackend(NodesBackend, RecordsBackend, Proposing, Alive, Protocol):
         """Have `callback` called once with how the run ended; returns what forgets it."""
 
     def when_set(
-        self, run_id: RunId, variable: str, place: Place, callback: Callable[[RunEnding | None], None]
+        self, run_id: RunId, variable: str, place: LookedAt, callback: Callable[[RunEnding | None], None]
     ) -> Callable[[], None]:
         """Have `callback(None)` called when a value of a variable is recorded behind a place, or with how the run ended before that.
 

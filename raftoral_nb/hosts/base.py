@@ -45,7 +45,7 @@ from .backend_parts import NodeChange, RunEnding
 from .node_life import Life
 from .observers import Observers
 from .update_answers import Answers
-from .variable_waits import Place, VariableWaits, values_behind
+from .variable_waits import LookedAt, VariableWaits, values_behind
 
 if TYPE_CHECKING:
     from .recovery import DataDirectory
@@ -410,7 +410,7 @@ class ClusterBackend(ABC):
         return lambda: self.thread.post(forget)
 
     def when_set(
-        self, run_id: RunId, variable: str, place: Place, callback: Callable[[RunEnding | None], None]
+        self, run_id: RunId, variable: str, place: LookedAt, callback: Callable[[RunEnding | None], None]
     ) -> Callable[[], None]:
         """Have `callback(None)` called, on the consensus loop or right now, when a value of a variable is recorded behind `place`.
 

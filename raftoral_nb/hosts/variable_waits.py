@@ -12,7 +12,7 @@ VARIABLES: Final = frozenset({"var", "set", "update"})
 """The operations whose records hold a variable's value."""
 
 
-class Place:
+class LookedAt:
     """How much of what is recorded of a run was looked at: its first `records`, in a generation."""
 
     __slots__ = ("generation", "records")
@@ -22,7 +22,7 @@ class Place:
         self.records = records
 
 
-def values_behind(run: Run, variable: str, place: Place | None) -> tuple[list[bytes], Place]:
+def values_behind(run: Run, variable: str, place: LookedAt | None) -> tuple[list[bytes], LookedAt]:
     """Return the recorded values of a variable behind a place (None: all), and the place up to which that is. From any thread."""
     generation = run.generation
     records: Sequence[Record] = run.records  # after it: at worst, what is new is looked at twice
@@ -30,7 +30,7 @@ def values_behind(run: Run, variable: str, place: Place | None) -> tuple[list[by
     end = len(records)
     steps = (one for one in records[begin:end] if isinstance(one, Step) and one.operation in VARIABLES)
     found = [step.value for step in steps if step.key == variable and step.value is not None]
-    return found, Place(generation, end)
+    return found, LookedAt(generation, end)
 
 
 class VariableWaits:

@@ -30,7 +30,7 @@ from .diaries import Diary, Scene
 from .listening import ASK, OTHER, WORD, listen
 
 if TYPE_CHECKING:
-    from ..workflow.language.child_runs import ChildRun
+    from ..workflow.language.child_runs import ChildRun, OnCancel
     from ..workflow.language.context import WorkflowContext
     from .dice import SeededDice
 
@@ -50,7 +50,7 @@ async def talk(ctx: WorkflowContext, input: Mapping[str, Any]) -> object:  # noq
     heard = await ctx.var("heard", input["heard"])
     scene = Scene(ctx, diary, f"{ctx.run_id} {input['round']}")
     try:
-        on_cancel = ctx.rng.choice(("wait", "ask", "leave"))
+        on_cancel: OnCancel = ctx.rng.choice(("wait", "ask", "leave"))
         child = await ctx.start_child(CHILD, scene.name, on_cancel=on_cancel)
         await _tell(ctx, child.run_id, f"from {scene.name}")
         waiting = asyncio.create_task(_wait(diary, child, ctx.random()))

@@ -201,8 +201,10 @@ def test_a_snapshot_is_plain_json_with_a_lane_per_node() -> None:
         "node": 1,
         "status": "running",
         "step": 2,
+        "had": 2,
         "queue": 10,
-        "last": "1/step_1",
+        "next": [],
+        "turn": None,
         "effects": 0,
         "problem": None,
         "doing": [],
@@ -458,11 +460,11 @@ def test_a_run_that_is_opened_in_the_page_gets_its_details_also_after_the_end(pa
     view = ClusterView(live, partial(carry_out, live), refresh=100)
     live.start_workflow(one, 7, run_id="r").wait_for_completion(10)
     ask(view, {"open": ["r", 5]})
-    page.wait_details(lambda details: details.get("r", {}).get("steps", [{}])[0].get("value") == "7")
+    page.wait_details(lambda details: details.get("r", {}).get("records", [{}])[0].get("value") == "7")
     ask(view, {"open": []})
     page.wait_details(lambda details: details == {})
     live.stop()
     view.end()
     ask(view, {"open": ["r"]})
-    assert view.details["r"]["steps"][0]["id"] == "0/one"
+    assert view.details["r"]["records"][0]["id"] == "0/one"
     view.close()

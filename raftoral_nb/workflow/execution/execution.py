@@ -28,7 +28,7 @@ from ...core.records import (
     TimersFired,
 )
 from ...core.run_record import RECORD_FORMAT
-from ...core.statistics import ExecutionStatistics, ExecutionStatus, StepActivity
+from ...core.statistics import ExecutionStatistics, ExecutionStatus, record_mark
 from ...core.step_ids import path_of, position_of
 from ...errors import ExecutionDropped, InternalError, RestlessError, UnreadableError
 from ...limits import MAX_UNRECEIVED_SIGNALS
@@ -43,6 +43,7 @@ from .mailbox import Mailbox, Queries
 from .products import Encoded, Made, Told
 from .renewal import ContinueAsNew, as_cancelled, is_cancellation
 from .run_alarm import RunAlarm
+from .running_step import RunningSteps
 
 if TYPE_CHECKING:
     from .running_step import RunningStep
@@ -68,7 +69,6 @@ class Execution:
         self.result: bytes | None = None
         self.failure: Failure | None = None
         self.continued: bytes | None = None
-        self.effects_run = 0
         self.function: Callable[..., Any] | None = None
         """This node's copy of the workflow, once it has begun."""
         self.classes: classes.View = classes.NOTEBOOK  # once it has begun: those that its function knows
@@ -97,6 +97,8 @@ class Execution:
         """The operations that its code called and did not await yet."""
         self.dropped = False
         """True once it was ended from outside: what its code still prints is of no interest."""
+        self.asked_for_time = False
+        """Whether its code was told the time (`ctx.now`)."""
         self._around = around
         # Invariant: handed over, and not had, in the order of the log.
         self._queue: deque[Record] = deque()
@@ -126,10 +128,7 @@ class Execution:
         self._alarm = RunAlarm(self, around)
         self._ending_in: int | None = None
         self._told_taken = 0
-        # The steps whose functions run here now.
-        self._running: dict[StepId, RunningStep] = {}
-        # Invariant: steps that failed here and are tried again, with the attempt that failed last.
-        self._failed: dict[StepId, StepActivity] = {}
+        self.steps_here = RunningSteps()
         self.say_once = Once(lambda text: around.say(started.run_id, text))
 
     # --- what is delivered
@@ -226,8 +225,8 @@ class Execution:
         if self.format != RECORD_FORMAT:
             reading.give_up(
                 self,
-                "an earlier version of raftoral-nb recorded this run, whose records are replayed otherwise: start it again "
-                "under another run_id, or open the data directory with that version to let it end",
+                f"another version of raftoral-nb recorded this run, in format {self.format} of records, and this one executes format "
+                f"{RECORD_FORMAT} alone: start it again under another run_id, and terminate this one",
             )
             return False
         try:
@@ -469,7 +468,10 @@ class Execution:
 
         `asked` and `recorded` say what differs, side by side; `waits` is the coroutine that asked, or None for what runs now.
         """
-        self.difference = divergence.explain(reason, self.function, waits, asked=asked, recorded=recorded)
+        python = self.definition.made_with.get("python")
+        self.difference = divergence.explain(
+            reason, self.function, waits, asked=asked, recorded=recorded, python=python
+        )
         self.stop("diverged", reason)
 
     # --- operations (called by the workflow's code, in its turn)
@@ -602,7 +604,6 @@ class Execution:
     def statistics(self, *, whole: bool = False) -> ExecutionStatistics:
         """Return the progress of this execution; the `whole` of it with what its branches wait for. May be called from any thread."""
         found, more = waits.waits(self) if whole and self.status == "running" else ((), 0)
-        running = {running.step_id: running.activity() for running in tuple(self._running.values())}
         turn = self.turn
         return ExecutionStatistics(
             status=self.status,
@@ -610,10 +611,10 @@ class Execution:
             step=self.steps_had,
             last_step_id=self.last_step_id,
             catch_up_queue=len(self._queue),
-            effects_run=self.effects_run,
-            activities=tuple({**self._failed.copy(), **running}.values()),
+            effects_run=self.steps_here.begun,
+            activities=self.steps_here.activities(),
             had=self.had,
-            turn=None if turn is None else waits.mark(turn),
+            turn=None if turn is None else record_mark(turn),
             waits=found,
             more_waits=more,
             stuck=self.stuck,
@@ -634,28 +635,8 @@ class Execution:
 
     def effect_started(self, running: RunningStep) -> None:
         """Note that a step's function begins to run here."""
-        before = self._failed.get(running.step_id)
-        running.failure = None if before is None else before.failure
-        self._running[running.step_id] = running
-        self.effects_run += 1
+        self.steps_here.started(running)
         self._around.effect_started(self.run_id, running.step_id)
-
-    def effect_ended(self, running: RunningStep) -> None:
-        """Note that it has ended, or that nothing waits for it any more."""
-        running.ended = running.sender.ended = True
-        if self._running.get(running.step_id) is running:
-            del self._running[running.step_id]
-
-    def effect_failed(self, step_id: StepId, attempt: int, failure: str, seconds: float) -> None:
-        """Note that an attempt failed, and is followed by another after so many seconds."""
-        at = self._around.alarms.clock() + seconds
-        self._failed[step_id] = StepActivity(
-            step_id=step_id, attempt=attempt, fraction=None, text="", failure=failure, again_at=at
-        )
-
-    def effect_given_up(self, step_id: StepId) -> None:
-        """Note that a step's function is not tried again here."""
-        self._failed.pop(step_id, None)
 
     def is_outcome(self, error: BaseException) -> bool:
         """See `ExecutionEnv.is_outcome`."""

@@ -12,8 +12,8 @@ from typing import Any, Final
 from raftoral_nb.core.records import CancelRecord, Definition, Message, Record, Step, TimersFired
 from raftoral_nb.simulation.observations import DiaryReader, Observation, diary_of, observed
 from raftoral_nb.workflow.codec import values
+from raftoral_nb.workflow.execution.acting import OpenStep
 from raftoral_nb.workflow.execution.alarms import Alarms
-from raftoral_nb.workflow.execution.effects import Ask
 from raftoral_nb.workflow.execution.execution import Execution
 from raftoral_nb.workflow.execution.inbox import RunStarted
 from raftoral_nb.workflow.execution.products import Made
@@ -70,7 +70,7 @@ class Played:
         self.execution = Execution(RunStarted(run_id, Definition("w", 1, "", "", b"", {}), b"", 1, BEGAN), around)
         self.records: list[Record] = []
         self.turns: list[Observation] = []
-        self.asked: dict[str, Ask] = {}
+        self.asked: dict[str, OpenStep] = {}
         """All that it was seen to wait for, ever."""
         self._reader = DiaryReader()
         take = self.execution._take
@@ -109,7 +109,7 @@ class Played:
         self.execution.drop()
 
 
-def _made(ask: Ask, number: int, at: float) -> Step:
+def _made(ask: OpenStep, number: int, at: float) -> Step:
     """Return the record of a step: a number for one that is computed, else what every node computes."""
     value: bytes | None = values.encode(number, what="a step")
     if ask.operation != "compute":
