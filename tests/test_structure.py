@@ -95,7 +95,7 @@ BEHAVIOUR_TESTS: Final = {
     },
     "simulation": {"determinism", "parts", "regressions", "seeds"},
     "workflow": {"kinds_of_code", "places"},
-    "workflow/execution": {"replays"},
+    "workflow/execution": {"likely_cause", "replays"},
 }
 """Tests that stand in a folder of the engine and are about more than one of its modules."""
 

@@ -209,9 +209,13 @@ class Histories(RuleBasedStateMachine):
             case WorkflowContinued(run_id, generation, _, at, carried):
                 self.generations[run_id] += 1
                 assert generation == self.generations[run_id]
-                assert list(carried) == left_of(self.recorded[run_id], command), "carried once, and in order"
+                begins_with = left_of(self.recorded[run_id], command)
+                assert carried == len(begins_with), "carried once"
+                run = self.state.runs.get(run_id)
+                if run is not None and run.generation == generation:  # it has not begun anew again in this entry
+                    assert list(run.records[:carried]) == begins_with, "and in order"
                 assert at >= max(command.at, self.times[run_id])
-                self.recorded[run_id], self.times[run_id] = list(carried), at
+                self.recorded[run_id], self.times[run_id] = list(begins_with), at
             case (
                 WorkflowCompleted(run_id)
                 | WorkflowFailed(run_id)

@@ -286,7 +286,7 @@ def test_a_run_that_begins_anew_has_another_input_and_of_its_records_only_the_me
     messages = [record for record in run.records if isinstance(record, Message)]
     # The code had three, took the first and the third, and the fourth came behind its end.
     (event,) = done(state, msgspec.structs.replace(continued(), had=3, left=(2,)))
-    assert event == WorkflowContinued("r1", 2, b"next", 8.0, (messages[1], messages[3]))
+    assert event == WorkflowContinued("r1", 2, b"next", 8.0, 2)
     assert run.records == [messages[1], messages[3]]
     assert (run.steps, run.by_id, run.input, run.generation, run.status) == ((), {}, b"next", 2, "running")
     assert (run.received, run.taken, run.waiting, run.time, run.begun_at) == (2, 0, 2, 8.0, 8.0)

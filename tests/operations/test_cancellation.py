@@ -237,7 +237,7 @@ def test_code_that_never_rests_fails_the_run_on_every_node_alike() -> None:
         journal(ctx)
         await ctx.compute("before", echo, 1)
         while True:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # noqa: ASYNC110 - that it never rests is what is tried
 
     with workflow_test() as test:
         run = test.start(spins, None)
