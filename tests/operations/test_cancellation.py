@@ -236,8 +236,8 @@ def test_code_that_never_rests_fails_the_run_on_every_node_alike() -> None:
     async def spins(ctx: WorkflowContext, _: None) -> Any:
         journal(ctx)
         await ctx.compute("before", echo, 1)
-        while True:
-            await asyncio.sleep(0)  # noqa: ASYNC110 - that it never rests is what is tried
+        while True:  # noqa: ASYNC110 - that it never rests is what is tried
+            await asyncio.sleep(0)
 
     with workflow_test() as test:
         run = test.start(spins, None)
