@@ -213,7 +213,7 @@ class Executor:
                 before.end(item)
                 self._ready[before] = None
                 # It waits for the one before to come to its end here, then takes its place.
-                started = RunStarted(run_id, item.definition, item.input, item.generation, item.at)
+                started = RunStarted(run_id, item.definition, item.input, item.generation, item.at, before.format)
                 execution = self._begin(started)
                 execution.paused = before.paused
                 self._let_wait(execution, before)

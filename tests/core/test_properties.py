@@ -186,7 +186,7 @@ class Histories(RuleBasedStateMachine):
                 self.record(run_id, step)
             case TimerFired(run_id, fired):
                 assert (fired.node, fired.epoch) == self.epoch
-                assert fired.due > self.fired.get(run_id, float("-inf")), "what has fired does not fire again"
+                assert fired.due > self.fired.get(run_id, 0.0), "what has fired does not fire again"
                 self.fired[run_id] = fired.at
                 self.record(run_id, fired)
             case WorkflowStarted(run_id):
@@ -341,7 +341,7 @@ class Histories(RuleBasedStateMachine):
             assert list(run.records) == self.recorded[run.run_id]
             assert isinstance(run.records, list if run.unfinished else tuple)
             assert run.time == max([self.times[run.run_id], run.begun_at])
-            assert run.fired_until == self.fired.get(run.run_id, float("-inf")) <= run.time
+            assert run.fired_until == self.fired.get(run.run_id, 0.0) <= run.time
             assert run.generation > 1 or run.begun_at == run.start_time
 
     @invariant()
