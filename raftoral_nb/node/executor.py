@@ -414,6 +414,9 @@ class Executor:
         """
         executions = list(self._executions.values())
         self._executions.clear()
+        self._next.clear()
+        self._ready.clear()
+        self._sinks.clear()
         return executions
 
     def query(self, execution: Execution, name: str, args: bytes) -> Encoded:

@@ -13,7 +13,6 @@ from raftoral_nb import DeadlineExceededError, WorkflowCancelledError, WorkflowC
 from raftoral_nb.testing import WorkflowTest, workflow_test
 from tests.operations.durable import check, echo, journal, same_everywhere
 
-
 pytestmark = pytest.mark.filterwarnings("ignore::raftoral_nb.errors.NonDeterminismWarning")
 
 
