@@ -16,13 +16,12 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from raftoral_nb import NonDeterminismError, NonDeterminismWarning, NotInWorkflowError, WorkflowContext
+from raftoral_nb import NonDeterminismError, WorkflowContext
+from raftoral_nb.errors import NotInWorkflowError
 from raftoral_nb.testing import workflow_test
 from tests.operations.durable import check, echo, journal, restart_all
 
 pytestmark = pytest.mark.filterwarnings("ignore::raftoral_nb.errors.NonDeterminismWarning")
-
-assert issubclass(NonDeterminismWarning, Warning)
 
 
 async def thread(ctx: WorkflowContext) -> None:

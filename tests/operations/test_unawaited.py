@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -195,35 +194,6 @@ def test_what_a_query_or_a_step_forgets_is_theirs_and_no_node_differs(test: Work
     assert run.query("known") == 1
     run.signal("go")
     assert test.finish(run) == 2
-
-
-@pytest.mark.parametrize("workflow", [dropped, added_to])
-def test_a_run_that_was_recorded_before_this_was_looked_for_still_fits_its_record(
-    test: WorkflowTest, workflow: Workflow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(executor.unawaited, "check_end", nothing)
-        patch.setattr(executor.unawaited, "explained", itself)
-        run = test.start(workflow, None)
-        with contextlib.suppress(WorkflowFailedError):
-            test.finish(run)
-        test.settle()
-    for node in (1, 2, 3):
-        test.kill(node)
-    for node in (1, 2, 3):
-        test.restart(node)
-    test.settle()
-    ended = "completed" if workflow is dropped else "failed"
-    assert [node.statistics().runs[run.run_id].status for node in test.cluster.nodes.values()] == [ended] * 3
-    test.raise_divergence(run)
-
-
-def nothing(execution: Any) -> None:
-    pass
-
-
-def itself(execution: Any, error: BaseException) -> BaseException:
-    return error
 
 
 def test_awaiting_what_is_there_at_once_says_what_is_not_awaited(test: WorkflowTest) -> None:

@@ -175,7 +175,7 @@ class Execution:
     @property
     def has_turns(self) -> bool:
         """Whether there is anything to do for `take_turns`."""
-        return self.status == "running" and (self.after is None or self.after.done.is_set())
+        return self.status == "running" and not self.dropped and (self.after is None or self.after.done.is_set())
 
     def take_turns(self, most: int) -> int:
         """Let up to `most` records have their turns, and begin what is to be begun when none is left; return how many had one."""
@@ -413,6 +413,9 @@ class Execution:
         if not self.loop.dead:
             with self.loop.entered():
                 self.loop.close_run()
+        # An execution may be kept, to be looked at; its tasks, which never ended, are not.
+        self._main = None
+        self._joins.clear()
         self.done.set()
         self.queries.tell()
         self._around.execution_done(self)
