@@ -23,6 +23,7 @@ from ..core.cluster_events import (
 )
 from ..core.commands import Command, Committed, Outcome
 from ..core.records import Definition, Failure, NodeId, RunId, StepId
+from ..core.run_record import RECORD_FORMAT
 from ..core.statistics import STUCK, ExecutionStatistics
 from ..errors import ExecutionDropped, RaftoralError, UnreadableError
 from ..limits import MAX_FUNCTIONS_KEPT
@@ -386,6 +387,8 @@ class Executor:
         status = execution.status
         if self.closed:
             return
+        if execution.format != RECORD_FORMAT and execution.run_ended:
+            return  # it is over, and only not executed once more
         if status in ("diverged", "unreadable", "superseded"):
             self.say(execution.run_id, f"node {self.node} stopped executing this run ({status}): {reason}")
             self._host.tell(ExecutionStopped(self.node, execution.run_id, status, reason, execution.difference))
@@ -463,14 +466,18 @@ class Executor:
     def _step_aside(self) -> None:
         """Transfer leadership if an execution cannot continue here: its run would be stuck.
 
-        At most once per run: should every node have diverged from it, leadership must come to rest somewhere.
+        At most once per run: should every node have diverged from it, leadership must come to rest somewhere. Not for runs that an
+        earlier version recorded: no other node of this one continues them either.
         """
         if self.acting is None:
             return
         stuck = [
             run_id
             for run_id, execution in self._executions.items()
-            if execution.status in STUCK and not execution.run_ended and run_id not in self._stepped_aside
+            if execution.status in STUCK
+            and execution.format == RECORD_FORMAT
+            and not execution.run_ended
+            and run_id not in self._stepped_aside
         ]
         for run_id in stuck:
             self._stepped_aside.add(run_id)

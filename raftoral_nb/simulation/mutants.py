@@ -20,7 +20,7 @@ from ..core import apply, run_rules
 from ..core.asked import Asked
 from ..core.commands import SetCheckpoint
 from ..core.events import CommandRefused
-from ..core.records import NodeId, Record, Step, StepId
+from ..core.records import NodeId, Step, StepId
 from ..core.run_record import Run
 from ..core.state import State
 from ..core.step_ids import position_of
@@ -293,12 +293,12 @@ def _two_in_one_turn() -> list[Patch]:
 def _neighbours_swapped() -> list[Patch]:
     original = execution.Execution._take
 
-    def take(self: Any, record: Record) -> None:
-        queue, waits = self._queue, self._asks
+    def take(self: Any, record: Any) -> None:
+        queue, waits = self._queue, self.asks
         # Both are waited for: as if a result were taken as soon as it is asked for, wherever in the log it is.
-        if queue and self.had % 2 and isinstance(record, Step) and isinstance(queue[0], Step):
-            if record.step_id in waits and queue[0].step_id in waits:
-                record, queue[0] = queue[0], record
+        both = queue and isinstance(record, Step) and isinstance(queue[0], Step)
+        if both and self.had % 2 and record.step_id in waits and queue[0].step_id in waits:
+            record, queue[0] = queue[0], record
         original(self, record)
 
     return [(execution.Execution, "_take", take)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -204,7 +204,7 @@ async def _shields(scene: Scene) -> None:
 
 
 async def _generators(scene: Scene) -> None:
-    async def numbers(name: str) -> AsyncIterator[int]:
+    async def numbers(name: str) -> AsyncGenerator[int, None]:
         try:
             for number in range(3):
                 yield await scene.slow(f"{name} {number}")
@@ -321,7 +321,7 @@ def _plus(more: int, number: int) -> int:
     return number + more
 
 
-Part = Callable[[Scene], Awaitable[None]]
+Part = Callable[[Scene], Coroutine[None, None, None]]
 
 PARTS: Final[tuple[Part, ...]] = (
     _locks,

@@ -72,7 +72,7 @@ generations = st.sampled_from([1, 1, 1, 2])
 def steps(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[Step]:
     ids = st.sampled_from(["0/a", "0/b", "1/a", "2.0.0/a"])
     plain = st.tuples(ids, st.sampled_from(["compute", "set"]), outcomes, node, epoch, times).map(
-        lambda it: Step(it[0], it[1], it[2][0], it[2][1], it[3], it[4], it[5])  # type: ignore[arg-type]
+        lambda it: Step(it[0], it[1], it[2][0], it[2][1], it[3], it[4], it[5])
     )
     answers = st.tuples(ids, node, epoch, signal_ids).map(
         lambda it: Step(it[0], "answer", b"", None, it[1], it[2], message_id=it[3])
@@ -130,7 +130,7 @@ def tellings(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.
 def renewals(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[ContinueRun]:
     left = st.lists(st.integers(1, 4), unique=True).map(sorted).map(tuple)
     return st.tuples(run_ids, epoch, node, generations, values, times, left, st.integers(0, 1), st.booleans()).map(
-        lambda it: ContinueRun(*it[:6], 0, max(it[6], default=0) + it[7], it[6], it[8])
+        lambda it: ContinueRun(it[0], it[1], it[2], it[3], it[4], it[5], 0, max(it[6], default=0) + it[7], it[6], it[8])
     )
 
 

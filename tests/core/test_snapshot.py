@@ -162,7 +162,9 @@ def test_steps_keep_their_order_over_pieces() -> None:
     assert [step.step_id for step in steps] == [f"{number}/s" for number in range(50)]
 
 
-@pytest.mark.parametrize(("tag", "what"), [(4, "steps"), (8, "messages")])
+@pytest.mark.parametrize(
+    ("tag", "what"), [(4, "steps"), (8, "messages"), (9, "timers"), (10, "a request to cancel"), (11, "moves")]
+)
 def test_what_belongs_to_a_run_is_refused_before_any_run_begins(tag: int, what: str) -> None:
     (piece,) = written(State())
     head, *_ = msgspec.msgpack.decode(piece)

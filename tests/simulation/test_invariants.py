@@ -10,7 +10,16 @@ import pytest
 
 from raftoral_nb.core.apply import Applied
 from raftoral_nb.core.cluster_events import EffectStarted
-from raftoral_nb.core.commands import Committed, MoveRun, PauseRun, Proposal, SetCheckpoint, StartRun, Takeover
+from raftoral_nb.core.commands import (
+    Committed,
+    FireTimers,
+    MoveRun,
+    PauseRun,
+    Proposal,
+    SetCheckpoint,
+    StartRun,
+    Takeover,
+)
 from raftoral_nb.core.events import (
     CheckpointSet,
     EpochChanged,
@@ -18,15 +27,16 @@ from raftoral_nb.core.events import (
     RunPaused,
     RunResumed,
     StateEvent,
+    TimerFired,
     WorkflowStarted,
 )
-from raftoral_nb.core.records import Operation, ProposalId, Step
+from raftoral_nb.core.records import Operation, ProposalId, Step, TimersFired
 from raftoral_nb.core.state import Epoch
 from raftoral_nb.raft.journal import MemoryJournal
 from raftoral_nb.raft.pysyncobj_driver import LEADER
 from raftoral_nb.simulation.invariants import COMMITTED_BY_LEADER, DELETED, Checker
 from raftoral_nb.simulation.pausing import PAUSED, Pauses
-from raftoral_nb.workflow.execution.inbox import RunStarted, StepRecorded
+from raftoral_nb.workflow.execution.inbox import RecordAdded, RunStarted
 
 
 class Table:
@@ -87,6 +97,12 @@ def recorded(
     step = Step(step_id, operation, b"1", None, node, term)
     proposal = Proposal(ProposalId("0.1.a", number), SetCheckpoint("r", step, version))
     return Applied(proposal, Committed(index), (CheckpointSet("r", step),))
+
+
+def fired(node: int, term: int, *, number: int, index: int) -> Applied:
+    timers = TimersFired(5.0, 5.5, node, term)
+    proposal = Proposal(ProposalId("0.1.a", number), FireTimers("r", 5.0, 5.5, node, term))
+    return Applied(proposal, Committed(index), (TimerFired("r", timers),))
 
 
 def test_two_leaders_of_one_term_are_found_and_one_that_is_told_of_twice_is_not(table: Table) -> None:
@@ -169,7 +185,7 @@ def test_records_outside_of_their_epoch_or_made_twice_are_found(table: Table) ->
     assert "only the current epoch records" in table.violated
 
 
-def test_what_a_new_leader_records_of_a_paused_run_is_found_but_a_deadline_that_passed_is_not(table: Table) -> None:
+def test_what_a_new_leader_records_of_a_paused_run_is_found_be_it_a_step_or_timers(table: Table) -> None:
     for index in range(1, 8):
         table.add(index, 4, 1, 2)
 
@@ -180,8 +196,10 @@ def test_what_a_new_leader_records_of_a_paused_run_is_found_but_a_deadline_that_
     table.apply(1, 2, said(2, RunPaused("r")))
     table.apply(1, 3, recorded("0/begun before", 1, 2, number=1, index=3))
     table.apply(1, 4, taken_over(2, 4))
-    table.apply(1, 5, recorded("0.0.0/expiry", 2, 4, number=2, index=5, operation="expiry"))
     assert not table.violated
+    table.apply(1, 5, fired(2, 4, number=2, index=5))
+    assert table.violated == {PAUSED}
+    table.checker.violations.clear()
     table.apply(1, 6, recorded("1/begun since", 2, 4, number=3, index=6))
     assert table.violated == {PAUSED}
     table.checker.violations.clear()
@@ -247,7 +265,7 @@ def test_an_effect_before_everything_that_precedes_its_epoch_was_handed_over_is_
     table.checker.violations.clear()
     record = table.checker.records["r", "0/a"][1]
     definition: Any = None
-    table.checker.handed_over(node, [RunStarted("r", definition, b""), StepRecorded("r", record)])
+    table.checker.handed_over(node, [RunStarted("r", definition, b""), RecordAdded("r", record)])
     table.checker.effect_started(node, EffectStarted(2, "r", "2/c"))
     assert not table.violated
 
@@ -256,7 +274,7 @@ def test_records_that_are_handed_over_in_another_order_than_they_were_made_are_f
     table.add(1, 1, 1, 2)
     table.apply(1, 1, taken_over(1, 1), recorded("0/a", 1, 1), recorded("1/b", 1, 1, number=2))
     second = table.checker.records["r", "1/b"][1]
-    table.checker.handed_over(table.nodes[2], [StepRecorded("r", second)])
+    table.checker.handed_over(table.nodes[2], [RecordAdded("r", second)])
     assert table.violated == {"every node sees the same records"}
 
 

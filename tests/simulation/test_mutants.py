@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from raftoral_nb.errors import InternalError
+from raftoral_nb.simulation.conservation import CONSERVED
 from raftoral_nb.simulation.invariants import COMMITTED_BY_FOLLOWER, COMMITTED_BY_LEADER, DELETED, UNREPAIRED
 from raftoral_nb.simulation.many import rarely_collecting
 from raftoral_nb.simulation.mutants import MUTANTS, without
+from raftoral_nb.simulation.observations import SAME_TURNS
 from raftoral_nb.simulation.pausing import PAUSED
 from raftoral_nb.simulation.result import Result
 from raftoral_nb.simulation.simulation import simulate
@@ -29,11 +31,16 @@ FOUND_BY = {
     "past terms answered": {"all is well after the healing"},
     "checksum of a stored record": {"all nodes have the same state", "applied sequences are prefixes of one another"},
     "entries sent whole": {"all is well after the healing"},
-    "decisions by their place in the log": {"no execution differs"},
-    "interrupted steps dropped": {"no execution differs"},
+    "given-up steps remembered": {"no execution differs"},
+    "one record in a turn": {SAME_TURNS},
+    "records in their order": {SAME_TURNS},
+    "results come by the log": {SAME_TURNS},
+    "getters take when they run": {CONSERVED},
+    "hashes are ordinals": {SAME_TURNS},
+    "loops hold their tasks": {SAME_TURNS},
     "intent before the effect": {"at most once"},
     "version check": {"only the code of a run records"},
-    "gates look into branches": {"gates fit wherever a run is"},
+    "gates look ahead": {"gates fit wherever a run is"},
     "pauses are heeded": {PAUSED},
     "synced before acknowledged": {
         "what was committed stays",

@@ -110,6 +110,45 @@ class RunningStep:
         )
 
 
+class RunningSteps:
+    """The steps of one execution whose functions run here, and those that are to be tried again. Read from any thread."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        """How many functions were called."""
+        self._running: dict[StepId, RunningStep] = {}
+        # Invariant: steps that failed here and are tried again, with the attempt that failed last.
+        self._failed: dict[StepId, StepActivity] = {}
+
+    def started(self, running: RunningStep) -> None:
+        """Note that a function begins to run."""
+        before = self._failed.get(running.step_id)
+        running.failure = None if before is None else before.failure
+        self._running[running.step_id] = running
+        self.begun += 1
+
+    def ended(self, running: RunningStep) -> None:
+        """Note that it has ended, or that nothing waits for it any more."""
+        running.ended = running.sender.ended = True
+        if self._running.get(running.step_id) is running:
+            del self._running[running.step_id]
+
+    def failed(self, step_id: StepId, attempt: int, failure: str, again_at: float) -> None:
+        """Note that an attempt failed, and when another one follows (Unix seconds)."""
+        self._failed[step_id] = StepActivity(
+            step_id=step_id, attempt=attempt, fraction=None, text="", failure=failure, again_at=again_at
+        )
+
+    def over(self, step_id: StepId) -> None:
+        """Note that a step's function is not tried again."""
+        self._failed.pop(step_id, None)
+
+    def activities(self) -> tuple[StepActivity, ...]:
+        """Return what they do, with those that wait to be tried again. From any thread."""
+        running = {one.step_id: one.activity() for one in tuple(self._running.values())}
+        return tuple({**self._failed.copy(), **running}.values())
+
+
 def current_step() -> RunningStep:
     """Return the step whose function is running: its `idempotency_key`, its `attempt`, its `progress(...)` and its `signal(...)`.
 

@@ -101,7 +101,7 @@ async def _attempts(execution: Execution, step_id: StepId, call: step_arguments.
     try:
         return await _until_done(execution, step_id, call, options)
     finally:
-        execution.effect_given_up(step_id)
+        execution.steps_here.over(step_id)
 
 
 async def _until_done(
@@ -134,7 +134,7 @@ async def _until_done(
             f"step {step_id!r}: attempt {attempt} of {options.retry.attempts} failed with {failure}; again in {seconds:.3g} s",
         )
         around.tell(StepRetrying(around.node, execution.run_id, step_id, attempt, failure[:1000], seconds))
-        execution.effect_failed(step_id, attempt, failure[:1000], seconds)
+        execution.steps_here.failed(step_id, attempt, failure[:1000], around.alarms.clock() + seconds)
         await around.timers.sleep(seconds)
 
 
@@ -183,7 +183,7 @@ async def _attempt(
                     alarm.cancel()
     finally:
         STEP.reset(token)
-        execution.effect_ended(running)
+        execution.steps_here.ended(running)
     # Only its own cancellation ends the scope without a value.
     if asynchronous:
         left = "; it swallowed its cancellation and was abandoned" if abandoned else ""

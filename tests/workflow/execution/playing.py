@@ -12,8 +12,8 @@ from typing import Any, Final
 from raftoral_nb.core.records import CancelRecord, Definition, Message, Record, Step, TimersFired
 from raftoral_nb.simulation.observations import DiaryReader, Observation, diary_of, observed
 from raftoral_nb.workflow.codec import values
+from raftoral_nb.workflow.execution.acting import OpenStep
 from raftoral_nb.workflow.execution.alarms import Alarms
-from raftoral_nb.workflow.execution.effects import Ask
 from raftoral_nb.workflow.execution.execution import Execution
 from raftoral_nb.workflow.execution.inbox import RunStarted
 from raftoral_nb.workflow.execution.products import Made
@@ -70,7 +70,7 @@ class Played:
         self.execution = Execution(RunStarted(run_id, Definition("w", 1, "", "", b"", {}), b"", 1, BEGAN), around)
         self.records: list[Record] = []
         self.turns: list[Observation] = []
-        self.asked: dict[str, Ask] = {}
+        self.asked: dict[str, OpenStep] = {}
         """All that it was seen to wait for, ever."""
         self._reader = DiaryReader()
         take = self.execution._take
@@ -84,7 +84,7 @@ class Played:
         self._look()
 
     def _look(self) -> None:
-        self.asked.update(self.execution._asks)
+        self.asked.update(self.execution.asks)
         self.turns.append(observed(self.execution, self._reader))
 
     def have(self, *records: Record, at_once: int = 1) -> None:
@@ -109,7 +109,7 @@ class Played:
         self.execution.drop()
 
 
-def _made(ask: Ask, number: int, at: float) -> Step:
+def _made(ask: OpenStep, number: int, at: float) -> Step:
     """Return the record of a step: a number for one that is computed, else what every node computes."""
     value: bytes | None = values.encode(number, what="a step")
     if ask.operation != "compute":
@@ -122,9 +122,9 @@ def next_record(played: Played, choose: Choose, number: int) -> Record | None:
     """Choose what happens next, of all that may; None if nothing can wake it."""
     execution = played.execution
     at = execution.loop.time() + choose(3) / 4
-    waited = list(execution._asks)
+    waited = list(execution.asks)
     # What is asked for and given up in one turn has no effect, and no record.
-    given_up = [step_id for step_id, _ in execution._asked._given_up.values() if step_id in played.asked]
+    given_up = [step_id for step_id, _ in execution._open._asked._given_up.values() if step_id in played.asked]
     due = execution.loop.next_due
     names = sorted({name for getter in execution.mailbox.getters for name in getter.names})
     may = ["step"] * 4 * bool(waited) + ["timer"] * 2 * (due is not None) + ["wanted"] * 2 * bool(names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
@@ -112,7 +112,7 @@ class ProgramRun:
         self.blocks += 1
         return self.blocks
 
-    def each(self, count: int, blocks: tuple[Block, ...]) -> list[Awaitable[int]]:
+    def each(self, count: int, blocks: tuple[Block, ...]) -> list[Coroutine[Any, Any, int]]:
         """Return coroutines that run blocks, in turn."""
         return [self.block(blocks[number % len(blocks)]) for number in range(count)]
 
@@ -183,12 +183,12 @@ class ProgramRun:
     async def group(self, count: int, blocks: tuple[Block, ...]) -> None:
         async with asyncio.TaskGroup() as group:
             for one in self.each(count, blocks):
-                group.create_task(one)  # type: ignore[arg-type]
+                group.create_task(one)
         self.note("grouped", self.blocks)
 
     def tasks(self, count: int, blocks: tuple[Block, ...]) -> set[asyncio.Task[int]]:
         """Begin blocks in tasks."""
-        return {asyncio.ensure_future(one) for one in self.each(count + 1, blocks)}  # type: ignore[misc]
+        return {asyncio.ensure_future(one) for one in self.each(count + 1, blocks)}
 
     async def first(self, count: int, blocks: tuple[Block, ...]) -> None:
         tasks = self.tasks(count, blocks)
@@ -202,14 +202,14 @@ class ProgramRun:
         self.note("others", len(left))
 
     async def all_of(self, count: int, blocks: tuple[Block, ...]) -> None:
-        tasks = {*self.tasks(count, blocks), asyncio.gather(*self.each(2, blocks))}
+        tasks: set[asyncio.Future[Any]] = {*self.tasks(count, blocks), asyncio.gather(*self.each(2, blocks))}
         done, left = await asyncio.wait(tasks, timeout=5)
         self.note("all of", *(task.result() for task in done if not task.cancelled()), len(left))
         for task in left:
             task.cancel()
 
     async def completed(self, count: int, blocks: tuple[Block, ...]) -> None:
-        for one in asyncio.as_completed(self.each(count, blocks), timeout=7):  # type: ignore[arg-type]
+        for one in asyncio.as_completed(self.each(count, blocks), timeout=7):
             self.note("completed", await one)
 
     async def timeout(self, count: int, blocks: tuple[Block, ...]) -> None:
@@ -256,7 +256,7 @@ class ProgramRun:
                 group.cancel_scope.cancel()
         self.note("any group", self.blocks)
 
-    async def _turns(self, count: int, blocks: tuple[Block, ...]) -> AsyncIterator[int]:
+    async def _turns(self, count: int, blocks: tuple[Block, ...]) -> AsyncGenerator[int, None]:
         try:
             for number in range(count + 1):
                 yield await self.block(blocks[number % len(blocks)])
@@ -264,7 +264,7 @@ class ProgramRun:
             self.note("no more turns", count)
 
     async def generator(self, count: int, blocks: tuple[Block, ...]) -> None:
-        async with contextlib.aclosing(self._turns(count, blocks)) as turns:  # type: ignore[type-var]
+        async with contextlib.aclosing(self._turns(count, blocks)) as turns:
             async for turn in turns:
                 self.note("turn", turn)
                 if count == 2:
