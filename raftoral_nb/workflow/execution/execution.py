@@ -116,6 +116,7 @@ class Execution:
         self._alarm = RunAlarm(self, around)
         self._ending_in: int | None = None
         self.steps_here = RunningSteps()
+        self._waits = waits.Waits()
         self.say_once = Once(lambda text: around.say(started.run_id, text))
 
     # --- what is delivered
@@ -531,16 +532,20 @@ class Execution:
         return self._open.by_id
 
     @property
+    def at_rest(self) -> bool:
+        """Whether its code has begun, and does not run now. From any thread."""
+        return self._main is not None and not self._taking_turns
+
+    @property
     def stuck(self) -> bool:
         """True if nothing but a request to cancel can wake it. From any thread."""
-        waits_on = self.status == "running" and self._main is not None and not self._ended
-        if not waits_on or self._queue or self._taking_turns or self._recorded_end is not None:
+        if self.status != "running" or not self.at_rest or self._ended or self._queue or self.run_ended:
             return False
         return not waits.can_be_woken(self)
 
     def statistics(self, *, whole: bool = False) -> ExecutionStatistics:
         """Return the progress of this execution; the `whole` of it with what its branches wait for. May be called from any thread."""
-        found, more = waits.waits(self) if whole and self.status == "running" else ((), 0)
+        found, more = self._waits.of(self) if whole and self.status == "running" else ((), 0)
         turn = self.turn
         return ExecutionStatistics(
             status=self.status,
@@ -555,7 +560,7 @@ class Execution:
             waits=found,
             more_waits=more,
             stuck=self.stuck,
-            in_turn=self.status == "running" and (self._taking_turns or self._main is None),
+            in_turn=self.status == "running" and not self.at_rest,
         )
 
     # --- used by the operations

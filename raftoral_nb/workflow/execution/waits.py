@@ -33,7 +33,16 @@ class Waiting(Protocol):
 
     loop: RunLoop
     mailbox: Mailbox
+<<<<<<< HEAD
     children: ChildEnds
+=======
+    had: int
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether its code has begun, and does not run now."""
+        ...
+>>>>>>> o-view
 
     @property
     def asks(self) -> Mapping[StepId, OpenStep]:
@@ -41,11 +50,31 @@ class Waiting(Protocol):
         ...
 
 
-def waits(execution: Waiting) -> tuple[tuple[BranchWait, ...], int]:
-    """Return what the first branches wait for, and how many branches there are besides. From any thread."""
+class Waits:
+    """What an execution's branches wait for. It is looked for once in a turn: between two of them nothing of it changes."""
+
+    def __init__(self) -> None:
+        # Invariant: found at rest, after that many records. One object, replaced as a whole.
+        self._seen: tuple[int, tuple[tuple[BranchWait, ...], int]] | None = None
+
+    def of(self, execution: Waiting) -> tuple[tuple[BranchWait, ...], int]:
+        """Return what the first branches wait for, and how many branches there are besides. From any thread."""
+        rests, had, seen = execution.at_rest, execution.had, self._seen
+        if rests and seen is not None and seen[0] == had:
+            return seen[1]
+        found = _look(execution)
+        if rests and execution.at_rest and execution.had == had:
+            self._seen = (had, found)
+        return found
+
+
+def _look(execution: Waiting) -> tuple[tuple[BranchWait, ...], int]:
     loop = execution.loop
     tasks = loop.some_tasks(MAX_WAITS_TOLD)
-    return tuple(_Reasons(execution).of(task) for task in tasks) if tasks else (), max(0, loop.task_count - len(tasks))
+    if not tasks:
+        return (), 0
+    reasons = _Reasons(execution)
+    return tuple(reasons.of(task) for task in tasks), max(0, loop.task_count - len(tasks))
 
 
 def in_words(execution: Waiting) -> str:
