@@ -33,16 +33,13 @@ class Waiting(Protocol):
 
     loop: RunLoop
     mailbox: Mailbox
-<<<<<<< HEAD
     children: ChildEnds
-=======
     had: int
 
     @property
     def at_rest(self) -> bool:
         """Whether its code has begun, and does not run now."""
         ...
->>>>>>> o-view
 
     @property
     def asks(self) -> Mapping[StepId, OpenStep]:
