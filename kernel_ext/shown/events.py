@@ -89,7 +89,7 @@ def _run_words(event: ClusterEvent) -> str | None:
         case WorkflowFailed(run_id=run_id, failure=failure):
             return f"run {run_id} failed with {failure}"
         case RunMoved(run_id=run_id, version=version, steps=steps):
-            return f"run {run_id} was moved to version {version}, with {counted(steps, 'recorded step')}"
+            return f"run {run_id} was moved to version {version}, with {counted(steps, 'record')}"
         case WorkflowCancelled(run_id=run_id, failure=failure):
             return f"run {run_id} was cancelled{_because(failure.message)}"
         case WorkflowTerminated(run_id=run_id, failure=failure):

@@ -56,6 +56,9 @@ _NO_ATTEMPTS: Final[Mapping[tuple[RunId, StepId], int]] = MappingProxyType({})
 MAX_TEXT: Final = 200
 """Characters of a failure or problem in the picture."""
 
+MAX_MARK: Final = 48
+"""Characters of a record's name, and of what is said of an attempt, in the lane of each node."""
+
 
 def taken(cluster: Cluster) -> ClusterLook:
     """A look at the cluster, as large as the picture is."""
@@ -138,8 +141,8 @@ def _unsettled_node(node: NodeStatistics, statistics: ClusterStatistics) -> bool
     return False
 
 
-def _short(text: str | None) -> str | None:
-    return text if text is None or len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
+def _short(text: str | None, most: int = MAX_TEXT) -> str | None:
+    return text if text is None or len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _node(node: NodeStatistics, log: LogTail | None) -> dict[str, Any]:
@@ -230,7 +233,7 @@ def _record(record: Record, run_id: RunId, attempts: Mapping[tuple[RunId, StepId
 
 
 def _mark(named: RecordMark) -> dict[str, Any]:
-    return {"op": named.kind, "name": _short(named.name)}
+    return {"op": named.kind, "name": _short(named.name, MAX_MARK)}
 
 
 def _run(run: RunStatistics, look: ClusterLook, attempts: Mapping[tuple[RunId, StepId], int]) -> dict[str, Any]:
@@ -275,7 +278,7 @@ def _wait(wait: BranchWait, doing: StepActivity | None) -> dict[str, Any]:
         "op": wait.operation,
         "until": None if wait.until is None else round(wait.until, 3),
     }
-    return told if doing is None else told | _activity(doing)
+    return told if doing is None else told | _activity(doing, MAX_TEXT)
 
 
 def _lane(number: int, node: NodeStatistics, run: RunStatistics) -> dict[str, Any]:
@@ -309,12 +312,12 @@ def _lane(number: int, node: NodeStatistics, run: RunStatistics) -> dict[str, An
     }
 
 
-def _activity(activity: StepActivity) -> dict[str, Any]:
+def _activity(activity: StepActivity, most: int = MAX_MARK) -> dict[str, Any]:
     return {
         "id": activity.step_id,
         "attempt": activity.attempt,
         "fraction": activity.fraction,
-        "text": _short(activity.text),
-        "failure": _short(activity.failure),
+        "text": _short(activity.text, most),
+        "failure": _short(activity.failure, most),
         "again": None if activity.again_at is None else round(activity.again_at, 3),
     }

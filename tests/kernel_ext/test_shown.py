@@ -213,7 +213,7 @@ STEP = Step("0/charge", "compute", b"", None, 2, 3)
         (CheckpointSet("r", STEP), "run r: step 0/charge was recorded by node 2"),
         (WorkflowCompleted("r", b""), "run r completed"),
         (WorkflowFailed("r", Failure("ValueError", "no")), "run r failed with ValueError: no"),
-        (RunMoved("r", 2, 1), "run r was moved to version 2, with 1 recorded step"),
+        (RunMoved("r", 2, 1), "run r was moved to version 2, with 1 record"),
         (
             WorkflowDropped("order", 1),
             "workflow order, version 1, was dropped: it is old and not in use",

@@ -56,7 +56,7 @@ async def plain_socket(ctx: WorkflowContext) -> None:
 
 
 async def process(ctx: WorkflowContext) -> None:
-    subprocess.run([sys.executable, "-c", ""], check=False)
+    subprocess.run([sys.executable, "-c", ""], check=False)  # noqa: ASYNC221
 
 
 async def async_process(ctx: WorkflowContext) -> None:
@@ -71,9 +71,19 @@ async def blocks(ctx: WorkflowContext) -> None:
     time.sleep(1)  # noqa: ASYNC251
 
 
-REFUSED = [thread, to_thread, anyio_thread, executor, pool, connection, plain_socket, process, async_process, shell]
-if sys.version_info >= (3, 11):
-    REFUSED.append(blocks)
+REFUSED = [
+    thread,
+    to_thread,
+    anyio_thread,
+    executor,
+    pool,
+    connection,
+    plain_socket,
+    process,
+    async_process,
+    shell,
+    blocks,
+]
 
 
 @pytest.mark.parametrize("does", REFUSED)

@@ -218,11 +218,11 @@ def test_a_run_that_was_recorded_before_this_was_looked_for_still_fits_its_recor
     test.raise_divergence(run)
 
 
-async def nothing(execution: Any, state: Any) -> None:
+def nothing(execution: Any) -> None:
     pass
 
 
-async def itself(execution: Any, state: Any, error: BaseException) -> BaseException:
+def itself(execution: Any, error: BaseException) -> BaseException:
     return error
 
 
@@ -269,16 +269,16 @@ def test_little_is_remembered_of_many_operations(test: WorkflowTest) -> None:
 
     remember = unawaited.check_end
 
-    async def look(execution: Any, state: Any) -> None:
-        seen.append(len(state.called))
-        kept.append(state)
-        await remember(execution, state)
+    def look(execution: Any) -> None:
+        seen.append(len(execution.called))
+        kept.append(execution)
+        remember(execution)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(executor.unawaited, "check_end", look)
         test.finish(test.start(many, None))
     assert seen == [1, 1, 1]
-    assert all(state.called == [] for state in kept)
+    assert all(execution.called == [] for execution in kept)
 
 
 def test_the_error_survives_being_recorded() -> None:
