@@ -122,7 +122,7 @@ def test_a_start_that_nobody_waits_for_any_more_starts_a_child_that_is_asked_to_
 def test_one_of_several_names_is_taken_as_it_came() -> None:
     async def receives(ctx: WorkflowContext, _: None) -> Any:
         seen = journal(ctx)
-        for _ in range(3):
+        for _number in range(3):
             seen.append(await ctx.receive("b", "a"))
         return seen
 
@@ -188,7 +188,7 @@ def test_no_message_is_lost_to_the_loser_of_a_race_or_at_a_deadline() -> None:
         async def quick(c: WorkflowContext) -> None:
             await c.compute("quick", echo, None)
 
-        for _ in range(2):
+        for _number in range(2):
             await ctx.race(word, quick, word)
             try:
                 async with ctx.deadline(0.5):

@@ -37,6 +37,10 @@ class ChildEnds:
             if not future.done():
                 future.set_result(message)
 
+    def clear(self) -> None:
+        """Wait for none any more."""
+        self._by_id.clear()
+
     def abandon(self, step_id: StepId, run_id: RunId) -> None:
         """Note that nobody waits for the start of a child any more, which may be recorded all the same."""
         self._abandoned[step_id] = run_id

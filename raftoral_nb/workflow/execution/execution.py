@@ -416,7 +416,7 @@ class Execution:
                 self.loop.close_run()
         # An execution may be kept, to be looked at; its tasks, which never ended, are not.
         self._main = None
-        self._joins.clear()
+        self.children.clear()
         self.done.set()
         self.queries.tell()
         self._around.execution_done(self)
@@ -580,10 +580,6 @@ class Execution:
         self.steps_here.started(running)
         self._around.effect_started(self.run_id, running.step_id)
 
-    def is_outcome(self, error: BaseException) -> bool:
-        """See `ExecutionEnv.is_outcome`."""
-        return self._around.is_outcome(error)
-
     def product(self, step_id: StepId, value: object, known: classes.Lookup | None = None) -> Encoded:
         """Return a value as what is recorded: encoded, or the failure of encoding it.
 
@@ -600,8 +596,4 @@ class Execution:
 
     def decode(self, step: Step) -> Any:
         """Return the value of a recorded step, or raise its failure."""
-        if step.failure is not None:
-            raise failures.rebuild(step.failure, step_id=step.step_id, view=self.classes)
-        if step.value is None:
-            raise InternalError(f"step {step.step_id!r} has neither value nor failure")
-        return reading.read(self, step.value, f"step {step.step_id!r} of run {self.run_id!r}")
+        return reading.read_step(self, step, f"step {step.step_id!r} of run {self.run_id!r}")
