@@ -88,6 +88,7 @@ bench: $(VENV)/.installed-demo ## measure checkpoints, beside bare PySyncObj, th
 	$(BIN)/python benchmarks/failover.py
 	$(BIN)/python benchmarks/memory.py --svg docs/memory.svg
 	$(BIN)/python benchmarks/stall.py
+	$(BIN)/python benchmarks/growth.py --svg docs/growth.svg
 
 wheel: $(VENV)/.installed-test ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

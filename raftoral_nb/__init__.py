@@ -124,6 +124,7 @@ if TYPE_CHECKING:
         RunMoved,
         RunPaused,
         RunResumed,
+        TimerFired,
         WorkflowCancelled,
         WorkflowCompleted,
         WorkflowContinued,
@@ -133,7 +134,7 @@ if TYPE_CHECKING:
         WorkflowStarted,
         WorkflowTerminated,
     )
-    from .core.records import Difference, Failure, Message, Step
+    from .core.records import Difference, Failure, Message, Step, TimersFired
     from .core.statistics import (
         ClusterStatistics,
         ExecutionStatistics,
@@ -214,6 +215,7 @@ _HOMES = {
         "RunMoved",
         "RunPaused",
         "RunResumed",
+        "TimerFired",
         "WorkflowCancelled",
         "WorkflowCompleted",
         "WorkflowContinued",
@@ -228,6 +230,7 @@ _HOMES = {
         "Failure",
         "Message",
         "Step",
+        "TimersFired",
     ),
     "core.statistics": (
         "ClusterStatistics",
@@ -388,6 +391,8 @@ __all__ = [
     "StorageFailed",
     "StorageWriteError",
     "TaskGroup",
+    "TimerFired",
+    "TimersFired",
     "Timing",
     "TooManyChildrenError",
     "TooManyOpenFilesError",

@@ -409,7 +409,7 @@ class FaultPlanError(RaftoralError, ValueError):
 
 
 class DeadlineExceededError(RaftoralError, TimeoutError):
-    """A block of `ctx.deadline` that was not done in time, and was interrupted."""
+    """A block of `ctx.deadline` that was not done in time, and was cancelled."""
 
 
 class BadArgumentError(RaftoralError, ValueError):

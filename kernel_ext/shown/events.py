@@ -9,6 +9,7 @@ from raftoral_nb.core.cluster_events import (
     ClusterRecovered,
     EffectStarted,
     ExecutionStopped,
+    MessageTaken,
     NetworkChanged,
     NodeBlocked,
     NodeChanged,
@@ -88,7 +89,7 @@ def _run_words(event: ClusterEvent) -> str | None:
         case WorkflowFailed(run_id=run_id, failure=failure):
             return f"run {run_id} failed with {failure}"
         case RunMoved(run_id=run_id, version=version, steps=steps):
-            return f"run {run_id} was moved to version {version}, with {counted(steps, 'recorded step')}"
+            return f"run {run_id} was moved to version {version}, with {counted(steps, 'record')}"
         case WorkflowCancelled(run_id=run_id, failure=failure):
             return f"run {run_id} was cancelled{_because(failure.message)}"
         case WorkflowTerminated(run_id=run_id, failure=failure):
@@ -118,6 +119,8 @@ def _execution_words(event: ClusterEvent) -> str | None:
     match event:
         case EffectStarted(node=node, run_id=run_id, step_id=step_id):
             return f"run {run_id}: node {node} began to run step {step_id}"
+        case MessageTaken(node=node, run_id=run_id, message_id=message_id):
+            return f"run {run_id}: node {node} took the message {message_id}"
         case StepRetrying(node=node, run_id=run_id, step_id=step_id, attempt=attempt, failure=failure):
             again = f"node {node} tries again in {event.seconds:.1f} s"
             return f"run {run_id}: attempt {attempt} at step {step_id} failed with {failure}; {again}"

@@ -152,6 +152,10 @@ def notes(statistics: ClusterStatistics) -> tuple[str, ...]:
             said.append(f"run {run_id} is held: {run.held.reason}")
         if run.parent is not None:
             said.append(f"run {run_id} is a child of run {run.parent}")
+        if run.status == "running" and any(
+            one.stuck and one.had == run.records for node in statistics.nodes.values() if (one := node.runs.get(run_id))
+        ):
+            said.append(f"run {run_id}: nothing can wake it: it waits for no step, no message, no child and no time")
         if run.waiting:
             said.append(f"run {run_id}: {counted(run.waiting, 'message')} not received yet")
         for number, node in sorted(statistics.nodes.items()):
@@ -160,15 +164,17 @@ def notes(statistics: ClusterStatistics) -> tuple[str, ...]:
                 continue
             if execution.problem is not None and execution.status in {*STUCK, "superseded"}:
                 said.append(f"run {run_id}: node {number} {execution.status}: {execution.problem}")
-            said += [f"run {run_id}: node {number} runs {activity_words(one)}" for one in execution.activities]
+            said += [f"run {run_id}: node {number} {activity_words(one)}" for one in execution.activities]
     return tuple(said)
 
 
 def activity_words(activity: StepActivity) -> str:
-    """`step 3/fit, attempt 2, 40 %: epoch 4`."""
+    """`runs step 3/fit, attempt 2, 40 %: epoch 4`, or `tries step 3/fit again: attempt 1 failed with ...`."""
+    if activity.again_at is not None:
+        return f"tries step {activity.step_id} again: attempt {activity.attempt} failed with {activity.failure}"
     again = f", attempt {activity.attempt}" if activity.attempt > 1 else ""
     share = "" if activity.fraction is None else f", {activity.fraction:.0%}"
-    return f"step {activity.step_id}{again}{share}{': ' if activity.text else ''}{activity.text}"
+    return f"runs step {activity.step_id}{again}{share}{': ' if activity.text else ''}{activity.text}"
 
 
 def run_list(runs: Sequence[WorkflowRun[object]]) -> Table:

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from . import tables
+from . import tables, waiting
 
 if TYPE_CHECKING:
     from raftoral_nb.core.statistics import ClusterLook
@@ -32,6 +32,8 @@ def picture(look: ClusterLook) -> Group:
         parts += [_drawn(tables.log_tails(look.logs, statistics, ENTRIES_SHOWN), {}), Text()]
     if statistics.runs:
         parts += [_drawn(tables.runs_table(statistics), {"completed": "green", "held": "bold red"}), Text()]
+        if (waits := waiting.waits_table(statistics, look.time)).rows:
+            parts += [_drawn(waits, {"nothing can wake it": "bold red"}), Text()]
     more = tables.omitted_line(look.omitted)
     if more:
         parts.append(Text(more))

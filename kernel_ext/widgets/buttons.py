@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from raftoral_nb import ClusterError, NotAcknowledgedError, RaftoralError
-from raftoral_nb.core.cluster_events import NodeChanged
+from raftoral_nb.core.cluster_events import MessageTaken, NodeChanged
 from raftoral_nb.core.events import (
-    CheckpointSet,
     MessageSent,
     WorkflowCancelled,
     WorkflowCompleted,
@@ -40,6 +40,8 @@ MAX_BUTTONS: Final = 20
 """In one row."""
 MAX_LABEL: Final = 60
 """Characters of a label that are shown; also of what a run is called."""
+MAX_TAKEN_EARLY: Final = 100
+"""Messages that the run took of which it is kept that they were taken, until they are known to have been sent."""
 MAX_ERROR: Final = 200
 """Characters of an error that are shown."""
 
@@ -80,6 +82,9 @@ class SignalButtons:
         # The signal that was sent, by whomever; and whether there is nobody any more to send one to.
         self._sent: str | None = None
         self._past: set[str] = set()
+        # Invariant: what the run took and is not known to have been sent; the latest. The node that takes a message may be quicker to
+        # tell than the log.
+        self._taken_early: deque[str] = deque(maxlen=MAX_TAKEN_EARLY)
         self._finished = False
         self._unsubscribe: Callable[[], None] = _nothing
 
@@ -158,8 +163,8 @@ class SignalButtons:
         match event:
             case MessageSent(message=message) if message.kind == "signal" and message.name == self._name:
                 self._was_sent(message.message_id)
-            case CheckpointSet(step=step) if step.operation == "receive" and step.message_id is not None:
-                self._was_received(step.message_id)
+            case MessageTaken(message_id=message_id):
+                self._was_received(message_id)
             case NodeChanged():
                 self._over("the cluster has stopped")
             case _ if isinstance(event, _ENDED):
@@ -179,11 +184,15 @@ class SignalButtons:
                 self._words = f"sent: {self._labels[self._chosen]}"
             else:
                 self._words, self._chosen = "was sent from elsewhere", None
+            early = signal_id in self._taken_early
         self._changed()
+        if early:
+            self._was_received(signal_id)
 
     def _was_received(self, signal_id: str) -> None:
         with self._lock:
             if signal_id != self._sent:
+                self._taken_early.append(signal_id)
                 return
             label = "" if self._chosen is None else self._labels[self._chosen]
             self._words = f"{label}: received" if label else "was sent from elsewhere, and received"

@@ -67,7 +67,7 @@ class Details:
                 "records": [
                     record_facts(record)
                     | {
-                        "from": started.get((run_id, record.step_id)) if isinstance(record, Step) else None,
+                        "from": self._begun(run_id, record, started),
                         "at": round(record.at, 4),
                         "value": self._value(run, record, values),
                     }
@@ -106,6 +106,12 @@ class Details:
             for time, event in self._cluster.history()
             if isinstance(event, EffectStarted) and event.run_id in self._open
         }
+
+    @staticmethod
+    def _begun(run_id: RunId, record: Record, started: dict[tuple[RunId, StepId], float]) -> float | None:
+        """When a step's function began; not after its record, whichever clocks that is by."""
+        begun = started.get((run_id, record.step_id)) if isinstance(record, Step) else None
+        return None if begun is None else min(begun, round(record.at, 4))
 
     def _value(self, run: WorkflowRun[Any], record: Record, known: dict[str, str]) -> str:
         match record:

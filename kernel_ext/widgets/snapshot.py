@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from raftoral_nb.core.records import Message, RunId, Step, StepId, TimersFired
-from raftoral_nb.core.statistics import UNFINISHED, RunStatus
-from raftoral_nb.workflow.execution.waits import mark
+from raftoral_nb.core.statistics import UNFINISHED, RunStatus, record_mark
 
+from ..shown.waiting import farthest
 from ..shown.words import link_state
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ _NO_ATTEMPTS: Final[Mapping[tuple[RunId, StepId], int]] = MappingProxyType({})
 
 MAX_TEXT: Final = 200
 """Characters of a failure or problem in the picture."""
+
+MAX_MARK: Final = 48
+"""Characters of a record's name, and of what is said of an attempt, in the lane of each node."""
 
 
 def taken(cluster: Cluster) -> ClusterLook:
@@ -138,8 +141,8 @@ def _unsettled_node(node: NodeStatistics, statistics: ClusterStatistics) -> bool
     return False
 
 
-def _short(text: str | None) -> str | None:
-    return text if text is None or len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
+def _short(text: str | None, most: int = MAX_TEXT) -> str | None:
+    return text if text is None or len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _node(node: NodeStatistics, log: LogTail | None) -> dict[str, Any]:
@@ -214,7 +217,7 @@ def _entry(entry: LoggedEntry) -> dict[str, Any]:
 
 def record_facts(record: Record) -> dict[str, Any]:
     """A record as plain data: a step has an `id`, all others a `name`; `node` is 0 where no node in particular made it."""
-    named = mark(record)
+    named = record_mark(record)
     told = {
         "id": record.step_id if isinstance(record, Step) else None,
         "op": named.kind,
@@ -230,13 +233,13 @@ def _record(record: Record, run_id: RunId, attempts: Mapping[tuple[RunId, StepId
 
 
 def _mark(named: RecordMark) -> dict[str, Any]:
-    return {"op": named.kind, "name": _short(named.name)}
+    return {"op": named.kind, "name": _short(named.name, MAX_MARK)}
 
 
 def _run(run: RunStatistics, look: ClusterLook, attempts: Mapping[tuple[RunId, StepId], int]) -> dict[str, Any]:
     tail = look.records.get(run.run_id)
     records = () if tail is None else tail.records
-    farthest = _farthest(run, look.statistics)
+    ahead = farthest(run, look.statistics)
     return {
         "run": run.run_id,
         "workflow": run.workflow,
@@ -247,24 +250,12 @@ def _run(run: RunStatistics, look: ClusterLook, attempts: Mapping[tuple[RunId, S
         "failure": _short(run.failure if run.held is None else run.held.reason),
         "first": run.records if tail is None else tail.first,
         "tail": [_record(record, run.run_id, attempts) for record in records],
-        "waits": None if farthest is None else _waits(*farthest),
-        "stuck": farthest is not None and run.status == "running" and farthest[1].stuck,
+        "waits": None if ahead is None else _waits(*ahead),
+        "stuck": ahead is not None and run.status == "running" and ahead[1].stuck,
         "parent": run.parent,
         "waiting": run.waiting,
         "lanes": [_lane(number, node, run) for number, node in sorted(look.statistics.nodes.items())],
     }
-
-
-def _farthest(run: RunStatistics, statistics: ClusterStatistics) -> tuple[int, ExecutionStatistics] | None:
-    """The running execution on the acting node, else the one that has had most turns; None if there is none."""
-    if run.status not in UNFINISHED:
-        return None
-    found = [
-        (number, execution)
-        for number, node in sorted(statistics.nodes.items())
-        if node.role != "dead" and (execution := node.runs.get(run.run_id)) and execution.status == "running"
-    ]
-    return max(found, key=lambda one: (one[1].had, one[0] == statistics.leader), default=None)
 
 
 def _waits(number: int, execution: ExecutionStatistics) -> dict[str, Any]:
@@ -287,7 +278,7 @@ def _wait(wait: BranchWait, doing: StepActivity | None) -> dict[str, Any]:
         "op": wait.operation,
         "until": None if wait.until is None else round(wait.until, 3),
     }
-    return told if doing is None else told | _activity(doing)
+    return told if doing is None else told | _activity(doing, MAX_TEXT)
 
 
 def _lane(number: int, node: NodeStatistics, run: RunStatistics) -> dict[str, Any]:
@@ -321,12 +312,12 @@ def _lane(number: int, node: NodeStatistics, run: RunStatistics) -> dict[str, An
     }
 
 
-def _activity(activity: StepActivity) -> dict[str, Any]:
+def _activity(activity: StepActivity, most: int = MAX_MARK) -> dict[str, Any]:
     return {
         "id": activity.step_id,
         "attempt": activity.attempt,
         "fraction": activity.fraction,
-        "text": _short(activity.text),
-        "failure": _short(activity.failure),
+        "text": _short(activity.text, most),
+        "failure": _short(activity.failure, most),
         "again": None if activity.again_at is None else round(activity.again_at, 3),
     }

@@ -30,10 +30,10 @@ from ..core.records import RunId
 from ..core.statistics import RunStatus
 from ..core.step_ids import check_key
 from ..errors import BadArgumentError, ClusterError, RunNotFoundError
+from ..hosts.variable_waits import VARIABLES
 from ..threads.loop_thread import refuse_on_own_thread
 from ..workflow.codec import values
 from . import run_requests
-from .run_requests import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,6 +23,7 @@ from ..threads.user_loop import current_poster, wait_for
 from ..workflow.codec import failures, values
 from . import run_requests
 from .progress import Progress
+from .variable_values import VariableWait
 
 if TYPE_CHECKING:
     from ..hosts.backend_parts import RunsBackend
@@ -352,7 +353,7 @@ class WorkflowRun(Generic[O]):
         return Progress(self._host, self._run_id, variable, total)
 
     def cancel(self, reason: str = "") -> None:
-        """Ask the run to end: the operations it waits for raise `CancelledRunError`, on every node, and it may clean up.
+        """Ask the run to end: its main task is cancelled, once and on every node, as asyncio cancels a task, and it may clean up.
 
         Returns when the request is recorded, not when the run has ended. It then has the status `cancelled`, unless its code
         catches the exception and decides otherwise, and waiting for it raises `WorkflowCancelledError`. Its children are asked
@@ -445,6 +446,42 @@ class WorkflowRun(Generic[O]):
         finally:
             forget()
         return self._result(endings[0])
+
+    def wait_for_value(self, variable: str, wanted: Any, *, timeout: Seconds | None = None) -> Any:
+        """Block until the replicated variable `variable` has a value that is wanted, and return it.
+
+        `wanted` is a function, `wanted(value)`, or the value itself. At first the present value counts, then each one that is recorded,
+        in order: none is missed, however short it lasts. Also after the run's end, if it has that value then.
+
+        Raises `RunEndedError` if the run ends first, `CompletionTimeoutError` after `timeout` seconds (or a `timedelta`),
+        `ClusterError` if the cluster stops, `BlockingCallError` on one of the cluster's own threads, and what `wanted` raises.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     status = await ctx.var("status", "new")
+        ...     await ctx.sleep(60)
+        ...     await status.set("sent")
+        ...     await ctx.sleep(60)
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea")
+        ...     run.wait_for_value("status", "sent"), run.wait_for_value("status", lambda status: status != "new")
+        ('sent', 'sent')
+        """
+        refuse_on_own_thread("run.wait_for_value()")
+        longest = patience(timeout, "run.wait_for_value")
+        try:
+            return VariableWait(self._host, self._run_id, variable, wanted, longest).block()
+        except KeyboardInterrupt:
+            raise WaitInterruptedError(f"waiting for run {self._run_id!r} was interrupted; the run continues") from None
+
+    async def wait_for(self, variable: str, wanted: Any, *, timeout: Seconds | None = None) -> Any:
+        """Wait as `wait_for_value` does, for `await run.wait_for("status", "sent")` in a notebook's cell or another loop than the cluster's."""
+        if on_own_thread():
+            raise BlockingCallError(
+                f"run {self._run_id!r} was waited for inside a workflow, whose steps must not depend on how fast another run is: have "
+                "that run send this one a signal (`await ctx.signal(...)`)"
+            )
+        return await VariableWait(self._host, self._run_id, variable, wanted, patience(timeout, "run.wait_for")).wait()
 
     def __await__(self) -> Generator[Any, Any, O]:
         return self._wait().__await__()

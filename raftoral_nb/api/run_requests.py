@@ -14,19 +14,18 @@ from ..core.records import NodeId, RunId, Step
 from ..core.step_ids import check_key
 from ..errors import (
     CompletionTimeoutError,
-    InternalError,
     NodeStateError,
     QueryFailedError,
     RaftoralError,
-    RunEndedError,
-    RunNotFoundError,
     SignalRefusedError,
     UpdateRefusedError,
 )
-from ..limits import MAX_NAME_CHARS, MAX_REASON_CHARS
+from ..hosts.variable_waits import VARIABLES
+from ..limits import MAX_NAME_CHARS
 from ..threads.loop_thread import refuse_on_own_thread
 from ..threads.seconds import Seconds, patience
 from ..workflow.codec import failures, values
+from ..workflow.execution.telling import checked_reason, refusal
 from ..workflow.shipping import definitions
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 
 VALIDATOR_SECONDS: Final = 5.0
 """The time that the acting node has to say what a validator says (seconds); then the update is sent without that."""
-VARIABLES: Final = frozenset({"var", "set", "update"})
-"""The operations whose records hold a variable's value."""
 
 
 def signal(host: RunsBackend, run_id: RunId, name: str, value: Any, signal_id: str | None) -> str:
@@ -102,12 +99,12 @@ def _known(host: RunsBackend, run_id: RunId) -> Known | None:
 
 def cancel(host: RunsBackend, run_id: RunId, reason: str) -> None:
     """See `WorkflowRun.cancel`."""
-    _ask(host, CancelRun(run_id, _reason(reason), host.wall_clock()), f"cancelling run {run_id!r}")
+    _ask(host, CancelRun(run_id, checked_reason(reason), host.wall_clock()), f"cancelling run {run_id!r}")
 
 
 def terminate(host: RunsBackend, run_id: RunId, reason: str) -> None:
     """See `WorkflowRun.terminate`."""
-    _ask(host, TerminateRun(run_id, _reason(reason), host.wall_clock()), f"terminating run {run_id!r}")
+    _ask(host, TerminateRun(run_id, checked_reason(reason), host.wall_clock()), f"terminating run {run_id!r}")
 
 
 def pause(host: RunsBackend, run_id: RunId) -> None:
@@ -120,26 +117,10 @@ def resume(host: RunsBackend, run_id: RunId) -> None:
     _ask(host, ResumeRun(run_id, host.wall_clock()), f"resuming run {run_id!r}")
 
 
-def _reason(reason: str) -> str:
-    given: object = reason
-    if not isinstance(given, str):
-        raise RaftoralError(f"a reason is text, got {type(given).__name__}")
-    # Half surrogates, which no frame can carry, are written out.
-    return given.encode("utf-8", "backslashreplace").decode()[:MAX_REASON_CHARS]
-
-
 def _ask(host: RunsBackend, command: Command, what: str) -> None:
     answer = host.propose(command, what)
-    if not isinstance(answer, Rejected):
-        return
-    match answer.code:
-        case "unknown_run":
-            raise RunNotFoundError(f"{what}: {answer.reason}; it was never started, or its records were evicted")
-        case "run_ended" | "run_cancelling":
-            raise RunEndedError(f"{what}: {answer.reason}")
-        case "too_many_signals":
-            raise SignalRefusedError(f"{what}: {answer.reason}; the workflow must receive some first")
-    raise InternalError(f"{what} was refused: {answer.reason}")
+    if isinstance(answer, Rejected):
+        raise refusal(answer.code, what, answer.reason)
 
 
 def update(
@@ -157,11 +138,7 @@ def update(
         came.set()
 
     sent = _send(host, run_id, name, value, update_id, update=True, longest=longest)
-
-    # One that was sent before may have been answered already.
-    host.thread.call(lambda: host.answers.watch(host.head(), run_id, sent, answered))
-    # After it: an answer that is recorded comes before the end that follows it.
-    forget_end = host.when_ended(run_id, answered)
+    forget = host.when_answered(run_id, sent, answered)
     try:
         if not came.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
             raise CompletionTimeoutError(
@@ -169,8 +146,7 @@ def update(
                 f"update_id={sent!r}: it is not sent twice"
             )
     finally:
-        host.thread.post(host.answers.forget, run_id, sent, answered)
-        forget_end()
+        forget()
     return _answer(found[0], run_id, name)
 
 

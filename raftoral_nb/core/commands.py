@@ -206,7 +206,7 @@ class SendSignal(msgspec.Struct, frozen=True, gc=False, tag="signal", array_like
 
 
 class CancelRun(msgspec.Struct, frozen=True, gc=False, tag="cancel", array_like=True):
-    """The command to ask a run to end: what it waits for is interrupted, and it may clean up.
+    """The command to ask a run to end: its main task is cancelled, once, and it may clean up.
 
     Its attached children are asked too.
     """

@@ -273,12 +273,13 @@ def tell_run(state: State, command: TellRun, index: int) -> Events:
             asked = SendSignal(command.target, command.signal_id, command.name, command.value, at=at)
             recorded = _record(state, run, step, command.taken)
             return (recorded, *send_signal(state, asked, index))
-    elif target is None:
-        problem = CommandRefused("unknown_run", f"no run {command.target!r} is known")
+    else:
+        found = _find_unfinished(state, command.target)
+        problem = found if isinstance(found, CommandRefused) else None
     if problem is not None:
         step = msgspec.structs.replace(step, value=None, failure=Failure(problem.code, problem.reason))
     recorded = _record(state, run, step, command.taken)
-    if problem is None and target is not None and target.unfinished:
+    if problem is None and target is not None:
         events = tuple(_cancelled(state, [target], command.name, at))
     return (recorded, *events)
 

@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from .cluster_events import LinkDelay
-from .records import Difference, NodeId, Record, RunId, StepId
+from .records import CancelRecord, Difference, Message, MoveRecord, NodeId, Record, RunId, Step, StepId
 
 Role = Literal["leader", "follower", "candidate", "dead"]
 RunStatus = Literal["running", "paused", "completed", "failed", "cancelled", "terminated"]
@@ -57,6 +57,24 @@ class RecordMark(msgspec.Struct, frozen=True, gc=False):
 
     kind: str
     name: str
+
+
+_MESSAGES: Final = {"signal": "signal arrived", "update": "update arrived", "child": "child ended"}
+
+
+def record_mark(record: Record) -> RecordMark:
+    """Return the name of a record."""
+    match record:
+        case Step():
+            return RecordMark(record.operation, record.step_id)
+        case Message():
+            return RecordMark(_MESSAGES[record.kind], record.name)
+        case CancelRecord():
+            return RecordMark("cancel requested", record.reason)
+        case MoveRecord():
+            return RecordMark("moved", f"version {record.version}")
+        case _:
+            return RecordMark("timers fired", "")
 
 
 class BranchWait(msgspec.Struct, frozen=True, kw_only=True):

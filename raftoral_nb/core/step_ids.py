@@ -1,7 +1,8 @@
 """Names of steps: a step_id is a *position* (the branch's path and an ordinal in it, `2.1.0`), a slash and a key.
 
 A branch is one task of a workflow. Its path follows from the code alone: the main task's is empty, branch 1 of the operation at
-position `2` has `2.1.`, and the second task that a branch makes by itself has `t1.` behind that branch's own path. The same code
+position `2` has `2.1.`, and the second task that a branch makes by itself has `t1.` behind that branch's own path;
+the third handler of an update that begins has `u3.`. The same code
 gives the same operations the same names on every node and in every replay, whichever of its tasks runs first.
 """
 

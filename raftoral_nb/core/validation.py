@@ -118,7 +118,8 @@ def _register(command: Any, limits: Limits) -> str | None:
     if not _is_number(definition.version, 0):
         return "the workflow's version must be a number from 0"
     texts = [definition.fingerprint, definition.digest]
-    for table in (definition.sources, definition.made_with):
+    arithmetic: Any = {} if definition.arithmetic is msgspec.UNSET else definition.arithmetic
+    for table in (definition.sources, definition.made_with, arithmetic):
         texts += [*table.keys(), *table.values()]
     if not all(isinstance(text, str) for text in texts):
         return "the definition's fingerprint, digest, sources and versions must be text"
@@ -185,21 +186,21 @@ def _note(command: Any, _limits: Limits) -> str | None:
 
 
 def _tell(command: Any, limits: Limits) -> str | None:
-    names = (
-        (command.target, command.signal_id) if command.name == "" else (command.target, command.signal_id, command.name)
-    )
-    if not all(map(_is_name, names)):
-        return f"the run to tell, the signal_id and the signal's name {_NAME}"
+    problem = _checkpoint(command, limits)
+    if problem is not None:
+        return problem
+    operation = command.step.operation
+    if operation not in ("signal", "cancel") or command.step.failure is not None:
+        return "a run is told by a step that signals or cancels, and has not failed"
+    if not (_is_name(command.target) and _is_name(command.signal_id)):
+        return f"the run to tell and the signal_id {_NAME}"
     if command.signal_id.startswith("\n"):
         return "a signal_id must not begin with a line break: such ids are those of ends of child runs"
     if not _is_bytes(command.value, limits.value_bytes):
         return f"the value must be at most {limits.value_bytes} bytes"
-    problem = _checkpoint(command, limits)
-    if problem is None and command.step.operation not in ("signal", "cancel"):
-        return "a run is told by a step that signals or cancels"
-    if problem is None and command.step.operation == "signal" and command.name == "":
-        return f"the signal's name {_NAME}"
-    return problem
+    if operation == "signal":
+        return None if _is_name(command.name) else f"the signal's name {_NAME}"
+    return _reason(command.name)
 
 
 def _child(command: Any, limits: Limits) -> str | None:
@@ -274,10 +275,12 @@ def _of_run(command: Any, _limits: Limits) -> str | None:
 
 
 def _stop(command: Any, limits: Limits) -> str | None:
-    reason: Any = command.reason
-    if not (isinstance(reason, str) and len(reason) <= named.MAX_REASON_CHARS):
-        return f"the reason must be text of at most {named.MAX_REASON_CHARS} characters"
-    return _of_run(command, limits)
+    return _reason(command.reason) or _of_run(command, limits)
+
+
+def _reason(reason: Any) -> str | None:
+    good = isinstance(reason, str) and len(reason) <= named.MAX_REASON_CHARS
+    return None if good else f"the reason must be text of at most {named.MAX_REASON_CHARS} characters"
 
 
 def _digest(digest: Any) -> str | None:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeVar
 
 from ..core.commands import Command, Committed, Rejected
 from ..core.events import ClusterEvent
-from ..core.records import Difference, Failure, NodeId, RunId
+from ..core.records import Difference, Failure, NodeId, RunId, Step
 from ..core.run_record import Run
 from ..core.state import State
 from ..core.statistics import LogEntry, RunCode
@@ -20,7 +20,7 @@ from ..threads.loop_thread import LoopThread
 from ..transport.network import Links
 from .node_life import Life
 from .observers import Observers
-from .update_answers import Answers
+from .variable_waits import LookedAt
 
 T = TypeVar("T")
 
@@ -98,15 +98,24 @@ class RecordsBackend(Protocol):
 class RunsBackend(NodesBackend, RecordsBackend, Proposing, Alive, Protocol):
     """What is asked of for runs: to start them, to read their records, to send them messages, to wait for their ends."""
 
-    @property
-    def answers(self) -> Answers:
-        """Those who wait for answers to updates."""
-
     def held(self, run_id: RunId) -> Difference | None:
         """Return where the code differs from a run's record on every living node; None if it does not."""
 
     def when_ended(self, run_id: RunId, callback: Callable[[RunEnding], None]) -> Callable[[], None]:
         """Have `callback` called once with how the run ended; returns what forgets it."""
+
+    def when_answered(
+        self, run_id: RunId, update_id: str, callback: Callable[[Step | RunEnding], None]
+    ) -> Callable[[], None]:
+        """Have `callback(step)` called when an update is answered, or with how the run ended before that; returns what forgets it."""
+
+    def when_set(
+        self, run_id: RunId, variable: str, place: LookedAt, callback: Callable[[RunEnding | None], None]
+    ) -> Callable[[], None]:
+        """Have `callback(None)` called when a value of a variable is recorded behind a place, or with how the run ended before that.
+
+        Returns what forgets it.
+        """
 
     def run_code(self, run_id: RunId) -> RunCode:
         """Return the code of a run, and where each living node is in it. Raises `RunNotFoundError`."""

@@ -26,7 +26,7 @@ from ..core.events import (
     WorkflowFailed,
     WorkflowTerminated,
 )
-from ..core.records import Difference, Failure, NodeId, RunId
+from ..core.records import Difference, Failure, NodeId, RunId, Step
 from ..core.run_record import Run
 from ..core.state import State
 from ..core.statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
@@ -45,6 +45,7 @@ from .backend_parts import NodeChange, RunEnding
 from .node_life import Life
 from .observers import Observers
 from .update_answers import Answers
+from .variable_waits import LookedAt, VariableWaits, values_behind
 
 if TYPE_CHECKING:
     from .recovery import DataDirectory
@@ -108,6 +109,7 @@ class ClusterBackend(ABC):
         self.observers = Observers(name)
         self.counters = Counters()
         self.answers = Answers()
+        self._variable_waits = VariableWaits()
         self.starts = dict.fromkeys(self.numbers, 0)
         """The number of times each node was started."""
         # The rest belongs to the consensus loop.
@@ -301,6 +303,7 @@ class ClusterBackend(ABC):
                         self._end_waits(event.run_id, event.failure)
                     case CheckpointSet(run_id=run_id, step=step):
                         self.answers.recorded(run_id, step)
+                        self._variable_waits.recorded(run_id, step)
                     case _:
                         pass
                 self.tell(event)
@@ -312,6 +315,7 @@ class ClusterBackend(ABC):
             if found is not None:
                 self._end_waits(run_id, found)
         self.answers.look(state)
+        self._variable_waits.skipped()
 
     def _end_all_waits(self) -> None:
         """Tell all waiters that the cluster ends, or is let go of."""
@@ -398,6 +402,66 @@ class ClusterBackend(ABC):
             callbacks = self._waiting.get(run_id, [])
             if callback in callbacks:
                 callbacks.remove(callback)
+
+        try:
+            self.thread.call(watch)
+        except ClusterError:
+            callback(self._ending_after_stop(run_id))
+        return lambda: self.thread.post(forget)
+
+    def when_answered(
+        self, run_id: RunId, update_id: str, callback: Callable[[Step | RunEnding], None]
+    ) -> Callable[[], None]:
+        """Have `callback(step)` called, on the consensus loop or right now, when an update is answered, also if it was before.
+
+        Or `callback(ending)` when the run ends first. Returns what forgets it.
+        """
+        self.thread.call(lambda: self.answers.watch(self.head(), run_id, update_id, callback))
+        # After it: an answer that is recorded comes before the end that follows it.
+        forget_end = self.when_ended(run_id, callback)
+
+        def forget() -> None:
+            self.thread.post(self.answers.forget, run_id, update_id, callback)
+            forget_end()
+
+        return forget
+
+    def when_set(
+        self, run_id: RunId, variable: str, place: LookedAt, callback: Callable[[RunEnding | None], None]
+    ) -> Callable[[], None]:
+        """Have `callback(None)` called, on the consensus loop or right now, when a value of a variable is recorded behind `place`.
+
+        Or `callback(ending)` when the run ends first. Returns what forgets it.
+        """
+        if not self.thread.alive:
+            callback(self._ending_after_stop(run_id))
+            return _nothing
+
+        def changed() -> None:
+            forget()
+            callback(None)
+
+        def end(ending: RunEnding) -> None:
+            forget()
+            callback(ending)
+
+        def watch() -> None:
+            record = self.head().runs.get(run_id)
+            if record is None or self._shut:
+                callback(self._ending_after_stop(run_id))
+            elif (found := ending(record)) is not None:
+                callback(found)
+            elif values_behind(record, variable, place)[0]:
+                callback(None)
+            else:
+                self._variable_waits.watch(run_id, variable, changed)
+                self._waiting.setdefault(run_id, []).append(end)
+
+        def forget() -> None:
+            self._variable_waits.forget(run_id, variable, changed)
+            callbacks = self._waiting.get(run_id, [])
+            if end in callbacks:
+                callbacks.remove(end)
 
         try:
             self.thread.call(watch)

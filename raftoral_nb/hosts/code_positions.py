@@ -65,7 +65,7 @@ def _places(execution: Execution, file: str) -> tuple[CodePlace, ...]:
 
 def _order(path: str) -> list[tuple[str, int]]:
     """Return what sorts branches as they were made: ordinals as numbers, those of plain tasks behind those of operations."""
-    return [(part.rstrip("0123456789"), int(part.lstrip("ctg") or 0)) for part in path.split(".") if part]
+    return [(part.rstrip("0123456789"), int(part.lstrip("ctgu") or 0)) for part in path.split(".") if part]
 
 
 def _place(path: str, waits: Any, file: str) -> CodePlace | None:

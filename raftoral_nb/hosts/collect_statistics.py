@@ -19,10 +19,10 @@ from ..core.statistics import (
     LinkStatistics,
     NodeStatistics,
     RunStatistics,
+    record_mark,
 )
 from ..raft.journal import MemoryJournal
 from ..transport.network import Network
-from ..workflow.execution.waits import mark
 
 if TYPE_CHECKING:
     from ..node.incarnation import Incarnation
@@ -217,6 +217,6 @@ def _executions(incarnation: Incarnation, only: Collection[RunId] | None) -> dic
             now = executing.statistics(whole=whole)
             had = now.had if executing.generation == run.generation else 0
         queue = max(0, len(run.records) - had)
-        told = tuple(map(mark, run.records[had : had + MAX_QUEUE_TOLD])) if whole and queue else ()
+        told = tuple(map(record_mark, run.records[had : had + MAX_QUEUE_TOLD])) if whole and queue else ()
         found[run_id] = structs.replace(now, catch_up_queue=queue, queue=told, stuck=now.stuck and not queue)
     return found

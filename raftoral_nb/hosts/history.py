@@ -21,7 +21,7 @@ from ..core.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
-from ..core.records import CancelRecord, Failure, Message, MoveRecord, Step, TimersFired
+from ..core.records import CancelRecord, Failure, Message, MoveRecord, Record, Step, TimersFired
 from ..errors import RaftoralError
 from ..workflow.codec import values
 
@@ -38,9 +38,16 @@ def history(run: Run) -> tuple[tuple[float, StateEvent], ...]:
     """See `WorkflowRun.history`."""
     workflow, version = run.definition.workflow, run.definition.version
     begun: tuple[float, StateEvent] = (run.start_time, WorkflowStarted(run.run_id, workflow, version, run.parent))
+    records = tuple(run.records)
+    asked = any(isinstance(record, CancelRecord) for record in records)
     found: list[tuple[float, StateEvent]] = [
-        *((change.at, _changed(run, change)) for change in tuple(run.changes)),
-        *((record.at, _recorded(run, record)) for record in tuple(run.records) if not isinstance(record, CancelRecord)),
+        *(
+            (change.at, _changed(run, change))
+            for change in tuple(run.changes)
+            # It is a record too, with its place in the order of the log; but of a generation that is over only this is left.
+            if not (asked and change.change == "asked to end")
+        ),
+        *((record.at, _recorded(run, record, place)) for place, record in enumerate(records)),
     ]
     # Sorting keeps the order of the log among equal times. Clocks of nodes may disagree: then it is theirs that is shown.
     found.sort(key=lambda one: one[0])
@@ -48,7 +55,8 @@ def history(run: Run) -> tuple[tuple[float, StateEvent], ...]:
     return (begun, *found) if ended is None else (begun, *found, (run.end_time or 0.0, ended))
 
 
-def _recorded(run: Run, record: Step | Message | TimersFired | MoveRecord) -> StateEvent:
+def _recorded(run: Run, record: Record, before: int) -> StateEvent:
+    """Return the event of a record that so many others came before."""
     match record:
         case Step():
             return CheckpointSet(run.run_id, record)
@@ -57,13 +65,15 @@ def _recorded(run: Run, record: Step | Message | TimersFired | MoveRecord) -> St
         case TimersFired():
             return TimerFired(run.run_id, record)
         case MoveRecord():
-            return RunMoved(run.run_id, record.version, 0)
+            return RunMoved(run.run_id, record.version, before)
+        case CancelRecord():
+            return CancelRequested(run.run_id, record.reason, record.at)
 
 
 def _changed(run: Run, change: Change) -> StateEvent:
     match change.change:
         case "asked to end":
-            return CancelRequested(run.run_id, change.reason)
+            return CancelRequested(run.run_id, change.reason, change.at)
         case "paused":
             return RunPaused(run.run_id)
         case "resumed":
@@ -113,6 +123,10 @@ def _row(time: float, event: StateEvent) -> tuple[Any, ...]:
             return (at, name, None, None, None, None, _shown(data), None)
         case WorkflowFailed(failure=failure) | WorkflowCancelled(failure=failure) | WorkflowTerminated(failure=failure):
             return (at, name, None, None, None, None, None, _told(failure))
+        case TimerFired(timers=timers):
+            return (at, name, None, None, timers.node, timers.epoch, None, None)
+        case RunMoved(version=version):
+            return (at, name, None, None, None, None, f"version {version}", None)
         case CancelRequested(reason=reason):
             return (at, name, None, None, None, None, reason or None, None)
         case _:

@@ -23,6 +23,7 @@ from ..core.cluster_events import (
 )
 from ..core.commands import Command, Committed, Outcome
 from ..core.records import Definition, Failure, NodeId, RunId, StepId
+from ..core.run_record import RECORD_FORMAT
 from ..core.statistics import STUCK, ExecutionStatistics
 from ..errors import ExecutionDropped, RaftoralError, UnreadableError
 from ..limits import MAX_FUNCTIONS_KEPT
@@ -164,13 +165,18 @@ class Executor:
             self._let_take_turns()
             await self._loop.create_future()
         finally:
-            self._running = False
-            for execution in (*self._next, *self._executions.values()):
-                execution.drop()
-            if effects := tuple(self._effects):
-                for task in effects:
-                    task.cancel()
-                await asyncio.wait(effects)
+            self._drop_all()
+            if self._effects:
+                await asyncio.wait(tuple(self._effects))
+
+    def _drop_all(self) -> None:
+        """Run nothing any more. Not in `main`, whose frame lives on in the traceback of its cancellation, with all that it names."""
+        self._running = False
+        for execution in (*self._next, *self._executions.values()):
+            execution.drop()
+            _drop_those_before(execution)
+        for task in tuple(self._effects):
+            task.cancel()
 
     def hand_over(self, items: Sequence[HandedOver]) -> None:
         """Take, in order, what happened. To be called on the node's loop, outside of a task or in one."""
@@ -211,7 +217,7 @@ class Executor:
                 before.end(item)
                 self._ready[before] = None
                 # It waits for the one before to come to its end here, then takes its place.
-                started = RunStarted(run_id, item.definition, item.input, item.generation, item.at)
+                started = RunStarted(run_id, item.definition, item.input, item.generation, item.at, before.format)
                 execution = self._begin(started)
                 execution.paused = before.paused
                 self._let_wait(execution, before)
@@ -220,6 +226,7 @@ class Executor:
             case RunDropped(run_id=run_id):
                 execution = self._executions.pop(run_id)
                 execution.stop("superseded", "its records were evicted")
+                _drop_those_before(execution)
                 self._stepped_aside.discard(run_id)
             case ActingChanged(term=term):
                 self._act(term)
@@ -329,6 +336,10 @@ class Executor:
 
         self._host.propose(command, self._proposal_seconds, done)
 
+    def ask(self, command: Command, done: Callable[[Outcome], None]) -> None:
+        """Propose a command; `done(outcome)` is called once, on the consensus loop. From any thread."""
+        self._host.propose(command, self._proposal_seconds, done)
+
     def is_outcome(self, error: BaseException) -> bool:
         """Return whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped.
 
@@ -380,6 +391,8 @@ class Executor:
         status = execution.status
         if self.closed:
             return
+        if execution.format != RECORD_FORMAT and execution.run_ended:
+            return  # it is over, and only not executed once more
         if status in ("diverged", "unreadable", "superseded"):
             self.say(execution.run_id, f"node {self.node} stopped executing this run ({status}): {reason}")
             self._host.tell(ExecutionStopped(self.node, execution.run_id, status, reason, execution.difference))
@@ -420,6 +433,9 @@ class Executor:
         """
         executions = list(self._executions.values())
         self._executions.clear()
+        self._next.clear()
+        self._ready.clear()
+        self._sinks.clear()
         return executions
 
     def query(self, execution: Execution, name: str, args: bytes) -> Encoded:
@@ -457,14 +473,18 @@ class Executor:
     def _step_aside(self) -> None:
         """Transfer leadership if an execution cannot continue here: its run would be stuck.
 
-        At most once per run: should every node have diverged from it, leadership must come to rest somewhere.
+        At most once per run: should every node have diverged from it, leadership must come to rest somewhere. Not for runs that an
+        earlier version recorded: no other node of this one continues them either.
         """
         if self.acting is None:
             return
         stuck = [
             run_id
             for run_id, execution in self._executions.items()
-            if execution.status in STUCK and not execution.run_ended and run_id not in self._stepped_aside
+            if execution.status in STUCK
+            and execution.format == RECORD_FORMAT
+            and not execution.run_ended
+            and run_id not in self._stepped_aside
         ]
         for run_id in stuck:
             self._stepped_aside.add(run_id)
@@ -500,3 +520,11 @@ class Executor:
 
     def _write(self, run_id: RunId, stream: Stream | Literal["engine"], text: str) -> None:
         self._host.write(OutputLine(self._wall_clock(), self.node, run_id, stream, text))
+
+
+def _drop_those_before(execution: Execution) -> None:
+    """Drop the executions of earlier generations that have not come to their ends."""
+    before = execution.after
+    while before is not None:
+        before.drop()
+        before = before.after

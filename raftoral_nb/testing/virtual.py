@@ -137,6 +137,7 @@ class VirtualTime:
             with contextlib.suppress(BaseException):
                 if coroutine is not None:
                     coroutine.close()
+            asyncio.tasks._unregister_task(task)
         self.loop.close()
 
     def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # noqa: ARG002

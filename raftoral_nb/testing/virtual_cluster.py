@@ -11,12 +11,13 @@ from ..api import running_clusters
 from ..api.cluster import Cluster
 from ..core.apply import Applied
 from ..core.cluster_events import NodeChanged
-from ..core.commands import Command, Outcome, SetCheckpoint, StartChild
-from ..core.events import CheckpointSet, ClusterEvent
+from ..core.commands import Command, Outcome
+from ..core.events import CheckpointSet, ClusterEvent, StateEvent, TimerFired
 from ..core.records import NodeId, RunId, Step
 from ..errors import StalledError
 from ..hosts.backend_parts import RunEnding
 from ..hosts.local import LocalBackend
+from ..hosts.variable_waits import LookedAt
 from ..node.incarnation import Incarnation
 from ..raft.replica import Timing
 from ..simulation.clock_view import ClockView
@@ -32,12 +33,12 @@ DEFAULT_START: Final = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 class StepPlan(Protocol):
     """The plan of a test for certain steps."""
 
-    def about_to_record(self, node: NodeId, run_id: RunId, step: Step) -> bool:
-        """Tell whether a node that would record a step is to be killed instead."""
+    def about_to_record(self, node: NodeId, command: Command) -> bool:
+        """Tell whether the node that would have a command recorded is to be killed before it is."""
         ...
 
-    def recorded(self, run_id: RunId, event: CheckpointSet) -> bool:
-        """Note that a step was recorded; True if the node that did it is to be killed before it continues."""
+    def recorded(self, node: NodeId | None, event: StateEvent) -> bool:
+        """Note that something was recorded; True if `node`, which did it, is to be killed before it continues."""
         ...
 
     def function(self, run_id: RunId, step_id: str, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,13 +59,9 @@ class VirtualIncarnation(Incarnation):
 
     def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> None:
         """Propose as a node does, unless it is killed just before."""
-        match command:
-            case SetCheckpoint(run_id=run_id, step=step) | StartChild(run_id=run_id, step=step):
-                if self.plan.about_to_record(self.node, run_id, step):
-                    self.die(self.node)
-                    return
-            case _:
-                pass
+        if self.plan.about_to_record(self.node, command):
+            self.die(self.node)
+            return
         super().propose(command, timeout, done)
 
     def arm(self, seconds: float, callback: Callable[[], None]) -> None:
@@ -167,14 +164,70 @@ class VirtualBackend(LocalBackend):
         callback(self._waited(run_id, ended))
         return _nothing
 
-    def _waited(self, run_id: RunId, ended: Callable[[], Any]) -> RunEnding:
+    def when_answered(
+        self, run_id: RunId, update_id: str, callback: Callable[[Step | RunEnding], None]
+    ) -> Callable[[], None]:
+        """Do as any backend does; and as the caller would wait, let time pass until it is so."""
+        if self.world.loop.is_closed():
+            return super().when_answered(run_id, update_id, callback)
+
+        async def answered() -> Step | RunEnding:
+            future: asyncio.Future[Step | RunEnding] = self.world.loop.create_future()
+
+            def end(answer: Step | RunEnding) -> None:
+                if not future.done():
+                    future.set_result(answer)
+
+            self.answers.watch(self.head(), run_id, update_id, end)
+            forget = LocalBackend.when_ended(self, run_id, end)
+            try:
+                return await future
+            finally:
+                self.answers.forget(run_id, update_id, end)
+                forget()
+
+        callback(self._waited(run_id, answered))
+        return _nothing
+
+    def when_set(
+        self, run_id: RunId, variable: str, place: LookedAt, callback: Callable[[RunEnding | None], None]
+    ) -> Callable[[], None]:
+        """Do as any backend does; and as the caller would wait, let time pass until it is so."""
+        if self.world.loop.is_closed():
+            return super().when_set(run_id, variable, place, callback)
+
+        async def is_set() -> RunEnding | None:
+            future: asyncio.Future[RunEnding | None] = self.world.loop.create_future()
+
+            def end(ending: RunEnding | None) -> None:
+                if not future.done():
+                    future.set_result(ending)
+
+            forget = LocalBackend.when_set(self, run_id, variable, place, end)
+            try:
+                return await future
+            finally:
+                forget()
+
+        callback(self._waited(run_id, is_set))
+        return _nothing
+
+    def _waited(self, run_id: RunId, ended: Callable[[], Any]) -> Any:
         try:
-            ending: RunEnding = self.run(ended)
+            ending = self.run(ended)
         except StalledError as error:
             return StalledError(f"run {run_id!r} cannot end: {error}")
         return ending
 
     # --- faults
+
+    async def on_ask(self, command: Command) -> Outcome:
+        """Do as any backend does, unless the leader is to die before what is asked for from outside is recorded: then it dies first."""
+        leader = self.leader
+        if leader is not None and self.plan.about_to_record(leader, command):
+            self.die_soon(leader)
+            await asyncio.sleep(0)
+        return await super().on_ask(command)
 
     def die_soon(self, number: NodeId) -> None:
         """Kill a node, not inside of what it is doing but as soon as that is over."""
@@ -213,8 +266,19 @@ class VirtualBackend(LocalBackend):
         if new:
             for one in applied:
                 for event in one.events:
-                    if isinstance(event, CheckpointSet) and self.plan.recorded(event.run_id, event):
-                        self.die_soon(event.step.node)
+                    node = self._recorder(event)
+                    if self.plan.recorded(node, event) and node is not None:
+                        self.die_soon(node)
+
+    def _recorder(self, event: StateEvent) -> NodeId | None:
+        """Return the node that had something recorded; what was asked for from outside, the leader had."""
+        match event:
+            case CheckpointSet(step=step):
+                return step.node
+            case TimerFired(timers=timers):
+                return timers.node
+            case _:
+                return self.leader
 
     def tell(self, event: ClusterEvent) -> None:
         """Tell it as any backend does, and to the test."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import update_wrapper
 from types import TracebackType
@@ -14,17 +14,19 @@ import msgspec
 
 from ..api.run import WorkflowRun
 from ..core.cluster_events import EffectStarted, ExecutionStopped, OutputLine
-from ..core.events import CheckpointSet, ClusterEvent
-from ..core.records import NodeId, RunId, Step
+from ..core.commands import Command
+from ..core.events import ClusterEvent, StateEvent
+from ..core.records import NodeId, RunId, Step, StepId
 from ..core.statistics import ClusterStatistics
 from ..errors import FaultPlanError, NonDeterminismError, RaftoralError, StalledError, UnreadableError
 from ..threads.seconds import Seconds, seconds
+from . import recordings
 from .virtual_cluster import DEFAULT_START, VirtualCluster
 
 T = TypeVar("T")
 
 StepName = str | int
-"""A step by its key (`"charge"`), its step_id (`"1/charge"`), or its place among the recorded steps (0 is the first)."""
+"""A step by its key (`"charge"`), its step_id (`"1/charge"`), or its place among all records of the run (0 is the first)."""
 
 When = Literal["before", "after"]
 
@@ -62,6 +64,10 @@ class WorkflowTest:
         self._kills: list[_Kill] = []
         self._replacements: list[_Replacement] = []
         self._effects: Counter[tuple[RunId, str]] = Counter()
+        # Invariant: what was recorded of each run so far, in the order of the log, as text; the end, too.
+        self._recorded: defaultdict[RunId, list[str]] = defaultdict(list)
+        # Invariant: by run, what nodes have proposed since the last kill, and what is not recorded yet. A dict for its order.
+        self._proposed: defaultdict[RunId, dict[str, None]] = defaultdict(dict)
         self._stopped: list[ExecutionStopped] = []
         self._entered = 0
         self.cluster.host.begin(self, seed, start)
@@ -175,9 +181,10 @@ class WorkflowTest:
         """Kill the acting node when it has run the step's function: just before its result is recorded, or just after.
 
         Killed before, the effect was had and its record is lost: the next leader has it again. Killed after, the record is
-        committed and nobody but the dead leader knows yet. It happens once, for the first run that comes to the step, or for
-        `run`; with `restart` the node comes back from its journal as soon as another acts. `FaultPlanError` if the step is
-        recorded already, or (at the end of the test) never came.
+        committed and nobody but the dead leader knows yet. By its place any record is meant: a step, a message or a child's end
+        that comes, timers that fire, a request to cancel; behind the last one, the end of the run. It happens once, for the first
+        run that comes there, or for `run`; with `restart` the node comes back from its journal as soon as another acts.
+        `FaultPlanError` if the step is recorded already, or (at the end of the test) never came.
         """
         if when not in ("before", "after"):
             raise FaultPlanError(f"kill_leader_at(..., when=...) is 'before' or 'after' the record, got {when!r}")
@@ -244,16 +251,39 @@ class WorkflowTest:
 
     # --- the plan (cluster.Plan)
 
-    def about_to_record(self, node: NodeId, run_id: RunId, step: Step) -> bool:
-        """See `cluster.Plan`."""
-        return self._dies(node, run_id, step, "before")
+    def recorded_of(self, run: WorkflowRun[Any]) -> tuple[str, ...]:
+        """Return what was recorded of a run so far, in the order of the log, as text: steps, messages, timers, and its end."""
+        return tuple(self._recorded[run.run_id])
 
-    def recorded(self, run_id: RunId, event: CheckpointSet) -> bool:
-        """See `cluster.Plan`."""
-        return self._dies(event.step.node, run_id, event.step, "after")
+    def about_to_record(self, node: NodeId, command: Command) -> bool:
+        """See `virtual_cluster.StepPlan`."""
+        if all(kill.done or kill.when != "before" for kill in self._kills):
+            return False
+        dies = False
+        for run_id, step_id, name in recordings.of_command(command, self.cluster.host.head()):
+            proposed = self._proposed[run_id]
+            proposed.pop(name, None)
+            recorded = len(self._recorded[run_id])
+            dies = self._dies(node, run_id, step_id, "before", (recorded, recorded + len(proposed))) or dies
+            proposed[name] = None
+        if dies:
+            self._proposed.clear()
+        return dies
+
+    def recorded(self, node: NodeId | None, event: StateEvent) -> bool:
+        """See `virtual_cluster.StepPlan`."""
+        found = recordings.of_event(event)
+        if found is None:
+            return False
+        run_id, step_id, text = found
+        recorded = self._recorded[run_id]
+        dies = node is not None and self._dies(node, run_id, step_id, "after", (len(recorded),))
+        recorded.append(text)
+        self._proposed[run_id].pop(text, None)
+        return dies
 
     def function(self, run_id: RunId, step_id: str, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """See `cluster.Plan`."""
+        """See `virtual_cluster.StepPlan`."""
         for one in self._replacements:
             if one.left != 0 and one.run_id in (None, run_id) and self._is(one.step, run_id, step_id):
                 if one.left is not None:
@@ -262,7 +292,7 @@ class WorkflowTest:
         return fn
 
     def told(self, event: ClusterEvent) -> None:
-        """See `cluster.Plan`."""
+        """See `virtual_cluster.StepPlan`."""
         match event:
             case EffectStarted(run_id=run_id, step_id=step_id):
                 self._effects[run_id, step_id] += 1
@@ -271,11 +301,15 @@ class WorkflowTest:
             case _:
                 pass
 
-    def _dies(self, node: NodeId, run_id: RunId, step: Step, when: When) -> bool:
+    def _dies(self, node: NodeId, run_id: RunId, step_id: StepId | None, when: When, places: tuple[int, ...]) -> bool:
         for kill in self._kills:
             if kill.done or kill.when != when or kill.run_id not in (None, run_id):
                 continue
-            if self._is(kill.step, run_id, step.step_id):
+            if isinstance(kill.step, int):
+                meant = kill.step in places
+            else:
+                meant = step_id is not None and self._is(kill.step, run_id, step_id)
+            if meant:
                 kill.done = True
                 if kill.restart:
                     self.cluster.host.restart_when_led(node)
@@ -288,17 +322,24 @@ class WorkflowTest:
         return step in (step_id, step_id.partition("/")[2])
 
     def _place(self, run_id: RunId, step_id: str) -> int:
-        """Return the place of a step among the recorded ones; the next place if it is not recorded."""
+        """Return the place of a step among the records; the next place if it is not recorded."""
         run = self.cluster.host.head().runs.get(run_id)
-        steps = [] if run is None else run.steps
-        return next((place for place, step in enumerate(steps) if step.step_id == step_id), len(steps))
+        records = () if run is None else run.records
+        places = (place for place, one in enumerate(records) if isinstance(one, Step) and one.step_id == step_id)
+        return next(places, len(records))
 
     def _check_not_recorded(self, step: StepName, run: WorkflowRun[Any] | None) -> None:
         if isinstance(step, bool) or not isinstance(step, str | int):
             raise FaultPlanError(
-                f"a step is named by its key, its step_id or its place among the steps, not by {step!r}"
+                f"a step is named by its key, its step_id or its place among the records, not by {step!r}"
             )
-        if run is not None and any(self._is(step, run.run_id, one.step_id) for one in run.steps):
+        if run is None:
+            return
+        if isinstance(step, int):
+            recorded = step < len(self._recorded[run.run_id])
+        else:
+            recorded = any(self._is(step, run.run_id, one.step_id) for one in run.steps)
+        if recorded:
             raise FaultPlanError(
                 f"step {step!r} of run {run.run_id!r} is recorded already: call kill_leader_at before the run comes to that step"
             )

@@ -350,6 +350,8 @@ class LoopThread:
             with contextlib.suppress(BaseException):
                 if coroutine is not None:
                     coroutine.close()
+            # It will never be done: whoever lists the tasks of the process must not find it for as long as somebody holds it.
+            asyncio.tasks._unregister_task(task)
         with contextlib.suppress(TimeoutError):
             left = max(MIN_CANCEL_SECONDS, deadline - time.monotonic())
             await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), left)

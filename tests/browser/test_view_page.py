@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, expect
 
 from kernel_ext.widgets.snapshot import snapshot
 from tests.browser.accessibility import grave_faults
-from tests.kernel_ext.samples import broken_cluster, cluster, look, node
+from tests.kernel_ext.samples import broken_cluster, cluster, look, node, waiting_look
 from tests.kernel_ext.samples import opened as opened_run
 from tests.kernel_ext.view_page import DARK, LIGHT
 from tests.kernel_ext.view_page import page as page_with
@@ -122,6 +122,53 @@ def test_axe_finds_no_grave_fault_in_the_picture_an_opened_run_the_help_and_the_
     view.get_by_role("button", name="Tables").click()
     expect(view.get_by_role("table", name="Links")).to_be_visible()
     assert grave_faults(view.page) == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_no_grave_fault_in_what_runs_wait_for_and_nothing_of_it_sticks_out(draw: Draw, dark: bool) -> None:
+    view = draw(snapshot(waiting_look(), 7), theme=DARK if dark else LIGHT, dark=dark)
+    expect(view.locator(".rv-waits-for li[data-branch]")).to_have_count(6)
+    expect(view.get_by_text("and 1 more branch")).to_be_visible()
+    view.locator("[data-act=open][data-run=order-1]").click()
+    expect(view.locator(".rv-waits-for li[data-branch]")).to_have_count(7)
+    assert grave_faults(view.page) == []
+    for width in (320, 480, 1200):
+        view.page.set_viewport_size({"width": width, "height": 800})
+        view.page.wait_for_function(
+            "() => { const one = document.querySelector('.raftoral-view'); return one.scrollWidth <= one.clientWidth; }"
+        )
+    view.get_by_role("button", name="Tables").click()
+    expect(view.get_by_role("table", name="What the branches of runs wait for")).to_be_visible()
+    assert grave_faults(view.page) == []
+
+
+def test_the_queue_of_a_held_node_is_a_row_of_records_with_the_next_one_marked(draw: Draw) -> None:
+    view = draw(snapshot(waiting_look(), 7))
+    lane = view.locator(".rv-row[data-run=order-1][data-node='2']")
+    waiting = lane.locator(".rv-record:has(.rv-waits)")
+    assert [waiting.nth(place).get_attribute("data-op") for place in range(waiting.count())] == [
+        "signal arrived",
+        "timers fired",
+        "compute",
+        "child ended",
+    ]
+    expect(lane.locator(".rv-record:has(.rv-next)")).to_have_attribute("data-op", "signal arrived")
+    expect(lane).to_have_attribute("data-queue", "4")
+
+
+def test_time_left_counts_down_without_a_new_picture_and_stands_still_in_one_of_before(draw: Draw) -> None:
+    clock_page = draw(snapshot(waiting_look(), 7)).page
+    clock_page.clock.install()
+    view = draw(snapshot(waiting_look(), 7))
+    left = view.locator("li[data-branch=t1] .rv-left")
+    expect(left).to_contain_text("10 s left")
+    view.page.clock.run_for(4000)
+    expect(left).to_contain_text("6 s left")
+    expect(view.locator("li[data-branch=t5]")).to_contain_text("ConnectionError: away; again now")
+    view.focus()
+    view.page.keyboard.press("Space")
+    view.page.clock.run_for(3000)
+    expect(left).to_contain_text("10 s left")
 
 
 def test_messages_move_along_the_links_and_are_numbers_for_who_wants_no_motion(draw: Draw) -> None:

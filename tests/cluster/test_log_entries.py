@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from raftoral_nb import BadArgumentError, Cluster, Compaction, WorkflowContext
-from raftoral_nb.core.commands import ChangeMembers, EndRun, MoveRun, ReserveNumber, StartRun, Unknown
+from raftoral_nb.core.commands import (
+    ChangeMembers,
+    EndRun,
+    FireTimers,
+    MoveRun,
+    NoteTaken,
+    ReserveNumber,
+    StartRun,
+    TellRun,
+    Unknown,
+)
+from raftoral_nb.core.records import Step
 from raftoral_nb.hosts.log_words import command_words
 
 
@@ -83,3 +94,9 @@ def test_every_command_has_words() -> None:
     assert command_words(StartRun("r", "w", 1, b"")) == "start r"
     assert command_words(object()) == "object"
     assert command_words(MoveRun("r", 2, 0)) == "move r"
+    step = Step("3/tell", "signal", b"", None, 1, 1)
+    assert command_words(FireTimers("r", 2.0, 3.0, 1, 1)) == "r: timers fired"
+    assert command_words(NoteTaken("r", 200, 1, 1)) == "r: 200 messages received so far"
+    assert command_words(TellRun("r", step, "s", "id", "go", b"")) == "r: step 3/tell sends signal go to s"
+    cancel = Step("3/tell", "cancel", b"", None, 1, 1)
+    assert command_words(TellRun("r", cancel, "s", "-", "why", b"")) == "r: step 3/tell asks to end s"

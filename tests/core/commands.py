@@ -18,6 +18,7 @@ from raftoral_nb.core.commands import (
 )
 from raftoral_nb.core.events import CommandRefused
 from raftoral_nb.core.records import Definition, Failure, ProposalId, Step
+from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.core.state import State, summary
 from raftoral_nb.core.validation import Limits
 
@@ -37,7 +38,12 @@ def checkpoint(
     epoch: int = 1,
     **more: Any,
 ) -> SetCheckpoint:
-    return SetCheckpoint(run_id, Step(step_id, "compute", value, more.get("failure"), node, epoch))
+    step = Step(step_id, "compute", value, more.get("failure"), node, epoch, more.get("at", 0.0))
+    return SetCheckpoint(run_id, step, 0, more.get("generation", 1), more.get("taken", 0))
+
+
+def start(run_id: str = "r1", at: float = 0.0) -> StartRun:
+    return StartRun(run_id, "order", 1, b"in", at, format=RECORD_FORMAT)
 
 
 def end(run_id: str = "r1", result: bytes | None = b"done", failure: Failure | None = None, epoch: int = 1) -> EndRun:
@@ -48,7 +54,7 @@ def running(*run_ids: str, limits: Limits | None = None) -> State:
     """Node 1 acts in term 1, `order` version 1 is registered, and the runs are started."""
     state = State(limits or Limits())
     commands: list[Command] = [Takeover(1, 1), RegisterWorkflow(definition())]
-    commands += [StartRun(run_id, "order", 1, b"in") for run_id in run_ids]
+    commands += [start(run_id) for run_id in run_ids]
     for command in commands:
         done(state, command)
     return state

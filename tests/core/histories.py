@@ -12,7 +12,9 @@ from raftoral_nb.core.commands import (
     ContinueRun,
     EndRun,
     Entry,
+    FireTimers,
     MoveRun,
+    NoteTaken,
     PauseRun,
     Proposal,
     RegisterWorkflow,
@@ -23,9 +25,11 @@ from raftoral_nb.core.commands import (
     StartChild,
     StartRun,
     Takeover,
+    TellRun,
     TerminateRun,
 )
 from raftoral_nb.core.records import Definition, Failure, ProposalId, Step
+from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.core.state import State
 from raftoral_nb.core.validation import Limits
 
@@ -60,28 +64,29 @@ definitions = st.builds(
 
 
 signal_ids = st.sampled_from(["s1", "s2", "s3", "s4"])
-message_ids = signal_ids | run_ids.map(lambda run_id: f"\n{run_id}")
+times = st.floats(0, 9)
+taken = st.integers(0, 3)
 generations = st.sampled_from([1, 1, 1, 2])
 
 
 def steps(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[Step]:
     ids = st.sampled_from(["0/a", "0/b", "1/a", "2.0.0/a"])
-    plain = st.tuples(ids, st.sampled_from(["compute", "set"]), outcomes, node, epoch).map(
-        lambda it: Step(it[0], it[1], it[2][0], it[2][1], it[3], it[4])  # type: ignore[arg-type]
+    plain = st.tuples(ids, st.sampled_from(["compute", "set"]), outcomes, node, epoch, times).map(
+        lambda it: Step(it[0], it[1], it[2][0], it[2][1], it[3], it[4], it[5])
     )
-    interrupted = st.tuples(ids, node, epoch).map(
-        lambda it: Step(it[0], "compute", None, Failure("C", ""), it[1], it[2], cancelled=True)
+    answers = st.tuples(ids, node, epoch, signal_ids).map(
+        lambda it: Step(it[0], "answer", b"", None, it[1], it[2], message_id=it[3])
     )
-    of_messages = st.tuples(ids, st.sampled_from(["receive", "join", "answer"]), node, epoch, message_ids).map(
-        lambda it: Step(it[0], it[1], b"", None, it[2], it[3], message_id=it[4])  # type: ignore[arg-type]
-    )
-    return plain | of_messages | interrupted
+    return plain | plain | answers
 
 
 takeovers = st.builds(Takeover, nodes, terms)
 registers = st.builds(RegisterWorkflow, definitions)
-starts = st.builds(StartRun, run_ids, st.just("w"), st.integers(1, 2), st.sampled_from([b"", b"i"]))
-checkpoints = st.builds(SetCheckpoint, run_ids, steps(nodes, terms), st.sampled_from([0, 0, 1, 2]), generations)
+formats = st.just(RECORD_FORMAT)
+starts = st.builds(
+    StartRun, run_ids, st.just("w"), st.integers(1, 2), st.sampled_from([b"", b"i"]), times, st.just(""), formats
+)
+checkpoints = st.builds(SetCheckpoint, run_ids, steps(nodes, terms), st.sampled_from([0, 0, 1, 2]), generations, taken)
 ends = st.tuples(run_ids, terms, nodes, outcomes, st.booleans(), generations).map(
     lambda it: EndRun(it[0], it[1], it[2], it[3][0], it[3][1], 0, it[4], it[5])
 )
@@ -92,35 +97,82 @@ def children(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.
     step = st.tuples(ids, node, epoch).map(lambda it: Step(it[0], "child", b"c", None, it[1], it[2]))
     version = st.none() | st.integers(1, 2)
     return st.builds(
-        StartChild, run_ids, step, generations, run_ids, st.just("w"), version, st.just(b""), st.booleans()
+        StartChild,
+        run_ids,
+        step,
+        generations,
+        run_ids,
+        st.just("w"),
+        version,
+        st.just(b""),
+        st.booleans(),
+        format=formats,
+        taken=taken,
+    )
+
+
+def timers(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[FireTimers]:
+    return st.tuples(run_ids, times, st.floats(0, 2), node, epoch, generations, taken).map(
+        lambda it: FireTimers(it[0], it[1], it[1] + it[2], it[3], it[4], 0, it[5], it[6])
+    )
+
+
+def tellings(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[TellRun]:
+    ids = st.sampled_from(["0/t", "1/a", "4/t"])
+    step = st.tuples(ids, st.sampled_from(["signal", "cancel"]), node, epoch, times).map(
+        lambda it: Step(it[0], it[1], b"t", None, it[2], it[3], it[4])  # type: ignore[arg-type]
+    )
+    return st.builds(
+        TellRun, run_ids, step, run_ids, signal_ids, st.sampled_from("ab"), values, st.just(0), generations, taken
+    )
+
+
+def renewals(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[ContinueRun]:
+    left = st.lists(st.integers(1, 4), unique=True).map(sorted).map(tuple)
+    return st.tuples(run_ids, epoch, node, generations, values, times, left, st.integers(0, 1), st.booleans()).map(
+        lambda it: ContinueRun(it[0], it[1], it[2], it[3], it[4], it[5], 0, max(it[6], default=0) + it[7], it[6], it[8])
     )
 
 
 reservations = st.builds(ReserveNumber, st.integers(1, 6))
-continuations = st.builds(ContinueRun, run_ids, terms, nodes, generations, values)
-signals = st.builds(SendSignal, run_ids, signal_ids, st.sampled_from("ab"), values, st.booleans())
+notes = st.builds(NoteTaken, run_ids, taken, nodes, terms, st.just(0), generations)
+signals = st.builds(SendSignal, run_ids, signal_ids, st.sampled_from("ab"), values, st.booleans(), times)
 asked = (
     signals
-    | st.builds(CancelRun, run_ids, st.sampled_from(["", "why"]))
+    | st.builds(CancelRun, run_ids, st.sampled_from(["", "why"]), times)
     | st.builds(PauseRun, run_ids)
     | st.builds(ResumeRun, run_ids)
     | st.builds(TerminateRun, run_ids)
     | st.builds(MoveRun, run_ids, st.integers(1, 2), st.integers(0, 2), generations)
 )
 commands: st.SearchStrategy[Command] = (
-    takeovers | registers | starts | checkpoints | ends | asked | children(nodes, terms) | continuations | reservations
+    takeovers
+    | registers
+    | starts
+    | checkpoints
+    | ends
+    | asked
+    | children(nodes, terms)
+    | timers(nodes, terms)
+    | tellings(nodes, terms)
+    | renewals(nodes, terms)
+    | notes
+    | reservations
 )
 one = st.just(1)
 lively: st.SearchStrategy[Command] = (
     starts
     | asked
     | asked
-    | st.builds(SetCheckpoint, run_ids, steps(one, one), st.sampled_from([0, 0, 1]), generations)
-    | st.builds(SetCheckpoint, run_ids, steps(one, one), st.sampled_from([0, 0, 1]), generations)
+    | st.builds(SetCheckpoint, run_ids, steps(one, one), st.sampled_from([0, 0, 1]), generations, taken)
+    | st.builds(SetCheckpoint, run_ids, steps(one, one), st.sampled_from([0, 0, 1]), generations, taken)
     | children(one, one)
     | children(one, one)
     | st.tuples(run_ids, outcomes, st.booleans()).map(lambda it: EndRun(it[0], 1, 1, it[1][0], it[1][1], 0, it[2]))
-    | st.builds(ContinueRun, run_ids, one, one, generations, values)
+    | timers(one, one)
+    | tellings(one, one)
+    | renewals(one, one)
+    | st.builds(NoteTaken, run_ids, taken, one, one, st.just(0), generations)
 )
 """Commands that may well be accepted after the opening."""
 ids = st.builds(ProposalId, st.sampled_from(["0.1.a", "0.2.b", "1.1.c", "2.2.d"]), st.integers(1, 6))
@@ -128,7 +180,10 @@ proposals = st.builds(Proposal, ids, commands) | st.builds(Proposal, st.none(), 
 entries = st.lists(proposals, max_size=4).map(lambda it: Entry(tuple(it)))
 
 # A beginning after which most kinds of commands can be accepted.
-OPENING_COMMANDS: list[Command] = [RegisterWorkflow(Definition("w", 1, "f", "d", b"", {})), StartRun("r1", "w", 1, b"")]
+OPENING_COMMANDS: list[Command] = [
+    RegisterWorkflow(Definition("w", 1, "f", "d", b"", {})),
+    StartRun("r1", "w", 1, b"", format=RECORD_FORMAT),
+]
 OPENING = Entry(
     (
         Proposal(None, Takeover(1, 1)),

@@ -1,4 +1,4 @@
-"""What holds of the state and of the replay for every history, checked over generated ones."""
+"""What holds of the state for every history, checked over generated ones."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ from raftoral_nb.core.commands import (
     StartRun,
 )
 from raftoral_nb.core.events import (
+    CancelRequested,
     CheckpointSet,
     CommandRefused,
     EpochChanged,
     MessageSent,
     RunEvicted,
     RunMoved,
+    TimerFired,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -38,9 +40,17 @@ from raftoral_nb.core.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
-from raftoral_nb.core.records import Definition, Failure, Message, ProposalId, Step
-from raftoral_nb.core.replay import Branch, Diverged, Missing, Recorded, Replay
-from raftoral_nb.core.run_record import Run
+from raftoral_nb.core.records import (
+    CancelRecord,
+    Definition,
+    Failure,
+    Message,
+    MoveRecord,
+    ProposalId,
+    Record,
+    Step,
+)
+from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.core.state import State, summary
 from raftoral_nb.core.validation import Limits
 from tests.core.histories import (
@@ -55,9 +65,12 @@ from tests.core.histories import (
     lively,
     over_the_wire,
     proposals,
+    renewals,
     replica,
     run_ids,
     steps,
+    tellings,
+    timers,
 )
 
 
@@ -101,6 +114,20 @@ def test_how_proposals_are_put_into_entries_changes_no_run_and_no_verdict(histor
 # --- every history, step by step, beside a model that knows only the promises
 
 
+def left_of(records: Any, command: ContinueRun | None) -> list[Record]:
+    """What is carried over when a run begins anew; without a command, all signals and updates."""
+    numbers = iter(range(1, 1000))
+    carried: list[Record] = []
+    for record in records:
+        if isinstance(record, Message) and record.kind != "child":
+            number = next(numbers)
+            if command is None or number > command.had or number in command.left:
+                carried.append(record)
+        elif isinstance(record, CancelRecord) and command is not None and not command.cancelled:
+            carried.append(record)
+    return carried
+
+
 class Histories(RuleBasedStateMachine):
     """Feeds one state and keeps, apart from it, what must never change."""
 
@@ -115,7 +142,9 @@ class Histories(RuleBasedStateMachine):
         self.records: dict[tuple[str, int, int, str], Step] = {}
         self.ended: dict[tuple[str, int, int], tuple[Any, ...]] = {}
         self.pinned: dict[tuple[str, int, int], Definition] = {}
-        self.waiting: dict[str, dict[str, Message]] = {}
+        self.recorded: dict[str, list[Record]] = {}
+        self.times: dict[str, float] = {}
+        self.fired: dict[str, float] = {}
         self.generations: dict[str, int] = {}
         self.moved: dict[str, int] = {}
         self.epoch = (0, 0)
@@ -145,35 +174,48 @@ class Histories(RuleBasedStateMachine):
                 # What got an answer of its own kind was decided; it must never be decided again.
                 self.carried_out.add(id_)
             for event in one.events:
-                self.believe(event)
+                self.believe(event, one.proposal.command)
 
-    def believe(self, event: Any) -> None:
+    def believe(self, event: Any, command: Any) -> None:
         match event:
             case EpochChanged(node, term):
                 assert term > self.epoch[1], "terms of epochs only grow"
                 self.epoch = (node, term)
             case CheckpointSet(run_id, step):
                 assert (step.node, step.epoch) == self.epoch, "only the acting node records"
-                if step.operation in {"receive", "join"} and step.message_id is not None:
-                    message = self.waiting[run_id].pop(step.message_id)  # it waited, and no step took it before
-                    assert (step.value, step.failure) == (message.value, message.failure)
+                self.record(run_id, step)
+            case TimerFired(run_id, fired):
+                assert (fired.node, fired.epoch) == self.epoch
+                assert fired.due > self.fired.get(run_id, 0.0), "what has fired does not fire again"
+                self.fired[run_id] = fired.at
+                self.record(run_id, fired)
             case WorkflowStarted(run_id):
                 assert run_id not in self.evicted[-TINY.evicted_run_ids :], "an evicted run stays refused"
-                self.waiting[run_id] = {}
+                self.recorded[run_id] = []
+                self.times[run_id] = 0.0
+                self.fired.pop(run_id, None)
                 self.generations[run_id] = 1
                 self.moved.pop(run_id, None)
-            case RunMoved(run_id, version):
+            case RunMoved(run_id, version, count):
+                assert count == len(self.recorded[run_id])
+                self.record(run_id, MoveRecord(version, self.times[run_id]))
                 self.moved[run_id] = version
                 for life in [life for life in self.pinned if life[0] == run_id]:
                     del self.pinned[life]
             case MessageSent(run_id, message):
-                assert message.message_id not in self.waiting[run_id]
-                self.waiting[run_id][message.message_id] = message
-            case WorkflowContinued(run_id, generation):
+                self.record(run_id, message)
+            case CancelRequested(run_id, reason, at):
+                self.record(run_id, CancelRecord(reason, at))
+            case WorkflowContinued(run_id, generation, _, at, carried):
                 self.generations[run_id] += 1
                 assert generation == self.generations[run_id]
-                kept = self.waiting[run_id].items()
-                self.waiting[run_id] = {name: one for name, one in kept if one.kind != "child"}
+                begins_with = left_of(self.recorded[run_id], command)
+                assert carried == len(begins_with), "carried once"
+                run = self.state.runs.get(run_id)
+                if run is not None and run.generation == generation:  # it has not begun anew again in this entry
+                    assert list(run.records[:carried]) == begins_with, "and in order"
+                assert at >= max(command.at, self.times[run_id])
+                self.recorded[run_id], self.times[run_id] = list(begins_with), at
             case (
                 WorkflowCompleted(run_id)
                 | WorkflowFailed(run_id)
@@ -181,7 +223,6 @@ class Histories(RuleBasedStateMachine):
                 | WorkflowTerminated(run_id)
             ):
                 assert run_id not in self.finished, "a run ends once"
-                self.waiting[run_id] = {}
                 self.finished.append(run_id)
             case WorkflowDropped(workflow, version):
                 assert any(other > version for name, other in self.state.definitions if name == workflow)
@@ -193,6 +234,11 @@ class Histories(RuleBasedStateMachine):
             case RunEvicted(run_id):
                 assert self.finished.pop(0) == run_id, "the oldest finished run goes first"
                 self.evicted.append(run_id)
+
+    def record(self, run_id: str, record: Record) -> None:
+        assert record.at >= self.times[run_id], "time never goes back"
+        self.recorded[run_id].append(record)
+        self.times[run_id] = record.at
 
     @rule(entry=entries)
     def some_entry(self, entry: Entry) -> None:
@@ -211,12 +257,11 @@ class Histories(RuleBasedStateMachine):
         failure = data.draw(st.none() | st.just(Failure("C", "")))
         result = b"" if failure is None else None
         end = EndRun(run_id, term, node, result, failure, cancelled=failure is not None, generation=generation)
-        record = SetCheckpoint(run_id, step, generation=generation)
-        again = ContinueRun(run_id, term, node, generation, b"i")
-        child = msgspec.structs.replace(
-            data.draw(children(st.just(node), st.just(term))), run_id=run_id, generation=generation
-        )
-        command = data.draw(st.sampled_from([record, record, child, child, end, again]))
+        record = SetCheckpoint(run_id, step, generation=generation, taken=data.draw(st.integers(0, 3)))
+        kinds = (renewals, children, timers, tellings)
+        others = [data.draw(kind(st.just(node), st.just(term))) for kind in kinds]
+        others = [msgspec.structs.replace(one, run_id=run_id, generation=generation) for one in others]
+        command = data.draw(st.sampled_from([record, record, end, *others, *others[1:]]))
         self.some_entry(Entry((Proposal(self.fresh(), command),)))
 
     @rule(command=asked)
@@ -232,7 +277,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(run_id=run_ids)
     def a_start(self, run_id: str) -> None:
-        self.some_entry(Entry((Proposal(self.fresh(), StartRun(run_id, "w", 1, b"")),)))
+        self.some_entry(Entry((Proposal(self.fresh(), StartRun(run_id, "w", 1, b"", format=RECORD_FORMAT)),)))
 
     @rule(run_id=run_ids)
     def a_run_that_comes_and_goes(self, run_id: str) -> None:
@@ -242,7 +287,7 @@ class Histories(RuleBasedStateMachine):
     @rule(run_id=run_ids, definition=definitions)
     def a_cell_that_is_run_again_while_its_workflow_runs(self, run_id: str, definition: Definition) -> None:
         client = f"{self.index}.1.cell"
-        start = StartRun(run_id, definition.workflow, definition.version, b"")
+        start = StartRun(run_id, definition.workflow, definition.version, b"", format=RECORD_FORMAT)
         self.some_entry(
             Entry(
                 (Proposal(ProposalId(client, 1), start), Proposal(ProposalId(client, 2), RegisterWorkflow(definition)))
@@ -273,7 +318,7 @@ class Histories(RuleBasedStateMachine):
             assert self.pinned.setdefault(life, run.definition) == run.definition
             assert self.moved.get(run.run_id, run.definition.version) == run.definition.version
             assert [step.step_id for step in run.steps] == list(run.by_id)
-            assert list(run.by_id.values()) == list(run.steps)
+            assert [record for record in run.records if isinstance(record, Step)] == list(run.steps)
             for step in run.steps:
                 assert self.records.setdefault((*life, step.step_id), step) == step, "the first record wins"
                 assert (step.value is None) != (step.failure is None)
@@ -291,9 +336,26 @@ class Histories(RuleBasedStateMachine):
                 assert (run.result is None) != (run.failure is None)
 
     @invariant()
-    def what_waits_is_what_was_sent_and_not_taken(self) -> None:
+    def the_records_are_what_the_events_said_in_their_order(self) -> None:
         for run in self.state.runs.values():
-            assert list(run.waiting.items()) == list(self.waiting[run.run_id].items())
+            assert list(run.records) == self.recorded[run.run_id]
+            assert isinstance(run.records, list if run.unfinished else tuple)
+            assert run.time == max([self.times[run.run_id], run.begun_at])
+            assert run.fired_until == self.fired.get(run.run_id, 0.0) <= run.time
+            assert run.generation > 1 or run.begun_at == run.start_time
+
+    @invariant()
+    def messages_are_counted(self) -> None:
+        for run in self.state.runs.values():
+            assert run.received == len(left_of(run.records, None))
+            assert 0 <= run.taken <= run.received
+            assert run.waiting == (run.received - run.taken if run.unfinished else 0)
+
+    @invariant()
+    def a_run_is_asked_to_end_exactly_if_its_records_say_so(self) -> None:
+        for run in self.state.runs.values():
+            requests = [record for record in run.records if isinstance(record, CancelRecord)]
+            assert [record.reason for record in requests] == ([] if run.cancel_reason is None else [run.cancel_reason])
 
     @invariant()
     def children_and_their_watchers_know_each_other(self) -> None:
@@ -321,7 +383,8 @@ class Histories(RuleBasedStateMachine):
         assert list(state.finished) == [run_id for run_id in state.finished if not state.runs[run_id].unfinished]
         assert {r.run_id for r in state.runs.values() if not r.unfinished} == set(state.finished)
         for run in state.runs.values():
-            assert sum(message.kind != "child" for message in run.waiting.values()) <= TINY.unreceived_signals
+            # What a run begins anew with is as its acting node says.
+            assert run.generation > 1 or run.waiting <= TINY.unreceived_signals
             assert len(run.signal_ids) <= TINY.signal_ids
             assert len(run.children) <= TINY.children
         assert len(state.evicted) <= TINY.evicted_run_ids
@@ -358,7 +421,9 @@ def test_no_proposal_is_carried_out_twice_however_often_it_comes_and_whatever_is
     started: list[ProposalId] = []
     for index, (client, number) in enumerate(arrivals, 3):
         id_ = ProposalId(f"{client}.1.c", number)
-        (applied,) = apply_entry(state, index, Entry((Proposal(id_, StartRun("r", "w", 1, b"")),)))
+        (applied,) = apply_entry(
+            state, index, Entry((Proposal(id_, StartRun("r", "w", 1, b"", format=RECORD_FORMAT)),))
+        )
         if applied.events:
             started.append(id_)
             apply(state, EndRun("r", 1, 1, b"", None), index)
@@ -398,7 +463,7 @@ def test_apply_never_raises_and_what_it_refuses_leaves_no_trace(data: Any) -> No
     state, _ = replica([], TINY)
     for index in range(3, 8):
         likely = st.builds(SetCheckpoint, st.just("r1"), steps(st.just(1), st.just(1)))
-        good = data.draw(commands | asked | likely | children(st.just(1), st.just(1)))
+        good = data.draw(commands | asked | likely | lively)
         command = data.draw(garbage) if data.draw(st.integers(0, 9)) == 0 else spoilt(good, data)
         before = copy.deepcopy(summary(state))
         events = apply(state, command, index)
@@ -421,64 +486,3 @@ def test_entries_with_garbage_in_them_are_answered_one_by_one(data: Any) -> None
         assert len(said) == len(spoiled)
         assert all(isinstance(one.answer, Committed | Rejected) for one in said)
         assert state.evicted_birth <= index
-
-
-# --- replay
-
-
-@given(st.lists(st.sampled_from("abc"), max_size=12), st.data())
-def test_the_queue_empties_exactly_when_everything_recorded_is_consumed(keys: list[str], data: Any) -> None:
-    branch = Branch()
-    coming = [Step(branch.next_id(key), "compute", b"", None, 1, 1) for key in keys]
-    replay = Replay()
-    recorded: list[Step] = []
-    consumed: list[str] = []
-    while len(consumed) < len(keys):
-        waiting = [step.step_id for step in recorded if step.step_id not in consumed]
-        if coming and (not waiting or data.draw(st.booleans())):
-            recorded.append(coming.pop(0))
-            replay.record(recorded[-1])
-        else:
-            step_id = data.draw(st.sampled_from(waiting))
-            assert replay.ask(step_id, "compute") == Recorded(replay.consume(step_id))
-            consumed.append(step_id)
-            assert replay.last_consumed == step_id
-        expected = tuple(step.step_id for step in recorded if step.step_id not in consumed)
-        assert replay.queue == expected
-        assert replay.queue_length == len(expected) == replay.recorded - replay.consumed
-        assert (replay.recorded, replay.consumed) == (len(recorded), len(consumed))
-        assert (replay.queue_length == 0) == (len(recorded) == len(consumed))
-    assert replay.queue == ()
-
-
-@given(st.lists(st.sampled_from("ab"), max_size=6), st.lists(st.sampled_from("ab"), max_size=6), st.booleans())
-def test_an_execution_diverges_at_the_first_step_that_differs_and_at_no_other(
-    recorded: list[str], executed: list[str], ended: bool
-) -> None:
-    naming = Branch()
-    replay = Replay([Step(naming.next_id(key), "compute", b"", None, 1, 1) for key in recorded], ended=ended)
-    branch = Branch()
-    for ordinal, key in enumerate(executed):
-        answer = replay.ask(branch.next_id(key), "compute")
-        if ordinal >= len(recorded):
-            assert answer == Missing(ended)
-            break
-        if key != recorded[ordinal]:
-            assert isinstance(answer, Diverged)
-            break
-        assert isinstance(answer, Recorded)
-        assert replay.consume(answer.step.step_id) is answer.step
-
-
-@given(st.lists(entries, max_size=12))
-def test_a_replay_made_from_the_state_equals_one_that_was_handed_every_record(history: list[Entry]) -> None:
-    state, said = replica(history, TINY)
-    runs: dict[str, list[Step]] = {}
-    for event in (event for one in said for event in one.events):
-        if isinstance(event, WorkflowStarted):
-            runs[event.run_id] = []
-        elif isinstance(event, CheckpointSet):
-            runs[event.run_id].append(event.step)
-    for run_id, run in state.runs.items():
-        assert isinstance(run, Run)
-        assert Replay(run.steps).queue == Replay(runs[run_id]).queue == tuple(run.by_id)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from raftoral_nb.core.apply import apply
-from raftoral_nb.core.commands import Command, EndRun, MoveRun, RegisterWorkflow, SetCheckpoint, StartRun, Takeover
+from raftoral_nb.core.commands import (
+    Command,
+    EndRun,
+    MoveRun,
+    RegisterWorkflow,
+    SendSignal,
+    SetCheckpoint,
+    StartRun,
+    Takeover,
+)
 from raftoral_nb.core.events import CommandRefused, RunMoved, WorkflowCompleted
-from raftoral_nb.core.records import Definition, Step
+from raftoral_nb.core.records import Definition, MoveRecord, Step
+from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.core.snapshot import Frozen, Reader
 from raftoral_nb.core.state import State
-from raftoral_nb.node.hand_over import difference
+from raftoral_nb.node.hand_over import difference, handed_over
 from raftoral_nb.workflow.execution import inbox
 
 
@@ -24,7 +35,7 @@ def state() -> State:
     commands: list[Command] = [
         Takeover(1, 1),
         *(RegisterWorkflow(Definition("w", version, str(version), "", b"", {})) for version in (1, 2)),
-        StartRun("r", "w", 1, b"in"),
+        StartRun("r", "w", 1, b"in", 3.0, format=RECORD_FORMAT),
         SetCheckpoint("r", step(0), 1),
     ]
     for index, command in enumerate(commands, 1):
@@ -41,7 +52,8 @@ def code(events: tuple[object, ...]) -> str:
 def test_a_move_re_pins_the_run_and_keeps_its_steps(state: State) -> None:
     assert apply(state, MoveRun("r", 2, 1), 9) == (RunMoved("r", 2, 1),)
     run = state.runs["r"]
-    assert (run.definition.version, len(run.steps), run.status) == (2, 1, "running")
+    assert (run.definition.version, run.status) == (2, "running")
+    assert run.records == [msgspec.structs.replace(step(0), at=3.0), MoveRecord(2, 3.0)]
     assert apply(state, MoveRun("r", 2, 1), 10) == ()
 
 
@@ -88,10 +100,30 @@ def test_a_snapshot_tells_an_executor_of_a_move_that_it_missed(state: State) -> 
     before = copy_of(state)
     apply(state, MoveRun("r", 2, 1), 9)
     apply(state, SetCheckpoint("r", step(1), 2), 10)
-    moved, steps = difference(before, copy_of(state))
+    moved, added = difference(before, copy_of(state))
+    run = state.runs["r"]
     assert isinstance(moved, inbox.RunSwitched)
-    assert (moved.definition.version, moved.steps) == (2, (step(0),))
-    assert steps == inbox.StepsRecorded("r", (step(1),))
+    assert (moved.definition.version, moved.records, moved.at) == (2, (run.records[0],), 3.0)
+    assert added == inbox.RecordsAdded("r", tuple(run.records[1:]))
+
+
+def test_a_move_is_refused_once_anything_more_was_recorded_a_message_too(state: State) -> None:
+    apply(state, SendSignal("r", "s", "go", b""), 9)
+    assert code(apply(state, MoveRun("r", 2, 1), 10)) == "run_went_on"
+    assert apply(state, MoveRun("r", 2, 2), 10) == (RunMoved("r", 2, 2),)
+    assert code(apply(state, MoveRun("r", 1, 2), 10)) == "run_went_on"
+    assert apply(state, MoveRun("r", 1, 3), 10) == (RunMoved("r", 1, 3),)
+
+
+def test_an_executor_gets_a_moved_run_with_its_records_and_the_move_and_what_followed_in_the_entry(
+    state: State,
+) -> None:
+    (event,) = apply(state, MoveRun("r", 2, 1), 9)
+    (sent,) = apply(state, SendSignal("r", "s", "go", b""), 9)
+    switched, added = (handed_over(one, state) for one in (event, sent))
+    assert isinstance(switched, inbox.RunSwitched)
+    assert isinstance(added, inbox.RecordAdded)
+    assert [*switched.records, added.record] == state.runs["r"].records
 
 
 def copy_of(state: State) -> State:

@@ -68,7 +68,7 @@ def test_pieces_are_about_as_large_as_asked_for_and_one_large_value_makes_one_la
         done(state, checkpoint(f"{number}/small", bytes(90)))
     done(state, checkpoint("500/large", bytes(50_000)))
     sizes = [len(piece) for piece in written(state, 2000)]
-    assert len([size for size in sizes if size > 2000]) == 1
+    assert len([size for size in sizes if size > 2100]) == 1
     assert max(sizes) < 52_000
     assert len(sizes) > 25
 
@@ -136,7 +136,7 @@ def test_pieces_out_of_order_or_behind_the_end_are_refused() -> None:
 def test_a_snapshot_of_another_version_is_refused_by_name() -> None:
     piece = written(running("r1"), 1)[0]
     ((kind, (_, head)),) = msgspec.msgpack.decode(piece)
-    with pytest.raises(SnapshotError, match="has format 99, this version reads format 1"):
+    with pytest.raises(SnapshotError, match="has format 99, this version reads formats up to 2"):
         Reader().feed(msgspec.msgpack.encode([[kind, [99, head]]]))
 
 
@@ -162,7 +162,9 @@ def test_steps_keep_their_order_over_pieces() -> None:
     assert [step.step_id for step in steps] == [f"{number}/s" for number in range(50)]
 
 
-@pytest.mark.parametrize(("tag", "what"), [(4, "steps"), (8, "messages")])
+@pytest.mark.parametrize(
+    ("tag", "what"), [(4, "steps"), (8, "messages"), (9, "timers"), (10, "a request to cancel"), (11, "moves")]
+)
 def test_what_belongs_to_a_run_is_refused_before_any_run_begins(tag: int, what: str) -> None:
     (piece,) = written(State())
     head, *_ = msgspec.msgpack.decode(piece)

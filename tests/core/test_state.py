@@ -136,7 +136,7 @@ def test_a_run_starts_with_the_registered_definition() -> None:
     state = running()
     assert done(state, StartRun("r1", "order", 1, b"in"), 12) == (WorkflowStarted("r1", "order", 1),)
     run = state.runs["r1"]
-    assert (run.definition, run.input, run.started_at, run.status, run.steps) == (
+    assert (run.definition, run.input, run.started_at, run.status, run.records) == (
         definition(),
         b"in",
         12,
@@ -189,7 +189,7 @@ def test_a_checkpoint_of_the_acting_node_is_recorded() -> None:
     state = running("r1")
     command = checkpoint()
     assert done(state, command) == (CheckpointSet("r1", command.step),)
-    assert state.runs["r1"].steps == [command.step]
+    assert state.runs["r1"].records == [command.step]
     assert state.runs["r1"].by_id == {"0/charge": command.step}
     assert state.checkpoints == 1
 

@@ -93,7 +93,7 @@ def _python() -> Iterator[str]:
     for name, one in things.items():
         if _is(one, msgspec.Struct) and name not in told:
             yield from _data(name, one)
-    yield "### Errors\n\nAll are `RaftoralError`s, but for warnings and `Interrupted`."
+    yield "### Errors\n\nAll are `RaftoralError`s, but for warnings."
     yield _table(
         ("error", "also a", ""),
         [(_code(name), ", ".join(map(_code, _bases(one))), _first(one)) for name, one in errors.items()],

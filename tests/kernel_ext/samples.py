@@ -7,8 +7,9 @@ from typing import Any
 from msgspec import structs
 
 from raftoral_nb.core.cluster_events import LinkDelay
-from raftoral_nb.core.records import Step
+from raftoral_nb.core.records import Failure, Message, Step, TimersFired
 from raftoral_nb.core.statistics import (
+    BranchWait,
     ClusterLook,
     ClusterStatistics,
     ExecutionStatistics,
@@ -18,9 +19,12 @@ from raftoral_nb.core.statistics import (
     LoggedEntry,
     LogTail,
     NodeStatistics,
+    RecordMark,
     RecordTail,
     RunStatistics,
     RunStatus,
+    StepActivity,
+    record_mark,
 )
 
 
@@ -162,6 +166,44 @@ def broken_cluster() -> ClusterStatistics:
     busy = busy_cluster()
     nodes = {number: structs.replace(one, links=links(number, 5)) for number, one in busy.nodes.items()}
     return structs.replace(busy, nodes=nodes)
+
+
+def waiting_look(time: float = 1_700_000_000.0) -> ClusterLook:
+    """A look at three nodes: one run of plain tasks that wait for all there is, with a held node behind it, and one that is stuck."""
+    records = (
+        Step("0/begin", "compute", b"", None, 1, 3, time - 9),
+        Step("t1.0/poll", "compute", b"", None, 1, 3, time - 8),
+        Message("m", "signal", "note", b"", at=time - 7),
+        TimersFired(time - 6, time - 6, 1, 3),
+        Step("t5.0/check", "compute", None, Failure("ValueError", "no"), 1, 3, time - 5),
+        Message("c", "child", "order-1/1", b"", at=time - 4),
+    )
+    waits = (
+        BranchWait(branch="", name="", kind="tasks", what="t1., t2."),
+        BranchWait(branch="t1.", name="poller", kind="time", what="", until=time + 10),
+        BranchWait(branch="t2.", name="approval", kind="signal", what="'yes' or 'no'", until=time + 500),
+        BranchWait(branch="t5.", name="", kind="step", what="t5.1/fetch", operation="compute"),
+        BranchWait(branch="2.0.", name="left", kind="other", what="Lock.acquire"),
+        BranchWait(branch="c1.", name="", kind="child", what="order-1/2"),
+        BranchWait(branch="u1.", name="update price", kind="update", what="'price'"),
+    )
+    tried = StepActivity(
+        step_id="t5.1/fetch", attempt=2, fraction=None, text="", failure="ConnectionError: away", again_at=time + 4
+    )
+    turn = RecordMark("child ended", "order-1/1")
+    acting = structs.replace(execution(6), step=3, waits=waits, activities=(tried,), turn=turn)
+    queue = tuple(record_mark(record) for record in records[2:])
+    behind = structs.replace(execution(2, 4), queue=queue, turn=record_mark(records[1]))
+    event = (BranchWait(branch="", name="", kind="other", what="Event.wait"),)
+    stuck = structs.replace(execution(1), stuck=True, waits=event)
+    nodes = [
+        node(1, "leader", runs={"order-1": acting, "lost-1": stuck}),
+        node(2, held=True, runs={"order-1": behind, "lost-1": stuck}),
+        node(3, runs={"order-1": structs.replace(acting, activities=()), "lost-1": stuck}),
+    ]
+    runs = [structs.replace(run("order-1", "order", 3), records=6), run("lost-1", "lost", 1)]
+    found = look(cluster(nodes, runs), time=time)
+    return structs.replace(found, records={**found.records, "order-1": RecordTail(first=0, records=records)})
 
 
 def look(statistics: ClusterStatistics, *, time: float = 1_700_000_000.0, **changes: Any) -> ClusterLook:

@@ -139,6 +139,7 @@ async def order(ctx: Any, item: str) -> str:
     price = await ctx.compute("price", lambda: {"item": item, "cost": 3})
     await ctx.compute("large", lambda: "x" * 100_000)
     await ctx.compute("odd", Odd)
+    await ctx.receive("paid")
     return str(price)
 
 
@@ -149,14 +150,20 @@ class Odd:
         raise RuntimeError("no")
 
 
-def test_the_details_of_an_opened_run_are_its_steps_with_times_nodes_and_shortened_values(live: Cluster) -> None:
-    live.start_workflow(order, "tea", run_id="r").wait_for_completion(20)
+def test_the_details_of_an_opened_run_are_its_records_with_times_nodes_and_shortened_values(live: Cluster) -> None:
+    run = live.start_workflow(order, "tea", run_id="r")
+    run.signal("paid", {"by": "Ada"})
+    run.wait_for_completion(20)
     details = Details(live)
     assert details.now() == {}
     details.open(["r", "no such run"])
     told = details.now()
     assert set(told) == {"r"}
-    steps = told["r"]["steps"]
+    records = told["r"]["records"]
+    steps = [record for record in records if record["id"] is not None]
+    (signal,) = (record for record in records if record["id"] is None)
+    assert (signal["op"], signal["name"], signal["value"]) == ("signal arrived", "paid", "{'by': 'Ada'}")
+    assert [record["at"] for record in records] == sorted(record["at"] for record in records)
     assert [step["id"] for step in steps] == ["0/price", "1/large", "2/odd"]
     assert steps[0]["value"] == "{'cost': 3, 'item': 'tea'}"
     assert steps[1]["value"].endswith("bytes)")

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from kernel_ext.magics.help import GROUPS, short_help
 from kernel_ext.magics.table import TABLE
-from kernel_ext.shown import display, html, text
+from kernel_ext.shown import display, html, tables, text, waiting
 from kernel_ext.shown.events import event_words
 from kernel_ext.shown.words import size_words
 from raftoral_nb import LogEntry
@@ -22,6 +22,7 @@ from raftoral_nb.core.cluster_events import (
     EffectStarted,
     ExecutionStopped,
     LinkDelay,
+    MessageTaken,
     NetworkChanged,
     NodeBlocked,
     NodeChanged,
@@ -50,6 +51,7 @@ from raftoral_nb.core.events import (
     RunMoved,
     RunPaused,
     RunResumed,
+    TimerFired,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -59,8 +61,8 @@ from raftoral_nb.core.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
-from raftoral_nb.core.records import Difference, Failure, Message, Step
-from raftoral_nb.core.statistics import StepActivity
+from raftoral_nb.core.records import Difference, Failure, Message, Step, TimersFired
+from raftoral_nb.core.statistics import BranchWait, StepActivity
 from tests.kernel_ext.samples import busy_cluster, cluster, execution, node, quiet_cluster, run
 
 QUIET = """\
@@ -211,7 +213,7 @@ STEP = Step("0/charge", "compute", b"", None, 2, 3)
         (CheckpointSet("r", STEP), "run r: step 0/charge was recorded by node 2"),
         (WorkflowCompleted("r", b""), "run r completed"),
         (WorkflowFailed("r", Failure("ValueError", "no")), "run r failed with ValueError: no"),
-        (RunMoved("r", 2, 1), "run r was moved to version 2, with 1 recorded step"),
+        (RunMoved("r", 2, 1), "run r was moved to version 2, with 1 record"),
         (
             WorkflowDropped("order", 1),
             "workflow order, version 1, was dropped: it is old and not in use",
@@ -220,6 +222,7 @@ STEP = Step("0/charge", "compute", b"", None, 2, 3)
         (WorkflowTerminated("r", Failure("T", "")), "run r was terminated"),
         (WorkflowContinued("r", 2, b""), "run r began anew, as generation 2"),
         (MessageSent("r", Message("s", "signal", "approve", b"")), "run r was sent the signal approve"),
+        (TimerFired("r", TimersFired(3.0, 4.0, 1, 1)), "run r: timers fired that were due"),
         (CancelRequested("r", "why"), "run r was asked to end: why"),
         (RunPaused("r"), "run r was paused"),
         (RunResumed("r"), "run r was resumed"),
@@ -267,6 +270,7 @@ STEP = Step("0/charge", "compute", b"", None, 2, 3)
             "recovered 2 runs (1 unfinished) with 30 recorded steps and 1 workflow in 0.2 s",
         ),
         (EffectStarted(1, "r", "0/charge"), "run r: node 1 began to run step 0/charge"),
+        (MessageTaken(1, "r", "m-1"), "run r: node 1 took the message m-1"),
         (
             StepRetrying(1, "r", "0/charge", 2, "OSError: down", 0.25),
             "run r: attempt 2 at step 0/charge failed with OSError: down; node 1 tries again in 0.2 s",
@@ -294,6 +298,45 @@ def test_every_event_has_its_sentence(event: ClusterEvent, words: str) -> None:
 def test_every_kind_of_event_is_covered() -> None:
     covered = {type(parameter[0]) for parameter in test_every_event_has_its_sentence.pytestmark[0].args[1]}  # type: ignore[attr-defined]
     assert covered == set(ClusterEvent.__args__)
+
+
+def test_what_branches_wait_for_is_a_table_with_the_time_left_and_what_failed() -> None:
+    waits = (
+        BranchWait(branch="", name="", kind="tasks", what=""),
+        BranchWait(branch="t1.", name="poller", kind="time", what="", until=1090.0),
+        BranchWait(branch="t2.", name="", kind="signal", what="'yes' or 'no'", until=1003.5),
+        BranchWait(branch="t3.", name="", kind="step", what="t3.0/fetch", operation="compute"),
+        BranchWait(branch="c1.", name="", kind="other", what="Lock.acquire"),
+    )
+    tried = StepActivity(
+        step_id="t3.0/fetch", attempt=2, fraction=None, text="", failure="OSError: away", again_at=1002.0
+    )
+    waiting_run = structs.replace(execution(3), waits=waits, more_waits=2, activities=(tried,))
+    behind = structs.replace(execution(1), waits=waits[:1])
+    nodes = [node(1, "leader", runs={"a": waiting_run}), node(2, runs={"a": behind})]
+    table = waiting.waits_table(cluster(nodes, [run("a", "order", 3)]), 1000.0)
+    assert [row[1:] for row in table.rows] == [
+        ("workflow", "its branches"),
+        ("t1 poller", "a time, 1 min 30 s left"),
+        ("t2", "signal 'yes' or 'no', times out in 4 s"),
+        ("t3", "step t3.0/fetch, attempt 2 failed with OSError: away, again in 2 s"),
+        ("c1", "Lock.acquire"),
+        ("...", "and 2 more"),
+    ]
+    assert "run a: node 1 tries step t3.0/fetch again: attempt 2 failed with OSError: away" in tables.notes(
+        cluster(nodes, [run("a", "order", 3)])
+    )
+
+
+def test_a_run_that_nothing_can_wake_is_said_to_be_so_unless_records_are_on_their_way_to_it() -> None:
+    stuck = structs.replace(execution(3), stuck=True)
+
+    def said(records: int) -> bool:
+        found = cluster([node(1, "leader", runs={"a": stuck})], [run("a", "order", records)])
+        return any("nothing can wake it" in note for note in tables.notes(found))
+
+    assert said(3)
+    assert not said(4)
 
 
 def line(node_: int, words: str, time: float, stream: Any = "stdout") -> OutputLine:

@@ -8,12 +8,14 @@ WAITING = """%%workflow
 import anyio
 async def parcel(ctx, x):
     await ctx.compute("pack", lambda: 1)
+    await ctx.receive("go")
     await ctx.compute("wait", anyio.sleep, 3600)
 """
 BETTER = """%%workflow
 import anyio
 async def parcel(ctx, x):
     await ctx.compute("pack", lambda: 1)
+    await ctx.receive("go")
     if await ctx.patched("no waiting"):
         return "sent"
     await ctx.compute("wait", anyio.sleep, 3600)
@@ -39,6 +41,7 @@ def test_a_run_is_moved_and_its_result_is_that_of_the_new_code(started: Notebook
     until_packed(started)
     assert "1 unfinished run of other versions keeps the code they started with (p)" in started.ok(BETTER).text
     assert started.ok("%raftoral move p 2").text.startswith("run p was moved to version 2")
+    started.ok("run.signal('go')")
     assert started.ok("run.wait_for_completion(timeout=10)").value == "sent"
     assert started.ok("run.version").value == 2
 

@@ -19,7 +19,18 @@ from kernel_ext.widgets.snapshot import MAX_RUNS_SHOWN, snapshot, unsettled
 from kernel_ext.widgets.view import ClusterView
 from raftoral_nb import Cluster, Retry, current_step, step
 from raftoral_nb.core.events import ClusterEvent, EpochChanged
-from raftoral_nb.core.statistics import ClusterLook, ClusterStatistics, LinkStatistics, StepActivity
+from raftoral_nb.core.records import CancelRecord, Failure, Message, MoveRecord, Step, TimersFired
+from raftoral_nb.core.statistics import (
+    MAX_QUEUE_TOLD,
+    MAX_WAITS_TOLD,
+    BranchWait,
+    ClusterLook,
+    ClusterStatistics,
+    LinkStatistics,
+    RecordMark,
+    RecordTail,
+    StepActivity,
+)
 from tests.kernel_ext.conftest import Notebook
 from tests.kernel_ext.samples import busy_cluster, cluster, execution, links, look, node, quiet_cluster, run
 
@@ -201,14 +212,66 @@ def test_a_snapshot_is_plain_json_with_a_lane_per_node() -> None:
         "node": 1,
         "status": "running",
         "step": 2,
+        "had": 2,
         "queue": 10,
-        "last": "1/step_1",
+        "next": [],
+        "turn": None,
         "effects": 0,
         "problem": None,
         "doing": [],
         "more": 0,
     }
     assert lanes["order-2", 4]["status"] == "none"
+
+
+def test_a_snapshot_tells_records_of_every_kind_and_what_branches_wait_for_on_the_node_that_acts() -> None:
+    records: tuple[Any, ...] = (
+        Step("0/a", "compute", b"", None, 2, 3),
+        Message("m", "signal", "approve", b""),
+        Message("n", "child", "order-1/1", None, Failure("E", "no")),
+        TimersFired(1.0, 2.0, 2, 3),
+        CancelRecord("late", 3.0),
+        MoveRecord(4, 4.0),
+    )
+    waits = (
+        BranchWait(branch="t1.", name="poller", kind="time", what="", until=1_700_000_009.25),
+        BranchWait(branch="t2.", name="", kind="step", what="t2.0/fetch", operation="compute"),
+    )
+    tried = StepActivity(step_id="t2.0/fetch", attempt=2, fraction=None, text="", failure="E: no", again_at=5.0)
+    turn = RecordMark("signal arrived", "approve")
+    acting = structs.replace(execution(6), waits=waits, more_waits=3, activities=(tried,), turn=turn)
+    behind = structs.replace(execution(2, 4), queue=(turn,), waits=waits[:1])
+    one = structs.replace(run("r", "order", 1), records=6)
+    found = cluster([node(1, runs={"r": behind}), node(2, "leader", runs={"r": acting})], [one])
+    told = snapshot(look(found, records={"r": RecordTail(first=0, records=records)}), 1)["runs"][0]
+    assert [(record["op"], record["id"], record.get("name"), record["failed"]) for record in told["tail"]] == [
+        ("compute", "0/a", None, False),
+        ("signal arrived", None, "approve", False),
+        ("child ended", None, "order-1/1", True),
+        ("timers fired", None, "", False),
+        ("cancel requested", None, "late", False),
+        ("moved", None, "version 4", False),
+    ]
+    assert (told["waits"]["node"], told["waits"]["had"], told["waits"]["more"]) == (2, 6, 3)
+    sleeper, fetcher = told["waits"]["branches"]
+    assert (sleeper["branch"], sleeper["name"], sleeper["kind"], sleeper["until"]) == (
+        "t1",
+        "poller",
+        "time",
+        1_700_000_009.25,
+    )
+    assert (fetcher["what"], fetcher["attempt"], fetcher["failure"], fetcher["again"]) == (
+        "t2.0/fetch",
+        2,
+        "E: no",
+        5.0,
+    )
+    assert [(lane["had"], lane["queue"], lane["next"], lane["turn"]) for lane in told["lanes"]] == [
+        (2, 4, [{"op": "signal arrived", "name": "approve"}], None),
+        (6, 0, [], {"op": "signal arrived", "name": "approve"}),
+    ]
+    done = snapshot(look(cluster(list(found.nodes.values()), [structs.replace(one, status="completed")])), 1)
+    assert done["runs"][0]["waits"] is None
 
 
 def test_a_stopped_cluster_has_no_leader() -> None:
@@ -241,9 +304,16 @@ def test_a_snapshot_is_no_larger_however_much_there_is() -> None:
 
     def of(steps: int, activities: int) -> int:
         doing = tuple(
-            StepActivity(step_id=f"{n}/fit", attempt=1, fraction=None, text="x" * 500) for n in range(activities)
+            StepActivity(step_id=f"{n}/fit", attempt=2, fraction=None, text="x" * 500, failure="y" * 900)
+            for n in range(activities)
         )
-        lane = structs.replace(execution(steps), activities=doing)
+        waits = tuple(
+            BranchWait(branch=f"t{n}.", name="z" * 300, kind="step", what=f"{n}/fit") for n in range(MAX_WAITS_TOLD)
+        )
+        queue = (RecordMark("signal arrived", "q" * 256),) * MAX_QUEUE_TOLD
+        lane = structs.replace(
+            execution(steps, MAX_QUEUE_TOLD), activities=doing, waits=waits, queue=queue, turn=queue[0]
+        )
         runs = {f"sweep-{number}": run(f"sweep-{number}", "sweep", steps) for number in range(MAX_RUNS_SHOWN)}
         nodes = [
             node(
@@ -254,7 +324,9 @@ def test_a_snapshot_is_no_larger_however_much_there_is() -> None:
         return len(json.dumps(snapshot(look(cluster(nodes, list(runs.values()))), 1)))
 
     assert of(100_000, 1000) < 1.1 * of(1000, 20)
-    assert of(100_000, 1000) < 512 * 1024, "nine nodes, each with eight steps at once in twelve runs"
+    assert of(100_000, 1000) < 512 * 1024, (
+        "nine nodes, each with eight steps at once and as long a queue in twelve runs"
+    )
 
 
 @pytest.mark.parametrize(
@@ -266,6 +338,7 @@ def test_a_snapshot_is_no_larger_however_much_there_is() -> None:
         (False, {"runs": {"r": execution(2, 3)}, "held": True}),
         (False, {"runs": {"r": execution(2, 3)}, "paused": True}),
         (False, {"runs": {"r": execution(2, 3, "diverged")}}),
+        (True, {"runs": {"r": structs.replace(execution(5), in_turn=True)}}),
         (True, {"runs": {"r": execution(5)}, "entries_behind": 2}),
         (True, {"runs": {"r": execution(5)}, "blocked": "In[1]:2"}),
     ],
@@ -458,11 +531,11 @@ def test_a_run_that_is_opened_in_the_page_gets_its_details_also_after_the_end(pa
     view = ClusterView(live, partial(carry_out, live), refresh=100)
     live.start_workflow(one, 7, run_id="r").wait_for_completion(10)
     ask(view, {"open": ["r", 5]})
-    page.wait_details(lambda details: details.get("r", {}).get("steps", [{}])[0].get("value") == "7")
+    page.wait_details(lambda details: details.get("r", {}).get("records", [{}])[0].get("value") == "7")
     ask(view, {"open": []})
     page.wait_details(lambda details: details == {})
     live.stop()
     view.end()
     ask(view, {"open": ["r"]})
-    assert view.details["r"]["steps"][0]["id"] == "0/one"
+    assert view.details["r"]["records"][0]["id"] == "0/one"
     view.close()

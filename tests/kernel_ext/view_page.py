@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from kernel_ext.widgets.scripts import STATIC, bundled
 from kernel_ext.widgets.snapshot import snapshot
-from tests.kernel_ext.samples import broken_cluster, look, quiet_cluster
+from tests.kernel_ext.samples import broken_cluster, look, quiet_cluster, waiting_look
 
 # As JupyterLab sets them in its two themes.
 LIGHT: Final = {
@@ -83,6 +83,7 @@ def examples() -> dict[str, str]:
         "light.html": page(busy, theme=LIGHT),
         "dark.html": page(busy, theme=DARK, dark=True),
         "bare-dark.html": page(busy, dark=True),
+        "waiting.html": page(snapshot(waiting_look(), 3), theme=LIGHT),
         "quiet.html": page(snapshot(look(quiet_cluster()), 1), theme=LIGHT),
         "stopped.html": page(snapshot(look(quiet_cluster()), 2, stopped=True), theme=LIGHT),
         "stale.html": page(

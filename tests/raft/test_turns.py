@@ -65,7 +65,7 @@ def large_state() -> State:
     for number in range(RUNS):
         steps = [Step(f"{place}/s", "compute", bytes(20), None, 1, 1) for place in range(STEPS)]
         by_id = {step.step_id: step for step in steps}
-        state.runs[f"r{number}"] = Run(f"r{number}", code, b"", 3, steps, by_id, "completed", b"")
+        state.runs[f"r{number}"] = Run(f"r{number}", code, b"", 3, [*steps], by_id, "completed", b"")
         state.finished.append(f"r{number}")
     return state
 

@@ -110,7 +110,6 @@ def test_a_run_is_moved_behind_gates_wherever_it_is(kinds: list[Kind], moment: f
         test.advance(moment * SECONDS * 2 * len(kinds))
         if run.status != "running":
             return
-        recorded = len(run.steps)
         if paused:
             run.pause()
         run.move_to_version(2)
@@ -123,9 +122,9 @@ def test_a_run_is_moved_behind_gates_wherever_it_is(kinds: list[Kind], moment: f
             run.resume()
         seen, gates = test.finish(run)
         assert seen == whole[0]
-        # Those that were passed are closed, and all behind them are open.
+        # Those up to where it was are closed, and all behind them are open.
         assert gates == sorted(gates)
-        assert gates[0] == (recorded == 0)
+        assert not gates[0]
         assert len({one.step_id for one in run.steps}) == len(run.steps)
         for node in test.cluster.nodes.values():
             assert node.result(run.run_id) == (seen, gates)

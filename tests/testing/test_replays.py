@@ -128,8 +128,11 @@ def test_a_history_of_a_failed_run_fits_as_well(tmp_path: Path) -> None:
 
 def test_a_file_says_what_it_holds_in_plain_words(history: Path) -> None:
     found = json.loads(history.read_text())
-    assert (found["format"], found["workflow"], found["version"]) == (1, "order", 1)
-    assert [step["step_id"] for step in found["run"]["steps"]][:2] == ["0/total", "1/charge"]
+    assert (found["format"], found["workflow"], found["version"]) == (2, "order", 1)
+    assert [(one["record"], one["step_id"]) for one in found["run"]["records"]][:2] == [
+        ("step", "0/total"),
+        ("step", "1/charge"),
+    ]
     assert found["run"]["status"] == "completed"
 
 
@@ -140,7 +143,8 @@ def test_a_file_says_what_it_holds_in_plain_words(history: Path) -> None:
         (b"[]", "is not a recorded history"),
         (b'{"format": 1}', "is not a recorded history"),
         (b'{"format":9,"raftoral_nb":"9","python":"3","workflow":"a","version":1,"run":{}}', "has format 9"),
-        (b'{"format":1,"raftoral_nb":"9","python":"3","workflow":"a","version":1,"run":{"run_id":3}}', "damaged"),
+        (b'{"format":1,"raftoral_nb":"9","python":"3","workflow":"a","version":1,"run":{}}', "has format 1"),
+        (b'{"format":2,"raftoral_nb":"9","python":"3","workflow":"a","version":1,"run":{"run_id":3}}', "damaged"),
     ],
 )
 def test_what_is_no_history_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

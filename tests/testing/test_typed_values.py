@@ -178,7 +178,7 @@ def start(test: WorkflowTest, workflow: Any, make: Callable[[], Any]) -> Workflo
         (in_a_variable, "step '0/made here'"),
         (in_a_change, "step '1/made here'"),
         (in_a_computation, "step '0/made here'"),
-        (in_an_answer, "step '1/made here'"),
+        (in_an_answer, "step '0/made here'"),
         (in_a_child, "step '0/echoes'"),
         (in_a_branch, "step '0.0.0/made here'"),
         (in_the_result, "result of run 'run'"),

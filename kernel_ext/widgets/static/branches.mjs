@@ -23,12 +23,12 @@ export function branchOf(record) {
 /** How deep a branch lies: 0 for the workflow's own, one more for each branch or task around it. @param {string} path */
 export function depthOf(path) {
   const parts = path ? path.split(".") : [];
-  const tasks = parts.filter((part) => /^[tc]/.test(part)).length;
+  const tasks = parts.filter((part) => /^[tuc]/.test(part)).length;
   return tasks + Math.floor((parts.length - tasks) / 2);
 }
 
-/** What sorts a part of a path: ordinals as numbers, tasks behind the branches of operations, those of callbacks last. */
-const rankOf = (part) => ("tc".indexOf(part[0]) + 1) * 1e9 + Number(part.replace(/^[tc]/, ""));
+/** What sorts a part of a path: ordinals as numbers, tasks behind the branches of operations, then handlers of updates, then those of callbacks. */
+const rankOf = (part) => ("tuc".indexOf(part[0]) + 1) * 1e9 + Number(part.replace(/^[tuc]/, ""));
 
 /** @param {string} one @param {string} other @returns {number} less than 0 if the branch `one` comes first */
 export function inOrder(one, other) {

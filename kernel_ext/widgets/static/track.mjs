@@ -67,7 +67,7 @@ function block(run, lane, place, each, ui, left, top, height) {
 
 /** What had its turn as a bar, the next records of the queue one by one, and the rest of it as a bar again. */
 function bar(run, lane, width) {
-  const each = lane.next.slice(0, lane.queue);
+  const each = lane.next.slice(0, Math.min(lane.queue, Math.floor(width / 2 / NEXT)));
   const factor = (width - MARK - 3 - each.length * NEXT) / Math.max(1, run.records - each.length);
   const done = 1.5 + lane.had * factor;
   const y = `y="2.5" height="${BLOCK.height - 5}" rx="2"`;

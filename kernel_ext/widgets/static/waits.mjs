@@ -42,11 +42,11 @@ export function waitWords(wait) {
     case "child":
       return `end of child ${wait.what}`;
     case "time":
-      return "sleeps";
+      return "a time";
     case "tasks":
       return wait.what ? `${wait.what.includes(", ") ? "tasks" : "task"} ${pathWords(wait.what)}` : "its branches";
     default:
-      return wait.what ? `${wait.what}, which another branch must end` : "another branch";
+      return wait.what || "another branch";
   }
 }
 
@@ -80,16 +80,23 @@ export function counts(snapshot) {
   return snapshot.runs.some((run) => (run.waits?.branches ?? []).some(counting) || run.lanes.some((lane) => lane.doing.some(counting)));
 }
 
-function waitRow(wait, now) {
-  const name = wait.branch ? `⇉${wait.branch}` : "";
+/** The time, the progress and the trouble of what a branch waits for, behind its name. */
+function waitFacts(wait, now) {
   const tries = triesWords(wait, now);
   const share = wait.fraction === null || wait.fraction === undefined ? "" : ` ${Math.round(wait.fraction * 100)} %`;
   const left = leftWords(wait, now);
   return (
-    `<li data-branch="${escape(wait.branch)}" data-kind="${escape(wait.kind)}"><span class="rv-of" title="${escape(wait.name || name)}">${escape(name)}${wait.name ? ` <i>${escape(shorten(wait.name, 16))}</i>` : ""}</span>` +
-    `<b class="rv-why" title="${escape(waitKind(wait).word)}">${escape(waitKind(wait).mark)}</b><span>${escape(shorten(waitWords(wait), 70))}${share}` +
-    `${left ? ` <span class="rv-left">${escape(left)}</span>` : ""}${tries ? ` <span class="rv-again" title="${escape(tries)}">${escape(shorten(tries, 110))}</span>` : ""}</span></li>`
+    `${escape(shorten(waitWords(wait), 80))}${share}${left ? ` <span class="rv-left">· ${escape(left)}</span>` : ""}` +
+    `${tries ? ` <span class="rv-left">·</span> <span class="rv-again" title="${escape(tries)}">${escape(shorten(tries, 110))}</span>` : ""}`
   );
+}
+
+const whyHtml = (wait) => `<b class="rv-why" title="${escape(waitKind(wait).word)}">${escape(waitKind(wait).mark)}</b>`;
+
+function waitRow(wait, now) {
+  const name = wait.branch ? `⇉${escape(wait.branch)}` : "workflow";
+  const task = wait.name ? ` <i title="${escape(wait.name)}">${escape(shorten(wait.name, 16))}</i>` : "";
+  return `<li data-branch="${escape(wait.branch)}" data-kind="${escape(wait.kind)}"><span class="rv-of">${name}${task}</span>${whyHtml(wait)}<span>${waitFacts(wait, now)}</span></li>`;
 }
 
 /** What a run waits for, as markup; all of it if the run is opened. @param {any} run @param {number} now @param {boolean} open */
@@ -97,15 +104,17 @@ export function waitsHtml(run, now, open) {
   if (!run.waits) return "";
   const lane = run.lanes.find((one) => one.node === run.waits.node);
   const all = waiting(run);
-  const shown = open ? all : all.slice(0, MOST_LINES);
-  const left = all.length - shown.length + run.waits.more;
-  const more = left ? `<li class="rv-quiet">and ${counted(left, "branch").replace("branchs", "branches")} more</li>` : "";
+  const alone = all.length === 1 && !all[0].branch && !run.waits.more;
+  const shown = alone ? [] : open ? all : all.slice(0, MOST_LINES);
+  const left = alone ? 0 : all.length - shown.length + run.waits.more;
+  const more = left ? `<li class="rv-quiet">and ${counted(left, "more branch").replace("branchs", "branches")}</li>` : "";
   const stuck = run.stuck
     ? '<p class="rv-stuck">Nothing can wake it: it waits for no step, no message, no child and no time. Only a request to cancel reaches it.</p>'
     : "";
   const turn = lane ? `<span class="rv-turn">${escape(shorten(turnWords(lane), 60))}</span>` : "";
+  const one = alone ? ` <span data-branch="" data-kind="${escape(all[0].kind)}">${whyHtml(all[0])} ${waitFacts(all[0], now)}</span>` : "";
   return (
-    `<div class="rv-waits-for" role="group" aria-label="what run ${escape(run.run)} waits for"><p class="rv-quiet">${turn} on node ${run.waits.node}${shown.length ? ", waits for" : ""}</p>` +
+    `<div class="rv-waits-for" role="group" aria-label="what run ${escape(run.run)} waits for"><p>${turn}<span class="rv-quiet"> · node ${run.waits.node}${all.length ? " waits for" : ""}</span>${one}</p>` +
     `${shown.length || more ? `<ul>${shown.map((wait) => waitRow(wait, now)).join("")}${more}</ul>` : ""}${stuck}</div>`
   );
 }

@@ -71,7 +71,8 @@ def outside_of_tasks(run_id: RunId, what: str) -> WrongTaskError:
     if running is not None and running.run_id == run_id:
         return WrongTaskError(
             f"ctx: {what} was called inside the step {running.step_id!r}. A step is recorded as a whole: return its value, "
-            "and call the next operation after it (a function that is itself a @step is called as what it is)."
+            "and call the next operation after it (a function that is itself a @step is called as what it is). Only "
+            "ctx.progress(...), current_step().signal(...) and current_step().cancel(...) are for the inside of a step."
         )
     return WrongTaskError(
         f"ctx: {what} was called outside of the run's own tasks (in a thread, in a callback, in a query, or after the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -40,13 +41,29 @@ def _is_users(frame: FrameType) -> bool:
 
 
 def explain(
-    reason: str, function: Callable[..., Any] | None, waits: object, *, asked: str = "", recorded: str = ""
+    reason: str,
+    function: Callable[..., Any] | None,
+    waits: object,
+    *,
+    asked: str = "",
+    recorded: str = "",
+    python: str | None = None,
 ) -> Difference:
-    """Return the difference, with the line of the workflow that runs now or that `waits` is at, and the cause that its code suggests."""
+    """Return the difference, with the line of the workflow that runs now or that `waits` is at, and the likely cause.
+
+    The cause is what the code suggests, and the version of Python, if the workflow was registered with another (`python`) than this.
+    """
     file, line, name, text = place(waits)
     where = f"{user_code.short_file_name(file)}:{line} in {name}" if file else ""
     found = checker.findings(function) if function is not None else ()
-    return Difference(reason, recorded, asked, where, text, _cause(found, file, line))
+    return Difference(reason, recorded, asked, where, text, _cause(found, file, line) + _other_python(python))
+
+
+def _other_python(made: str | None) -> str:
+    here = platform.python_version()
+    if made is None or made == here:
+        return ""
+    return f". Besides, the workflow was registered with Python {made}, and this node runs {here}, whose asyncio may order things otherwise"
 
 
 def unreadable(reason: str) -> Difference:

@@ -75,6 +75,10 @@ class ExecutionEnv(Protocol):
         """Propose a command; `refused` is called on this loop unless it was committed."""
         ...
 
+    def ask(self, command: Command, done: Callable[[Outcome], None]) -> None:
+        """Propose a command; `done(outcome)` is called once, on another thread. From any thread."""
+        ...
+
     def is_outcome(self, error: BaseException) -> bool:
         """Return whether user code raised `error` of its own accord.
 

@@ -8,7 +8,7 @@ Both are context variables, so that they are found from within ordinary function
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from ...core.records import NodeId, RunId, StepId
 from ...core.statistics import StepActivity
 from ...errors import BadArgumentError, WrongTaskError
 from ...limits import MAX_PROGRESS_CHARS
+from .telling import Sender
 
 PROGRESS_SECONDS: Final = 0.1
 """The least time between two progress events of one step (seconds). What comes in between shows in the statistics only."""
@@ -39,6 +40,7 @@ class RunningStep:
         attempt: int,
         clock: Callable[[], float],
         tell: Callable[[StepProgress], None],
+        sender: Sender,
     ) -> None:
         self.node = node
         self.run_id = run_id
@@ -50,6 +52,7 @@ class RunningStep:
         """How the attempt before failed; None if this is the first."""
         self._clock = clock
         self._tell = tell
+        self.sender = sender
         self._told_at = -math.inf
         # One object, replaced as a whole: it is read from other threads.
         self._progress: tuple[float | None, str] = (None, "")
@@ -80,6 +83,21 @@ class RunningStep:
             self._told_at = now
             self._tell(StepProgress(self.node, self.run_id, self.step_id, fraction, text))
 
+    def signal(self, run_id: RunId, name: str, value: Any = None) -> Awaitable[None]:
+        """Send another run (or this one) a signal, while the step runs: `await current_step().signal(...)` in an async function.
+
+        In a synchronous function, on its worker thread, it blocks until a majority has recorded it; what it returns need not be awaited. It
+        is under way as soon as it is called, also if it is not awaited: then the step's end waits for it. Its id follows from
+        `idempotency_key`, its name and its number, so a repeated attempt, on whichever node, sends it once: of two that differ the first is
+        the one that was sent. Leaves no record in this run; `ctx.signal` does, between the steps. Raises `RunNotFoundError`, `RunEndedError`,
+        `SignalRefusedError`, `StepKeyError`, `ValueNotShippableError`, and `NotAcknowledgedError` if the step is not needed any more.
+        """
+        return self.sender.signal(run_id, name, value)
+
+    def cancel(self, run_id: RunId, reason: str = "") -> Awaitable[None]:
+        """Ask another run to end, while the step runs. Blocks, is awaited, and raises as `signal` does."""
+        return self.sender.cancel(run_id, reason)
+
     def activity(self) -> StepActivity:
         """Return the step's statistics. From any thread."""
         fraction, text = self._progress
@@ -92,8 +110,47 @@ class RunningStep:
         )
 
 
+class RunningSteps:
+    """The steps of one execution whose functions run here, and those that are to be tried again. Read from any thread."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        """How many functions were called."""
+        self._running: dict[StepId, RunningStep] = {}
+        # Invariant: steps that failed here and are tried again, with the attempt that failed last.
+        self._failed: dict[StepId, StepActivity] = {}
+
+    def started(self, running: RunningStep) -> None:
+        """Note that a function begins to run."""
+        before = self._failed.get(running.step_id)
+        running.failure = None if before is None else before.failure
+        self._running[running.step_id] = running
+        self.begun += 1
+
+    def ended(self, running: RunningStep) -> None:
+        """Note that it has ended, or that nothing waits for it any more."""
+        running.ended = running.sender.ended = True
+        if self._running.get(running.step_id) is running:
+            del self._running[running.step_id]
+
+    def failed(self, step_id: StepId, attempt: int, failure: str, again_at: float) -> None:
+        """Note that an attempt failed, and when another one follows (Unix seconds)."""
+        self._failed[step_id] = StepActivity(
+            step_id=step_id, attempt=attempt, fraction=None, text="", failure=failure, again_at=again_at
+        )
+
+    def over(self, step_id: StepId) -> None:
+        """Note that a step's function is not tried again."""
+        self._failed.pop(step_id, None)
+
+    def activities(self) -> tuple[StepActivity, ...]:
+        """Return what they do, with those that wait to be tried again. From any thread."""
+        running = {one.step_id: one.activity() for one in tuple(self._running.values())}
+        return tuple({**self._failed.copy(), **running}.values())
+
+
 def current_step() -> RunningStep:
-    """Return the step whose function is running: its `idempotency_key`, its `attempt`, and its `progress(...)`.
+    """Return the step whose function is running: its `idempotency_key`, its `attempt`, its `progress(...)` and its `signal(...)`.
 
     For the function of a step and whatever that calls, on its worker thread too. Raises `WrongTaskError` elsewhere.
     """

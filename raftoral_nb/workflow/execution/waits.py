@@ -1,4 +1,4 @@
-"""What an execution waits for, branch by branch, and the names of records: for people to look at. From any thread.
+"""What an execution waits for, branch by branch: for people to look at. From any thread.
 
 Whoever looks from another thread may see a turn half done: each answer was true at some moment, though not all of them at the same.
 """
@@ -6,26 +6,23 @@ Whoever looks from another thread may see a turn half done: each answer was true
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ...core.records import CancelRecord, Message, MoveRecord, Record, Step
-from ...core.statistics import MAX_WAITS_TOLD, BranchWait, RecordMark
+from ...core.statistics import MAX_WAITS_TOLD, BranchWait
 from ...threads.user_code import awaiting_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ...core.records import RunId, StepId
+    from ...core.records import StepId
     from ..loop.run_loop import RunLoop, RunTask
     from .acting import OpenStep
+    from .child_ends import ChildEnds
     from .mailbox import Mailbox
 
 MAX_LOOKED_AT: Final = 256
 """Timers, steps and children that are looked through for what a branch waits for: a look is cheap, however many there are."""
-
-_MESSAGES: Final = {"signal": "signal arrived", "update": "update arrived", "child": "child ended"}
 
 # Functions that wait for tasks by a future of their own.
 _WAIT_FOR_TASKS: Final = frozenset({"_Branches.wait", "TaskGroup.__aexit__", "_wait", "wait_for", "shield"})
@@ -36,45 +33,62 @@ class Waiting(Protocol):
 
     loop: RunLoop
     mailbox: Mailbox
+    children: ChildEnds
+    had: int
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether its code has begun, and does not run now."""
+        ...
 
     @property
     def asks(self) -> Mapping[StepId, OpenStep]:
         """What it asked for and has not had, in the order of asking."""
         ...
 
-    @property
-    def joins(self) -> Mapping[RunId, Sequence[asyncio.Future[Message]]]:
-        """Children whose ends are waited for."""
-        ...
+
+class Waits:
+    """What an execution's branches wait for. It is looked for once in a turn: between two of them nothing of it changes."""
+
+    def __init__(self) -> None:
+        # Invariant: found at rest, after that many records. One object, replaced as a whole.
+        self._seen: tuple[int, tuple[tuple[BranchWait, ...], int]] | None = None
+
+    def of(self, execution: Waiting) -> tuple[tuple[BranchWait, ...], int]:
+        """Return what the first branches wait for, and how many branches there are besides. From any thread."""
+        rests, had, seen = execution.at_rest, execution.had, self._seen
+        if rests and seen is not None and seen[0] == had:
+            return seen[1]
+        found = _look(execution)
+        if rests and execution.at_rest and execution.had == had:
+            self._seen = (had, found)
+        return found
 
 
-def mark(record: Record) -> RecordMark:
-    """Return the name of a record."""
-    match record:
-        case Step():
-            return RecordMark(record.operation, record.step_id)
-        case Message():
-            return RecordMark(_MESSAGES[record.kind], record.name)
-        case CancelRecord():
-            return RecordMark("cancel requested", record.reason)
-        case MoveRecord():
-            return RecordMark("moved", f"version {record.version}")
-        case _:
-            return RecordMark("timers fired", "")
-
-
-def waits(execution: Waiting) -> tuple[tuple[BranchWait, ...], int]:
-    """Return what the first branches wait for, and how many branches there are besides. From any thread."""
+def _look(execution: Waiting) -> tuple[tuple[BranchWait, ...], int]:
     loop = execution.loop
     tasks = loop.some_tasks(MAX_WAITS_TOLD)
-    return tuple(_Reasons(execution).of(task) for task in tasks) if tasks else (), max(0, loop.task_count - len(tasks))
+    if not tasks:
+        return (), 0
+    reasons = _Reasons(execution)
+    return tuple(reasons.of(task) for task in tasks), max(0, loop.task_count - len(tasks))
+
+
+def in_words(execution: Waiting) -> str:
+    """Return the first few things that an execution waits for, as text."""
+    found = [f"{ask.operation} {ask.step_id!r}" for ask in execution.asks.values()]
+    found += [f"{getter.kind} {' or '.join(map(repr, getter.names))}" for getter in execution.mailbox.getters]
+    found += [f"the end of the child {run_id!r}" for run_id in execution.children.by_id]
+    found += [] if execution.loop.next_due is None else ["a time to come"]
+    return ", ".join(found[:5]) or "nothing"
 
 
 def can_be_woken(execution: Waiting) -> bool:
     """Return whether a step, a message, the end of a child or a time is waited for. From any thread."""
-    if execution.asks or execution.joins or execution.loop.has_timers:
+    if execution.asks or execution.children.by_id or execution.loop.has_timers:
         return True
-    return bool(execution.mailbox.getters)
+    mailbox = execution.mailbox
+    return bool(mailbox.getters or (mailbox.handlers.open and mailbox.handlers.by_name))
 
 
 class _Reasons:
@@ -88,8 +102,10 @@ class _Reasons:
             self._reasons[ask.future] = ("step", ask.step_id, ask.operation)
         for getter in execution.mailbox.getters[:MAX_LOOKED_AT]:
             self._reasons[getter.future] = (getter.kind, " or ".join(map(repr, getter.names)), "")
-        for run_id, futures in tuple(islice(execution.joins.items(), MAX_LOOKED_AT)):
-            self._reasons.update((future, ("child", run_id, "")) for future in tuple(futures))
+        for run_id, futures in tuple(islice(execution.children.by_id.items(), MAX_LOOKED_AT)):
+            for future in tuple(futures):
+                self._reasons[future] = ("child", run_id, "")
+                self._reasons.update((waiter, ("child", run_id, "")) for waiter in _waiters(future))
         for timer in execution.loop.some_timers(MAX_LOOKED_AT):
             self._add_timer(timer.when(), timer._callback, tuple(timer._args))
 
@@ -115,6 +131,17 @@ class _Reasons:
         name = task.get_name()
         shown = "" if name == task.path[:-1] or not task.path else name
         return BranchWait(branch=task.path, name=shown, kind=kind, what=what, operation=operation, until=until)
+
+
+def _waiters(future: asyncio.Future[Any]) -> list[object]:
+    """Return the futures of those that wait for this one through `asyncio.wait`: its end sets theirs."""
+    found: list[object] = []
+    for callback, *_ in tuple(getattr(future, "_callbacks", None) or ()):
+        for cell in getattr(callback, "__closure__", None) or ():
+            with contextlib.suppress(ValueError):  # an empty cell
+                if isinstance(cell.cell_contents, asyncio.Future):
+                    found.append(cell.cell_contents)
+    return found
 
 
 def _of_tasks(task: RunTask, waiter: Any) -> tuple[Any, str]:

@@ -146,7 +146,7 @@ async def start(
         step = await execution.at(step_id, "child", produce)
     except asyncio.CancelledError:
         if not detached and on_cancel != "leave":
-            execution.abandon_child(step_id, child_id)
+            execution.children.abandon(step_id, child_id)
         raise
     if step.failure is not None:
         raise _refusal(step.failure, step.step_id)
@@ -154,7 +154,7 @@ async def start(
         started, recorded = f"it starts the child {child_id!r}", f"the child {execution.decode(step)!r}"
         execution.differ(f"{started}, where {recorded} is recorded", asked=started, recorded=recorded)
         raise ExecutionDropped
-    end = None if detached else execution.child_end(child_id)
+    end = None if detached else execution.children.of(child_id)
     return ChildRun(execution, child_id, name, detached=detached, end=end, on_cancel=on_cancel)
 
 

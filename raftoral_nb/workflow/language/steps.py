@@ -20,6 +20,7 @@ from ..execution.acting import Produce
 from ..execution.execution import Execution
 from ..execution.products import Product
 from ..execution.running_step import STEP, RunningStep
+from ..execution.telling import Sender
 from ..shipping.step_function import PLAIN, StepFunction, StepOptions
 from . import step_arguments
 from .unawaited import argument_problem
@@ -100,7 +101,7 @@ async def _attempts(execution: Execution, step_id: StepId, call: step_arguments.
     try:
         return await _until_done(execution, step_id, call, options)
     finally:
-        execution.effect_given_up(step_id)
+        execution.steps_here.over(step_id)
 
 
 async def _until_done(
@@ -133,7 +134,7 @@ async def _until_done(
             f"step {step_id!r}: attempt {attempt} of {options.retry.attempts} failed with {failure}; again in {seconds:.3g} s",
         )
         around.tell(StepRetrying(around.node, execution.run_id, step_id, attempt, failure[:1000], seconds))
-        execution.effect_failed(step_id, attempt, failure[:1000], seconds)
+        execution.steps_here.failed(step_id, attempt, failure[:1000], around.alarms.clock() + seconds)
         await around.timers.sleep(seconds)
 
 
@@ -157,7 +158,8 @@ async def _attempt(
     fn = around.step_function(execution.run_id, step_id, original)
     call_it = partial(fn, *args, **kwargs)
     asynchronous = inspect.iscoroutinefunction(fn)
-    running = RunningStep(around.node, execution.run_id, step_id, attempt, around.timers.clock, around.tell)
+    sender = Sender(around, execution.run_id, execution.generation, step_id)
+    running = RunningStep(around.node, execution.run_id, step_id, attempt, around.timers.clock, around.tell, sender)
     execution.effect_started(running)
     name = running.idempotency_key
     abandoned: list[str] = []
@@ -168,18 +170,20 @@ async def _attempt(
             alarm = None if timeout is None else around.timers.call_later(timeout, scope.cancel)
             try:
                 if asynchronous:
-                    return await run_async(call_it)
-                value = await around.steps.run(bodies.call, call_it, name=name)
-                if isinstance(value, Awaitable):
-                    asynchronous = True
-                    return await run_async(lambda: value)
+                    value = await run_async(call_it)
+                else:
+                    value = await around.steps.run(bodies.call, call_it, name=name)
+                    if isinstance(value, Awaitable):
+                        asynchronous = True
+                        value = await run_async(partial(_same, value))
+                await sender.settle()
                 return value
             finally:
                 if alarm is not None:
                     alarm.cancel()
     finally:
         STEP.reset(token)
-        execution.effect_ended(running)
+        execution.steps_here.ended(running)
     # Only its own cancellation ends the scope without a value.
     if asynchronous:
         left = "; it swallowed its cancellation and was abandoned" if abandoned else ""
@@ -187,6 +191,10 @@ async def _attempt(
         left = "; its thread was abandoned"
     left += ", and what it still does is of no consequence here" if left else ""
     raise StepTimeoutError(f"step {step_id!r} took longer than its timeout of {timeout:g} s (attempt {attempt}){left}")
+
+
+def _same(value: Awaitable[Any]) -> Awaitable[Any]:
+    return value
 
 
 def _chance(*parts: object) -> float:

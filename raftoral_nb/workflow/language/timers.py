@@ -30,6 +30,7 @@ def _time(seconds: float) -> datetime:
 def now(ctx: ContextIdentity) -> datetime:
     """See `WorkflowContext.now`."""
     ctx._execution.here("now")
+    ctx._execution.asked_for_time = True
     return _time(ctx._execution.loop.time())
 
 

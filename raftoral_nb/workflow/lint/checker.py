@@ -110,12 +110,18 @@ class _Check:
 
     def reach(self, target: object) -> None:
         """Look into a function that runs outside of steps as well, if it is the user's own; behind its decorators, too."""
-        if isinstance(target, types.FunctionType):
-            target = inspect.unwrap(target)
-        if not isinstance(target, types.FunctionType) or target.__code__.co_filename.startswith(_PACKAGE):
+        if not isinstance(target, types.FunctionType) or _is_ours(target):
             return
-        if target.__module__ == self.module or sources.is_by_value(target):
-            self._waiting.append(target)
+        inner = inspect.unwrap(target)
+        if not isinstance(inner, types.FunctionType) or _is_ours(inner):
+            return
+        if inner.__module__ == self.module or sources.is_by_value(inner):
+            self._waiting.append(inner)
+
+
+def _is_ours(function: types.FunctionType) -> bool:
+    """Return whether a function is of this package; what it wraps is then no business of a user."""
+    return function.__code__.co_filename.startswith(_PACKAGE)
 
 
 class _Look(ast.NodeVisitor):

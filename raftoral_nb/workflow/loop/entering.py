@@ -32,7 +32,9 @@ class EnteredLoop:
         self._mine = hooks
         self._outer: asyncio.AbstractEventLoop | None = None
         self._outer_task: asyncio.Task[Any] | None = None
-        self._hooks: Any = (None, None)
+        # Invariant: None unless entered. The collector does not see into what `get_asyncgen_hooks` returns: kept, it would keep the
+        # outer loop for ever, and all that lies on it.
+        self._hooks: Any = None
 
     def __enter__(self) -> None:
         loop = self._loop
@@ -50,7 +52,8 @@ class EnteredLoop:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        sys.set_asyncgen_hooks(*self._hooks)
+        hooks, self._hooks = self._hooks, None
+        sys.set_asyncgen_hooks(*hooks)
         self._loop.is_entered = False
         outer, self._outer = self._outer, None
         asyncio._set_running_loop(outer)

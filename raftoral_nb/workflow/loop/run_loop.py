@@ -24,6 +24,7 @@ from anyio._backends._asyncio import CancelScope
 
 from ...errors import BadArgumentError, ExecutionDropped, NotInWorkflowError, QueryFailedError, RestlessError
 from ...limits import MAX_TURN_CALLBACKS
+from ...threads.user_code import short_file_name
 from .closing import end_coroutine, end_generator, leave_it
 from .entering import EnterableLoop, EnteredLoop
 from .refusals import RefusingLoop
@@ -540,7 +541,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
                         ("asyncio.", "anyio.")
                     ):
                         where = frame.f_code
-                        place = f"{where.co_filename}, line {frame.f_lineno}, in {where.co_qualname}"
+                        place = f"{short_file_name(where.co_filename)}:{frame.f_lineno} in {where.co_qualname}"
                     code = getattr(code, "cr_await", None)
                 return place
         return ""

@@ -170,6 +170,30 @@ def test_coroutines_given_to_asyncio_are_looked_into(run_cell: RunCell) -> None:
     assert (found.function, found.what) == ("add", "time.time()")
 
 
+def test_what_asyncio_itself_does_behind_a_mended_function_is_not_looked_into(run_cell: RunCell) -> None:
+    asyncio_patches.install()
+    (found,) = check(run_cell, "return await asyncio.to_thread(pure, 1)")
+    assert found.what == "asyncio.to_thread()"
+
+
+def test_a_function_behind_a_decorator_is_looked_into(run_cell: RunCell) -> None:
+    code = """
+import functools, time
+def twice(fn):
+    @functools.wraps(fn)
+    def wrapper(x):
+        return fn(x), fn(x)
+    return wrapper
+@twice
+def now(x):
+    return x, time.time()
+async def flow(ctx, input):
+    return now(input)
+"""
+    (found,) = findings(run_cell(code)["flow"])
+    assert (found.function, found.what) == ("now", "time.time()")
+
+
 def test_a_decorator_that_retries_at_random_is_pointed_at_where_it_stands(run_cell: RunCell) -> None:
     code = """
 import tenacity

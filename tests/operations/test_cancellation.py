@@ -1,0 +1,270 @@
+"""Cancellation is asyncio's: requests, deadlines and scopes, met twice, while a result is on its way, and in what cleans up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from raftoral_nb import DeadlineExceededError, WorkflowCancelledError, WorkflowContext, WorkflowRun
+from raftoral_nb.testing import WorkflowTest, workflow_test
+from tests.operations.durable import check, echo, journal, same_everywhere
+
+pytestmark = pytest.mark.filterwarnings("ignore::raftoral_nb.errors.NonDeterminismWarning")
+
+
+def cancel(run: WorkflowRun[Any], test: WorkflowTest) -> None:
+    test.settle()
+    run.cancel("enough")
+
+
+def test_a_request_cancels_the_main_task_once_and_what_cleans_up_takes_steps() -> None:
+    async def cleans_up(ctx: WorkflowContext, _: None) -> Any:
+        seen = journal(ctx)
+        try:
+            await ctx.receive("never")
+        except asyncio.CancelledError as error:
+            seen.append(str(error))
+            await ctx.sleep(1)
+            seen.append(await ctx.compute("clean up", echo, "cleaned up"))
+            raise
+
+    result, seen, records = check(cleans_up, cancel)
+    assert result == "asyncio.exceptions.CancelledError" or result.endswith("CancelledError")
+    assert seen == ["run 'run' was cancelled: enough", "cleaned up"]
+    assert records[0] == "the request to cancel the run"
+
+
+def test_code_may_go_on_after_a_request_and_the_run_completes() -> None:
+    async def goes_on(ctx: WorkflowContext, _: None) -> Any:
+        seen = journal(ctx)
+        try:
+            await ctx.receive("never")
+        except asyncio.CancelledError:
+            seen.append("noted")
+        return await ctx.compute("instead", echo, "instead")
+
+    assert check(goes_on, cancel)[0] == "instead"
+
+
+def test_a_shield_keeps_a_task_from_a_request() -> None:
+    async def shields(ctx: WorkflowContext, _: None) -> Any:
+        seen = journal(ctx)
+
+        async def important() -> None:
+            await ctx.sleep(2)
+            seen.append(await ctx.compute("important", echo, "done"))
+
+        task = asyncio.create_task(important())
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await task
+        return seen
+
+    assert check(shields, cancel)[0] == ["done"]
+
+
+def test_a_request_reaches_nested_groups_and_each_cleans_up() -> None:
+    async def nested(ctx: WorkflowContext, _: None) -> Any:
+        seen = journal(ctx)
+
+        async def leaf(c: WorkflowContext, name: str) -> None:
+            try:
+                await c.receive("never")
+            finally:
+                # Or what is cancelled by anyio would be so again and again.
+                with anyio.CancelScope(shield=True):
+                    seen.append(await c.compute(name, echo, name))
+
+        async def inner(c: WorkflowContext) -> None:
+            async with asyncio.TaskGroup() as group, anyio.create_task_group() as other:
+                group.create_task(leaf(c, "plain"))
+                other.start_soon(leaf, c, "anyio")
+
+        async def raced(c: WorkflowContext) -> None:
+            await c.race(lambda c: leaf(c, "raced"), lambda c: leaf(c, "raced too"))
+
+        try:
+            await ctx.gather(inner, raced)
+        except asyncio.CancelledError:
+            return sorted(seen)
+
+    assert check(nested, cancel)[0] == ["anyio", "plain", "raced", "raced too"]
+
+
+def test_a_task_that_is_cancelled_twice_meets_both() -> None:
+    async def twice(ctx: WorkflowContext, _: None) -> Any:
+        seen = journal(ctx)
+
+        async def stubborn() -> None:
+            for _ in range(2):
+                try:
+                    await ctx.receive("never")
+                except asyncio.CancelledError:
+                    seen.append(await ctx.compute("noted", echo, "noted"))
+            await ctx.sleep(1)
+
+        task = asyncio.create_task(stubborn())
+        await ctx.sleep(1)
+        task.cancel()
+        await ctx.sleep(1)
+        task.cancel()
+        await task
+        return [*seen, task.cancelled(), task.cancelling()]
+
+    assert check(twice)[0] == ["noted", "noted", False, 2]
+
+
+def test_a_record_that_comes_when_nobody_waits_for_it_any_more_is_dropped() -> None:
+    async def gives_up(ctx: WorkflowContext, _: None) -> Any:
+        seen = journal(ctx)
+        slow = asyncio.create_task(ctx.compute("slow", echo, "slow"))
+        quick = asyncio.create_task(ctx.compute("quick", echo, "quick"))
+        # The two are on their way at once: whichever record comes first, the other one finds nobody.
+        done, pending = await asyncio.wait({slow, quick}, return_when=asyncio.FIRST_COMPLETED)
+        assert done
+        for task in pending:
+            task.cancel()
+        seen.append(len(pending))
+        await asyncio.wait({slow, quick})
+        return await ctx.compute("after", echo, "after")
+
+    result, seen, records = check(gives_up)
+    assert result == "after"
+    assert seen == [1]
+    assert {"step 't1.0/slow'", "step 't2.0/quick'"} < set(records)
+
+
+def undone_by(limit: Callable[[WorkflowContext], Any]) -> Any:
+    async def trip(ctx: WorkflowContext, _: None) -> Any:
+        seen = journal(ctx)
+
+        async def book(c: WorkflowContext) -> None:
+            async with c.saga() as saga:
+                for what in ("flight", "hotel"):
+                    await c.compute(what, echo, what)
+                    saga.on_failure(f"undo {what}", echo, what)
+                await c.receive("payment")
+
+        outcome = "paid"
+        try:
+            await limit(ctx)(book(ctx))
+        except (TimeoutError, asyncio.CancelledError) as error:
+            outcome = type(error).__name__
+        seen.append(await ctx.compute("after", echo, outcome))
+        return outcome
+
+    return trip
+
+
+def plain(ctx: WorkflowContext) -> Any:
+    async def run(work: Any) -> None:
+        await work
+
+    return run
+
+
+def deadline(ctx: WorkflowContext) -> Any:
+    async def run(work: Any) -> None:
+        async with ctx.deadline(2):
+            await work
+
+    return run
+
+
+def timeout(ctx: WorkflowContext) -> Any:
+    async def run(work: Any) -> None:
+        async with asyncio.timeout(2):
+            await work
+
+    return run
+
+
+def scope(ctx: WorkflowContext) -> Any:
+    async def run(work: Any) -> None:
+        with anyio.fail_after(2):
+            await work
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("limit", "meddle", "outcome"),
+    [
+        (plain, cancel, "CancelledError"),
+        (deadline, None, DeadlineExceededError.__name__),
+        (timeout, None, "TimeoutError"),
+        (scope, None, "TimeoutError"),
+        (deadline, cancel, "CancelledError"),
+        (scope, cancel, "CancelledError"),
+    ],
+)
+def test_a_saga_is_undone_as_a_whole_whatever_ends_it(limit: Any, meddle: Any, outcome: str) -> None:
+    result, seen, records = check(undone_by(limit), *(() if meddle is None else (meddle,)))
+    assert (result, seen) == (outcome, [outcome])
+    steps = [one.partition("/")[2].rstrip("'") for one in records if one.startswith("step")]
+    assert steps == ["flight", "hotel", "undo hotel", "undo flight", "after"]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_an_exit_in_a_task_is_its_outcome_and_ends_no_node(error: type[BaseException]) -> None:
+    async def exits(ctx: WorkflowContext, _: None) -> Any:
+        seen = journal(ctx)
+
+        async def one() -> None:
+            await ctx.compute("before", echo, 1)
+            raise error("enough")
+
+        task = asyncio.create_task(one())
+        await asyncio.wait({task})
+        seen.append(type(task.exception()).__name__)
+        return await ctx.compute("after", echo, seen[0])
+
+    assert check(exits)[0] == error.__name__
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_an_exit_of_the_workflow_itself_fails_the_run(error: type[BaseException]) -> None:
+    async def exits(ctx: WorkflowContext, _: None) -> Any:
+        journal(ctx)
+        await ctx.compute("before", echo, 1)
+        raise error("enough")
+
+    assert check(exits)[0].endswith(error.__name__)
+
+
+def test_code_that_never_rests_fails_the_run_on_every_node_alike() -> None:
+    async def spins(ctx: WorkflowContext, _: None) -> Any:
+        journal(ctx)
+        await ctx.compute("before", echo, 1)
+        while True:  # noqa: ASYNC110 - that is what it is about
+            await asyncio.sleep(0)
+
+    with workflow_test() as test:
+        run = test.start(spins, None)
+        with pytest.raises(Exception, match="RestlessError") as caught:
+            test.finish(run)
+        assert "test_cancellation.py" in str(caught.value)
+        assert run.status == "failed"
+        test.settle()
+        test.raise_divergence(run)
+        assert same_everywhere(run, test) == []
+
+
+def test_a_cancelled_run_without_a_handler_ends_as_cancelled_everywhere() -> None:
+    async def waits(ctx: WorkflowContext, _: None) -> None:
+        await ctx.receive("never")
+
+    with workflow_test() as test:
+        run = test.start(waits, None)
+        test.settle()
+        run.cancel("why")
+        with pytest.raises(WorkflowCancelledError, match="why"):
+            test.finish(run)
+        for node in test.cluster.nodes.values():
+            with pytest.raises(WorkflowCancelledError):
+                node.result(run.run_id)
