@@ -88,7 +88,7 @@ class Observations:
         self.compared = 0
         """Those that another execution of the same run had had before."""
         self._violated = violated
-        self._first: dict[tuple[str, int, int], tuple[str, Observation]] = {}
+        self._first: dict[tuple[str, int], tuple[str, Observation]] = {}
         self._readers: weakref.WeakKeyDictionary[Execution, DiaryReader] = weakref.WeakKeyDictionary()
         self._received: dict[str, list[str]] = {}
 
@@ -108,7 +108,8 @@ class Observations:
         self.turns += 1
         who = f"node {node.number}, incarnation {node.incarnation.number}"
         name, diary = life(execution.run_id, execution.generation), diary_of(execution)
-        place = name, execution.definition.version, execution.had
+        # Other versions of the code see the same up to the move: what is new in them stands behind gates.
+        place = name, execution.had
         if diary is not None and len(diary.received) > len(self.received(name)):
             self._received[name] = list(diary.received)
         known = self._first.setdefault(place, (who, now))

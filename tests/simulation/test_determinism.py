@@ -49,8 +49,8 @@ def test_the_same_seed_gives_the_same_history_in_processes_with_other_hash_seeds
 
 
 def test_a_seed_gives_the_same_history_on_every_python_and_machine() -> None:
-    """The digest was the same on CPython 3.11.7, 3.12.1 and 3.13.0. Who changes what the engine or the simulation does writes the new one here."""
-    assert simulate(11).digest == "421677033345801088bc6fb4c3fabbf0"
+    """Who changes what the engine or the simulation does writes the new one here."""
+    assert simulate(11).digest == "7c310c9cf84414563f015f2ab634ab9c"
 
 
 def test_no_clock_of_the_machine_has_a_say_in_a_history() -> None:
