@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeVar
 
 from ..core.commands import Command, Committed, Rejected
 from ..core.events import ClusterEvent
-from ..core.records import Difference, Failure, NodeId, RunId
+from ..core.records import Difference, Failure, NodeId, RunId, Step
 from ..core.run_record import Run
 from ..core.state import State
 from ..core.statistics import LogEntry, RunCode
@@ -108,6 +108,11 @@ class RunsBackend(NodesBackend, RecordsBackend, Proposing, Alive, Protocol):
 
     def when_ended(self, run_id: RunId, callback: Callable[[RunEnding], None]) -> Callable[[], None]:
         """Have `callback` called once with how the run ended; returns what forgets it."""
+
+    def when_answered(
+        self, run_id: RunId, update_id: str, callback: Callable[[Step | RunEnding], None]
+    ) -> Callable[[], None]:
+        """Have `callback` called with the answer to an update, or with how the run ended without; returns what forgets it."""
 
     def when_set(
         self, run_id: RunId, variable: str, place: LookedAt, callback: Callable[[RunEnding | None], None]

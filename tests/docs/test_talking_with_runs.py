@@ -25,6 +25,7 @@ def test_an_amount_is_changed_refused_looked_at_and_approved() -> None:
     exec(section.partition("```python\n")[2].partition("```")[0], space)
     with workflow_test(nodes=3) as test:
         run = test.start(space["expense"], 120)
+        test.settle()
         assert run.query("amount") == 120
         assert run.update("change", 80) == "noted"
         before = run.steps
