@@ -138,10 +138,6 @@ def update(
         came.set()
 
     sent = _send(host, run_id, name, value, update_id, update=True, longest=longest)
-<<<<<<< HEAD
-=======
-
->>>>>>> o-steps
     forget = host.when_answered(run_id, sent, answered)
     try:
         if not came.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):

@@ -168,11 +168,8 @@ class VirtualBackend(LocalBackend):
         self, run_id: RunId, update_id: str, callback: Callable[[Step | RunEnding], None]
     ) -> Callable[[], None]:
         """Do as any backend does; and as the caller would wait, let time pass until it is so."""
-<<<<<<< HEAD
         if self.world.loop.is_closed():
             return super().when_answered(run_id, update_id, callback)
-=======
->>>>>>> o-steps
 
         async def answered() -> Step | RunEnding:
             future: asyncio.Future[Step | RunEnding] = self.world.loop.create_future()
@@ -181,19 +178,10 @@ class VirtualBackend(LocalBackend):
                 if not future.done():
                     future.set_result(answer)
 
-<<<<<<< HEAD
-            self.answers.watch(self.head(), run_id, update_id, end)
-            forget = LocalBackend.when_ended(self, run_id, end)
-            try:
-                return await future
-            finally:
-                self.answers.forget(run_id, update_id, end)
-=======
             forget = LocalBackend.when_answered(self, run_id, update_id, end)
             try:
                 return await future
             finally:
->>>>>>> o-steps
                 forget()
 
         callback(self._waited(run_id, answered))
