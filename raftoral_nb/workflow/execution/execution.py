@@ -394,13 +394,14 @@ class Execution:
         if term is None:
             self._disarm()
             return
+        if self._ended:
+            # What a task that was made at the very end still asks for is not begun.
+            self._propose_end(term)
+            return
         asks, self._new_asks = self._new_asks, []
         for ask in asks:
             if self._asks.get(ask.step_id) is ask:
                 self._effects.begin(ask, term)
-        if self._ended:
-            self._propose_end(term)
-            return
         self._arm(term)
         if self.mailbox.taken - self._told_taken >= NOTE_TAKEN_AFTER:
             self._told_taken = self.mailbox.taken
@@ -563,6 +564,21 @@ class Execution:
 
     async def at(self, step_id: StepId, operation: Operation, produce: Produce) -> Step:
         """Return the same as `step`, for a step_id that was taken before."""
+        ask = self._ask(step_id, operation, produce)
+        try:
+            return await ask.future
+        except BaseException:
+            if self._asks.get(step_id) is ask:
+                del self._asks[step_id]
+                self._asked.give_up(step_id)
+                self._over.append(step_id)
+            raise
+
+    def asked_for(self, step_id: StepId, operation: Operation, produce: Produce) -> asyncio.Future[Step]:
+        """Return a future of what `at` returns. It stays asked for, whatever becomes of those who wait for it."""
+        return self._ask(step_id, operation, produce).future
+
+    def _ask(self, step_id: StepId, operation: Operation, produce: Produce) -> Ask:
         task = self._task_here()
         if task is None or self.status != "running":
             raise InternalError(f"step {step_id!r} was asked for outside of a turn")
@@ -571,14 +587,7 @@ class Execution:
         self._asked.ask(step_id, operation)
         self._asks[step_id] = ask
         self._new_asks.append(ask)
-        try:
-            return await future
-        except BaseException:
-            if self._asks.get(step_id) is ask:
-                del self._asks[step_id]
-                self._asked.give_up(step_id)
-                self._over.append(step_id)
-            raise
+        return ask
 
     def passes_gate(self, step_id: StepId) -> bool:
         """Return whether a gate is to be waited for, or recorded.
