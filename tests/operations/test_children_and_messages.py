@@ -116,6 +116,28 @@ def test_a_start_that_nobody_waits_for_any_more_starts_a_child_that_is_asked_to_
             test.finish(child)
 
 
+@pytest.mark.parametrize("when", WHENS)
+@pytest.mark.parametrize("place", range(4))
+def test_a_child_whose_start_is_on_its_way_is_waited_for_before_the_next_one_is_started(place: int, when: Any) -> None:
+    async def tries(ctx: WorkflowContext, _: None) -> str:
+        for name in "ab":
+            work = asyncio.create_task(ctx.run_child("worker", name))
+            await ctx.compute("quick", echo, 1)
+            work.cancel()
+            await asyncio.wait({work})
+        return "done"
+
+    with workflow_test() as test:
+        register(test)
+        run = test.start(tries, None)
+        test.kill_leader_at(place, when=when, run=run, restart=True)
+        assert test.finish(run) == "done"
+    assert "end a" in AT_WORK
+    first = AT_WORK.index("end a")
+    assert [one for one in AT_WORK[first + 1 :] if one.endswith(" a") and one != "end a"] == []
+    assert [one for one in AT_WORK[:first] if one.endswith(" b")] == []
+
+
 # --- messages
 
 

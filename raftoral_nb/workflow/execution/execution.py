@@ -363,6 +363,7 @@ class Execution:
         if term is None:
             self._alarm.disarm()
             return
+<<<<<<< HEAD
         for ask in self._open.to_begin():
             self._effects.begin(ask, term)
         if self._ended:
@@ -370,6 +371,24 @@ class Execution:
             return
         self._alarm.arm(term)
         self._taken.note(term)
+=======
+        if self._ended:
+            # What a task that was made at the very end still asks for is not begun.
+            self._propose_end(term)
+            return
+        asks, self._new_asks = self._new_asks, []
+        for ask in asks:
+            if self._asks.get(ask.step_id) is ask:
+                self._effects.begin(ask, term)
+        self._arm(term)
+        if self.mailbox.taken - self._told_taken >= NOTE_TAKEN_AFTER:
+            self._told_taken = self.mailbox.taken
+            version, node = self.definition.version, self._around.node
+            note = NoteTaken(self.run_id, self._told_taken, node, term, version, self.generation)
+            propose(
+                self._around, note, lambda: self._around.acting == term and self.status == "running", lambda _: None
+            )
+>>>>>>> o-lang
 
     def _meet(self, recorded: RunEnded | RunContinued) -> None:
         """Compare the end of this execution with the recorded one."""
@@ -466,6 +485,7 @@ class Execution:
 
     async def at(self, step_id: StepId, operation: Operation, produce: Produce) -> Step:
         """Return the same as `step`, for a step_id that was taken before."""
+<<<<<<< HEAD
         task = task_here(self.loop)
         if task is None or self.status != "running":
             raise InternalError(f"step {step_id!r} was asked for outside of a turn")
@@ -477,6 +497,32 @@ class Execution:
         except BaseException:
             self._open.give_up(ask)
             raise
+=======
+        ask = self._ask(step_id, operation, produce)
+        try:
+            return await ask.future
+        except BaseException:
+            if self._asks.get(step_id) is ask:
+                del self._asks[step_id]
+                self._asked.give_up(step_id)
+                self._over.append(step_id)
+            raise
+
+    def asked_for(self, step_id: StepId, operation: Operation, produce: Produce) -> asyncio.Future[Step]:
+        """Return a future of what `at` returns. It stays asked for, whatever becomes of those who wait for it."""
+        return self._ask(step_id, operation, produce).future
+
+    def _ask(self, step_id: StepId, operation: Operation, produce: Produce) -> Ask:
+        task = self._task_here()
+        if task is None or self.status != "running":
+            raise InternalError(f"step {step_id!r} was asked for outside of a turn")
+        future: asyncio.Future[Step] = self.loop.create_future()
+        ask = Ask(step_id, operation, task.path, produce, future)
+        self._asked.ask(step_id, operation)
+        self._asks[step_id] = ask
+        self._new_asks.append(ask)
+        return ask
+>>>>>>> o-lang
 
     def passes_gate(self, step_id: StepId) -> bool:
         """Return whether a gate is to be waited for, or recorded.
