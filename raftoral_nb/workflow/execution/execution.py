@@ -363,32 +363,24 @@ class Execution:
         if term is None:
             self._alarm.disarm()
             return
-<<<<<<< HEAD
-        for ask in self._open.to_begin():
-            self._effects.begin(ask, term)
-        if self._ended:
-            self._propose_end(term)
-            return
-        self._alarm.arm(term)
-        self._taken.note(term)
-=======
-        if self._ended:
-            # What a task that was made at the very end still asks for is not begun.
-            self._propose_end(term)
-            return
-        asks, self._new_asks = self._new_asks, []
-        for ask in asks:
-            if self._asks.get(ask.step_id) is ask:
-                self._effects.begin(ask, term)
-        self._arm(term)
-        if self.mailbox.taken - self._told_taken >= NOTE_TAKEN_AFTER:
-            self._told_taken = self.mailbox.taken
-            version, node = self.definition.version, self._around.node
-            note = NoteTaken(self.run_id, self._told_taken, node, term, version, self.generation)
-            propose(
-                self._around, note, lambda: self._around.acting == term and self.status == "running", lambda _: None
-            )
->>>>>>> o-lang
+        ask = self._ask(step_id, operation, produce)
+        try:
+            return await ask.future
+        except BaseException:
+            self._open.give_up(ask)
+            raise
+
+    def asked_for(self, step_id: StepId, operation: Operation, produce: Produce) -> asyncio.Future[Step]:
+        """Return a future of what `at` returns. It stays asked for, whatever becomes of those who wait for it."""
+        return self._ask(step_id, operation, produce).future
+
+    def _ask(self, step_id: StepId, operation: Operation, produce: Produce) -> OpenStep:
+        task = task_here(self.loop)
+        if task is None or self.status != "running":
+            raise InternalError(f"step {step_id!r} was asked for outside of a turn")
+        ask = OpenStep(step_id, operation, task.path, produce, self.loop.create_future())
+        self._open.ask(ask)
+        return ask
 
     def _meet(self, recorded: RunEnded | RunContinued) -> None:
         """Compare the end of this execution with the recorded one."""

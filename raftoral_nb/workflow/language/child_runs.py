@@ -143,14 +143,6 @@ async def start(
                 return Made(value, child=ChildStart(child_id, name, version, data, detached, digest))
         return None, failure
 
-<<<<<<< HEAD
-    try:
-        step = await execution.at(step_id, "child", produce)
-    except asyncio.CancelledError:
-        if not detached and on_cancel != "leave":
-            execution.children.abandon(step_id, child_id)
-        raise
-=======
     cancelled: asyncio.CancelledError | None = None
     if detached or on_cancel != "wait":
         step = await _started(execution, step_id, child_id, produce, ends=not detached and on_cancel == "ask")
@@ -159,7 +151,6 @@ async def start(
         start = execution.asked_for(step_id, "child", produce)
         cancelled = await through_cancellations(start)
         step = start.result()
->>>>>>> o-lang
     if step.failure is not None:
         if cancelled is not None:
             raise cancelled
@@ -168,11 +159,7 @@ async def start(
         started, recorded = f"it starts the child {child_id!r}", f"the child {execution.decode(step)!r}"
         execution.differ(f"{started}, where {recorded} is recorded", asked=started, recorded=recorded)
         raise ExecutionDropped
-<<<<<<< HEAD
     end = None if detached else execution.children.of(child_id)
-    return ChildRun(execution, child_id, name, detached=detached, end=end, on_cancel=on_cancel)
-=======
-    end = None if detached else execution.child_end(child_id)
     child = ChildRun[Any](execution, child_id, name, detached=detached, end=end, on_cancel=on_cancel)
     if cancelled is not None:
         if end is not None and not end.done():
@@ -187,9 +174,8 @@ async def _started(execution: Execution, step_id: StepId, child_id: RunId, produ
         return await execution.at(step_id, "child", produce)
     except asyncio.CancelledError:
         if ends:
-            execution.abandon_child(step_id, child_id)
+            execution.children.abandon(step_id, child_id)
         raise
->>>>>>> o-lang
 
 
 def _name(workflow: object) -> str:
