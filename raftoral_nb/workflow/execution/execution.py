@@ -363,24 +363,14 @@ class Execution:
         if term is None:
             self._alarm.disarm()
             return
-        ask = self._ask(step_id, operation, produce)
-        try:
-            return await ask.future
-        except BaseException:
-            self._open.give_up(ask)
-            raise
-
-    def asked_for(self, step_id: StepId, operation: Operation, produce: Produce) -> asyncio.Future[Step]:
-        """Return a future of what `at` returns. It stays asked for, whatever becomes of those who wait for it."""
-        return self._ask(step_id, operation, produce).future
-
-    def _ask(self, step_id: StepId, operation: Operation, produce: Produce) -> OpenStep:
-        task = task_here(self.loop)
-        if task is None or self.status != "running":
-            raise InternalError(f"step {step_id!r} was asked for outside of a turn")
-        ask = OpenStep(step_id, operation, task.path, produce, self.loop.create_future())
-        self._open.ask(ask)
-        return ask
+        if self._ended:
+            # What a task that was made at the very end still asks for is not begun.
+            self._propose_end(term)
+            return
+        for ask in self._open.to_begin():
+            self._effects.begin(ask, term)
+        self._alarm.arm(term)
+        self._taken.note(term)
 
     def _meet(self, recorded: RunEnded | RunContinued) -> None:
         """Compare the end of this execution with the recorded one."""
@@ -477,44 +467,24 @@ class Execution:
 
     async def at(self, step_id: StepId, operation: Operation, produce: Produce) -> Step:
         """Return the same as `step`, for a step_id that was taken before."""
-<<<<<<< HEAD
-        task = task_here(self.loop)
-        if task is None or self.status != "running":
-            raise InternalError(f"step {step_id!r} was asked for outside of a turn")
-        future: asyncio.Future[Step] = self.loop.create_future()
-        ask = OpenStep(step_id, operation, task.path, produce, future)
-        self._open.ask(ask)
-        try:
-            return await future
-        except BaseException:
-            self._open.give_up(ask)
-            raise
-=======
         ask = self._ask(step_id, operation, produce)
         try:
             return await ask.future
         except BaseException:
-            if self._asks.get(step_id) is ask:
-                del self._asks[step_id]
-                self._asked.give_up(step_id)
-                self._over.append(step_id)
+            self._open.give_up(ask)
             raise
 
     def asked_for(self, step_id: StepId, operation: Operation, produce: Produce) -> asyncio.Future[Step]:
         """Return a future of what `at` returns. It stays asked for, whatever becomes of those who wait for it."""
         return self._ask(step_id, operation, produce).future
 
-    def _ask(self, step_id: StepId, operation: Operation, produce: Produce) -> Ask:
-        task = self._task_here()
+    def _ask(self, step_id: StepId, operation: Operation, produce: Produce) -> OpenStep:
+        task = task_here(self.loop)
         if task is None or self.status != "running":
             raise InternalError(f"step {step_id!r} was asked for outside of a turn")
-        future: asyncio.Future[Step] = self.loop.create_future()
-        ask = Ask(step_id, operation, task.path, produce, future)
-        self._asked.ask(step_id, operation)
-        self._asks[step_id] = ask
-        self._new_asks.append(ask)
+        ask = OpenStep(step_id, operation, task.path, produce, self.loop.create_future())
+        self._open.ask(ask)
         return ask
->>>>>>> o-lang
 
     def passes_gate(self, step_id: StepId) -> bool:
         """Return whether a gate is to be waited for, or recorded.
