@@ -76,6 +76,8 @@ class Execution:
         """Set when this node's execution has ended, however it did."""
         self.after: Execution | None = None
         """The execution of the generation before, which comes to its end first."""
+        self.seed = self.run_id if self.generation == 1 else f"{self.run_id}\n{self.generation}"
+        """The seed of this run's randomness; the same on every node, and another in each generation."""
         self.loop = RunLoop(self.seed, started.at)
         self._taken = TakenMessages(self, around)
         self.mailbox = Mailbox(self._taken.add)
@@ -95,7 +97,7 @@ class Execution:
         """True once it was ended from outside: what its code still prints is of no interest."""
         self.asked_for_time = False
         """Whether its code was told the time (`ctx.now`)."""
-        self._around = around
+        self.around = around
         # Invariant: handed over, and not had, in the order of the log.
         self._queue: deque[Record] = deque()
         # Invariant: the step_ids of all gates handed over, and how many moves are in the queue.
@@ -157,7 +159,7 @@ class Execution:
             self.status = status
             self.reason = reason
             self.dropped = True
-            self._around.execution_stopped(self, reason)
+            self.around.execution_stopped(self, reason)
             if not self._taking_turns:
                 self._close()
 
@@ -168,7 +170,7 @@ class Execution:
 
     def broke(self, what: str, error: BaseException) -> None:
         """End this execution: a bug of ours was found while doing `what`."""
-        self._around.broke(self, what, error)
+        self.around.broke(self, what, error)
         self.stop("diverged", f"internal error while {what}: {error}")
 
     # --- turns
@@ -218,7 +220,7 @@ class Execution:
             )
             return False
         try:
-            coroutine, self._context = self._around.prepare(self)
+            coroutine, self._context = self.around.prepare(self)
         except UnreadableError as error:
             # Another node may have what it takes: this one takes no part in the run, and does not lead it.
             reading.give_up(self, str(error))
@@ -354,7 +356,7 @@ class Execution:
 
     def _at_rest(self) -> None:
         """Do what is to be done when every record that was handed over has had its turn."""
-        self._taken.tell(self._around.acting)
+        self._taken.tell(self.around.acting)
         recorded = self._recorded_end
         if recorded is not None:
             self._meet(recorded)
@@ -401,9 +403,9 @@ class Execution:
         command = recording.end_command(self, term, cancelled=self._cancelled)
 
         def wanted() -> bool:
-            return self._around.acting == term and self._recorded_end is None and self.status == "running"
+            return self.around.acting == term and self._recorded_end is None and self.status == "running"
 
-        propose(self._around, command, wanted, lambda reason: self.broke("recording the end", RuntimeError(reason)))
+        propose(self.around, command, wanted, lambda reason: self.broke("recording the end", RuntimeError(reason)))
 
     def _close(self) -> None:
         """Let go of the code: nothing of this execution runs any more."""
@@ -420,7 +422,7 @@ class Execution:
         self.children.clear()
         self.done.set()
         self.queries.tell()
-        self._around.execution_done(self)
+        self.around.execution_done(self)
 
     def differ(self, reason: str, waits: Any = None, *, asked: str = "", recorded: str = "") -> None:
         """End this execution, and not the run: it does not do what was recorded.
@@ -505,7 +507,7 @@ class Execution:
 
     def may_begin(self) -> int | None:
         """Return the term in which something new may begin here; None if it may not."""
-        return None if self.paused else self._around.acting
+        return None if self.paused else self.around.acting
 
     # --- looking at it
 
@@ -573,20 +575,10 @@ class Execution:
 
     # --- used by the operations
 
-    @property
-    def seed(self) -> str:
-        """The seed of this run's randomness; the same on every node, and another in each generation."""
-        return self.run_id if self.generation == 1 else f"{self.run_id}\n{self.generation}"
-
-    @property
-    def around(self) -> ExecutionEnv:
-        """The environment of this execution."""
-        return self._around
-
     def effect_started(self, running: RunningStep) -> None:
         """Note that a step's function begins to run here."""
         self.steps_here.started(running)
-        self._around.effect_started(self.run_id, running.step_id)
+        self.around.effect_started(self.run_id, running.step_id)
 
     def product(self, step_id: StepId, value: object, known: classes.Lookup | None = None) -> Encoded:
         """Return a value as what is recorded: encoded, or the failure of encoding it.

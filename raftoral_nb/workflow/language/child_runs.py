@@ -36,7 +36,7 @@ from .unawaited import operation
 
 if TYPE_CHECKING:
     from ...core.records import Failure, Step, StepId
-    from ..execution.effects import Produce
+    from ..execution.acting import Produce
 
 O = TypeVar("O")  # noqa: E741 - input and output are I and O everywhere
 
