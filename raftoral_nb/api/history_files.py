@@ -121,7 +121,7 @@ def load(path: str | Path, definition: Definition) -> Run:
             raise HistoryFileError(
                 f"{path} has format {file.format}; this version of raftoral_nb reads format {FORMAT}: record the run again"
             )
-        read = msgspec.json.decode(file.run, type=_Run)
+        read: Any = msgspec.json.decode(file.run, type=_Run)
     except msgspec.MsgspecError as error:
         raise HistoryFileError(
             f"{path} is not a recorded history, or is damaged ({error}): save it with run.save_history(path)"

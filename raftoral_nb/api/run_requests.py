@@ -138,11 +138,7 @@ def update(
         came.set()
 
     sent = _send(host, run_id, name, value, update_id, update=True, longest=longest)
-
-    # One that was sent before may have been answered already.
-    host.thread.call(lambda: host.answers.watch(host.head(), run_id, sent, answered))
-    # After it: an answer that is recorded comes before the end that follows it.
-    forget_end = host.when_ended(run_id, answered)
+    forget = host.when_answered(run_id, sent, answered)
     try:
         if not came.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
             raise CompletionTimeoutError(
@@ -150,8 +146,7 @@ def update(
                 f"update_id={sent!r}: it is not sent twice"
             )
     finally:
-        host.thread.post(host.answers.forget, run_id, sent, answered)
-        forget_end()
+        forget()
     return _answer(found[0], run_id, name)
 
 

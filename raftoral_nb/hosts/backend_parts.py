@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeVar
 
 from ..core.commands import Command, Committed, Rejected
 from ..core.events import ClusterEvent
-from ..core.records import Difference, Failure, NodeId, RunId
+from ..core.records import Difference, Failure, NodeId, RunId, Step
 from ..core.run_record import Run
 from ..core.state import State
 from ..core.statistics import LogEntry, RunCode
@@ -20,7 +20,6 @@ from ..threads.loop_thread import LoopThread
 from ..transport.network import Links
 from .node_life import Life
 from .observers import Observers
-from .update_answers import Answers
 from .variable_waits import LookedAt
 
 T = TypeVar("T")
@@ -99,15 +98,16 @@ class RecordsBackend(Protocol):
 class RunsBackend(NodesBackend, RecordsBackend, Proposing, Alive, Protocol):
     """What is asked of for runs: to start them, to read their records, to send them messages, to wait for their ends."""
 
-    @property
-    def answers(self) -> Answers:
-        """Those who wait for answers to updates."""
-
     def held(self, run_id: RunId) -> Difference | None:
         """Return where the code differs from a run's record on every living node; None if it does not."""
 
     def when_ended(self, run_id: RunId, callback: Callable[[RunEnding], None]) -> Callable[[], None]:
         """Have `callback` called once with how the run ended; returns what forgets it."""
+
+    def when_answered(
+        self, run_id: RunId, update_id: str, callback: Callable[[Step | RunEnding], None]
+    ) -> Callable[[], None]:
+        """Have `callback` called with the answer to an update, or with how the run ended without; returns what forgets it."""
 
     def when_set(
         self, run_id: RunId, variable: str, place: LookedAt, callback: Callable[[RunEnding | None], None]

@@ -26,7 +26,7 @@ from ..core.events import (
     WorkflowFailed,
     WorkflowTerminated,
 )
-from ..core.records import Difference, Failure, NodeId, RunId
+from ..core.records import Difference, Failure, NodeId, RunId, Step
 from ..core.run_record import Run
 from ..core.state import State
 from ..core.statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
@@ -408,6 +408,23 @@ class ClusterBackend(ABC):
         except ClusterError:
             callback(self._ending_after_stop(run_id))
         return lambda: self.thread.post(forget)
+
+    def when_answered(
+        self, run_id: RunId, update_id: str, callback: Callable[[Step | RunEnding], None]
+    ) -> Callable[[], None]:
+        """Have `callback(step)` called, on the consensus loop or right now, with the answer to an update; `callback(ending)` at the run's end.
+
+        An answer that is recorded comes before the end that follows it. Returns what forgets it.
+        """
+        # One that was sent before may have been answered already.
+        self.thread.call(lambda: self.answers.watch(self.head(), run_id, update_id, callback))
+        forget_end = ClusterBackend.when_ended(self, run_id, callback)
+
+        def forget() -> None:
+            self.thread.post(self.answers.forget, run_id, update_id, callback)
+            forget_end()
+
+        return forget
 
     def when_set(
         self, run_id: RunId, variable: str, place: LookedAt, callback: Callable[[RunEnding | None], None]

@@ -165,14 +165,18 @@ class Executor:
             self._let_take_turns()
             await self._loop.create_future()
         finally:
-            self._running = False
-            for execution in (*self._next, *self._executions.values()):
-                execution.drop()
-                _drop_those_before(execution)
-            if effects := tuple(self._effects):
-                for task in effects:
-                    task.cancel()
-                await asyncio.wait(effects)
+            self._drop_all()
+            if self._effects:
+                await asyncio.wait(tuple(self._effects))
+
+    def _drop_all(self) -> None:
+        """Run nothing any more. Not in `main`, whose frame lives on in the traceback of its cancellation, with all that it names."""
+        self._running = False
+        for execution in (*self._next, *self._executions.values()):
+            execution.drop()
+            _drop_those_before(execution)
+        for task in tuple(self._effects):
+            task.cancel()
 
     def hand_over(self, items: Sequence[HandedOver]) -> None:
         """Take, in order, what happened. To be called on the node's loop, outside of a task or in one."""
@@ -213,7 +217,7 @@ class Executor:
                 before.end(item)
                 self._ready[before] = None
                 # It waits for the one before to come to its end here, then takes its place.
-                started = RunStarted(run_id, item.definition, item.input, item.generation, item.at)
+                started = RunStarted(run_id, item.definition, item.input, item.generation, item.at, before.format)
                 execution = self._begin(started)
                 execution.paused = before.paused
                 self._let_wait(execution, before)
@@ -429,6 +433,9 @@ class Executor:
         """
         executions = list(self._executions.values())
         self._executions.clear()
+        self._next.clear()
+        self._ready.clear()
+        self._sinks.clear()
         return executions
 
     def query(self, execution: Execution, name: str, args: bytes) -> Encoded:

@@ -17,6 +17,9 @@ HUNG: Final = "steps that hung"
 FAILED: Final = "steps that failed"
 ASKED_AGAIN: Final = "commands asked for again"
 INSTALLED: Final = "snapshots installed"
+COMPARED: Final = "turns compared"
+RECEIVED: Final = "messages received"
+CARRIED: Final = "messages carried on"
 RECORDED: Final = "recorded: "
 """The prefix of the name of a kind of step."""
 
@@ -79,4 +82,7 @@ def done(checker: Checker, clients: Clients, noted: Mapping[str, int]) -> dict[s
         found[RECORDED + step.operation] += 1
         found[FAILED] += step.failure is not None
     found[ASKED_AGAIN] = clients.asked_again
+    found[COMPARED] = checker.observations.compared
+    found[RECEIVED] = checker.messages.received
+    found[CARRIED] = checker.messages.carried
     return dict(found)

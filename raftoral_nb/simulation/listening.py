@@ -13,6 +13,7 @@ from .diaries import Scene
 
 if TYPE_CHECKING:
     from ..core.records import Message
+    from ..workflow.execution.mailbox import Unfinished
 
 WORD: Final = "word"
 OTHER: Final = "other"
@@ -122,13 +123,26 @@ async def _interrupted(scene: Scene) -> None:
     scene.note(*(one if isinstance(one, str) else "interrupted" for one in ended))
 
 
-async def answered(scene: Scene) -> None:
+async def _answered(scene: Scene) -> None:
     """Answer what is asked, at the same time as all else."""
     while True:
         update = await scene.ctx.receive_update(ASK, timeout=PATIENCE)
         scene.diary.got(update.update_id)
         await update.answer([update.value, len(scene.diary.seen)])
         scene.note("answered", update.value)
+
+
+def _handled(scene: Scene) -> None:
+    """Have what is asked answered by a handler, of which several may run."""
+
+    async def handler(message_id: str) -> object:
+        scene.diary.got(message_id)
+        found = await scene.slow(f"answer {message_id}")
+        scene.note("handled", message_id)
+        return [found, len(scene.diary.seen)]
+
+    unfinished: Unfinished = scene.ctx.rng.choice(("wait", "cancel"))
+    scene.ctx.on_update(ASK, handler, unfinished=unfinished)
 
 
 Way = Callable[[Scene], Awaitable[None]]
@@ -139,7 +153,9 @@ WAYS: Final[tuple[Way, ...]] = (_patiently, _timed_out, _raced, _first_of, _pump
 async def listen(scene: Scene) -> None:
     """Listen in some of the ways, two at the same time, which take each other's words; and answer."""
     first, second = scene.ctx.rng.sample(WAYS, 2)
-    answering = asyncio.create_task(answered(scene))
+    if scene.ctx.random() < 0.5:
+        _handled(scene)
+    answering = asyncio.create_task(_answered(scene))
     try:
         await asyncio.gather(
             *(way(Scene(scene.ctx, scene.diary, f"{scene.name}{way.__name__}")) for way in (first, second))

@@ -294,7 +294,7 @@ def _neighbours_swapped() -> list[Patch]:
     original = execution.Execution._take
 
     def take(self: Any, record: Any) -> None:
-        queue, waits = self._queue, self._asks
+        queue, waits = self._queue, self.asks
         # Both are waited for: as if a result were taken as soon as it is asked for, wherever in the log it is.
         both = queue and isinstance(record, Step) and isinstance(queue[0], Step)
         if both and self.had % 2 and record.step_id in waits and queue[0].step_id in waits:

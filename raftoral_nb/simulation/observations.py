@@ -70,7 +70,7 @@ def observed(execution: Execution, reader: DiaryReader) -> Observation:
     return Observation(
         execution.loop.time(),
         execution.loop.next_due,
-        tuple(execution._asks),
+        tuple(execution.asks),
         execution.mailbox.left,
         tuple(task.path for task in execution.loop.tasks()),
         execution.ended,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from .faults import KINDS, described
-from .final_checks import ASKED_AGAIN, FAILED, HUNG, INSTALLED
+from .final_checks import ASKED_AGAIN, CARRIED, COMPARED, FAILED, HUNG, INSTALLED, RECEIVED
 from .invariants import DELETED
 from .result import Result
 
@@ -70,7 +70,10 @@ class Tally:
             ("longest recovery", f"{self.slowest_recovery:.1f} s", "until all runs were finished and all queues empty"),
             ("faults", f"{total:,}", f"{total / count:.0f} a seed"),
             *((f"  {kind}", f"{number:,}", "") for kind, number in self.faults.items()),
-            *((what, f"{self.did[what]:,}", "") for what in (HUNG, FAILED, ASKED_AGAIN, INSTALLED)),
+            *(
+                (what, f"{self.did[what]:,}", "")
+                for what in (HUNG, FAILED, ASKED_AGAIN, INSTALLED, COMPARED, RECEIVED, CARRIED)
+            ),
             ("seeds that lose a minority", f"{self.with_losses:,}", "for good"),
             ("unsynced records lost, torn", f"{self.lost_records:,}, {self.torn_records:,}", ""),
             *(

@@ -17,7 +17,6 @@ from ..core.cluster_events import EffectStarted, ExecutionStopped, RoleChanged
 from ..core.commands import Command, Committed, Outcome
 from ..core.events import ClusterEvent, EpochChanged
 from ..core.records import NodeId, Record, RunId, Step, StepId
-from ..core.statistics import ExecutionStatistics
 from ..errors import ClusterError, InternalError
 from ..hosts.log_words import command_words
 from ..limits import SNAPSHOT_LOG_BYTES
@@ -81,6 +80,8 @@ class Stage:
         self._underway: dict[Lane, deque[Message]] = {}
         self._repeated: dict[Lane, dict[type, tuple[Message, bool]]] = {}
         self._shown: dict[NodeId, dict[RunId, _Seen]] = {}
+        # Records that had their turns, and were not told of yet.
+        self._taken: dict[tuple[NodeId, RunId], list[str]] = {}
         # The entry behind which a direction is to be cut.
         self._last_to_pass: dict[Lane, int] = {}
         self._error: BaseException | None = None
@@ -341,7 +342,10 @@ class Stage:
         """Note that a node's executor got records: what it makes of them is looked at in `look`."""
 
     def turned(self, node: SimulatedNode, execution: Execution) -> None:
-        """Do nothing: how far executions have come is looked at in `look`."""
+        """Note which record had its turn: said in `look`."""
+        if execution.had and execution.turn is not None:
+            words = _record_words(execution.turn)
+            self._taken.setdefault((node.number, execution.run_id), []).append(words)
 
     def acting_changed(self, node: SimulatedNode, term: int | None) -> None:
         """Note that a node may act, or not any more."""
@@ -372,12 +376,12 @@ class Stage:
             known = self._shown.setdefault(number, {})
             for run_id, now in node.executor.statistics().items():
                 execution = node.executor.execution(run_id)
-                queue = () if execution is None else execution.queue
+                queue = 0 if execution is None else execution.queue_length
                 if run_id not in known:
                     self.note(f"{number}", f"{run_id}: begins to execute it")
                     known[run_id] = _Seen()
-                had = 0 if execution is None else execution.had
-                known[run_id].look(now, had, queue, at_rest, partial(self.note, f"{number}"), run_id)
+                taken = self._taken.pop((number, run_id), ())
+                known[run_id].look(now.status, taken, queue, at_rest, partial(self.note, f"{number}"), run_id)
 
 
 class _Seen:
@@ -385,31 +389,26 @@ class _Seen:
 
     def __init__(self) -> None:
         self._status = "running"
-        self._had = 0
         self._waiting = 0
-        self._queue: tuple[Record, ...] = ()
 
     def look(
         self,
-        now: ExecutionStatistics,
-        had: int,
-        queue: tuple[Record, ...],
+        status: str,
+        taken: Sequence[str],
+        queue: int,
         at_rest: bool,
         note: Callable[[str], None],
         run_id: RunId,
     ) -> None:
-        if had > self._had:
-            taken = [_record_words(record) for record in self._queue[: had - self._had]]
-            if len(taken) < had - self._had:  # some came and had their turn in the same turn of the loop
-                taken = [f"{had - self._had} records up to {now.last_step_id}"]
-            note(f"{run_id}: takes {', '.join(taken)}{f'; {len(queue)} left in its queue' if queue else ''}")
-            self._waiting = len(queue)
-        elif at_rest and len(queue) != self._waiting:
-            note(f"{run_id}: {len(queue)} in its queue")
-            self._waiting = len(queue)
-        if now.status != self._status:
-            note(f"{run_id}: its execution is {now.status}")
-        self._had, self._queue, self._status = had, queue, now.status
+        if taken:
+            note(f"{run_id}: takes {', '.join(taken)}{f'; {queue} left in its queue' if queue else ''}")
+            self._waiting = queue
+        elif at_rest and queue != self._waiting:
+            note(f"{run_id}: {queue} in its queue")
+            self._waiting = queue
+        if status != self._status:
+            note(f"{run_id}: its execution is {status}")
+        self._status = status
 
 
 def _record_words(record: Record) -> str:

@@ -102,16 +102,16 @@ async def child(ctx: WorkflowContext, input: str) -> object:  # noqa: A002
 async def converse(run_id: str, dice: SeededDice, ask: Ask, acknowledged: Callable[[RunId, str], object]) -> None:
     """Say things to a run; `ask` sends a command to some node and gives its outcome, `acknowledged` is told what is recorded."""
     drawn = dice.random()
-    asked = 2 + dice.below(4)
+    asked = {1 + dice.below(3), 3 + dice.below(4)}
     for number in range(4 + dice.below(8)):
         name = WORD if dice.happens(0.6) else OTHER
-        update = number == asked
+        update = number in asked
         message_id = f"{'asked' if update else name} {number}"
         value = values.encode(message_id, what="a word")
         command = SendSignal(run_id, message_id, ASK if update else name, value, update=update)
         if isinstance(await _until_known(ask, command), Committed):
             acknowledged(run_id, message_id)
-        if number == asked and dice.happens(0.3):
+        if update and dice.happens(0.3):
             await pause(run_id, dice, ask)
         if drawn < 0.1 and dice.happens(0.2):
             break

@@ -13,7 +13,7 @@ from ..core.apply import Applied
 from ..core.cluster_events import NodeChanged
 from ..core.commands import Command, Outcome
 from ..core.events import CheckpointSet, ClusterEvent, StateEvent, TimerFired
-from ..core.records import NodeId, RunId
+from ..core.records import NodeId, RunId, Step
 from ..errors import StalledError
 from ..hosts.backend_parts import RunEnding
 from ..hosts.local import LocalBackend
@@ -164,6 +164,29 @@ class VirtualBackend(LocalBackend):
         callback(self._waited(run_id, ended))
         return _nothing
 
+    def when_answered(
+        self, run_id: RunId, update_id: str, callback: Callable[[Step | RunEnding], None]
+    ) -> Callable[[], None]:
+        """Do as any backend does; and as the caller would wait, let time pass until it is so."""
+        if self.world.loop.is_closed():
+            return super().when_answered(run_id, update_id, callback)
+
+        async def answered() -> Step | RunEnding:
+            future: asyncio.Future[Step | RunEnding] = self.world.loop.create_future()
+
+            def end(answer: Step | RunEnding) -> None:
+                if not future.done():
+                    future.set_result(answer)
+
+            forget = LocalBackend.when_answered(self, run_id, update_id, end)
+            try:
+                return await future
+            finally:
+                forget()
+
+        callback(self._waited(run_id, answered))
+        return _nothing
+
     def when_set(
         self, run_id: RunId, variable: str, place: LookedAt, callback: Callable[[RunEnding | None], None]
     ) -> Callable[[], None]:
@@ -187,9 +210,9 @@ class VirtualBackend(LocalBackend):
         callback(self._waited(run_id, is_set))
         return _nothing
 
-    def _waited(self, run_id: RunId, ended: Callable[[], Any]) -> RunEnding:
+    def _waited(self, run_id: RunId, ended: Callable[[], Any]) -> Any:
         try:
-            ending: RunEnding = self.run(ended)
+            ending = self.run(ended)
         except StalledError as error:
             return StalledError(f"run {run_id!r} cannot end: {error}")
         return ending

@@ -186,7 +186,7 @@ class Histories(RuleBasedStateMachine):
                 self.record(run_id, step)
             case TimerFired(run_id, fired):
                 assert (fired.node, fired.epoch) == self.epoch
-                assert fired.due > self.fired.get(run_id, float("-inf")), "what has fired does not fire again"
+                assert fired.due > self.fired.get(run_id, 0.0), "what has fired does not fire again"
                 self.fired[run_id] = fired.at
                 self.record(run_id, fired)
             case WorkflowStarted(run_id):
@@ -209,9 +209,13 @@ class Histories(RuleBasedStateMachine):
             case WorkflowContinued(run_id, generation, _, at, carried):
                 self.generations[run_id] += 1
                 assert generation == self.generations[run_id]
-                assert list(carried) == left_of(self.recorded[run_id], command), "carried once, and in order"
+                begins_with = left_of(self.recorded[run_id], command)
+                assert carried == len(begins_with), "carried once"
+                run = self.state.runs.get(run_id)
+                if run is not None and run.generation == generation:  # it has not begun anew again in this entry
+                    assert list(run.records[:carried]) == begins_with, "and in order"
                 assert at >= max(command.at, self.times[run_id])
-                self.recorded[run_id], self.times[run_id] = list(carried), at
+                self.recorded[run_id], self.times[run_id] = list(begins_with), at
             case (
                 WorkflowCompleted(run_id)
                 | WorkflowFailed(run_id)
@@ -337,7 +341,7 @@ class Histories(RuleBasedStateMachine):
             assert list(run.records) == self.recorded[run.run_id]
             assert isinstance(run.records, list if run.unfinished else tuple)
             assert run.time == max([self.times[run.run_id], run.begun_at])
-            assert run.fired_until == self.fired.get(run.run_id, float("-inf")) <= run.time
+            assert run.fired_until == self.fired.get(run.run_id, 0.0) <= run.time
             assert run.generation > 1 or run.begun_at == run.start_time
 
     @invariant()

@@ -233,11 +233,11 @@ def test_a_request_that_another_run_end_is_made_with_the_step_that_stands_for_it
     assert len(done(state, tell("cancel", step_id="1/tell"))) == 1, "it was asked before"
 
 
-def test_a_request_to_a_run_that_has_ended_needs_nothing_done_and_to_an_unknown_one_fails() -> None:
+def test_a_request_to_a_run_that_has_ended_or_is_unknown_is_recorded_as_that() -> None:
     state = running("r1", "r2")
     done(state, end("r2"))
     (event,) = done(state, tell("cancel"))
-    assert event.step.failure is None
+    assert event.step.failure.type_name == "run_ended"
     (event,) = done(state, tell("cancel", "r9", "1/tell"))
     assert event.step.failure == Failure("unknown_run", "no run 'r9' is known")
 

@@ -284,7 +284,7 @@ def test_with_a_real_clock_and_a_real_loop_a_sleeping_workflow_is_named() -> Non
         return "done"
 
     async def main() -> str:
-        return await Driven(dog, workflow())
+        return str(await Driven(dog, workflow()))
 
     try:
         assert asyncio.run(main()) == "done"

@@ -16,13 +16,12 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from raftoral_nb import NonDeterminismError, NonDeterminismWarning, NotInWorkflowError, WorkflowContext
+from raftoral_nb import NonDeterminismError, WorkflowContext
+from raftoral_nb.errors import NotInWorkflowError
 from raftoral_nb.testing import workflow_test
 from tests.operations.durable import check, echo, journal, restart_all
 
 pytestmark = pytest.mark.filterwarnings("ignore::raftoral_nb.errors.NonDeterminismWarning")
-
-assert issubclass(NonDeterminismWarning, Warning)
 
 
 async def thread(ctx: WorkflowContext) -> None:
@@ -56,7 +55,7 @@ async def plain_socket(ctx: WorkflowContext) -> None:
 
 
 async def process(ctx: WorkflowContext) -> None:
-    subprocess.run([sys.executable, "-c", ""], check=False)
+    subprocess.run([sys.executable, "-c", ""], check=False)  # noqa: ASYNC221
 
 
 async def async_process(ctx: WorkflowContext) -> None:
@@ -71,9 +70,19 @@ async def blocks(ctx: WorkflowContext) -> None:
     time.sleep(1)  # noqa: ASYNC251
 
 
-REFUSED = [thread, to_thread, anyio_thread, executor, pool, connection, plain_socket, process, async_process, shell]
-if sys.version_info >= (3, 11):
-    REFUSED.append(blocks)
+REFUSED = [
+    thread,
+    to_thread,
+    anyio_thread,
+    executor,
+    pool,
+    connection,
+    plain_socket,
+    process,
+    async_process,
+    shell,
+    blocks,
+]
 
 
 @pytest.mark.parametrize("does", REFUSED)

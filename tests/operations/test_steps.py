@@ -440,7 +440,7 @@ def test_options_of_a_step_can_be_changed_where_it_is_called(cluster: Cluster) -
 
 
 @pytest.mark.filterwarnings("ignore::raftoral_nb.NonDeterminismWarning")
-def test_a_step_called_inside_a_step_is_the_function_and_in_another_task_of_the_workflow_is_refused(
+def test_a_step_called_inside_a_step_is_the_function_and_in_another_task_of_the_workflow_a_step_of_that(
     cluster: Cluster,
 ) -> None:
     @step
@@ -452,13 +452,11 @@ def test_a_step_called_inside_a_step_is_the_function_and_in_another_task_of_the_
         return [asyncio.run(add(3)), double(4)]
 
     async def nests(ctx: WorkflowContext, _: None) -> list[list[object]]:
-        with pytest.raises(WrongTaskError, match="another task than the workflow's own"):
-            await asyncio.create_task(add(1))
-        return [await outer(), await threaded()]
+        return [[await asyncio.create_task(add(1))], await outer(), await threaded()]
 
     run = cluster.start_workflow(nests)
-    assert run.wait_for_completion(PATIENCE) == [[2, 4], [4, 8]]
-    assert [one.step_id for one in run.steps] == ["0/outer", "1/threaded"]
+    assert run.wait_for_completion(PATIENCE) == [[2], [2, 4], [4, 8]]
+    assert [one.step_id for one in run.steps] == ["t1.0/add", "0/outer", "1/threaded"]
 
 
 def test_a_step_of_the_notebook_travels_with_the_workflow_and_counts_when_it_is_changed() -> None:

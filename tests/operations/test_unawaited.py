@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -197,35 +196,6 @@ def test_what_a_query_or_a_step_forgets_is_theirs_and_no_node_differs(test: Work
     assert test.finish(run) == 2
 
 
-@pytest.mark.parametrize("workflow", [dropped, added_to])
-def test_a_run_that_was_recorded_before_this_was_looked_for_still_fits_its_record(
-    test: WorkflowTest, workflow: Workflow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(executor.unawaited, "check_end", nothing)
-        patch.setattr(executor.unawaited, "explained", itself)
-        run = test.start(workflow, None)
-        with contextlib.suppress(WorkflowFailedError):
-            test.finish(run)
-        test.settle()
-    for node in (1, 2, 3):
-        test.kill(node)
-    for node in (1, 2, 3):
-        test.restart(node)
-    test.settle()
-    ended = "completed" if workflow is dropped else "failed"
-    assert [node.statistics().runs[run.run_id].status for node in test.cluster.nodes.values()] == [ended] * 3
-    test.raise_divergence(run)
-
-
-async def nothing(execution: Any, state: Any) -> None:
-    pass
-
-
-async def itself(execution: Any, state: Any, error: BaseException) -> BaseException:
-    return error
-
-
 def test_awaiting_what_is_there_at_once_says_what_is_not_awaited(test: WorkflowTest) -> None:
     async def eager(ctx: WorkflowContext, _: None) -> None:
         await ctx.random()
@@ -269,16 +239,16 @@ def test_little_is_remembered_of_many_operations(test: WorkflowTest) -> None:
 
     remember = unawaited.check_end
 
-    async def look(execution: Any, state: Any) -> None:
-        seen.append(len(state.called))
-        kept.append(state)
-        await remember(execution, state)
+    def look(execution: Any) -> None:
+        seen.append(len(execution.called))
+        kept.append(execution)
+        remember(execution)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(executor.unawaited, "check_end", look)
         test.finish(test.start(many, None))
     assert seen == [1, 1, 1]
-    assert all(state.called == [] for state in kept)
+    assert all(execution.called == [] for execution in kept)
 
 
 def test_the_error_survives_being_recorded() -> None:

@@ -32,6 +32,19 @@ async def two_steps(ctx: Any, name: str) -> list[int]:
     return [first, await ctx.compute("second", pid)]
 
 
+async def account(ctx: Any, limit: int) -> int:
+    """Its limit can be set, to what is over 0, until it is closed."""
+    limits = await ctx.var("limit", limit)
+
+    def positive(value: int) -> None:
+        if value <= 0:
+            raise ValueError("a limit is over 0")
+
+    ctx.on_update("set limit", limits.set, validator=positive)
+    await ctx.receive("close", timeout=3600)
+    return int(limits.value)
+
+
 async def waits(ctx: Any, _input: Any) -> str:
     try:
         update = await ctx.receive_update("change", timeout=3600)

@@ -12,10 +12,13 @@ from raftoral_nb import (
     Cluster,
     ClusterError,
     EffectStarted,
+    MessageSent,
+    MessageTaken,
     NodeStateError,
     NonDeterminismWarning,
     NoSuchNodeError,
     QueryFailedError,
+    UpdateRefusedError,
     WorkflowCancelledError,
 )
 from raftoral_nb.core.cluster_events import ExecutionStopped, NetworkChanged, NodeChanged
@@ -28,7 +31,7 @@ from tests.processes.helpers import PATIENCE, all_gone, pids, processes
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Cluster]:
     with Cluster(3, processes=True) as cluster:
-        for flow in (flows.two_steps, flows.waits):
+        for flow in (flows.two_steps, flows.waits, flows.account):
             cluster.register_workflow(flow)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NonDeterminismWarning)  # it is what the workflow is for
@@ -90,6 +93,21 @@ def test_what_steps_print_and_what_happens_is_told_to_the_handle(cluster: Cluste
     lines = cluster.log(run.run_id)
     assert [line.text for line in lines if line.stream == "stdout"] == [f"a step runs in {pid}" for pid in steps]
     assert {pids(cluster)[line.node] for line in lines if line.stream == "stdout"} == set(steps)
+
+
+def test_updates_have_handlers_and_validators_and_values_are_waited_for_as_in_one_process(cluster: Cluster) -> None:
+    with Watch(cluster) as watch:
+        run = cluster.start_workflow("account", 10)
+        assert run.wait_for_value("limit", 10, timeout=PATIENCE) == 10
+        with pytest.raises(UpdateRefusedError, match="a limit is over 0"):
+            run.update("set limit", -1, timeout=PATIENCE, update_id="refused")
+        assert run.update("set limit", 20, timeout=PATIENCE, update_id="taken") == 20
+        assert run.wait_for_value("limit", lambda limit: limit > 10, timeout=PATIENCE) == 20
+        run.signal("close", signal_id="closes")
+        assert run.wait_for_completion(PATIENCE) == 20
+        watch.until(MessageTaken, lambda event: event.run_id == run.run_id, times=2)
+        sent = [event.message.message_id for event in watch.of(MessageSent) if event.run_id == run.run_id]
+    assert sent == ["taken", "closes"], "what a validator refuses is not recorded"
 
 
 def test_runs_are_asked_and_told_as_in_one_process(cluster: Cluster) -> None:

@@ -55,9 +55,10 @@ FOUND_BY = {
 BEGIN_AT = {
     "checksum of a stored record": 89,
     "vote kept": 51,
-    "answers wait for the disk": 11,
+    "answers wait for the disk": 12,
     "epoch check": 10,
-    "version check": 8,
+    "version check": 11,
+    "getters take when they run": 2,
     "intent before the effect": 7,
     "pauses are heeded": 4,
     "entries sent whole": 1,

@@ -10,7 +10,16 @@ import pytest
 from raftoral_nb.core.records import Operation
 from raftoral_nb.simulation import many, report
 from raftoral_nb.simulation.faults import SCHEDULES
-from raftoral_nb.simulation.final_checks import ASKED_AGAIN, FAILED, HUNG, INSTALLED, RECORDED
+from raftoral_nb.simulation.final_checks import (
+    ASKED_AGAIN,
+    CARRIED,
+    COMPARED,
+    FAILED,
+    HUNG,
+    INSTALLED,
+    RECEIVED,
+    RECORDED,
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +58,12 @@ def test_steps_fail_and_hang_clients_ask_again_and_snapshots_are_installed(tally
     assert tally.did[HUNG] >= tally.seeds
     assert tally.did[ASKED_AGAIN] >= tally.seeds
     assert tally.did[INSTALLED]
+
+
+def test_executions_are_compared_turn_for_turn_and_messages_are_received_and_carried_on(tally: report.Tally) -> None:
+    assert tally.did[COMPARED] >= 500 * tally.seeds
+    assert tally.did[RECEIVED] >= 5 * tally.seeds
+    assert tally.did[CARRIED] >= tally.seeds
 
 
 def test_every_kind_of_step_that_there_is_was_recorded(tally: report.Tally) -> None:

@@ -185,7 +185,7 @@ async def child_given_up(ctx: WorkflowContext, given: int) -> Any:
         return await ctx.compute("after", seven)
 
 
-async def patient(ctx: WorkflowContext, _: None) -> str:
+async def patient(ctx: WorkflowContext, _: None) -> Any:
     return await ctx.receive("never")
 
 

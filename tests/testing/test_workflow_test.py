@@ -325,3 +325,24 @@ def test_a_test_that_was_stopped_says_so() -> None:
     with pytest.raises(RaftoralError, match="stopped"):
         test.finish(run)
     assert isinstance(test, WorkflowTest)
+
+
+def test_an_update_is_answered_without_the_clock_moving_to_the_end_of_the_run() -> None:
+    async def counting(ctx: Any, number: int) -> int:
+        async def add(value: int) -> int:
+            nonlocal number
+            number += await ctx.compute("checked", int, value)
+            return number
+
+        ctx.on_update("add", add)
+        await ctx.receive("end", timeout=86_400, default=None)
+        return number
+
+    with workflow_test() as test:
+        run = test.start(counting, 1)
+        began = test.now
+        assert [run.update("add", 2), run.update("add", 3)] == [3, 6]
+        assert run.status == "running"
+        assert test.now - began < dt.timedelta(seconds=1)
+        assert test.finish(run) == 6
+        assert test.now - began >= dt.timedelta(days=1)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...core.asked import Asked, Awaited, Diverged
-from ...core.cluster_events import MessageTaken
+from ...core.asked import Awaited, Diverged
 from ...core.records import (
     CancelRecord,
     Difference,
@@ -31,25 +30,24 @@ from ...core.run_record import RECORD_FORMAT
 from ...core.statistics import ExecutionStatistics, ExecutionStatus, record_mark
 from ...core.step_ids import path_of, position_of
 from ...errors import ExecutionDropped, InternalError, RestlessError, UnreadableError
-from ...limits import MAX_UNRECEIVED_SIGNALS
 from ..codec import classes, failures, values
 from ..loop.run_loop import RunLoop, RunTask
 from . import divergence, end_comparison, reading, recording, waits
 from .acting import ActingEffects, OpenStep, Produce, propose
 from .branch_state import BranchState, Call, branch_of, outside_of_tasks, task_here
+from .child_ends import ChildEnds
 from .environment import ExecutionEnv, Once
 from .inbox import RunContinued, RunEnded, RunStarted
 from .mailbox import Mailbox, Queries
+from .open_steps import OpenSteps
 from .products import Encoded, Made, Told
 from .renewal import ContinueAsNew, as_cancelled, is_cancellation
 from .run_alarm import RunAlarm
 from .running_step import RunningSteps
+from .taken_messages import TakenMessages
 
 if TYPE_CHECKING:
     from .running_step import RunningStep
-
-NOTE_TAKEN_AFTER = 200
-"""Messages that are taken before the acting node says so, where nothing else is recorded meanwhile."""
 
 
 class Execution:
@@ -79,10 +77,8 @@ class Execution:
         self.after: Execution | None = None
         """The execution of the generation before, which comes to its end first."""
         self.loop = RunLoop(self.seed, started.at)
-        # Messages that were taken since it was at rest.
-        self._took: deque[str] = deque(maxlen=MAX_UNRECEIVED_SIGNALS)
-        self._caught_up = False
-        self.mailbox = Mailbox(self._took.append)
+        self._taken = TakenMessages(self, around)
+        self.mailbox = Mailbox(self._taken.add)
         self.queries = Queries()
         self.paused = False
         self.cancel_reason: str | None = None
@@ -106,17 +102,9 @@ class Execution:
         self._gates: set[StepId] = set()
         self._moves_ahead = 0
         self._recorded_end: RunEnded | RunContinued | None = None
-        self._asked = Asked()
-        # Invariant: what `_asked` has open, by step_id, in the order of asking.
-        self._asks: dict[StepId, OpenStep] = {}
-        # Invariant: asked for since effects were begun last.
-        self._new_asks: list[OpenStep] = []
-        # Invariant: steps whose effects, if any, are to be stopped at the end of the turn.
-        self._over: list[StepId] = []
-        # Invariant: attached children whose start was given up, by the step that starts them.
-        self._abandoned: dict[StepId, RunId] = {}
+        self._open = OpenSteps()
+        self.children = ChildEnds(self.loop)
         self._effects = ActingEffects(self, around)
-        self._joins: dict[RunId, list[asyncio.Future[Message]]] = {}
         self._main: RunTask | None = None
         self._in_code = False
         # Whether the code got the request to cancel the run.
@@ -127,7 +115,6 @@ class Execution:
         self._cancelled = False
         self._alarm = RunAlarm(self, around)
         self._ending_in: int | None = None
-        self._told_taken = 0
         self.steps_here = RunningSteps()
         self._waits = waits.Waits()
         self.say_once = Once(lambda text: around.say(started.run_id, text))
@@ -160,7 +147,7 @@ class Execution:
     def acting_changed(self) -> None:
         """Note that this node may act, or may not any more."""
         self._effects.end_all()
-        self._new_asks = list(self._asks.values())
+        self._open.all_new()
         self._ending_in = None
         self._alarm.forget()
 
@@ -189,7 +176,7 @@ class Execution:
     @property
     def has_turns(self) -> bool:
         """Whether there is anything to do for `take_turns`."""
-        return self.status == "running" and (self.after is None or self.after.done.is_set())
+        return self.status == "running" and not self.dropped and (self.after is None or self.after.done.is_set())
 
     def take_turns(self, most: int) -> int:
         """Let up to `most` records have their turns, and begin what is to be begun when none is left; return how many had one."""
@@ -245,8 +232,7 @@ class Execution:
 
     def _end_effects(self) -> None:
         """Stop the effects of steps that came, or that nobody waits for any more. Outside of the run's loop: they run on the node's."""
-        over, self._over = self._over, []
-        for step_id in over:
+        for step_id in self._open.to_end():
             self._effects.end(step_id)
 
     def _rest(self) -> None:
@@ -256,8 +242,7 @@ class Execution:
         except RestlessError as error:
             self.failure = self.fail_without_record(error)
             self._ended = True
-            self._over += self._asks
-            self._asks.clear()
+            self._open.close()
             self.loop.close_run()
 
     def _take(self, record: Record) -> None:
@@ -267,15 +252,12 @@ class Execution:
         self.loop.set_time(record.at)
         match record:
             case Step():
-                if not self._caught_up:  # whoever recorded it told what it had taken before
-                    self._took.clear()
+                self._taken.recorded()
                 self.steps_had += 1
                 self.last_step_id = record.step_id
                 self._resolve(record)
             case Message(kind="child"):
-                for future in self._joins.pop(record.name, ()):
-                    if not future.done():
-                        future.set_result(record)
+                self.children.came(record)
             case Message():
                 self.mailbox.arrive(record)
             case TimersFired():
@@ -296,28 +278,20 @@ class Execution:
             self._rest()
 
     def _resolve(self, step: Step) -> None:
-        match self._asked.match(step):
+        match self._open.match(step):
             case Awaited():
-                ask = self._asks.pop(step.step_id)
-                self._over.append(step.step_id)
-                if not ask.future.done():
-                    ask.future.set_result(step)
+                pass
             case Diverged(reason=reason, asked=asked, asked_id=asked_id):
-                waits = self._coroutine(None if asked_id is None else self._asks.get(asked_id))
+                waits = self._coroutine(None if asked_id is None else self.asks.get(asked_id))
                 shown = divergence.described(step)
                 if self._ended:
                     reason = f"it ended without asking for the recorded step {step.step_id!r}"
                 self.differ(reason, waits, asked=asked or self._what_waits(), recorded=shown)
             case _:
-                if (
-                    (child := self._abandoned.pop(step.step_id, None)) is not None
-                    and step.failure is None
-                    and not self._ended
-                ):
-                    path = path_of(position_of(step.step_id), 0)
-                    self.loop.create_branch(
-                        self.end_child(child), path=path, name=f"end of {child}", context=self._context
-                    )
+                child = self.children.started(step.step_id)
+                if child is not None and step.failure is None and not self._ended:
+                    path, name = path_of(position_of(step.step_id), 0), f"end of {child}"
+                    self.loop.create_branch(self.end_child(child), path=path, name=name, context=self._context)
 
     def _fire(self, fired: TimersFired) -> None:
         self._alarm.forget()
@@ -338,14 +312,7 @@ class Execution:
         return self.branches.get(path)
 
     def _what_waits(self) -> str:
-        """Return what the execution waits for, as text."""
-        if self._ended:
-            return "the end of the workflow"
-        asked = [f"{ask.operation} {ask.step_id!r}" for ask in self._asks.values()]
-        asked += [f"{getter.kind} {' or '.join(map(repr, getter.names))}" for getter in self.mailbox.getters]
-        asked += [f"the end of the child {run_id!r}" for run_id in self._joins]
-        asked += [] if self.loop.next_due is None else ["a time to come"]
-        return ", ".join(asked[:5]) or "nothing"
+        return "the end of the workflow" if self._ended else waits.in_words(self)
 
     # --- the code and its end
 
@@ -387,7 +354,7 @@ class Execution:
 
     def _at_rest(self) -> None:
         """Do what is to be done when every record that was handed over has had its turn."""
-        self._tell_taken()
+        self._taken.tell(self._around.acting)
         recorded = self._recorded_end
         if recorded is not None:
             self._meet(recorded)
@@ -396,35 +363,24 @@ class Execution:
         if term is None:
             self._alarm.disarm()
             return
-        asks, self._new_asks = self._new_asks, []
-        for ask in asks:
-            if self._asks.get(ask.step_id) is ask:
-                self._effects.begin(ask, term)
         if self._ended:
+            # What a task that was made at the very end still asks for is not begun.
             self._propose_end(term)
             return
+        for ask in self._open.to_begin():
+            self._effects.begin(ask, term)
         self._alarm.arm(term)
-        if self.mailbox.taken - self._told_taken >= NOTE_TAKEN_AFTER:
-            self._told_taken = self.mailbox.taken
-            note = recording.taken_command(self, term)
-            propose(self._around, note, lambda: self.status == "running", lambda _: None)
-
-    def _tell_taken(self) -> None:
-        took, acts = tuple(self._took), self._around.acting is not None
-        self._took.clear()
-        self._caught_up = True
-        for message_id in took if acts else ():
-            self._around.tell(MessageTaken(self._around.node, self.run_id, message_id))
+        self._taken.note(term)
 
     def _meet(self, recorded: RunEnded | RunContinued) -> None:
         """Compare the end of this execution with the recorded one."""
         if not self._ended:
-            asks = [ask.step_id for ask in self._asks.values()]
+            asks = list(self.asks)
             if asks:
                 reason = f"it asks for step {asks[0]!r}, but the run ended without such a step"
             else:
                 reason = "the run has ended, and the code still waits for something"
-            ask = next(iter(self._asks.values()), None)
+            ask = next(iter(self.asks.values()), None)
             self.differ(reason, self._coroutine(ask), asked=self._what_waits(), recorded="the end of the run")
             return
         difference = end_comparison.difference(self.run_id, self.result, self.failure, self.continued, recorded)
@@ -455,11 +411,13 @@ class Execution:
             return
         self._alarm.disarm()
         self._effects.end_all()
-        self._asks.clear()
-        self._new_asks.clear()
+        self._open.close()
         if not self.loop.dead:
             with self.loop.entered():
                 self.loop.close_run()
+        # An execution may be kept, to be looked at; its tasks, which never ended, are not.
+        self._main = None
+        self.children.clear()
         self.done.set()
         self.queries.tell()
         self._around.execution_done(self)
@@ -509,22 +467,24 @@ class Execution:
 
     async def at(self, step_id: StepId, operation: Operation, produce: Produce) -> Step:
         """Return the same as `step`, for a step_id that was taken before."""
+        ask = self._ask(step_id, operation, produce)
+        try:
+            return await ask.future
+        except BaseException:
+            self._open.give_up(ask)
+            raise
+
+    def asked_for(self, step_id: StepId, operation: Operation, produce: Produce) -> asyncio.Future[Step]:
+        """Return a future of what `at` returns. It stays asked for, whatever becomes of those who wait for it."""
+        return self._ask(step_id, operation, produce).future
+
+    def _ask(self, step_id: StepId, operation: Operation, produce: Produce) -> OpenStep:
         task = task_here(self.loop)
         if task is None or self.status != "running":
             raise InternalError(f"step {step_id!r} was asked for outside of a turn")
-        future: asyncio.Future[Step] = self.loop.create_future()
-        ask = OpenStep(step_id, operation, task.path, produce, future)
-        self._asked.ask(step_id, operation)
-        self._asks[step_id] = ask
-        self._new_asks.append(ask)
-        try:
-            return await future
-        except BaseException:
-            if self._asks.get(step_id) is ask:
-                del self._asks[step_id]
-                self._asked.give_up(step_id)
-                self._over.append(step_id)
-            raise
+        ask = OpenStep(step_id, operation, task.path, produce, self.loop.create_future())
+        self._open.ask(ask)
+        return ask
 
     def passes_gate(self, step_id: StepId) -> bool:
         """Return whether a gate is to be waited for, or recorded.
@@ -532,16 +492,6 @@ class Execution:
         If not, the run passed here with code that had no such gate: a move lies ahead, and no record of the gate.
         """
         return step_id in self._gates or not self._moves_ahead
-
-    def child_end(self, run_id: RunId) -> asyncio.Future[Message]:
-        """Return a future of the end of a child. To be called in the turn in which its start is recorded."""
-        future: asyncio.Future[Message] = self.loop.create_future()
-        self._joins.setdefault(run_id, []).append(future)
-        return future
-
-    def abandon_child(self, step_id: StepId, run_id: RunId) -> None:
-        """Have a child end that was started for one that had stopped waiting for its start, should that be recorded."""
-        self._abandoned[step_id] = run_id
 
     async def end_child(self, run_id: RunId) -> None:
         """Record a request that a child end, as a step."""
@@ -587,12 +537,7 @@ class Execution:
     @property
     def asks(self) -> Mapping[StepId, OpenStep]:
         """What it asked for and has not had, in the order of asking."""
-        return self._asks
-
-    @property
-    def joins(self) -> Mapping[RunId, Sequence[asyncio.Future[Message]]]:
-        """Children whose ends are waited for."""
-        return self._joins
+        return self._open.by_id
 
     @property
     def at_rest(self) -> bool:
@@ -643,10 +588,6 @@ class Execution:
         self.steps_here.started(running)
         self._around.effect_started(self.run_id, running.step_id)
 
-    def is_outcome(self, error: BaseException) -> bool:
-        """See `ExecutionEnv.is_outcome`."""
-        return self._around.is_outcome(error)
-
     def product(self, step_id: StepId, value: object, known: classes.Lookup | None = None) -> Encoded:
         """Return a value as what is recorded: encoded, or the failure of encoding it.
 
@@ -663,8 +604,4 @@ class Execution:
 
     def decode(self, step: Step) -> Any:
         """Return the value of a recorded step, or raise its failure."""
-        if step.failure is not None:
-            raise failures.rebuild(step.failure, step_id=step.step_id, view=self.classes)
-        if step.value is None:
-            raise InternalError(f"step {step.step_id!r} has neither value nor failure")
-        return reading.read(self, step.value, f"step {step.step_id!r} of run {self.run_id!r}")
+        return reading.read_step(self, step, f"step {step.step_id!r} of run {self.run_id!r}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ...core.records import Difference
+from ...core.records import Difference, Step
 from ...core.statistics import ExecutionStatus
-from ...errors import ValueNotShippableError
-from ..codec import values
+from ...errors import InternalError, ValueNotShippableError
+from ..codec import failures, values
 from ..codec.classes import View
 from . import divergence
 
@@ -36,6 +36,15 @@ def read(execution: ReadingExecution, data: bytes, what: str) -> Any:
     except ValueNotShippableError as error:
         give_up(execution, str(error))
         raise
+
+
+def read_step(execution: ReadingExecution, step: Step, what: str) -> Any:
+    """Return the value of a recorded step as `read` does, or raise its failure."""
+    if step.failure is not None:
+        raise failures.rebuild(step.failure, step_id=step.step_id, view=execution.classes)
+    if step.value is None:
+        raise InternalError(f"{what} has neither value nor failure")
+    return read(execution, step.value, what)
 
 
 def give_up(execution: ReadingExecution, reason: str) -> None:

@@ -15,11 +15,10 @@ from ...core.statistics import MAX_WAITS_TOLD, BranchWait
 from ...threads.user_code import awaiting_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ...core.records import Message, RunId, StepId
+    from ...core.records import StepId
     from ..loop.run_loop import RunLoop, RunTask
     from .acting import OpenStep
+    from .child_ends import ChildEnds
     from .mailbox import Mailbox
 
 MAX_LOOKED_AT: Final = 256
@@ -34,6 +33,7 @@ class Waiting(Protocol):
 
     loop: RunLoop
     mailbox: Mailbox
+    children: ChildEnds
     had: int
 
     @property
@@ -44,11 +44,6 @@ class Waiting(Protocol):
     @property
     def asks(self) -> Mapping[StepId, OpenStep]:
         """What it asked for and has not had, in the order of asking."""
-        ...
-
-    @property
-    def joins(self) -> Mapping[RunId, Sequence[asyncio.Future[Message]]]:
-        """Children whose ends are waited for."""
         ...
 
 
@@ -79,9 +74,18 @@ def _look(execution: Waiting) -> tuple[tuple[BranchWait, ...], int]:
     return tuple(reasons.of(task) for task in tasks), max(0, loop.task_count - len(tasks))
 
 
+def in_words(execution: Waiting) -> str:
+    """Return the first few things that an execution waits for, as text."""
+    found = [f"{ask.operation} {ask.step_id!r}" for ask in execution.asks.values()]
+    found += [f"{getter.kind} {' or '.join(map(repr, getter.names))}" for getter in execution.mailbox.getters]
+    found += [f"the end of the child {run_id!r}" for run_id in execution.children.by_id]
+    found += [] if execution.loop.next_due is None else ["a time to come"]
+    return ", ".join(found[:5]) or "nothing"
+
+
 def can_be_woken(execution: Waiting) -> bool:
     """Return whether a step, a message, the end of a child or a time is waited for. From any thread."""
-    if execution.asks or execution.joins or execution.loop.has_timers:
+    if execution.asks or execution.children.by_id or execution.loop.has_timers:
         return True
     mailbox = execution.mailbox
     return bool(mailbox.getters or (mailbox.handlers.open and mailbox.handlers.by_name))
@@ -98,7 +102,7 @@ class _Reasons:
             self._reasons[ask.future] = ("step", ask.step_id, ask.operation)
         for getter in execution.mailbox.getters[:MAX_LOOKED_AT]:
             self._reasons[getter.future] = (getter.kind, " or ".join(map(repr, getter.names)), "")
-        for run_id, futures in tuple(islice(execution.joins.items(), MAX_LOOKED_AT)):
+        for run_id, futures in tuple(islice(execution.children.by_id.items(), MAX_LOOKED_AT)):
             for future in tuple(futures):
                 self._reasons[future] = ("child", run_id, "")
                 self._reasons.update((waiter, ("child", run_id, "")) for waiter in _waiters(future))

@@ -84,7 +84,7 @@ class Played:
         self._look()
 
     def _look(self) -> None:
-        self.asked.update(self.execution._asks)
+        self.asked.update(self.execution.asks)
         self.turns.append(observed(self.execution, self._reader))
 
     def have(self, *records: Record, at_once: int = 1) -> None:
@@ -122,9 +122,9 @@ def next_record(played: Played, choose: Choose, number: int) -> Record | None:
     """Choose what happens next, of all that may; None if nothing can wake it."""
     execution = played.execution
     at = execution.loop.time() + choose(3) / 4
-    waited = list(execution._asks)
+    waited = list(execution.asks)
     # What is asked for and given up in one turn has no effect, and no record.
-    given_up = [step_id for step_id, _ in execution._asked._given_up.values() if step_id in played.asked]
+    given_up = [step_id for step_id, _ in execution._open._asked._given_up.values() if step_id in played.asked]
     due = execution.loop.next_due
     names = sorted({name for getter in execution.mailbox.getters for name in getter.names})
     may = ["step"] * 4 * bool(waited) + ["timer"] * 2 * (due is not None) + ["wanted"] * 2 * bool(names)

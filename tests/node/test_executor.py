@@ -1,0 +1,80 @@
+"""What an executor does with what it is handed, alone: without a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from raftoral_nb.node.executor import Executor
+from raftoral_nb.threads.step_threads import InlineSteps
+from raftoral_nb.workflow.codec import values
+from raftoral_nb.workflow.execution.inbox import HandedOver, RunContinued, RunEnded, RunStarted
+from raftoral_nb.workflow.language.context import WorkflowContext
+from raftoral_nb.workflow.shipping import definitions
+
+
+class Alone:
+    """The environment of an executor that never acts (`executor.ExecutorEnv`)."""
+
+    def propose(self, *what: Any) -> None:
+        raise AssertionError("it does not act")
+
+    def post(self, fn: Callable[..., object], *args: Any) -> None:
+        asyncio.get_running_loop().call_soon(fn, *args)
+
+    def arm(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Do nothing: there is no watchdog."""
+
+    def tell(self, event: object) -> None:
+        """Do nothing: there are no observers."""
+
+    def write(self, line: object) -> None:
+        """Do nothing: output is of no interest."""
+
+    def yield_leadership(self) -> None:
+        """Do nothing: it has none."""
+
+    def definition(self, workflow: str, version: int | None) -> None:
+        """Return None: it starts nothing."""
+
+
+async def countdown(ctx: WorkflowContext, left: int) -> str:
+    if left:
+        raise ctx.continue_as_new(left - 1)
+    return "done"
+
+
+def generations(count: int) -> list[HandedOver]:
+    """A run that began anew so many times, and has ended."""
+    definition = definitions.build("countdown", 1, countdown)[0]
+
+    def encoded(value: object) -> bytes:
+        return values.encode(value, what="a value")
+
+    return [
+        RunStarted("r", definition, encoded(count)),
+        *(RunContinued("r", definition, 2 + past, encoded(count - 1 - past), 0.0, ()) for past in range(count)),
+        RunEnded("r", encoded("done"), None),
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_a_run_that_began_anew_several_times_meanwhile_is_executed_to_its_end(count: int) -> None:
+    """A node that restarts gets all generations at once; the third waited for the second, which nobody woke."""
+
+    async def main() -> tuple[str, int, bytes | None]:
+        executor = Executor(1, Alone(), InlineSteps(), asyncio.get_running_loop().time)
+        running = asyncio.create_task(executor.main())
+        await asyncio.sleep(0)
+        executor.hand_over(generations(count))
+        execution = executor.execution("r")
+        assert execution is not None
+        async with asyncio.timeout(10):
+            await execution.done.wait()
+        running.cancel()
+        return execution.status, execution.generation, execution.result
+
+    assert asyncio.run(main()) == ("completed", count + 1, values.encode("done", what="a value"))
