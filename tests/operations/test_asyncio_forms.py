@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from raftoral_nb import WorkflowContext
@@ -318,7 +318,7 @@ def test_async_generators_and_context_managers() -> None:
     async def uses(ctx: WorkflowContext, _: None) -> Any:
         seen = journal(ctx)
 
-        async def numbers() -> AsyncIterator[int]:
+        async def numbers() -> AsyncGenerator[int, None]:
             try:
                 for number in range(10):
                     yield await ctx.compute("number", echo, number)

@@ -338,8 +338,11 @@ class Execution:
                 self._rest()
 
     def _coroutine(self, ask: Ask | None) -> Any:
-        path = "" if ask is None else ask.path
-        return self.branches.get(path)
+        """Return the coroutine of the branch that asked; of the one that made it, if there is no code of the user's in it."""
+        path, branches = "" if ask is None else ask.path, self.branches
+        makers = sorted((one for one in branches if path.startswith(one)), key=len, reverse=True)
+        shown = (branches[one] for one in makers if divergence.place(branches[one])[0])
+        return next(shown, branches.get(path))
 
     def _what_waits(self) -> str:
         """Return what the execution waits for, as text."""

@@ -19,7 +19,7 @@ from heapq import heappop, heappush
 from types import MethodType
 from typing import Any, Final, TypeVarTuple, Unpack
 
-from anyio._backends._asyncio import CancelScope
+from anyio._backends._asyncio import CancelScope, _task_states
 
 from ...errors import BadArgumentError, ExecutionDropped, NotInWorkflowError, QueryFailedError, RestlessError
 from ...limits import MAX_TURN_CALLBACKS
@@ -539,6 +539,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
                     end_coroutine(task.get_coro())
                 finally:
                     asyncio.tasks._leave_task(self, task)
+                    # It is never done, so anyio would not forget it; and what anyio has of it holds it for ever.
+                    _task_states.pop(task, None)
             for generator in generators:
                 end_generator(generator)
         finally:
