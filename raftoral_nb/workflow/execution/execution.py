@@ -69,6 +69,9 @@ class Execution:
     Every method must be called on its node's thread, except `statistics` and `branches`.
     """
 
+    asked_for_time = False
+    """Whether its code was told the time (`ctx.now`)."""
+
     def __init__(self, started: RunStarted, around: ExecutionEnv) -> None:
         self.run_id = started.run_id
         self.definition = started.definition
@@ -106,8 +109,6 @@ class Execution:
         """The operations that its code called and did not await yet."""
         self.dropped = False
         """True once it was ended from outside: what its code still prints is of no interest."""
-        self.asked_for_time = False
-        """Whether its code was told the time (`ctx.now`)."""
         self._around = around
         # Invariant: handed over, and not had, in the order of the log.
         self._queue: deque[Record] = deque()
