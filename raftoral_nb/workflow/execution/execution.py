@@ -56,6 +56,9 @@ class Execution:
     Every method must be called on its node's thread, except `statistics` and `branches`.
     """
 
+    asked_for_time = False
+    """Whether its code was told the time (`ctx.now`)."""
+
     def __init__(self, started: RunStarted, around: ExecutionEnv) -> None:
         self.run_id = started.run_id
         self.definition = started.definition
@@ -95,8 +98,6 @@ class Execution:
         """The operations that its code called and did not await yet."""
         self.dropped = False
         """True once it was ended from outside: what its code still prints is of no interest."""
-        self.asked_for_time = False
-        """Whether its code was told the time (`ctx.now`)."""
         self.around = around
         # Invariant: handed over, and not had, in the order of the log.
         self._queue: deque[Record] = deque()
@@ -310,8 +311,7 @@ class Execution:
                 self._rest()
 
     def _coroutine(self, ask: OpenStep | None) -> Any:
-        path = "" if ask is None else ask.path
-        return self.branches.get(path)
+        return divergence.code_of("" if ask is None else ask.path, self.branches)
 
     def _what_waits(self) -> str:
         return "the end of the workflow" if self._ended else waits.in_words(self)
