@@ -82,7 +82,7 @@ BEHAVIOUR_FOLDERS: Final = {"testing"}
 """Folders of tests that are named like a folder of the engine, and hold behaviour of all of it."""
 
 BEHAVIOUR_TESTS: Final = {
-    "core": {"properties", "stored_formats"},
+    "core": {"properties"},
     "raft": {
         "library_as_it_comes",
         "no_busy_loops",
@@ -95,7 +95,7 @@ BEHAVIOUR_TESTS: Final = {
     },
     "simulation": {"determinism", "parts", "regressions", "seeds"},
     "workflow": {"kinds_of_code", "places"},
-    "workflow/execution": {"likely_cause", "replays"},
+    "workflow/execution": {"replays"},
 }
 """Tests that stand in a folder of the engine and are about more than one of its modules."""
 

@@ -72,7 +72,7 @@ def _optional(one: msgspec.structs.FieldInfo) -> tuple[str, Any, Any]:
 
 
 _FIELDS: Final = [one for one in msgspec.structs.fields(Run) if one.name not in _WITHOUT]
-_Run: Final = msgspec.defstruct(
+_Run: Final[Any] = msgspec.defstruct(
     "_Run",
     [
         *((one.name, one.type) for one in _FIELDS if one.required),

@@ -107,7 +107,7 @@ class RunsBackend(NodesBackend, RecordsBackend, Proposing, Alive, Protocol):
     def when_answered(
         self, run_id: RunId, update_id: str, callback: Callable[[Step | RunEnding], None]
     ) -> Callable[[], None]:
-        """Have `callback(step)` called when an update is answered, or with how the run ended before that; returns what forgets it."""
+        """Have `callback` called with the answer to an update, or with how the run ended without; returns what forgets it."""
 
     def when_set(
         self, run_id: RunId, variable: str, place: LookedAt, callback: Callable[[RunEnding | None], None]

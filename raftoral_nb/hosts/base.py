@@ -412,13 +412,13 @@ class ClusterBackend(ABC):
     def when_answered(
         self, run_id: RunId, update_id: str, callback: Callable[[Step | RunEnding], None]
     ) -> Callable[[], None]:
-        """Have `callback(step)` called, on the consensus loop or right now, when an update is answered, also if it was before.
+        """Have `callback(step)` called, on the consensus loop or right now, with the answer to an update; `callback(ending)` at the run's end.
 
-        Or `callback(ending)` when the run ends first. Returns what forgets it.
+        An answer that is recorded comes before the end that follows it. Returns what forgets it.
         """
+        # One that was sent before may have been answered already.
         self.thread.call(lambda: self.answers.watch(self.head(), run_id, update_id, callback))
-        # After it: an answer that is recorded comes before the end that follows it.
-        forget_end = self.when_ended(run_id, callback)
+        forget_end = ClusterBackend.when_ended(self, run_id, callback)
 
         def forget() -> None:
             self.thread.post(self.answers.forget, run_id, update_id, callback)

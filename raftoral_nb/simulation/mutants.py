@@ -76,7 +76,7 @@ def _no_intent() -> list[Patch]:
 
 
 def _pause_unheeded() -> list[Patch]:
-    return [(execution.Execution, "may_begin", lambda self: self._around.acting)]
+    return [(execution.Execution, "may_begin", lambda self: self.around.acting)]
 
 
 def _any_version_records() -> list[Patch]:

@@ -178,12 +178,10 @@ class VirtualBackend(LocalBackend):
                 if not future.done():
                     future.set_result(answer)
 
-            self.answers.watch(self.head(), run_id, update_id, end)
-            forget = LocalBackend.when_ended(self, run_id, end)
+            forget = LocalBackend.when_answered(self, run_id, update_id, end)
             try:
                 return await future
             finally:
-                self.answers.forget(run_id, update_id, end)
                 forget()
 
         callback(self._waited(run_id, answered))

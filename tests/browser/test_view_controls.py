@@ -174,7 +174,7 @@ def test_an_opened_run_shows_its_steps_with_values_and_a_step_and_its_log_entry_
     expect(view.locator(".rv-record[data-linked=true]")).to_have_count(3)
     view.get_by_role("button", name="Tables").click()
     expect(view.get_by_role("table", name="Nodes")).to_contain_text("leader")
-    expect(view.get_by_role("table", name="Runs")).to_contain_text("20 of 20 steps consumed")
+    expect(view.get_by_role("table", name="Runs")).to_contain_text("20 of 20 records had their turn")
     assert opened.errors == []
     assert opened.foreign_requests == []
 

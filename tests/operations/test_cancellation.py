@@ -97,7 +97,7 @@ def test_a_request_reaches_nested_groups_and_each_cleans_up() -> None:
 
 
 def test_a_task_that_is_cancelled_twice_meets_both() -> None:
-    async def twice(ctx: WorkflowContext, _: None) -> Any:
+    async def twice(ctx: WorkflowContext, given: None) -> Any:
         seen = journal(ctx)
 
         async def stubborn() -> None:
@@ -120,7 +120,7 @@ def test_a_task_that_is_cancelled_twice_meets_both() -> None:
 
 
 def test_a_record_that_comes_when_nobody_waits_for_it_any_more_is_dropped() -> None:
-    async def gives_up(ctx: WorkflowContext, _: None) -> Any:
+    async def gives_up(ctx: WorkflowContext, given: None) -> Any:
         seen = journal(ctx)
         slow = asyncio.create_task(ctx.compute("slow", echo, "slow"))
         quick = asyncio.create_task(ctx.compute("quick", echo, "quick"))

@@ -116,11 +116,33 @@ def test_a_start_that_nobody_waits_for_any_more_starts_a_child_that_is_asked_to_
             test.finish(child)
 
 
+@pytest.mark.parametrize("when", WHENS)
+@pytest.mark.parametrize("place", range(4))
+def test_a_child_whose_start_is_on_its_way_is_waited_for_before_the_next_one_is_started(place: int, when: Any) -> None:
+    async def tries(ctx: WorkflowContext, given: None) -> str:
+        for name in "ab":
+            work = asyncio.create_task(ctx.run_child("worker", name))
+            await ctx.compute("quick", echo, 1)
+            work.cancel()
+            await asyncio.wait({work})
+        return "done"
+
+    with workflow_test() as test:
+        register(test)
+        run = test.start(tries, None)
+        test.kill_leader_at(place, when=when, run=run, restart=True)
+        assert test.finish(run) == "done"
+    assert "end a" in AT_WORK
+    first = AT_WORK.index("end a")
+    assert [one for one in AT_WORK[first + 1 :] if one.endswith(" a") and one != "end a"] == []
+    assert [one for one in AT_WORK[:first] if one.endswith(" b")] == []
+
+
 # --- messages
 
 
 def test_one_of_several_names_is_taken_as_it_came() -> None:
-    async def receives(ctx: WorkflowContext, _: None) -> Any:
+    async def receives(ctx: WorkflowContext, given: None) -> Any:
         seen = journal(ctx)
         for _number in range(3):
             seen.append(await ctx.receive("b", "a"))
@@ -179,7 +201,7 @@ def test_a_message_that_comes_with_a_getter_that_was_woken_and_cancelled_goes_to
 
 
 def test_no_message_is_lost_to_the_loser_of_a_race_or_at_a_deadline() -> None:
-    async def races(ctx: WorkflowContext, _: None) -> Any:
+    async def races(ctx: WorkflowContext, given: None) -> Any:
         seen = journal(ctx)
 
         async def word(c: WorkflowContext) -> None:

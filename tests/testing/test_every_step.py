@@ -185,8 +185,8 @@ async def child_given_up(ctx: WorkflowContext, given: int) -> Any:
         return await ctx.compute("after", seven)
 
 
-async def patient(ctx: WorkflowContext, _: None) -> Any:
-    return await ctx.receive("never")
+async def patient(ctx: WorkflowContext, _: None) -> None:
+    await ctx.receive("never")
 
 
 async def children(ctx: WorkflowContext, given: int) -> Any:

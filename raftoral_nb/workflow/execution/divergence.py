@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...core.records import CancelRecord, Difference, Message, MoveRecord, Record, Step, TimersFired
@@ -34,6 +34,13 @@ def place(waits: object = None) -> tuple[str, int, str, str]:
         return "", 0, "", ""
     file, line = frame.f_code.co_filename, frame.f_lineno
     return file, line, frame.f_code.co_name, linecache.getline(file, line).strip()
+
+
+def code_of(path: str, branches: Mapping[str, Any]) -> Any:
+    """Return the coroutine of the branch of that path; of the one that made it, if there is no code of the user's in it."""
+    makers = sorted((one for one in branches if path.startswith(one)), key=len, reverse=True)
+    shown = (branches[one] for one in makers if place(branches[one])[0])
+    return next(shown, branches.get(path))
 
 
 def _is_users(frame: FrameType) -> bool:

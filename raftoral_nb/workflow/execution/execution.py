@@ -56,6 +56,9 @@ class Execution:
     Every method must be called on its node's thread, except `statistics` and `branches`.
     """
 
+    asked_for_time = False
+    """Whether its code was told the time (`ctx.now`)."""
+
     def __init__(self, started: RunStarted, around: ExecutionEnv) -> None:
         self.run_id = started.run_id
         self.definition = started.definition
@@ -76,6 +79,8 @@ class Execution:
         """Set when this node's execution has ended, however it did."""
         self.after: Execution | None = None
         """The execution of the generation before, which comes to its end first."""
+        self.seed = self.run_id if self.generation == 1 else f"{self.run_id}\n{self.generation}"
+        """The seed of this run's randomness; the same on every node, and another in each generation."""
         self.loop = RunLoop(self.seed, started.at)
         self._taken = TakenMessages(self, around)
         self.mailbox = Mailbox(self._taken.add)
@@ -93,9 +98,7 @@ class Execution:
         """The operations that its code called and did not await yet."""
         self.dropped = False
         """True once it was ended from outside: what its code still prints is of no interest."""
-        self.asked_for_time = False
-        """Whether its code was told the time (`ctx.now`)."""
-        self._around = around
+        self.around = around
         # Invariant: handed over, and not had, in the order of the log.
         self._queue: deque[Record] = deque()
         # Invariant: the step_ids of all gates handed over, and how many moves are in the queue.
@@ -157,7 +160,7 @@ class Execution:
             self.status = status
             self.reason = reason
             self.dropped = True
-            self._around.execution_stopped(self, reason)
+            self.around.execution_stopped(self, reason)
             if not self._taking_turns:
                 self._close()
 
@@ -168,7 +171,7 @@ class Execution:
 
     def broke(self, what: str, error: BaseException) -> None:
         """End this execution: a bug of ours was found while doing `what`."""
-        self._around.broke(self, what, error)
+        self.around.broke(self, what, error)
         self.stop("diverged", f"internal error while {what}: {error}")
 
     # --- turns
@@ -218,7 +221,7 @@ class Execution:
             )
             return False
         try:
-            coroutine, self._context = self._around.prepare(self)
+            coroutine, self._context = self.around.prepare(self)
         except UnreadableError as error:
             # Another node may have what it takes: this one takes no part in the run, and does not lead it.
             reading.give_up(self, str(error))
@@ -308,8 +311,7 @@ class Execution:
                 self._rest()
 
     def _coroutine(self, ask: OpenStep | None) -> Any:
-        path = "" if ask is None else ask.path
-        return self.branches.get(path)
+        return divergence.code_of("" if ask is None else ask.path, self.branches)
 
     def _what_waits(self) -> str:
         return "the end of the workflow" if self._ended else waits.in_words(self)
@@ -354,7 +356,7 @@ class Execution:
 
     def _at_rest(self) -> None:
         """Do what is to be done when every record that was handed over has had its turn."""
-        self._taken.tell(self._around.acting)
+        self._taken.tell(self.around.acting)
         recorded = self._recorded_end
         if recorded is not None:
             self._meet(recorded)
@@ -363,11 +365,12 @@ class Execution:
         if term is None:
             self._alarm.disarm()
             return
-        for ask in self._open.to_begin():
-            self._effects.begin(ask, term)
         if self._ended:
+            # What a task that was made at the very end still asks for is not begun.
             self._propose_end(term)
             return
+        for ask in self._open.to_begin():
+            self._effects.begin(ask, term)
         self._alarm.arm(term)
         self._taken.note(term)
 
@@ -400,9 +403,9 @@ class Execution:
         command = recording.end_command(self, term, cancelled=self._cancelled)
 
         def wanted() -> bool:
-            return self._around.acting == term and self._recorded_end is None and self.status == "running"
+            return self.around.acting == term and self._recorded_end is None and self.status == "running"
 
-        propose(self._around, command, wanted, lambda reason: self.broke("recording the end", RuntimeError(reason)))
+        propose(self.around, command, wanted, lambda reason: self.broke("recording the end", RuntimeError(reason)))
 
     def _close(self) -> None:
         """Let go of the code: nothing of this execution runs any more."""
@@ -419,7 +422,7 @@ class Execution:
         self.children.clear()
         self.done.set()
         self.queries.tell()
-        self._around.execution_done(self)
+        self.around.execution_done(self)
 
     def differ(self, reason: str, waits: Any = None, *, asked: str = "", recorded: str = "") -> None:
         """End this execution, and not the run: it does not do what was recorded.
@@ -466,17 +469,24 @@ class Execution:
 
     async def at(self, step_id: StepId, operation: Operation, produce: Produce) -> Step:
         """Return the same as `step`, for a step_id that was taken before."""
-        task = task_here(self.loop)
-        if task is None or self.status != "running":
-            raise InternalError(f"step {step_id!r} was asked for outside of a turn")
-        future: asyncio.Future[Step] = self.loop.create_future()
-        ask = OpenStep(step_id, operation, task.path, produce, future)
-        self._open.ask(ask)
+        ask = self._ask(step_id, operation, produce)
         try:
-            return await future
+            return await ask.future
         except BaseException:
             self._open.give_up(ask)
             raise
+
+    def asked_for(self, step_id: StepId, operation: Operation, produce: Produce) -> asyncio.Future[Step]:
+        """Return a future of what `at` returns. It stays asked for, whatever becomes of those who wait for it."""
+        return self._ask(step_id, operation, produce).future
+
+    def _ask(self, step_id: StepId, operation: Operation, produce: Produce) -> OpenStep:
+        task = task_here(self.loop)
+        if task is None or self.status != "running":
+            raise InternalError(f"step {step_id!r} was asked for outside of a turn")
+        ask = OpenStep(step_id, operation, task.path, produce, self.loop.create_future())
+        self._open.ask(ask)
+        return ask
 
     def passes_gate(self, step_id: StepId) -> bool:
         """Return whether a gate is to be waited for, or recorded.
@@ -497,7 +507,7 @@ class Execution:
 
     def may_begin(self) -> int | None:
         """Return the term in which something new may begin here; None if it may not."""
-        return None if self.paused else self._around.acting
+        return None if self.paused else self.around.acting
 
     # --- looking at it
 
@@ -565,20 +575,10 @@ class Execution:
 
     # --- used by the operations
 
-    @property
-    def seed(self) -> str:
-        """The seed of this run's randomness; the same on every node, and another in each generation."""
-        return self.run_id if self.generation == 1 else f"{self.run_id}\n{self.generation}"
-
-    @property
-    def around(self) -> ExecutionEnv:
-        """The environment of this execution."""
-        return self._around
-
     def effect_started(self, running: RunningStep) -> None:
         """Note that a step's function begins to run here."""
         self.steps_here.started(running)
-        self._around.effect_started(self.run_id, running.step_id)
+        self.around.effect_started(self.run_id, running.step_id)
 
     def product(self, step_id: StepId, value: object, known: classes.Lookup | None = None) -> Encoded:
         """Return a value as what is recorded: encoded, or the failure of encoding it.

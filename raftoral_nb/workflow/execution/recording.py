@@ -27,10 +27,7 @@ class RecordingExecution(Protocol):
     failure: Failure | None
     continued: bytes | None
 
-    @property
-    def around(self) -> ExecutionEnv:
-        """The environment of the execution."""
-        ...
+    around: ExecutionEnv
 
 
 def step_command(

@@ -35,7 +35,8 @@ from .endings import through_cancellations, to_its_end
 from .unawaited import operation
 
 if TYPE_CHECKING:
-    from ...core.records import Failure, StepId
+    from ...core.records import Failure, Step, StepId
+    from ..execution.acting import Produce
 
 O = TypeVar("O")  # noqa: E741 - input and output are I and O everywhere
 
@@ -142,20 +143,39 @@ async def start(
                 return Made(value, child=ChildStart(child_id, name, version, data, detached, digest))
         return None, failure
 
-    try:
-        step = await execution.at(step_id, "child", produce)
-    except asyncio.CancelledError:
-        if not detached and on_cancel != "leave":
-            execution.children.abandon(step_id, child_id)
-        raise
+    cancelled: asyncio.CancelledError | None = None
+    if detached or on_cancel != "wait":
+        step = await _started(execution, step_id, child_id, produce, ends=not detached and on_cancel == "ask")
+    else:
+        # Whoever is cancelled may try again. So that there are never two children at work, it is known first whether this one is.
+        start = execution.asked_for(step_id, "child", produce)
+        cancelled = await through_cancellations(start)
+        step = start.result()
     if step.failure is not None:
+        if cancelled is not None:
+            raise cancelled
         raise _refusal(step.failure, step.step_id)
     if execution.decode(step) != child_id:
         started, recorded = f"it starts the child {child_id!r}", f"the child {execution.decode(step)!r}"
         execution.differ(f"{started}, where {recorded} is recorded", asked=started, recorded=recorded)
         raise ExecutionDropped
     end = None if detached else execution.children.of(child_id)
-    return ChildRun(execution, child_id, name, detached=detached, end=end, on_cancel=on_cancel)
+    child = ChildRun[Any](execution, child_id, name, detached=detached, end=end, on_cancel=on_cancel)
+    if cancelled is not None:
+        if end is not None and not end.done():
+            await child._have_it_end(end)
+        raise cancelled
+    return child
+
+
+async def _started(execution: Execution, step_id: StepId, child_id: RunId, produce: Produce, *, ends: bool) -> Step:
+    """Wait for a child's start. If the wait is cancelled and the child is started all the same, it is asked to end if `ends` says so."""
+    try:
+        return await execution.at(step_id, "child", produce)
+    except asyncio.CancelledError:
+        if ends:
+            execution.children.abandon(step_id, child_id)
+        raise
 
 
 def _name(workflow: object) -> str:

@@ -92,12 +92,12 @@ class WorkflowContext(MessagingContext):
     async def patched(self, name: str) -> bool:
         """Return whether this run executes the new code named `name`.
 
-        False for a run that had passed this point before it existed.
+        False for a run that had come to this point before the gate existed.
 
         To change the code of unfinished runs: write `if await ctx.patched("mail"): <new> else: <old>`, register it as a
-        new version, and move the run to it. A run that comes here for the first time records True, as a step of its
-        own. In a run that was moved, and passed
-        this point before, the answer is False, and the gate leaves no trace: the steps around it keep their names. A gate in a loop answers for each round anew. Once all runs from before have ended, the `if`
+        new version, and move the run to it. A run that comes here for the first time records True, as a step of its own. In a run that
+        was moved, the answer is False up to where it stood then, and the gate leaves no trace: the steps around it keep their names. A
+        gate in a loop answers for each round anew. Once all runs from before have ended, the `if`
         and its old side may go from new versions; runs that recorded the gate keep theirs.
 
         >>> from raftoral_nb.testing import workflow_test

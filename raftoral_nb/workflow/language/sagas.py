@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ParamSpec, Self
@@ -53,11 +54,17 @@ class Saga:
         if error is None or isinstance(error, GeneratorExit | ExecutionDropped):
             return
         failures: list[BaseException] = []
+        cancelled: asyncio.CancelledError | None = None
         if self._due:
             # What was begun is undone as a whole, whatever deadline passes meanwhile.
-            await to_its_end(self._ctx._execution, "saga", lambda: self._undo(failures))
+            try:
+                await to_its_end(self._ctx._execution, "saga", lambda: self._undo(failures))
+            except asyncio.CancelledError as error_meanwhile:
+                cancelled = error_meanwhile
         if failures:
             raise BaseExceptionGroup("a saga failed, and so did what was to undo it", [error, *failures]) from None
+        if cancelled is not None:
+            raise cancelled
 
     async def _undo(self, failures: list[BaseException]) -> None:
         while self._due:

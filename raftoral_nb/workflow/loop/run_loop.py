@@ -20,7 +20,7 @@ from itertools import islice
 from types import MethodType
 from typing import Any, Final, TypeVarTuple, Unpack
 
-from anyio._backends._asyncio import CancelScope
+from anyio._backends._asyncio import CancelScope, _task_states
 
 from ...errors import BadArgumentError, ExecutionDropped, NotInWorkflowError, QueryFailedError, RestlessError
 from ...limits import MAX_TURN_CALLBACKS
@@ -562,6 +562,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
                     asyncio.tasks._leave_task(self, task)
                 # It is never done, and nothing is to wait for it: not in `asyncio.all_tasks` of a debugger either.
                 asyncio.tasks._unregister_task(task)
+                # It is never done, so anyio would not forget it; and what anyio has of it holds it for ever.
+                _task_states.pop(task, None)
             for generator in generators:
                 end_generator(generator)
         finally:
