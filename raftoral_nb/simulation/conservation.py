@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ..core.records import Message, NodeId, Record, RunId
+from ..workflow.codec import values
 from .observations import Observations, diary_of
 from .run_logs import RunLogs, life
 
@@ -64,7 +65,7 @@ class Conservation:
                 if execution is None or diary is None or run.status == "terminated":
                     continue
                 sent = _messages(self._logs.records(life(run_id, run.generation)))
-                found = Counter([*diary.received, *(message.message_id for message in execution.mailbox.waiting)])
+                found = Counter([*diary.received, *map(_said, execution.mailbox.waiting)])
                 if found != Counter(sent):
                     lost, twice = Counter(sent) - found, found - Counter(sent)
                     text = f"run {run_id!r} on node {number}: {list(lost)} lost, {list(twice)} received again"
@@ -86,6 +87,11 @@ class Conservation:
                     self._violated(CONSERVED, text, (run_id, message_id))
 
 
+def _said(message: Message) -> str:
+    """Return what was sent with a message: in a simulation a text that no other message to that run has."""
+    return str(values.decode(message.value or b"", what="a simulated message"))
+
+
 def _messages(records: Sequence[Record]) -> list[str]:
-    """Return the ids of the signals and updates among the records."""
-    return [record.message_id for record in records if isinstance(record, Message) and record.kind != "child"]
+    """Return what was said by the signals and updates among the records."""
+    return [_said(record) for record in records if isinstance(record, Message) and record.kind != "child"]

@@ -21,7 +21,7 @@ class Diary:
 
     def __init__(self, ctx: WorkflowContext) -> None:
         self.seen: list[Any] = []
-        # Invariant: the ids of signals and updates that the code got from `ctx.receive` and the like, in this order.
+        # Invariant: what was said by the signals and updates that the code got, each a text of its own, in this order.
         self.received: list[str] = []
         ctx.on_query(DIARY, lambda: self)
 
@@ -29,11 +29,11 @@ class Diary:
         """Note what was seen."""
         self.seen.append(what)
 
-    def got(self, message_id: str) -> str:
-        """Note a message, in the very moment in which it was received; return it."""
-        self.received.append(message_id)
-        self.seen.append(message_id)
-        return message_id
+    def got(self, said: str) -> str:
+        """Note what a message said, in the very moment in which it was received; return it."""
+        self.received.append(said)
+        self.seen.append(said)
+        return said
 
 
 class Scene:

@@ -23,7 +23,7 @@ PATIENCE: Final = 1.0
 
 
 async def _hear(scene: Scene, *names: str) -> str:
-    """Receive a signal; what is sent is its own id."""
+    """Receive a signal; what it says is a text of its own."""
     found: Any = await scene.ctx.receive(*(names or (WORD,)))
     return scene.diary.got(found if len(names) < 2 else found[1])
 
@@ -127,7 +127,7 @@ async def _answered(scene: Scene) -> None:
     """Answer what is asked, at the same time as all else."""
     while True:
         update = await scene.ctx.receive_update(ASK, timeout=PATIENCE)
-        scene.diary.got(update.update_id)
+        scene.diary.got(update.value)
         await update.answer([update.value, len(scene.diary.seen)])
         scene.note("answered", update.value)
 
@@ -135,10 +135,10 @@ async def _answered(scene: Scene) -> None:
 def _handled(scene: Scene) -> None:
     """Have what is asked answered by a handler, of which several may run."""
 
-    async def handler(message_id: str) -> object:
-        scene.diary.got(message_id)
-        found = await scene.slow(f"answer {message_id}")
-        scene.note("handled", message_id)
+    async def handler(said: str) -> object:
+        scene.diary.got(said)
+        found = await scene.slow(f"answer {said}")
+        scene.note("handled", said)
         return [found, len(scene.diary.seen)]
 
     unfinished: Unfinished = scene.ctx.rng.choice(("wait", "cancel"))

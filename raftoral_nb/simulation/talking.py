@@ -7,6 +7,7 @@ has ended. The workflow waits for none of it longer than a moment, so that it en
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -23,9 +24,8 @@ from ..core.commands import (
     TerminateRun,
 )
 from ..core.records import RunId
-from ..errors import WorkflowFailedError
+from ..errors import RunEndedError, WorkflowFailedError
 from ..workflow.codec import values
-from ..workflow.execution.products import Made, Told
 from .diaries import Diary, Scene
 from .listening import ASK, OTHER, WORD, listen
 
@@ -52,7 +52,8 @@ async def talk(ctx: WorkflowContext, input: Mapping[str, Any]) -> object:  # noq
     try:
         on_cancel: OnCancel = ctx.rng.choice(("wait", "ask", "leave"))
         child = await ctx.start_child(CHILD, scene.name, on_cancel=on_cancel)
-        await _tell(ctx, child.run_id, f"from {scene.name}")
+        with contextlib.suppress(RunEndedError):
+            await ctx.signal(child.run_id, WORD, f"from {scene.name}")
         waiting = asyncio.create_task(_wait(diary, child, ctx.random()))
         await listen(scene)
         await waiting
@@ -78,13 +79,6 @@ async def _wait(diary: Diary, child: ChildRun[Any], patience: float) -> None:
         diary.note("child", error.failure.type_name)
     except TimeoutError:
         diary.note("no patience with the child")
-
-
-async def _tell(ctx: WorkflowContext, run_id: RunId, word: str) -> None:
-    """Send a signal to another run, as a step; if that has ended, the step fails."""
-    execution = ctx._execution
-    told = Told(run_id, word, WORD, values.encode(word, what="a word"))
-    await execution.step("tell", "signal", lambda step_id: Made(*execution.product(step_id, None), told=told))
 
 
 async def child(ctx: WorkflowContext, input: str) -> object:  # noqa: A002

@@ -12,10 +12,11 @@ from raftoral_nb.simulation.conservation import CONSERVED, Conservation
 from raftoral_nb.simulation.diaries import DIARY, Diary
 from raftoral_nb.simulation.observations import Observations
 from raftoral_nb.simulation.run_logs import RunLogs
+from raftoral_nb.workflow.codec import values
 
 
 def message(message_id: str) -> Message:
-    return Message(message_id, "signal", "word", b"")
+    return Message(f"id of {message_id}", "signal", "word", values.encode(message_id, what="a word"))
 
 
 class Account:
