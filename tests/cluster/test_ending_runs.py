@@ -89,13 +89,13 @@ def test_a_workflow_may_catch_its_cancellation_and_complete(cluster: Cluster) ->
             await ctx.receive("never")
         except Exception:
             return "as an ordinary exception"
-        except asyncio.CancelledError as error:
-            return [str(error), await ctx.receive("and then")]
+        except asyncio.CancelledError:
+            return [ctx.cancel_reason, await ctx.receive("and then")]
 
     run = cluster.start_workflow(stubborn, None)
     run.cancel("why")
     run.signal("and then", 5)
-    expected = [f"run {run.run_id!r} was cancelled: why", 5]
+    expected = ["why", 5]
     assert run.wait_for_completion(PATIENCE) == expected
     assert run.status == "completed"
     assert [node.result(run.run_id, PATIENCE) for node in cluster.nodes.values()] == [expected] * 3

@@ -105,7 +105,7 @@ def test_runs_with_hostile_values_and_failures_are_listed_told_of_and_viewed() -
                 assert cell.isprintable()
                 assert len(cell) <= 200
             details.open([run.run_id])
-            for step in details.now()[run.run_id]["steps"]:
+            for step in details.now()[run.run_id]["records"]:
                 assert step["value"].isprintable()
                 assert len(step["value"]) <= 160
             assert run.progress("variable").now().words.isprintable()

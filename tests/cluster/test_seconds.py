@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import re
@@ -242,6 +243,11 @@ def query(scene: Scene) -> None:
         scene.run.query("known", timeout="soon")  # type: ignore[arg-type]
 
 
+def wait_for_value(scene: Scene) -> None:
+    scene.gives_up(lambda: scene.run.wait_for_value("never", 1, timeout=SHORT))
+    scene.gives_up(lambda: asyncio.run(scene.run.wait_for("never", 1, timeout=SHORT)))
+
+
 def metrics(scene: Scene) -> None:
     assert scene.cluster.serve_metrics().stop(LONG)
 
@@ -281,6 +287,8 @@ ON_CLUSTERS: dict[str, Callable[[Scene], None]] = {
     "ScenarioPlay.wait(timeout)": play,
     "ScenarioPlay.stop(timeout)": play,
     "WorkflowRun.query(timeout)": query,
+    "WorkflowRun.wait_for(timeout)": wait_for_value,
+    "WorkflowRun.wait_for_value(timeout)": wait_for_value,
     "WorkflowRun.update(timeout)": lambda scene: scene.gives_up(lambda: scene.run.update("never", timeout=SHORT)),
     "WorkflowRun.wait_for_completion(timeout)": lambda scene: scene.gives_up(
         lambda: scene.run.wait_for_completion(SHORT)

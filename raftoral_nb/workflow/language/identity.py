@@ -65,6 +65,23 @@ class ContextIdentity:
         """
         return self._node
 
+    @property
+    def cancel_reason(self) -> str | None:
+        """The reason that `run.cancel(reason)` gave, once that had its turn; None before. The same on every node.
+
+        >>> import asyncio
+        >>> async def polite(ctx, _):
+        ...     try:
+        ...         await ctx.receive("never")
+        ...     except asyncio.CancelledError:
+        ...         return f"ends, as {ctx.cancel_reason}"
+        >>> ending = cluster.start_workflow(polite)
+        >>> ending.cancel("it is late")
+        >>> ending.wait_for_completion()
+        'ends, as it is late'
+        """
+        return self._execution.cancel_reason
+
     def idempotency_key(self, key: str) -> str:
         """Return `run_id/step_id` of this task's next step, if it gets `key`: the same however often that step's function runs.
 

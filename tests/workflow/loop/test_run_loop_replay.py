@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import anyio
@@ -373,6 +373,15 @@ def coroutines_by_address(monkeypatch: pytest.MonkeyPatch) -> None:
 def collector_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_loop.RunLoop, "_generator_begun", lambda loop, generator: None)
     monkeypatch.setattr(run_loop, "leave_it", None)
+
+
+@pytest.fixture(autouse=True)
+def only_what_is_new_is_collected() -> Iterator[None]:
+    """What other tests left in this process need not be looked through each time that the collector comes."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 MUTANTS = [hash_by_address, scopes_by_address, gathered_by_address, coroutines_by_address, collector_closes]
