@@ -10,7 +10,9 @@ import anyio
 import pytest
 
 from raftoral_nb import DeadlineExceededError, WorkflowCancelledError, WorkflowContext, WorkflowRun
+from raftoral_nb.core.commands import CancelRun, SendSignal
 from raftoral_nb.testing import WorkflowTest, workflow_test
+from raftoral_nb.workflow.codec import values
 from tests.operations.durable import check, echo, journal, same_everywhere
 
 pytestmark = pytest.mark.filterwarnings("ignore::raftoral_nb.errors.NonDeterminismWarning")
@@ -253,6 +255,99 @@ def test_code_that_never_rests_fails_the_run_on_every_node_alike() -> None:
         test.settle()
         test.raise_divergence(run)
         assert same_everywhere(run, test) == []
+
+
+async def in_flight(ctx: WorkflowContext, _: None) -> Any:
+    """Never come to rest, while the record of another branch's step is on its way."""
+    journal(ctx)
+    other = asyncio.create_task(ctx.compute("other", echo, 1))
+    await ctx.compute("before", echo, 1)
+    while not other.done():  # noqa: ASYNC110 - it never is
+        await asyncio.sleep(0)
+
+
+async def left_behind(ctx: WorkflowContext, _: None) -> Any:
+    """Return, and leave a task that never comes to rest when it is cancelled."""
+    journal(ctx)
+
+    async def spins() -> None:
+        try:
+            await ctx.receive("never")
+        finally:
+            while True:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+    left = asyncio.create_task(spins())
+    await ctx.compute("before", echo, 1)
+    assert not left.done()
+    return "returned"
+
+
+async def renewed(ctx: WorkflowContext, _: None) -> Any:
+    """Do the same, and begin anew."""
+    await left_behind(ctx, None)
+    return ctx.continue_as_new(None)
+
+
+@pytest.mark.parametrize("workflow", [in_flight, left_behind, renewed])
+def test_code_that_never_rests_fails_whatever_it_has_asked_for_or_returned(workflow: Any) -> None:
+    with workflow_test() as test:
+        run = test.start(workflow, None)
+        with pytest.raises(Exception, match="RestlessError"):
+            test.finish(run)
+        assert run.status == "failed"
+        test.settle()
+        test.raise_divergence(run)
+
+
+def test_code_that_never_rests_fails_though_the_run_is_asked_to_end_meanwhile() -> None:
+    async def spins(ctx: WorkflowContext, _: None) -> Any:
+        async def handler(value: int) -> Any:
+            return await ctx.receive("never")
+
+        ctx.on_update("update", handler)
+        await ctx.receive("spin")
+        while True:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    with workflow_test() as test:
+        run = test.start(spins, None)
+        test.settle()
+        leader = test.cluster.leader
+        assert leader is not None
+        incarnation = test.cluster.host.incarnation(leader)
+        assert incarnation is not None
+        update = SendSignal(run.run_id, "update-1", "update", values.encode(1, what="a value"), update=True)
+        spin = SendSignal(run.run_id, "spin-1", "spin", values.encode(None, what="a value"))
+        # At once, so that the request comes before the end is recorded.
+        for command in (update, spin, CancelRun(run.run_id, "enough")):
+            incarnation.member.propose(command, 60.0, lambda outcome: None)
+        with pytest.raises(Exception, match="RestlessError"):
+            test.finish(run)
+        test.settle()
+        test.raise_divergence(run)
+
+
+def test_a_cancellation_that_nothing_waited_for_keeps_no_run_from_ending() -> None:
+    async def asks(ctx: WorkflowContext, _: None) -> Any:
+        seen = journal(ctx)
+
+        async def left() -> None:
+            try:
+                await ctx.receive("never")
+            finally:
+                seen.append(await ctx.compute("clean up", echo, "cleaned up"))
+
+        task = asyncio.create_task(left())
+        await ctx.compute("before", echo, 1)
+        main = asyncio.current_task()
+        assert main is not None
+        main.cancel()
+        return task.done()
+
+    result, seen, _ = check(asks)
+    assert result is False
+    assert seen == ["cleaned up"]
 
 
 def test_a_cancelled_run_without_a_handler_ends_as_cancelled_everywhere() -> None:

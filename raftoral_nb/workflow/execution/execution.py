@@ -7,6 +7,7 @@ same as all others, and besides begins effects at the end of turns.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
@@ -197,7 +198,7 @@ class Execution:
             self._end_effects()
             if not self._queue and self.status == "running":
                 self._at_rest()
-        except Exception as error:
+        except (Exception, ExecutionDropped) as error:
             # A bug of ours. It must not take the executions of other runs along.
             self.broke("taking a turn", error)
         finally:
@@ -244,6 +245,7 @@ class Execution:
             self.loop.run_until_rest()
         except RestlessError as error:
             self.failure = self.fail_without_record(error)
+            self.result = self.continued = None  # it may have returned, and not rest in what it left behind
             self._ended = True
             self._open.close()
             self.loop.close_run()
@@ -273,7 +275,7 @@ class Execution:
                     self._main.cancel(
                         f"run {self.run_id!r} was cancelled" + (f": {record.reason}" if record.reason else "")
                     )
-                else:
+                elif not self._ended:
                     self.mailbox.handlers.cancel(every=True)
             case MoveRecord():
                 self._moves_ahead -= 1
@@ -345,14 +347,12 @@ class Execution:
         finally:
             self._in_code = self.mailbox.handlers.open = False
         self.mailbox.handlers.cancel(every=self._cancelled)
-        await self.mailbox.handlers.end()
-        left = [task for task in self.loop.tasks() if task is not self.loop.current]
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left)
-        await self.loop.shutdown_asyncgens()
-        self._ended = True
+        while not self._ended:
+            # A cancellation that the code asked for and did not wait for comes here, and must not keep the run from ending.
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.mailbox.handlers.end()
+                await self.loop.end_other_tasks()
+                self._ended = True
 
     def _at_rest(self) -> None:
         """Do what is to be done when every record that was handed over has had its turn."""

@@ -107,6 +107,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
         self._redeliveries: list[Any] = []
         # Invariant: holds every unfinished task, in the order of their ordinals.
         self._tasks: dict[int, RunTask] = {}
+        # What `end_other_tasks` has cancelled; None before.
+        self._ending: list[RunTask] | None = None
         self._next_path: str | None = None
         self._outside = 0  # tasks that were made in callbacks
         self._eager = False
@@ -425,6 +427,19 @@ class RunLoop(RefusingLoop, EnterableLoop):
     def set_debug(self, enabled: bool) -> None:
         """Do nothing."""
 
+    async def end_other_tasks(self) -> None:
+        """Cancel all tasks but the one that runs, wait for them, then close the async generators, as `asyncio.run` does at its end.
+
+        If this is cancelled, it can be called again: no task is cancelled twice by it.
+        """
+        if self._ending is None:
+            self._ending = [task for task in self.tasks() if task is not self.current]
+            for task in self._ending:
+                task.cancel()
+        if left := [task for task in self._ending if not task.done()]:
+            await asyncio.wait(left)
+        await self.shutdown_asyncgens()
+
     async def shutdown_asyncgens(self) -> None:
         """Close the async generators that were begun and not finished."""
         self._sweep_generators()
@@ -549,7 +564,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
     def _close_code(self) -> None:
         """End coroutines, then async generators, both in the order in which they were made."""
         tasks, generators = self.tasks(), self._generators
-        self._tasks, self._generators = {}, []
+        self._tasks, self._generators, self._ending = {}, [], None
         self.in_callback = True
         try:
             for task in tasks:
