@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from raftoral_nb import WorkflowContext, WorkflowRun
-from raftoral_nb.testing import WorkflowTest
+from raftoral_nb.testing import WorkflowTest, workflow_test
 from tests.operations.durable import check, count, echo, journal
 
 
@@ -118,3 +118,48 @@ def test_a_lock_makes_fetch_then_store_safe() -> None:
         return total
 
     assert check(safe)[0] == 6
+
+
+def test_a_variable_has_the_value_that_is_recorded_though_whoever_changed_it_was_cancelled_meanwhile() -> None:
+    async def loses(ctx: WorkflowContext, _: None) -> Any:
+        seen = journal(ctx)
+        first, second = await ctx.var("first", 0), await ctx.var("second", 0)
+
+        async def wins(c: WorkflowContext) -> None:
+            await first.set(1)
+
+        async def is_cancelled(c: WorkflowContext) -> None:
+            try:
+                await second.update(lambda before: before + 1)
+            finally:
+                seen.append(second.value)
+
+        await ctx.race(wins, is_cancelled)
+        seen.append(second.value)
+        return await second.update(lambda before: before + 10)
+
+    result, seen, _ = check(loses)
+    assert result == 11
+    assert seen == [1, 1]
+
+    with workflow_test() as test:
+        run = test.start(loses, None)
+        test.finish(run)
+        assert run.variables() == {"first": 1, "second": 11}
+
+
+def test_the_lock_of_a_variable_is_free_once_whoever_changed_it_was_cancelled() -> None:
+    async def cancels(ctx: WorkflowContext, _: None) -> Any:
+        seen = journal(ctx)
+        total = await ctx.var("total", 0)
+        tasks = [asyncio.create_task(total.update(lambda before: before + 1)) for _ in range(3)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()  # one that is under way, and two that wait for the lock
+        await asyncio.wait(tasks)
+        seen.append(total.value)
+        return await total.set(total.value + 5)
+
+    result, seen, _ = check(cancels)
+    assert (result, seen) == (6, [1])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 from ...errors import ExecutionDropped, WorkflowDefinitionError
 from ..codec import values
 from ..execution.products import Product
+from .endings import through_cancellations
 from .identity import ContextIdentity
 from .steps import compute
 from .unawaited import operation
@@ -92,27 +93,33 @@ class ReplicatedVar(Generic[T]):
 
     @operation
     async def set(self, value: T) -> T:
-        """Record a new value, and return it. Raises `ValueNotShippableError` if it does not pickle."""
+        """Record a new value, and return it. Raises `ValueNotShippableError` if it does not pickle.
+
+        A change that is under way is made before a cancellation (by a timeout, a race, a request) goes on.
+        """
         async with self._changing:
-            self._value = await _record_computed(self._ctx, self._key, "set", value)
-            return self._value
+            return await _record_computed(self._ctx, self._key, "set", value, self._take)
 
     @operation
     async def update(self, fn: Callable[[T], T]) -> T:
         """Record `fn(value)`, and return it. `fn` is called on the acting node only, on its loop: keep it short.
 
         It gets a copy of the value, which it may change and return. Changes that several branches ask for at the same time are made
-        one after the other, so that none is lost.
+        one after the other, so that none is lost. As with `set`, one that is under way is made before a cancellation goes on.
         """
         async with self._changing:
-            self._value = await _record(self._ctx, self._key, "update", lambda: _called(fn, self._value))
-            return self._value
+            return cast("T", await _record(self._ctx, self._key, "update", lambda: _called(fn, self._value), self._take))
+
+    def _take(self, value: T) -> None:
+        self._value = value
 
     def __repr__(self) -> str:
         return f"ReplicatedVar({self._key!r}, value={self._value!r})"
 
 
-async def _record_computed(ctx: ContextIdentity, key: str, operation: Operation, value: Any) -> Any:
+async def _record_computed(
+    ctx: ContextIdentity, key: str, operation: Operation, value: Any, take: Callable[[Any], None] | None = None
+) -> Any:
     """Record a value that every node has computed for itself, and look whether this one computed the same.
 
     Compared by canonical digest (sets and dicts without order), after the round trip that the record went through as well;
@@ -125,7 +132,7 @@ async def _record_computed(ctx: ContextIdentity, key: str, operation: Operation,
         made_here = True
         return value
 
-    recorded = await _record(ctx, key, operation, make)
+    recorded = await _record(ctx, key, operation, make, take)
     if not made_here:
         theirs = values.digest(recorded)
         if theirs is not None and values.digest(value) != theirs:
@@ -156,7 +163,13 @@ def _called(fn: Callable[[T], T], value: T) -> T:
     return result
 
 
-async def _record(ctx: ContextIdentity, key: str, operation: Operation, make: Callable[[], Any]) -> Any:
+async def _record(
+    ctx: ContextIdentity,
+    key: str,
+    operation: Operation,
+    make: Callable[[], Any],
+    take: Callable[[Any], None] | None = None,
+) -> Any:
     execution = ctx._execution
 
     def produce(step_id: StepId) -> Product:
@@ -166,4 +179,22 @@ async def _record(ctx: ContextIdentity, key: str, operation: Operation, make: Ca
             return None, execution.fail_without_record(error)
         return execution.product(step_id, value)
 
-    return execution.decode(await execution.step(key, operation, produce))
+    step_id = execution.next_id(operation, key)
+    if take is None:
+        return execution.decode(await execution.at(step_id, operation, produce))
+    # Whoever is cancelled leaves no change on its way, which everybody would see but the run's own code: it is made, and then the
+    # cancellation goes on.
+    change = execution.asked_for(step_id, operation, produce)
+    cancelled: asyncio.CancelledError | None = None
+    try:
+        await asyncio.wait((change,))
+    except asyncio.CancelledError as error:
+        cancelled = await through_cancellations(change) or error
+    step = change.result()
+    if cancelled is not None and step.failure is not None:
+        raise cancelled
+    value = execution.decode(step)
+    take(value)
+    if cancelled is not None:
+        raise cancelled
+    return value
