@@ -10,12 +10,30 @@ import anyio
 import pytest
 
 from raftoral_nb import DeadlineExceededError, WorkflowCancelledError, WorkflowContext, WorkflowRun
-from raftoral_nb.core.commands import CancelRun, SendSignal
+from raftoral_nb.core.commands import CancelRun, Command, SendSignal
 from raftoral_nb.testing import WorkflowTest, workflow_test
 from raftoral_nb.workflow.codec import values
 from tests.operations.durable import check, echo, journal, same_everywhere
 
 pytestmark = pytest.mark.filterwarnings("ignore::raftoral_nb.errors.NonDeterminismWarning")
+
+
+def signal(run: WorkflowRun[Any], name: str) -> SendSignal:
+    return SendSignal(run.run_id, f"{name}-1", name, values.encode(None, what="a value"))
+
+
+def update(run: WorkflowRun[Any]) -> SendSignal:
+    return SendSignal(run.run_id, "update-1", "update", values.encode(1, what="a value"), update=True)
+
+
+def at_once(test: WorkflowTest, *commands: Command) -> None:
+    """Have them recorded one right after the other."""
+    leader = test.cluster.leader
+    incarnation = None if leader is None else test.cluster.host.incarnation(leader)
+    assert incarnation is not None
+    for command in commands:
+        incarnation.member.propose(command, 60.0, lambda outcome: None)
+    test.settle()
 
 
 def cancel(run: WorkflowRun[Any], test: WorkflowTest) -> None:
@@ -313,19 +331,36 @@ def test_code_that_never_rests_fails_though_the_run_is_asked_to_end_meanwhile() 
     with workflow_test() as test:
         run = test.start(spins, None)
         test.settle()
-        leader = test.cluster.leader
-        assert leader is not None
-        incarnation = test.cluster.host.incarnation(leader)
-        assert incarnation is not None
-        update = SendSignal(run.run_id, "update-1", "update", values.encode(1, what="a value"), update=True)
-        spin = SendSignal(run.run_id, "spin-1", "spin", values.encode(None, what="a value"))
-        # At once, so that the request comes before the end is recorded.
-        for command in (update, spin, CancelRun(run.run_id, "enough")):
-            incarnation.member.propose(command, 60.0, lambda outcome: None)
+        # So that the request comes before the end is recorded.
+        at_once(test, update(run), signal(run, "spin"), CancelRun(run.run_id, "enough"))
         with pytest.raises(Exception, match="RestlessError"):
             test.finish(run)
         test.settle()
         test.raise_divergence(run)
+
+
+def test_a_handler_that_is_cancelled_before_it_began_tells_its_sender_so() -> None:
+    async def begins_anew(ctx: WorkflowContext, again: bool) -> Any:
+        seen = journal(ctx)
+        if again:
+            return await ctx.receive("end")
+        await ctx.receive("go")
+        ctx.on_update("update", seen.append, unfinished="cancel")
+        return ctx.continue_as_new(True)
+
+    with workflow_test() as test:
+        run = test.start(begins_anew, False)
+        test.settle()
+        at_once(test, update(run), signal(run, "go"))
+        assert test.recorded_of(run) == (
+            "update 'update'",
+            "signal 'go'",
+            "step 'u1.0/update'",
+            "the run's new beginning",
+        )
+        assert same_everywhere(run, test) == []
+        run.signal("end")
+        test.finish(run)
 
 
 def test_a_cancellation_that_nothing_waited_for_keeps_no_run_from_ending() -> None:

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
+from ...threads.loop_thread import unstarted
+
 if TYPE_CHECKING:
     from ...core.records import Message
 
@@ -55,6 +57,8 @@ class RunningHandlers:
         self._running: dict[asyncio.Task[Any], Unfinished] = {}
         # Invariant: begun, and not ended. A dict for its order.
         self._tasks: dict[asyncio.Task[Any], None] = {}
+        # Invariant: cancelled, and have not run.
+        self._cancelled_early: set[asyncio.Task[Any] | None] = set()
 
     def wanting(self, message: Message) -> UpdateHandler | None:
         """Return the handler that a message is for, if it is to begin."""
@@ -84,7 +88,16 @@ class RunningHandlers:
         for task, unfinished in tuple(self._running.items()):
             if every or unfinished == "cancel":
                 del self._running[task]
-                task.cancel()
+                if unstarted(task):  # it would never run, and so not answer
+                    self._cancelled_early.add(task)
+                else:
+                    task.cancel()
+
+    def begins(self, task: asyncio.Task[Any] | None) -> None:
+        """Note that a handler's task runs for the first time. Raises `asyncio.CancelledError` if it was cancelled before."""
+        if task in self._cancelled_early:
+            self._cancelled_early.discard(task)
+            raise asyncio.CancelledError("the run ended before the handler began")
 
     async def end(self) -> None:
         """Wait until all have ended. On the run's own loop."""

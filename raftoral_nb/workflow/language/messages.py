@@ -192,6 +192,7 @@ async def _handled(
     cancelled: asyncio.CancelledError | None = None
     answer: Any = None
     try:
+        execution.mailbox.handlers.begins(asyncio.current_task())
         if validator is not None:
             _validate(execution, update.name, validator, update.value)
         answer = handler(update.value)
