@@ -187,6 +187,13 @@ class Executor:
     def _take(self, item: HandedOver) -> None:
         execution: Execution
         match item:
+            case RunStarted():
+                execution = self._begin(item)
+            case ActingChanged(term=term):
+                self._act(term)
+                return
+            case _ if item.run_id not in self._executions:
+                return  # it began, ended and was evicted in one entry
             case RecordAdded(run_id=run_id, record=record):
                 execution = self._executions[run_id]
                 execution.add(record)
@@ -194,8 +201,6 @@ class Executor:
                 execution = self._executions[run_id]
                 for record in records:
                     execution.add(record)
-            case RunStarted():
-                execution = self._begin(item)
             case RunSwitched(run_id=run_id, definition=definition):
                 before = self._executions[run_id]
                 started = RunStarted(run_id, definition, item.input, item.generation, item.at, item.format)
@@ -228,9 +233,6 @@ class Executor:
                 execution.stop("superseded", "its records were evicted")
                 _drop_those_before(execution)
                 self._stepped_aside.discard(run_id)
-            case ActingChanged(term=term):
-                self._act(term)
-                return
         self._ready[execution] = None
 
     def _begin(self, started: RunStarted) -> Execution:

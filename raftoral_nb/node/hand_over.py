@@ -44,14 +44,15 @@ if TYPE_CHECKING:
 def handed_over(event: StateEvent, state: State) -> HandedOver | None:
     """Return the note that an executor gets of an event; None if the event does not concern it.
 
-    `state` is that after the event's entry.
+    `state` is that after the event's entry. Of a run that was evicted in it no beginning is told.
     """
     match event:
         case CheckpointSet(run_id=run_id, step=step):
             return RecordAdded(run_id, step)
+        case WorkflowStarted() | WorkflowContinued() | events.RunMoved() if event.run_id not in state.runs:
+            return None
         case WorkflowStarted(run_id=run_id):
-            run = state.runs[run_id]
-            return _started(run)
+            return _started(state.runs[run_id])
         case WorkflowCompleted(run_id=run_id, result=result):
             return RunEnded(run_id, result, None)
         case WorkflowFailed(run_id=run_id, failure=failure) | WorkflowCancelled(run_id=run_id, failure=failure):

@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
+from raftoral_nb.core.commands import ContinueRun, TerminateRun
+from raftoral_nb.core.validation import Limits
 from raftoral_nb.node.executor import Executor
+from raftoral_nb.node.hand_over import handed_over
 from raftoral_nb.threads.step_threads import InlineSteps
 from raftoral_nb.workflow.codec import values
 from raftoral_nb.workflow.execution.inbox import HandedOver, RunContinued, RunEnded, RunStarted
 from raftoral_nb.workflow.language.context import WorkflowContext
 from raftoral_nb.workflow.shipping import definitions
+from tests.core.commands import definition, done, running, start
 
 
 class Alone:
@@ -78,3 +82,28 @@ def test_a_run_that_began_anew_several_times_meanwhile_is_executed_to_its_end(co
         return execution.status, execution.generation, execution.result
 
     assert asyncio.run(main()) == ("completed", count + 1, values.encode("done", what="a value"))
+
+
+def test_runs_that_were_evicted_in_the_entry_in_which_they_began_are_not_begun() -> None:
+    """Ended in it were more runs than are kept, as when a run with many children is terminated."""
+    state = running("again", limits=Limits(runs_kept=1))
+    commands = [
+        start("new"),
+        TerminateRun("new"),
+        ContinueRun("again", 1, 1, 1, b"in"),
+        TerminateRun("again"),
+        start("last"),
+        TerminateRun("last"),
+    ]
+    # What is handed over is made of the state after the whole entry.
+    applied = [event for command in commands for event in done(state, command)]
+    assert list(state.runs) == ["last"]
+    items = [item for event in applied if (item := handed_over(event, state)) is not None]
+
+    async def main() -> list[str]:
+        executor = Executor(1, Alone(), InlineSteps(), asyncio.get_running_loop().time)
+        executor.hand_over([RunStarted("again", definition(), b"in")])
+        executor.hand_over(items)
+        return list(executor.statistics())
+
+    assert asyncio.run(main()) == ["last"]
