@@ -12,6 +12,7 @@ import pytest
 
 from raftoral_nb import Cluster, Retry, WorkflowCancelledError, WorkflowContext, step
 from raftoral_nb.core.statistics import MAX_QUEUE_TOLD, MAX_WAITS_TOLD, ExecutionStatistics, RecordMark
+from raftoral_nb.testing import workflow_test
 
 pytestmark = pytest.mark.filterwarnings("ignore::raftoral_nb.NonDeterminismWarning")
 
@@ -206,3 +207,24 @@ def test_a_step_that_is_to_be_tried_again_says_which_attempt_failed_how_and_when
     run.terminate()
     while execution(live, "r").activities:
         assert time.monotonic() < deadline
+
+
+def test_a_change_of_a_variable_and_the_start_of_a_child_are_steps_that_are_waited_for() -> None:
+    async def changes(ctx: WorkflowContext, _: object) -> int:
+        total = await ctx.var("total", 1)
+        await ctx.receive("go")
+        return await total.update(lambda before: before + 1)
+
+    async def starts(ctx: WorkflowContext, _: object) -> None:
+        await ctx.receive("go")
+        await ctx.run_child(child, None)
+
+    with workflow_test() as test:
+        for workflow, wait in ((changes, ("1/total", "update")), (starts, ("0/child", "child"))):
+            run = test.start(workflow, None)
+            test.settle()
+            run.pause()  # so that nothing is recorded of it
+            run.signal("go")
+            test.settle()
+            (found,) = execution(test.cluster, run.run_id).waits
+            assert (found.kind, found.what, found.operation) == ("step", *wait)

@@ -199,8 +199,9 @@ class Execution:
             if not self._queue and self.status == "running":
                 self._at_rest()
         except (Exception, ExecutionDropped) as error:
-            # A bug of ours. It must not take the executions of other runs along.
-            self.broke("taking a turn", error)
+            if self.status == "running":  # else it could not read a message
+                # A bug of ours. It must not take the executions of other runs along.
+                self.broke("taking a turn", error)
         finally:
             self._taking_turns = False
             if self.status != "running":
@@ -411,7 +412,7 @@ class Execution:
         """Let go of the code: nothing of this execution runs any more."""
         if self.done.is_set():
             return
-        self._alarm.disarm()
+        self._alarm.close()
         self._effects.end_all()
         self._open.close()
         if not self.loop.dead:

@@ -60,6 +60,11 @@ class RunAlarm:
         """Note that what was proposed is recorded, or that this node may not record it any more."""
         self._firing = None
 
+    def close(self) -> None:
+        """Notice nothing any more, and propose nothing again: the execution is over."""
+        self.disarm()
+        self.forget()
+
     def _ring(self) -> None:
         """Propose to fire the timers that are due."""
         self._alarm = self._at = None

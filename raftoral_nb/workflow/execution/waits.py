@@ -99,7 +99,8 @@ class _Reasons:
         self._ends: dict[object, float] = {}
         self._limits: dict[object, float] = {}
         for ask in tuple(islice(execution.asks.values(), MAX_LOOKED_AT)):
-            self._reasons[ask.future] = ("step", ask.step_id, ask.operation)
+            self._reasons[ask.future] = reason = ("step", ask.step_id, ask.operation)
+            self._reasons.update((waiter, reason) for waiter in _waiters(ask.future))
         for getter in execution.mailbox.getters[:MAX_LOOKED_AT]:
             self._reasons[getter.future] = (getter.kind, " or ".join(map(repr, getter.names)), "")
         for run_id, futures in tuple(islice(execution.children.by_id.items(), MAX_LOOKED_AT)):
