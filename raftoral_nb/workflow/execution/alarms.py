@@ -16,6 +16,10 @@ SHORTEST_ARMED: Final = 0.001
 """The least time that a loop timer is armed for (seconds); clocks that disagree by less would have it armed again and again."""
 
 
+LEAST_SWEPT: Final = 64
+"""The least number of alarms among which those that were cancelled are looked for."""
+
+
 class Alarm:
     """Something to be called at a time; `cancel` takes it back."""
 
@@ -64,6 +68,7 @@ class Alarms:
         self._post = post
         self._heap: list[tuple[float, int, Alarm]] = []
         self._numbers = itertools.count()
+        self._swept_at = LEAST_SWEPT
         # Invariant: the earliest time for which a loop timer is armed that has not fired; None if none is. (That it fires to
         # look again does not count: it is armed for the same time then.)
         self._armed: float | None = None
@@ -71,6 +76,11 @@ class Alarms:
     def call_at(self, when: float, callback: Callable[[], object]) -> Alarm:
         """Call `callback()` on the node's loop as soon as the clock shows `when`."""
         alarm = Alarm(when, callback)
+        if len(self._heap) >= self._swept_at:
+            # As often as their number doubled, so that it costs little.
+            self._heap = [one for one in self._heap if one[2].live]
+            heapq.heapify(self._heap)
+            self._swept_at = 2 * len(self._heap) + LEAST_SWEPT
         heapq.heappush(self._heap, (when, next(self._numbers), alarm))
         self._arm()
         return alarm

@@ -108,7 +108,9 @@ class ReplicatedVar(Generic[T]):
         one after the other, so that none is lost. As with `set`, one that is under way is made before a cancellation goes on.
         """
         async with self._changing:
-            return cast("T", await _record(self._ctx, self._key, "update", lambda: _called(fn, self._value), self._take))
+            return cast(
+                "T", await _record(self._ctx, self._key, "update", lambda: _called(fn, self._value), self._take)
+            )
 
     def _take(self, value: T) -> None:
         self._value = value

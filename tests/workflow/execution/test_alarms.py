@@ -72,3 +72,17 @@ def test_a_loop_timer_does_not_keep_a_node_that_is_gone() -> None:
     gc.collect()
     assert gone() is None
     loop.until(40 * 86_400)
+
+
+def test_alarms_that_were_cancelled_are_not_kept_until_their_time_behind_one_that_waits() -> None:
+    loop = Loop()
+    rung: list[str] = []
+    loop.alarms.call_later(1, lambda: rung.append("first"))
+    live = [loop.alarms.call_later(3600 + number, lambda: rung.append("late")) for number in range(10)]
+    for _ in range(1000):
+        loop.alarms.call_later(3600, lambda: None).cancel()
+    loop.alarms.call_later(2, lambda: rung.append("second"))
+    assert len(loop.alarms._heap) < 250
+    assert all(alarm.live for alarm in live)
+    loop.until(5000)
+    assert rung == ["first", "second"] + ["late"] * 10
