@@ -363,6 +363,39 @@ def test_a_handler_that_is_cancelled_before_it_began_tells_its_sender_so() -> No
         test.finish(run)
 
 
+def test_a_task_that_is_made_at_the_very_end_takes_no_message_from_the_next_generation() -> None:
+    async def renews(ctx: WorkflowContext, again: bool) -> Any:
+        seen = journal(ctx)
+        if again:
+            return await ctx.receive("word")
+        left = []
+
+        async def hears() -> None:
+            seen.append(await ctx.receive("word"))
+
+        async def makes_another() -> None:
+            try:
+                await ctx.receive("never")
+            finally:
+                left.append(asyncio.create_task(hears()))
+
+        task = asyncio.create_task(makes_another())
+        await ctx.receive("go")
+        assert not task.done()
+        return ctx.continue_as_new(True)
+
+    with workflow_test() as test:
+        run = test.start(renews, False)
+        test.settle()
+        run.pause()  # so that the end of the code is not recorded yet
+        run.signal("go")
+        test.settle()
+        run.signal("word", "heard")
+        test.settle()
+        run.resume()
+        assert test.finish(run) == "heard"
+
+
 def test_a_cancellation_that_nothing_waited_for_keeps_no_run_from_ending() -> None:
     async def asks(ctx: WorkflowContext, _: None) -> Any:
         seen = journal(ctx)

@@ -280,7 +280,9 @@ class Execution:
                     self.mailbox.handlers.cancel(every=True)
             case MoveRecord():
                 self._moves_ahead -= 1
-        if self.status == "running":
+        if (
+            self.status == "running" and not self._ended
+        ):  # nothing of an ended one runs any more, so it takes no message
             self._rest()
 
     def _resolve(self, step: Step) -> None:
@@ -310,7 +312,7 @@ class Execution:
             )
             return
         for _ in self.loop.fire(fired.at):
-            if self.status == "running":
+            if self.status == "running" and not self._ended:
                 self._rest()
 
     def _coroutine(self, ask: OpenStep | None) -> Any:
