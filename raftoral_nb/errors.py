@@ -289,21 +289,23 @@ class QueryFailedError(RaftoralError):
 
 
 class NotInWorkflowError(RaftoralError):
-    """Code of a workflow did what only a step may do: it opened a connection, started a thread or a process, slept, or the like.
+    """Code of a workflow did what only a step may do, such as open a connection, or start a thread or a process.
 
     It would have happened on every node, and again in every replay. Raised at the line that did it, on every node alike. `what`
-    names it.
+    names what was done; `place` is the line, or "". `time.sleep` is noticed from Python 3.13 on.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, place: str = "") -> None:
+        where = f" at {place}" if place else ""
         super().__init__(
-            f"{what} cannot be used in the code of a workflow, which runs on every node and again in every replay: "
-            f'move it into await ctx.compute("name", fn)'
+            f"{what}{where} is refused: the code of a workflow runs on every node, and again in every replay. "
+            f'Do it in a step: await ctx.compute("name", fn)'
         )
         self.what = what
+        self.place = place
 
-    def __reduce__(self) -> tuple[type[NotInWorkflowError], tuple[str]]:
-        return (type(self), (self.what,))
+    def __reduce__(self) -> tuple[type[NotInWorkflowError], tuple[str, str]]:
+        return (type(self), (self.what, self.place))
 
 
 class RestlessError(RaftoralError):
@@ -345,7 +347,7 @@ class TooManyChildrenError(RaftoralError):
 
 
 class ReceiveTimeoutError(RaftoralError, TimeoutError):
-    """A signal or update that did not come within the given time. Recorded: every node sees it at the same step."""
+    """No signal or update came within the given time of the run. Raised on every node in the same turn."""
 
 
 class StepFailedError(RaftoralError):

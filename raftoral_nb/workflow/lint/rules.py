@@ -16,7 +16,7 @@ class Rule(msgspec.Struct, frozen=True):
 
 CLOCK: Final = Rule("every node, and every replay, reads another time", "await ctx.now()")
 BLOCK: Final = Rule(
-    "it would block the node, and is refused when it runs",
+    "it blocks the node (from Python 3.13 on it is refused when it runs)",
     'await asyncio.sleep(seconds) or ctx.sleep; only a step may block: await ctx.compute("name", fn)',
 )
 CHANCE: Final = Rule("every node draws another number", "ctx.rng, or ctx.random()")

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVarTuple, Unpack
 
 from anyio._backends._asyncio import CancelScope, _task_states
 
-from ...errors import BadArgumentError, ExecutionDropped, NotInWorkflowError, QueryFailedError, RestlessError
+from ...errors import BadArgumentError, ExecutionDropped, QueryFailedError, RestlessError
 from ...limits import MAX_TURN_CALLBACKS
 from ...threads.user_code import short_file_name
 from .closing import end_coroutine, end_generator, leave_it
@@ -323,7 +323,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
     ) -> asyncio.Handle:
         """Do as `call_soon` from within the workflow; from anywhere else, raise `NotInWorkflowError`."""
         if asyncio._get_running_loop() is not self:
-            raise NotInWorkflowError("loop.call_soon_threadsafe() from outside of the workflow's turn")
+            raise self.refusal("loop.call_soon_threadsafe() from outside of the workflow's turn")
         return self.call_soon(callback, *args, context=context)
 
     def call_later(
@@ -568,3 +568,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
                 end_generator(generator)
         finally:
             self.in_callback = False
+
+
+# What drives a workflow may itself be imported.
+RunLoop.DRIVER = frozenset({RunLoop.run_until_rest.__code__, RunLoop._close_code.__code__})
