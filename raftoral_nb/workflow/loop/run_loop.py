@@ -28,6 +28,7 @@ from ...threads.user_code import short_file_name
 from .closing import end_coroutine, end_generator, leave_it
 from .entering import EnterableLoop, EnteredLoop
 from .refusals import RefusingLoop
+from .run_future import RunFuture, set_outside
 from .run_handles import Context, DurableTimer, ReadyHandle
 
 Ts = TypeVarTuple("Ts")
@@ -41,6 +42,7 @@ REDELIVERY_ROUNDS: Final = 4
 SPARSE_ROUND: Final = 16
 """After that, they are run in each 16th cycle: code that spins until it is cancelled still gets to know."""
 
+_get_running_loop: Final = asyncio._get_running_loop
 _DELIVER: Final = CancelScope._deliver_cancellation
 _EAGER: Final[Any] = getattr(asyncio, "eager_task_factory", None)
 """From Python 3.12 on."""
@@ -59,17 +61,6 @@ class RunTask(asyncio.Task[Any]):
     """Plain tasks that it has made."""
     state: Any
     """For the execution's own use; None at first."""
-
-    def __hash__(self) -> int:
-        return self._n
-
-
-class RunFuture(asyncio.Future[Any]):
-    """A future of a workflow. Its hash is an ordinal."""
-
-    __slots__ = ("_n",)
-
-    _n: int
 
     def __hash__(self) -> int:
         return self._n
@@ -308,9 +299,14 @@ class RunLoop(RefusingLoop, EnterableLoop):
     def call_soon(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context = None
     ) -> asyncio.Handle:
-        """Run a callback after those that are ready, in this turn."""
+        """Run a callback after those that are ready, in this turn.
+
+        Raises `WrongTaskError` outside of it: a step or a thread would wake the workflow on one node alone.
+        """
         if self._refusal is not None:
             raise self._refusal()
+        if _get_running_loop() is not self:
+            raise set_outside()
         handle = ReadyHandle(callback, args, self, context)
         if type(callback) is MethodType and callback.__func__ is _DELIVER:
             self._redeliveries.append(handle)
@@ -322,7 +318,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context = None
     ) -> asyncio.Handle:
         """Do as `call_soon` from within the workflow; from anywhere else, raise `NotInWorkflowError`."""
-        if asyncio._get_running_loop() is not self:
+        if _get_running_loop() is not self:
             raise self.refusal("loop.call_soon_threadsafe() from outside of the workflow's turn")
         return self.call_soon(callback, *args, context=context)
 
