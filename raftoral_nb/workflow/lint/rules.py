@@ -61,6 +61,9 @@ IMPORTED_BEFORE: Final = Rule(
     "this name was imported before raftoral_nb made the function the same on every node, and is still the old one",
     "the function through its module",
 )
+FORGOTTEN: Final = Rule(
+    "it is called and not awaited, so nothing of it is done", "`await` before it, or asyncio.create_task(...) around it"
+)
 SHARED: Final = Rule(
     "all runs share it: it belongs to the loop of whichever run waits for it first, and each node has a copy of its own",
     "make it within the workflow, for each run",
