@@ -135,7 +135,7 @@ class TooManyOpenFilesError(ClusterError):
 
 
 class BlockingCallError(RaftoralError):
-    """A call that blocks was made on one of the cluster's own threads, which would wait for itself."""
+    """A call that blocks was made on one of the cluster's own threads (in a workflow, say), which would wait for itself."""
 
 
 class NotAcknowledgedError(RaftoralError):
@@ -158,7 +158,7 @@ class WorkflowConflictError(RaftoralError):
 
 
 class WorkflowDefinitionError(RaftoralError):
-    """An object given as a workflow that is none: it must be an `async def name(ctx, input)`."""
+    """What was given as a workflow is none: it must be an `async def name(ctx, input)`."""
 
 
 class NonDeterministicCodeError(WorkflowDefinitionError):
@@ -351,7 +351,7 @@ class ReceiveTimeoutError(RaftoralError, TimeoutError):
 
 
 class StepFailedError(RaftoralError):
-    """A step's recorded failure whose own exception class is not to be had here; type and message are in `failure`.
+    """A step failed with an exception that cannot be rebuilt here; its type and message are in `failure`.
 
     In a group it stands for a member; `step_id` is then "".
     """
@@ -377,7 +377,10 @@ class StepKeyError(RaftoralError, ValueError):
 
 
 class WrongTaskError(RaftoralError):
-    """An operation of a context was called outside of the run's own tasks: in a step, in a thread, in a query, in a callback."""
+    """Something of a run was used outside of its own tasks: in a step, in a thread, in a query, in a callback.
+
+    An operation of its context was called there, or a future, an event or a queue set that the workflow waits for.
+    """
 
 
 class NotAwaitedError(RaftoralError):
@@ -387,7 +390,7 @@ class NotAwaitedError(RaftoralError):
 class NonDeterminismError(RaftoralError):
     """An execution asked for another step than the one recorded, or computed another value.
 
-    `difference` (a `Difference`, or None) has both side by side, the line that asked, and the likely cause.
+    `difference` (a `Difference`, or None) has both sides, the line that asked, and the likely cause.
     """
 
     def __init__(self, message: str, difference: RecordedDifference | None = None) -> None:
