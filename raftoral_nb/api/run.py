@@ -420,7 +420,12 @@ class WorkflowRun(Generic[O]):
 
     def _going_on(self) -> str:
         held = self.held
-        return "it is still running" if held is None else f"it is held, because no node can continue it: {held.reason}"
+        if held is not None:
+            return f"it is held, because no node can continue it: {held.reason}"
+        record = self._host.head().runs.get(self._run_id)
+        if record is not None and record.status == "paused":
+            return "it is paused: run.resume() lets it go on"
+        return "it is still running: run.code() shows where it waits"
 
     def wait_for_completion(self, timeout: Seconds | None = None) -> O:
         """Block until the run ends, at most `timeout` seconds (or a `timedelta`), and return its result.

@@ -145,7 +145,7 @@ class WorkflowContext(MessagingContext):
     async def now(self) -> datetime:
         """Return the run's time, in UTC and with that time zone: that of the record whose turn it is. It never goes back.
 
-        Costs nothing, records nothing, and stands still between two records: two calls with nothing awaited between them
+        Costs nothing, records nothing, and stands still between two records: two calls without a record between them
         return the same. `time.time()` would differ from node to node; `asyncio.get_running_loop().time()` is this time in Unix seconds.
 
         >>> async def stamped(ctx, _):
