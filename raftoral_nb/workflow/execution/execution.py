@@ -81,7 +81,7 @@ class Execution:
         """The execution of the generation before, which comes to its end first."""
         self.seed = self.run_id if self.generation == 1 else f"{self.run_id}\n{self.generation}"
         """The seed of this run's randomness; the same on every node, and another in each generation."""
-        self.loop = RunLoop(self.seed, started.at)
+        self.loop = RunLoop(self.seed, started.at, self.run_id)
         self._taken = TakenMessages(self, around)
         self.mailbox = Mailbox(self._taken.add)
         self.queries = Queries()

@@ -76,7 +76,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
     """The loop of one execution of one run.
 
     `seed` is part of the run: orders of sets of its tasks and futures depend on it, so it is the same on every node and in every
-    replay. `now` is the run's time in Unix seconds. Not thread-safe: one thread at a time drives it.
+    replay. `now` is the run's time in Unix seconds; `run_id` names it in logs. Not thread-safe: one thread at a time drives it.
     """
 
     in_callback: bool
@@ -84,7 +84,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
     dead: bool
     """Whether the execution was dropped (`close_run`)."""
 
-    def __init__(self, seed: str, now: float) -> None:
+    def __init__(self, seed: str, now: float, run_id: str = "") -> None:
+        self._whose = f"run {run_id!r}" if run_id else "a workflow"
         self.dead = False
         self.in_callback = False
         self.is_entered = False
@@ -447,8 +448,10 @@ class RunLoop(RefusingLoop, EnterableLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Log the message and the exception, as error of `asyncio`; nothing once the execution was dropped."""
         if not self.dead:
-            error = context.get("exception")
-            _logger.error(context.get("message") or "unhandled exception in a workflow", exc_info=error or False)
+            message, error = context.get("message") or "unhandled exception", context.get("exception")
+            if error is not None and isinstance(context.get("future"), RunTask):
+                message = "a task failed, and nothing has awaited it"
+            _logger.error("%s: %s", self._whose, message, exc_info=error or False)
 
     # --- inside
 
