@@ -338,9 +338,9 @@ class Execution:
             if self.status != "running":  # it was stopped by what it did, and is dropped
                 return
             self.failure = self.fail_without_record(error)
-            if self.cancel_reason is not None and is_cancellation(error):
+            if is_cancellation(error):
                 # Whichever way it was raised.
-                self._cancelled = True
+                self._cancelled = self.cancel_reason is not None
                 self.failure = as_cancelled(self.failure, self.cancel_reason)
         finally:
             self._in_code = self.mailbox.handlers.open = False
