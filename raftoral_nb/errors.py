@@ -135,7 +135,7 @@ class TooManyOpenFilesError(ClusterError):
 
 
 class BlockingCallError(RaftoralError):
-    """A call that blocks was made on one of the cluster's own threads, which would wait for itself."""
+    """A call that blocks was made on one of the cluster's own threads (in a workflow, say), which would wait for itself."""
 
 
 class NotAcknowledgedError(RaftoralError):
@@ -158,7 +158,7 @@ class WorkflowConflictError(RaftoralError):
 
 
 class WorkflowDefinitionError(RaftoralError):
-    """An object given as a workflow that is none: it must be an `async def name(ctx, input)`."""
+    """What was given as a workflow is none: it must be an `async def name(ctx, input)`."""
 
 
 class NonDeterministicCodeError(WorkflowDefinitionError):
@@ -289,21 +289,23 @@ class QueryFailedError(RaftoralError):
 
 
 class NotInWorkflowError(RaftoralError):
-    """Code of a workflow did what only a step may do: it opened a connection, started a thread or a process, slept, or the like.
+    """Code of a workflow did what only a step may do, such as open a connection, or start a thread or a process.
 
     It would have happened on every node, and again in every replay. Raised at the line that did it, on every node alike. `what`
-    names it.
+    names what was done; `place` is the line, or "". `time.sleep` is noticed from Python 3.13 on.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, place: str = "") -> None:
+        where = f" at {place}" if place else ""
         super().__init__(
-            f"{what} cannot be used in the code of a workflow, which runs on every node and again in every replay: "
-            f'move it into await ctx.compute("name", fn)'
+            f"{what}{where} is refused: the code of a workflow runs on every node, and again in every replay. "
+            f'Do it in a step: await ctx.compute("name", fn)'
         )
         self.what = what
+        self.place = place
 
-    def __reduce__(self) -> tuple[type[NotInWorkflowError], tuple[str]]:
-        return (type(self), (self.what,))
+    def __reduce__(self) -> tuple[type[NotInWorkflowError], tuple[str, str]]:
+        return (type(self), (self.what, self.place))
 
 
 class RestlessError(RaftoralError):
@@ -345,11 +347,11 @@ class TooManyChildrenError(RaftoralError):
 
 
 class ReceiveTimeoutError(RaftoralError, TimeoutError):
-    """A signal or update that did not come within the given time. Recorded: every node sees it at the same step."""
+    """No signal or update came within the given time of the run. Raised on every node in the same turn."""
 
 
 class StepFailedError(RaftoralError):
-    """A step's recorded failure whose own exception class is not to be had here; type and message are in `failure`.
+    """A step failed with an exception that cannot be rebuilt here; its type and message are in `failure`.
 
     In a group it stands for a member; `step_id` is then "".
     """
@@ -375,7 +377,10 @@ class StepKeyError(RaftoralError, ValueError):
 
 
 class WrongTaskError(RaftoralError):
-    """An operation of a context was called outside of the run's own tasks: in a step, in a thread, in a query, in a callback."""
+    """Something of a run was used outside of its own tasks: in a step, in a thread, in a query, in a callback.
+
+    An operation of its context was called there, or a future, an event or a queue set that the workflow waits for.
+    """
 
 
 class NotAwaitedError(RaftoralError):
@@ -385,7 +390,7 @@ class NotAwaitedError(RaftoralError):
 class NonDeterminismError(RaftoralError):
     """An execution asked for another step than the one recorded, or computed another value.
 
-    `difference` (a `Difference`, or None) has both side by side, the line that asked, and the likely cause.
+    `difference` (a `Difference`, or None) has both sides, the line that asked, and the likely cause.
     """
 
     def __init__(self, message: str, difference: RecordedDifference | None = None) -> None:

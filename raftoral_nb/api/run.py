@@ -132,8 +132,8 @@ class WorkflowRun(Generic[O]):
     def move_to_version(self, version: int) -> None:
         """Move the run to another registered version of its workflow, if that fits all that is recorded of it.
 
-        First the record is replayed against the new code, here and without effects; then every node executes the run from the
-        top with the new code, taking the recorded steps. A step that was being done meanwhile is done again. Raises
+        First the records are replayed against the new code, here and without effects. Then every node executes the run from the
+        top with the new code and the recorded steps. A step that was running meanwhile is done again. Raises
         `NonDeterminismError` with the first difference if the code does not fit (`ctx.patched` makes it), `RunEndedError` if the
         run has ended, `WorkflowNotFoundError` if there is no such version, `RunConflictError` if the run advances too fast to be
         checked, `NotAcknowledgedError`, and `BlockingCallError` on one of the cluster's own threads.
@@ -297,8 +297,9 @@ class WorkflowRun(Generic[O]):
         """Send the update `name`, wait until the workflow has answered it, and return the answer.
 
         The workflow gets it from `await ctx.receive_update(name)`, or by its `ctx.on_update(name, handler)`, whose validator, if it has
-        one, may refuse it before anything is recorded. Raises `UpdateRefusedError` if it is refused, or the run ends without an answer, `CompletionTimeoutError` after `timeout` seconds, or a `timedelta` (call again with the `update_id` of the message to continue
-        waiting), and what `signal` raises.
+        one, may refuse it before anything is recorded. Raises `UpdateRefusedError` if it is refused or the run ends without an
+        answer, `CompletionTimeoutError` after `timeout` seconds, or a `timedelta` (call again with the `update_id` of the message to
+        continue waiting), and what `signal` raises.
         """
         return run_requests.update(self._host, self._run_id, name, value, timeout, update_id)
 
@@ -376,9 +377,9 @@ class WorkflowRun(Generic[O]):
         run_requests.cancel(self._host, self._run_id, reason)
 
     def pause(self) -> None:
-        """Let no new step of the run begin, on any node, until `resume`. Steps that have begun are finished and recorded.
+        """Let no new step of the run begin, and no timer fire, on any node, until `resume`.
 
-        Survives changes of leader and restarts. Raises `RunEndedError` if it has ended or is being cancelled.
+        Steps that have begun are finished and recorded. Survives changes of leader and restarts. Raises `RunEndedError` if it has ended or is being cancelled.
 
         >>> from raftoral_nb.testing import workflow_test
         >>> async def order(ctx, item):
@@ -419,7 +420,12 @@ class WorkflowRun(Generic[O]):
 
     def _going_on(self) -> str:
         held = self.held
-        return "it is still running" if held is None else f"it is held, because no node can continue it: {held.reason}"
+        if held is not None:
+            return f"it is held, because no node can continue it: {held.reason}"
+        record = self._host.head().runs.get(self._run_id)
+        if record is not None and record.status == "paused":
+            return "it is paused: run.resume() lets it go on"
+        return "it is still running: run.code() shows where it waits"
 
     def wait_for_completion(self, timeout: Seconds | None = None) -> O:
         """Block until the run ends, at most `timeout` seconds (or a `timedelta`), and return its result.

@@ -42,7 +42,8 @@ from ..workflow.execution.inbox import ActingChanged
 from ..workflow.execution.mailbox import Getter, Mailbox
 from ..workflow.execution.products import Made
 from ..workflow.language import steps
-from ..workflow.loop.run_loop import RunFuture, RunLoop, RunTask
+from ..workflow.loop.run_future import RunFuture
+from ..workflow.loop.run_loop import RunLoop, RunTask
 from . import disk
 
 Patch = tuple[Any, str, Any]

@@ -84,8 +84,12 @@ def test_a_timeout_of_waiting_leaves_the_run_alone(cluster: Cluster) -> None:
         return "woke"
 
     run = cluster.start_workflow(sleeps, 0.3)
-    with pytest.raises(CompletionTimeoutError, match="it is still running"):
+    with pytest.raises(CompletionTimeoutError, match=r"it is still running: run\.code\(\) shows where"):
         run.wait_for_completion(0.001)
+    run.pause()
+    with pytest.raises(CompletionTimeoutError, match="it is paused"):
+        run.wait_for_completion(0.001)
+    run.resume()
     assert run.wait_for_completion(PATIENCE) == "woke"
 
 

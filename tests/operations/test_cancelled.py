@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb import Cluster, WorkflowCancelledError, WorkflowContext
+from raftoral_nb import Cluster, WorkflowCancelledError, WorkflowContext, WorkflowFailedError
 from raftoral_nb.core.events import CheckpointSet
+from raftoral_nb.testing import workflow_test
 from tests.cluster.helpers import PATIENCE, Watch, note, notes
 
 
@@ -136,3 +137,18 @@ def test_a_run_that_is_moved_keeps_its_signals_its_pause_and_its_request_to_end(
     run.resume()
     assert run.wait_for_completion(PATIENCE) == [2, "a", "b"]
     assert [node.result(run.run_id, PATIENCE) for node in cluster.nodes.values()] == [[2, "a", "b"]] * 3
+
+
+def test_a_run_that_cancels_itself_has_failed_and_says_so() -> None:
+    async def gives_up(ctx: WorkflowContext, _: None) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await ctx.sleep(1)
+
+    with workflow_test() as test:
+        run = test.start(gives_up, None)
+        with pytest.raises(WorkflowFailedError, match="nobody had asked it to end") as caught:
+            test.finish(run)
+        assert not isinstance(caught.value, WorkflowCancelledError)
+        assert run.status == "failed"

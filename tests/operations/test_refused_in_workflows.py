@@ -17,7 +17,7 @@ import anyio.to_thread
 import pytest
 
 from raftoral_nb import NonDeterminismError, WorkflowContext
-from raftoral_nb.errors import NotInWorkflowError
+from raftoral_nb.errors import NotInWorkflowError, WrongTaskError
 from raftoral_nb.testing import workflow_test
 from tests.operations.durable import check, echo, journal, restart_all
 
@@ -121,6 +121,28 @@ def test_another_loop_is_refused() -> None:
 
     with pytest.warns(RuntimeWarning, match="never awaited"):
         assert check(runs)[0] == [True, True]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_step_cannot_set_what_the_workflow_waits_for_as_other_nodes_would_wait_for_ever(is_async: bool) -> None:
+    async def told(ctx: WorkflowContext, _: None) -> Any:
+        seen = journal(ctx)
+        future, event = asyncio.get_running_loop().create_future(), asyncio.Event()
+        waiting = asyncio.create_task(event.wait())
+        await asyncio.sleep(0)
+
+        async def later(act: Any) -> None:
+            act()
+
+        for act in (lambda: future.set_result(1), lambda: future.set_exception(OSError()), future.cancel, event.set):
+            try:
+                await (ctx.compute("set", later, act) if is_async else ctx.compute("set", act))
+            except WrongTaskError as error:
+                seen.append("Return the value from the step" in str(error))
+        waiting.cancel()
+        return [*seen, future.done()]
+
+    assert check(told)[0] == [True, True, True, True, False]
 
 
 FLAG: list[bool] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -173,6 +174,21 @@ def test_what_is_awaited_later_or_not_begun_and_closed_is_not_asked_about(test: 
         return [await second, await first]
 
     assert test.finish(test.start(later, None)) == [2, "1"]
+
+
+def test_what_was_given_to_a_task_that_has_yet_to_begin_is_not_asked_about(test: WorkflowTest) -> None:
+    async def fails(ctx: WorkflowContext, _: None) -> None:
+        task = asyncio.create_task(ctx.compute("a", str, 1))
+        raise ValueError(f"no task has begun: {task.done()}")
+
+    async def leaves(ctx: WorkflowContext, _: None) -> str:
+        task = asyncio.create_task(ctx.compute("a", str, 1))
+        return "left" if not task.done() else "done"
+
+    told = message(test, fails)
+    assert "ValueError: no task has begun: False" in told
+    assert "did you forget" not in told
+    assert test.finish(test.start(leaves, None)) == "left"
 
 
 def test_what_a_query_or_a_step_forgets_is_theirs_and_no_node_differs(test: WorkflowTest) -> None:

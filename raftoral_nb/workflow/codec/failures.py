@@ -27,6 +27,8 @@ _NOT_ENGINE: Final = frozenset(
     {str(user_code.PACKAGE / "cli" / "demo.py")}
 )  # a workflow's own code, though within the package
 
+_SHOWS_A_LINE: Final = '\n  File "'
+
 _NO_SOURCES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -82,10 +84,9 @@ def rebuild(failure: Failure, *, step_id: str, view: classes.View = classes.NOTE
     rebuilt: Exception | None = None if failure.exception is None else kept.decode(failure.exception, view)
     if rebuilt is None:
         rebuilt = errors.StepFailedError(step_id, failure)
-    # What the engine itself says needs no second traceback: its message is about the step.
-    if failure.traceback and (
-        isinstance(rebuilt, errors.StepFailedError) or not isinstance(rebuilt, errors.RaftoralError)
-    ):
+    # What the engine itself says of a step needs no second traceback. What it says of a run does: it shows the line.
+    ours = isinstance(rebuilt, errors.RaftoralError) and not isinstance(rebuilt, errors.StepFailedError)
+    if failure.traceback and (not ours or (not step_id and _SHOWS_A_LINE in failure.traceback)):
         exceptions.set_cause(rebuilt, StepTraceback(failure.traceback))
     return rebuilt
 

@@ -82,7 +82,7 @@ class Execution:
         """The execution of the generation before, which comes to its end first."""
         self.seed = self.run_id if self.generation == 1 else f"{self.run_id}\n{self.generation}"
         """The seed of this run's randomness; the same on every node, and another in each generation."""
-        self.loop = RunLoop(self.seed, started.at)
+        self.loop = RunLoop(self.seed, started.at, self.run_id)
         self._taken = TakenMessages(self, around)
         self.mailbox = Mailbox(self._taken.add)
         self.queries = Queries()
@@ -343,9 +343,9 @@ class Execution:
             if self.status != "running":  # it was stopped by what it did, and is dropped
                 return
             self.failure = self.fail_without_record(error)
-            if self.cancel_reason is not None and is_cancellation(error):
+            if is_cancellation(error):
                 # Whichever way it was raised.
-                self._cancelled = True
+                self._cancelled = self.cancel_reason is not None
                 self.failure = as_cancelled(self.failure, self.cancel_reason)
         finally:
             self._in_code = self.mailbox.handlers.open = False

@@ -29,7 +29,12 @@ def is_cancellation(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError)
 
 
-def as_cancelled(failure: Failure, reason: str) -> Failure:
-    """Return the failure of a run that ends with its cancellation, from that of its code."""
+_BY_ITSELF = "the code of the workflow cancelled it, and nobody had asked it to end"
+
+
+def as_cancelled(failure: Failure, reason: str | None) -> Failure:
+    """Return the failure of a run that ends with its cancellation, from that of its code; it failed if no `reason` was given."""
+    if reason is None:
+        return msgspec.structs.replace(failure, type_name="asyncio.CancelledError", message=_BY_ITSELF, exception=None)
     name = values.type_name(asyncio.CancelledError)
     return msgspec.structs.replace(failure, type_name=name, message=reason, exception=None)

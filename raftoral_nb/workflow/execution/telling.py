@@ -37,11 +37,11 @@ def refusal(code: str, what: str, reason: str) -> RaftoralError:
     """Return the error that says why a run could not be told something; `what` says what that was."""
     match code:
         case "unknown_run":
-            return RunNotFoundError(f"{what}: {reason}; it was never started, or its records were evicted")
+            return RunNotFoundError(f"{what} was refused: {reason}; it was never started, or its records were evicted")
         case "run_ended" | "run_cancelling":
-            return RunEndedError(f"{what}: {reason}")
+            return RunEndedError(f"{what} was refused: {reason}")
         case "too_many_signals":
-            return SignalRefusedError(f"{what}: {reason}; the workflow must receive some first")
+            return SignalRefusedError(f"{what} was refused: {reason}; the workflow must receive some first")
     return InternalError(f"{what} was refused: {reason}")
 
 

@@ -36,9 +36,11 @@ O = TypeVar("O")  # noqa: E741
 class WorkflowContext(MessagingContext):
     """The first argument of every workflow, one per node and run.
 
-    The result of a step is recorded once by the acting node and replicated; all nodes, the acting one too, take it from the record. Operations
-    may be called in any of the run's tasks, those that plain asyncio makes too; elsewhere (in a step, in a thread, in a query) they
-    raise `WrongTaskError`. A step's key names it in logs and views and must be a non-empty string.
+    The acting node records the result of a step, once. All nodes, the acting one too, take it from the record, in the order of the log.
+    Plain asyncio needs no context: `asyncio.sleep`, `timeout`, `gather`, `TaskGroup`, locks, queues and cancellation are durable as they are.
+
+    Operations may be called in any task of the run, those that asyncio makes too. Elsewhere (in a step, in a thread, in a query) they
+    raise `WrongTaskError`. A step's key names it in logs and views, and must be a non-empty string.
     """
 
     # --- steps
@@ -143,7 +145,8 @@ class WorkflowContext(MessagingContext):
     async def now(self) -> datetime:
         """Return the run's time, in UTC and with that time zone: that of the record whose turn it is. It never goes back.
 
-        Costs nothing, and stands still between two records: of two calls without a step between them, both return the same.
+        Costs nothing, records nothing, and stands still between two records: two calls without a record between them
+        return the same. `time.time()` would differ from node to node; `asyncio.get_running_loop().time()` is this time in Unix seconds.
 
         >>> async def stamped(ctx, _):
         ...     return (await ctx.now()).tzname()
@@ -305,8 +308,7 @@ class WorkflowContext(MessagingContext):
     async def race(self, *branches: Callable[[], T]) -> T: ...
     @operation
     async def race(self, *branches: Callable[..., Any]) -> Any:
-        """Run `branch(ctx)` for every branch in parallel; the first one to end decides: its result is returned, or its exception
-        raised.
+        """Run `branch(ctx)` for every branch in parallel; return the result of the first one to end, or raise its exception.
 
         A function without parameters, or a `@step`, is run as one step, as by `map`. The losers are cancelled at once, before any of
         them runs again, may clean up, and are waited for; what they raise then is raised in an ExceptionGroup. No message is lost to a
@@ -321,7 +323,7 @@ class WorkflowContext(MessagingContext):
         ...     return await ctx.race(quick, slow)
         >>> run(fastest)
         'quick'
-        """  # noqa: D205
+        """
         return await parallel.race(self, branches)
 
     def task_group(self) -> parallel.TaskGroup:
@@ -350,9 +352,9 @@ class WorkflowContext(MessagingContext):
         Call `saga.on_failure(key, fn, *args)` after each step that can be undone.
 
         If the block raises, or is cancelled, what was named runs in reverse, each as a step, with the
-        retries that its function has, and not interrupted by anything; then the exception is raised further. What fails
-        of it does not keep the rest from being run, and is raised together with the original exception, which comes
-        first in an ExceptionGroup.
+        retries that its function has, whatever is cancelled meanwhile; then the exception is raised further. If an
+        undoing step fails, the others run all the same, and its exception is raised together with the original one, which
+        comes first in an ExceptionGroup.
 
         >>> async def trip(ctx, city):
         ...     done = []

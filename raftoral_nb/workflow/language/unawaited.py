@@ -75,6 +75,12 @@ def _call(coroutine: Any, fn: Any, args: tuple[Any, ...], frame: Any) -> Call:
 # --- asking
 
 
+def _forgotten(execution: Execution) -> list[Call]:
+    """Return what was called and is left: nothing awaits it, and it was not given to a task that has yet to begin."""
+    given = {id(task.get_coro()) for task in execution.loop.tasks()}
+    return [one for one in execution.called if one.waits and id(one.coroutine) not in given]
+
+
 def argument_problem(
     execution: Execution, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Exception | None:
@@ -93,7 +99,7 @@ def argument_problem(
 
 def check_end(execution: Execution) -> None:
     """Raise `NotAwaitedError` if the workflow has returned and forgotten to await something."""
-    left = [one for one in execution.called if one.waits]
+    left = _forgotten(execution)
     if left:
         others = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
         raise NotAwaitedError(
@@ -108,7 +114,7 @@ def explained(execution: Execution, error: BaseException) -> BaseException:
         return error
     if isinstance(error, TypeError) and _NO_AWAIT.search(str(error)):
         error.add_note(_AT_ONCE)
-    left = [one for one in execution.called if one.waits]
+    left = _forgotten(execution)
     if not left:
         return error
     question = f"{left[0]} was called and not awaited: did you forget `await`?"
@@ -122,7 +128,6 @@ def explained(execution: Execution, error: BaseException) -> BaseException:
 
 def let_go(execution: Execution) -> None:
     """Close what was forgotten: it was asked about, or will never be, and Python need not warn of it as well."""
-    for one in execution.called:
-        if one.waits:
-            one.coroutine.close()
+    for one in _forgotten(execution):
+        one.coroutine.close()
     execution.called = []

@@ -28,6 +28,7 @@ from .rules import (
     BRANCH_METHODS,
     CANCEL_TEXT,
     CHANGES,
+    FORGOTTEN,
     GLOBAL,
     GONE,
     GONE_ERRORS,
@@ -255,6 +256,16 @@ class _Look(ast.NodeVisitor):
                 if method in BRANCH_METHODS:
                     self._enter_branches(argument)
                 self.visit(argument)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        """Check whether a coroutine is made and dropped: operations of the context notice that themselves."""
+        if isinstance(node.value, ast.Call):
+            _, thing = self._resolve(node.value.func)
+            if (
+                isinstance(thing, ast.AsyncFunctionDef) and not shapes.is_async_generator(thing)
+            ) or inspect.iscoroutinefunction(thing):
+                self._find(node.value, f"{_short(node.value.func)}()", FORGOTTEN)
+        self.generic_visit(node)
 
     def _rule(self, node: ast.Call, name: str, thing: object) -> Rule | None:
         """Return the rule that a call breaks."""

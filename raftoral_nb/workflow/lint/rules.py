@@ -16,7 +16,7 @@ class Rule(msgspec.Struct, frozen=True):
 
 CLOCK: Final = Rule("every node, and every replay, reads another time", "await ctx.now()")
 BLOCK: Final = Rule(
-    "it would block the node, and is refused when it runs",
+    "it blocks the node (from Python 3.13 on it is refused when it runs)",
     'await asyncio.sleep(seconds) or ctx.sleep; only a step may block: await ctx.compute("name", fn)',
 )
 CHANCE: Final = Rule("every node draws another number", "ctx.rng, or ctx.random()")
@@ -60,6 +60,9 @@ TASK_FACTORY: Final = Rule(
 IMPORTED_BEFORE: Final = Rule(
     "this name was imported before raftoral_nb made the function the same on every node, and is still the old one",
     "the function through its module",
+)
+FORGOTTEN: Final = Rule(
+    "it is called and not awaited, so nothing of it is done", "`await` before it, or asyncio.create_task(...) around it"
 )
 SHARED: Final = Rule(
     "all runs share it: it belongs to the loop of whichever run waits for it first, and each node has a copy of its own",

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 import anyio._backends._asyncio as anyio_backend
 
-from ...errors import NotInWorkflowError
 from .run_loop import RunLoop
 
 _get_running_loop: Final = asyncio._get_running_loop
@@ -45,11 +44,9 @@ REFUSED_EVENTS: Final = {
     "subprocess.Popen": "subprocess",
     "time.sleep": "time.sleep()",
 }
-"""Audit events that the code of a workflow may not raise, and what it did. Before Python 3.12, threads raise none."""
+"""Audit events that the code of a workflow may not raise, and what it did. Before Python 3.12 threads raise none, and before 3.13 `time.sleep`."""
 
 _IMPORTING: Final = "<frozen importlib._bootstrap>"
-_DRIVER: Final = (RunLoop.run_until_rest.__code__, RunLoop._close_code.__code__)
-"""Behind their frames is what drives the workflow, which may itself be imported."""
 
 
 class _ScopesInOrder(dict[Any, None]):
@@ -72,13 +69,13 @@ def refuse_in_workflow(what: str) -> None:
     """Raise `NotInWorkflowError` if it is the code of a workflow that runs here, and it is not importing a module."""
     loop = _get_running_loop()
     if isinstance(loop, RunLoop) and loop.in_callback and not _is_importing():
-        raise NotInWorkflowError(what)
+        raise loop.refusal(what)
 
 
 def _is_importing() -> bool:
     """Return whether code of the workflow is importing a module: what that does, it does once in a process."""
     frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code not in _DRIVER:
+    while frame is not None and frame.f_code not in RunLoop.DRIVER:
         if frame.f_code.co_filename == _IMPORTING:
             return True
         frame = frame.f_back

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import sys
+from types import CodeType, FrameType
+from typing import Any, ClassVar
 
 from ...errors import NotInWorkflowError
+from ...threads.user_code import is_users, short_file_name
 
 
 def _refused(name: str, what: str = "") -> Any:
     """Return a method that refuses, and names itself."""
 
-    def refuse(_loop: asyncio.AbstractEventLoop, *_args: object, **_options: object) -> None:
-        raise NotInWorkflowError(what or f"loop.{name}()")
+    def refuse(loop: RefusingLoop, *_args: object, **_options: object) -> None:
+        raise loop.refusal(what or f"loop.{name}()")
 
     refuse.__name__ = name
     refuse.__doc__ = "Refuse: it belongs into a step."
@@ -21,6 +24,20 @@ def _refused(name: str, what: str = "") -> Any:
 
 class RefusingLoop(asyncio.AbstractEventLoop):
     """The part of a workflow's loop that is not to be had. Each method raises `NotInWorkflowError`, at once, also those to be awaited."""
+
+    DRIVER: ClassVar[frozenset[CodeType]] = frozenset()
+    """Behind their frames is what drives the workflow, and no code of it."""
+
+    @classmethod
+    def refusal(cls, what: str) -> NotInWorkflowError:
+        """Return the error that refuses `what`, with the line of the workflow that runs here."""
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame.f_code not in cls.DRIVER:
+            if is_users(frame.f_code.co_filename):
+                file = short_file_name(frame.f_code.co_filename)
+                return NotInWorkflowError(what, f"{file}:{frame.f_lineno} in {frame.f_code.co_qualname}")
+            frame = frame.f_back
+        return NotInWorkflowError(what)
 
     run_forever = _refused("run_forever")
     run_until_complete = _refused("run_until_complete")

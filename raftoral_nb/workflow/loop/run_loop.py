@@ -22,12 +22,13 @@ from typing import Any, Final, TypeVarTuple, Unpack
 
 from anyio._backends._asyncio import CancelScope, _task_states
 
-from ...errors import BadArgumentError, ExecutionDropped, NotInWorkflowError, QueryFailedError, RestlessError
+from ...errors import BadArgumentError, ExecutionDropped, QueryFailedError, RestlessError
 from ...limits import MAX_TURN_CALLBACKS
 from ...threads.user_code import short_file_name
 from .closing import end_coroutine, end_generator, leave_it
 from .entering import EnterableLoop, EnteredLoop
 from .refusals import RefusingLoop
+from .run_future import RunFuture, set_outside
 from .run_handles import Context, DurableTimer, ReadyHandle
 
 Ts = TypeVarTuple("Ts")
@@ -41,6 +42,7 @@ REDELIVERY_ROUNDS: Final = 4
 SPARSE_ROUND: Final = 16
 """After that, they are run in each 16th cycle: code that spins until it is cancelled still gets to know."""
 
+_get_running_loop: Final = asyncio._get_running_loop
 _DELIVER: Final = CancelScope._deliver_cancellation
 _EAGER: Final[Any] = getattr(asyncio, "eager_task_factory", None)
 """From Python 3.12 on."""
@@ -64,17 +66,6 @@ class RunTask(asyncio.Task[Any]):
         return self._n
 
 
-class RunFuture(asyncio.Future[Any]):
-    """A future of a workflow. Its hash is an ordinal."""
-
-    __slots__ = ("_n",)
-
-    _n: int
-
-    def __hash__(self) -> int:
-        return self._n
-
-
 def _query_changes() -> QueryFailedError:
     return QueryFailedError(
         "a query may look at the workflow, not change it: it was about to begin or wake something, on this node alone"
@@ -85,7 +76,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
     """The loop of one execution of one run.
 
     `seed` is part of the run: orders of sets of its tasks and futures depend on it, so it is the same on every node and in every
-    replay. `now` is the run's time in Unix seconds. Not thread-safe: one thread at a time drives it.
+    replay. `now` is the run's time in Unix seconds; `run_id` names it in logs. Not thread-safe: one thread at a time drives it.
     """
 
     in_callback: bool
@@ -93,7 +84,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
     dead: bool
     """Whether the execution was dropped (`close_run`)."""
 
-    def __init__(self, seed: str, now: float) -> None:
+    def __init__(self, seed: str, now: float, run_id: str = "") -> None:
+        self._whose = f"run {run_id!r}" if run_id else "a workflow"
         self.dead = False
         self.in_callback = False
         self.is_entered = False
@@ -310,9 +302,14 @@ class RunLoop(RefusingLoop, EnterableLoop):
     def call_soon(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context = None
     ) -> asyncio.Handle:
-        """Run a callback after those that are ready, in this turn."""
+        """Run a callback after those that are ready, in this turn.
+
+        Raises `WrongTaskError` outside of it: a step or a thread would wake the workflow on one node alone.
+        """
         if self._refusal is not None:
             raise self._refusal()
+        if _get_running_loop() is not self:
+            raise set_outside()
         handle = ReadyHandle(callback, args, self, context)
         if type(callback) is MethodType and callback.__func__ is _DELIVER:
             self._redeliveries.append(handle)
@@ -324,8 +321,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context = None
     ) -> asyncio.Handle:
         """Do as `call_soon` from within the workflow; from anywhere else, raise `NotInWorkflowError`."""
-        if asyncio._get_running_loop() is not self:
-            raise NotInWorkflowError("loop.call_soon_threadsafe() from outside of the workflow's turn")
+        if _get_running_loop() is not self:
+            raise self.refusal("loop.call_soon_threadsafe() from outside of the workflow's turn")
         return self.call_soon(callback, *args, context=context)
 
     def call_later(
@@ -466,8 +463,10 @@ class RunLoop(RefusingLoop, EnterableLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Log the message and the exception, as error of `asyncio`; nothing once the execution was dropped."""
         if not self.dead:
-            error = context.get("exception")
-            _logger.error(context.get("message") or "unhandled exception in a workflow", exc_info=error or False)
+            message, error = context.get("message") or "unhandled exception", context.get("exception")
+            if error is not None and isinstance(context.get("future"), RunTask):
+                message = "a task failed, and nothing has awaited it"
+            _logger.error("%s: %s", self._whose, message, exc_info=error or False)
 
     # --- inside
 
@@ -583,3 +582,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
                 end_generator(generator)
         finally:
             self.in_callback = False
+
+
+# What drives a workflow may itself be imported.
+RunLoop.DRIVER = frozenset({RunLoop.run_until_rest.__code__, RunLoop._close_code.__code__})

@@ -60,6 +60,15 @@ def test_the_rebuilt_exception_shows_where_the_step_failed() -> None:
     assert "in await_step" in text
 
 
+def test_an_error_of_ours_that_ended_a_run_shows_its_line_and_of_a_step_its_message_alone() -> None:
+    def careless() -> None:
+        raise errors.BadArgumentError("no length of time")
+
+    failure = capture(raised(careless))
+    assert "in careless" in str(rebuild(failure, step_id="").__cause__)
+    assert rebuild(failure, step_id="0/a").__cause__ is None
+
+
 class NeedsTwoError(Exception):
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} and {two}")

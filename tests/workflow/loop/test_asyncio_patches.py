@@ -81,7 +81,7 @@ def test_what_only_a_step_may_do_is_refused_at_the_line_that_does_it(what: str, 
         assert caught.value.what == what
 
     [message] = play(program)
-    assert message.startswith(what)
+    assert message.startswith(f"{what} at test_asyncio_patches.py:")
     assert 'ctx.compute("name", fn)' in message
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from raftoral_nb.errors import InternalError, NotInWorkflowError, QueryFailedError, RestlessError
 from raftoral_nb.limits import MAX_TURN_CALLBACKS
-from raftoral_nb.workflow.loop.run_loop import RunFuture, RunLoop, RunTask
+from raftoral_nb.workflow.loop.run_future import RunFuture
+from raftoral_nb.workflow.loop.run_loop import RunLoop, RunTask
 
 from .driver import START, Driver, World, play
 
@@ -196,6 +198,19 @@ def test_system_exit_of_a_task_is_its_outcome_and_the_loop_goes_on() -> None:
             world.saw(type(task.exception()))
 
     assert play(program, "go", "go") == [SystemExit, KeyboardInterrupt]
+
+
+def test_a_task_that_failed_unawaited_is_logged_with_its_run(caplog: pytest.LogCaptureFixture) -> None:
+    async def fails() -> None:
+        raise ValueError("in the background")
+
+    loop = RunLoop("seed", START, "order-1")
+    with caplog.at_level(logging.ERROR, "asyncio"), loop.entered():
+        loop.create_branch(fails(), path="", name="main")
+        loop.run_until_rest()
+        gc.collect()
+    assert "run 'order-1': a task failed, and nothing has awaited it" in caplog.text
+    assert "in the background" in caplog.text
 
 
 def test_an_exception_of_a_callback_is_logged_and_the_loop_goes_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raftoral_nb.workflow.loop import asyncio_patches, run_loop
-from raftoral_nb.workflow.loop.run_loop import RunFuture, RunTask
+from raftoral_nb.workflow.loop.run_future import RunFuture
+from raftoral_nb.workflow.loop.run_loop import RunTask
 
 from .driver import Driver, World
 
