@@ -195,7 +195,8 @@ class Execution:
                 while self._queue and taken < most and self.status == "running":
                     taken += 1
                     self._take(self._queue.popleft())
-            self._end_effects()
+            for step_id in self._open.to_end():  # outside of the run's loop: effects run on the node's
+                self._effects.end(step_id)
             if not self._queue and self.status == "running":
                 self._at_rest()
         except (Exception, ExecutionDropped) as error:
@@ -234,11 +235,6 @@ class Execution:
             )
             self._rest()
         return True
-
-    def _end_effects(self) -> None:
-        """Stop the effects of steps that came, or that nobody waits for any more. Outside of the run's loop: they run on the node's."""
-        for step_id in self._open.to_end():
-            self._effects.end(step_id)
 
     def _rest(self) -> None:
         """Run the code until it is at rest. Code that never comes to rest ends here, on every node alike."""
