@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb.core.commands import ContinueRun, TerminateRun
+from raftoral_nb.core.commands import Command, ContinueRun, TerminateRun
 from raftoral_nb.core.validation import Limits
 from raftoral_nb.node.executor import Executor
 from raftoral_nb.node.hand_over import handed_over
@@ -87,7 +87,7 @@ def test_a_run_that_began_anew_several_times_meanwhile_is_executed_to_its_end(co
 def test_runs_that_were_evicted_in_the_entry_in_which_they_began_are_not_begun() -> None:
     """Ended in it were more runs than are kept, as when a run with many children is terminated."""
     state = running("again", limits=Limits(runs_kept=1))
-    commands = [
+    commands: list[Command] = [
         start("new"),
         TerminateRun("new"),
         ContinueRun("again", 1, 1, 1, b"in"),

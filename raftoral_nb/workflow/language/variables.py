@@ -98,7 +98,7 @@ class ReplicatedVar(Generic[T]):
         A change that is under way is made before a cancellation (by a timeout, a race, a request) goes on.
         """
         async with self._changing:
-            return await _record_computed(self._ctx, self._key, "set", value, self._take)
+            return cast("T", await _record_computed(self._ctx, self._key, "set", value, self._take))
 
     @operation
     async def update(self, fn: Callable[[T], T]) -> T:
