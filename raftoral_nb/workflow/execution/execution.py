@@ -276,9 +276,7 @@ class Execution:
                     self.mailbox.handlers.cancel(every=True)
             case MoveRecord():
                 self._moves_ahead -= 1
-        if (
-            self.status == "running" and not self._ended
-        ):  # nothing of an ended one runs any more, so it takes no message
+        if self.status == "running" and not self._ended:  # an ended one takes no message
             self._rest()
 
     def _resolve(self, step: Step) -> None:
