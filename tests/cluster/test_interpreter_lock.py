@@ -20,8 +20,8 @@ async def count(ctx: WorkflowContext, steps: int) -> int:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="usleep is taken from the C library")
 def test_a_kernel_that_holds_the_interpreters_lock_for_longer_than_an_election_keeps_leader_and_term() -> None:
-    # Twice the default times, so that a busy machine that gives no processor for a moment is not taken for the lock.
-    with Cluster(3, timing=Timing(heartbeat=0.1, election_min=0.5, election_max=1.0)) as cluster:
+    # Four times the default times, so that a busy machine that gives no processor for a moment is not taken for the lock.
+    with Cluster(3, timing=Timing(heartbeat=0.2, election_min=1.0, election_max=2.0)) as cluster:
         hold_the_lock(cluster)
 
 
@@ -33,7 +33,7 @@ def hold_the_lock(cluster: Cluster) -> None:
     with Watch(cluster) as watch:
         for number in range(3):
             run = cluster.start_workflow(count, 20 * number)
-            assert holding(2_000_000) == 0
+            assert holding(3_000_000) == 0
             # Enough of the time behind the stall for a follower that blames the leader to do something about it.
             assert run.wait_for_completion(PATIENCE) == 20 * number
             assert cluster.start_workflow(count, 200).wait_for_completion(PATIENCE) == 200
