@@ -315,9 +315,9 @@ def _effects_resume() -> list[Patch]:
         made = product if isinstance(product, Made) else Made(*product)
         around = self._around
         at = around.alarms.clock()
-        ask.future.set_result(
-            Step(ask.step_id, ask.operation, made.value, made.failure, around.node, effect.term, at, made.message_id)
-        )
+        step = Step(ask.step_id, ask.operation, made.value, made.failure, around.node, effect.term, at, made.message_id)
+        # Past the safeguard that a future of a workflow has of its own.
+        asyncio.Future.set_result(ask.future, step)
         loop = self._execution.loop
         if not loop.is_entered:
             with loop.entered():
