@@ -128,18 +128,9 @@ def _differs(run: Run, command: StartRun) -> str | None:
 
 def start_child(state: State, command: StartChild, index: int) -> Events:
     """Record a step and start the run that it stands for; if that cannot be started, the step says why."""
-    parent = find_running(
-        state,
-        command.run_id,
-        command.step.node,
-        command.step.epoch,
-        command.parent_version,
-        command.generation,
-    )
+    parent = _find_lacking(state, command.run_id, command.step, command.parent_version, command.generation)
     if isinstance(parent, CommandRefused):
         return (parent,)
-    if command.step.step_id in parent.by_id:
-        return _already_recorded(parent, command.step)
     version = command.version if command.version is not None else state.latest_version(command.workflow)
     problem: CommandRefused
     if len(parent.children) >= state.limits.children:
@@ -193,11 +184,9 @@ def _link(state: State, parent: Run, command: StartChild, child: Run | None) -> 
 def set_checkpoint(state: State, command: SetCheckpoint, _index: int) -> Events:
     """Record a step; the first record wins."""
     step = command.step
-    run = find_running(state, command.run_id, step.node, step.epoch, command.version, command.generation)
+    run = _find_lacking(state, command.run_id, step, command.version, command.generation)
     if isinstance(run, CommandRefused):
         return (run,)
-    if step.step_id in run.by_id:
-        return _already_recorded(run, step)
     if run.format == 1:
         taking = first_format.taking(run, step)
         if taking is None:
@@ -258,11 +247,9 @@ def note_taken(state: State, command: NoteTaken, _index: int) -> Events:
 def tell_run(state: State, command: TellRun, index: int) -> Events:
     """Record a step of a run, and send the signal or the request to end that it stands for to another run."""
     step = command.step
-    run = find_running(state, command.run_id, step.node, step.epoch, command.version, command.generation)
+    run = _find_lacking(state, command.run_id, step, command.version, command.generation)
     if isinstance(run, CommandRefused):
         return (run,)
-    if step.step_id in run.by_id:
-        return _already_recorded(run, step)
     at = max(step.at, run.time)
     target = state.runs.get(command.target)
     events: Events = ()
@@ -295,8 +282,12 @@ def _undeliverable(state: State, run_id: RunId) -> CommandRefused | None:
     return None
 
 
-def _already_recorded(run: Run, step: Step) -> Events:
-    return _refused("already_recorded", f"step {step.step_id!r} of run {run.run_id!r} is recorded already")
+def _find_lacking(state: State, run_id: RunId, step: Step, version: int, generation: int) -> Run | CommandRefused:
+    """Return the run as `find_running` does, for the author of a step that it does not have yet."""
+    run = find_running(state, run_id, step.node, step.epoch, version, generation)
+    if isinstance(run, Run) and step.step_id in run.by_id:
+        return CommandRefused("already_recorded", f"step {step.step_id!r} of run {run_id!r} is recorded already")
+    return run
 
 
 def find_running(
