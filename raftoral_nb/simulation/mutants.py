@@ -316,12 +316,10 @@ def _effects_resume() -> list[Patch]:
         around = self._around
         at = around.alarms.clock()
         step = Step(ask.step_id, ask.operation, made.value, made.failure, around.node, effect.term, at, made.message_id)
-        # Past the safeguard that a future of a workflow has of its own.
-        asyncio.Future.set_result(ask.future, step)
-        loop = self._execution.loop
-        if not loop.is_entered:
-            with loop.entered():
-                self._execution._rest()
+        # Within the loop: outside of it the futures of a workflow refuse to be set.
+        with self._execution.loop.entered():
+            ask.future.set_result(step)
+            self._execution._rest()
 
     return [(ActingEffects, "_record", record)]
 
