@@ -14,6 +14,7 @@ import inspect
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Generic, TypeVar, TypeVarTuple, Unpack
 
@@ -120,6 +121,9 @@ class LoopThread:
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
         self._calls: set[_Call[Any]] = set()
+        # Invariant: what was posted and not called yet, in order; if there is any, the loop was told (`_told`), or is about to be.
+        self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._told = False
         self._halt: asyncio.Future[None] | None = None
         self._stopping = False
         self._ended = False
@@ -242,19 +246,26 @@ class LoopThread:
         if loop is None or self._pid != os.getpid():
             return False
         try:
-            if threading.get_ident() == self.thread_ident:
-                loop.call_soon(fn, *args, context=contextvars.Context())
-            else:
-                loop.call_soon_threadsafe(fn, *args, context=contextvars.Context())
+            # To wake a loop takes a system call and a turn of it: what is posted until it has come to that goes along.
+            self._posted.append((fn, args))
+            if not self._told:
+                self._told = True
+                self._tell(loop)
         except RuntimeError:
             if not loop.is_closed():
                 raise
             return False
         except KeyboardInterrupt:  # perhaps between queueing and waking the loop
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_nothing)
+                loop.call_soon_threadsafe(self._run_posted)
             raise
         return True
+
+    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
+        if threading.get_ident() == self.thread_ident:
+            loop.call_soon(self._run_posted, context=contextvars.Context())
+        else:
+            loop.call_soon_threadsafe(self._run_posted, context=contextvars.Context())
 
     def _wait(self, call: _Call[T], begin: Callable[[], None], what: str, timeout: float | None) -> T:
         refuse_on_own_thread(f"{what}()")
@@ -299,6 +310,26 @@ class LoopThread:
         return ClusterError(f"the thread {self.name!r} was stopped before the call was done")
 
     # --- on the thread
+
+    def _run_posted(self) -> None:
+        """Make the calls that were posted until now, in order, each in a context of its own."""
+        loop, posted = self._loop, self._posted
+        assert loop is not None
+        # Before anything is taken: what is posted from now on tells the loop again.
+        self._told = False
+        for _ in range(len(posted)):
+            fn, args = posted.popleft()
+            try:
+                contextvars.Context().run(fn, *args)
+            except (SystemExit, KeyboardInterrupt):
+                if posted and not self._told:
+                    self._told = True
+                    self._tell(loop)
+                raise
+            except BaseException as error:
+                loop.call_exception_handler(
+                    {"message": f"Exception in {_name(fn)}(), which was posted", "exception": error}
+                )
 
     def _main(self, loop: asyncio.AbstractEventLoop, halt: asyncio.Future[None]) -> None:
         mark_own_thread()
@@ -363,10 +394,6 @@ def _bounded(timeout: float) -> float:
 
 def _name(fn: Callable[..., object]) -> str:
     return getattr(fn, "__name__", None) or type(fn).__name__
-
-
-def _nothing() -> None:
-    pass
 
 
 def _finish(future: asyncio.Future[None]) -> None:

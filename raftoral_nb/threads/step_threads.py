@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, TypeVar
 
-import anyio
 import anyio.lowlevel
 
 from ..errors import ClusterError
@@ -26,6 +25,9 @@ MAX_STEP_THREADS: Final = 32
 
 MAX_IDLE_STEP_THREADS: Final = 4
 """Step threads of one node that are kept for the next step."""
+
+_DECIMALS: Final = "decimal_context"
+"""The name of the context variable of the module `decimal`."""
 
 MAX_CLOSE_SECONDS: Final = 1.0
 """The time that `close` waits for threads that have nothing to do but to end."""
@@ -53,7 +55,15 @@ class Steps(Protocol):
         ...
 
 
-def _take_decimals_along() -> None:
+def _own_context() -> contextvars.Context:
+    """Return a copy of the current context, with a decimal context of its own: what a function does to that stays with it."""
+    context = contextvars.copy_context()
+    if any(variable.name == _DECIMALS for variable in context):  # a copy of the context holds the same one
+        context.run(_copy_decimals)
+    return context
+
+
+def _copy_decimals() -> None:
     decimal.setcontext(decimal.getcontext().copy())
 
 
@@ -77,25 +87,16 @@ class _Job:
     def __init__(self, fn: Callable[[], Any], name: str) -> None:
         self.fn: Callable[[], Any] | None = fn
         self.name = name
-        self.context = contextvars.copy_context()
-        # A copy of the context still holds the same decimal context: what the function does to that stays with it.
-        self.context.run(_take_decimals_along)
+        self.context = _own_context()
         self.loop = asyncio.get_running_loop()
-        self.done = anyio.Event()  # first: a slot was given; then a fresh one: the function has returned
+        self.done: asyncio.Future[None] = self.loop.create_future()
+        """First: a slot was given; then a fresh one: the function has returned."""
         self.result: Any = None
         self.error: BaseException | None = None
         self.abandoned = False
         self.refused = False
         self.ident: int | None = None
         self.thread_name = ""
-
-    def wake(self) -> None:
-        """Set `done` on the job's loop, from any thread. On a loop that is closed nothing waits."""
-        try:
-            self.loop.call_soon_threadsafe(self.done.set)
-        except RuntimeError:
-            if not self.loop.is_closed():
-                raise
 
     def __str__(self) -> str:
         where = where_is(self.ident)
@@ -125,6 +126,8 @@ class StepThreads(StepTasks):
         self._idle: list[tuple[threading.Thread, queue.SimpleQueue[_Job | None]]] = []
         self._threads: dict[threading.Thread, _Job | None] = {}
         self._made = 0
+        # Invariant: by loop that was told and has not come to it yet, the jobs whose `done` it is to set.
+        self._woken: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
 
     async def run(self, fn: Callable[..., T], /, *args: Any, name: str, **kwargs: Any) -> T:
         """Run `fn(*args, **kwargs)` in a thread, with a copy of the current context variables.
@@ -142,7 +145,7 @@ class StepThreads(StepTasks):
             self._return_slot(job)
             raise
         try:
-            await job.done.wait()
+            await job.done
         except BaseException:
             job.abandoned = True
             raise
@@ -175,7 +178,7 @@ class StepThreads(StepTasks):
             ending = [thread for thread, job in self._threads.items() if job is None]
         for job in waiting:
             job.refused = True
-            job.wake()
+            self._wake(job)
         for _, jobs in idle:
             jobs.put(None)
         until = time.monotonic() + MAX_CLOSE_SECONDS
@@ -197,7 +200,7 @@ class StepThreads(StepTasks):
             return
         if not job.refused:
             try:
-                await job.done.wait()
+                await job.done
             except BaseException:
                 with self._lock:
                     if job in self._waiting:
@@ -206,13 +209,13 @@ class StepThreads(StepTasks):
                 raise
         if job.refused:
             raise ClusterError(f"the step {job.name!r} cannot run: its node has stopped")
-        job.done = anyio.Event()
+        job.done = job.loop.create_future()
 
     def _return_slot(self, job: _Job) -> None:
         with self._lock:
             after = self._free(job)
         if after is not None:
-            after.wake()
+            self._wake(after)
 
     def _free(self, job: _Job) -> _Job | None:
         """Give the job's slot, if it has one, to the first in line, which is returned. Called with the lock held."""
@@ -282,10 +285,35 @@ class StepThreads(StepTasks):
             stays = not self.closed and len(self._idle) < self._max_idle
             if stays:
                 self._idle.append((thread, jobs))  # before the task wakes, so that its next step finds this thread
-        job.wake()
+        self._wake(job)
         if after is not None:
-            after.wake()
+            self._wake(after)
         return stays
+
+    # --- waking tasks. To wake a loop takes a system call and a turn of it: what is done until then goes along.
+
+    def _wake(self, job: _Job) -> None:
+        """Set `done` on the job's loop, from any thread. On a loop that is closed nothing waits."""
+        with self._lock:
+            woken = self._woken.get(job.loop)
+            if woken is not None:
+                woken.append(job)
+                return
+            self._woken[job.loop] = [job]
+        try:
+            job.loop.call_soon_threadsafe(self._wake_all, job.loop)
+        except RuntimeError:
+            with self._lock:
+                del self._woken[job.loop]
+            if not job.loop.is_closed():
+                raise
+
+    def _wake_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            woken = self._woken.pop(loop)
+        for job in woken:
+            if not job.done.done():
+                job.done.set_result(None)
 
 
 class InlineSteps(StepTasks):

@@ -54,7 +54,7 @@ async def compute(
         options, fn = fn.options, fn.fn
     call = (fn, args, kwargs)
 
-    problem = argument_problem(execution, f"ctx.compute({key!r}, ...)", args, kwargs)
+    problem = argument_problem(execution, f"ctx.compute({key!r}, ...)", args, kwargs) if args or kwargs else None
 
     def produce(step_id: StepId) -> Product | Awaitable[Product]:
         if problem is not None:
@@ -164,23 +164,29 @@ async def _attempt(
     name = running.idempotency_key
     abandoned: list[str] = []
     run_async = partial(around.steps.run_async, name=name, abandoned=partial(abandoned.append, name))
+
+    async def called() -> Any:
+        nonlocal asynchronous
+        if asynchronous:
+            value = await run_async(call_it)
+        else:
+            value = await around.steps.run(bodies.call, call_it, name=name)
+            if isinstance(value, Awaitable):
+                asynchronous = True
+                value = await run_async(partial(_same, value))
+        await sender.settle()
+        return value
+
     token = STEP.set(running)
     try:
+        if timeout is None:
+            return await called()
         with anyio.CancelScope() as scope:
-            alarm = None if timeout is None else around.timers.call_later(timeout, scope.cancel)
+            alarm = around.timers.call_later(timeout, scope.cancel)
             try:
-                if asynchronous:
-                    value = await run_async(call_it)
-                else:
-                    value = await around.steps.run(bodies.call, call_it, name=name)
-                    if isinstance(value, Awaitable):
-                        asynchronous = True
-                        value = await run_async(partial(_same, value))
-                await sender.settle()
-                return value
+                return await called()
             finally:
-                if alarm is not None:
-                    alarm.cancel()
+                alarm.cancel()
     finally:
         STEP.reset(token)
         execution.steps_here.ended(running)

@@ -60,7 +60,7 @@ def _execution(args: Iterable[Any]) -> Execution | None:
 
 
 def _call(coroutine: Any, fn: Any, args: tuple[Any, ...], frame: Any) -> Call:
-    key = next((one for one in args[1:2] if isinstance(one, str)), None)
+    key = args[1] if len(args) > 1 and isinstance(args[1], str) else None
     shown = "..." if key is None else f"{key!r}, ..."
     owner = "ctx" if isinstance(args[0], ContextIdentity) else getattr(args[0], "__name__", type(args[0]).__name__)
     name = f"{owner}.{fn.__name__}({shown})"

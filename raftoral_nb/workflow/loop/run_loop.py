@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import logging
 import math
+import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from heapq import heappop, heappush
@@ -43,6 +44,10 @@ SPARSE_ROUND: Final = 16
 """After that, they are run in each 16th cycle: code that spins until it is cancelled still gets to know."""
 
 _get_running_loop: Final = asyncio._get_running_loop
+_current_task: Final[Any] = (
+    vars(asyncio.tasks)["_current_tasks"].get if sys.version_info < (3, 12) else asyncio.current_task
+)
+"""That of 3.11 is written in Python, and this is asked several times for each operation."""
 _DELIVER: Final = CancelScope._deliver_cancellation
 _EAGER: Final[Any] = getattr(asyncio, "eager_task_factory", None)
 """From Python 3.12 on."""
@@ -237,9 +242,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
     @property
     def current(self) -> RunTask | None:
         """The task of this loop that is running now. None in a callback, and in a task that `asyncio.Task()` itself made."""
-        if not self.is_entered:
-            return None
-        task = asyncio.current_task(self)
+        task = _current_task(self) if self.is_entered else None
         return task if isinstance(task, RunTask) else None
 
     def create_branch(
@@ -363,7 +366,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
         if self._refusal is not None and not self.dead:
             raise self._refusal()
         future = RunFuture(loop=self)
-        future._n = self.next_ordinal()
+        self._ordinal += 1
+        future._n = self._ordinal
         return future
 
     def next_ordinal(self) -> int:
