@@ -53,19 +53,22 @@ async def compute(
     if isinstance(fn, StepFunction):
         options, fn = fn.options, fn.fn
     call = (fn, args, kwargs)
-
     problem = argument_problem(execution, f"ctx.compute({key!r}, ...)", args, kwargs) if args or kwargs else None
-
-    def produce(step_id: StepId) -> Product | Awaitable[Product]:
-        if problem is not None:
-            return None, execution.fail_without_record(problem)
-        return _attempts(execution, step_id, call, options)
-
+    # No closure: a run may have thousands of open steps, and the garbage collector goes through all there is of each.
+    produce = partial(_made, execution, call, options, problem)
     if options.at_most_once:
         recorded = await _at_most_once(execution, key, produce)
     else:
         recorded = await execution.step(key, "compute", produce)
     return execution.decode(recorded)
+
+
+def _made(
+    execution: Execution, call: step_arguments.Call, options: StepOptions, problem: Exception | None, step_id: StepId
+) -> Product | Awaitable[Product]:
+    if problem is not None:
+        return None, execution.fail_without_record(problem)
+    return _attempts(execution, step_id, call, options)
 
 
 async def _at_most_once(execution: Execution, key: str, produce: Produce) -> Step:
