@@ -98,6 +98,7 @@ class Incarnation:
         look_again: float = math.inf,
         compaction: Compaction = DEFAULT_COMPACTION,
         joins: bool = False,
+        first: bool = False,
     ) -> None:
         self.node = node
         self.number = number
@@ -123,6 +124,7 @@ class Incarnation:
             listener=self,
             compaction=compaction,
             joins=joins,
+            first=first,
             guarded=guarded,
         )
 
