@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import anyio.to_thread
 import msgspec
@@ -32,7 +32,6 @@ from ..hosts.local import LocalBackend
 from ..hosts.local_announcement import Announcement
 from ..hosts.view_frame import Looker
 from ..node.captured_output import capture
-from ..observability.metrics_server import MetricsServer
 from ..raft.compaction import DEFAULT_COMPACTION, Compaction
 from ..raft.replica import Timing
 from ..threads.loop_thread import do_all, refuse_on_own_thread
@@ -49,6 +48,9 @@ from .node_faults import NodeFaults
 from .registry import Registration, Registry
 from .starting import StartsRuns
 from .telemetry import Telemetry
+
+if TYPE_CHECKING:  # few clusters serve any
+    from ..observability.metrics_server import MetricsServer
 
 T = TypeVar("T")
 
