@@ -6,9 +6,10 @@ Cancellation, inside a workflow, is asyncio's own `CancelledError`.
 from __future__ import annotations
 
 import linecache
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
 
@@ -147,6 +148,21 @@ class NotAcknowledgedError(RaftoralError):
 
 
 # --- workflows
+
+
+class NotAllStartedError(RaftoralError):
+    """Of runs that were to be started together some were not. Nothing of the others is lost.
+
+    `runs` has a handle on each run that was started, in the order they were asked for, and None where one was not; `refusals` says why,
+    by position: what `start_workflow` would have raised for that one.
+    """
+
+    def __init__(
+        self, message: str, runs: tuple[Any, ...] = (), refusals: Mapping[int, RaftoralError] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.runs = runs
+        self.refusals: dict[int, RaftoralError] = dict(refusals or {})
 
 
 class WorkflowNotFoundError(RaftoralError):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import anyio.to_thread
 import msgspec
@@ -32,12 +32,10 @@ from ..hosts.local import LocalBackend
 from ..hosts.local_announcement import Announcement
 from ..hosts.view_frame import Looker
 from ..node.captured_output import capture
-from ..observability.metrics_server import MetricsServer
 from ..raft.compaction import DEFAULT_COMPACTION, Compaction
 from ..raft.replica import Timing
 from ..threads.loop_thread import do_all, refuse_on_own_thread
 from ..threads.seconds import Seconds, as_number
-from ..workflow.language.context import WorkflowContext
 from ..workflow.shipping.definitions import Workflow
 from . import running_clusters
 from .access import ClusterAccess
@@ -48,11 +46,13 @@ from .network_faults import NetworkFaults
 from .node import Node, NodeTable
 from .node_faults import NodeFaults
 from .registry import Registration, Registry
-from .run import WorkflowRun
+from .starting import StartsRuns
 from .telemetry import Telemetry
 
-I = TypeVar("I")  # noqa: E741 - input and output are I and O everywhere
-O = TypeVar("O")  # noqa: E741
+if TYPE_CHECKING:  # few clusters serve any
+    from ..observability.metrics_server import MetricsServer
+
+T = TypeVar("T")
 
 DEFAULT_NODES = 3
 """Nodes of a cluster that is started without a number: the fewest that keep a majority when one is lost."""
@@ -69,7 +69,7 @@ class StopReport(msgspec.Struct, frozen=True):
     stuck: tuple[str, ...] = ()
 
 
-class Cluster:
+class Cluster(StartsRuns):
     """A cluster of nodes in this process, over TCP on 127.0.0.1 (or in memory), each with a thread of its own.
 
     With `data_dir` it continues from that directory, or makes it: it outlives its process (`durability="process"`, a killed
@@ -152,6 +152,7 @@ class Cluster:
         self._access = access = ClusterAccess(host)
         self._announcement = Announcement(host, None if data is None else data.path)
         self._registry = Registry(host)
+        self._starts(self._registry)
         self._looker = Looker(host)
         self._play: ScenarioPlay | None = None
         self._change = threading.Lock()
@@ -438,49 +439,6 @@ class Cluster:
 
     register_workflow_closure = register_workflow
 
-    @overload
-    def start_workflow(
-        self, workflow: Workflow[I, O], input: I, /, *, version: int | None = None, run_id: str | None = None
-    ) -> WorkflowRun[O]: ...
-    @overload
-    def start_workflow(
-        self, workflow: str, version: int, input: Any, /, *, run_id: str | None = None
-    ) -> WorkflowRun[Any]: ...
-    @overload
-    def start_workflow(
-        self, workflow: str, input: Any = None, /, *, version: int | None = None, run_id: str | None = None
-    ) -> WorkflowRun[Any]: ...
-    @overload
-    def start_workflow(
-        self,
-        workflow: Callable[[WorkflowContext, I], Awaitable[O]],
-        input: I,
-        /,
-        *,
-        version: int | None = None,
-        run_id: str | None = None,
-    ) -> WorkflowRun[O]: ...
-    @overload
-    def start_workflow(
-        self,
-        workflow: Callable[[WorkflowContext, None], Awaitable[O]],
-        /,
-        *,
-        version: int | None = None,
-        run_id: str | None = None,
-    ) -> WorkflowRun[O]: ...
-    def start_workflow(
-        self, workflow: Any, *args: Any, version: int | None = None, run_id: str | None = None, **named: Any
-    ) -> WorkflowRun[Any]:
-        """Start a run and return its handle as soon as a majority has recorded it.
-
-        `workflow` is a registered name, a `Workflow` or a function (registered first if need be); then the input, or version
-        and input. With a `run_id`, starting the same run again returns it. Raises `WorkflowNotFoundError`, `InputTypeError`,
-        `ValueNotShippableError`, `RunConflictError` and `NotAcknowledgedError`.
-        """
-        self._access.check_running()
-        return self._registry.start(workflow, args, version=version, run_id=run_id, named=named)
-
     run = delegate(RunFinder.run, to=lambda self: self._runs)
     runs = delegate(RunFinder.runs, to=lambda self: self._runs)
     signal = delegate(RunFinder.signal, to=lambda self: self._runs)
@@ -496,7 +454,7 @@ class Cluster:
         """Return one consistent look at everything, as frozen data."""
         return self._seen(lambda: collect_statistics.statistics(self._host, running=self.running), None, 0)
 
-    def _seen(self, look: Callable[[], O], only: Collection[RunId] | None, entries: int) -> O:
+    def _seen(self, look: Callable[[], T], only: Collection[RunId] | None, entries: int) -> T:
         if self.running:
             with contextlib.suppress(ClusterError):  # stopped meanwhile
                 self._host.refresh(only, entries)

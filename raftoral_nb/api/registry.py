@@ -1,4 +1,4 @@
-"""Registering workflows and starting runs: what is checked and encoded before a command is proposed."""
+"""Registering workflows: what is checked and encoded before a command is proposed."""
 
 from __future__ import annotations
 
@@ -10,30 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..core.commands import RegisterWorkflow, Rejected, StartRun
+from ..core.commands import RegisterWorkflow, Rejected
 from ..core.records import Definition
-from ..core.run_record import RECORD_FORMAT
 from ..core.state import State
 from ..errors import (
-    InternalError,
     NonDeterminismWarning,
     NonDeterministicCodeError,
     NotAcknowledgedError,
     RaftoralError,
-    RunConflictError,
     TooManyWorkflowsError,
     WorkflowConflictError,
     WorkflowDefinitionError,
     WorkflowNotFoundError,
 )
 from ..limits import MAX_DEFINITIONS
-from ..workflow.codec import values
 from ..workflow.lint import checker
 from ..workflow.lint.checker import Finding
-from ..workflow.shipping import definitions, input_types
+from ..workflow.shipping import definitions
 from ..workflow.shipping.definitions import Captured, Workflow
 from ..workflow.shipping.fingerprints import fingerprint
-from .run import WorkflowRun
 
 if TYPE_CHECKING:
     from ..hosts.backend_parts import RunsBackend
@@ -114,91 +109,48 @@ class Registry:
         known = head.definitions.get((name, asked)) if asked is not None else None
         if known is None or known.fingerprint != fingerprint(fn):
             return None
-        _, registered = self._local.get((name, known.version), (None, None))
+        same, registered = self._local.get((name, known.version), (None, None))
         captured = registered.captured if registered is not None else ()
-        found = checker.findings(fn)
+        found = registered.findings if registered is not None and same is fn else checker.findings(fn)
         # The cell may have run again: checks of inputs compare with the classes of the code that is registered.
         self._local.setdefault((name, known.version), (fn, Registration(name, known.version, True, captured, found)))
         return Registration(name, known.version, False, captured, found)
 
-    # --- starting
+    # --- for those who start runs
 
-    def start(
-        self, workflow: Any, args: tuple[Any, ...], *, version: int | None, run_id: str | None, named: dict[str, Any]
-    ) -> WorkflowRun[Any]:
-        """See `Cluster.start_workflow`."""
-        if "input" in named and len(args) < 2:
-            args = (*args, named.pop("input"))
-        if named:
-            raise RaftoralError(
-                f"start_workflow has no argument {next(iter(named))!r}; it takes version, input and run_id"
-            )
-        if len(args) == 2:
-            version, args = args[0], args[1:]
-        if len(args) > 1:
-            raise RaftoralError("start_workflow takes a workflow and its input, or a workflow, a version and its input")
-        input_ = args[0] if args else None
-        name, version = self._resolve(workflow, version)
-        definition = self._definition(name, version)
-        fn, _ = self._local.get((name, definition.version), (None, None))
-        if fn is not None:
-            input_types.check(fn, input_, workflow=name)
-        data = values.encode(
-            input_, what=f"the input of workflow {name!r}", known=lambda: definitions.known_classes(definition)
-        )
-        given: object = run_id
-        if given is not None and not _is_name(given):
-            raise RaftoralError(f"a run_id is printable text of 1 to 200 characters, got {run_id!r}")
-        chosen = run_id if run_id is not None else self._new_id(name)
-        # Only a run_id that was chosen can be given again.
-        digest = "" if run_id is None else values.digest(input_) or ""
-        command = StartRun(chosen, name, definition.version, data, self._host.wall_clock(), digest, RECORD_FORMAT)
-        answer = self._host.propose(command, f"starting {name!r} as run {chosen!r}")
-        if isinstance(answer, Rejected) and not self._same_run(command):
-            raise _not_started(answer, chosen)
-        return WorkflowRun(self._host, chosen, name, definition.version)
+    def function(self, definition: Definition) -> Callable[..., Any] | None:
+        """Return the function that was registered here as a definition; None if another process did."""
+        fn, _ = self._local.get((definition.workflow, definition.version), (None, None))
+        return fn
 
-    def _same_run(self, command: StartRun) -> bool:
-        """Tell whether the run that is there was started with this, though its record has no digest to tell it by."""
-        run = self._host.head().runs.get(command.run_id)
-        if run is None or not command.digest or run.digest:
-            return False
-        if (run.definition.workflow, run.definition.version) != (command.workflow, command.version):
-            return False
-        try:
-            return values.digest(values.decode(run.input, what="the recorded input")) == command.digest
-        except RaftoralError:  # it cannot be read here
-            return False
+    def known(self, workflow: Any, version: int | None) -> tuple[str, int | None] | None:
+        """Return the name and version that a workflow is registered under; None if it has to be registered first. Does not wait.
 
-    def _resolve(self, workflow: Any, version: int | None) -> tuple[str, int | None]:
+        Raises `WorkflowNotFoundError` for what cannot be a workflow, and `WorkflowDefinitionError`.
+        """
         if isinstance(workflow, str):
             return workflow, version
+        name, version, fn = self._given(workflow, version)
+        found = self._unchanged(name, version, fn)
+        return None if found is None else (name, found.version)
+
+    def resolve(self, workflow: Any, version: int | None) -> tuple[str, int | None]:
+        """Return the same; one that is not registered is. Waits for a majority then."""
+        if isinstance(workflow, str):
+            return workflow, version
+        self._given(workflow, version)
+        registration = self.register(workflow, version, None)
+        return registration.workflow, registration.version
+
+    @staticmethod
+    def _given(workflow: Any, version: int | None) -> tuple[str, int | None, Callable[..., Any]]:
         if not isinstance(workflow, Workflow) and not inspect.isfunction(workflow):
             raise WorkflowNotFoundError(
                 f"a workflow is given by its name, as a Workflow or as an async function, not as {type(workflow).__name__}"
             )
-        registration = self.register(workflow, version, None)
-        return registration.workflow, registration.version
-
-    def _definition(self, name: str, version: int | None) -> Definition:
-        head = self._host.head()
-        asked = version if version is not None else head.latest_version(name)
-        definition = head.definitions.get((name, asked)) if asked is not None else None
-        if definition is None:
-            known = ", ".join(f"{one} v{number}" for one, number in sorted(head.definitions)) or "none yet"
-            wanted = f"{name!r}" if version is None else f"{name!r} version {version!r}"
-            raise WorkflowNotFoundError(f"no workflow {wanted} is registered; registered: {known}")
-        return definition
-
-    def _new_id(self, name: str) -> str:
-        with self._lock:
-            head = self._host.head()
-            runs, evicted = head.runs, head.evicted
-            number = self._numbers.get(name, 0) + 1
-            while f"{name}-{number}" in runs or f"{name}-{number}" in evicted:
-                number += 1
-            self._numbers[name] = number
-            return f"{name}-{number}"
+        name, version, fn = _arguments(workflow, version, None)
+        definitions.validate(fn)
+        return name, version, fn
 
 
 def _arguments(name: Any, version: Any, fn: Any) -> tuple[str, int | None, Callable[..., Any]]:
@@ -213,7 +165,7 @@ def _arguments(name: Any, version: Any, fn: Any) -> tuple[str, int | None, Calla
     if isinstance(fn, Workflow):
         version = version if version is not None else fn.version
         fn = fn.fn
-    if not _is_name(name):
+    if not is_name(name):
         raise WorkflowDefinitionError(f"a workflow's name is printable text of 1 to 200 characters, got {name!r}")
     if version is not None and (
         isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= MAX_VERSION
@@ -240,7 +192,8 @@ def _unfinished(head: State, name: str, version: int) -> tuple[str, ...]:
     )
 
 
-def _is_name(given: object) -> bool:
+def is_name(given: object) -> bool:
+    """Return whether it may be the name of a workflow, or the id of a run."""
     return isinstance(given, str) and bool(given.strip()) and given.isprintable() and len(given) <= 200
 
 
@@ -268,13 +221,3 @@ def _conflict(head: State, name: str, version: int) -> WorkflowConflictError:
         f"workflow {name!r} version {version} has other code already, and unfinished runs use it ({shown or 'just ended'}): "
         "their steps were recorded by that code. Register the change under the next version, or let them end first."
     )
-
-
-def _not_started(answer: Rejected, run_id: str) -> RaftoralError:
-    match answer.code:
-        case "run_conflict" | "run_evicted":
-            return RunConflictError(f"run {run_id!r} cannot be started: {answer.reason}")
-        case "unknown_workflow":
-            return WorkflowNotFoundError(answer.reason)
-        case _:
-            return InternalError(f"run {run_id!r} was refused: {answer.reason}")

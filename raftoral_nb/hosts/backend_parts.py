@@ -6,7 +6,7 @@ Methods whose names begin with `on_` are called on the consensus loop, the other
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeVar
 
 from ..core.commands import Command, Committed, Rejected
@@ -18,6 +18,7 @@ from ..core.statistics import LogEntry, RunCode
 from ..errors import RaftoralError
 from ..threads.loop_thread import LoopThread
 from ..transport.network import Links
+from .asks import Answer
 from .node_life import Life
 from .observers import Observers
 from .variable_waits import LookedAt
@@ -83,6 +84,9 @@ class Proposing(Protocol):
 
     def propose(self, command: Command, what: str) -> Committed | Rejected:
         """Propose a command and wait. Raises `NotAcknowledgedError` at the deadline."""
+
+    def when_decided(self, asked: Sequence[tuple[Command, str]], callback: Callable[[list[Answer]], None]) -> None:
+        """Propose commands, each with the words for it, and return; `callback(answers)` is called once, when all are decided."""
 
 
 class RecordsBackend(Protocol):

@@ -12,7 +12,7 @@ import enum
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 from ..core.apply import Applied
 from ..core.cluster_events import EffectStarted, ExecutionStopped, OutputLine, RunHeld, TransferAsked
@@ -41,6 +41,7 @@ from ..raft.replica import Timing
 from ..threads.loop_thread import LoopThread
 from ..transport.frames import new_key
 from ..transport.network import Links
+from .asks import Answer, Asks
 from .backend_parts import NodeChange, RunEnding
 from .node_life import Life
 from .observers import Observers
@@ -109,6 +110,7 @@ class ClusterBackend(ABC):
         self.observers = Observers(name)
         self.counters = Counters()
         self.answers = Answers()
+        self._asks = Asks(self, self.thread)
         self._variable_waits = VariableWaits()
         self.starts = dict.fromkeys(self.numbers, 0)
         """The number of times each node was started."""
@@ -505,38 +507,65 @@ class ClusterBackend(ABC):
 
     def propose(self, command: Command, what: str) -> Committed | Rejected:
         """Propose a command by way of whichever node can, and wait. Raises `NotAcknowledgedError` at the deadline."""
-        outcome, waited = self.thread.run(self._on_ask_timed, command)
-        if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN):
+        answer = self.answer(*self.thread.run(self._on_ask_timed, command, what))
+        if isinstance(answer, NotAcknowledgedError):
+            raise answer
+        return answer
+
+    async def _on_ask_timed(self, command: Command, what: str) -> tuple[Outcome, str, float]:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        return await self.on_ask(command), what, clock() - began
+
+    def when_decided(self, asked: Sequence[tuple[Command, str]], callback: Callable[[list[Answer]], None]) -> None:
+        """Propose commands, each with the words for it, and return at once; `callback(answers)` is called once, when all are decided.
+
+        On the consensus loop, or on the thread that stops it; it must not wait. Raises `ClusterError`, and calls nothing, if the
+        cluster has stopped.
+        """
+        self._asks.put(asked, callback)
+
+    def answer(self, outcome: Outcome, what: str, waited: float) -> Committed | Rejected | NotAcknowledgedError:
+        """Return an outcome as it is told to whoever asked for `what`, and waited so many seconds."""
+        if _is_decided(outcome):
             return outcome
+        assert not isinstance(outcome, Committed)  # nothing that was carried out is open
         said = waited < AT_ONCE or outcome.reason == _no_answer(self.proposal_timeout)
         within = "" if said else f" within {waited:.3g} s"
-        raise NotAcknowledgedError(
+        return NotAcknowledgedError(
             f"{what} was not acknowledged{within}: {outcome.reason}; a majority of the {len(self.numbers)} nodes must run and "
             "reach each other",
             may_commit=isinstance(outcome, Unknown),
         )
 
-    async def _on_ask_timed(self, command: Command) -> tuple[Outcome, float]:
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        return await self.on_ask(command), clock() - began
-
     async def on_ask(self, command: Command) -> Outcome:
         """Propose a command by way of whichever node can; returns its outcome within `proposal_timeout`."""
+        (outcome,) = await self.on_ask_all([command])
+        return outcome
+
+    async def on_ask_all(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Propose commands, in order and together, by way of whichever node can; returns their outcomes within `proposal_timeout`."""
         # Every command that comes this way says the same thing when it is said twice, so another node may say it again.
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.proposal_timeout
-        sent = False
-        while True:
+        outcomes: dict[int, Outcome] = {}
+        left = list(range(len(commands)))
+        while left:
             incarnation = self.spokesman()
-            left = deadline - loop.time()
-            if incarnation is None or left <= 0:
+            seconds = deadline - loop.time()
+            if incarnation is None or seconds <= 0:
                 reason = "no node runs, or all are paused" if incarnation is None else _no_answer(self.proposal_timeout)
-                return Unknown(reason) if sent else Rejected(reason, "no_leader")
-            outcome = await incarnation.ask(command, left)
-            if isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN):
-                return outcome
-            sent = sent or isinstance(outcome, Unknown)
+                for position in left:
+                    sent = isinstance(outcomes.get(position), Unknown)
+                    outcomes[position] = Unknown(reason) if sent else Rejected(reason, "no_leader")
+                break
+            found = await incarnation.ask_all([commands[position] for position in left], seconds)
+            for position, outcome in zip(left, found, strict=True):
+                # One that was sent before may still commit, whatever a node that could not pass it on says now.
+                if _is_decided(outcome) or not isinstance(outcomes.get(position), Unknown):
+                    outcomes[position] = outcome
+            left = [position for position, outcome in zip(left, found, strict=True) if not _is_decided(outcome)]
+        return [outcomes[position] for position in range(len(commands))]
 
     def spokesman(self) -> Life | None:
         """Return the node that knows most: the one that acts, or any that is awake; None if there is none.
@@ -547,6 +576,11 @@ class ClusterBackend(ABC):
         if leader is not None and (acting := self._incarnations.get(leader)) is not None:
             return acting
         return next((one for one in tuple(self._incarnations.values()) if not one.paused), None)
+
+
+def _is_decided(outcome: Outcome) -> TypeGuard[Committed | Rejected]:
+    """Return whether it was carried out or refused; not if nobody can say, or a node only could not pass it on."""
+    return isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN)
 
 
 def _no_answer(seconds: float) -> str:

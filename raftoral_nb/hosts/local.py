@@ -74,6 +74,9 @@ class LocalBackend(ClusterBackend):
         self._dice: Dice = random.Random()
         self._incarnations: dict[NodeId, Incarnation] = {}
         self._booting: set[NodeId] = set()
+        # Invariant: nodes whose journals are open for an incarnation that is still to be made.
+        self._opened: set[NodeId] = set()
+        self._first: NodeId | None = None
         # The rest belongs to the consensus loop.
         self._applied_waiters: list[tuple[NodeId, int, asyncio.Future[None]]] = []
         self._last_state = State()
@@ -144,9 +147,38 @@ class LocalBackend(ClusterBackend):
     async def on_open(self, leave_out: Collection[NodeId] = ()) -> None:
         """Make the network and start every node but those to leave out. Raises `PortInUseError`, `StorageError`."""
         self.network = self._make_network(asyncio.get_running_loop())
-        for number in self.numbers:
-            if number not in leave_out:
-                await self.on_boot(number)
+        starting = [number for number in self.numbers if number not in leave_out]
+        await self._open_journals(starting)
+        self._first = self._furthest(starting)
+        for number in starting:
+            await self.on_boot(number)
+        self._first = None
+
+    async def _open_journals(self, numbers: Sequence[NodeId]) -> None:
+        """Open the journals of nodes that start together, together. Raises what kept the first of them from being opened."""
+        outcomes = await asyncio.gather(*(self.journals.open(number) for number in numbers), return_exceptions=True)
+        self._opened.update(
+            number for number, outcome in zip(numbers, outcomes, strict=True) if not isinstance(outcome, BaseException)
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    def _furthest(self, numbers: Sequence[NodeId]) -> NodeId | None:
+        """Return the node whose log can win an election, of nodes that start together; None if members run elsewhere.
+
+        It need not wait for the silence of a leader: there can be none.
+        """
+        journals = {number: self.journals.of(number) for number in numbers}
+        members = {member for one in journals.values() for member in one.members or self._founders}
+        if not members.issubset(self.numbers):
+            return None
+
+        def log(number: NodeId) -> tuple[int, int, int]:
+            journal = journals[number]
+            return journal.term_at(journal.last_index) or 0, journal.last_index, -number
+
+        return max(members.intersection(numbers), key=log, default=None)
 
     def _make_network(self, loop: asyncio.AbstractEventLoop) -> Network:
         if self._network_kind == "memory":
@@ -179,7 +211,9 @@ class LocalBackend(ClusterBackend):
 
     async def _boot(self, number: NodeId) -> None:
         assert self.network is not None
-        await self.journals.open(number)
+        if number not in self._opened:
+            await self.journals.open(number)
+        self._opened.discard(number)
         if self._shut:
             self.journals.close(number)
             raise ClusterError(f"cluster {self.name!r} was stopped")
@@ -202,6 +236,7 @@ class LocalBackend(ClusterBackend):
             self._founders,
             count,
             joins=number not in self._founders,
+            first=number == self._first,
             host=self,
             consensus=self.thread,
             journal=self.journals.of(number),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from ..core.commands import Command, Outcome
@@ -50,8 +51,8 @@ class Life(Protocol):
         """Have a leader transfer leadership to another node (consensus loop)."""
         ...
 
-    async def ask(self, command: Command, timeout: float) -> Outcome:
-        """Propose a command; returns its outcome within `timeout` seconds, once `head` shows it (consensus loop)."""
+    async def ask_all(self, commands: Sequence[Command], timeout: float) -> list[Outcome]:
+        """Propose commands together, in order; returns their outcomes within `timeout` seconds, once `head` shows them (consensus loop)."""
         ...
 
     def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 from ..core.cluster_events import ClusterRecovered
 from ..core.records import NodeId
 from ..errors import ClusterError, NoSuchNodeError
-from ..storage.data_directory import DirectoryJournals, Durability, Manifest, read_manifest
 from .options import path_of
 from .recovery_progress import Recovering, RecoveryEnv
 
 if TYPE_CHECKING:
     from ..core.state import State
+    from ..storage.data_directory import DirectoryJournals, Durability, Manifest
 
 
 class DataDirectory:
     """A directory that a cluster is to use, and what is in it already (`found`; None: it is new)."""
 
     def __init__(self, path: Path, durability: Durability) -> None:
+        from ..storage.data_directory import read_manifest  # clusters in memory need none of it, nor SQLite
+
         self.path = path
         self.durability = durability
         self.found: Manifest | None = read_manifest(path)
@@ -44,6 +46,8 @@ class DataDirectory:
 
     def take(self, name: str, numbers: Sequence[NodeId]) -> DirectoryJournals:
         """Take the directory for this process, and make it if it is new. Raises `StorageError`."""
+        from ..storage.data_directory import DirectoryJournals
+
         return DirectoryJournals(self.path, name, numbers, self.durability, self._recovering)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from ..core.apply import Applied
@@ -97,13 +98,14 @@ class Incarnation:
         look_again: float = math.inf,
         compaction: Compaction = DEFAULT_COMPACTION,
         joins: bool = False,
+        first: bool = False,
     ) -> None:
         self.node = node
         self.number = number
         self.held = False
         self._host = host
         # In the order in which they were asked, which is the order they are answered in when the node is paused.
-        self._asking: dict[asyncio.Task[Outcome], None] = {}
+        self._asking: dict[asyncio.Future[None], None] = {}
         # Invariant: what was applied and is not delivered yet, in order.
         self._handing_over: list[HandedOver] = []
         self._hand_over_timer: asyncio.TimerHandle | None = None
@@ -122,6 +124,7 @@ class Incarnation:
             listener=self,
             compaction=compaction,
             joins=joins,
+            first=first,
             guarded=guarded,
         )
 
@@ -166,15 +169,33 @@ class Incarnation:
 
     async def ask(self, command: Command, timeout: float) -> Outcome:
         """Propose a command; its outcome within `timeout` seconds, or `Unknown` as soon as this node is paused."""
-        asking = self._loop.create_task(self.member.ask(command, timeout))
-        self._asking[asking] = None
+        (outcome,) = await self.ask_all([command], timeout)
+        return outcome
+
+    async def ask_all(self, commands: Sequence[Command], timeout: float) -> list[Outcome]:
+        """Propose commands together, in order; their outcomes within `timeout` seconds, those that are open `Unknown` once this node is paused."""
+        if not commands:
+            return []
+        outcomes: dict[int, Outcome] = {}
+        decided: asyncio.Future[None] = self._loop.create_future()
+
+        def done(position: int, outcome: Outcome) -> None:
+            outcomes[position] = outcome
+            if len(outcomes) == len(commands) and not decided.done():
+                decided.set_result(None)
+
+        tickets = [
+            self.member.propose(command, timeout, partial(done, position)) for position, command in enumerate(commands)
+        ]
+        self._asking[decided] = None
         try:
-            await asyncio.wait([asking])
-            # A frozen node answers nobody, and its clock stands still.
-            return Unknown("the node was paused") if asking.cancelled() else asking.result()
+            await decided
         finally:
-            self._asking.pop(asking, None)
-            asking.cancel()
+            self._asking.pop(decided, None)
+            for ticket in tickets:
+                ticket.cancel()
+        # A frozen node answers nobody, and its clock stands still.
+        return [outcomes.get(position, Unknown("the node was paused")) for position in range(len(commands))]
 
     # --- what handles ask (hosting.Life)
 
@@ -226,7 +247,8 @@ class Incarnation:
         """Freeze, as a hung process would; a synchronous step that is running continues."""
         self.member.pause()
         for asking in tuple(self._asking):
-            asking.cancel()
+            if not asking.done():
+                asking.set_result(None)
         self.thread.post(self.executor.close_gate, "pause")
 
     def resume(self) -> None:

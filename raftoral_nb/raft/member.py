@@ -79,8 +79,10 @@ class Member:
         listener: MemberListener,
         compaction: Compaction = DEFAULT_COMPACTION,
         joins: bool = False,
+        first: bool = False,
         guarded: bool = True,
     ) -> None:
+        """`first`: of nodes that start together, all there are, this is the one to ask for votes without waiting for the silence of a leader."""
         self.node = node
         self.state = State()
         self._loop = loop
@@ -92,9 +94,9 @@ class Member:
         self._yielding_to: NodeId | None = None
         self._told_role = (FOLLOWER, 0)
         self._told_leader: NodeId | None = None
-        self._majority = len(nodes) // 2 + 1
         # Somebody has to begin: in a new cluster the first node does, as soon as it reaches a majority.
-        self._eager = journal.getCurrentTerm() == 0 and node == min(nodes) and not joins
+        self._begun_term = journal.getCurrentTerm()
+        self._eager = first or (self._begun_term == 0 and node == min(nodes) and not joins)
         self._closed = False
         self._loading = journal.snapshot is not None
         self.paused = False
@@ -364,10 +366,17 @@ class Member:
             self._send(level[int(self._dice.random() * len(level))], TimeoutNow(raft.term))
 
     def _begin(self) -> None:
-        if self._eager and self.reachable + 1 >= self._majority:
-            self._eager = False
-            if self.replica.raft.term == 0:
-                self.replica.campaign()
+        replica = self.replica
+        if not self._eager or 2 * (self.reachable + 1) <= len(replica.members):
+            return
+        self._eager = False
+        raft = replica.raft
+        if raft.term == 0:
+            replica.campaign()
+        elif raft.term == self._begun_term and raft.leader is None:
+            # It asks before it campaigns, as at any timeout: if a leader lives after all, nobody promises a vote.
+            raft.campaign_within(0.0)
+            replica.advance()
 
     def _new_client(self) -> str:
         # The birth lets the state refuse a client that it may have known and forgotten; see `state`.

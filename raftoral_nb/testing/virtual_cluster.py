@@ -15,6 +15,7 @@ from ..core.commands import Command, Outcome
 from ..core.events import CheckpointSet, ClusterEvent, StateEvent, TimerFired
 from ..core.records import NodeId, RunId, Step
 from ..errors import StalledError
+from ..hosts.asks import Answer
 from ..hosts.backend_parts import RunEnding
 from ..hosts.local import LocalBackend
 from ..hosts.variable_waits import LookedAt
@@ -210,6 +211,17 @@ class VirtualBackend(LocalBackend):
         callback(self._waited(run_id, is_set))
         return _nothing
 
+    def when_decided(self, asked: Sequence[tuple[Command, str]], callback: Callable[[list[Answer]], None]) -> None:
+        """Do as any backend does; and as the caller would wait, let time pass until it is so."""
+
+        async def decided() -> list[Answer]:
+            outcomes = await self.on_ask_all([command for command, _ in asked])
+            waited = self.world.loop.time() - began
+            return [self.answer(outcome, what, waited) for outcome, (_, what) in zip(outcomes, asked, strict=True)]
+
+        began = self.world.loop.time()
+        callback(self.thread.run(decided) if asked else [])
+
     def _waited(self, run_id: RunId, ended: Callable[[], Any]) -> Any:
         try:
             ending = self.run(ended)
@@ -219,13 +231,14 @@ class VirtualBackend(LocalBackend):
 
     # --- faults
 
-    async def on_ask(self, command: Command) -> Outcome:
+    async def on_ask_all(self, commands: Sequence[Command]) -> list[Outcome]:
         """Do as any backend does, unless the leader is to die before what is asked for from outside is recorded: then it dies first."""
         leader = self.leader
-        if leader is not None and self.plan.about_to_record(leader, command):
+        dies = [self.plan.about_to_record(leader, command) for command in commands] if leader is not None else []
+        if leader is not None and any(dies):
             self.die_soon(leader)
             await asyncio.sleep(0)
-        return await super().on_ask(command)
+        return await super().on_ask_all(commands)
 
     def die_soon(self, number: NodeId) -> None:
         """Kill a node, not inside of what it is doing but as soon as that is over."""

@@ -97,9 +97,11 @@ class _Call(Generic[T]):
     A bare lock, not a Future: an interrupt inside a Future's own lock would leave it locked for the loop's thread.
     """
 
-    __slots__ = ("abandoned", "error", "ready", "result", "task")
+    __slots__ = ("abandoned", "error", "ready", "result", "task", "told")
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[_Call[T]], None] | None = None) -> None:
+        self.told = told
+        """Called in place of a caller who waits."""
         self.ready = threading.Lock()
         self.ready.acquire()
         self.result: T
@@ -225,7 +227,29 @@ class LoopThread:
         As `call`; on a timeout or an interrupt the task is cancelled, and the caller does not wait until it has ended.
         """
         call = _Call[T]()
+        return self._wait(call, self._in_task(call, async_fn, args), _name(async_fn), timeout)
 
+    def begin(
+        self,
+        async_fn: Callable[[Unpack[Ts]], Coroutine[Any, Any, T]],
+        *args: *Ts,
+        done: Callable[[T | None, BaseException | None], None],
+    ) -> None:
+        """Run `await async_fn(*args)` in a task on the loop, and return at once.
+
+        `done(result, None)` or `done(None, error)` is called once, on the loop or on the thread that stops it; it must neither wait nor
+        raise. Raises ClusterError, and calls nothing, if the thread is not running.
+        """
+
+        def told(call: _Call[T]) -> None:
+            done(None if call.error is not None else call.result, call.error)
+
+        call = _Call[T](told)
+        self._start(call, self._in_task(call, async_fn, args), _name(async_fn))
+
+    def _in_task(
+        self, call: _Call[T], async_fn: Callable[[Unpack[Ts]], Coroutine[Any, Any, T]], args: tuple[*Ts]
+    ) -> Callable[[], None]:
         async def body() -> None:
             try:
                 call.result = await async_fn(*args)
@@ -239,7 +263,7 @@ class LoopThread:
             if not call.abandoned:
                 call.task = asyncio.get_running_loop().create_task(body(), name=_name(async_fn))
 
-        return self._wait(call, begin, _name(async_fn), timeout)
+        return begin
 
     def _post(self, fn: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
         loop = self._loop
@@ -269,15 +293,9 @@ class LoopThread:
 
     def _wait(self, call: _Call[T], begin: Callable[[], None], what: str, timeout: float | None) -> T:
         refuse_on_own_thread(f"{what}()")
-        if not self.alive:
-            raise ClusterError(f"{what}() cannot be done: the thread {self.name!r} is not running")
         finished = False
         try:
-            self._calls.add(call)
-            if not self._post(begin):
-                raise ClusterError(f"{what}() cannot be done: the thread {self.name!r} has ended")
-            if self._stopping:  # the thread that stops it may already have failed the calls it knew of
-                self._fail_calls()
+            self._start(call, begin, what)
             finished = call.ready.acquire(timeout=-1 if timeout is None else _bounded(timeout))
         finally:
             if not finished:
@@ -293,12 +311,24 @@ class LoopThread:
                 del call  # or the exception would hold itself through this frame
         return call.result
 
+    def _start(self, call: _Call[Any], begin: Callable[[], None], what: str) -> None:
+        if not self.alive:
+            raise ClusterError(f"{what}() cannot be done: the thread {self.name!r} is not running")
+        self._calls.add(call)
+        if not self._post(begin):
+            self._calls.discard(call)
+            raise ClusterError(f"{what}() cannot be done: the thread {self.name!r} has ended")
+        if self._stopping:  # the thread that stops it may already have failed the calls it knew of
+            self._fail_calls()
+
     def _done(self, call: _Call[Any]) -> None:
         try:
             self._calls.remove(call)  # one atomic operation: whoever removes it, releases it
         except KeyError:
             return
         call.ready.release()
+        if call.told is not None:
+            call.told(call)
 
     def _fail_calls(self) -> None:
         for call in tuple(self._calls):

@@ -12,7 +12,6 @@ import hmac
 import ipaddress
 import socket
 import ssl
-import tempfile
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -45,6 +44,8 @@ class Tls:
 
         Raises `KeyFileError` if the certificate, its key and its fingerprint do not belong together.
         """
+        import tempfile  # few clusters are encrypted
+
         try:
             self._certificate = ssl.PEM_cert_to_DER_cert(certificate.certificate)
             if not hmac.compare_digest(fingerprint(self._certificate), certificate.fingerprint):

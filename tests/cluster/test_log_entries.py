@@ -58,8 +58,8 @@ def test_what_a_majority_has_not_is_in_the_log_and_not_committed() -> None:
             if number != leader:
                 cluster.pause(number)
         length = len(cluster.nodes[leader].entries())
-        outcome = cluster._host.thread.run(
-            lambda: cluster._host.alive(leader, "asked").ask(StartRun("x", "w", 1, b""), 0.1)
+        (outcome,) = cluster._host.thread.run(
+            lambda: cluster._host.alive(leader, "asked").ask_all([StartRun("x", "w", 1, b"")], 0.1)
         )
         assert isinstance(outcome, Unknown)
         *known, new = cluster.nodes[leader].entries()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,8 +15,9 @@ from raftoral_nb.core.state import State
 from raftoral_nb.hosts import recovery_progress as module
 from raftoral_nb.hosts.observers import Observers
 from raftoral_nb.hosts.recovery_progress import Recovering
+from raftoral_nb.storage.data_directory import DirectoryJournals
 from raftoral_nb.storage.sqlite_store import LOG_FILE
-from tests.cluster.helpers import PATIENCE
+from tests.cluster.helpers import PATIENCE, STEADFAST
 
 
 async def many(ctx: WorkflowContext, steps: int) -> int:
@@ -40,6 +43,48 @@ def watched(path: Path) -> list[ClusterEvent]:
     recovered = next(place for place, event in enumerate(seen) if isinstance(event, ClusterRecovered))
     assert not [event for event in seen[recovered:] if isinstance(event, RecoveryProgress)]
     return seen[:recovered]
+
+
+def test_the_logs_of_all_nodes_are_read_together(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    all_read = threading.Barrier(3)
+    read = DirectoryJournals._read
+
+    def together(self: DirectoryJournals, *args: Any) -> Any:
+        all_read.wait(PATIENCE)  # breaks if one is read after the other
+        return read(self, *args)
+
+    monkeypatch.setattr(DirectoryJournals, "_read", together)
+    with Cluster(data_dir=made) as cluster:
+        assert [run.wait_for_completion(PATIENCE) for run in cluster.runs()] == [300]
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_nodes_that_all_start_here_elect_a_leader_before_any_could_have_missed_one(tmp_path: Path, nodes: int) -> None:
+    with Cluster(nodes, data_dir=tmp_path / "lab", timing=STEADFAST) as cluster:
+        cluster.start_workflow(many, 5).wait_for_completion(PATIENCE)
+    with Cluster(data_dir=tmp_path / "lab", timing=STEADFAST) as cluster:  # else it would take a minute, and time out
+        assert [run.wait_for_completion(PATIENCE) for run in cluster.runs()] == [5]
+
+
+def test_the_one_that_leads_at_once_is_one_that_has_all_that_was_acknowledged(tmp_path: Path) -> None:
+    with Cluster(3, data_dir=tmp_path / "lab", timing=STEADFAST) as cluster:
+        cluster.start_workflow(many, 1).wait_for_completion(PATIENCE)
+        behind = next(number for number in cluster.nodes if number != cluster.wait_for_leader())
+        cluster.kill(behind)
+        cluster.start_workflow(many, 5, run_id="later").wait_for_completion(PATIENCE)
+    with Cluster(data_dir=tmp_path / "lab", timing=STEADFAST) as cluster:
+        assert cluster.wait_for_leader() != behind
+        assert cluster.run("later").wait_for_completion(PATIENCE) == 5
+
+
+def test_with_a_node_left_out_the_others_elect_a_leader_at_once_too(tmp_path: Path) -> None:
+    with Cluster(3, data_dir=tmp_path / "lab", timing=STEADFAST) as cluster:
+        cluster.start_workflow(many, 5).wait_for_completion(PATIENCE)
+        leader = cluster.wait_for_leader()
+        for node in cluster.nodes.values():
+            node.wait_until_applied(PATIENCE)
+    with Cluster(data_dir=tmp_path / "lab", timing=STEADFAST, leave_out=[leader]) as cluster:
+        assert [run.wait_for_completion(PATIENCE) for run in cluster.runs()] == [5]
 
 
 def test_a_recovery_that_is_over_at_once_says_nothing_on_its_way(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

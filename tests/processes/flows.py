@@ -23,6 +23,14 @@ class Telltale:
         return read_by_consensus, ()
 
 
+def same(value: int) -> int:
+    return value
+
+
+async def one_step(ctx: Any, value: int) -> int:
+    return int(await ctx.compute("same", same, value))
+
+
 async def two_steps(ctx: Any, name: str) -> list[int]:
     """Where its two steps ran; a signal comes between them."""
     first = await ctx.compute("first", pid)

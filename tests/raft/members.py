@@ -81,7 +81,7 @@ class Members:
         self._joining.update(numbers)
         await self.start(*numbers)
 
-    async def start(self, *numbers: NodeId) -> None:
+    async def start(self, *numbers: NodeId, first: NodeId | None = None) -> None:
         for number in numbers or self.numbers:
             self.watchers[number] = Watcher(self._changed.set)
             self.members[number] = Member(
@@ -95,8 +95,18 @@ class Members:
                 guarded=self._guarded,
                 compaction=self._compaction,
                 joins=number in self._joining,
+                first=number == first,
             )
             await self.members[number].join(self.network)
+
+    async def restart_all(self, *, first: NodeId | None = None) -> float:
+        """Kills everybody, starts everybody again, and waits for a leader; how long that took (virtual seconds)."""
+        for number in tuple(self.members):
+            self.kill(number)
+        began = self.loop.time()
+        await self.start(first=first)
+        await self.leader()
+        return self.loop.time() - began
 
     def kill(self, number: NodeId) -> None:
         self.members.pop(number).close()

@@ -90,6 +90,60 @@ def test_when_the_leader_is_killed_another_acts_and_nothing_acknowledged_is_lost
     on_members(3, test)
 
 
+@pytest.mark.parametrize("count", [1, 3, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_of_nodes_that_start_together_the_first_leads_without_waiting_for_a_leaders_silence(
+    count: int, seed: int
+) -> None:
+    async def test(members: Members) -> None:
+        assert committed(await members.commit(1))
+        await members.level()
+        term = max(member.replica.raft.term for member in members.members.values())
+        assert await members.restart_all(first=count) < Timing().election_min / 2
+        leader = await members.leader()
+        assert (leader.node, leader.replica.raft.term) == (count, term + 1)
+        assert committed(await members.commit(2))
+        assert members.applied(count) == ["workflow-1", "workflow-2"]
+        # And then it waits as every other does.
+        if count > 1:
+            assert await members.restart_all() >= Timing().election_min - 0.01
+
+    on_members(count, test, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_first_node_whose_log_cannot_win_raises_no_term_and_leaves_it_to_those_whose_can(seed: int) -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        members.kill(2)
+        assert committed(await members.commit(1, by=leader))
+        term = leader.replica.raft.term
+        await members.level()
+        took = await members.restart_all(first=2)
+        found = await members.leader()
+        assert found.node != 2
+        assert found.replica.raft.term == term + 1
+        assert took < 2 * Timing().election_max
+        await members.level()
+        assert members.applied(2) == ["workflow-1"]
+
+    on_members(3, test, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_first_node_that_starts_where_a_leader_lives_after_all_does_not_unseat_it(seed: int) -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        term = leader.replica.raft.term
+        members.kill(3)
+        await members.start(3, first=3)
+        await asyncio.sleep(5 * Timing().election_max)
+        assert (await members.leader()) is leader
+        assert {member.replica.raft.term for member in members.members.values()} == {term}
+
+    on_members(3, test, seed=seed)
+
+
 def test_proposals_that_wait_together_share_entries() -> None:
     async def test(members: Members) -> None:
         leader = await members.leader()

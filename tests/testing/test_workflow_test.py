@@ -79,6 +79,21 @@ def test_a_workflow_begins_only_when_the_test_waits_for_it() -> None:
         assert test.effects("charge") == 1
 
 
+def test_runs_are_started_together_and_by_an_awaited_call_on_the_virtual_clock() -> None:
+    with workflow_test() as test:
+        first = test.cluster.start_many(order, ["tea", "coffee"], run_ids=["a", "b"])
+
+        async def more() -> list[str]:
+            one = await test.cluster.start_workflow_async(order, "milk")
+            many = await test.cluster.start_many_async("order", ["rum", "gin"])
+            return [run.run_id for run in (one, *many)]
+
+        started = asyncio.run(more())
+        assert started == ["order-1", "order-2", "order-3"]
+        assert [run.wait_for_completion() for run in first] == [[item, "price", "charge"] for item in ("tea", "coffee")]
+        assert [test.cluster.run(run_id).wait_for_completion()[0] for run_id in started] == ["milk", "rum", "gin"]
+
+
 def test_thirty_days_pass_without_a_heartbeat_and_the_clock_shows_them() -> None:
     with workflow_test() as test:
         began = test.now

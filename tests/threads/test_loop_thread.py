@@ -487,3 +487,54 @@ def test_a_task_that_was_made_just_before_the_stop_begins_and_then_is_cancelled(
     go.set()
     assert thread.stop(10.0)
     assert seen == ["cancelled"]
+
+
+class Outcomes:
+    """What was told of a coroutine that nobody waits for."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[object, BaseException | None]] = []
+        self._told = threading.Event()
+
+    def __call__(self, result: object, error: BaseException | None) -> None:
+        self.found.append((result, error))
+        self._told.set()
+
+    def wait(self) -> tuple[object, BaseException | None]:
+        assert self._told.wait(LONG)
+        return self.found[0]
+
+
+async def squared(number: int) -> int:
+    return number * number
+
+
+async def for_ever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+def test_a_coroutine_that_is_begun_tells_its_result_or_what_it_raised(loop_thread: LoopThread) -> None:
+    async def fails() -> None:
+        raise ValueError("no")
+
+    good, bad = Outcomes(), Outcomes()
+    loop_thread.begin(squared, 3, done=good)
+    loop_thread.begin(fails, done=bad)
+    assert good.wait() == (9, None)
+    result, error = bad.wait()
+    assert result is None
+    assert isinstance(error, ValueError)
+
+
+def test_a_coroutine_that_is_begun_is_told_once_when_the_thread_stops_and_refused_afterwards() -> None:
+    thread = LoopThread("test-loop")
+    thread.start()
+    outcomes = Outcomes()
+    thread.begin(for_ever, done=outcomes)
+    assert thread.stop(LONG)
+    _, error = outcomes.wait()
+    assert isinstance(error, ClusterError)
+    assert len(outcomes.found) == 1
+    with pytest.raises(ClusterError, match="not running"):
+        thread.begin(for_ever, done=outcomes)
+    assert len(outcomes.found) == 1

@@ -161,8 +161,18 @@ def starting(cluster: Cluster) -> None:
     assert_type(cluster.register_workflow("order", 1, function), Registration)
     assert_type(cluster.register_workflow("order", function), Registration)
 
+    assert_type(cluster.start_many(order, [Order("tea")]), tuple[WorkflowRun[Receipt], ...])
+    assert_type(cluster.start_many(function, range(5), run_ids=["a"]), tuple[WorkflowRun[float], ...])
+    assert_type(cluster.start_many("order", [Order("tea")], version=1), tuple[WorkflowRun[Any], ...])
+
 
 async def awaiting(cluster: Cluster) -> None:
+    assert_type(await cluster.start_workflow_async(order, Order("tea")), WorkflowRun[Receipt])
+    assert_type(await cluster.start_workflow_async(function, 5, run_id="mine"), WorkflowRun[float])
+    assert_type(await cluster.start_workflow_async(without), WorkflowRun[bytes])
+    assert_type(await cluster.start_workflow_async("order", 1, Order("tea")), WorkflowRun[Any])
+    assert_type(await cluster.start_many_async(order, [Order("tea")]), tuple[WorkflowRun[Receipt], ...])
+    assert_type(await cluster.start_many_async(plain, range(5)), tuple[WorkflowRun[str], ...])
     assert_type(await cluster.start_workflow(order, Order("tea")), Receipt)
     events: AsyncIterator[ClusterEvent] = cluster.events()
     assert_type(await anext(events), ClusterEvent)

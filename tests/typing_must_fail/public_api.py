@@ -61,6 +61,8 @@ def starting(cluster: Cluster) -> None:
     cluster.start_workflow(order, "tea")  # error: arg-type, call-overload, misc
     cluster.start_workflow(order)  # error: arg-type, call-overload, misc
     cluster.start_workflow(function, "tea")  # error: arg-type, call-overload, misc
+    cluster.start_many(order, ["tea"])  # error: arg-type, call-overload, list-item, misc
+    cluster.start_many(order, Order("tea"))  # error: arg-type, call-overload, misc
     wrong: WorkflowRun[str] = cluster.start_workflow(order, Order("tea"))  # error: arg-type, assignment, call-overload
     text: str = cluster.start_workflow(order, Order("tea")).wait_for_completion()  # error: assignment
     cluster.start_workflow("order", 1)

@@ -140,6 +140,13 @@ class Ask(msgspec.Struct, frozen=True, tag=5, array_like=True):
     timeout: float
 
 
+class AskAll(msgspec.Struct, frozen=True, tag=24, array_like=True):
+    """A request to propose commands together, in this order. Answered when all are decided."""
+
+    commands: tuple[Command, ...]
+    timeout: float
+
+
 class ChangeNode(msgspec.Struct, frozen=True, tag=6, array_like=True):
     """A request to pause, resume, hold or release the node."""
 
@@ -258,6 +265,7 @@ Asked = (
     | ReadLog
     | ReadPiece
     | Ask
+    | AskAll
     | ChangeNode
     | Campaign
     | HandOver
@@ -393,6 +401,7 @@ ANSWERS: Final[dict[type, Any]] = {
     ReadLog: LogAnswer,
     ReadPiece: bytes,
     Ask: Outcome,
+    AskAll: tuple[Outcome, ...],
     ChangeNode: Status,
     Look: NodeLook,
     ReadEntries: tuple[LogEntry, ...],

@@ -202,11 +202,12 @@ class RemoteBackend(ClusterBackend):
             )
         return []
 
-    async def on_ask(self, command: Command) -> Outcome:
+    async def on_ask_all(self, commands: Sequence[Command]) -> list[Outcome]:
         """Do as any backend does; code that a node could not load is not proposed at all."""
-        if isinstance(command, RegisterWorkflow):
-            self._processes.refuse_other_pythons(command.definition.workflow, self._connections.calls)
-        return await super().on_ask(command)
+        for command in commands:
+            if isinstance(command, RegisterWorkflow):
+                self._processes.refuse_other_pythons(command.definition.workflow, self._connections.calls)
+        return await super().on_ask_all(commands)
 
     # --- what is done to nodes and links
 

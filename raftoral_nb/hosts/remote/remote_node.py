@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ...core.commands import Command, Outcome, Unknown
@@ -12,7 +12,7 @@ from ...errors import NodeStateError
 from ...node.execution_queries import ExecutionEnd
 from ...threads.loop_thread import LoopThread
 from ...workflow.execution.products import Encoded
-from .messages import Ask, AwaitEnd, Campaign, HandOver, NodeLook, Objected, Query, Status, Validate
+from .messages import Ask, AskAll, AwaitEnd, Campaign, HandOver, NodeLook, Objected, Query, Status, Validate
 from .rpc import Calls
 
 
@@ -82,18 +82,18 @@ class RemoteLife:
         """Have a leader make another node lead."""
         self.calls.ask(HandOver(target))
 
-    async def ask(self, command: Command, timeout: float) -> Outcome:
-        """Propose a command by way of this node; its outcome when the state here shows it, at most after `timeout` seconds."""
+    async def ask_all(self, commands: Sequence[Command], timeout: float) -> list[Outcome]:
+        """Propose commands by way of this node; their outcomes when the state here shows them, at most after `timeout` seconds."""
+        asked = Ask(commands[0], timeout) if len(commands) == 1 else AskAll(tuple(commands), timeout)
         try:
             async with asyncio.timeout(timeout):
-                answer = await self.calls.ask(Ask(command, timeout))
-                outcome: Outcome = answer.body
+                answer = await self.calls.ask(asked)
                 await self._host.on_reached(answer.applied)
         except NodeStateError as error:
-            return Unknown(str(error))
+            return [Unknown(str(error))] * len(commands)
         except TimeoutError:
-            return Unknown(f"node {self._node} did not answer in time")
-        return outcome
+            return [Unknown(f"node {self._node} did not answer in time")] * len(commands)
+        return [answer.body] if len(commands) == 1 else list(answer.body)
 
     def query(self, run_id: RunId, name: str, args: bytes, timeout: float | None) -> Encoded:
         """Return what its execution of a run answers to a query. Waits. Raises TimeoutError, `QueryFailedError`, `NodeStateError`."""

@@ -31,6 +31,7 @@ from .messages import (
     Answer,
     Answered,
     Ask,
+    AskAll,
     Asked,
     AwaitApplied,
     AwaitEnd,
@@ -113,6 +114,11 @@ class RpcServer:
                 if incarnation is None:
                     return Rejected(f"node {node} is dead", "stopped")
                 return await incarnation.ask(command, timeout)
+            case AskAll(commands=commands, timeout=timeout):
+                incarnation = host.incarnation(node)
+                if incarnation is None:
+                    return [Rejected(f"node {node} is dead", "stopped")] * len(commands)
+                return await incarnation.ask_all(commands, timeout)
             case ChangeNode(change=change):
                 await self._change(change)
                 return host.status()

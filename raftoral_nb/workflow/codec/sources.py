@@ -4,6 +4,7 @@ from __future__ import annotations
 import __future__
 
 import ast
+import copy
 import dis
 import functools
 import io
@@ -16,7 +17,7 @@ import warnings
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cloudpickle import cloudpickle as _cloudpickle
 
@@ -32,6 +33,7 @@ _ANY_FUTURE: Final = functools.reduce(
 )
 _PARSING: Final = threading.Lock()
 _ATTEMPTS: Final = 20
+_TEXTS_KEPT: Final = 32
 
 
 def importable_name(obj: Any) -> str | None:
@@ -80,7 +82,15 @@ def travels_by_value(module_name: str) -> bool:
 
 def global_names(code: types.CodeType) -> list[str]:
     """Return the names of the globals that a code object and those nested in it use, sorted."""
-    return sorted(set(_global_names(code)))
+    try:
+        return list(_known_global_names(code))
+    except TypeError:  # a constant that cannot be hashed: no compiler made this
+        return sorted(set(_global_names(code)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _known_global_names(code: types.CodeType) -> tuple[str, ...]:
+    return tuple(sorted(set(_global_names(code))))
 
 
 def _global_names(code: types.CodeType) -> Iterator[str]:
@@ -214,24 +224,40 @@ def normalised(function: types.FunctionType) -> str | None:
     text = "".join(linecache.getlines(code.co_filename))
     if not text or code.co_name == "<lambda>" or _is_attrs_hash(code):
         return None
+    found = _read(text, code.co_filename, code.co_flags & _FUTURE_ANNOTATIONS)
+    if found is None or not any(one == code for one in found.codes):
+        return None
+    for node in found.functions:
+        if node.name == code.co_name:
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            if first == code.co_firstlineno:
+                kept = copy.copy(node)
+                kept.decorator_list = [d for d in node.decorator_list if not _is_ours(d, function.__globals__)]
+                return ast.unparse(kept)
+    return None
+
+
+class _Text(NamedTuple):
+    """A text that was read: the functions in it, and all code that it compiles to. Read only: it is kept."""
+
+    functions: tuple[ast.FunctionDef | ast.AsyncFunctionDef, ...]
+    codes: tuple[types.CodeType, ...]
+
+
+@functools.lru_cache(maxsize=_TEXTS_KEPT)
+def _read(text: str, filename: str, future: int) -> _Text | None:
+    """Read a text once, however often runs of its workflows are started; None if it is no code."""
     try:
         # The parser's depth count and the list of warning filters are one for all threads (CPython before 3.13 and 3.14).
         with _PARSING, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the notebook saw them when it ran the cell
             tree = parsed(text)
-            flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | (code.co_flags & _FUTURE_ANNOTATIONS)
-            compiled = compile(text, code.co_filename, "exec", flags=flags, dont_inherit=True)
+            flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | future
+            compiled = compile(text, filename, "exec", flags=flags, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError):
         return None
-    if not any(found == code for found in _nested(compiled)):
-        return None
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == code.co_name:
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            if first == code.co_firstlineno:
-                node.decorator_list = [d for d in node.decorator_list if not _is_ours(d, function.__globals__)]
-                return ast.unparse(node)
-    return None
+    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return _Text(tuple(functions), tuple(_nested(compiled)))
 
 
 def _nested(code: types.CodeType) -> Iterator[types.CodeType]:

@@ -30,6 +30,8 @@ _UNKNOWN: Final = object()
 # What each function's annotation meant when it was first looked at (at registration). A class that the notebook defines again
 # later is then recognised as another one, also where annotations are text (`from __future__ import annotations`).
 _resolved: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+# Looked at once for each function: for a start it takes longer than all the rest of the check.
+_parameters: weakref.WeakKeyDictionary[Any, inspect.Parameter | None] = weakref.WeakKeyDictionary()
 
 
 def check(fn: Callable[..., Any], value: object, *, workflow: str) -> None:
@@ -76,6 +78,14 @@ def _plain(fn: Callable[..., Any]) -> Any:
 
 
 def _parameter(fn: Callable[..., Any]) -> inspect.Parameter | None:
+    if not isinstance(fn, types.FunctionType):
+        return _parameter_of(fn)
+    if fn not in _parameters:
+        _parameters[fn] = _parameter_of(fn)
+    return _parameters[fn]
+
+
+def _parameter_of(fn: Callable[..., Any]) -> inspect.Parameter | None:
     try:
         parameters = list(hints.signature(fn).parameters.values())
     except (TypeError, ValueError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import sys
 from collections.abc import Iterable, Mapping
@@ -25,6 +24,8 @@ def made_with(modules: Iterable[str]) -> dict[str, str]:
 
 def _version(package: str) -> str | None:
     """Return the version of a package here; None if it is not installed, or tells none."""
+    import importlib.metadata  # it brings the parser of e-mails, and more: a node that only goes on needs none of it
+
     try:
         return importlib.metadata.version(package)
     except (importlib.metadata.PackageNotFoundError, ValueError):
