@@ -154,7 +154,7 @@ class Replica:
         else:
             self._listener.raft_changed()
             self._arm()
-        self._outbox.settle()
+            self._outbox.settle()
 
     def _receive(self, peer: NodeId, message: Message) -> None:
         answer: Message | None
@@ -378,7 +378,8 @@ class Replica:
         self.advance()
 
     def _append_waiting(self) -> None:
-        batch = next(batches(self._waiting))
+        # A single one fits: its proposer has seen to that. More are looked at, which encodes each once more.
+        batch = tuple(self._waiting) if len(self._waiting) == 1 else next(batches(self._waiting))
         members = None
         for position, proposal in enumerate(batch):
             if isinstance(proposal.command, ChangeMembers):

@@ -309,6 +309,8 @@ class TcpEndpoint:
         self._dialers: dict[NodeId, Dialer] = {}
         self._unauthenticated: dict[Connection, None] = {}  # in order of arrival
         self._clients = clients
+        # The last message and its bytes: a leader sends the same one to each of its followers. A heartbeat later it is another.
+        self._encoded: tuple[Message | None, bytes] = (None, b"")
         self._accept_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -324,10 +326,12 @@ class TcpEndpoint:
         if connection is None:
             return
         note(connection.counts, message)
-        if network.is_cut(self.node, peer):
+        if network.cuts and network.is_cut(self.node, peer):
             return
         try:
-            connection.send(encode_message(message), network.draw_delay(self.node, peer))
+            if message is not self._encoded[0]:
+                self._encoded = (message, encode_message(message))
+            connection.send(self._encoded[1], network.draw_delay(self.node, peer) if network.delays else 0.0)
         except ProtocolError as error:
             # The sender's limits were wrong. Raising would break its consensus over one message that cannot be sent.
             self.network.warn(f"node {self.node} cannot send a message to node {peer}: {error}")
