@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import threading
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..loop.run_loop import RunLoop, RunTask
 
 
-_get_running_loop: Final = asyncio._get_running_loop
+_get_ident: Final = threading.get_ident
 
 
 class Call(NamedTuple):
@@ -53,7 +53,7 @@ class BranchState:
 
 def task_here(loop: RunLoop) -> RunTask | None:
     """Return the task of that loop which runs here, on this thread; None if what runs is no task of it."""
-    return loop.current if _get_running_loop() is loop else None
+    return loop.current if _get_ident() == loop.thread else None
 
 
 def branch_of(task: RunTask) -> BranchState:

@@ -53,7 +53,7 @@ async def compute(
     if isinstance(fn, StepFunction):
         options, fn = fn.options, fn.fn
     call = (fn, args, kwargs)
-    problem = argument_problem(execution, f"ctx.compute({key!r}, ...)", args, kwargs) if args or kwargs else None
+    problem = argument_problem(execution, key, args, kwargs) if args or kwargs else None
     # No closure: a run may have thousands of open steps, and the garbage collector goes through all there is of each.
     produce = partial(_made, execution, call, options, problem)
     if options.at_most_once:

@@ -6,11 +6,11 @@ and not awaited yet; what is left of that when the run ends is what was forgotte
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from functools import wraps
+from types import CoroutineType
 from typing import Any, Final, TypeVar, cast
 
 from ...errors import NotAwaitedError
@@ -81,18 +81,17 @@ def _forgotten(execution: Execution) -> list[Call]:
     return [one for one in execution.called if one.waits and id(one.coroutine) not in given]
 
 
-def argument_problem(
-    execution: Execution, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Exception | None:
-    """Return what is wrong with the arguments of a step if one of them is a coroutine, which is closed then."""
+def argument_problem(execution: Execution, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception | None:
+    """Return what is wrong with the arguments of `ctx.compute` if one of them is a coroutine, which is closed then."""
     problem: Exception | None = None
-    for name, value in (*((f"argument {number}", value) for number, value in enumerate(args, 1)), *kwargs.items()):
-        if not inspect.iscoroutine(value):
+    for place, value in enumerate((*args, *kwargs.values())):
+        if not isinstance(value, CoroutineType):
             continue
+        name = f"argument {place + 1}" if place < len(args) else list(kwargs)[place - len(args)]
         which = next((str(one) for one in execution.called if one.coroutine is value), f"{value.__qualname__}(...)")
         value.close()
         problem = problem or NotAwaitedError(
-            f"{what} was given no value as {name}, but a coroutine: {which} was called and not awaited: did you forget `await`?"
+            f"ctx.compute({key!r}, ...) was given no value as {name}, but a coroutine: {which} was called and not awaited: did you forget `await`?"
         )
     return problem
 

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import math
 import sys
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from heapq import heappop, heappush
@@ -43,7 +44,7 @@ REDELIVERY_ROUNDS: Final = 4
 SPARSE_ROUND: Final = 16
 """After that, they are run in each 16th cycle: code that spins until it is cancelled still gets to know."""
 
-_get_running_loop: Final = asyncio._get_running_loop
+_get_ident: Final = threading.get_ident
 _current_task: Final[Any] = (
     vars(asyncio.tasks)["_current_tasks"].get if sys.version_info < (3, 12) else asyncio.current_task
 )
@@ -94,6 +95,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         self.dead = False
         self.in_callback = False
         self.is_entered = False
+        self.thread = None
         # What to raise in place of a new task, callback or timer.
         self._refusal: Callable[[], BaseException] | None = None
         self._now = now
@@ -242,7 +244,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
     @property
     def current(self) -> RunTask | None:
         """The task of this loop that is running now. None in a callback, and in a task that `asyncio.Task()` itself made."""
-        task = _current_task(self) if self.is_entered else None
+        task = None if self.thread is None else _current_task(self)
         return task if isinstance(task, RunTask) else None
 
     def create_branch(
@@ -311,7 +313,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         """
         if self._refusal is not None:
             raise self._refusal()
-        if _get_running_loop() is not self:
+        if _get_ident() != self.thread:
             raise set_outside()
         handle = ReadyHandle(callback, args, self, context)
         if type(callback) is MethodType and callback.__func__ is _DELIVER:
@@ -324,7 +326,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context = None
     ) -> asyncio.Handle:
         """Do as `call_soon` from within the workflow; from anywhere else, raise `NotInWorkflowError`."""
-        if _get_running_loop() is not self:
+        if _get_ident() != self.thread:
             raise self.refusal("loop.call_soon_threadsafe() from outside of the workflow's turn")
         return self.call_soon(callback, *args, context=context)
 
