@@ -18,6 +18,7 @@ from ...threads import user_code
 from ..codec.values import describe
 from ..execution.branch_state import Call
 from ..execution.execution import Execution
+from ..loop.run_loop import RunLoop
 from .identity import ContextIdentity
 
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
@@ -66,10 +67,11 @@ def _call(coroutine: Any, fn: Any, args: tuple[Any, ...], frame: Any) -> Call:
     name = f"{owner}.{fn.__name__}({shown})"
     if frame.f_code.co_name == "__call__" and frame.f_code.co_filename.startswith(_HERE):
         name = f"{key}(...)"  # a @step, called by its own name
-    while frame is not None and not user_code.is_users(frame.f_code.co_filename):
+    while frame is not None and frame.f_code not in RunLoop.DRIVER:
+        if user_code.is_users(frame.f_code.co_filename):
+            return Call(coroutine, name, frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
-    file, line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-    return Call(coroutine, name, file, line)
+    return Call(coroutine, name, "", 0)
 
 
 # --- asking
