@@ -57,13 +57,9 @@ class FastPath:
         self._outbox = outbox
         self.choice: Callable[[], bool] | None = None
 
-    def may(self) -> bool:
-        """Return whether a step may be taken here, as far as `choice` has a say."""
-        return self.choice is None or self.choice()
-
     def take(self, peer: NodeId, message: Message, now: float) -> bool:
         """Process a message of `peer`, received `now` (clock seconds). False, and nothing done, if it is not for this path."""
-        if not self.may():
+        if self.choice is not None and not self.choice():
             return False
         if isinstance(message, AppendEntries):
             return self._follow(peer, message, now)
@@ -120,7 +116,7 @@ class FastPath:
             # One that gets a snapshot has no use for what follows it.
             if not (raft.next_indexes[peer] == following and peer not in under_way):
                 return False
-        return self.may()
+        return self.choice is None or self.choice()
 
     def append(self, data: bytes) -> None:
         """Append a command to a leader's log, and send it to all followers that are connected."""
@@ -132,8 +128,11 @@ class FastPath:
             raft.next_indexes[peer] = last + 2
             self._outbox.send(peer, message)
 
-    def turn(self) -> None:
-        """Commit what a majority holds, and apply a piece of what is committed: what PySyncObj does in a tick when nothing is due."""
+    def turn(self) -> bool:
+        """Commit what a majority holds, and apply a piece of what is committed: what PySyncObj does in a tick when nothing is due.
+
+        Return whether anything was applied.
+        """
         raft, journal = self._raft, self._journal
         if raft.role == LEADER:
             held = sorted([journal.last_index, *[raft.match_indexes[peer] for peer in raft.peers]])
@@ -141,5 +140,7 @@ class FastPath:
             index = held[(len(held) - 1) // 2]
             if index > raft.commit_index and journal.term_at(index) == raft.term:
                 raft.commit_to(index)
-        if raft.commit_index > raft.applied_index:
-            raft.apply_committed()
+        if raft.commit_index <= raft.applied_index:
+            return False
+        raft.apply_committed()
+        return True

@@ -11,7 +11,7 @@ from typing import overload
 import msgspec
 
 from ..core.commands import Proposal
-from ..core.entry_codec import decode_entry, named_members
+from ..core.entry_codec import NAMES_MEMBERS, decode_entry, named_members
 from ..core.records import NodeId
 from ..errors import InternalError, ProtocolError
 from ..limits import MAX_APPLIED_BYTES, MAX_APPLIED_ENTRIES, MAX_MESSAGE_BYTES, MAX_MESSAGE_ENTRIES, MAX_RELEASED
@@ -95,7 +95,9 @@ class MemoryJournal:
         self._entries.append((command, idx, term))
         self.last_index = idx
         self.last_term = term
-        if (members := named_members(command[1:])) is not None:
+        # One byte is looked at before the rest is copied.
+        named = command[1:2] == NAMES_MEMBERS
+        if named and (members := named_members(command[1:])) is not None:
             self._naming.append((idx, members))
             self.members = members
         self._ends.append((self._ends[-1] if self._ends else 0) + len(command) + ENTRY_OVERHEAD)

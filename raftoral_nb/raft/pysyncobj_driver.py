@@ -445,8 +445,9 @@ class Raft:
     def apply_committed(self) -> None:
         """Apply what is committed, as much of it as the journal gives in one go (line 712)."""
         journal, raft = self._journal, self._raft
-        begin = self.applied_index + 1 - journal.first_index
-        for data, index, _ in journal[begin : self.commit_index + 1 - journal.first_index]:
+        begin, end = self.applied_index + 1 - journal.first_index, self.commit_index + 1 - journal.first_index
+        # One, nearly always: what a slice may hold need not be found out then.
+        for data, index, _ in (journal[begin],) if begin + 1 == end else journal[begin:end]:
             if data[:1] == REGULAR:
                 self._apply(index, data[1:])
             else:

@@ -156,8 +156,9 @@ class Replica:
         except Exception as error:
             self._listener.broke(error)
             return
-        self._look_for_members()
-        if not guarded and not self._frozen and self.fast_path.may():
+        if self._journal.members is not self.members:
+            self._look_for_members()
+        if not guarded and not self._frozen and (self.fast_path.choice is None or self.fast_path.choice()):
             self._fast_turn()
         elif self._frozen or self._has_work(peer):
             self.advance()
@@ -289,7 +290,7 @@ class Replica:
         raft = self.raft
         self._in_tick = True
         try:
-            self.fast_path.turn()
+            applied = self.fast_path.turn()
         except Exception as error:
             self._listener.broke(error)
             return
@@ -297,9 +298,13 @@ class Replica:
             self._in_tick = False
         if raft.commit_index > raft.applied_index:
             self._schedule_advance()
-        elif self._may_append():
+        elif self._waiting and self._may_append():
             self._schedule_flush()
-        self._end_turn()
+        if applied or raft.role == LEADER:
+            self._end_turn()
+        elif not self._journal.safe or self._outbox.held:
+            # A follower that has only taken entries: nothing has changed for its node, and its timers only moved away.
+            self._outbox.settle()
 
     def _end_turn(self) -> None:
         """Tell what may have changed, set the timer, and have stored what was written."""
@@ -307,7 +312,8 @@ class Replica:
             self._notice_at = min(self._notice_at, self._loop.time() + COMMIT_NOTICE)
         self._listener.raft_changed()
         self._arm()
-        self._outbox.settle()
+        if not self._journal.safe or self._outbox.held:
+            self._outbox.settle()
 
     def _tick(self) -> None:
         raft = self.raft
@@ -396,7 +402,7 @@ class Replica:
         if not self._waiting or self._closed or self._frozen:
             return
         try:
-            while self._may_append() and self.fast_path.ready():
+            while self._waiting and self._may_append() and self.fast_path.ready():
                 if isinstance(self._waiting[0].command, ChangeMembers):
                     break
                 self.fast_path.append(self._next_entry())
@@ -405,7 +411,7 @@ class Replica:
         except Exception as error:
             self._listener.broke(error)
             return
-        if self._may_append():
+        if self._waiting and self._may_append():
             self.advance()
         elif self._peers:
             self._end_turn()

@@ -430,8 +430,13 @@ FOUND_BY_TESTS = {
 }
 """Conditions that are noticed to be missing by one of the tests above."""
 
-CHANGES_NOTHING = {("turn", "raft.commit_index > raft.applied_index")}
-"""It saves looking for nothing."""
+NO_CONDITIONS = {
+    # What is not applied here is applied by PySyncObj, in the loop's next turn.
+    ("turn", "raft.commit_index <= raft.applied_index"),
+    # The switch.
+    ("ready", "self.choice is None"),
+    ("ready", "self.choice()"),
+}
 
 
 @pytest.mark.parametrize(("method", "piece"), FOUND_BY_TESTS)
@@ -444,4 +449,4 @@ def test_every_condition_is_left_out_in_a_test() -> None:
     """Most in the simulation, too (`simulation.mutants`)."""
     methods = "_follow", "_acknowledged", "ready", "turn"
     written = {(method, piece) for method in methods for piece in conditions(method)}
-    assert written == {*FOUND_BY_TWINS, *FOUND_BY_TESTS, *CHANGES_NOTHING}
+    assert written == {*FOUND_BY_TWINS, *FOUND_BY_TESTS, *NO_CONDITIONS}
