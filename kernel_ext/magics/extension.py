@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
+import msgspec
 from IPython.core.extensions import ExtensionManager
 from traitlets import TraitError
 
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 
-@dataclass
-class _Loaded:
+class _Loaded(msgspec.Struct):
     """Everything that was put into one shell."""
 
     magics: RaftoralMagics

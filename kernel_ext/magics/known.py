@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """The names that can be completed, as they are now. `functions` are workflows of the notebook, registered or not."""
 
     nodes: tuple[int, ...] = ()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from ..errors import MagicError
 from .expressions import evaluate
@@ -19,8 +20,7 @@ _MESSAGE: Final = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """A run, a name, and a value as Python source, "" for nothing."""
 
     run_id: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from ..errors import MagicError
 from ..shown import display as shows
@@ -19,8 +20,7 @@ NodeWord = Literal["leader", "follower", "dead", "paused", "held"]
 NodeName = int | NodeWord
 
 
-@dataclass(frozen=True)
-class OnNode:
+class OnNode(msgspec.Struct, frozen=True):
     """A subcommand for a node, and that node."""
 
     name: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from ..errors import MagicError, did_you_mean
 from .subcommand import Subcommand
@@ -12,8 +13,7 @@ from .table import TABLE
 HELP: Final = ("help", "--help", "-h")
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A subcommand, and what it reads from its line."""
 
     subcommand: Subcommand[Any]

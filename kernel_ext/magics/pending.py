@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 import raftoral_nb
 
@@ -11,8 +12,7 @@ if TYPE_CHECKING:
     from raftoral_nb import Cluster, Registration
 
 
-@dataclass(frozen=True)
-class Definition:
+class Definition(msgspec.Struct, frozen=True):
     """A workflow of the notebook: `target` is a `Workflow` or an `async def`; `version` None means the next one."""
 
     name: str
@@ -34,11 +34,10 @@ class Definition:
         return cluster.register_workflow(self.name, version, target, strict=self.strict)
 
 
-@dataclass
-class Pending:
+class Pending(msgspec.Struct):
     """Workflows that cells defined while there was no cluster; the latest of a name and version counts."""
 
-    _waiting: dict[tuple[str, int | None], Definition] = field(default_factory=dict)
+    _waiting: dict[tuple[str, int | None], Definition] = msgspec.field(default_factory=dict)
 
     def keep(self, definition: Definition) -> None:
         """Keeps it until the next start, in place of an earlier one of that name and version."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ..shown import display as shows
 from .arguments import Parser
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from raftoral_nb import Cluster, WorkflowRun
 
 
-@dataclass(frozen=True)
-class OnRun:
+class OnRun(msgspec.Struct, frozen=True):
     """The run that a subcommand is for, and why."""
 
     run_id: str

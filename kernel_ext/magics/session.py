@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import sys
 import warnings
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 import raftoral_nb
 from raftoral_nb.errors import NonDeterminismWarning, RaftoralError, ScenarioError
@@ -185,7 +186,7 @@ class Session:
         """Follows this cluster in the terminal until Ctrl-C; without rich, the picture as it is now, with how to get more."""
         if importlib.util.find_spec("rich") is None:
             still = cluster_picture(cluster.statistics())
-            return replace(still, plain=f"{still.plain}\n\n{_GET_RICH}")
+            return msgspec.structs.replace(still, plain=f"{still.plain}\n\n{_GET_RICH}")
         from ..widgets.terminal_view import watch
 
         watch(cluster, refresh)

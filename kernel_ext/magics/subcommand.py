@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+
+import msgspec
 
 from .known import Known
 
-if TYPE_CHECKING:
-    from raftoral_nb import Cluster, Fault
+if TYPE_CHECKING:  # the structs below are never decoded
+    from raftoral_nb import Cluster, Fault  # noqa: TC004
 
-    from .session import Session
+    from .session import Session  # noqa: TC004
 
 Group = Literal["Cluster", "Workflows and runs", "Break it"]
 """The heading under which the help tells of it."""
@@ -23,8 +24,7 @@ A = TypeVar("A")
 """The type of a subcommand's arguments, read from the line."""
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """The settings of the magics, as `%config RaftoralMagics` has them now."""
 
     nodes: int
@@ -32,8 +32,7 @@ class Settings:
     refresh_rate: float
 
 
-@dataclass(frozen=True)
-class Notebook:
+class Notebook(msgspec.Struct, frozen=True):
     """The things that a line of `%raftoral` works with: the session, the names that it sees, and the settings."""
 
     session: Session
@@ -41,8 +40,7 @@ class Notebook:
     settings: Settings
 
 
-@dataclass(frozen=True)
-class Typed:
+class Typed(msgspec.Struct, frozen=True):
     """The words between a subcommand and the one that is being completed."""
 
     before: tuple[str, ...]
@@ -61,8 +59,7 @@ class Typed:
         return [str(number) for number in self.known.nodes]
 
 
-@dataclass(frozen=True)
-class Subcommand(Generic[A]):
+class Subcommand(msgspec.Struct, Generic[A], frozen=True):
     """One subcommand. Its module says all of it, and `table` names it: nothing else knows of it."""
 
     name: str
@@ -79,7 +76,7 @@ class Subcommand(Generic[A]):
     """Carries it out. Returns what is to be shown or used; None where it was shown already."""
     offers: Callable[[Typed], list[str] | None]
     """Gives what Tab offers beside the values of flags; None to leave it to Python."""
-    flags: Mapping[str, Values | None] = field(default_factory=dict)
+    flags: Mapping[str, Values | None] = msgspec.field(default_factory=dict)
     """Its flags with what Tab offers as their values; None for those without one."""
     gives: bool = False
     """True if it gives a value to work with, which a `;` at the end does not hide."""

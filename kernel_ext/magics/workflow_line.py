@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from .arguments import Parser, count
 from .known import Known
@@ -29,8 +30,7 @@ next version. An existing version can be replaced as long as no unfinished run u
 _USAGE: Final = "%%workflow [NAME] [--version N] [--strict]"
 
 
-@dataclass(frozen=True)
-class WorkflowCell:
+class WorkflowCell(msgspec.Struct, frozen=True):
     """The arguments of `%%workflow`."""
 
     name: str | None

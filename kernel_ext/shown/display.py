@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from . import html, tables, text
 from .words import registration_words
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 WIDGET_VIEW: Final = "application/vnd.jupyter.widget-view+json"
 
 
-@dataclass(frozen=True, repr=False)
-class Shown:
+class Shown(msgspec.Struct, frozen=True):
     """Something shown: as plain text, as static HTML, and, where `model_id` is set, as a live widget.
 
     All three go out together; whoever shows it picks the richest form it can.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from raftoral_nb.core.statistics import STUCK
 
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     )
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """`rows` of as many strings as `header`; `numbers` are the columns that are aligned to the right."""
 
     caption: str

@@ -15,7 +15,7 @@ from ..core.records import NodeId, RunId
 from ..core.state import State
 from ..core.statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
 from ..errors import ClusterError, NodeStateError, StorageError
-from ..node.incarnation import Incarnation
+from ..node.incarnation import Incarnation, catch_up_seconds
 from ..node.time_of_day import LOOK_AGAIN, TimeOfDay
 from ..raft.compaction import Compaction
 from ..raft.journal import Journals
@@ -237,6 +237,7 @@ class LocalBackend(ClusterBackend):
             count,
             joins=number not in self._founders,
             first=number == self._first,
+            first_hand_over=self._first_hand_over(number),
             host=self,
             consensus=self.thread,
             journal=self.journals.of(number),
@@ -246,6 +247,11 @@ class LocalBackend(ClusterBackend):
             name=self.name,
             **surroundings,
         )
+
+    def _first_hand_over(self, number: NodeId) -> float:
+        """Return for how long a node that starts gathers its first records: those of the one that is likely to lead go before."""
+        likely_follows = self._first not in (None, number)
+        return catch_up_seconds(self.journals.of(number).last_index if likely_follows else 0)
 
     _make_incarnation: Callable[..., Incarnation] = Incarnation
 

@@ -36,6 +36,18 @@ FOLLOWER_HAND_OVER = 0.005
 a follower, and each wake-up competes for the GIL with what the acting node waits for.
 """
 
+CATCH_UP_SECONDS, CATCH_UP_SECONDS_AN_ENTRY, MAX_CATCH_UP_SECONDS = 0.25, 0.0002, 5.0
+"""The time for which the first records of a node are gathered that starts beside one that is likely to lead: some, and more for a longer
+log (seconds). Else all of them would replay all runs while somebody waits for the next step of one.
+"""
+
+
+def catch_up_seconds(entries: int) -> float:
+    """Return how long the first records of a node wait that is likely to follow, with so many entries in its log."""
+    if not entries:
+        return FOLLOWER_HAND_OVER
+    return min(MAX_CATCH_UP_SECONDS, CATCH_UP_SECONDS + CATCH_UP_SECONDS_AN_ENTRY * entries)
+
 
 class IncarnationEnv(Protocol):
     """The environment of an incarnation: what it needs of its cluster."""
@@ -99,6 +111,7 @@ class Incarnation:
         compaction: Compaction = DEFAULT_COMPACTION,
         joins: bool = False,
         first: bool = False,
+        first_hand_over: float = FOLLOWER_HAND_OVER,
     ) -> None:
         self.node = node
         self.number = number
@@ -109,6 +122,7 @@ class Incarnation:
         # Invariant: what was applied and is not delivered yet, in order.
         self._handing_over: list[HandedOver] = []
         self._hand_over_timer: asyncio.TimerHandle | None = None
+        self._gathered_for = first_hand_over
         self._consensus = consensus
         self._loop = loop
         self.thread = LoopThread(f"{name}-node-{node}") if thread is None else thread
@@ -277,14 +291,16 @@ class Incarnation:
             self._handing_over.extend(items)
             if self.member.acting_term is not None:
                 self._hand_over()
-            elif self._hand_over_timer is None:
-                self._hand_over_timer = self._loop.call_later(FOLLOWER_HAND_OVER, self._hand_over)
+            else:
+                self._hand_over_soon()
         self._host.entry_applied(index, applied)
 
     def state_replaced(self, old: State, new: State) -> None:
         """Deliver what happened in between to the executor, then let the cluster know."""
         self._handing_over.extend(difference(old, new))
-        if self._handing_over:
+        if self._handing_over and not old.index:
+            self._hand_over_soon()
+        elif self._handing_over:
             self._hand_over()
         if old.index:
             self._host.tell(SnapshotInstalled(self.node, new.index))
@@ -296,7 +312,12 @@ class Incarnation:
         self._hand_over()
         self._host.acting_changed(self.node, term)
 
+    def _hand_over_soon(self) -> None:
+        if self._hand_over_timer is None:
+            self._hand_over_timer = self._loop.call_later(self._gathered_for, self._hand_over)
+
     def _hand_over(self) -> None:
+        self._gathered_for = FOLLOWER_HAND_OVER
         if self._hand_over_timer is not None:
             self._hand_over_timer.cancel()
             self._hand_over_timer = None

@@ -277,7 +277,7 @@ class Connection(asyncio.Protocol):
 
         Reset the link if the peer does not read, or too much is on its way.
         """
-        if (delay <= 0 and not self._on_its_way) or self._aborted:
+        if (delay <= 0 and not self._on_its_way.queue) or self._aborted:
             self._write(payload)
         elif not self._on_its_way.put(payload, delay, len(payload)):
             node, peer = self._endpoint.node, self.peer

@@ -326,7 +326,7 @@ class TcpEndpoint:
         if connection is None:
             return
         note(connection.counts, message)
-        if network.cuts and network.is_cut(self.node, peer):
+        if network.cuts and (self.node, peer) in network.cuts:
             return
         try:
             if message is not self._encoded[0]:
@@ -497,7 +497,8 @@ class TcpEndpoint:
     def received(self, connection: Connection, messages: list[Message], size: int) -> None:
         """Receive the messages of one read, `size` bytes encoded."""
         peer = connection.peer
-        if peer is not None and self._links.get(peer) is connection and not self.network.is_cut(peer, self.node):
+        cuts = self.network.cuts
+        if peer is not None and self._links.get(peer) is connection and not (cuts and (peer, self.node) in cuts):
             self._inbox.received(peer, messages, size)
 
     def drop(self, connection: Connection, reason: str) -> None:

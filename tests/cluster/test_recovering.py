@@ -15,9 +15,10 @@ from raftoral_nb.core.state import State
 from raftoral_nb.hosts import recovery_progress as module
 from raftoral_nb.hosts.observers import Observers
 from raftoral_nb.hosts.recovery_progress import Recovering
+from raftoral_nb.node import incarnation
 from raftoral_nb.storage.data_directory import DirectoryJournals
 from raftoral_nb.storage.sqlite_store import LOG_FILE
-from tests.cluster.helpers import PATIENCE, STEADFAST
+from tests.cluster.helpers import PATIENCE, STEADFAST, engine
 
 
 async def many(ctx: WorkflowContext, steps: int) -> int:
@@ -85,6 +86,38 @@ def test_with_a_node_left_out_the_others_elect_a_leader_at_once_too(tmp_path: Pa
             node.wait_until_applied(PATIENCE)
     with Cluster(data_dir=tmp_path / "lab", timing=STEADFAST, leave_out=[leader]) as cluster:
         assert [run.wait_for_completion(PATIENCE) for run in cluster.runs()] == [5]
+
+
+async def waiting(ctx: WorkflowContext, steps: int) -> str:
+    for number in range(steps):
+        await ctx.compute("step", abs, number)
+    return str(await ctx.receive("go"))
+
+
+def test_nodes_that_follow_replay_after_the_one_that_leads_and_before_they_lead_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Cluster(3, data_dir=tmp_path / "lab") as cluster:
+        run = cluster.start_workflow(waiting, 5, run_id="one")
+        while len(run.steps) < 5:
+            cluster.statistics()
+    monkeypatch.setattr(incarnation, "CATCH_UP_SECONDS", 3600.0)
+    monkeypatch.setattr(incarnation, "MAX_CATCH_UP_SECONDS", 3600.0)
+    with Cluster(data_dir=tmp_path / "lab", timing=STEADFAST) as cluster:
+        leader = cluster.wait_for_leader()
+        others = [number for number in cluster.nodes if number != leader]
+        assert cluster.nodes[leader].wait_until_applied(PATIENCE) > 0
+        lives = {number: engine(cluster)._incarnations[number] for number in cluster.nodes}
+        assert [lives[number].executor.execution("one") for number in others] == [None, None]
+        cluster.transfer(others[0])
+        run = cluster.run("one")
+        run.signal("go", "on")
+        assert run.wait_for_completion(PATIENCE) == "on"
+
+
+@pytest.mark.parametrize(("entries", "seconds"), [(0, 0.005), (1_000, 0.45), (10**9, 5.0)])
+def test_the_time_that_followers_wait_grows_with_the_log_and_has_an_end(entries: int, seconds: float) -> None:
+    assert incarnation.catch_up_seconds(entries) == pytest.approx(seconds)
 
 
 def test_a_recovery_that_is_over_at_once_says_nothing_on_its_way(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from kernel_ext.magics.completion import offers
 from kernel_ext.magics.help import GROUPS, RAFTORAL_HELP, page, short_help_text

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from raftoral_nb import Cluster, NotAllStartedError, RunConflictError
+from tests.cluster.helpers import STEADFAST
 from tests.processes import flows
 from tests.processes.helpers import PATIENCE
 
@@ -35,3 +36,15 @@ def test_many_runs_start_together_on_processes_and_from_a_handle_that_attached(t
             other.start_many("one_step", [0, 5], run_ids=["mine-0", "mine-1"])
         assert isinstance(raised.value.refusals[1], RunConflictError)
         assert raised.value.runs[0].wait_for_completion(PATIENCE) == 0
+
+
+def test_processes_that_all_start_from_their_logs_elect_a_leader_before_any_could_have_missed_one(
+    tmp_path: Path,
+) -> None:
+    with Cluster(3, data_dir=tmp_path / "lab", processes=True, timing=STEADFAST) as cluster:
+        cluster.start_workflow(flows.one_step, 5, run_id="one").wait_for_completion(PATIENCE)
+        for node in cluster.nodes.values():
+            node.wait_until_applied(PATIENCE)
+    # Else it would take a minute, and the start would not wait for that.
+    with Cluster(data_dir=tmp_path / "lab", processes=True, timing=STEADFAST) as cluster:
+        assert cluster.run("one").wait_for_completion(PATIENCE) == 5

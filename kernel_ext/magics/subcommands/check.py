@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+
+import msgspec
 
 import raftoral_nb
 from raftoral_nb.errors import NonDeterminismWarning
@@ -16,8 +17,7 @@ from ..expressions import evaluate
 from ..subcommand import Notebook, Subcommand, Typed
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """`expression` is Python source, "" for no input."""
 
     workflow: str

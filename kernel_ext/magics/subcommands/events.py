@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from ...shown import display as shows
 from ...shown.display import Shown
@@ -14,8 +15,7 @@ EVENTS_SHOWN: Final = 20
 """Events without `--last`."""
 
 
-@dataclass(frozen=True)
-class Events:
+class Events(msgspec.Struct, frozen=True):
     """`last` None means: as many as are shown by default."""
 
     last: int | None

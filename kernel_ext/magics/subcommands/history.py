@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ...shown import display as shows
 from ...shown.display import Shown
@@ -10,8 +10,7 @@ from ..arguments import Parser
 from ..subcommand import Notebook, Subcommand, a_run_and_flags
 
 
-@dataclass(frozen=True)
-class History:
+class History(msgspec.Struct, frozen=True):
     """A run; `times` adds the time of each event."""
 
     run_id: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from raftoral_nb.errors import NoSuchNodeError
 
@@ -17,8 +18,7 @@ LINES_SHOWN: Final = 200
 """Lines without `--last`."""
 
 
-@dataclass(frozen=True)
-class Log:
+class Log(msgspec.Struct, frozen=True):
     """None means: of every run, of every node, as many lines as are shown by default."""
 
     run_id: str | None

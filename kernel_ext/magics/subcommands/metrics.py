@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+
+import msgspec
 
 from ...errors import MagicError
 from ...shown import display as shows
@@ -12,8 +13,7 @@ from ..arguments import Parser
 from ..subcommand import FREE, Notebook, Subcommand, only_flags
 
 
-@dataclass(frozen=True)
-class Metrics:
+class Metrics(msgspec.Struct, frozen=True):
     """`how` is what to do: show them, serve them (at `port`; 0 is any), or end that."""
 
     how: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ...shown import display as shows
 from ...shown.display import Shown
@@ -10,8 +10,7 @@ from ..arguments import Parser, count
 from ..subcommand import Notebook, Subcommand, a_run
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(msgspec.Struct, frozen=True):
     """A run, and the version it is to continue with."""
 
     run_id: str

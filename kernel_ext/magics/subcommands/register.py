@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ...shown import display as shows
 from ..arguments import Parser, count
@@ -11,8 +11,7 @@ from ..pending import Definition
 from ..subcommand import FREE, Notebook, Subcommand, Typed
 
 
-@dataclass(frozen=True)
-class Register:
+class Register(msgspec.Struct, frozen=True):
     """`version` None means: the workflow's own, or the next one. `strict` refuses what is not deterministic."""
 
     workflow: str

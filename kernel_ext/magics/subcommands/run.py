@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from raftoral_nb.errors import WorkflowNotFoundError
 
@@ -23,8 +24,7 @@ _FLAG_LAST: Final = re.compile(rf"(?:^|(?<=\s)){_FLAG}\s*$")
 _KNOWN: Final = ("--version", "--id")
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """`expression` is Python source, "" for no input."""
 
     workflow: str

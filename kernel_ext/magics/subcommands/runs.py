@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, get_args
+
+import msgspec
 
 from raftoral_nb.core.statistics import RunStatus
 
@@ -15,8 +16,7 @@ from ..subcommand import Notebook, Subcommand, one_of, only_flags, workflow_name
 from ..times import ago
 
 
-@dataclass(frozen=True)
-class Runs:
+class Runs(msgspec.Struct, frozen=True):
     """None means: whatever it is. `since` is how long ago, in seconds."""
 
     status: RunStatus | None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
 
 import raftoral_nb
 
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 _FLAGS: Final = ("--wait", "--show", "--stop")
 
 
-@dataclass(frozen=True)
-class Play:
+class Play(msgspec.Struct, frozen=True):
     """`name` None means: list them, or (with `stop`) the one that is played."""
 
     name: str | None

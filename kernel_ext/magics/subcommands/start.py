@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
 
 import raftoral_nb
 from raftoral_nb.errors import ClusterError
@@ -18,8 +19,8 @@ from ..arguments import Parser, count
 from ..subcommand import FREE, Notebook, Subcommand, one_of, only_flags
 from ..times import seconds, spread
 
-if TYPE_CHECKING:
-    from raftoral_nb import Cluster, Compaction, Timing
+if TYPE_CHECKING:  # the struct below is never decoded
+    from raftoral_nb import Cluster, Compaction, Timing  # noqa: TC004
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 DURABILITIES: Final = ("process", "disk")
@@ -29,8 +30,7 @@ _SIZE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>kB|MB)", re.IGNORE
 _BYTES: Final = {"kb": 1000, "mb": 1_000_000}
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(msgspec.Struct, frozen=True):
     """None means: as configured."""
 
     nodes: int | None

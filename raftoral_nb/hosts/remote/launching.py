@@ -74,7 +74,9 @@ class Launcher:
 
     async def launch_all(self, numbers: Sequence[NodeId]) -> None:
         """Start the nodes of a new cluster, and meet them. Raises what keeps one of them from starting."""
-        starting = [asyncio.ensure_future(self._start(number)) for number in numbers]
+        # Which log is the furthest only the nodes know; if that of the first is not, the others wait for the silence of a leader as ever.
+        first = min(numbers, default=None)
+        starting = [asyncio.ensure_future(self._start(number, first=number == first)) for number in numbers]
         try:
             await asyncio.gather(*starting)
         except BaseException:
@@ -106,7 +108,7 @@ class Launcher:
         asked += [calls[number].ask(everything) for number in numbers if number in calls]
         await answers_to(asked, INTRODUCE_SECONDS)
 
-    async def _start(self, number: NodeId) -> None:
+    async def _start(self, number: NodeId, *, first: bool = False) -> None:
         """Start a node's process, and wait until it listens."""
         shared = self._installation.shared
         assert shared is not None, "a cluster was founded, or found"
@@ -129,6 +131,7 @@ class Launcher:
             piped=owner is not None and (lifetime is not Lifetime.ATTACHED or not hasattr(os, "pidfd_open")),
             log_level=self._log_level,
             certificate=self._installation.certificate,
+            first=first,
         )
         open_files.check(self._env.files_needed(1, stored=False), f"the process of node {number}")
         await self._processes.start(spec)

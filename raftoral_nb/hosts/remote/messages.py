@@ -69,6 +69,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """The file in which the node keeps where the others are; None if whoever starts it knows that."""
     certificate: Certificate | None = None
     """The certificate for TLS; without one the node may listen on loopback only."""
+    first: bool = False
+    """True for the node that asks for votes at once, of those that start together, all there are."""
 
     def __repr__(self) -> str:
         return f"Spec(node {self.node} of {self.shared.name!r})"
