@@ -90,7 +90,7 @@ class Environments:
                 # What both builds use is the same, so that only the builds differ.
                 pins = Path(scratch) / "same.txt"
                 pins.write_text("\n".join(_versions()), encoding="utf-8")
-                _run([python, "-m", "pip", "install", "--quiet", "--constraint", str(pins), f"{scratch}[demo]"])
+                _run([python, "-m", "pip", "install", "--quiet", "--constraint", str(pins), scratch, "ipykernel"])
 
         return Ready(self._venv(folder, install), revision)
 
