@@ -57,6 +57,7 @@ class Case:
 _RATE = Figure("rate", "rate", "/s", "more")
 _CPU = Figure("processor", "processor, each", "ms")
 _PEAK = Figure("peak", "peak memory", "MB")
+_COMMANDS = Figure("commands", "commands an entry", "x", "more")
 _ALL = ("memory-*", "process-*", "disk-*", "before-*", "restate-*", "dbos-*")
 _SERVED = (*_ALL, "prefect")
 _BARE = "pysyncobj-?"
@@ -91,7 +92,7 @@ CASES: Final = (
         {"runs": 50, "steps": 20},
         {"runs": 5, "steps": 4},
         lambda n: n["runs"] * n["steps"],
-        (_RATE, _CPU, _PEAK),
+        (_RATE, _CPU, _PEAK, _COMMANDS),
         (*_SERVED, _BARE),
     ),
     Case(
@@ -100,7 +101,7 @@ CASES: Final = (
         {"runs": 200, "steps": 50},
         {"runs": 8, "steps": 3},
         lambda n: n["runs"] * n["steps"],
-        (_RATE, _CPU, _PEAK),
+        (_RATE, _CPU, _PEAK, _COMMANDS),
         (*_ALL, _BARE),
         limit=240,
     ),
