@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("at least one round")
     environments = Environments(options.peers_dir.expanduser(), options.before)
     rounds = Rounds(environments, options.rounds, options.smoke, options.scratch)
-    print(f"{report.machine()}; {options.rounds} round{'s' * (options.rounds > 1)}\n", flush=True)
+    print(f"{report.machine()}; {options.rounds} round{'s' * (options.rounds > 1)}\n{report.busy()}", flush=True)
     results: Results = {}
     for case, found in rounds.measure(cases, sides):
         results[case.name] = found
