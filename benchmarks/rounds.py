@@ -100,12 +100,13 @@ class Rounds:
         for case in cases:
             numbers = self.numbers(case)
             found = {side.name: Measured() for side in sides if matches(side.name, case.sides)}
-            for number in range(self.rounds):
+            rounds = min(self.rounds, case.rounds)
+            for number in range(rounds):
                 for side in sides:
                     measured = found.get(side.name)
                     if measured is None or measured.absent or measured.failed:
                         continue
-                    say(f"{case.name}: round {number + 1} of {self.rounds}: {side.name}")
+                    say(f"{case.name}: round {number + 1} of {rounds}: {side.name}")
                     self._take(case, numbers, side, measured)
             say("")
             yield case, found
