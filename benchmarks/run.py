@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,4 +113,6 @@ def _options() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # The side that is under way, and what it has started, is ended with the runner.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())
