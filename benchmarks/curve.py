@@ -27,7 +27,7 @@ text { fill: var(--ink); font: 13px system-ui, sans-serif; }
 .span { stroke: var(--ink); stroke-width: 1.5; }
 """
 
-_BAR, _NAMES, _VALUES = 22, 150, 110
+_BAR, _NAMES, _VALUES = 22, 180, 110
 """The height of a bar's row, and the room left and right of the bars."""
 
 
@@ -92,7 +92,7 @@ def bars(title: str, panels: Sequence[tuple[str, Sequence[Bar]]]) -> str:
     parts = _page(title, height, 16)
     y = 52
     for name, rows in panels:
-        parts.append(f'<text x="16" y="{y + 6}" font-weight="600">{escape(name)}</text>')
+        parts.append(f'<text x="16" y="{y + 6}" style="font-weight: 600">{escape(name)}</text>')
         y += 16
         scale = (WIDTH - _NAMES - _VALUES) / max(max(row.value, row.most) for row in rows)
         for row in rows:

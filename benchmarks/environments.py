@@ -25,6 +25,9 @@ PATIENCE: Final = 900
 
 RESTATE_SERVER: Final = "@restatedev/restate-server@1.7.12"
 
+OPTIONAL: Final = ("cryptography", "ipykernel", "opentelemetry-api", "prometheus-client", "rich", "sniffio")
+"""What a build, or anyio, loads if it is there: an earlier build has of these what this one has, as they take time and memory."""
+
 
 class Absent(Exception):  # noqa: N818 - it is a finding, not an error
     """A side that cannot be had on this machine; the message is the reason."""
@@ -90,9 +93,10 @@ class Environments:
                 # What both builds use is the same, so that only the builds differ.
                 pins = Path(scratch) / "same.txt"
                 pins.write_text("\n".join(_versions()), encoding="utf-8")
-                _run([python, "-m", "pip", "install", "--quiet", "--constraint", str(pins), f"{scratch}[demo]"])
+                _run([python, "-m", "pip", "install", "--quiet", "--constraint", str(pins), scratch, *optional])
 
-        return Ready(self._venv(folder, install), revision)
+        optional = [name for name in OPTIONAL if _is_installed(name)]
+        return Ready(self._venv(folder, install, wanted="\n".join((*optional, *_versions()))), revision)
 
     def _dbos(self) -> Ready:
         return Ready(self._pinned("dbos"), f"DBOS {_pin('dbos', 'dbos')} on SQLite")
@@ -156,6 +160,14 @@ class Environments:
 def _pin(file: str, package: str) -> str:
     lines = (HERE / "peers" / f"{file}.txt").read_text("utf-8").splitlines()
     return next(line.partition("==")[2] for line in lines if line.startswith(f"{package}=="))
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _versions() -> list[str]:

@@ -30,6 +30,14 @@ _DRAWN: Final = {
 }
 
 
+def busy() -> str:
+    """Return a warning if the machine does so much else that times mean little, else nothing."""
+    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    if load < processors:
+        return ""
+    return f"The load is {load:.1f} on {processors} processors: something else runs. Only processor times and counts mean much now.\n"
+
+
 def machine() -> str:
     """Return what it was measured on."""
     return (

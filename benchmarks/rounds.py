@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -56,7 +57,7 @@ class Measured:
             values = self.series[series]
             return max(values) if share == "max" else quantile(values, float(share[1:]) / 100)
         values = [one[name] for one in self.figures if name in one]
-        return quantile(values, 0.5) if values else None
+        return statistics.median(values) if values else None
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def ratio(of: Measured, to: Measured, name: str) -> Ratio | None:
     """Return one side's figure over another's, round by round; None if they have none in common."""
     pairs = zip(of.figures, to.figures, strict=False)
     ratios = sorted(a[name] / b[name] for a, b in pairs if name in a and b.get(name))
-    return Ratio(ratios[len(ratios) // 2], ratios[0], ratios[-1]) if ratios else None
+    return Ratio(statistics.median(ratios), ratios[0], ratios[-1]) if ratios else None
 
 
 @dataclass
@@ -99,12 +100,13 @@ class Rounds:
         for case in cases:
             numbers = self.numbers(case)
             found = {side.name: Measured() for side in sides if matches(side.name, case.sides)}
-            for number in range(self.rounds):
+            rounds = min(self.rounds, case.rounds)
+            for number in range(rounds):
                 for side in sides:
                     measured = found.get(side.name)
                     if measured is None or measured.absent or measured.failed:
                         continue
-                    say(f"{case.name}: round {number + 1} of {self.rounds}: {side.name}")
+                    say(f"{case.name}: round {number + 1} of {rounds}: {side.name}")
                     self._take(case, numbers, side, measured)
             say("")
             yield case, found

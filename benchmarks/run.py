@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("at least one round")
     environments = Environments(options.peers_dir.expanduser(), options.before)
     rounds = Rounds(environments, options.rounds, options.smoke, options.scratch)
-    print(f"{report.machine()}; {options.rounds} round{'s' * (options.rounds > 1)}\n", flush=True)
+    print(f"{report.machine()}; {options.rounds} round{'s' * (options.rounds > 1)}\n{report.busy()}", flush=True)
     results: Results = {}
     for case, found in rounds.measure(cases, sides):
         results[case.name] = found
@@ -112,4 +113,6 @@ def _options() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # The side that is under way, and what it has started, is ended with the runner.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

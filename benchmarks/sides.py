@@ -64,7 +64,7 @@ SIDES: Final[Sequence[Side]] = (
         "prefect",
         "benchmarks.peers.prefect_peer",
         {},
-        "SQLite's log at its checkpoints only (`synchronous=NORMAL`)",
+        "nothing; results are files that are written, states follow in SQLite",
     ),
     Side("pysyncobj-3", "here", "benchmarks.peers.pysyncobj_peer", {"nodes": 3}, _NOTHING),
     Side("pysyncobj-1", "here", "benchmarks.peers.pysyncobj_peer", {"nodes": 1}, _NOTHING),

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.measuring import Found, Task, peak_bytes, spent
-from raftoral_nb import WorkflowContext, workflow
+from raftoral_nb import Cluster, WorkflowContext, workflow
 
 from . import seen
 from .shared import acting, chain, cluster_of, results, start_all, steps, successor
@@ -54,11 +54,19 @@ def batch(task: Task) -> Found:
     runs, count = task.numbers["runs"], task.numbers["steps"]
     with cluster_of(task) as cluster:
         results(start_all(cluster, steps, [2] * WARM_UP))
+        entries = last_index(cluster)
         with spent() as stretch:
             found = results(start_all(cluster, steps, [count] * runs))
         done = runs * count
         figures = {"rate": done / stretch.seconds, "processor": stretch.processor / done, "peak": peak_bytes()}
+        # Each run has a command for its start and one for its end.
+        figures["commands"] = (done + 2 * runs) / max(1, last_index(cluster) - entries)
         return Found(sum(found), figures=figures)
+
+
+def last_index(cluster: Cluster) -> int:
+    """Return the index of the last entry of the longest log."""
+    return max(node.log_length for node in cluster.statistics().nodes.values())
 
 
 @workflow(version=1)
