@@ -363,6 +363,7 @@ class Replica:
     def _flush(self) -> None:
         self._flush_scheduled = False
         if self._waiting and not self._closed and not self._frozen:
+            self.raft.excuse_own_sleep(self._timing.heartbeat)  # the process may have stalled since it was scheduled
             self.advance()
 
     def _schedule_advance(self) -> None:
@@ -372,6 +373,7 @@ class Replica:
 
     def _scheduled_advance(self) -> None:
         self._advance_scheduled = False
+        self.raft.excuse_own_sleep(self._timing.heartbeat)
         if self.raft.has_more:
             self.raft.has_more = False
             self.raft.send_now()
