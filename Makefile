@@ -82,13 +82,12 @@ docs: $(VENV)/.installed-test ## write docs/reference.md, and README's links to 
 binder-check: $(VENV)/.installed-test ## do what Binder does with binder/, without Docker (downloads; needs a Chromium)
 	$(BIN)/python -m tests.browser.binder
 
-bench: $(VENV)/.installed-demo ## measure checkpoints, beside bare PySyncObj, the loss of leaders, memory and stalls
-	$(BIN)/python benchmarks/checkpoint_trace.py
-	$(BIN)/python benchmarks/checkpoint_latency.py
-	$(BIN)/python benchmarks/failover.py
-	$(BIN)/python benchmarks/memory.py --svg docs/memory.svg
-	$(BIN)/python benchmarks/stall.py
-	$(BIN)/python benchmarks/growth.py --svg docs/growth.svg
+# Sides that are not there are set up in ~/.cache, which takes some minutes the first time; all of it takes an hour or more.
+BENCH_FLAGS ?= --rounds 3
+bench: $(VENV)/.installed-demo ## measure this build beside the one before and beside others, and draw README's pictures
+	$(BIN)/python -m benchmarks.counts
+	$(BIN)/python benchmarks/run.py --json benchmarks/latest.json --svg docs $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks.stall
 
 wheel: $(VENV)/.installed-test ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -1,4 +1,4 @@
-"""Line charts over one axis as SVG, readable on light and dark pages; this module needs no other."""
+"""Line and bar charts as SVG, readable on light and dark pages; this module needs no other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ text { fill: var(--ink); font: 13px system-ui, sans-serif; }
 .grid { stroke: var(--faint); stroke-width: 1; }
 .mark { stroke: var(--ink); stroke-width: 1; stroke-dasharray: 4 4; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
+.own { fill: var(--c0); }
+.other { fill: var(--c1); }
+.span { stroke: var(--ink); stroke-width: 1.5; }
 """
+
+_BAR, _NAMES, _VALUES = 22, 180, 110
+"""The height of a bar's row, and the room left and right of the bars."""
 
 
 class Line(NamedTuple):
@@ -43,12 +49,7 @@ def draw(
         across, up = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
         return round(LEFT + across * x / x_top, 1), round(HEIGHT - BOTTOM - up * y / y_top, 1)
 
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
-        f"<style>{_STYLE}</style>",
-        f'<rect class="page" width="{WIDTH}" height="{HEIGHT}"/>',
-        f'<text class="title" x="{LEFT}" y="24">{escape(title)}</text>',
-    ]
+    parts = _page(title, HEIGHT, LEFT)
     for number in range(round(y_top / y_step) + 1):
         (x0, y), (x1, _) = at(0, number * y_step), at(x_top, 0)
         parts.append(f'<path class="grid" d="M{x0} {y}H{x1}"/>')
@@ -72,6 +73,52 @@ def draw(
         place += 60 + round(7.2 * len(line.name))
     parts.append("</svg>\n")
     return "\n".join(parts)
+
+
+class Bar(NamedTuple):
+    """A row: its name, its value with what is written behind it, the spread of the value, and whether it is ours."""
+
+    name: str
+    value: float
+    shown: str
+    least: float
+    most: float
+    own: bool
+
+
+def bars(title: str, panels: Sequence[tuple[str, Sequence[Bar]]]) -> str:
+    """Return the picture as text: panels below each other, each with a title, its bars and a scale of its own that begins at 0."""
+    height = 48 + sum(34 + _BAR * len(rows) for _, rows in panels)
+    parts = _page(title, height, 16)
+    y = 52
+    for name, rows in panels:
+        parts.append(f'<text x="16" y="{y + 6}" style="font-weight: 600">{escape(name)}</text>')
+        y += 16
+        scale = (WIDTH - _NAMES - _VALUES) / max(max(row.value, row.most) for row in rows)
+        for row in rows:
+            wide, middle = round(scale * row.value, 1), y + _BAR / 2
+            end = round(_NAMES + scale * max(row.value, row.most) + 8, 1)
+            kind = "own" if row.own else "other"
+            parts.append(f'<text x="{_NAMES - 8}" y="{middle + 4.5}" text-anchor="end">{escape(row.name)}</text>')
+            parts.append(f'<rect class="{kind}" x="{_NAMES}" y="{y + 3}" width="{wide}" height="{_BAR - 7}"/>')
+            if row.least < row.most:
+                least, most = (round(_NAMES + scale * at, 1) for at in (row.least, row.most))
+                parts.append(f'<path class="span" d="M{least} {middle - 0.5}H{most}"/>')
+            parts.append(f'<text x="{end}" y="{middle + 4.5}">{escape(row.shown)}</text>')
+            y += _BAR
+        y += 18
+    parts.append("</svg>\n")
+    return "\n".join(parts)
+
+
+def _page(title: str, height: int, left: int) -> list[str]:
+    """Return the beginning of a picture: its page and its title."""
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">',
+        f"<style>{_STYLE}</style>",
+        f'<rect class="page" width="{WIDTH}" height="{height}"/>',
+        f'<text class="title" x="{left}" y="24">{escape(title)}</text>',
+    ]
 
 
 def _ticks(most: float) -> tuple[float, float]:

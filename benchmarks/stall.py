@@ -9,7 +9,7 @@ the thread are told: what is in the first only is waiting, for the GIL or for a 
 is "late": how far behind its time a timer was that was set anew every 5 ms. The longest garbage collection of any thread is told
 by its processor time. On a machine that does something else as well, only processor times mean much.
 
-    python benchmarks/stall.py --megabytes 50 --size 100
+    python -m benchmarks.stall --megabytes 50 --size 100
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from memory import MEGA, Job, diary, page
 
+from benchmarks.own.sizes import MEGA, Pages, diary, entry
 from raftoral_nb import Cluster, SnapshotInstalled, Workflow
 from raftoral_nb.core.apply import apply
 from raftoral_nb.core.commands import Command, EndRun, RegisterWorkflow, SetCheckpoint, StartRun, Takeover
@@ -119,11 +119,11 @@ def prepared(megabytes: float, size: int) -> Snapshot:
     steps = max(1, round(megabytes * MEGA / size / MAX_RUNS_KEPT))
     definition, _ = definitions.build("diary", 1, diary.fn)
     state = State()
-    values_ = [values.encode(page(number, size), what="a page") for number in range(-1, steps - 1)]
+    values_ = [values.encode(entry(number, size), what="a page") for number in range(-1, steps - 1)]
     commands: list[Command] = [Takeover(1, 1), RegisterWorkflow(definition)]
     for index, command in enumerate(commands, 2):
         apply(state, command, index)
-    job, result = values.encode(Job(steps, size), what="a job"), values.encode(steps, what="a result")
+    job, result = values.encode(Pages(steps, size), what="a job"), values.encode(steps, what="a result")
     for number in range(MAX_RUNS_KEPT):
         run_id = f"diary-{number + 1}"
         apply(state, StartRun(run_id, "diary", 1, job), 4)
@@ -145,12 +145,12 @@ def settle(cluster: Cluster) -> None:
 
 def snapshots(cluster: Cluster) -> None:
     """Have every node make a snapshot, all at once, and wait for them."""
-    host = cluster._host
-    cluster.start_workflow(diary, Job(2, 10)).wait_for_completion(60)
+    host: Any = cluster._host
+    cluster.start_workflow(diary, Pages(2, 10)).wait_for_completion(60)
     settle(cluster)
 
     async def make() -> None:
-        members = [host.incarnation(number).member for number in host.numbers]  # type: ignore[union-attr]
+        members = [host.incarnation(number).member for number in host.numbers]
         for member in members:
             member.replica.compactor.begin(member.state)
         while any(member.replica.compactor._making is not None for member in members):  # noqa: ASYNC110 - nothing tells
@@ -167,7 +167,7 @@ def restart(cluster: Cluster, node: int) -> None:
 
 def outrun(cluster: Cluster, node: int) -> None:
     """Cut a node off, and let the others forget the log that it would need."""
-    host = cluster._host
+    host: Any = cluster._host
     network = host.network
     assert network is not None
     others = [number for number in cluster.nodes if number != node]
@@ -178,7 +178,7 @@ def outrun(cluster: Cluster, node: int) -> None:
 
     def begin() -> None:
         for number in others:
-            member = host.incarnation(number).member  # type: ignore[union-attr]
+            member = host.incarnation(number).member
             member.replica.compactor.begin(member.state)
 
     target = host.journals.of(node).last_index
@@ -189,12 +189,12 @@ def outrun(cluster: Cluster, node: int) -> None:
 
 def fill_log(cluster: Cluster) -> None:
     """A few runs with values of some hundred kB: more than is kept behind a snapshot."""
-    cluster.start_workflow(diary, Job(6, 300_000)).wait_for_completion(60)
+    cluster.start_workflow(diary, Pages(6, 300_000)).wait_for_completion(60)
 
 
 def install(cluster: Cluster, node: int) -> None:
     """Let the node that was cut off get the snapshot, and wait until it has executed everything."""
-    host = cluster._host
+    host: Any = cluster._host
     assert host.network is not None
     installed = threading.Event()
 
@@ -218,7 +218,7 @@ def lag(cluster: Cluster, node: int, megabytes: float) -> None:
         if other != node:
             cluster._host.thread.call(network.cut, node, other)
     cluster.wait_for_leader()
-    runs = [cluster.start_workflow(diary, Job(round(megabytes * 1000 / 8), 1000)) for _ in range(8)]
+    runs = [cluster.start_workflow(diary, Pages(round(megabytes * 1000 / 8), 1000)) for _ in range(8)]
     for run in runs:
         run.wait_for_completion(600)
 
@@ -234,7 +234,7 @@ def measure(options: argparse.Namespace) -> tuple[list[tuple[str, Longest]], str
     """Return the longest times of each phase, and what the state was."""
     found: list[tuple[str, Longest]] = []
     cluster = Cluster(3, proposal_timeout=60.0)
-    host = cluster._host
+    host: Any = cluster._host
     filled = prepared(options.megabytes, options.size)
     for number in host.numbers:
         host.journals.of(number).install(filled)

@@ -57,6 +57,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mutant", default=None, metavar="NAME", help="take one safeguard out of the engine; `list` shows them"
     )
     parser.add_argument(
+        "--paths",
+        choices=("fast", "guarded", "mixed"),
+        default=None,
+        help="the way that messages take through a node: past PySyncObj where they can, never, or by chance (default: the seed decides)",
+    )
+    parser.add_argument(
         "--jobs",
         type=_count,
         default=1,
@@ -127,7 +133,11 @@ def _one(arguments: argparse.Namespace) -> int:
     from ..simulation.simulation import simulate
 
     result = simulate(
-        arguments.seed, nodes=arguments.nodes, schedule=arguments.schedule, without=arguments.without_guard
+        arguments.seed,
+        nodes=arguments.nodes,
+        schedule=arguments.schedule,
+        without=arguments.without_guard,
+        paths=arguments.paths,
     )
     if arguments.shrink and result.violations:
         result = shrink(result)
@@ -152,7 +162,9 @@ def _many(arguments: argparse.Namespace) -> int:
     interrupted = False
     began = time.monotonic()
     count = arguments.seeds or DEFAULT_SEEDS
-    choice = many.Choice(arguments.nodes, arguments.schedule, arguments.without_guard, arguments.mutant)
+    choice = many.Choice(
+        arguments.nodes, arguments.schedule, arguments.without_guard, arguments.mutant, arguments.paths
+    )
     seeds = range(arguments.start, arguments.start + count)
     with contextlib.closing(many.results(seeds, choice, jobs=arguments.jobs)) as found:
         try:

@@ -67,7 +67,7 @@ def batches(proposals: Iterable[Proposal]) -> Iterator[tuple[Proposal, ...]]:
         yield tuple(batch)
 
 
-_NAMES_MEMBERS: Final = b"\xc1"
+NAMES_MEMBERS: Final = b"\xc1"
 """The byte before entries that name members, so that they are told from all others without decoding. Never in msgpack.
 """
 
@@ -75,20 +75,20 @@ _NAMES_MEMBERS: Final = b"\xc1"
 def encode_entry(entry: Entry) -> bytes:
     """Encode the payload of one Raft log entry (msgpack bytes)."""
     data = _encoder.encode(entry)
-    return data if entry.members is None else _NAMES_MEMBERS + data
+    return data if entry.members is None else NAMES_MEMBERS + data
 
 
 def decode_entry(data: bytes) -> Entry:
     """Decode what `encode_entry` made. Raises ProtocolError, and nothing else, on anything malformed."""
     try:
-        return _entry_decoder.decode(data[1:] if data[:1] == _NAMES_MEMBERS else data)
+        return _entry_decoder.decode(data[1:] if data[:1] == NAMES_MEMBERS else data)
     except _DECODE_ERRORS as error:
         raise ProtocolError(f"not a log entry of this protocol: {error}") from error
 
 
 def named_members(data: bytes) -> tuple[NodeId, ...] | None:
     """Return the members that an encoded entry names, None if it names none. Looks at one byte of most entries."""
-    if data[:1] != _NAMES_MEMBERS:
+    if data[:1] != NAMES_MEMBERS:
         return None
     try:
         return decode_entry(data).members

@@ -69,7 +69,7 @@ class Branch:
 
         Raises `StepKeyError`, which takes no ordinal.
         """
-        step_id = self.peek_id(key)
+        step_id = self._checked(f"{self.path}{self.ordinal}", key)
         self.ordinal += 1
         return step_id
 

@@ -80,8 +80,10 @@ def proposal_problem(proposal: Any) -> str | None:
     id_: Any = proposal.id
     if id_ is None:
         return None if isinstance(proposal.command, Takeover) else "only a takeover may come without an id"
-    if isinstance(id_, ProposalId) and _is_name(id_.client) and _is_number(id_.number, 1):
-        return None
+    if isinstance(id_, ProposalId) and _is_name(id_.client):
+        number: Any = id_.number
+        if type(number) is int and 1 <= number < _TOO_HIGH:
+            return None
     return f"a proposal's id is a client and a number from 1; the client {_NAME}"
 
 
@@ -143,9 +145,10 @@ def _format(number: Any) -> str | None:
 
 
 def _checkpoint(command: Any, limits: Limits) -> str | None:
-    if not _is_number(command.generation, 1):
+    # Without `_is_number` and its like: every node looks at every step, and calls are what that costs.
+    generation, step, taken = command.generation, command.step, command.taken
+    if not (type(generation) is int and 1 <= generation < _TOO_HIGH):
         return "the run's generation must be a number from 1"
-    step = command.step
     if not (_is_name(command.run_id) and isinstance(step, Step)):
         return f"a checkpoint carries a step, and its run_id {_NAME}"
     step_id: Any = step.step_id
@@ -153,13 +156,19 @@ def _checkpoint(command: Any, limits: Limits) -> str | None:
         return f"a step_id must be text of 1 to {named.MAX_STEP_ID_CHARS} characters"
     if step.operation not in _OPERATIONS:
         return f"step {step_id!r} has no operation that is known"
-    if not _is_number(command.parent_version if isinstance(command, StartChild) else command.version, 0):
+    version: Any = command.parent_version if isinstance(command, StartChild) else command.version
+    if not (type(version) is int and 0 <= version < _TOO_HIGH):
         return "the version must be a number from 0"
     message_id: Any = step.message_id
     if message_id is not None and not (isinstance(message_id, str) and len(message_id) <= named.MAX_NAME_CHARS + 1):
         return f"the message of step {step_id!r} is not named by text"
-    problem = _taken(command.taken) or _author(step.node, step.epoch)
-    return problem or _one_of(step.value, step.failure, limits) or _time(step.at)
+    if not (type(taken) is int and 0 <= taken < _TOO_HIGH):
+        return _taken(taken)
+    node: Any = step.node
+    epoch: Any = step.epoch
+    if not (type(node) is int and type(epoch) is int and 1 <= node < _TOO_HIGH and 1 <= epoch < _TOO_HIGH):
+        return _author(node, epoch)
+    return _one_of(step.value, step.failure, limits) or _time(step.at)
 
 
 def _taken(number: Any) -> str | None:

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-import anyio
-
 from ..core.cluster_events import (
     EffectStarted,
     ExecutionStopped,
@@ -267,10 +265,12 @@ class Executor:
         self._let_take_turns()
 
     def _let_take(self, execution: Execution, most: int) -> int:
-        function = execution.function
-        code = getattr(function, "__code__", None)
-        with self._watchdog.watching(execution.run_id, None if code is None else code.co_filename):
+        run_id, code = execution.run_id, getattr(execution.function, "__code__", None)
+        around = self._watchdog.begin(run_id, None if code is None else code.co_filename)
+        try:
             return execution.take_turns(most)
+        finally:
+            self._watchdog.end(run_id, around)
 
     # --- what an execution needs (environment.ExecutionEnv)
 
@@ -347,9 +347,10 @@ class Executor:
 
         Nothing that user code raises may leave its task otherwise than as an outcome: it would end all the others with it.
         """
-        if not isinstance(error, (anyio.get_cancelled_exc_class(), GeneratorExit)):
-            return True
-        return not self.closed and anyio.current_effective_deadline() > -math.inf
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            return False  # whatever it made of that: nobody waits for what it does
+        return not (self.closed and isinstance(error, (asyncio.CancelledError, GeneratorExit)))
 
     def step_function(self, run_id: RunId, step_id: StepId, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function to run for a step whose function is `fn`."""

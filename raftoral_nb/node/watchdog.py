@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..threads.user_code import where_is
@@ -30,16 +29,8 @@ class Blocked(NamedTuple):
     where: str
 
 
-class _Resumption:
-    """One resumption: whose, where, since when."""
-
-    __slots__ = ("began", "file", "run_id", "thread")
-
-    def __init__(self, began: float, run_id: str, file: str | None, thread: int) -> None:
-        self.began = began
-        self.run_id = run_id
-        self.file = file
-        self.thread = thread
+Resumption = tuple[float, str, str | None, int]
+"""One resumption: since when, whose, the file of its workflow, and the ident of the thread. Plain, as there is one for each turn."""
 
 
 class Watchdog:
@@ -70,7 +61,7 @@ class Watchdog:
         self._limit = limit
         # The node's thread writes `current` and then reads `armed` and `blocked`; the timer's thread writes one of these and
         # then reads `current`. So at least one of the two sees what the other did, and only then the lock is taken.
-        self._current: _Resumption | None = None
+        self._current: Resumption | None = None
         self._armed = False
         self._blocked: Blocked | None = None
         self._lock = threading.Lock()
@@ -80,29 +71,21 @@ class Watchdog:
         """The run that has been reported and still blocks, as (run_id, where)."""
         return self._blocked
 
-    @contextmanager
-    def watching(self, run_id: str, file: str | None) -> Iterator[None]:
-        """Note that code of a run runs in the block, on the node's thread; `file` is that of its workflow."""
-        around = self._enter(run_id, file)
-        try:
-            yield
-        finally:
-            self._leave(run_id, around)
-
     # --- on the node's thread
 
-    def _enter(self, run_id: str, file: str | None) -> _Resumption | None:
-        """Note that a resumption begins.
+    def begin(self, run_id: str, file: str | None) -> Resumption | None:
+        """Note that code of a run runs on the node's thread from here on, until `end`; `file` is that of its workflow.
 
-        Returns the one around it, to be given to `_leave` (None unless workflows are nested).
+        Returns the resumption around this one, to be given to `end` (None unless workflows are nested).
         """
         around = self._current
-        self._current = _Resumption(self._clock(), run_id, file, threading.get_ident())
+        self._current = (self._clock(), run_id, file, threading.get_ident())
         if not self._armed:
             self._arm_once(self._limit)
         return around
 
-    def _leave(self, run_id: str, around: _Resumption | None) -> None:
+    def end(self, run_id: str, around: Resumption | None) -> None:
+        """Note that the resumption is over."""
         self._current = around
         if self._blocked is not None:
             with self._lock:
@@ -122,20 +105,21 @@ class Watchdog:
     def _fire(self) -> None:
         self._armed = False
         current = self._current
-        if current is None or (left := current.began + self._limit - self._clock()) <= 0:
+        if current is None or (left := current[0] + self._limit - self._clock()) <= 0:
             if current is not None:
                 self._notice(current)
         else:
             self._arm_once(left)
 
-    def _notice(self, current: _Resumption) -> None:
-        where = where_is(current.thread, prefer=current.file, below=self._driver) or "an unknown place"
+    def _notice(self, current: Resumption) -> None:
+        _, run_id, file, thread = current
+        where = where_is(thread, prefer=file, below=self._driver) or "an unknown place"
         with self._lock:  # the end of the resumption waits for it: `cleared` never comes before `report`
-            self._blocked = Blocked(current.run_id, where)
+            self._blocked = Blocked(run_id, where)
             if self._current is not current:  # it ended while we looked
                 self._blocked = None
                 return
-            self._say(self._report, current.run_id, where)
+            self._say(self._report, run_id, where)
 
     def _say(self, callback: Callable[..., object], *args: str) -> None:
         try:

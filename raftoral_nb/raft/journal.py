@@ -11,7 +11,7 @@ from typing import overload
 import msgspec
 
 from ..core.commands import Proposal
-from ..core.entry_codec import decode_entry, named_members
+from ..core.entry_codec import NAMES_MEMBERS, decode_entry, named_members
 from ..core.records import NodeId
 from ..errors import InternalError, ProtocolError
 from ..limits import MAX_APPLIED_BYTES, MAX_APPLIED_ENTRIES, MAX_MESSAGE_BYTES, MAX_MESSAGE_ENTRIES, MAX_RELEASED
@@ -79,6 +79,8 @@ class MemoryJournal:
         """Index of the first entry held (1 until the log was compacted). All up to it is committed."""
         self.last_index = 0
         """Index of the last entry."""
+        self.last_term = 0
+        """Term of the last entry."""
         self.members: tuple[NodeId, ...] = ()
         """The voting members: those that the log names last, committed or not. Empty if it names none."""
 
@@ -92,10 +94,13 @@ class MemoryJournal:
             raise InternalError(f"entry {idx} was appended behind entry {self.last_index}")
         self._entries.append((command, idx, term))
         self.last_index = idx
-        if (members := named_members(command[1:])) is not None:
+        self.last_term = term
+        # One byte is looked at before the rest is copied.
+        named = command[1:2] == NAMES_MEMBERS
+        if named and (members := named_members(command[1:])) is not None:
             self._naming.append((idx, members))
             self.members = members
-        self._ends.append((self._ends[-1] if self._ends else 0) + _size(self._entries[-1]))
+        self._ends.append((self._ends[-1] if self._ends else 0) + len(command) + ENTRY_OVERHEAD)
 
     def clear(self) -> None:
         """Refuse: the log is only ever cut at a conflict."""
@@ -116,7 +121,7 @@ class MemoryJournal:
         """Read anew what the entries and the snapshot say, after a change that was more than another entry."""
         entries, naming, snapshot = self._entries, self._naming, self.snapshot
         self.first_index = entries[0][1] if entries else 1
-        self.last_index = entries[-1][1] if entries else 0
+        self.last_index, self.last_term = entries[-1][1:] if entries else (0, 0)
         self.members = naming[-1][1] if naming else () if snapshot is None else snapshot.members
 
     def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803

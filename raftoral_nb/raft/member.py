@@ -189,7 +189,7 @@ class Member:
             # The same bytes are skipped by every node alike.
             logger.exception("entry %d is not one of ours and was skipped", index)
             return
-        if self.acting_term is None:
+        if self._acting is not None and self.acting_term is None:
             self._tell_acting()  # before records of another node: a deposed leader must not act a moment longer
         applied = apply_entry(self.state, index, entry)
         self._listener.applied(index, applied)

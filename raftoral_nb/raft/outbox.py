@@ -30,17 +30,17 @@ class Outbox:
         self._loop = loop
         self._send = send
         self._broke = broke
-        # Invariant: in the order they were made; each with how many operations must be stored before it may leave.
-        self._held: deque[tuple[int, NodeId, Message]] = deque()
+        self.held: deque[tuple[int, NodeId, Message]] = deque()
+        """What waits, in the order it was made; each with the number of operations that must be stored before it may leave."""
         self._frozen = False
         self._closed = False
 
     def send(self, peer: NodeId, message: Message) -> None:
         """Send a message now, or hold it until `settle` has stored what came before."""
-        if isinstance(message, AppendEntries) or (self._journal.safe and not self._held):
+        if isinstance(message, AppendEntries) or (self._journal.safe and not self.held):
             self._send(peer, message)
         else:
-            self._held.append((self._journal.written, peer, message))
+            self.held.append((self._journal.written, peer, message))
 
     def settle(self) -> None:
         """Have stored what was written in this turn, as one group, and send what waited for it."""
@@ -49,7 +49,7 @@ class Outbox:
             return
         if not journal.safe and not journal.saving:
             journal.save(self._loop, self._saved)
-        elif self._held:
+        elif self.held:
             self._let_go()
 
     def freeze(self) -> None:
@@ -64,7 +64,7 @@ class Outbox:
     def close(self) -> None:
         """Forget what waits; nothing is sent any more."""
         self._closed = True
-        self._held.clear()
+        self.held.clear()
 
     def _saved(self, error: BaseException | None) -> None:
         if self._closed:
@@ -77,7 +77,7 @@ class Outbox:
             self.settle()
 
     def _let_go(self) -> None:
-        held = self._held
+        held = self.held
         while held and not self._frozen and held[0][0] <= self._journal.stored:
             _, peer, message = held.popleft()
             self._send(peer, message)

@@ -50,7 +50,8 @@ class PreVoting:
         self.member = True
         self._timing = timing
         self._send = send
-        self._heard_at = float("-inf")
+        self.heard_at = float("-inf")
+        """The time when a leader was last heard (clock seconds); -infinity: not since its link broke."""
         # Invariant: the term that the promises in `_promised` are for; they are void in any other.
         self._asked_term = 0
         self._promised: set[NodeId] = set()
@@ -58,9 +59,9 @@ class PreVoting:
     @property
     def silence(self) -> float | None:
         """Seconds since a leader was heard; None for one who leads, or whose leader's link broke, or who heard of none yet."""
-        if self._raft.role == LEADER or self._heard_at == float("-inf"):
+        if self._raft.role == LEADER or self.heard_at == float("-inf"):
             return None
-        return max(0.0, self._clock() - self._heard_at)
+        return max(0.0, self._clock() - self.heard_at)
 
     @property
     def timer(self) -> float | None:
@@ -102,7 +103,7 @@ class PreVoting:
         raft = self._raft
         if raft.role == LEADER or peer != raft.leader:
             return
-        self._heard_at = float("-inf")
+        self.heard_at = float("-inf")
         share = SUSPICION_MIN + (SUSPICION_MAX - SUSPICION_MIN) * self._dice.random()
         raft.campaign_within(FIRST_REDIAL + self._timing.heartbeat * share)
 
@@ -122,7 +123,7 @@ class PreVoting:
         """
         if message.term < self._raft.term:
             return Outdated(self._raft.term)
-        self._heard_at = self._clock()
+        self.heard_at = self._clock()
         return None
 
     def asked(self, peer: NodeId, message: PreVote) -> None:
@@ -135,7 +136,7 @@ class PreVoting:
         if message.term <= raft.term:
             self._send(peer, Outdated(raft.term))
             return
-        leader_lives = raft.role == LEADER or self._clock() - self._heard_at < self._timing.election_min
+        leader_lives = raft.role == LEADER or self._clock() - self.heard_at < self._timing.election_min
         own = (journal.term_at(journal.last_index) or 0, journal.last_index)
         theirs = (message.last_log_term, message.last_log_index)
         if leader_lives or theirs < own:

@@ -28,6 +28,9 @@ from .journal import MemoryJournal
 
 FOLLOWER, CANDIDATE, LEADER = 0, 1, 2
 
+REGULAR = b"\x00"
+"""The first byte of an entry with a command of ours; those of PySyncObj begin with another."""
+
 PRIVATE_STATE = (
     "raftState",
     "raftCurrentTerm",
@@ -206,7 +209,7 @@ def _engine_class(module: Any) -> Any:
 
         def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802 - replaces line 863
             # A regular command is bytes of ours. The original unpickles it and calls a method by number.
-            if command[:1] == b"\x00":
+            if command[:1] == REGULAR:
                 self.apply_regular(self._SyncObj__raftLastApplied + 1, command[1:])
             else:
                 super()._SyncObj__doApplyCommand(command)
@@ -293,8 +296,13 @@ class Raft:
         if absent:
             raise InternalError(f"this PySyncObj has no private {', '.join(absent)}: use pysyncobj>=0.3.17,<0.4")
 
-        # What is read of it, most of it many times for each message, as plain attributes. Invariant: as PySyncObj has it, whenever
-        # code of ours runs: read anew behind each of its own turns, and before it calls back.
+        self._show()
+        if applied:
+            self.skip_to(applied)
+
+    def _show(self) -> None:
+        """Have what is read of it, most of it many times for each message, as plain attributes."""
+        # Invariant: as PySyncObj has it, whenever code of ours runs: read anew behind each of its own turns, and before it calls back.
         self.role = FOLLOWER
         """FOLLOWER, CANDIDATE or LEADER."""
         self.term = 0
@@ -309,11 +317,18 @@ class Raft:
         """The time when a follower or candidate will campaign (clock seconds); infinity while its timer is stopped."""
         self.heartbeat_due = 0.0
         """The time when a leader must send again (clock seconds); not after now if it sends in the next `tick`."""
+        self.connected_peers: tuple[NodeId, ...] = ()
+        """The peers that are connected. Ascending."""
         self.reachable = 0
         """The number of connected peers."""
+        self.next_indexes: dict[NodeId, int] = self._get("raftNextIndex")
+        """The index that a leader sends each peer next. This and the next two are PySyncObj's own, with its nodes for keys, which equal
+        their numbers; it never replaces them."""
+        self.match_indexes: dict[NodeId, int] = self._get("raftMatchIndex")
+        """The last index that each peer is known to hold (leader only)."""
+        self.heard_at: dict[NodeId, float] = self._get("lastResponseTime")
+        """The time when each peer last answered (leader only; clock seconds)."""
         self._read()
-        if applied:
-            self.skip_to(applied)
 
     def _read(self) -> None:
         raft = self._raft
@@ -327,7 +342,8 @@ class Raft:
         self.heartbeat_due = raft._SyncObj__newAppendEntriesTime
 
     def _count_reachable(self) -> None:
-        self.reachable = len(self._connected.intersection(self.peers))
+        self.connected_peers = tuple(peer for peer in self.peers if peer in self._connected)
+        self.reachable = len(self.connected_peers)
 
     def _get(self, name: str) -> Any:
         return getattr(self._raft, f"_SyncObj__{name}")
@@ -373,7 +389,7 @@ class Raft:
 
     def append(self, data: bytes) -> None:
         """Submit a command; a leader appends it in the next `tick`, anybody else drops it."""
-        self._raft._applyCommand(b"\x00" + data, None)
+        self._raft._applyCommand(REGULAR + data, None)
 
     def deliver(self, peer: NodeId, message: dict[str, Any]) -> None:
         """Process a message of `peer` (line 891)."""
@@ -414,19 +430,43 @@ class Raft:
         """Take it out of use."""
         self._raft.destroy()
 
+    # --- what the fast path does in its place
+
+    def leader_heard(self, now: float) -> None:
+        """Wait a random election timeout from `now` on (clock seconds)."""
+        due = now + float(self._raft._SyncObj__generateRaftTimeout())
+        self.election_due = self._raft._SyncObj__raftElectionDeadline = due
+
+    def commit_to(self, index: int) -> None:
+        """Count the entries up to `index` as committed. Raises what `MemoryJournal.setRaftCommitIndex` does."""
+        self._journal.setRaftCommitIndex(index)
+        self.commit_index = self._raft._SyncObj__raftCommitIndex = index
+
+    def apply_committed(self) -> None:
+        """Apply what is committed, as much of it as the journal gives in one go (line 712)."""
+        journal, raft = self._journal, self._raft
+        begin, end = self.applied_index + 1 - journal.first_index, self.commit_index + 1 - journal.first_index
+        # One, nearly always: what a slice may hold need not be found out then.
+        for data, index, _ in (journal[begin],) if begin + 1 == end else journal[begin:end]:
+            if data[:1] == REGULAR:
+                self._apply(index, data[1:])
+            else:
+                raft._SyncObj__doApplyCommand(data)
+            self.applied_index = raft._SyncObj__raftLastApplied = index
+
     # --- what the guard mends from outside
 
     def next_index(self, peer: NodeId) -> int:
         """Return the index that it will send `peer` next (leader only)."""
-        return int(self._raft._SyncObj__raftNextIndex[peer])
+        return self.next_indexes[peer]
 
     def set_next_index(self, peer: NodeId, index: int) -> None:
         """Change what `peer` is sent next (leader only)."""
-        self._raft._SyncObj__raftNextIndex[self._node(peer)] = index
+        self.next_indexes[self._node(peer)] = index
 
     def match_index(self, peer: NodeId) -> int:
         """Return the last index that `peer` is known to hold; 0 if it is no member (leader only)."""
-        return int(self._raft._SyncObj__raftMatchIndex.get(peer, 0))
+        return self.match_indexes.get(peer, 0)
 
     def skip_to(self, index: int) -> None:
         """Count the entries up to `index` as committed and applied: a snapshot stands for them."""
@@ -442,13 +482,11 @@ class Raft:
         self.peers = tuple(sorted(peers))
         wanted = {self._node(peer) for peer in self.peers}
         present = self._get("otherNodes")
-        following = self._get("raftNextIndex"), self._get("raftMatchIndex"), self._get("lastResponseTime")
         for node in present - wanted:
-            for known in following:
+            for known in (self.next_indexes, self.match_indexes, self.heard_at):
                 known.pop(node, None)
         for node in wanted - present:
-            for known, value in zip(following, (next_index, 0, now), strict=True):
-                known[node] = value
+            self.next_indexes[node], self.match_indexes[node], self.heard_at[node] = next_index, 0, now
         self._set("otherNodes", wanted)
         self._count_reachable()
 
@@ -493,17 +531,15 @@ class Raft:
         self.heartbeat_due = _NOW
         self._set("newAppendEntriesTime", _NOW)
 
-    def excuse_own_sleep(self, slack: float) -> None:
-        """Do not blame, after a stall of this process, the peers for the silence.
+    def excuse_own_sleep(self, slack: float, now: float) -> None:
+        """Do not blame, after a stall of this process until `now` (clock seconds), the peers for the silence.
 
         A deadline that was missed by more than `slack` seconds says that this process was late, not that a peer is
         gone.
         """
-        now = self._clock()
         if self.role == LEADER:
             if _NOW < self.heartbeat_due < now - slack:
-                times = self._get("lastResponseTime")
-                for peer in times:
-                    times[peer] = now
+                for peer in self.heard_at:
+                    self.heard_at[peer] = now
         elif _NOW < self.election_due < now - slack:
             self.restart_election_timer()

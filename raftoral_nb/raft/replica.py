@@ -23,6 +23,7 @@ from ..transport.messages import (
     TimeoutNow,
 )
 from .compaction import Compaction, Compactor
+from .fast_path import FastPath
 from .guard import Guard
 from .journal import MemoryJournal
 from .membership import members_after
@@ -119,6 +120,9 @@ class Replica:
         )
         self._guard = Guard(journal, self.raft, self._transfers, enabled=guarded)
         self.pre_voting = PreVoting(node, journal, self.raft, clock=loop.time, dice=dice, timing=timing, send=send)
+        self.fast_path = FastPath(journal, self.raft, self._transfers, self.pre_voting, self._outbox)
+        if not guarded:
+            self.fast_path.choice = _never
         self._tell_members()
         self._arm()
 
@@ -141,20 +145,27 @@ class Replica:
         """Receive Raft messages of `peer`, in order."""
         if self._closed:
             return
-        self.raft.excuse_own_sleep(self._timing.heartbeat)
+        now = self._loop.time()
+        self.raft.excuse_own_sleep(self._timing.heartbeat, now)
+        guarded = False
         try:
             for message in messages:
-                self._receive(peer, message)
+                if not self.fast_path.take(peer, message, now):
+                    guarded = True
+                    self._receive(peer, message)
         except Exception as error:
             self._listener.broke(error)
             return
-        self._look_for_members()
-        if self._frozen or self._has_work(peer):
+        if self._journal.members is not self.members:
+            self._look_for_members()
+        if not guarded and not self._frozen and (self.fast_path.choice is None or self.fast_path.choice()):
+            self._fast_turn()
+        elif self._frozen or self._has_work(peer):
             self.advance()
         else:
             self._listener.raft_changed()
             self._arm()
-        self._outbox.settle()
+            self._outbox.settle()
 
     def _receive(self, peer: NodeId, message: Message) -> None:
         answer: Message | None
@@ -230,7 +241,7 @@ class Replica:
     def thaw(self) -> None:
         """Undo `freeze`. No peer is to blame for the time slept: messages that waited come first, then timers."""
         self._frozen = False
-        self.raft.excuse_own_sleep(self._timing.heartbeat)
+        self.raft.excuse_own_sleep(self._timing.heartbeat, self._loop.time())
         self._arm()
         self._outbox.thaw()
         if self._waiting:
@@ -272,17 +283,43 @@ class Replica:
             self._in_tick = False
         if self.raft.has_more:
             self._schedule_advance()  # a message at a time, and between them it is the turn of everybody else
+        self._end_turn()
+
+    def _fast_turn(self) -> None:
+        """Commit and apply without PySyncObj: all that was done since its last turn was done on the fast path, and nothing is due."""
+        raft = self.raft
+        self._in_tick = True
+        try:
+            applied = self.fast_path.turn()
+        except Exception as error:
+            self._listener.broke(error)
+            return
+        finally:
+            self._in_tick = False
+        if raft.commit_index > raft.applied_index:
+            self._schedule_advance()
+        elif self._waiting and self._may_append():
+            self._schedule_flush()
+        if applied or raft.role == LEADER:
+            self._end_turn()
+        elif not self._journal.safe or self._outbox.held:
+            # A follower that has only taken entries: nothing has changed for its node, and its timers only moved away.
+            self._outbox.settle()
+
+    def _end_turn(self) -> None:
+        """Tell what may have changed, set the timer, and have stored what was written."""
         if self.raft.role == LEADER and self.raft.commit_index > self._sent_commit and self.raft.reachable:
             self._notice_at = min(self._notice_at, self._loop.time() + COMMIT_NOTICE)
         self._listener.raft_changed()
         self._arm()
-        self._outbox.settle()
+        if not self._journal.safe or self._outbox.held:
+            self._outbox.settle()
 
     def _tick(self) -> None:
         raft = self.raft
         while True:
             if self._may_append():
-                self._append_waiting()
+                raft.append(self._next_entry())
             self.pre_voting.before_tick()
             raft.tick()
             self._look_for_members()
@@ -362,9 +399,26 @@ class Replica:
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        if self._waiting and not self._closed and not self._frozen:
-            self.raft.excuse_own_sleep(self._timing.heartbeat)  # the process may have stalled since it was scheduled
+        if not self._waiting or self._closed or self._frozen:
+            return
+        # The process may have stalled since this was scheduled.
+        self.raft.excuse_own_sleep(self._timing.heartbeat, self._loop.time())
+        try:
+            while self._waiting and self._may_append() and self.fast_path.ready():
+                if isinstance(self._waiting[0].command, ChangeMembers):
+                    break
+                self.fast_path.append(self._next_entry())
+                self._sent_index, self._sent_commit = self._journal.last_index, self.raft.commit_index
+                self._notice_at = float("inf")
+        except Exception as error:
+            self._listener.broke(error)
+            return
+        if self._waiting and self._may_append():
             self.advance()
+        elif self._peers:
+            self._end_turn()
+        else:
+            self._fast_turn()  # nobody else has to have it
 
     def _schedule_advance(self) -> None:
         if not self._advance_scheduled:
@@ -373,14 +427,16 @@ class Replica:
 
     def _scheduled_advance(self) -> None:
         self._advance_scheduled = False
-        self.raft.excuse_own_sleep(self._timing.heartbeat)
+        self.raft.excuse_own_sleep(self._timing.heartbeat, self._loop.time())
         if self.raft.has_more:
             self.raft.has_more = False
             self.raft.send_now()
         self.advance()
 
-    def _append_waiting(self) -> None:
-        batch = next(batches(self._waiting))
+    def _next_entry(self) -> bytes:
+        """Take what waits, as much of it as an entry holds, and return that entry."""
+        # A single one fits: its proposer has seen to that. More are looked at, which encodes each once more.
+        batch = tuple(self._waiting) if len(self._waiting) == 1 else next(batches(self._waiting))
         members = None
         for position, proposal in enumerate(batch):
             if isinstance(proposal.command, ChangeMembers):
@@ -390,7 +446,7 @@ class Replica:
                 break
         for _ in batch:
             self._waiting.popleft()
-        self.raft.append(encode_entry(Entry(batch, members)))
+        return encode_entry(Entry(batch, members))
 
     # --- members
 
@@ -454,7 +510,7 @@ class Replica:
 
     def _on_timer(self) -> None:
         self._timer, self._timer_at = None, float("inf")
-        self.raft.excuse_own_sleep(self._timing.heartbeat)
+        self.raft.excuse_own_sleep(self._timing.heartbeat, self._loop.time())
         if self._notice_at <= self._loop.time():
             self._notice_at = float("inf")
             self.raft.send_now()
@@ -462,6 +518,10 @@ class Replica:
             self.advance()
         else:
             self._arm()
+
+
+def _never() -> bool:
+    return False
 
 
 class ReplicaListener(Protocol):

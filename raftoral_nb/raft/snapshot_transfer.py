@@ -38,22 +38,23 @@ class Transfers:
     def __init__(self, journal: MemoryJournal, send: Callable[[NodeId, Message], None]) -> None:
         self._journal = journal
         self._send = send
-        self._transfers: dict[NodeId, _Transfer] = {}
+        self.under_way: dict[NodeId, _Transfer] = {}
+        """The transfers, by who gets the snapshot."""
 
     def to(self, peer: NodeId) -> Snapshot | None:
         """Return the snapshot that `peer` is being sent, if any."""
-        transfer = self._transfers.get(peer)
+        transfer = self.under_way.get(peer)
         return None if transfer is None else transfer.snapshot
 
     def begin(self, peer: NodeId, term: int) -> None:
         """Send `peer` the snapshot there is, if there is one."""
         if self._journal.snapshot is not None:
-            self._transfers[peer] = _Transfer(self._journal.snapshot)
+            self.under_way[peer] = _Transfer(self._journal.snapshot)
             self._pump(peer, term)
 
     def progressed(self, peer: NodeId, message: SnapshotProgress) -> None:
         """Note that `peer` has what comes before the piece it expects."""
-        transfer = self._transfers.get(peer)
+        transfer = self.under_way.get(peer)
         if transfer is None or message.index != transfer.snapshot.index:
             return
         expected = min(message.expected, len(transfer.snapshot.pieces) - 1)
@@ -65,7 +66,7 @@ class Transfers:
 
     def waits(self, peer: NodeId, term: int) -> None:
         """Note that `peer` answered a heartbeat and has not got the snapshot yet."""
-        transfer = self._transfers.get(peer)
+        transfer = self.under_way.get(peer)
         if transfer is not None:
             transfer.idle += 1
             if transfer.idle > PATIENCE:
@@ -74,18 +75,18 @@ class Transfers:
 
     def end(self, peer: NodeId) -> None:
         """Forget the transfer to `peer`: it has the snapshot, or cannot be reached any more."""
-        self._transfers.pop(peer, None)
+        self.under_way.pop(peer, None)
 
     def clear(self) -> None:
         """Forget all transfers: this node leads no more."""
-        self._transfers.clear()
+        self.under_way.clear()
 
     def needed_from(self) -> int | None:
         """Return the lowest index that a follower will have when its transfer ends; None if there is none."""
-        return min((transfer.snapshot.index for transfer in self._transfers.values()), default=None)
+        return min((transfer.snapshot.index for transfer in self.under_way.values()), default=None)
 
     def _pump(self, peer: NodeId, term: int) -> None:
-        transfer = self._transfers[peer]
+        transfer = self.under_way[peer]
         snapshot = transfer.snapshot
         last = len(snapshot.pieces) - 1
         while transfer.sent <= last and transfer.sent < transfer.acknowledged + PIECES_IN_FLIGHT:

@@ -39,6 +39,8 @@ def unwell(nodes: Mapping[NodeId, WatchedNode], count: int) -> str | None:
         raft = node.member.replica.raft
         if raft.applied_index != index or node.journal.last_index != index:
             return f"node {number} applied {raft.applied_index} of {index} entries"
+        if (raft.leader, raft.term) != (acting[0], leader.member.acting_term):
+            return f"node {number} is in term {raft.term}, led by node {raft.leader}, where node {acting[0]} acts"
         for run_id, run in node.member.state.runs.items():
             if run.unfinished:
                 return f"run {run_id!r} is not finished"

@@ -62,6 +62,7 @@ COMMITTED_BY_LEADER: Final = "a leader commits only what a majority holds"
 COMMITTED_BY_FOLLOWER: Final = "a follower commits only what its leader verified"
 UNREPAIRED: Final = "a conflicting tail is repaired in a few round trips"
 TORN_APART: Final = "entries arrive whole"
+LATER_TERM: Final = "no log is ahead of its node's term"
 
 MAX_VIOLATIONS: Final = 50
 """Violations noted per simulation; one is enough to fail."""
@@ -133,10 +134,15 @@ class Checker:
     # --- what journals do; see JournalWatch in disk
 
     def added(self, node: NodeId, data: bytes, index: int, term: int) -> None:
-        """Check an entry added to a journal: two entries of one index and term are the same one."""
+        """Check an entry added to a journal: two entries of one index and term are the same one, and its node is in that term, or past it."""
         known = self._appended.setdefault((index, term), data)
         if known is not data and known != data:
             self.violated("log matching", f"node {node} holds another entry {index} of term {term} than others")
+        journal = self.journals.get(node)
+        if journal is not None and term > journal.getCurrentTerm():
+            self.violated(
+                LATER_TERM, f"node {node} took entry {index} of term {term} in term {journal.getCurrentTerm()}", node
+            )
 
     def deleted(self, node: NodeId, index: int, last: int) -> None:
         """Check the entries that a journal lost to a conflict: none of them may be committed."""

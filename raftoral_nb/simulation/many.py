@@ -14,6 +14,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 import msgspec
 
 from . import mutants
+from .paths import Paths
 from .result import Result
 from .simulation import simulate
 
@@ -31,6 +32,7 @@ class Choice(msgspec.Struct, frozen=True):
     schedule: str | None = None
     without: str | None = None
     mutant: str | None = None
+    paths: Paths | None = None
 
 
 def results(seeds: Iterable[int], choice: Choice, *, jobs: int = 1) -> Generator[Result, None, None]:
@@ -92,7 +94,7 @@ def _begin(choice: Choice) -> None:
 def _simulated(choice: Choice, seed: int) -> Result:
     if next(_begun) % COLLECT_EVERY == 0:
         gc.collect()
-    return simulate(seed, nodes=choice.nodes, schedule=choice.schedule, without=choice.without)
+    return simulate(seed, nodes=choice.nodes, schedule=choice.schedule, without=choice.without, paths=choice.paths)
 
 
 def _worked(choice: Choice, seed: int) -> Result:

@@ -45,6 +45,7 @@ from ..workflow.language import steps
 from ..workflow.loop.run_future import RunFuture
 from ..workflow.loop.run_loop import RunLoop, RunTask
 from . import disk
+from .fast_path_mutants import altered
 
 Patch = tuple[Any, str, Any]
 """An object, the name of its attribute, and what to put there."""
@@ -473,6 +474,60 @@ MUTANTS: Final[dict[str, Mutant]] = {
             "answers wait for the disk",
             "a node says that it has entries, or gives its vote, before that is stored",
             _answers_before_sync,
+            schedule="elections",
+        ),
+        Mutant(
+            "fast path: from the leader",
+            "a node takes entries from one that it does not know to lead",
+            altered("_follow", "raft.leader == peer"),
+            schedule="elections",
+        ),
+        Mutant(
+            "fast path: behind the last entry",
+            "a message that leaves a gap, or repeats something, is taken to continue the log",
+            altered("_follow", "message.prev_index == journal.last_index"),
+            schedule="partitions",
+        ),
+        Mutant(
+            "fast path: the last entry is the leader's",
+            "a log that ends in an entry of another term is continued",
+            altered("_follow", "message.prev_term == journal.last_term"),
+            schedule="partitions",
+        ),
+        Mutant(
+            "fast path: answers carry terms",
+            "answers of an earlier leadership count",
+            altered("_acknowledged", "message.term == raft.term"),
+            schedule="stale answers",
+        ),
+        Mutant(
+            "fast path: refusals are none",
+            "a refusal counts as an acknowledgement",
+            altered("_acknowledged", "message.success"),
+            schedule="stale answers",
+        ),
+        Mutant(
+            "fast path: members answer",
+            "the answer of a node that was removed is looked at",
+            altered("_acknowledged", "peer in raft.match_indexes"),
+            schedule="members",
+        ),
+        Mutant(
+            "fast path: snapshots arrive",
+            "a follower that has its snapshot is sent it for ever, and no entries",
+            altered("_acknowledged", "peer not in self._transfers.under_way"),
+            schedule="members",
+        ),
+        Mutant(
+            "fast path: leaders count",
+            "a node that leads no more commits what it once counted",
+            altered("turn", "raft.role == LEADER"),
+            schedule="partitions",
+        ),
+        Mutant(
+            "fast path: a majority",
+            "half of the members are enough",
+            altered("turn", "(len(held) - 1) // 2", "len(held) // 2"),
             schedule="elections",
         ),
     )

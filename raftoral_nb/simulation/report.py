@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from .faults import KINDS, described
 from .final_checks import ASKED_AGAIN, CARRIED, COMPARED, FAILED, HUNG, INSTALLED, RECEIVED
 from .invariants import DELETED
+from .paths import paths_of
 from .result import Result
 
 
@@ -98,6 +99,8 @@ def violations(result: Result, mutant: str | None = None) -> str:
     """Return what a seed violated, one a line, and how to see it again; `mutant` is the safeguard taken out."""
     planned = result.plan
     again = f"raftoral-nb simulate --seed {result.seed} --nodes {planned.nodes} --schedule {planned.schedule!r} --trace"
+    if result.paths != paths_of(result.seed) and result.without is None:
+        again += f" --paths {result.paths}"
     if result.without is not None:
         again += f" --without-guard {result.without}"
     if mutant is not None:
@@ -124,6 +127,7 @@ def _trace(result: Result) -> Iterable[str]:
         f"elections take {conditions.pace:g} times the default, heartbeats {conditions.pace * conditions.beat:g} times, records are proposed again after "
         f"{conditions.patience:.3g} s"
     )
+    yield f"messages take the {result.paths} path" + ("s" if result.paths == "mixed" else "")
     if planned.lost:
         yield f"{len(planned.lost)} of the nodes stay down after the healing"
     yield f"{len(planned.faults)} faults planned:"

@@ -7,6 +7,7 @@ import msgspec
 from ..core.records import NodeId
 from .faults import Plan
 from .invariants import Violation
+from .paths import Paths
 
 HistoryItem = tuple[float, NodeId, str, str]
 """The time when (virtual seconds since the beginning), on which node (0: none), what, and details."""
@@ -19,6 +20,8 @@ class Result(msgspec.Struct, frozen=True):
     plan: Plan
     without: str | None
     """The rule of the guard that was missing; `hazards.ALL`: all of it."""
+    paths: Paths
+    """The way that messages took."""
     seconds: float
     """Virtual seconds that passed."""
     faults: dict[str, int]

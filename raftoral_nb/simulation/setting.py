@@ -13,6 +13,7 @@ from .dice import SeededDice
 from .disk import Store, disk_store, whole_store
 from .faults import Plan
 from .invariants import Checker
+from .paths import Paths, paths_of
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -28,9 +29,11 @@ class Setting(msgspec.Struct, frozen=True):
     """The rates of the founders' clocks; nodes that join later have a clock that is right."""
     timing: Timing
     compaction: Compaction
+    paths: Paths
+    """The way that messages take. Without a rule of the guard they pass the guard: it is that rule's absence which is to be seen."""
 
     @classmethod
-    def of(cls, seed: int, planned: Plan, *, without: str | None) -> Self:
+    def of(cls, seed: int, planned: Plan, *, without: str | None, paths: Paths | None = None) -> Self:
         """Return what `seed` decides for a plan."""
         conditions = planned.conditions
         default = Timing()
@@ -39,6 +42,7 @@ class Setting(msgspec.Struct, frozen=True):
             seed=seed,
             plan=planned,
             without=without,
+            paths=paths or ("guarded" if without is not None else paths_of(seed)),
             writes_disks=SeededDice(seed, "store").happens(0.6),
             rates={
                 number: 1.0 + conditions.clock_spread * clocks.between(-1, 1) for number in range(1, planned.nodes + 1)

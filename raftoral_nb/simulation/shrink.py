@@ -48,6 +48,7 @@ def shrink(result: Result, *, tries: int = 200) -> Result:
             schedule=result.plan.schedule,
             without=result.without,
             faults=faults,
+            paths=result.paths,
         )
 
     def fails(faults: Sequence[PlannedFault]) -> bool:

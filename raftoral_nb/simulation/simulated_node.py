@@ -26,6 +26,7 @@ from ..transport.network import Network
 from .clock_view import ClockView
 from .dice import SeededDice, chance_of
 from .disk import Store
+from .paths import Paths, choice
 
 if TYPE_CHECKING:
     from ..workflow.execution.execution import Execution
@@ -205,6 +206,7 @@ class SimulatedNode:
         lag: float,
         host: SimulatedEnv,
         guarded: bool,
+        paths: Paths,
         step_seconds: Callable[[NodeId, str], float],
         proposal_seconds: float,
         compaction: Compaction,
@@ -247,6 +249,8 @@ class SimulatedNode:
             joins=joins,
         )
         self.member = self.incarnation.member
+        if guarded:
+            self.member.replica.fast_path.choice = choice(paths, seed, number, incarnation)
         self.executor = self.incarnation.executor
         self._watch_hand_over()
 

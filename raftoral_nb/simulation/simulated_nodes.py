@@ -70,6 +70,7 @@ class SimulatedNodes:
             lag=conditions.lag,
             host=self._witness,
             guarded=setting.without != hazards.ALL,
+            paths=setting.paths,
             step_seconds=self._step_seconds,
             proposal_seconds=conditions.patience,
             compaction=setting.compaction,

@@ -23,6 +23,7 @@ from .effects import SeededEffects
 from .faults import FAULT_SECONDS, Plan, PlannedFault, plan
 from .faulty import Faulty
 from .joining import Joining
+from .paths import Paths
 from .result import Result
 from .setting import Setting
 from .simulated_node import SimulatedNode
@@ -46,12 +47,14 @@ def simulate(
     faults: Sequence[PlannedFault] | None = None,
     planned: Plan | None = None,
     messages: tuple[float, float] | None = None,
+    paths: Paths | None = None,
 ) -> Result:
     """Run one seed. Not reentrant; where a loop runs already, as in a notebook's cell, that one stands still meanwhile.
 
     `without` names a rule of the guard to leave out (`hazards.ALL`: every one). `faults` in place of those of its plan serve to
     run a shrunk schedule, `planned` in place of the whole plan to bring a situation about. Between the `messages` seconds
-    (virtual), messages are in the history too; the digest is the same with and without them. Raises `ClusterError` if a
+    (virtual), messages are in the history too; the digest is the same with and without them. `paths` is the way that messages take through
+    a replica, in place of what the seed decides. Raises `ClusterError` if a
     rule is left out while a cluster runs in this process: it would be left out there as well.
     """
     if without is not None and (running := current_cluster()) is not None:
@@ -63,14 +66,14 @@ def simulate(
     if faults is not None:
         planned = msgspec.structs.replace(planned, faults=tuple(faults))
     with without_outer_loop():
-        return _simulate(seed, planned, without, messages)
+        return _simulate(Setting.of(seed, planned, without=without, paths=paths), messages)
 
 
-def _simulate(seed: int, planned: Plan, without: str | None, messages: tuple[float, float] | None) -> Result:
+def _simulate(setting: Setting, messages: tuple[float, float] | None) -> Result:
     loop = VirtualClockLoop()
-    with _quiet(), hazards.without(without):
+    with _quiet(), hazards.without(setting.without):
         try:
-            simulation = Simulation(loop, Setting.of(seed, planned, without=without), messages)
+            simulation = Simulation(loop, setting, messages)
             effects.current.append(simulation.effects)
             try:
                 loop.run_until_complete(simulation.run())
@@ -172,6 +175,7 @@ class Simulation:
             seed=self.seed,
             plan=self._setting.plan,
             without=self._setting.without,
+            paths=self._setting.paths,
             seconds=self.elapsed,
             faults=dict(self._faulty.counts),
             did=final_checks.done(checker, self._clients, noted),

@@ -258,6 +258,7 @@ class Stage:
             lag=0.0,
             host=self,
             guarded=True,
+            paths="fast",
             step_seconds=lambda node, name: STEP_SECONDS,
             proposal_seconds=PROPOSAL_SECONDS,
             # A snapshot is made when it is asked for, and next to nothing of the log is kept behind it.

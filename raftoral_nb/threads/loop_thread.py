@@ -14,6 +14,7 @@ import inspect
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Generic, TypeVar, TypeVarTuple, Unpack
 
@@ -44,10 +45,24 @@ MIN_CANCEL_SECONDS: Final = 0.05
 # --- whose thread is this
 
 
+_forks = 0
+"""The forks between the first process and this one: a thread belongs to the process that started it. The process's id, which tells
+the same, takes a system call."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
+
 class _Own(threading.local):
     """The mark of the engine's own threads. A thread-local, because idents are used again after a thread has ended."""
 
-    pid: int | None = None
+    forks: int | None = None
 
 
 _own = _Own()
@@ -55,12 +70,12 @@ _own = _Own()
 
 def mark_own_thread() -> None:
     """Say that the calling thread is one of the cluster's own: blocking calls are refused on it until it ends."""
-    _own.pid = os.getpid()
+    _own.forks = _forks
 
 
 def on_own_thread() -> bool:
     """Return whether the calling thread is one of the cluster's own (a forked child has none of them)."""
-    return _own.pid is not None and _own.pid == os.getpid()
+    return _own.forks == _forks
 
 
 def refuse_on_own_thread(what: str) -> None:
@@ -120,8 +135,11 @@ class LoopThread:
         self.name = name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._pid = os.getpid()
+        self._forks = _forks
         self._calls: set[_Call[Any]] = set()
+        # Invariant: what was posted and not called yet, in order; if there is any, the loop was told (`_told`), or is about to be.
+        self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._told = False
         self._halt: asyncio.Future[None] | None = None
         self._stopping = False
         self._ended = False
@@ -134,7 +152,7 @@ class LoopThread:
         """Start the thread. Raises ClusterError if it was started or stopped before."""
         if self._thread is not None or self._stopping:
             raise ClusterError(f"the thread {self.name!r} was started before; make a new one")
-        self._pid = os.getpid()
+        self._forks = _forks
         loop = asyncio.new_event_loop()
         self._end.acquire()
         self._loop = loop
@@ -161,7 +179,7 @@ class LoopThread:
             self._deadline = until
             self._stopping = True
         thread, loop, halt = self._thread, self._loop, self._halt
-        if thread is None or loop is None or halt is None or self._pid != os.getpid():
+        if thread is None or loop is None or halt is None or self._forks != _forks:
             return True  # never started, or left behind in the process that forked this one
         if thread.ident is None:  # an interrupt hit start()
             loop.close()
@@ -183,7 +201,7 @@ class LoopThread:
     @property
     def alive(self) -> bool:
         """True if the thread takes work: started, not told to stop, not ended."""
-        return self._thread is not None and not self._stopping and not self._ended and self._pid == os.getpid()
+        return self._thread is not None and not self._stopping and not self._ended and self._forks == _forks
 
     def where(self) -> str | None:
         """Return where user code on this thread is now ("file:line in function"); None if it runs none."""
@@ -263,22 +281,29 @@ class LoopThread:
 
     def _post(self, fn: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
         loop = self._loop
-        if loop is None or self._pid != os.getpid():
+        if loop is None or self._forks != _forks:
             return False
         try:
-            if threading.get_ident() == self.thread_ident:
-                loop.call_soon(fn, *args, context=contextvars.Context())
-            else:
-                loop.call_soon_threadsafe(fn, *args, context=contextvars.Context())
+            # To wake a loop takes a system call and a turn of it: what is posted until it has come to that goes along.
+            self._posted.append((fn, args))
+            if not self._told:
+                self._told = True
+                self._tell(loop)
         except RuntimeError:
             if not loop.is_closed():
                 raise
             return False
         except KeyboardInterrupt:  # perhaps between queueing and waking the loop
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_nothing)
+                loop.call_soon_threadsafe(self._run_posted)
             raise
         return True
+
+    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
+        if threading.get_ident() == self.thread_ident:
+            loop.call_soon(self._run_posted, context=contextvars.Context())
+        else:
+            loop.call_soon_threadsafe(self._run_posted, context=contextvars.Context())
 
     def _wait(self, call: _Call[T], begin: Callable[[], None], what: str, timeout: float | None) -> T:
         refuse_on_own_thread(f"{what}()")
@@ -330,6 +355,26 @@ class LoopThread:
 
     # --- on the thread
 
+    def _run_posted(self) -> None:
+        """Make the calls that were posted until now, in order, each in a context of its own."""
+        loop, posted = self._loop, self._posted
+        assert loop is not None
+        # Before anything is taken: what is posted from now on tells the loop again.
+        self._told = False
+        for _ in range(len(posted)):
+            fn, args = posted.popleft()
+            try:
+                contextvars.Context().run(fn, *args)
+            except (SystemExit, KeyboardInterrupt):
+                if posted and not self._told:
+                    self._told = True
+                    self._tell(loop)
+                raise
+            except BaseException as error:
+                loop.call_exception_handler(
+                    {"message": f"Exception in {_name(fn)}(), which was posted", "exception": error}
+                )
+
     def _main(self, loop: asyncio.AbstractEventLoop, halt: asyncio.Future[None]) -> None:
         mark_own_thread()
         try:
@@ -346,6 +391,7 @@ class LoopThread:
             try:
                 loop.close()
             finally:
+                self._posted.clear()
                 self._fail_calls()
                 self._ended = True
                 self._end.release()
@@ -393,10 +439,6 @@ def _bounded(timeout: float) -> float:
 
 def _name(fn: Callable[..., object]) -> str:
     return getattr(fn, "__name__", None) or type(fn).__name__
-
-
-def _nothing() -> None:
-    pass
 
 
 def _finish(future: asyncio.Future[None]) -> None:

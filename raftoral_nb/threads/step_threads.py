@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import decimal
 import queue
 import threading
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, TypeVar
 
-import anyio
 import anyio.lowlevel
 
 from ..errors import ClusterError
@@ -26,6 +26,9 @@ MAX_STEP_THREADS: Final = 32
 
 MAX_IDLE_STEP_THREADS: Final = 4
 """Step threads of one node that are kept for the next step."""
+
+_DECIMALS: Final = "decimal_context"
+"""The name of the context variable of the module `decimal`."""
 
 MAX_CLOSE_SECONDS: Final = 1.0
 """The time that `close` waits for threads that have nothing to do but to end."""
@@ -53,7 +56,15 @@ class Steps(Protocol):
         ...
 
 
-def _take_decimals_along() -> None:
+def _own_context() -> contextvars.Context:
+    """Return a copy of the current context, with a decimal context of its own: what a function does to that stays with it."""
+    context = contextvars.copy_context()
+    if any(variable.name == _DECIMALS for variable in context):  # a copy of the context holds the same one
+        context.run(_copy_decimals)
+    return context
+
+
+def _copy_decimals() -> None:
     decimal.setcontext(decimal.getcontext().copy())
 
 
@@ -77,11 +88,10 @@ class _Job:
     def __init__(self, fn: Callable[[], Any], name: str) -> None:
         self.fn: Callable[[], Any] | None = fn
         self.name = name
-        self.context = contextvars.copy_context()
-        # A copy of the context still holds the same decimal context: what the function does to that stays with it.
-        self.context.run(_take_decimals_along)
+        self.context = _own_context()
         self.loop = asyncio.get_running_loop()
-        self.done = anyio.Event()  # first: a slot was given; then a fresh one: the function has returned
+        self.done: asyncio.Future[None] = self.loop.create_future()
+        """Set when the function has returned, or is refused."""
         self.result: Any = None
         self.error: BaseException | None = None
         self.abandoned = False
@@ -89,24 +99,34 @@ class _Job:
         self.ident: int | None = None
         self.thread_name = ""
 
-    def wake(self) -> None:
-        """Set `done` on the job's loop, from any thread. On a loop that is closed nothing waits."""
-        try:
-            self.loop.call_soon_threadsafe(self.done.set)
-        except RuntimeError:
-            if not self.loop.is_closed():
-                raise
-
     def __str__(self) -> str:
         where = where_is(self.ident)
         how = ", abandoned" if self.abandoned else ""
         return f"{self.name} ({self.thread_name}{how}) at {where or 'an unknown place'}"
 
 
+class _Worker:
+    """One thread of a pool."""
+
+    __slots__ = ("busy", "comes", "signal", "thread")
+
+    def __init__(self, name: str, work: Callable[[_Worker], None]) -> None:
+        self.thread = threading.Thread(target=work, args=(self,), name=name, daemon=True)
+        self.signal: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """Something is put into it to have the thread look for work again, or for the end."""
+        self.busy = False
+        self.comes = True
+        """Whether it was started or woken for the first in line, and has not come yet."""
+
+
 class StepThreads(StepTasks):
     """A pool of daemon threads for synchronous step functions: at most `limit` at once, at most `idle` kept for later.
 
     Asynchronous ones run on the loop, in tasks of their own.
+
+    Functions stand in line, and each thread takes the first, again and again. One thread at a time is on its way for the line; before
+    it begins with what it took, it has another one come if more are waiting. So none waits behind one that takes long, and many
+    that are short are done by few threads: to wake one costs more than they do.
 
     Used from tasks of asyncio loops (directly or through anyio). A function whose task is cancelled is abandoned: it
     continues, its result is dropped, and it counts towards `limit` until it returns.
@@ -120,11 +140,18 @@ class StepThreads(StepTasks):
         # Guards what follows. A lock of the interpreter's own, held for a few instructions only, and never while waiting or
         # calling others: `with` on it is safe against interrupts in the main thread.
         self._lock = threading.Lock()
+        # Invariant: those whose functions run, abandoned ones included; at most `limit`, one for each busy thread.
         self._jobs: dict[_Job, None] = {}
-        self._waiting: deque[_Job] = deque()
-        self._idle: list[tuple[threading.Thread, queue.SimpleQueue[_Job | None]]] = []
-        self._threads: dict[threading.Thread, _Job | None] = {}
+        self._waiting: OrderedDict[_Job, None] = OrderedDict()
+        # Invariant: threads that have not ended; at most `limit`.
+        self._workers: dict[_Worker, None] = {}
+        # Invariant: those of them that wait for their signal, and were not told to come; at most `idle`.
+        self._idle: list[_Worker] = []
+        # Invariant: whether one of them comes.
+        self._one_comes = False
         self._made = 0
+        # Invariant: by loop that was told and has not come to it yet, the jobs whose `done` it is to set.
+        self._woken: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
 
     async def run(self, fn: Callable[..., T], /, *args: Any, name: str, **kwargs: Any) -> T:
         """Run `fn(*args, **kwargs)` in a thread, with a copy of the current context variables.
@@ -135,17 +162,14 @@ class StepThreads(StepTasks):
         A function with a parameter `name` is passed as `functools.partial(fn, name=...)`.
         """
         job = _Job(lambda: fn(*args, **kwargs), name)
-        await self._take_slot(job)
+        self._put(job)
         try:
-            self._hand_over(job)
+            await job.done
         except BaseException:
-            self._return_slot(job)
+            self._leave(job)
             raise
-        try:
-            await job.done.wait()
-        except BaseException:
-            job.abandoned = True
-            raise
+        if job.refused:
+            raise _stopped(name)
         if job.error is not None:
             try:
                 raise _for_the_loop(job.error, name)
@@ -171,121 +195,148 @@ class StepThreads(StepTasks):
         with self._lock:
             self.closed = True
             idle, self._idle = self._idle, []
-            waiting, self._waiting = self._waiting, deque()
-            ending = [thread for thread, job in self._threads.items() if job is None]
+            waiting, self._waiting = self._waiting, OrderedDict()
+            ending = [worker.thread for worker in self._workers if not worker.busy]
         for job in waiting:
             job.refused = True
-            job.wake()
-        for _, jobs in idle:
-            jobs.put(None)
+            self._wake(job)
+        for worker in idle:
+            worker.signal.put(None)
         until = time.monotonic() + MAX_CLOSE_SECONDS
         for thread in ending:
             if thread is not threading.current_thread() and thread.is_alive():
                 thread.join(max(0.0, until - time.monotonic()))
 
-    # --- slots: at most `limit` jobs in `_jobs`; a freed one goes to the first in line
+    # --- the line
 
-    async def _take_slot(self, job: _Job) -> None:
+    def _put(self, job: _Job) -> None:
         with self._lock:
-            job.refused = self.closed
-            taken = not self.closed and len(self._jobs) < self._limit
-            if taken:
-                self._jobs[job] = None
-            elif not self.closed:
-                self._waiting.append(job)
-        if taken:
-            return
-        if not job.refused:
-            try:
-                await job.done.wait()
-            except BaseException:
-                with self._lock:
-                    if job in self._waiting:
-                        self._waiting.remove(job)
-                self._return_slot(job)
-                raise
-        if job.refused:
-            raise ClusterError(f"the step {job.name!r} cannot run: its node has stopped")
-        job.done = anyio.Event()
+            if self.closed:
+                raise _stopped(job.name)
+            self._waiting[job] = None
+            worker = self._one_more()
+        try:
+            self._bring(worker)
+        except BaseException:
+            self._leave(job)
+            raise
 
-    def _return_slot(self, job: _Job) -> None:
+    def _leave(self, job: _Job) -> None:
+        """Note that nobody waits for a job any more."""
         with self._lock:
-            after = self._free(job)
-        if after is not None:
-            after.wake()
-
-    def _free(self, job: _Job) -> _Job | None:
-        """Give the job's slot, if it has one, to the first in line, which is returned. Called with the lock held."""
-        if job not in self._jobs:
-            return None
-        del self._jobs[job]
-        if not self._waiting:
-            return None
-        after = self._waiting.popleft()
-        self._jobs[after] = None
-        return after
+            job.abandoned = True
+            self._waiting.pop(job, None)
 
     # --- threads
 
-    def _hand_over(self, job: _Job) -> None:
-        with self._lock:
-            if self.closed:
-                raise ClusterError(f"the step {job.name!r} cannot run: its node has stopped")
-            if self._idle:
-                thread, jobs = self._idle.pop()
-                self._threads[thread] = job
-                jobs.put(job)
-                return
+    def _one_more(self) -> _Worker | None:
+        """Return a thread that is to come for the first in line; None if none has to, or none may. Called with the lock held."""
+        if self._one_comes or not self._waiting:
+            return None
+        if self._idle:
+            worker = self._idle.pop()
+            worker.comes = True
+        elif len(self._workers) < self._limit:
             self._made += 1
-            number = self._made
-        jobs = queue.SimpleQueue()
-        jobs.put(job)
-        thread = threading.Thread(target=self._work, args=(jobs,), name=f"{self._name}-{number}", daemon=True)
-        with self._lock:
-            self._threads[thread] = job
+            worker = _Worker(f"{self._name}-{self._made}", self._work)
+            self._workers[worker] = None
+        else:
+            return None
+        self._one_comes = True
+        return worker
+
+    def _bring(self, worker: _Worker | None) -> None:
+        """Start or wake a thread. Raises what starting it raises."""
+        if worker is None:
+            return
+        if worker.thread.ident is not None:
+            worker.signal.put(None)
+            return
         try:
-            thread.start()
+            worker.thread.start()
         except BaseException:
             with self._lock:
-                del self._threads[thread]
+                del self._workers[worker]
+                self._one_comes = False
             raise
 
-    def _work(self, jobs: queue.SimpleQueue[_Job | None]) -> None:
-        thread = threading.current_thread()
+    def _work(self, worker: _Worker) -> None:
         try:
-            while self._work_once(jobs, thread):
-                pass
+            while self._serve(worker):
+                worker.signal.get()
         finally:
             with self._lock:
-                self._threads.pop(thread, None)
+                self._workers.pop(worker, None)
 
-    def _work_once(self, jobs: queue.SimpleQueue[_Job | None], thread: threading.Thread) -> bool:
-        """Do one job; False if there is to be no other. A frame of its own: an idle thread must not keep a result alive."""
-        job = jobs.get()
-        if job is None:
-            return False
-        fn = job.fn
-        assert fn is not None
-        job.thread_name = thread.name
-        job.ident = threading.get_ident()
-        try:
-            job.result = job.context.run(fn)
-        except BaseException as error:
-            job.error = error
-        del fn
-        job.fn = None
-        if job.abandoned:
-            job.result = job.error = None
+    def _serve(self, worker: _Worker) -> bool:
+        """Do what is in line. True if the thread is idle then, False if it is to end. A frame of its own, so that an idle thread keeps no result."""
+        done: _Job | None = None
+        while True:
+            another: _Worker | None = None
+            with self._lock:
+                if worker.comes:
+                    worker.comes = self._one_comes = False
+                if done is not None:
+                    del self._jobs[done]
+                job = self._waiting.popitem(last=False)[0] if self._waiting else None
+                worker.busy = job is not None
+                stays = job is None and not self.closed and len(self._idle) < self._max_idle
+                if stays:
+                    self._idle.append(worker)  # before the task wakes, so that its next step finds this thread
+                elif job is not None:
+                    self._jobs[job] = None
+                    another = self._one_more()
+            if done is not None:
+                self._wake(done)
+                done = None
+            if job is None:
+                return stays
+            with contextlib.suppress(
+                RuntimeError
+            ):  # no thread is to be had: whoever waits is served by one of those there are
+                self._bring(another)
+            _do(job, worker.thread.name)
+            done = job
+
+    # --- waking tasks. To wake a loop takes a system call and a turn of it: what is done until then goes along.
+
+    def _wake(self, job: _Job) -> None:
+        """Set `done` on the job's loop, from any thread. On a loop that is closed nothing waits."""
         with self._lock:
-            self._threads[thread] = None
-            after = self._free(job)
-            stays = not self.closed and len(self._idle) < self._max_idle
-            if stays:
-                self._idle.append((thread, jobs))  # before the task wakes, so that its next step finds this thread
-        job.wake()
-        if after is not None:
-            after.wake()
-        return stays
+            woken = self._woken.get(job.loop)
+            if woken is not None:
+                woken.append(job)
+                return
+            self._woken[job.loop] = [job]
+        try:
+            job.loop.call_soon_threadsafe(self._wake_all, job.loop)
+        except RuntimeError:
+            with self._lock:
+                del self._woken[job.loop]
+            if not job.loop.is_closed():
+                raise
+
+    def _wake_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            woken = self._woken.pop(loop)
+        for job in woken:
+            if not job.done.done():
+                job.done.set_result(None)
+
+
+def _do(job: _Job, thread_name: str) -> None:
+    fn = job.fn
+    assert fn is not None
+    job.thread_name = thread_name
+    job.ident = threading.get_ident()
+    try:
+        job.result = job.context.run(fn)
+    except BaseException as error:
+        job.error = error
+    del fn
+    job.fn = None
+    if job.abandoned:
+        job.result = job.error = None
 
 
 class InlineSteps(StepTasks):
@@ -295,7 +346,7 @@ class InlineSteps(StepTasks):
         """Run `fn(*args, **kwargs)` here, with a copy of the current context variables. Outcomes are as in StepThreads."""
         await anyio.lowlevel.checkpoint()
         if self.closed:
-            raise ClusterError(f"the step {name!r} cannot run: its node has stopped")
+            raise _stopped(name)
         try:
             return contextvars.copy_context().run(fn, *args, **kwargs)
         except BaseException as error:
@@ -311,6 +362,10 @@ class InlineSteps(StepTasks):
     def close(self) -> None:
         """Take no more work."""
         self.closed = True
+
+
+def _stopped(name: str) -> ClusterError:
+    return ClusterError(f"the step {name!r} cannot run: its node has stopped")
 
 
 def _for_the_loop(error: BaseException, name: str) -> BaseException:

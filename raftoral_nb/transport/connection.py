@@ -35,6 +35,13 @@ FRAME_TIMEOUT: Final = 60.0
 MAX_REDIAL: Final = 1.0
 """Seconds; the wait between attempts to dial doubles from FIRST_REDIAL up to this."""
 
+READ_BYTES: Final = 32 * 1024
+"""Bytes that are asked for in one read. What asyncio asks for (256 KiB) is more than the allocator keeps: it had the system map and unmap
+memory for every read, however little came."""
+
+READ_MORE_BYTES: Final = 256 * 1024
+"""The same behind a read that was filled: a large frame is on its way."""
+
 MAX_WRITE_BACKLOG: Final = 4 * MAX_FRAME_BYTES
 """Bytes waiting for a peer that does not read; past it the link is reset."""
 
@@ -230,6 +237,8 @@ class Connection(asyncio.Protocol):
         self._endpoint = endpoint
         self._dialer = dialer
         self._transport: asyncio.Transport | None = None
+        # Invariant: what the transport reads at most.
+        self._read_bytes = 0
         self._accepted: socket.socket | None = None
         """The socket, until it has become the transport."""
         self._timer: asyncio.TimerHandle | None = None
@@ -268,7 +277,7 @@ class Connection(asyncio.Protocol):
 
         Reset the link if the peer does not read, or too much is on its way.
         """
-        if (delay <= 0 and not self._on_its_way) or self._aborted:
+        if (delay <= 0 and not self._on_its_way.queue) or self._aborted:
             self._write(payload)
         elif not self._on_its_way.put(payload, delay, len(payload)):
             node, peer = self._endpoint.node, self.peer
@@ -313,6 +322,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake, and its clock, on a new TCP connection."""
         self._transport = cast(asyncio.Transport, transport)
+        self._read_at_most(READ_BYTES)
         keep_to_this_process(transport)
         network = self._endpoint.network
         network.opened(self)
@@ -340,6 +350,10 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if self._aborted or transport is None:
             return
+        if len(data) >= self._read_bytes:
+            self._read_at_most(READ_MORE_BYTES)
+        elif self._read_bytes > READ_BYTES:
+            self._read_at_most(READ_BYTES)
         session = self.session
         before = session.established
         try:
@@ -383,6 +397,12 @@ class Connection(asyncio.Protocol):
         if self._dialer is not None:
             self._dialer.lost(self)
         self._endpoint.network.lost(self)
+
+    def _read_at_most(self, size: int) -> None:
+        self._read_bytes = size
+        transport: Any = self._transport
+        if hasattr(transport, "max_size"):  # as asyncio's own have it; any other reads as it likes
+            transport.max_size = size
 
     def _give_time(self) -> None:
         loop = self._endpoint.network.loop

@@ -150,24 +150,25 @@ class DelayLine(Generic[T]):
     def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[list[T]], Any]) -> None:
         self._loop = loop
         self._deliver = deliver
-        self._queue: deque[tuple[float, T, int]] = deque()
+        self.queue: deque[tuple[float, T, int]] = deque()
+        """What is on its way: when it is due, and its size."""
         self._bytes = 0
         self._last_due = 0.0
         self._timer: asyncio.Handle | None = None
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self.queue)
 
     def put(self, item: T, delay: float = 0.0, size: int = 0) -> bool:
         """Deliver an item in `delay` seconds, or when the one before it is; 0 or less: with that one, or in the next turn.
 
         `size` is what it takes (bytes). Return False, and take nothing, if more is on its way than the limits allow.
         """
-        if len(self._queue) >= MAX_DELAYED_MESSAGES or self._bytes + size > MAX_DELAYED_BYTES:
+        if len(self.queue) >= MAX_DELAYED_MESSAGES or self._bytes + size > MAX_DELAYED_BYTES:
             return False
         if delay > 0:
             self._last_due = max(self._last_due, self._loop.time() + delay)
-        self._queue.append((self._last_due, item, size))
+        self.queue.append((self._last_due, item, size))
         self._bytes += size
         if self._timer is None:
             self._arm()
@@ -175,20 +176,20 @@ class DelayLine(Generic[T]):
 
     def clear(self) -> None:
         """Drop what is on its way; nothing stays scheduled."""
-        self._queue.clear()
+        self.queue.clear()
         self._bytes = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _arm(self) -> None:
-        due = self._queue[0][0]
+        due = self.queue[0][0]
         wait = due - self._loop.time() if due else 0.0
         self._timer = self._loop.call_later(wait, self._due) if wait > 0 else self._loop.call_soon(self._due)
 
     def _due(self) -> None:
         self._timer = None
-        queue = self._queue
+        queue = self.queue
         # The first is due, whatever the clock says: a loop may fire a timer within its clock's resolution.
         batch = [self._take()]
         now = self._loop.time() if queue and queue[-1][0] else 0.0
@@ -199,6 +200,6 @@ class DelayLine(Generic[T]):
         self._deliver(batch)
 
     def _take(self) -> T:
-        _, item, size = self._queue.popleft()
+        _, item, size = self.queue.popleft()
         self._bytes -= size
         return item

@@ -189,7 +189,19 @@ class Inbox:
         `size` is what they take encoded (bytes), 0 if they are not encoded.
         """
         if peer in self._latest and not self._closed:
-            self._put(_Notice(peer, messages, up=True, size=size))
+            if self._paused or self._busy:
+                self._put(_Notice(peer, messages, up=True, size=size))
+                return
+            # Nearly always: nothing is before them, so they need not become an item first.
+            self._busy = True
+            try:
+                self._receiver.received(peer, messages)
+            except Exception as error:
+                self._failed(peer, error)
+            finally:
+                self._busy = False
+            if self._items:
+                self._deliver()
 
     def pause(self) -> None:
         """Hold back everything from now on."""
@@ -261,6 +273,9 @@ class Inbox:
                 self._told.discard(peer)
                 self._receiver.disconnected(peer)
         except Exception as error:
-            self._loop.call_exception_handler(
-                {"message": f"a receiver failed on what node {peer} sent", "exception": error}
-            )
+            self._failed(peer, error)
+
+    def _failed(self, peer: NodeId, error: Exception) -> None:
+        self._loop.call_exception_handler(
+            {"message": f"a receiver failed on what node {peer} sent", "exception": error}
+        )

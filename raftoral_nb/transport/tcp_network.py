@@ -309,6 +309,8 @@ class TcpEndpoint:
         self._dialers: dict[NodeId, Dialer] = {}
         self._unauthenticated: dict[Connection, None] = {}  # in order of arrival
         self._clients = clients
+        # The last message and its bytes: a leader sends the same one to each of its followers. A heartbeat later it is another.
+        self._encoded: tuple[Message | None, bytes] = (None, b"")
         self._accept_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -324,10 +326,12 @@ class TcpEndpoint:
         if connection is None:
             return
         note(connection.counts, message)
-        if network.is_cut(self.node, peer):
+        if network.cuts and (self.node, peer) in network.cuts:
             return
         try:
-            connection.send(encode_message(message), network.draw_delay(self.node, peer))
+            if message is not self._encoded[0]:
+                self._encoded = (message, encode_message(message))
+            connection.send(self._encoded[1], network.draw_delay(self.node, peer) if network.delays else 0.0)
         except ProtocolError as error:
             # The sender's limits were wrong. Raising would break its consensus over one message that cannot be sent.
             self.network.warn(f"node {self.node} cannot send a message to node {peer}: {error}")
@@ -493,7 +497,8 @@ class TcpEndpoint:
     def received(self, connection: Connection, messages: list[Message], size: int) -> None:
         """Receive the messages of one read, `size` bytes encoded."""
         peer = connection.peer
-        if peer is not None and self._links.get(peer) is connection and not self.network.is_cut(peer, self.node):
+        cuts = self.network.cuts
+        if peer is not None and self._links.get(peer) is connection and not (cuts and (peer, self.node) in cuts):
             self._inbox.received(peer, messages, size)
 
     def drop(self, connection: Connection, reason: str) -> None:

@@ -54,11 +54,14 @@ def driven(dog: Watchdog, coro: Coroutine[Any, Any, Any], run_id: str) -> Genera
     code = getattr(coro, "cr_code", None)
     value: Any = None
     while True:
-        with dog.watching(run_id, None if code is None else code.co_filename):
+        around = dog.begin(run_id, None if code is None else code.co_filename)
+        try:
             try:
                 awaited = coro.send(value)
             except StopIteration as stop:
                 return stop.value
+        finally:
+            dog.end(run_id, around)
         value = yield awaited
 
 

@@ -68,6 +68,23 @@ def test_nothing_is_undone_when_all_went_well(cluster: Cluster) -> None:
     assert notes() == ALL[:3]
 
 
+def test_nothing_is_undone_when_the_run_begins_anew_in_a_saga(cluster: Cluster) -> None:
+    open_all_but()
+
+    async def stages(ctx: WorkflowContext, stage: int) -> str:
+        async with ctx.saga() as saga:
+            await ctx.compute("flight", do, "flight")
+            saga.on_failure("undo flight", do, "undo flight")
+            if stage == 0:
+                raise ctx.continue_as_new(1)
+        return "done"
+
+    run = cluster.start_workflow(stages, 0)
+    assert run.wait_for_completion(PATIENCE) == "done"
+    assert run.generation == 2
+    assert notes() == ["flight", "flight"]
+
+
 @pytest.mark.parametrize("fault", ["kill", "pause", "restart all"])
 @pytest.mark.parametrize("moment", ["car", "undo hotel", "undo flight"])
 def test_a_saga_is_undone_to_its_end_by_the_next_leader(cluster: Cluster, fault: str, moment: str) -> None:

@@ -34,7 +34,7 @@ from raftoral_nb.core.records import Operation, ProposalId, Step, TimersFired
 from raftoral_nb.core.state import Epoch
 from raftoral_nb.raft.journal import MemoryJournal
 from raftoral_nb.raft.pysyncobj_driver import LEADER
-from raftoral_nb.simulation.invariants import COMMITTED_BY_LEADER, DELETED, Checker
+from raftoral_nb.simulation.invariants import COMMITTED_BY_LEADER, DELETED, LATER_TERM, Checker
 from raftoral_nb.simulation.pausing import PAUSED, Pauses
 from raftoral_nb.workflow.execution.inbox import RecordAdded, RunStarted
 
@@ -63,7 +63,9 @@ class Table:
 
     def add(self, index: int, term: int, *numbers: int, data: bytes = b"x") -> None:
         for number in numbers:
-            self.nodes[number].journal.add(data, index, term)
+            journal = self.nodes[number].journal
+            journal.setCurrentTerm(max(term, journal.getCurrentTerm()), None)
+            journal.add(data, index, term)
             self.checker.added(number, data, index, term)
 
     def apply(self, number: int, index: int, *applied: Applied, in_term: int = 1) -> None:
@@ -162,6 +164,13 @@ def test_an_entry_that_no_majority_holds_must_not_be_applied(table: Table) -> No
     table.nodes[1].member.replica.raft.role = LEADER
     table.apply(1, 2)
     assert "a leader commits only what a majority holds" in table.violated
+
+
+def test_an_entry_of_a_later_term_than_its_nodes_is_found(table: Table) -> None:
+    table.add(1, 2, 1, 2)
+    assert not table.violated
+    table.checker.added(3, b"x", 1, 2)
+    assert table.violated == {LATER_TERM}
 
 
 def test_a_committed_entry_must_not_be_deleted(table: Table) -> None:

@@ -17,6 +17,8 @@ from raftoral_nb.simulation.simulation import simulate
 MOST_SEEDS = 500
 """Within so many seeds a missing safeguard must be found; the test stops at the first that finds it."""
 
+WELL, BREAKS = "all is well after the healing", "no replica breaks"
+
 FOUND_BY = {
     "epoch check": {"only the current epoch records"},
     "first record wins": {"a step has one record"},
@@ -48,6 +50,15 @@ FOUND_BY = {
         "nothing is raised that nobody handles",  # recovery itself misses what was acknowledged
     },
     "answers wait for the disk": {"a node votes once in a term", "what was committed stays", COMMITTED_BY_LEADER},
+    "fast path: from the leader": {WELL},
+    "fast path: behind the last entry": {BREAKS},  # the journal refuses gaps
+    "fast path: the last entry is the leader's": {COMMITTED_BY_FOLLOWER},
+    "fast path: answers carry terms": {COMMITTED_BY_LEADER, BREAKS},  # it sends what it has not got
+    "fast path: refusals are none": {WELL, COMMITTED_BY_LEADER},
+    "fast path: members answer": {BREAKS},
+    "fast path: snapshots arrive": {WELL},
+    "fast path: leaders count": {BREAKS, COMMITTED_BY_FOLLOWER},
+    "fast path: a majority": {COMMITTED_BY_LEADER},
 }
 """The invariants of which one must be violated: a mutant that fails for another reason proves nothing."""
 
@@ -62,6 +73,15 @@ BEGIN_AT = {
     "intent before the effect": 7,
     "pauses are heeded": 4,
     "entries sent whole": 1,
+    "fast path: from the leader": 10,
+    "fast path: behind the last entry": 1,
+    "fast path: the last entry is the leader's": 1,
+    "fast path: answers carry terms": 1,
+    "fast path: refusals are none": 4,
+    "fast path: members answer": 4,
+    "fast path: snapshots arrive": 10,
+    "fast path: leaders count": 1,
+    "fast path: a majority": 2,
 }
 """Where the search begins, so that it is short as long as the engine does what it did; it goes round, and misses no seed."""
 

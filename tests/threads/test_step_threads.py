@@ -216,28 +216,70 @@ def test_who_is_cancelled_while_in_line_takes_no_place(gate: Gate) -> None:
     with_pool(body, limit=1)
 
 
-def test_a_place_handed_to_a_cancelled_task_goes_to_the_next(gate: Gate) -> None:
+def test_none_waits_behind_one_that_takes_long() -> None:
+    barrier = threading.Barrier(32)
+
     async def body(pool: StepThreads) -> None:
-        results: list[str] = []
+        async with anyio.create_task_group() as group:
+            for number in range(32):
+                group.start_soon(functools.partial(pool.run, barrier.wait, LONG, name=str(number)))
+        assert barrier.broken is False
 
-        async def third() -> None:
-            results.append(await pool.run(lambda: "third", name="third"))
+    with_pool(body, limit=32)
 
-        async with anyio.create_task_group() as outer:
-            outer.start_soon(functools.partial(pool.run, gate.block, name="first"))
-            await until(gate.entered)
-            async with anyio.create_task_group() as inner:
-                inner.start_soon(functools.partial(pool.run, pytest.fail, "must not run", name="second"))
+
+def test_while_a_thread_is_on_its_way_no_other_is_brought(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def hold(thread: threading.Thread) -> None:
+        held.append(thread)
+
+    async def body(pool: StepThreads) -> None:
+        results: list[int] = []
+
+        async def one(number: int) -> None:
+            results.append(await pool.run(lambda: number, name=str(number)))
+
+        async with anyio.create_task_group() as group:
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", hold)
+                for number in range(100):
+                    group.start_soon(one, number)
                 await anyio.wait_all_tasks_blocked()
-                outer.start_soon(third)
-                await anyio.wait_all_tasks_blocked()
-                gate.open.set()
-                while pool._waiting and pool._waiting[0].name == "second":
-                    pass  # without a turn for the loop: the place is handed over before the cancellation
-                inner.cancel_scope.cancel()
-        assert results == ["third"]
+            (first,) = held
+            start(first)
+        assert sorted(results) == list(range(100))
 
-    with_pool(body, limit=1)
+    with_pool(body)
+
+
+def test_a_thread_that_cannot_be_had_leaves_who_waits_to_the_others(
+    monkeypatch: pytest.MonkeyPatch, gate: Gate
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def body(pool: StepThreads) -> None:
+        results: list[int] = []
+
+        async def one(number: int) -> None:
+            results.append(await pool.run(lambda: number, name=str(number)))
+
+        with monkeypatch.context() as patch:
+            async with anyio.create_task_group() as group:
+                group.start_soon(functools.partial(pool.run, gate.block, name="first"))
+                await until(gate.entered)
+                patch.setattr(pool, "_limit", 1)
+                for number in range(3):
+                    group.start_soon(one, number)
+                await anyio.wait_all_tasks_blocked()
+                patch.setattr(pool, "_limit", 32)
+                patch.setattr(threading.Thread, "start", refuse)
+                gate.open.set()  # from here on its thread would have another one come
+        assert results == [0, 1, 2]
+
+    with_pool(body)
 
 
 def test_an_idle_thread_keeps_no_result_alive() -> None:

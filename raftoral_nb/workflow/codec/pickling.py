@@ -10,6 +10,7 @@ where the class is not known.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import threading
@@ -35,6 +36,9 @@ PROTOCOL: Final = 5
 
 _CLOUDPICKLE_MODULES: Final = frozenset({"cloudpickle", "cloudpickle.cloudpickle", "cloudpickle.cloudpickle_fast"})
 _OURS: Final = f"{__package__.partition('.')[0]}."
+_PLAIN_BYTES: Final = 64 * 1024
+"""Values up to here are first read as if they referred to nothing; of larger ones too much might have to be read twice."""
+_QUIETLY: Final = contextlib.suppress(Exception)
 _MAX_KEPT_BYTES: Final = 256 * 1024
 """A class whose code takes more is pickled each time."""
 
@@ -304,6 +308,10 @@ def loads(data: bytes, modules: set[str] | None = None, *, view: classes.View = 
         ClassChangedError: `view` knows a class of that name with other code, and does not take it.
         Exception: whatever unpickling raises; classes begun by the failed load are forgotten.
     """
+    if modules is None and len(data) <= _PLAIN_BYTES:
+        # Most values are plain, and need none of what follows.
+        with _QUIETLY:  # what is damaged raises again below
+            return _PlainUnpickler(io.BytesIO(data)).load()
     token = _VIEW.set(view)
     try:
         return _load(_Unpickler(io.BytesIO(data), modules, view))
@@ -368,6 +376,13 @@ def fill_class(cls: Any, state: tuple[Callable[[Any, Any], Any] | None, Any]) ->
     setter, attributes = state
     if setter is not None:
         setter(cls, attributes)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """An unpickler of values that refer to nothing: no class, and no function."""
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
 
 
 class _Unpickler(pickle.Unpickler):

@@ -6,14 +6,13 @@ execution has had every record that was handed over, for what it still waits for
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
-
-import anyio
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...core.commands import Command, Outcome, Rejected
 from . import recording
@@ -21,8 +20,6 @@ from .environment import FINAL_REFUSALS, ExecutionEnv
 from .products import Made, Product
 
 if TYPE_CHECKING:
-    import asyncio
-
     from ...core.records import Operation, Step, StepId
 
 _logger = logging.getLogger(__name__)
@@ -59,11 +56,12 @@ class ActingExecution(recording.RecordingExecution, Protocol):
 class _Effect:
     """One effect: begun in `term`, and over once its record has come or nobody waits for it."""
 
-    __slots__ = ("over", "scope", "term")
+    __slots__ = ("over", "task", "term")
 
     def __init__(self, term: int) -> None:
         self.term = term
-        self.scope: anyio.CancelScope | None = None
+        self.task: asyncio.Task[Any] | None = None
+        """The task that makes the product, from its first turn to its last."""
         self.over = False
 
 
@@ -105,22 +103,26 @@ class ActingEffects:
 
     def _stop(self, effect: _Effect) -> None:
         effect.over = True
-        if effect.scope is not None:
-            effect.scope.cancel()
+        if effect.task is not None:
+            effect.task.cancel()
 
     async def _run(self, ask: OpenStep, effect: _Effect, product: Awaitable[Product]) -> None:
         if effect.over:
             if inspect.iscoroutine(product):
                 product.close()
             return
+        # No scope of anyio's: it would cost more than all else that is done for a step.
+        effect.task = asyncio.current_task()
         try:
-            with anyio.CancelScope() as effect.scope:
-                made = await product
-                self._record(ask, effect, made)
+            self._record(ask, effect, await product)
+        except asyncio.CancelledError:
+            if not effect.over:  # the node stops
+                raise
         except Exception as error:
-            self._execution.broke(f"making step {ask.step_id!r}", error)
+            if not effect.over:
+                self._execution.broke(f"making step {ask.step_id!r}", error)
         finally:
-            effect.scope = None
+            effect.task = None
 
     def _record(self, ask: OpenStep, effect: _Effect, product: Product) -> None:
         if not effect.over:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
+import threading
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ...core.step_ids import Branch
 from ...errors import WrongTaskError
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
     from ..loop.run_loop import RunLoop, RunTask
 
 
+_get_ident: Final = threading.get_ident
+
+
 class Call(NamedTuple):
     """An operation that was called, as it is named to people."""
 
@@ -30,7 +32,8 @@ class Call(NamedTuple):
     @property
     def waits(self) -> bool:
         """True if nothing has begun to await it."""
-        return inspect.getcoroutinestate(self.coroutine) == inspect.CORO_CREATED
+        coroutine = self.coroutine
+        return not (coroutine.cr_running or coroutine.cr_suspended or coroutine.cr_frame is None)
 
     def __str__(self) -> str:
         return f"{self.name} at {user_code.short_file_name(self.file)}:{self.line}" if self.file else self.name
@@ -50,10 +53,7 @@ class BranchState:
 
 def task_here(loop: RunLoop) -> RunTask | None:
     """Return the task of that loop which runs here, on this thread; None if what runs is no task of it."""
-    try:
-        return loop.current if asyncio.get_running_loop() is loop else None
-    except RuntimeError:  # on a thread without a loop
-        return None
+    return loop.current if _get_ident() == loop.thread else None
 
 
 def branch_of(task: RunTask) -> BranchState:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...core.asked import Awaited, Diverged
@@ -449,13 +449,13 @@ class Execution:
         """True if what runs here, on this thread, is a task of this run."""
         return task_here(self.loop) is not None
 
-    async def step(self, key: str, operation: Operation, produce: Produce) -> Step:
+    def step(self, key: str, operation: Operation, produce: Produce) -> Awaitable[Step]:
         """Return the record of the branch's next step, when that has its turn.
 
         `produce(step_id)` makes the product; it runs only where and when this node acts, is cancelled when it loses the
         epoch, and may therefore run again, here or elsewhere (see the promises in the README).
         """
-        return await self.at(self.next_id(operation, key), operation, produce)
+        return self.at(self.next_id(operation, key), operation, produce)
 
     def next_id(self, what: str, key: str) -> StepId:
         """Return the step_id of the branch's next operation, which it is from now on.

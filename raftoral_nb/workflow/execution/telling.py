@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections import Counter
 from collections.abc import Callable, Generator
 from hashlib import blake2b
 from typing import Any, Final, Protocol
@@ -133,7 +132,7 @@ class Sender:
         self._run_id = run_id
         self._generation = generation
         self._step_id = step_id
-        self._counts: Counter[tuple[RunId, str]] = Counter()
+        self._counts: dict[tuple[RunId, str], int] = {}
         # Invariant: in the order in which it was sent.
         self._sent: list[Sending] = []
         self.ended = False
@@ -144,8 +143,8 @@ class Sender:
         run_id = checked_run_id(target)
         check_key(name)
         data = values.encode(value, what=f"the value of the signal {name!r}")
-        self._counts[run_id, name] += 1
-        place = f"{self._step_id}/{name}.{self._counts[run_id, name]}"
+        number = self._counts[run_id, name] = self._counts.get((run_id, name), 0) + 1
+        place = f"{self._step_id}/{name}.{number}"
         sent = SendSignal(
             run_id, signal_id(self._run_id, self._generation, place), name, data, at=self._env.wall_clock()
         )

@@ -354,7 +354,7 @@ class WorkflowContext(MessagingContext):
         If the block raises, or is cancelled, what was named runs in reverse, each as a step, with the
         retries that its function has, whatever is cancelled meanwhile; then the exception is raised further. If an
         undoing step fails, the others run all the same, and its exception is raised together with the original one, which
-        comes first in an ExceptionGroup.
+        comes first in an ExceptionGroup. To raise `ctx.continue_as_new(...)` is no failure: it undoes nothing.
 
         >>> async def trip(ctx, city):
         ...     done = []

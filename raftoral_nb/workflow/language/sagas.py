@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, Self
 
 from ...core.step_ids import check_key
 from ...errors import ClusterError, ExecutionDropped, WorkflowDefinitionError
+from ..execution.renewal import ContinueAsNew
 from .endings import to_its_end
 from .identity import ContextIdentity
 from .steps import compute
@@ -51,7 +52,7 @@ class Saga:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._open = False
-        if error is None or isinstance(error, GeneratorExit | ExecutionDropped):
+        if error is None or isinstance(error, GeneratorExit | ExecutionDropped | ContinueAsNew):
             return
         failures: list[BaseException] = []
         cancelled: asyncio.CancelledError | None = None

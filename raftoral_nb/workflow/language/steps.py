@@ -53,19 +53,22 @@ async def compute(
     if isinstance(fn, StepFunction):
         options, fn = fn.options, fn.fn
     call = (fn, args, kwargs)
-
-    problem = argument_problem(execution, f"ctx.compute({key!r}, ...)", args, kwargs)
-
-    def produce(step_id: StepId) -> Product | Awaitable[Product]:
-        if problem is not None:
-            return None, execution.fail_without_record(problem)
-        return _attempts(execution, step_id, call, options)
-
+    problem = argument_problem(execution, key, args, kwargs) if args or kwargs else None
+    # No closure: a run may have thousands of open steps, and the garbage collector goes through all there is of each.
+    produce = partial(_made, execution, call, options, problem)
     if options.at_most_once:
         recorded = await _at_most_once(execution, key, produce)
     else:
         recorded = await execution.step(key, "compute", produce)
     return execution.decode(recorded)
+
+
+def _made(
+    execution: Execution, call: step_arguments.Call, options: StepOptions, problem: Exception | None, step_id: StepId
+) -> Product | Awaitable[Product]:
+    if problem is not None:
+        return None, execution.fail_without_record(problem)
+    return _attempts(execution, step_id, call, options)
 
 
 async def _at_most_once(execution: Execution, key: str, produce: Produce) -> Step:
@@ -164,23 +167,29 @@ async def _attempt(
     name = running.idempotency_key
     abandoned: list[str] = []
     run_async = partial(around.steps.run_async, name=name, abandoned=partial(abandoned.append, name))
+
+    async def called() -> Any:
+        nonlocal asynchronous
+        if asynchronous:
+            value = await run_async(call_it)
+        else:
+            value = await around.steps.run(bodies.call, call_it, name=name)
+            if isinstance(value, Awaitable):
+                asynchronous = True
+                value = await run_async(partial(_same, value))
+        await sender.settle()
+        return value
+
     token = STEP.set(running)
     try:
+        if timeout is None:
+            return await called()
         with anyio.CancelScope() as scope:
-            alarm = None if timeout is None else around.timers.call_later(timeout, scope.cancel)
+            alarm = around.timers.call_later(timeout, scope.cancel)
             try:
-                if asynchronous:
-                    value = await run_async(call_it)
-                else:
-                    value = await around.steps.run(bodies.call, call_it, name=name)
-                    if isinstance(value, Awaitable):
-                        asynchronous = True
-                        value = await run_async(partial(_same, value))
-                await sender.settle()
-                return value
+                return await called()
             finally:
-                if alarm is not None:
-                    alarm.cancel()
+                alarm.cancel()
     finally:
         STEP.reset(token)
         execution.steps_here.ended(running)

@@ -6,11 +6,11 @@ and not awaited yet; what is left of that when the run ends is what was forgotte
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from functools import wraps
+from types import CoroutineType
 from typing import Any, Final, TypeVar, cast
 
 from ...errors import NotAwaitedError
@@ -18,6 +18,7 @@ from ...threads import user_code
 from ..codec.values import describe
 from ..execution.branch_state import Call
 from ..execution.execution import Execution
+from ..loop.run_loop import RunLoop
 from .identity import ContextIdentity
 
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
@@ -60,16 +61,17 @@ def _execution(args: Iterable[Any]) -> Execution | None:
 
 
 def _call(coroutine: Any, fn: Any, args: tuple[Any, ...], frame: Any) -> Call:
-    key = next((one for one in args[1:2] if isinstance(one, str)), None)
+    key = args[1] if len(args) > 1 and isinstance(args[1], str) else None
     shown = "..." if key is None else f"{key!r}, ..."
     owner = "ctx" if isinstance(args[0], ContextIdentity) else getattr(args[0], "__name__", type(args[0]).__name__)
     name = f"{owner}.{fn.__name__}({shown})"
     if frame.f_code.co_name == "__call__" and frame.f_code.co_filename.startswith(_HERE):
         name = f"{key}(...)"  # a @step, called by its own name
-    while frame is not None and not user_code.is_users(frame.f_code.co_filename):
+    while frame is not None and frame.f_code not in RunLoop.DRIVER:
+        if user_code.is_users(frame.f_code.co_filename):
+            return Call(coroutine, name, frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
-    file, line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-    return Call(coroutine, name, file, line)
+    return Call(coroutine, name, "", 0)
 
 
 # --- asking
@@ -81,18 +83,17 @@ def _forgotten(execution: Execution) -> list[Call]:
     return [one for one in execution.called if one.waits and id(one.coroutine) not in given]
 
 
-def argument_problem(
-    execution: Execution, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Exception | None:
-    """Return what is wrong with the arguments of a step if one of them is a coroutine, which is closed then."""
+def argument_problem(execution: Execution, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception | None:
+    """Return what is wrong with the arguments of `ctx.compute` if one of them is a coroutine, which is closed then."""
     problem: Exception | None = None
-    for name, value in (*((f"argument {number}", value) for number, value in enumerate(args, 1)), *kwargs.items()):
-        if not inspect.iscoroutine(value):
+    for place, value in enumerate((*args, *kwargs.values())):
+        if not isinstance(value, CoroutineType):
             continue
+        name = f"argument {place + 1}" if place < len(args) else list(kwargs)[place - len(args)]
         which = next((str(one) for one in execution.called if one.coroutine is value), f"{value.__qualname__}(...)")
         value.close()
         problem = problem or NotAwaitedError(
-            f"{what} was given no value as {name}, but a coroutine: {which} was called and not awaited: did you forget `await`?"
+            f"ctx.compute({key!r}, ...) was given no value as {name}, but a coroutine: {which} was called and not awaited: did you forget `await`?"
         )
     return problem
 

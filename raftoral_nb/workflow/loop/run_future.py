@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any, Final
 
 from ...errors import WrongTaskError
 
-_get_running_loop: Final = asyncio._get_running_loop
+_get_ident: Final = threading.get_ident
 
 
 def set_outside() -> WrongTaskError:
@@ -33,19 +34,19 @@ class RunFuture(asyncio.Future[Any]):
 
     def set_result(self, result: Any) -> None:
         """Set the result, as `asyncio.Future` does."""
-        if _get_running_loop() is not self._loop:
+        if _get_ident() != self._loop.thread:
             raise self._refusal()
         super().set_result(result)
 
     def set_exception(self, exception: type[BaseException] | BaseException) -> None:
         """Set the exception, as `asyncio.Future` does."""
-        if _get_running_loop() is not self._loop:
+        if _get_ident() != self._loop.thread:
             raise self._refusal()
         super().set_exception(exception)
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel it, as `asyncio.Future` does."""
-        if _get_running_loop() is not self._loop:
+        if _get_ident() != self._loop.thread:
             raise self._refusal()
         return super().cancel(msg)
 

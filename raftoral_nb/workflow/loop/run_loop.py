@@ -13,6 +13,8 @@ import contextlib
 import hashlib
 import logging
 import math
+import sys
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from heapq import heappop, heappush
@@ -42,7 +44,11 @@ REDELIVERY_ROUNDS: Final = 4
 SPARSE_ROUND: Final = 16
 """After that, they are run in each 16th cycle: code that spins until it is cancelled still gets to know."""
 
-_get_running_loop: Final = asyncio._get_running_loop
+_get_ident: Final = threading.get_ident
+_current_task: Final[Any] = (
+    vars(asyncio.tasks)["_current_tasks"].get if sys.version_info < (3, 12) else asyncio.current_task
+)
+"""That of 3.11 is written in Python, and this is asked several times for each operation."""
 _DELIVER: Final = CancelScope._deliver_cancellation
 _EAGER: Final[Any] = getattr(asyncio, "eager_task_factory", None)
 """From Python 3.12 on."""
@@ -89,6 +95,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         self.dead = False
         self.in_callback = False
         self.is_entered = False
+        self.thread = None
         # What to raise in place of a new task, callback or timer.
         self._refusal: Callable[[], BaseException] | None = None
         self._now = now
@@ -237,9 +244,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
     @property
     def current(self) -> RunTask | None:
         """The task of this loop that is running now. None in a callback, and in a task that `asyncio.Task()` itself made."""
-        if not self.is_entered:
-            return None
-        task = asyncio.current_task(self)
+        task = None if self.thread is None else _current_task(self)
         return task if isinstance(task, RunTask) else None
 
     def create_branch(
@@ -308,7 +313,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         """
         if self._refusal is not None:
             raise self._refusal()
-        if _get_running_loop() is not self:
+        if _get_ident() != self.thread:
             raise set_outside()
         handle = ReadyHandle(callback, args, self, context)
         if type(callback) is MethodType and callback.__func__ is _DELIVER:
@@ -321,7 +326,7 @@ class RunLoop(RefusingLoop, EnterableLoop):
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context = None
     ) -> asyncio.Handle:
         """Do as `call_soon` from within the workflow; from anywhere else, raise `NotInWorkflowError`."""
-        if _get_running_loop() is not self:
+        if _get_ident() != self.thread:
             raise self.refusal("loop.call_soon_threadsafe() from outside of the workflow's turn")
         return self.call_soon(callback, *args, context=context)
 
@@ -363,7 +368,8 @@ class RunLoop(RefusingLoop, EnterableLoop):
         if self._refusal is not None and not self.dead:
             raise self._refusal()
         future = RunFuture(loop=self)
-        future._n = self.next_ordinal()
+        self._ordinal += 1
+        future._n = self._ordinal
         return future
 
     def next_ordinal(self) -> int:
