@@ -401,6 +401,8 @@ class Replica:
         self._flush_scheduled = False
         if not self._waiting or self._closed or self._frozen:
             return
+        # The process may have stalled since this was scheduled.
+        self.raft.excuse_own_sleep(self._timing.heartbeat, self._loop.time())
         try:
             while self._waiting and self._may_append() and self.fast_path.ready():
                 if isinstance(self._waiting[0].command, ChangeMembers):
@@ -425,6 +427,7 @@ class Replica:
 
     def _scheduled_advance(self) -> None:
         self._advance_scheduled = False
+        self.raft.excuse_own_sleep(self._timing.heartbeat, self._loop.time())
         if self.raft.has_more:
             self.raft.has_more = False
             self.raft.send_now()

@@ -19,7 +19,6 @@ from raftoral_nb import (
     WorkflowRun,
     WorkflowTerminatedError,
 )
-from raftoral_nb.core.cluster_events import EffectStarted
 from raftoral_nb.core.events import CancelRequested, CheckpointSet, RunPaused
 from tests.cluster.helpers import PATIENCE, Watch, gate, note, notes
 
@@ -67,6 +66,7 @@ def test_a_cancelled_run_is_interrupted_where_it_waits_cleans_up_once_and_ends_a
 def test_an_asynchronous_step_that_runs_is_cancelled_and_its_result_is_not_recorded(cluster: Cluster) -> None:
     async def endless() -> None:
         try:
+            gate("endless").arrived.set()
             await anyio.sleep_forever()
         finally:
             note("interrupted")
@@ -74,11 +74,10 @@ def test_an_asynchronous_step_that_runs_is_cancelled_and_its_result_is_not_recor
     async def stuck(ctx: WorkflowContext, given: Any) -> None:
         await ctx.compute("endless", endless)
 
-    with Watch(cluster) as watch:
-        run = cluster.start_workflow(stuck, None)
-        watch.until(EffectStarted)
-        run.cancel()
-        cancelled(run)
+    run = cluster.start_workflow(stuck, None)
+    gate("endless").await_arrival()  # told to have started is not yet to run
+    run.cancel()
+    cancelled(run)
     assert notes() == ["interrupted"]
     assert run.steps == ()
 

@@ -144,6 +144,24 @@ def test_a_first_node_that_starts_where_a_leader_lives_after_all_does_not_unseat
     on_members(3, test, seed=seed)
 
 
+@pytest.mark.parametrize("seconds", [0.3, 3.0])
+def test_a_stall_between_a_proposal_and_its_flush_costs_no_leader(seconds: float) -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        assert committed(await members.commit(1))
+        term = leader.replica.raft.term
+        outcomes: list[Outcome] = []
+        leader.propose(registration(2), 20.0, outcomes.append)
+        members.loop.jump(seconds)  # type: ignore[attr-defined]
+        await members.until(lambda: bool(outcomes))
+        assert committed(outcomes[0])
+        await asyncio.sleep(2 * Timing().election_max)
+        assert (await members.leader()) is leader
+        assert {member.replica.raft.term for member in members.members.values()} == {term}
+
+    on_members(3, test)
+
+
 def test_proposals_that_wait_together_share_entries() -> None:
     async def test(members: Members) -> None:
         leader = await members.leader()
