@@ -21,8 +21,9 @@ the follower holds this leader's log up to the index that it names, which is nev
 this term, it counts what nobody looks at, and the next election begins with nothing counted.
 
 *Commits* (`turn`) need the majority of the members that the log names last, and an entry of the leader's own term (Raft, section 5.4.2).
-The journal stores the leader's own entries before it counts them, as ever (`setRaftCommitIndex`), and what a follower says waits in the
-outbox until it is stored.
+A leader counts itself for what it has stored, and not more, as it counts the followers, whose answers wait in the outbox until they are true. So
+nobody waits for a disk: where PySyncObj would have the leader's own copy stored there and then (`DurableJournal.setRaftCommitIndex`),
+the outbox tells when it is (`Replica`), and two followers are a majority of three before that.
 
 The simulation takes either way by chance, step by step, and leaves out one condition after the other (`simulation.mutants`).
 """
@@ -135,7 +136,8 @@ class FastPath:
         """
         raft, journal = self._raft, self._journal
         if raft.role == LEADER:
-            held = sorted([journal.last_index, *[raft.match_indexes[peer] for peer in raft.peers]])
+            # It counts itself as it counts others: for what it has stored.
+            held = sorted([journal.stored_index, *[raft.match_indexes[peer] for peer in raft.peers]])
             # Of n members, n // 2 + 1 hold this one.
             index = held[(len(held) - 1) // 2]
             if index > raft.commit_index and journal.term_at(index) == raft.term:

@@ -155,6 +155,13 @@ class MemoryJournal:
         """Remember how far the log is known to be committed (an index)."""
         self._commit_index = max(self._commit_index, raftCommitIndex)
 
+    def note_committed(self, index: int) -> None:
+        """Remember how far the log is known to be committed (an index), whether or not this node has stored all of that.
+
+        It need not have: a majority has, and without its own copy it neither counts itself nor says that it has one.
+        """
+        self._commit_index = max(self._commit_index, index)
+
     def getRaftCommitIndex(self) -> int:  # noqa: N802
         """Return the commit index remembered last; 1 for a new log."""
         return min(self._commit_index, self._entries[-1][1]) if self._entries else 1

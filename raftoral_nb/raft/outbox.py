@@ -15,8 +15,8 @@ class Outbox:
     """The outbox of a replica, which sends each message as soon as everything is stored that was written before it.
 
     "I have these entries" and "you have my vote" must outlive this process. A leader's entries need not wait: it counts
-    itself only when it has stored them (`durable_journal.DurableJournal.setRaftCommitIndex`). What was written during
-    one turn of the loop is stored together. `broke(error)` is called if it cannot be.
+    itself only when it has stored them (`fast_path`, `durable_journal.DurableJournal.setRaftCommitIndex`). What was written during
+    one turn of the loop is stored together; `stored()` is called then, and `broke(error)` if it cannot be.
     """
 
     def __init__(
@@ -25,11 +25,13 @@ class Outbox:
         loop: asyncio.AbstractEventLoop,
         send: Callable[[NodeId, Message], None],
         broke: Callable[[BaseException], None],
+        stored: Callable[[], None],
     ) -> None:
         self._journal = journal
         self._loop = loop
         self._send = send
         self._broke = broke
+        self._stored = stored
         self.held: deque[tuple[int, NodeId, Message]] = deque()
         """What waits, in the order it was made; each with the number of operations that must be stored before it may leave."""
         self._frozen = False
@@ -75,6 +77,7 @@ class Outbox:
         self._let_go()
         if not self._journal.safe:
             self.settle()
+        self._stored()
 
     def _let_go(self) -> None:
         held = self.held

@@ -438,8 +438,8 @@ class Raft:
         self.election_due = self._raft._SyncObj__raftElectionDeadline = due
 
     def commit_to(self, index: int) -> None:
-        """Count the entries up to `index` as committed. Raises what `MemoryJournal.setRaftCommitIndex` does."""
-        self._journal.setRaftCommitIndex(index)
+        """Count the entries up to `index` as committed: a majority has stored them."""
+        self._journal.note_committed(index)
         self.commit_index = self._raft._SyncObj__raftCommitIndex = index
 
     def apply_committed(self) -> None:

@@ -81,7 +81,7 @@ class Replica:
         self._journal = journal
         self._loop = loop
         self._timing = timing
-        self._outbox = Outbox(journal, loop, send, listener.broke)
+        self._outbox = Outbox(journal, loop, send, listener.broke, self._stored)
         self._listener = listener
         self._role_changed = False
         self._waiting: deque[Proposal] = deque()
@@ -305,6 +305,11 @@ class Replica:
         elif not self._journal.safe or self._outbox.held:
             # A follower that has only taken entries: nothing has changed for its node, and its timers only moved away.
             self._outbox.settle()
+
+    def _stored(self) -> None:
+        """Note that more of the journal is stored: a leader counts itself for that."""
+        if self.raft.role == LEADER and not self._closed and not self._frozen and not self._in_tick:
+            self._fast_turn()
 
     def _end_turn(self) -> None:
         """Tell what may have changed, set the timer, and have stored what was written."""

@@ -530,6 +530,12 @@ MUTANTS: Final[dict[str, Mutant]] = {
             altered("turn", "(len(held) - 1) // 2", "len(held) // 2"),
             schedule="elections",
         ),
+        Mutant(
+            "fast path: the own disk is one of them",
+            "a leader counts itself for what it has not stored",
+            altered("turn", "journal.stored_index", "journal.last_index"),
+            schedule="crashes",
+        ),
     )
 }
 """The mutants, by the name of the safeguard that is missing."""

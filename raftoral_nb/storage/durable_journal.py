@@ -2,7 +2,7 @@
 
 Reads come from memory. Writes gather there, and `sync` (or `save`, beside the consensus loop) stores what has gathered as one
 group: many entries, one sync. The replica decides what must wait for it, except for one thing that is decided
-here: nothing is counted as committed that this node itself has not stored.
+here: PySyncObj counts nothing as committed that this node itself has not stored (`raft.fast_path` counts what each has stored).
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ FOUND_BY = {
     "fast path: snapshots arrive": {WELL},
     "fast path: leaders count": {BREAKS, COMMITTED_BY_FOLLOWER},
     "fast path: a majority": {COMMITTED_BY_LEADER},
+    "fast path: the own disk is one of them": {COMMITTED_BY_LEADER},
 }
 """The invariants of which one must be violated: a mutant that fails for another reason proves nothing."""
 
@@ -82,6 +83,7 @@ BEGIN_AT = {
     "fast path: snapshots arrive": 10,
     "fast path: leaders count": 1,
     "fast path: a majority": 2,
+    "fast path: the own disk is one of them": 8,
 }
 """Where the search begins, so that it is short as long as the engine does what it did; it goes round, and misses no seed."""
 
