@@ -23,16 +23,14 @@ from benchmarks.environments import ROOT
 from benchmarks.measuring import Task
 from raftoral_nb.testing import workflow_test
 
-LIMITS: Final = {
-    "calls of Python functions for a step, three nodes": 1_040,
-    "calls of C functions for a step, three nodes": 635,
-    "calls into the engine for a step, three nodes": 900,
-    "moves between modules for a step, three nodes": 490,
+"calls of Python functions for a step, three nodes": 661,
+    "calls of C functions for a step, three nodes": 456,
+    "calls into the engine for a step, three nodes": 579,
+    "moves between modules for a step, three nodes": 359,
     "entries of the log for 50 runs of 20 steps": 75,
-    "system calls for a step, memory, one node": 42,
-    "system calls for a step, process, one node": 47,
-    "system calls for a step, memory, three nodes": 120,
-}
+    "system calls for a step, memory, one node": 19,
+    "system calls for a step, process, one node": 23,
+    "system calls for a step, memory, three nodes": 31,
 """The most that each may be. Measured on CPython 3.11; later versions make fewer calls."""
 
 ROOM: Final = 1.05

@@ -88,7 +88,7 @@ def starts(task: Task) -> Found:
             started.append(cluster.start_workflow(steps, 1))
             times.append(time.perf_counter() - begun)
         total = sum(results(started))
-        if hasattr(cluster, "start_workflows"):
+        if hasattr(cluster, "start_many"):
             with spent() as stretch:
                 started = start_all(cluster, steps, [1] * count)
         else:

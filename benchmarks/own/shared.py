@@ -64,7 +64,7 @@ def cluster_in(task: Task, folder: Path, **options: Any) -> Cluster:
 def start_all(cluster: Cluster, definition: Any, inputs: Sequence[Any]) -> list[WorkflowRun[Any]]:
     """Start runs as fast as this build can: with one call if there is one for that."""
     together: Callable[[Any, Sequence[Any]], Sequence[WorkflowRun[Any]]] | None
-    together = getattr(cluster, "start_workflows", None)
+    together = getattr(cluster, "start_many", None)
     if together is not None:
         return list(together(definition, inputs))
     return [cluster.start_workflow(definition, one) for one in inputs]
