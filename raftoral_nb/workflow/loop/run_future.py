@@ -7,6 +7,7 @@ import threading
 from typing import Any, Final
 
 from ...errors import WrongTaskError
+from .entering import EnterableLoop
 
 _get_ident: Final = threading.get_ident
 
@@ -28,6 +29,7 @@ class RunFuture(asyncio.Future[Any]):
     __slots__ = ("_n",)
 
     _n: int
+    _loop: EnterableLoop
 
     def __hash__(self) -> int:
         return self._n
