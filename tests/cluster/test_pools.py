@@ -21,13 +21,15 @@ ROOT = Path(__file__).parents[2]
 METHODS = [method for method in ("fork", "forkserver", "spawn") if method in multiprocessing.get_all_start_methods()]
 
 SCRIPT = """
-import concurrent.futures, faulthandler, multiprocessing, os, sys, warnings
+import concurrent.futures, faulthandler, multiprocessing, os, signal, sys, warnings
 from raftoral_nb import Cluster
 
-# Should it hang, it says where: here, and in a child that was forked while another thread held a lock.
-faulthandler.dump_traceback_later(80)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: faulthandler.dump_traceback_later(70))
+    # Should it hang, it says where: here, and in a child that was forked while another thread held a lock.
+    faulthandler.register(signal.SIGALRM)
+    signal.alarm(80)
+    os.register_at_fork(after_in_child=lambda: signal.alarm(70))
+
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # Python does not like a fork beside threads
 method, processes = sys.argv[1], sys.argv[2] == "processes"
 
