@@ -63,7 +63,7 @@ class StartAsked(msgspec.Struct, frozen=True):
         return cls(workflow, version, args[0] if args else None, run_id)
 
 
-class Starter:
+class RunStarter:
     """The starts of one cluster's runs. Those that wait for a majority are called from any thread but the cluster's own."""
 
     def __init__(self, host: RunsBackend, registry: Registry) -> None:
