@@ -361,8 +361,9 @@ class Cluster:
         """Start a run and return its handle as soon as a majority has recorded it.
 
         `workflow` is a registered name, a `Workflow` or a function (registered first if need be); then the input, or version
-        and input. With a `run_id`, starting the same run again returns it. Raises `WorkflowNotFoundError`, `InputTypeError`,
-        `ValueNotShippableError`, `RunConflictError` and `NotAcknowledgedError`.
+        and input. With a `run_id`, starting the same run again returns it; without one every start is a run of its own, whoever else
+        starts any at that time. Raises `WorkflowNotFoundError`, `InputTypeError`, `ValueNotShippableError`, `RunConflictError` and
+        `NotAcknowledgedError`.
         """
         self._access.check_running()
         return self._starter.start(StartAsked.given(workflow, args, named, version=version, run_id=run_id))

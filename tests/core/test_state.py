@@ -171,9 +171,9 @@ def test_an_equal_digest_is_an_equal_input_and_without_one_the_bytes_count() -> 
     assert refusal(state, StartRun("r2", "order", 1, b"other", 0.0, "")) == "run_conflict"
 
 
-def test_starts_in_logs_of_earlier_versions_are_read_without_a_digest() -> None:
+def test_starts_in_logs_of_earlier_versions_are_read_without_a_digest_and_a_name() -> None:
     old = msgspec.msgpack.encode(["start", "r1", "order", 1, b"in", 2.5])
-    assert msgspec.msgpack.decode(old, type=Command) == StartRun("r1", "order", 1, b"in", 2.5, "")
+    assert msgspec.msgpack.decode(old, type=Command) == StartRun("r1", "order", 1, b"in", 2.5, "", 1, "")
 
 
 def chosen(start_id: str, run_id: str = "r1", value: bytes = b"in") -> StartRun:
