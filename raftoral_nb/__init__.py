@@ -87,7 +87,8 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .api.attaching import attach, attachable
-    from .api.cluster import Cluster, StopReport
+    from .api.cluster import Cluster
+    from .api.cluster_life import StopReport
     from .api.node import Node
     from .api.progress import Progress, ProgressLook
     from .api.registry import Registration
@@ -172,10 +173,8 @@ _HOMES = {
         "attach",
         "attachable",
     ),
-    "api.cluster": (
-        "Cluster",
-        "StopReport",
-    ),
+    "api.cluster": ("Cluster",),
+    "api.cluster_life": ("StopReport",),
     "api.node": ("Node",),
     "api.progress": (
         "Progress",

@@ -21,7 +21,7 @@ class ClusterAccess(Generic[B_co]):
 
     def __init__(self, host: B_co) -> None:
         self._host = host
-        # Invariant: goes from "new" to "running" to "stopped", or straight to the last; changed by the cluster alone.
+        # Invariant: goes from "new" to "running" to "stopped", or straight to the last; changed by `ClusterLife` alone.
         self.status: Literal["new", "running", "stopped"] = "new"
 
     @property

@@ -1,19 +1,15 @@
-"""The cluster: starts and stops nodes, causes faults, and gives users their handles."""
+"""The cluster, as users have it in hand: it starts and stops nodes, causes faults, starts runs, and gives the handles on them."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import os
-import threading
-import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import anyio.to_thread
-import msgspec
 
 from ..core.cluster_events import ClusterRecovered, OutputLine
 from ..core.events import ClusterEvent
@@ -23,22 +19,19 @@ from ..errors import ClusterError
 from ..faults import fault_lines
 from ..faults.fault_lines import Fault, parse_fault
 from ..faults.player import ScenarioPlay
-from ..faults.scenario import Scenario
-from ..faults.targets import no_such_node
-from ..hosts import collect_statistics, log_levels, open_files, options, recovery
+from ..hosts import collect_statistics, log_levels, options, recovery
 from ..hosts.base import ClusterBackend
 from ..hosts.event_stream import EventStream
 from ..hosts.local import LocalBackend
 from ..hosts.local_announcement import Announcement
 from ..hosts.view_frame import Looker
-from ..node.captured_output import capture
 from ..raft.compaction import DEFAULT_COMPACTION, Compaction
 from ..raft.replica import Timing
-from ..threads.loop_thread import do_all, refuse_on_own_thread
 from ..threads.seconds import Seconds, as_number
+from ..workflow.language.context import WorkflowContext
 from ..workflow.shipping.definitions import Workflow
-from . import running_clusters
 from .access import ClusterAccess
+from .cluster_life import ClusterLife, Founding, StopReport
 from .delegation import delegate
 from .find_runs import RunFinder
 from .member_changes import Membership
@@ -46,30 +39,25 @@ from .network_faults import NetworkFaults
 from .node import Node, NodeTable
 from .node_faults import NodeFaults
 from .registry import Registration, Registry
-from .starting import StartsRuns
+from .run import WorkflowRun
+from .scenario_plays import ScenarioPlays
+from .start_runs import RunStarter, StartAsked
 from .telemetry import Telemetry
 
 if TYPE_CHECKING:  # few clusters serve any
     from ..observability.metrics_server import MetricsServer
 
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - input and output are I and O everywhere
+O = TypeVar("O")  # noqa: E741
 
 DEFAULT_NODES = 3
 """Nodes of a cluster that is started without a number: the fewest that keep a majority when one is lost."""
 
-STOP_SECONDS = 2.0
-"""The time `stop` waits for user code before it names that code and continues without it (seconds)."""
-
 _names = itertools.count(1)
 
 
-class StopReport(msgspec.Struct, frozen=True):
-    """The remains of a `Cluster.stop`: user code that could not be interrupted, by thread and place. Normally nothing."""
-
-    stuck: tuple[str, ...] = ()
-
-
-class Cluster(StartsRuns):
+class Cluster:
     """A cluster of nodes in this process, over TCP on 127.0.0.1 (or in memory), each with a thread of its own.
 
     With `data_dir` it continues from that directory, or makes it: it outlives its process (`durability="process"`, a killed
@@ -83,7 +71,8 @@ class Cluster(StartsRuns):
 
     `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds, or a `timedelta`) starting
     a run or registering a workflow may wait for a majority. Use it as a context manager, synchronous or asynchronous, or
-    call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so.
+    call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so. One that ends in
+    `_async` does the same as that without, and is awaited, on any event loop but the cluster's own, under asyncio and trio.
     """
 
     def __init__(
@@ -117,17 +106,13 @@ class Cluster(StartsRuns):
             timing=timing,
             compaction=compaction,
         )
-        self._logs = log_level is not None
         if log_level is not None:
             log_levels.set_level(log_level)
-        self._data = data
         if name is None and data is not None:
             name = data.path.name if data.found is None else data.found.name
         self.name = name or f"cluster-{next(_names)}"
         numbers = tuple(range(1, nodes + 1)) if data is None else data.numbers(nodes)
-        self._leave_out = recovery.left_out(leave_out, numbers)
-        self.recovered: ClusterRecovered | None = None
-        """The report of what was found in the data directory; None without one, or in a new one. Set by `start`."""
+        founding = Founding(data, recovery.left_out(leave_out, numbers), logs=log_level is not None)
         shared: dict[str, Any] = {
             "network": network,
             "ports": None if ports is None else dict(zip(numbers, ports, strict=True)),
@@ -144,18 +129,16 @@ class Cluster(StartsRuns):
             )
         else:
             host = self._make_host(self.name, numbers, **shared)
-        self._take(host, data)
+        self._take(host, founding)
 
-    def _take(self, host: ClusterBackend, data: recovery.DataDirectory | None) -> None:
+    def _take(self, host: ClusterBackend, founding: Founding) -> None:
         """Be the handle of a host."""
         self._host = host
         self._access = access = ClusterAccess(host)
-        self._announcement = Announcement(host, None if data is None else data.path)
+        self._announcement = Announcement(host, None if founding.data is None else founding.data.path)
         self._registry = Registry(host)
-        self._starts(self._registry)
+        self._starter = RunStarter(host, self._registry)
         self._looker = Looker(host)
-        self._play: ScenarioPlay | None = None
-        self._change = threading.Lock()
         self._nodes = NodeTable(self, host)
         self.nodes: Mapping[NodeId, Node] = MappingProxyType(self._nodes)
         self._network_faults = NetworkFaults(access)
@@ -163,14 +146,15 @@ class Cluster(StartsRuns):
         self._membership = Membership(access, self._announcement, self._nodes, self._network_faults.transfer)
         self._runs = RunFinder(access)
         self._telemetry = Telemetry(access, self.statistics)
+        self._plays = ScenarioPlays(self, access)
+        self._life = ClusterLife(access, founding, self._announcement, self._telemetry, self._plays)
         host.when_numbers_change(self._nodes.follow_host)
 
     @classmethod
     def _handle_on(cls, host: ClusterBackend) -> Self:
         self = cls.__new__(cls)
         self.name = host.name
-        self._logs, self._data, self._leave_out, self.recovered = False, None, frozenset(), None
-        self._take(host, None)
+        self._take(host, Founding())
         return self
 
     _make_host: Callable[..., ClusterBackend] = LocalBackend
@@ -191,43 +175,8 @@ class Cluster(StartsRuns):
         `StorageError` if the data directory is in use, damaged or another cluster's, or cannot be written, and
         `TooManyOpenFilesError` before anything is begun, if this process may not open as many files and sockets as it takes.
         """
-        refuse_on_own_thread("cluster.start()")
-        with self._change:
-            if self._access.status != "new":
-                word = (
-                    "runs already: use it, or end it with stop()" if self._access.status == "running" else "has stopped"
-                )
-                raise ClusterError(f"cluster {self.name!r} {word}; for a new one make another Cluster")
-            self._access.status = "running"
-        capture.install()
-        self._telemetry.begin()
-        try:
-            began = time.monotonic()
-            with open_files.told(f"cluster {self.name!r} cannot be started"):
-                self._open()
-            if not self._host.attached:  # one that has lost its majority can be attached to, and mended
-                self.wait_for_leader(self._host.proposal_timeout)
-            if self._data is not None:
-                self._data.end()
-                self.recovered = recovery.recovered(self._host.head(), time.monotonic() - began)
-                if self.recovered is not None:
-                    self._host.announce(self.recovered)
-        except BaseException:
-            self._stop(leave=self._host.attached)
-            raise
-        running_clusters.started(self)
+        self._life.start(self)
         return self
-
-    def _open(self) -> None:
-        stored = self._data is not None
-        needed = open_files.LOOP + stored + self._host.files_needed(len(self._access.numbers), stored=stored)
-        open_files.check(needed, f"cluster {self.name!r} of {len(self._access.numbers)} nodes")
-        if self._data is not None:
-            self._data.begin(self._host)
-            self._host.use(self._data)
-        self._host.thread.start()
-        self._host.thread.run(self._host.on_open, self._leave_out)
-        self._announcement.put_up()
 
     def stop(self) -> StopReport:
         """Stop everything, within a few seconds. User code that cannot be interrupted is left and named in the report.
@@ -235,49 +184,11 @@ class Cluster(StartsRuns):
         Runs that have not ended are gone, unless there is a data directory: then they continue with the next cluster that is
         started there. Stopping twice does nothing. An interrupt (Ctrl-C) ends a wait, and is raised when all the rest is done.
         """
-        return self._stop(leave=False)
+        return self._life.end(self, leave=False)
 
-    def _stop(self, *, leave: bool) -> StopReport:
-        """Stop everything, or only let go of nodes that keep running (`leave`)."""
-        refuse_on_own_thread("cluster.stop()")
-        with self._change:
-            if self._access.status != "running":
-                self._access.status = "stopped"
-                return StopReport()
-            self._access.status = "stopped"
-        running_clusters.stopped(self)
-        play = self._play
-        if play is not None:
-            play.halt()
-        stuck: list[str] = []
-        try:
-            self._shut_nodes(leave=leave)
-        finally:
-            left = collect_statistics.deadline(STOP_SECONDS)
-            do_all(
-                lambda: stuck.extend(self._host.end(left, leave=leave)),
-                lambda: stuck.extend(() if play is None or play.stop(left()) else (f"scenario {play.scenario.name}",)),
-                self._announcement.take_down,
-                lambda: stuck.extend(
-                    () if self._host.observers.close(left()) else ("a callback given to subscribe()",)
-                ),
-                lambda: stuck.extend(self._telemetry.end(left())),
-                capture.uninstall,
-                *([log_levels.reset] if self._logs else []),
-            )
-        return StopReport(tuple(stuck))
-
-    def _shut_nodes(self, *, leave: bool) -> None:
-        def shut() -> None:
-            if self._host.thread.alive:
-                with contextlib.suppress(TimeoutError, ClusterError):
-                    self._host.thread.run(partial(self._host.on_shut, leave=leave), timeout=STOP_SECONDS)
-
-        try:
-            shut()
-        except BaseException:  # an interrupt: perhaps it has not even begun
-            shut()
-            raise
+    def _exit(self) -> None:
+        """Leave the block: detach if the cluster is to outlive it, else stop."""
+        self._life.end(self, leave=self._host.outlives)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -299,6 +210,11 @@ class Cluster(StartsRuns):
         """True if it was started and not stopped."""
         return self._access.running
 
+    @property
+    def recovered(self) -> ClusterRecovered | None:
+        """The report of what `start` found in the data directory; None without one, in a new one, and before."""
+        return self._life.recovered
+
     # --- clusters that outlive the process which started them: handles come and go
 
     @classmethod
@@ -319,17 +235,7 @@ class Cluster(StartsRuns):
         Whoever reads or follows events here is told, as by `stop`, that the nodes stopped: to this handle they have.
         Raises `ClusterError` for any other: its nodes would end.
         """
-        self._access.check_running()
-        if not self._host.outlives:
-            raise ClusterError(
-                f"cluster {self.name!r} ends with this process and cannot be left running: end it with stop(). One that "
-                "can be left is started with detach=True and a data_dir"
-            )
-        self._stop(leave=True)
-
-    def _exit(self) -> None:
-        """Leave the block: detach if the cluster is to outlive it, else stop."""
-        self._stop(leave=self._host.outlives)
+        self._life.leave(self)
 
     @property
     def outlives(self) -> bool:
@@ -375,33 +281,12 @@ class Cluster(StartsRuns):
         """
         return fault_lines.cause(self, parse_fault(fault) if isinstance(fault, str) else fault)
 
-    def scenario(self, scenario: Scenario | str | Sequence[tuple[str | Seconds, str]]) -> ScenarioPlay:
-        """Play a scenario (one of yours, a list of its steps, or the name of one in `SCENARIOS`) on a thread of its own.
-
-        Returns at once: `wait` waits for its end, `stop` ends it. Raises `ScenarioError` if it is not a scenario,
-        `NoSuchNodeError` for a node that is not there, and `ClusterError` while another one is played.
-        """
-        self._access.check_running()
-        given: Any = scenario
-        if isinstance(given, str):
-            given = Scenario.built_in(given, self._access.numbers)
-        elif not isinstance(given, Scenario):
-            given = Scenario("unnamed", given)
-        for number in sorted(given.node_numbers - set(self._access.numbers)):
-            raise no_such_node(number, self._access.numbers)
-        with self._change:
-            if self._play is not None and self._play.status == "running":
-                raise ClusterError(
-                    f"scenario {self._play.scenario.name} is being played: wait for its end, or stop it first"
-                )
-            self._access.check_running()
-            self._play = ScenarioPlay(self, self._host, given).start()
-            return self._play
+    scenario = delegate(ScenarioPlays.scenario, to=lambda self: self._plays)
 
     @property
     def play(self) -> ScenarioPlay | None:
         """The scenario that is played, or was played last; None if there was none."""
-        return self._play
+        return self._plays.last
 
     # --- workflows and runs
 
@@ -438,6 +323,195 @@ class Cluster(StartsRuns):
         return self._registry.register(name, version, fn, strict=strict)
 
     register_workflow_closure = register_workflow
+
+    @overload
+    def start_workflow(
+        self, workflow: Workflow[I, O], input: I, /, *, version: int | None = None, run_id: str | None = None
+    ) -> WorkflowRun[O]: ...
+    @overload
+    def start_workflow(
+        self,
+        workflow: Callable[[WorkflowContext, I], Awaitable[O]],
+        input: I,
+        /,
+        *,
+        version: int | None = None,
+        run_id: str | None = None,
+    ) -> WorkflowRun[O]: ...
+    @overload
+    def start_workflow(
+        self,
+        workflow: Callable[[WorkflowContext, None], Awaitable[O]],
+        /,
+        *,
+        version: int | None = None,
+        run_id: str | None = None,
+    ) -> WorkflowRun[O]: ...
+    @overload
+    def start_workflow(
+        self, workflow: str, version: int, input: Any, /, *, run_id: str | None = None
+    ) -> WorkflowRun[Any]: ...
+    @overload
+    def start_workflow(
+        self, workflow: str, input: Any = None, /, *, version: int | None = None, run_id: str | None = None
+    ) -> WorkflowRun[Any]: ...
+    def start_workflow(
+        self, workflow: Any, *args: Any, version: int | None = None, run_id: str | None = None, **named: Any
+    ) -> WorkflowRun[Any]:
+        """Start a run and return its handle as soon as a majority has recorded it.
+
+        `workflow` is a registered name, a `Workflow` or a function (registered first if need be); then the input, or version
+        and input. With a `run_id`, starting the same run again returns it; without one every start is a run of its own, whoever else
+        starts any at that time. Raises `WorkflowNotFoundError`, `InputTypeError`, `ValueNotShippableError`, `RunConflictError` and
+        `NotAcknowledgedError`.
+        """
+        self._access.check_running()
+        return self._starter.start(StartAsked.given(workflow, args, named, version=version, run_id=run_id))
+
+    @overload
+    async def start_workflow_async(
+        self, workflow: Workflow[I, O], input: I, /, *, version: int | None = None, run_id: str | None = None
+    ) -> WorkflowRun[O]: ...
+    @overload
+    async def start_workflow_async(
+        self,
+        workflow: Callable[[WorkflowContext, I], Awaitable[O]],
+        input: I,
+        /,
+        *,
+        version: int | None = None,
+        run_id: str | None = None,
+    ) -> WorkflowRun[O]: ...
+    @overload
+    async def start_workflow_async(
+        self,
+        workflow: Callable[[WorkflowContext, None], Awaitable[O]],
+        /,
+        *,
+        version: int | None = None,
+        run_id: str | None = None,
+    ) -> WorkflowRun[O]: ...
+    @overload
+    async def start_workflow_async(
+        self, workflow: str, version: int, input: Any, /, *, run_id: str | None = None
+    ) -> WorkflowRun[Any]: ...
+    @overload
+    async def start_workflow_async(
+        self, workflow: str, input: Any = None, /, *, version: int | None = None, run_id: str | None = None
+    ) -> WorkflowRun[Any]: ...
+    async def start_workflow_async(
+        self, workflow: Any, *args: Any, version: int | None = None, run_id: str | None = None, **named: Any
+    ) -> WorkflowRun[Any]:
+        """Do as `start_workflow`, and let the caller's loop run meanwhile: `run = await cluster.start_workflow_async(order, "tea")`.
+
+        Starts that are awaited at the same time are recorded together. Raises the same, and `BlockingCallError` on one of the
+        cluster's own threads. One that is cancelled while it waits may have been started; with a `run_id` it can be asked for again.
+        """
+        self._access.check_running()
+        return await self._starter.start_async(StartAsked.given(workflow, args, named, version=version, run_id=run_id))
+
+    @overload
+    def start_many(
+        self,
+        workflow: Workflow[I, O],
+        inputs: Iterable[I],
+        /,
+        *,
+        version: int | None = None,
+        run_ids: Iterable[str] | None = None,
+    ) -> tuple[WorkflowRun[O], ...]: ...
+    @overload
+    def start_many(
+        self,
+        workflow: Callable[[WorkflowContext, I], Awaitable[O]],
+        inputs: Iterable[I],
+        /,
+        *,
+        version: int | None = None,
+        run_ids: Iterable[str] | None = None,
+    ) -> tuple[WorkflowRun[O], ...]: ...
+    @overload
+    def start_many(
+        self,
+        workflow: str,
+        inputs: Iterable[Any],
+        /,
+        *,
+        version: int | None = None,
+        run_ids: Iterable[str] | None = None,
+    ) -> tuple[WorkflowRun[Any], ...]: ...
+    def start_many(
+        self,
+        workflow: Any,
+        inputs: Iterable[Any],
+        /,
+        *,
+        version: int | None = None,
+        run_ids: Iterable[str] | None = None,
+    ) -> tuple[WorkflowRun[Any], ...]:
+        """Start a run for each input, together, and return their handles in that order: `cluster.start_many(order, ["tea", "coffee"])`.
+
+        Takes hardly longer than one start. Each is as `start_workflow` would start it, with the `run_ids` at the same positions, if
+        there are any; a hundred thousand inputs are in memory all at once. If some cannot be started the others are, and
+        `NotAllStartedError` has both: handles in `runs`, reasons in `refusals`. Raises `WorkflowNotFoundError` and `BadArgumentError`, and
+        starts nothing, for what all have in common. An interrupt ends the wait; starts that are on their way go on.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     return await ctx.compute("make", str.upper, item)
+        >>> with workflow_test() as test:
+        ...     runs = test.cluster.start_many(order, ["tea", "coffee"])
+        ...     [run.run_id for run in runs], [run.wait_for_completion() for run in runs]
+        (['order-1', 'order-2'], ['TEA', 'COFFEE'])
+        """
+        self._access.check_running()
+        return self._starter.start_many(workflow, inputs, version, run_ids)
+
+    @overload
+    async def start_many_async(
+        self,
+        workflow: Workflow[I, O],
+        inputs: Iterable[I],
+        /,
+        *,
+        version: int | None = None,
+        run_ids: Iterable[str] | None = None,
+    ) -> tuple[WorkflowRun[O], ...]: ...
+    @overload
+    async def start_many_async(
+        self,
+        workflow: Callable[[WorkflowContext, I], Awaitable[O]],
+        inputs: Iterable[I],
+        /,
+        *,
+        version: int | None = None,
+        run_ids: Iterable[str] | None = None,
+    ) -> tuple[WorkflowRun[O], ...]: ...
+    @overload
+    async def start_many_async(
+        self,
+        workflow: str,
+        inputs: Iterable[Any],
+        /,
+        *,
+        version: int | None = None,
+        run_ids: Iterable[str] | None = None,
+    ) -> tuple[WorkflowRun[Any], ...]: ...
+    async def start_many_async(
+        self,
+        workflow: Any,
+        inputs: Iterable[Any],
+        /,
+        *,
+        version: int | None = None,
+        run_ids: Iterable[str] | None = None,
+    ) -> tuple[WorkflowRun[Any], ...]:
+        """Do as `start_many`, and let the caller's loop run meanwhile. `inputs` is read on another thread.
+
+        Raises the same, and `BlockingCallError` on one of the cluster's own threads. When it is cancelled some may have been started.
+        """
+        self._access.check_running()
+        return await self._starter.start_many_async(workflow, inputs, version, run_ids)
 
     run = delegate(RunFinder.run, to=lambda self: self._runs)
     runs = delegate(RunFinder.runs, to=lambda self: self._runs)

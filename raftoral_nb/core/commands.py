@@ -54,6 +54,9 @@ class StartRun(msgspec.Struct, frozen=True, gc=False, tag="start", array_like=Tr
     """The canonical digest of the input, by which an equal one is known; "" if there is none."""
     format: int = 1
     """The format of the run's records, `RECORD_FORMAT`; commands of earlier versions do not say so."""
+    start_id: str = ""
+    """The name of this start, no other start's, where the `run_id` was chosen for it: a run that another start made is not meant, and
+    the command is refused. "" where the `run_id` was given: the run of that id is meant, whoever started it."""
 
 
 class SetCheckpoint(msgspec.Struct, frozen=True, gc=False, tag="checkpoint", array_like=True):

@@ -71,6 +71,11 @@ class Run(msgspec.Struct):
     digest: str = ""
     """The canonical digest of the input that it was started with; "" if none was given."""
 
+    start_id: str = ""
+    """The name of the start that made it, if its run_id was chosen for that start; else "".
+
+    Known to a repetition of that start alone."""
+
     format: int = 1
     """The format of its records; runs of an earlier one than `RECORD_FORMAT` are not executed."""
 

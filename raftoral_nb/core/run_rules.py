@@ -89,6 +89,10 @@ def _started(state: State, command: StartRun, index: int, parent: RunId | None) 
     """Return the new run; None if it is there already."""
     run_id, workflow, version = command.run_id, command.workflow, command.version
     run = state.runs.get(run_id)
+    if run is not None and command.start_id:
+        # Whoever did not give the id wants a run of its own. The same start comes again when another node repeats it.
+        repeated = run.start_id == command.start_id
+        return None if repeated else CommandRefused("run_id_taken", f"another start has taken the id {run_id!r}")
     if run is not None:
         # Not about the code, which may have been replaced since: to start a run again is to ask for the same run. A run that
         # has begun anew has another input by now, and is taken for the one it was.
@@ -109,6 +113,7 @@ def _started(state: State, command: StartRun, index: int, parent: RunId | None) 
         begun_at=command.at,
         parent=parent,
         digest=command.digest,
+        start_id=command.start_id,
         format=command.format,
     )
     return run

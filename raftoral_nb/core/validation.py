@@ -137,7 +137,12 @@ def _start(command: Any, limits: Limits) -> str | None:
         return "the workflow's version must be a number from 0"
     if not _is_bytes(command.input, limits.value_bytes):
         return f"the input must be at most {limits.value_bytes} bytes"
-    return _digest(command.digest) or _format(command.format) or _time(command.at)
+    return _digest(command.digest) or _format(command.format) or _time(command.at) or _start_id(command.start_id)
+
+
+def _start_id(name: Any) -> str | None:
+    good = isinstance(name, str) and len(name) <= named.MAX_NAME_CHARS
+    return None if good else "the name of the start is not text that is short"
 
 
 def _format(number: Any) -> str | None:

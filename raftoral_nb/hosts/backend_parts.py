@@ -6,7 +6,7 @@ Methods whose names begin with `on_` are called on the consensus loop, the other
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, Protocol, TypeVar
 
 from ..core.commands import Command, Committed, Rejected
@@ -21,6 +21,7 @@ from ..transport.network import Links
 from .asks import Answer
 from .node_life import Life
 from .observers import Observers
+from .recovery import DataDirectory
 from .variable_waits import LookedAt
 
 T = TypeVar("T")
@@ -97,6 +98,33 @@ class RecordsBackend(Protocol):
 
     def run_record(self, run_id: RunId) -> Run:
         """Return what is recorded of a run; raises `RunNotFoundError`."""
+
+
+class LifeBackend(NodesBackend, RecordsBackend, Announcing, Protocol):
+    """What is asked of to start the nodes, to end them, and to let go of those that outlive this process."""
+
+    @property
+    def outlives(self) -> bool:
+        """True if the nodes outlive this process."""
+
+    @property
+    def attached(self) -> bool:
+        """True if the nodes were running before this handle."""
+
+    def files_needed(self, count: int, *, stored: bool) -> int:
+        """Return how many files so many nodes open here, sockets included; `stored` if with logs on disk."""
+
+    def use(self, data: DataDirectory) -> None:
+        """Keep the nodes' logs in a data directory. Before the start. Raises `StorageError`."""
+
+    async def on_open(self, leave_out: Collection[NodeId] = ()) -> None:
+        """Start every node but those to leave out."""
+
+    async def on_shut(self, *, leave: bool = False) -> None:
+        """End every node, or only let go of them (`leave`) if they outlive this process; whoever waits is told."""
+
+    def end(self, left: Callable[[], float], *, leave: bool = False) -> list[str]:
+        """End the threads, after `on_shut`; `left()` is how many seconds that may take. Names the user code that could not be ended."""
 
 
 class RunsBackend(NodesBackend, RecordsBackend, Proposing, Alive, Protocol):

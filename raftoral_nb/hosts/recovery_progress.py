@@ -26,7 +26,10 @@ READING_SHARE: Final = 0.6
 class RecoveryEnv(Protocol):
     """The part of a backend that recovery needs."""
 
-    observers: Observers
+    @property
+    def observers(self) -> Observers:
+        """Those who are told of events."""
+        ...
 
     def head(self) -> State:
         """Return the state of the most advanced node."""

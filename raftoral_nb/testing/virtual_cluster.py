@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 from ..api import running_clusters
 from ..api.cluster import Cluster
+from ..api.cluster_life import StopReport
 from ..core.apply import Applied
 from ..core.cluster_events import NodeChanged
 from ..core.commands import Command, Outcome
@@ -116,6 +117,12 @@ class VirtualBackend(LocalBackend):
         if self.user_code_waits:
             incarnation.executor.close_gate("test")
         return incarnation
+
+    def end(self, left: Callable[[], float], *, leave: bool = False) -> list[str]:
+        """Do as any backend does, and end the clock."""
+        stuck = super().end(left, leave=leave)
+        self.world.close()
+        return stuck
 
     def files_needed(self, count: int, *, stored: bool) -> int:  # noqa: ARG002
         """None: all of it is in memory, on one loop."""
@@ -340,8 +347,9 @@ class VirtualCluster(Cluster):
         running_clusters.stopped(self)  # nobody means a test's cluster when none is named
         return self
 
-    def _stop(self, *, leave: bool) -> Any:
-        report = super()._stop(leave=leave)
+    def stop(self) -> StopReport:
+        """Stop everything, as a `Cluster` does; also the clock of one that was never started."""
+        report = super().stop()
         self.host.world.close()
         return report
 

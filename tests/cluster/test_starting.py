@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import anyio
@@ -27,7 +27,10 @@ from raftoral_nb import (
     WorkflowRun,
     workflow,
 )
+from raftoral_nb.core.commands import Command, Committed, Outcome, Rejected, Unknown
 from raftoral_nb.core.records import Definition
+from raftoral_nb.hosts.asks import Answer
+from raftoral_nb.hosts.node_life import Life
 from raftoral_nb.workflow.shipping import definitions
 from tests.cluster.helpers import PATIENCE, gate
 
@@ -336,3 +339,123 @@ def test_a_workflow_that_awaits_a_start_is_told_how_it_starts_another(cluster: C
         with pytest.raises(WorkflowFailedError, match="start_child") as raised:
             cluster.start_workflow(starting, which).wait_for_completion(PATIENCE)
         assert isinstance(raised.value.__cause__, BlockingCallError)
+
+
+# --- ids that are chosen
+
+
+def starts_first(monkeypatch: pytest.MonkeyPatch, cluster: Cluster, first: Callable[[], object]) -> None:
+    """Let `first` start something when this handle has chosen its next ids and has not proposed them yet."""
+    host = cluster._host
+    propose, when_decided = host.propose, host.when_decided
+    left = [first]
+
+    def one_before() -> None:
+        if left:
+            left.pop()()
+
+    def proposed(command: Command, what: str) -> Committed | Rejected:
+        one_before()
+        return propose(command, what)
+
+    def decided(asked: Sequence[tuple[Command, str]], callback: Callable[[list[Answer]], None]) -> None:
+        one_before()
+        when_decided(asked, callback)
+
+    monkeypatch.setattr(host, "propose", proposed)
+    monkeypatch.setattr(host, "when_decided", decided)
+
+
+def one(cluster: Cluster) -> list[WorkflowRun[int]]:
+    return [cluster.start_workflow(doubled, 21)]
+
+
+def one_awaited(cluster: Cluster) -> list[WorkflowRun[int]]:
+    return [asyncio.run(cluster.start_workflow_async(doubled, 21))]
+
+
+def three(cluster: Cluster) -> list[WorkflowRun[int]]:
+    return list(cluster.start_many(doubled, [21, 21, 21]))
+
+
+def three_awaited(cluster: Cluster) -> list[WorkflowRun[int]]:
+    return list(asyncio.run(cluster.start_many_async(doubled, [21, 21, 21])))
+
+
+EACH_WAY = pytest.mark.parametrize("starting", [one, one_awaited, three, three_awaited])
+
+
+@EACH_WAY
+@pytest.mark.parametrize("value", [21, 5])
+def test_two_handles_that_choose_the_same_id_get_a_run_each(
+    starting: Callable[[Cluster], list[WorkflowRun[int]]],
+    value: int,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster.register_workflow(doubled)
+    other = Cluster._handle_on(cluster._host)
+    other._access.status = "running"
+    theirs: list[WorkflowRun[Any]] = []
+    starts_first(monkeypatch, cluster, lambda: theirs.append(other.start_workflow("doubled", value)))
+    mine = starting(cluster)
+    assert [run.run_id for run in theirs] == ["doubled-1"]
+    assert "doubled-1" not in {run.run_id for run in mine}
+    assert len({run.run_id for run in mine}) == len(mine)
+    assert len(cluster.runs()) == 1 + len(mine)
+    assert [run.wait_for_completion(PATIENCE) for run in (*theirs, *mine)] == [2 * value] + [42] * len(mine)
+
+
+@EACH_WAY
+def test_an_id_that_was_chosen_and_then_given_by_another_leads_to_another_id(
+    starting: Callable[[Cluster], list[WorkflowRun[int]]], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.register_workflow(doubled)
+    starts_first(monkeypatch, cluster, lambda: cluster.start_workflow("doubled", 21, run_id="doubled-1"))
+    mine = starting(cluster)
+    assert "doubled-1" not in {run.run_id for run in mine}
+    assert [run.wait_for_completion(PATIENCE) for run in mine] == [42] * len(mine)
+    assert len(cluster.runs()) == 1 + len(mine)
+
+
+class Forgetful:
+    """A node that carries out what it is asked for, and whose first answer is lost."""
+
+    def __init__(self, life: Life, lost: list[int]) -> None:
+        self._life = life
+        self._lost = lost
+
+    async def ask_all(self, commands: Sequence[Command], timeout: float) -> list[Outcome]:
+        outcomes = await self._life.ask_all(commands, timeout)
+        if self._lost:
+            return outcomes
+        self._lost.append(len(commands))
+        return [Unknown("the line to it broke")] * len(commands)
+
+
+@EACH_WAY
+def test_starts_that_are_proposed_again_by_another_node_make_one_run_each(
+    starting: Callable[[Cluster], list[WorkflowRun[int]]], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.register_workflow(doubled)
+    host, lost = cluster._host, list[int]()
+    spokesman = host.spokesman
+
+    def forgetful() -> Any:
+        life = spokesman()
+        return None if life is None else Forgetful(life, lost)
+
+    monkeypatch.setattr(host, "spokesman", forgetful)
+    runs = starting(cluster)
+    assert lost == [len(runs)]
+    assert [run.run_id for run in runs] == [f"doubled-{number}" for number in range(1, len(runs) + 1)]
+    assert len(cluster.runs()) == len(runs)
+    assert [run.wait_for_completion(PATIENCE) for run in runs] == [42] * len(runs)
+
+
+def test_a_run_under_a_chosen_id_is_the_one_that_is_asked_for_by_that_id_and_the_same_input(cluster: Cluster) -> None:
+    run = cluster.start_workflow(doubled, 21)
+    assert cluster.start_workflow(doubled, 21, run_id=run.run_id).run_id == run.run_id
+    with pytest.raises(RunConflictError, match="another input"):
+        cluster.start_workflow(doubled, 5, run_id=run.run_id)
+    assert len(cluster.runs()) == 1

@@ -84,7 +84,15 @@ takeovers = st.builds(Takeover, nodes, terms)
 registers = st.builds(RegisterWorkflow, definitions)
 formats = st.just(RECORD_FORMAT)
 starts = st.builds(
-    StartRun, run_ids, st.just("w"), st.integers(1, 2), st.sampled_from([b"", b"i"]), times, st.just(""), formats
+    StartRun,
+    run_ids,
+    st.just("w"),
+    st.integers(1, 2),
+    st.sampled_from([b"", b"i"]),
+    times,
+    st.just(""),
+    formats,
+    st.sampled_from(["", "", "s1", "s2"]),
 )
 checkpoints = st.builds(SetCheckpoint, run_ids, steps(nodes, terms), st.sampled_from([0, 0, 1, 2]), generations, taken)
 ends = st.tuples(run_ids, terms, nodes, outcomes, st.booleans(), generations).map(

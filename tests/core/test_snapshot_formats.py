@@ -30,7 +30,7 @@ from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.core.snapshot import Frozen, Reader
 from raftoral_nb.core.state import State, summary
 from raftoral_nb.errors import SnapshotError
-from tests.core.commands import FAILURE, checkpoint, definition, done, end, propose, running
+from tests.core.commands import FAILURE, checkpoint, definition, done, end, propose, refusal, running
 from tests.core.histories import TINY
 
 FIRST: Final = """
@@ -182,6 +182,16 @@ def test_what_is_written_today_has_every_kind_of_record_in_its_order() -> None:
         assert summary(again) == summary(state)
         assert again.runs["r1"].records == records
         assert {run.format for run in again.runs.values()} == {RECORD_FORMAT}
+
+
+def test_a_run_says_behind_a_snapshot_which_start_made_it_and_one_of_earlier_bytes_is_no_start_of_its_own() -> None:
+    state = read(unpacked(SECOND))
+    mine, theirs = (StartRun("r9", "order", 1, b"in", format=RECORD_FORMAT, start_id=name) for name in ("s1", "s2"))
+    assert refusal(state, msgspec.structs.replace(mine, run_id="r1")) == "run_id_taken"
+    done(state, mine)
+    again = read(list(Frozen(state).pieces()))
+    assert done(again, mine) == ()
+    assert refusal(again, theirs) == "run_id_taken"
 
 
 @pytest.mark.parametrize("number", [0, 3, 99])

@@ -31,9 +31,10 @@ from raftoral_nb.core.events import (
     WorkflowStarted,
 )
 from raftoral_nb.core.records import Definition, Failure, Step
+from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.core.state import NO_EPOCH, Epoch, State, summary
 from raftoral_nb.core.validation import Limits
-from tests.core.commands import FAILURE, checkpoint, definition, done, end, refusal, running
+from tests.core.commands import FAILURE, checkpoint, definition, done, end, refusal, running, start
 
 # --- epochs
 
@@ -170,9 +171,42 @@ def test_an_equal_digest_is_an_equal_input_and_without_one_the_bytes_count() -> 
     assert refusal(state, StartRun("r2", "order", 1, b"other", 0.0, "")) == "run_conflict"
 
 
-def test_starts_in_logs_of_earlier_versions_are_read_without_a_digest() -> None:
+def test_starts_in_logs_of_earlier_versions_are_read_without_a_digest_and_a_name() -> None:
     old = msgspec.msgpack.encode(["start", "r1", "order", 1, b"in", 2.5])
-    assert msgspec.msgpack.decode(old, type=Command) == StartRun("r1", "order", 1, b"in", 2.5, "")
+    assert msgspec.msgpack.decode(old, type=Command) == StartRun("r1", "order", 1, b"in", 2.5, "", 1, "")
+
+
+def chosen(start_id: str, run_id: str = "r1", value: bytes = b"in") -> StartRun:
+    """A start whose run_id was chosen for it."""
+    return StartRun(run_id, "order", 1, value, format=RECORD_FORMAT, start_id=start_id)
+
+
+def test_a_start_whose_id_was_chosen_never_gets_the_run_of_another_start_though_all_else_is_equal() -> None:
+    state = running("r1")
+    done(state, chosen("s2", "r2"))
+    before = summary(state)
+    assert refusal(state, chosen("s1")) == "run_id_taken", "its id was given to another"
+    assert refusal(state, chosen("s1", "r2")) == "run_id_taken", "its id was chosen for another"
+    assert refusal(state, chosen("s1", "r2", b"other")) == "run_id_taken"
+    assert summary(state) == before
+
+
+def test_a_start_whose_id_was_chosen_makes_one_run_however_often_it_comes_and_by_whichever_node() -> None:
+    state = running()
+    assert done(state, chosen("s1")) == (WorkflowStarted("r1", "order", 1),)
+    before = summary(state)
+    assert done(state, chosen("s1")) == ()
+    assert summary(state) == before
+    done(state, end("r1"))
+    assert done(state, chosen("s1")) == (), "nor when the run has ended"
+    assert list(state.runs) == ["r1"]
+
+
+def test_a_run_whose_id_was_chosen_is_found_by_whoever_gives_that_id_and_an_equal_input() -> None:
+    state = running()
+    done(state, chosen("s1"))
+    assert done(state, start("r1")) == ()
+    assert refusal(state, StartRun("r1", "order", 1, b"other")) == "run_conflict"
 
 
 def test_starting_a_run_under_a_used_id_with_another_input_or_version_is_refused() -> None:
@@ -307,6 +341,8 @@ TOO_LARGE = b"x" * 21
         StartRun(["r"], "order", 1, b""),  # type: ignore[arg-type]
         StartRun("r", "order", 1, TOO_LARGE),
         StartRun("r", "order", 1, "text"),  # type: ignore[arg-type]
+        StartRun("r", "order", 1, b"", start_id=5),  # type: ignore[arg-type]
+        StartRun("r", "order", 1, b"", start_id="s" * (limits.MAX_NAME_CHARS + 1)),
         SetCheckpoint("r1", None),  # type: ignore[arg-type]
         checkpoint(value=None),
         checkpoint(value=b"1", failure=Failure("E", "m")),

@@ -1,18 +1,23 @@
-"""Many starts at a time on nodes in processes of their own, from the handle that started them and from another."""
+"""Starts on nodes in processes of their own, many at a time, from the handle that started the nodes and from others."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from raftoral_nb import Cluster, NotAllStartedError, RunConflictError
+from raftoral_nb import Cluster, NotAllStartedError, RunConflictError, WorkflowRun
+from raftoral_nb.core.commands import Command, Committed, Rejected
 from tests.cluster.helpers import STEADFAST
 from tests.processes import flows
 from tests.processes.helpers import PATIENCE
+from tests.processes.here import node_here
 
 
 def test_many_runs_start_together_on_processes_and_from_a_handle_that_attached(tmp_path: Path) -> None:
@@ -36,6 +41,48 @@ def test_many_runs_start_together_on_processes_and_from_a_handle_that_attached(t
             other.start_many("one_step", [0, 5], run_ids=["mine-0", "mine-1"])
         assert isinstance(raised.value.refusals[1], RunConflictError)
         assert raised.value.runs[0].wait_for_completion(PATIENCE) == 0
+
+
+def test_two_handles_that_choose_the_same_id_have_a_run_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.ExitStack() as stack:
+        _, file = stack.enter_context(node_here(tmp_path))
+        first, second = Cluster.attach(file), Cluster.attach(file)
+        stack.callback(first.leave)
+        stack.callback(second.leave)
+        first.register_workflow(flows.one_step)
+        second.register_workflow(flows.one_step)
+        theirs: list[WorkflowRun[Any]] = []
+        propose = second._host.propose
+
+        def first_comes_first(command: Command, what: str) -> Committed | Rejected:
+            if not theirs:
+                theirs.append(first.start_workflow("one_step", 7))
+            return propose(command, what)
+
+        monkeypatch.setattr(second._host, "propose", first_comes_first)
+        mine = second.start_workflow("one_step", 7)
+        assert [run.run_id for run in (*theirs, mine)] == ["one_step-1", "one_step-2"]
+        assert mine.wait_for_completion(PATIENCE) == theirs[0].wait_for_completion(PATIENCE) == 7
+
+
+def test_handles_that_start_at_the_same_time_have_runs_of_their_own(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        _, file = stack.enter_context(node_here(tmp_path))
+        handles = [Cluster.attach(file) for _ in range(3)]
+        for handle in handles:
+            stack.callback(handle.leave)
+            handle.register_workflow(flows.one_step)
+        together = threading.Barrier(3)
+
+        def start(handle: Cluster) -> list[WorkflowRun[Any]]:
+            together.wait(PATIENCE)
+            return [handle.start_workflow("one_step", 7), *handle.start_many("one_step", [7] * 20)]
+
+        pool = stack.enter_context(ThreadPoolExecutor(3))
+        runs = [run for found in pool.map(start, handles) for run in found]
+        assert len({run.run_id for run in runs}) == len(runs) == 63
+        assert {run.wait_for_completion(PATIENCE) for run in runs} == {7}
+        assert len(handles[0].runs()) == 63
 
 
 def test_processes_that_all_start_from_their_logs_elect_a_leader_before_any_could_have_missed_one(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -63,29 +66,44 @@ class StartAsked(msgspec.Struct, frozen=True):
         return cls(workflow, version, args[0] if args else None, run_id)
 
 
-class Starter:
-    """The starts of one cluster's runs. Those that wait for a majority are called from any thread but the cluster's own."""
+class _Start(msgspec.Struct):
+    """One start of a run. Invariant: undecided until it has an answer; only an undecided one is proposed."""
+
+    command: StartRun
+    answer: Answer | None = None
+
+
+class RunStarter:
+    """The starts of one cluster's runs. Those that wait for a majority are called from any thread but the cluster's own.
+
+    An id is chosen by what this handle knows. If another start takes it first, the start is refused, and proposed again under
+    another id: whoever gives no run_id gets a run of their own.
+    """
 
     def __init__(self, host: RunsBackend, registry: Registry) -> None:
         self._host = host
         self._registry = registry
         self._lock = threading.Lock()
         self._numbers: dict[str, int] = {}
+        self._origin = secrets.token_hex(8)
+        self._starts = itertools.count(1)
 
     # --- one
 
     def start(self, asked: StartAsked) -> WorkflowRun[Any]:
         """See `Cluster.start_workflow`."""
         definition = self._definition(*self._registry.resolve(asked.workflow, asked.version))
-        command = self._command(definition, asked.input, asked.run_id)
-        return self._started(command, self._host.propose(command, _words(command)))
+        start = self._start(definition, asked.input, asked.run_id)
+        while self._undecided([start]):
+            start.answer = self._host.propose(start.command, _words(start.command))
+        return self._started(start)
 
     async def start_async(self, asked: StartAsked) -> WorkflowRun[Any]:
         """See `Cluster.start_workflow_async`."""
         _refuse_in_workflows("start_workflow_async")
-        command = self._command(await self._resolved(asked.workflow, asked.version), asked.input, asked.run_id)
-        (answer,) = await self._decided([command])
-        return self._started(command, answer)
+        start = self._start(await self._resolved(asked.workflow, asked.version), asked.input, asked.run_id)
+        await self._decide_async([start])
+        return self._started(start)
 
     async def _resolved(self, workflow: Any, version: int | None) -> Definition:
         known = self._registry.known(workflow, version)
@@ -101,17 +119,9 @@ class Starter:
         """See `Cluster.start_many`."""
         refuse_on_own_thread("cluster.start_many()")
         definition = self._definition(*self._registry.resolve(workflow, version))
-        commands = self._commands(definition, inputs, run_ids)
-        decided = threading.Event()
-        answers: list[Answer] = []
-
-        def told(found: list[Answer]) -> None:
-            answers.extend(found)
-            decided.set()
-
-        self._host.when_decided([(one, _words(one)) for one in commands if isinstance(one, StartRun)], told)
-        decided.wait()
-        return self._all_started(commands, answers)
+        starts = self._prepared(definition, inputs, run_ids)
+        self._decide([one for one in starts if isinstance(one, _Start)])
+        return self._all_started(starts)
 
     async def start_many_async(
         self, workflow: Any, inputs: Iterable[Any], version: int | None, run_ids: Iterable[str] | None
@@ -120,13 +130,13 @@ class Starter:
         _refuse_in_workflows("start_many_async")
         definition = await self._resolved(workflow, version)
         # Beside the loop: thousands of inputs take a while.
-        commands = await anyio.to_thread.run_sync(self._commands, definition, inputs, run_ids)
-        answers = await self._decided([one for one in commands if isinstance(one, StartRun)])
-        return await anyio.to_thread.run_sync(self._all_started, commands, answers)
+        starts = await anyio.to_thread.run_sync(self._prepared, definition, inputs, run_ids)
+        await self._decide_async([one for one in starts if isinstance(one, _Start)])
+        return await anyio.to_thread.run_sync(self._all_started, starts)
 
-    def _commands(
+    def _prepared(
         self, definition: Definition, inputs: Iterable[Any], run_ids: Iterable[str] | None
-    ) -> list[StartRun | RaftoralError]:
+    ) -> list[_Start | RaftoralError]:
         """Return the starts to propose, and what is wrong with those that cannot be."""
         given = list(inputs)
         ids: list[str | None] = [None] * len(given) if run_ids is None else list(run_ids)
@@ -134,47 +144,63 @@ class Starter:
             raise BadArgumentError(
                 f"start_many was given {len(given):,} inputs and {len(ids):,} run_ids; there is one for each, or none at all"
             )
-        found: list[StartRun | RaftoralError] = []
+        found: list[_Start | RaftoralError] = []
         for input_, run_id in zip(given, ids, strict=True):
             try:
-                found.append(self._command(definition, input_, run_id))
+                found.append(self._start(definition, input_, run_id))
             except RaftoralError as error:
                 found.append(error)
         return found
 
-    def _all_started(
-        self, commands: Sequence[StartRun | RaftoralError], answers: Sequence[Answer]
-    ) -> tuple[WorkflowRun[Any], ...]:
-        told = iter(answers)
+    def _all_started(self, starts: Sequence[_Start | RaftoralError]) -> tuple[WorkflowRun[Any], ...]:
         runs: list[WorkflowRun[Any] | None] = []
         refusals: dict[int, RaftoralError] = {}
-        for position, command in enumerate(commands):
+        for position, start in enumerate(starts):
             try:
-                if isinstance(command, RaftoralError):
-                    raise command
-                runs.append(self._started(command, next(told)))
+                if isinstance(start, RaftoralError):
+                    raise start
+                runs.append(self._started(start))
             except RaftoralError as error:
                 refusals[position] = error
                 runs.append(None)
         if refusals:
-            raise _not_all_started(commands, tuple(runs), refusals)
+            raise _not_all_started(tuple(runs), refusals)
         return tuple(run for run in runs if run is not None)
 
     # --- inside
 
-    async def _decided(self, commands: Sequence[StartRun]) -> list[Answer]:
-        """Have starts proposed; the caller's loop runs meanwhile."""
-        decided = anyio.Event()
-        answers: list[Answer] = []
+    def _decide(self, starts: Sequence[_Start]) -> None:
+        """Have starts proposed together, until all are decided."""
+        while left := self._undecided(starts):
+            decided = threading.Event()
+            self._propose(left, decided.set)
+            decided.wait()
+
+    async def _decide_async(self, starts: Sequence[_Start]) -> None:
+        """Do as `_decide`; the caller's loop runs meanwhile."""
         post = current_poster()
+        while left := self._undecided(starts):
+            decided = anyio.Event()
+            self._propose(left, partial(post, decided.set))
+            await wait_for(decided)
 
-        def told(found: list[Answer]) -> None:
-            answers.extend(found)
-            post(decided.set)
+    def _undecided(self, starts: Iterable[_Start]) -> list[_Start]:
+        """Return those that are to be proposed: those that were not, and those whose id another start took. They get another."""
+        for one in starts:
+            if isinstance(one.answer, Rejected) and one.answer.code == "run_id_taken":
+                another = self._new_id(one.command.workflow)
+                one.command, one.answer = msgspec.structs.replace(one.command, run_id=another), None
+        return [one for one in starts if one.answer is None]
 
-        self._host.when_decided([(command, _words(command)) for command in commands], told)
-        await wait_for(decided)
-        return answers
+    def _propose(self, starts: Sequence[_Start], decided: Callable[[], object]) -> None:
+        """Propose starts together, and return; `decided` is called once each has its answer."""
+
+        def told(answers: list[Answer]) -> None:
+            for one, answer in zip(starts, answers, strict=True):
+                one.answer = answer
+            decided()
+
+        self._host.when_decided([(one.command, _words(one.command)) for one in starts], told)
 
     def _definition(self, name: str, version: int | None) -> Definition:
         head = self._host.head()
@@ -186,7 +212,7 @@ class Starter:
             raise WorkflowNotFoundError(f"no workflow {wanted} is registered; registered: {known}")
         return definition
 
-    def _command(self, definition: Definition, input_: Any, run_id: str | None) -> StartRun:
+    def _start(self, definition: Definition, input_: Any, run_id: str | None) -> _Start:
         """Check and encode one start. Raises `InputTypeError`, `ValueNotShippableError` and `RaftoralError`."""
         name = definition.workflow
         fn: Callable[..., Any] | None = self._registry.function(definition)
@@ -198,10 +224,13 @@ class Starter:
         given: object = run_id
         if given is not None and not is_name(given):
             raise RaftoralError(f"a run_id is printable text of 1 to 200 characters, got {run_id!r}")
-        chosen = run_id if run_id is not None else self._new_id(name)
-        # Only a run_id that was chosen can be given again.
-        digest = "" if run_id is None else values.digest(input_) or ""
-        return StartRun(chosen, name, definition.version, data, self._host.wall_clock(), digest, RECORD_FORMAT)
+        # Who gives a run_id asks for that run, known by its input; who gives none asks for another run, known by its start.
+        if run_id is not None:
+            digest, start_id = values.digest(input_) or "", ""
+        else:
+            run_id, digest, start_id = self._new_id(name), "", f"{self._origin}.{next(self._starts)}"
+        at = self._host.wall_clock()
+        return _Start(StartRun(run_id, name, definition.version, data, at, digest, RECORD_FORMAT, start_id))
 
     def _new_id(self, name: str) -> str:
         with self._lock:
@@ -213,7 +242,8 @@ class Starter:
             self._numbers[name] = number
             return f"{name}-{number}"
 
-    def _started(self, command: StartRun, answer: Answer) -> WorkflowRun[Any]:
+    def _started(self, start: _Start) -> WorkflowRun[Any]:
+        command, answer = start.command, start.answer
         if isinstance(answer, RaftoralError):
             raise answer
         if isinstance(answer, Rejected) and not self._same_run(command):
@@ -257,15 +287,13 @@ def _not_started(answer: Rejected, run_id: str) -> RaftoralError:
 
 
 def _not_all_started(
-    commands: Sequence[StartRun | RaftoralError],
-    runs: tuple[WorkflowRun[Any] | None, ...],
-    refusals: dict[int, RaftoralError],
+    runs: tuple[WorkflowRun[Any] | None, ...], refusals: dict[int, RaftoralError]
 ) -> NotAllStartedError:
     told = [f"\n  number {position}: {error}" for position, error in list(refusals.items())[:MAX_REFUSALS_TOLD]]
     if len(refusals) > len(told):
         told.append(f"\n  and {len(refusals) - len(told):,} more")
     error = NotAllStartedError(
-        f"{len(refusals):,} of {len(commands):,} runs were not started (counted from 0); the others were, and `runs` has them, "
+        f"{len(refusals):,} of {len(runs):,} runs were not started (counted from 0); the others were, and `runs` has them, "
         f"`refusals` why not:{''.join(told)}",
         runs,
         refusals,
