@@ -12,6 +12,7 @@ import pytest
 
 from raftoral_nb.core.commands import ChangeMembers, Proposal
 from raftoral_nb.core.records import NodeId, ProposalId
+from raftoral_nb.limits import MAX_APPLIED_ENTRIES, MAX_ENTRIES_IN_FLIGHT
 from raftoral_nb.raft.journal import Snapshot
 from raftoral_nb.raft.timing import Timing
 from raftoral_nb.simulation.dice import SeededDice
@@ -360,6 +361,33 @@ def test_a_follower_asks_for_votes_within_an_election_timeout_after_its_leader_f
         assert server.to(2, PreVote) == []
         await asyncio.sleep(timing.election_max - timing.election_min + timing.heartbeat + 0.001)
         assert server.to(2, PreVote)
+
+    on_server(test)
+
+
+def test_a_follower_applies_a_long_backlog_in_successive_turns_of_the_loop_without_a_timer() -> None:
+    async def test(server: Server) -> None:
+        last = 1 + 5 * MAX_APPLIED_ENTRIES
+        server.receive(2, append(1, 1, 0, entries(2, *[1] * (last - 1))))
+        server.receive(2, append(1, last, 1, (), last))
+        assert len(server.applied) == MAX_APPLIED_ENTRIES
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert server.applied == [*range(2, last + 1)]
+
+    on_server(test)
+
+
+def test_a_proposal_that_waits_for_room_is_appended_as_soon_as_entries_are_committed() -> None:
+    async def test(server: Server) -> None:
+        server.become("leader")
+        server.acknowledge(2, server.journal.last_index)
+        for number in range(MAX_ENTRIES_IN_FLIGHT):
+            full = await server.propose(registration(number))
+        assert await server.propose(registration(MAX_ENTRIES_IN_FLIGHT)) == full
+        server.acknowledge(2, full)
+        await asyncio.sleep(0)
+        assert server.journal.last_index == full + 1
 
     on_server(test)
 
