@@ -430,6 +430,37 @@ def test_a_follower_says_that_it_has_an_entry_when_it_is_stored() -> None:
     on_disk(test)
 
 
+def test_entries_that_come_while_others_are_stored_are_acknowledged_when_they_are_stored_themselves() -> None:
+    async def test(server: Server) -> None:
+        server.receive(2, append(1, 1, 0, entries(2, 1)))
+        await asyncio.sleep(SLOWEST_SYNC)
+        server.receive(2, append(1, 2, 1, entries(3, 1)))
+        assert server.journal.saving
+        server.receive(2, append(1, 3, 1, entries(4, 1)))
+        for _ in range(int(2000 * SLOWEST_SYNC) + 10):  # milliseconds: two groups, one after the other
+            answered = [message.next_index - 1 for message in server.to(2, NextIndex)]
+            assert max(answered, default=0) <= server.journal.stored_index
+            await asyncio.sleep(0.001)
+        assert answered == [3, 4]
+
+    on_disk(test)
+
+
+def test_a_frozen_follower_acknowledges_what_its_disk_has_stored_meanwhile_when_it_thaws() -> None:
+    async def test(server: Server) -> None:
+        server.receive(2, append(1, 1, 0, entries(2, 1)))
+        await asyncio.sleep(SLOWEST_SYNC)
+        server.receive(2, append(1, 2, 1, entries(3, 1)))
+        server.replica.freeze()
+        await asyncio.sleep(SLOWEST_SYNC)
+        assert server.journal.stored_index == 3
+        assert server.sent == []
+        server.replica.thaw()
+        assert server.to(2, NextIndex) == [NextIndex(1, 4, success=True, reset=False)]
+
+    on_disk(test)
+
+
 async def _one_follower_was_quicker_than_the_disk(server: Server) -> int:
     """Server 1 leads and has not stored its last entry, but server 2 has. No timer is due until it is stored."""
     server.become("leader")
