@@ -17,8 +17,8 @@ knows another node as the leader of its term.
 gets it. Whoever has lost one will refuse it, the guarded way.
 
 *Acknowledgements* (`_acknowledged`) carry the term that they answer. One of the present term answers a message of this node's leadership, so
-the follower holds this leader's log up to the index that it names, which is never beyond that log. If the node has stopped leading in
-this term, it counts what nobody looks at, and the next election begins with nothing counted.
+the follower holds this leader's log up to the index that it names, which is never beyond that log. If the node no longer leads in
+this term, nobody reads what is noted here, and it is reset when the node is elected again.
 
 *Commits* (`turn`) need the majority of the members that the log names last, and an entry of the leader's own term (Raft, section 5.4.2).
 A leader counts itself for what it has stored, and not more, as it counts the followers, whose answers wait in the outbox until they are true. So
@@ -42,7 +42,7 @@ from .snapshot_transfer import Transfers
 
 
 class FastPath:
-    """The fast path of one replica. Nothing of it is remembered: what it knows is in PySyncObj and the journal.
+    """The fast path of one replica. It keeps no state of its own: all that it knows is in PySyncObj, the journal and the outbox.
 
     `choice()`, if there is one, is asked before each step and says whether this one may be taken here: so a test, or the
     simulation, goes from one path to the other wherever it likes.
@@ -73,7 +73,7 @@ class FastPath:
             and raft.leader == peer
             and message.prev_index == journal.last_index
             and message.prev_term == journal.last_term
-            # It is not about to campaign, as a leader that hands over has told it to.
+            # Its election deadline has not come. It has at once if the leader, handing over, told this node to campaign.
             and raft.election_due > now
         ):
             return False
@@ -96,14 +96,14 @@ class FastPath:
             and message.success
             # A member still.
             and peer in raft.match_indexes
-            # What comes from one who waits for a snapshot may say that it has it.
+            # From a follower that is being sent a snapshot this may mean that it has it: the guard ends the transfer then.
             and peer not in self._transfers.under_way
         ):
             return False
         index = message.next_index - 1
         if index > raft.match_indexes[peer]:
             raft.match_indexes[peer] = index
-            # It says nothing of what was sent since.
+            # Entries behind it that were sent meanwhile are not sent again: nothing says that they are lost.
             if raft.next_indexes[peer] <= index:
                 raft.next_indexes[peer] = index + 1
         raft.heard_at[peer] = now
@@ -114,7 +114,7 @@ class FastPath:
         raft, under_way = self._raft, self._transfers.under_way
         following = self._journal.last_index + 1
         for peer in raft.connected_peers:
-            # One that gets a snapshot has no use for what follows it.
+            # A follower that is being sent a snapshot cannot use entries before it has it.
             if not (raft.next_indexes[peer] == following and peer not in under_way):
                 return False
         return self.choice is None or self.choice()

@@ -82,7 +82,10 @@ class Member:
         first: bool = False,
         guarded: bool = True,
     ) -> None:
-        """`first`: of nodes that start together, all there are, this is the one to ask for votes without waiting for the silence of a leader."""
+        """`first`: ask for votes as soon as a majority is reached, instead of waiting an election timeout for a leader to be heard.
+
+        For one of several nodes that start together, if all members are among them: then there is no leader to wait for.
+        """
         self.node = node
         self.state = State()
         self._loop = loop

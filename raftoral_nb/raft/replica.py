@@ -302,8 +302,13 @@ class Replica:
             self._schedule_flush()
         if applied or raft.role == LEADER:
             self._end_turn()
-        elif not self._journal.safe or self._outbox.held:
-            # A follower that has only taken entries: nothing has changed for its node, and its timers only moved away.
+            return
+        # A follower that has only taken entries, or heard its leader: nothing has changed for its node.
+        if raft.election_due < self._timer_at:
+            # Each timeout is drawn anew, and this one may end earlier than the last. A timer set to the last would come so late
+            # that this process seems to have slept (`Raft.excuse_own_sleep`), and another timeout would be waited for.
+            self._arm()
+        if not self._journal.safe or self._outbox.held:
             self._outbox.settle()
 
     def _stored(self) -> None:

@@ -163,8 +163,9 @@ class DurableJournal(MemoryJournal):
     def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
         """Remember how far the log is known to be committed; it is written with the next entry.
 
-        A leader counts itself among those that hold an entry, and says here what that comes to, before it acts on it. So what
-        is not stored yet is stored first, and a leader that cannot does not count. Raises `StorageError`.
+        PySyncObj counts a leader among those that hold an entry whether or not the leader has stored it, and calls this before it
+        acts on the result. So what is not stored yet is stored first, while the loop waits; a leader that cannot store it commits
+        nothing. Raises `StorageError`.
         """
         if raftCommitIndex > self._stored_index and not self.safe:
             self.sync()

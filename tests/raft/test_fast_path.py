@@ -12,9 +12,11 @@ import pytest
 
 from raftoral_nb.core.commands import ChangeMembers, Proposal
 from raftoral_nb.core.records import NodeId, ProposalId
+from raftoral_nb.limits import MAX_APPLIED_ENTRIES, MAX_ENTRIES_IN_FLIGHT
 from raftoral_nb.raft.journal import Snapshot
+from raftoral_nb.raft.timing import Timing
 from raftoral_nb.simulation.dice import SeededDice
-from raftoral_nb.simulation.disk import DiskJournal, SimulatedDisk, SimulatedSaver
+from raftoral_nb.simulation.disk import SLOWEST_SYNC, DiskJournal, SimulatedDisk, SimulatedSaver
 from raftoral_nb.simulation.fast_path_mutants import altered, conditions
 from raftoral_nb.simulation.mutants import patched
 from raftoral_nb.transport.messages import (
@@ -22,6 +24,7 @@ from raftoral_nb.transport.messages import (
     Message,
     NextIndex,
     Outdated,
+    PreVote,
     RequestVote,
     ResponseVote,
     SnapshotPiece,
@@ -345,6 +348,50 @@ def test_who_is_told_to_campaign_does_so_though_its_leader_sends_more() -> None:
     on_server(test)
 
 
+@pytest.mark.parametrize("heartbeats", range(30, 50))
+def test_a_follower_asks_for_votes_within_an_election_timeout_after_its_leader_falls_silent(heartbeats: int) -> None:
+    async def test(server: Server) -> None:
+        timing = Timing()
+        server.receive(2, append(1, 1, 0, entries(2, 1), 2))
+        for _ in range(heartbeats):
+            await asyncio.sleep(timing.heartbeat)
+            server.receive(2, append(1, 2, 1, (), 2))
+        server.sent.clear()
+        await asyncio.sleep(timing.election_min - timing.heartbeat)
+        assert server.to(2, PreVote) == []
+        await asyncio.sleep(timing.election_max - timing.election_min + timing.heartbeat + 0.001)
+        assert server.to(2, PreVote)
+
+    on_server(test)
+
+
+def test_a_follower_applies_a_long_backlog_in_successive_turns_of_the_loop_without_a_timer() -> None:
+    async def test(server: Server) -> None:
+        last = 1 + 5 * MAX_APPLIED_ENTRIES
+        server.receive(2, append(1, 1, 0, entries(2, *[1] * (last - 1))))
+        server.receive(2, append(1, last, 1, (), last))
+        assert len(server.applied) == MAX_APPLIED_ENTRIES
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert server.applied == [*range(2, last + 1)]
+
+    on_server(test)
+
+
+def test_a_proposal_that_waits_for_room_is_appended_as_soon_as_entries_are_committed() -> None:
+    async def test(server: Server) -> None:
+        server.become("leader")
+        server.acknowledge(2, server.journal.last_index)
+        for number in range(MAX_ENTRIES_IN_FLIGHT):
+            full = await server.propose(registration(number))
+        assert await server.propose(registration(MAX_ENTRIES_IN_FLIGHT)) == full
+        server.acknowledge(2, full)
+        await asyncio.sleep(0)
+        assert server.journal.last_index == full + 1
+
+    on_server(test)
+
+
 class _Unwatched:
     """Watches no journal."""
 
@@ -383,17 +430,70 @@ def test_a_follower_says_that_it_has_an_entry_when_it_is_stored() -> None:
     on_disk(test)
 
 
+def test_entries_that_come_while_others_are_stored_are_acknowledged_when_they_are_stored_themselves() -> None:
+    async def test(server: Server) -> None:
+        server.receive(2, append(1, 1, 0, entries(2, 1)))
+        await asyncio.sleep(SLOWEST_SYNC)
+        server.receive(2, append(1, 2, 1, entries(3, 1)))
+        assert server.journal.saving
+        server.receive(2, append(1, 3, 1, entries(4, 1)))
+        for _ in range(int(2000 * SLOWEST_SYNC) + 10):  # milliseconds: two groups, one after the other
+            answered = [message.next_index - 1 for message in server.to(2, NextIndex)]
+            assert max(answered, default=0) <= server.journal.stored_index
+            await asyncio.sleep(0.001)
+        assert answered == [3, 4]
+
+    on_disk(test)
+
+
+def test_a_frozen_follower_acknowledges_what_its_disk_has_stored_meanwhile_when_it_thaws() -> None:
+    async def test(server: Server) -> None:
+        server.receive(2, append(1, 1, 0, entries(2, 1)))
+        await asyncio.sleep(SLOWEST_SYNC)
+        server.receive(2, append(1, 2, 1, entries(3, 1)))
+        server.replica.freeze()
+        await asyncio.sleep(SLOWEST_SYNC)
+        assert server.journal.stored_index == 3
+        assert server.sent == []
+        server.replica.thaw()
+        assert server.to(2, NextIndex) == [NextIndex(1, 4, success=True, reset=False)]
+
+    on_disk(test)
+
+
+async def _one_follower_was_quicker_than_the_disk(server: Server) -> int:
+    """Server 1 leads and has not stored its last entry, but server 2 has. No timer is due until it is stored."""
+    server.become("leader")
+    await asyncio.sleep(0.1)
+    server.acknowledge(2, server.journal.last_index)
+    index = await server.propose(registration(1))
+    assert [message.entries[0][1] for message in server.to(2, AppendEntries)] == [index]
+    server.replica._disarm()  # a timer would have PySyncObj count, and wait for the disk
+    assert server.journal.stored_index < index
+    server.acknowledge(2, index)
+    server.replica._disarm()
+    assert server.commit_index < index
+    return index
+
+
 def test_a_leader_counts_itself_when_it_has_stored_an_entry_though_a_follower_was_quicker() -> None:
     async def test(server: Server) -> None:
-        server.become("leader")
-        await asyncio.sleep(0.1)
-        server.acknowledge(2, server.journal.last_index)
-        index = await server.propose(registration(1))
-        assert [message.entries[0][1] for message in server.to(2, AppendEntries)] == [index]
-        assert server.journal.stored_index < index
-        server.acknowledge(2, index)
+        index = await _one_follower_was_quicker_than_the_disk(server)
+        await asyncio.sleep(SLOWEST_SYNC)
+        assert server.commit_index == index
+
+    on_disk(test)
+
+
+def test_a_frozen_leader_counts_what_its_disk_has_stored_meanwhile_when_it_thaws() -> None:
+    async def test(server: Server) -> None:
+        index = await _one_follower_was_quicker_than_the_disk(server)
+        server.replica.freeze()
+        await asyncio.sleep(SLOWEST_SYNC)
+        assert server.journal.stored_index == index
         assert server.commit_index < index
-        await asyncio.sleep(0.04)  # less than a heartbeat: nothing else happens than that it is stored
+        server.replica.thaw()
+        await asyncio.sleep(0)
         assert server.commit_index == index
 
     on_disk(test)
