@@ -66,6 +66,12 @@ class NotedJournal(MemoryJournal):
             self._note(f"commit index {raftCommitIndex}")
         super().setRaftCommitIndex(raftCommitIndex)
 
+    def note_committed(self, index: int) -> None:
+        """Remember how far the log is committed."""
+        if index > self.getRaftCommitIndex():
+            self._note(f"commit index {index}")
+        super().note_committed(index)
+
     def keep(self, snapshot: Snapshot) -> None:
         """Keep a snapshot."""
         self._note(f"keeps a snapshot of its own, up to {place(snapshot.index, snapshot.term)}")

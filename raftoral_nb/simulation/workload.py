@@ -52,6 +52,10 @@ from .watched import WatchedNode
 # --- workflows
 
 
+class _NoNodeLeftError(Exception):
+    """A client found no node to ask, long after everything was healed."""
+
+
 class RefusedCommand(Exception):  # noqa: N818 - what a step raises on purpose
     """A step failed, as planned."""
 
@@ -148,6 +152,8 @@ ASK_SECONDS: Final = 6.0
 """The longest that a client waits for an answer; mostly it is much less patient."""
 RESUME_SECONDS: Final = 15.0
 """The time within which whatever is paused must be resumed in the end (seconds)."""
+NO_NODE_SECONDS: Final = 60.0
+"""The time after the end in which a client still looks for a node to ask (seconds); by then everything has been healed."""
 LATE_SECONDS: Final = 1.0
 """The time after the last answer in which a command that a client gave up may still be committed (seconds)."""
 THINK_SECONDS: Final = 3.6
@@ -200,7 +206,7 @@ class Clients:
         await asyncio.sleep(LATE_SECONDS)
         dice = SeededDice(self._world.seed, "client", "last")
         # Where nobody answers any more, that is what the checks tell.
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, _NoNodeLeftError):
             async with asyncio.timeout(RESUME_SECONDS):
                 while paused := self._paused():
                     await self._ask(1, dice, f"resume {paused[0]}", ResumeRun(paused[0]))
@@ -217,6 +223,10 @@ class Clients:
         return list(known)
 
     async def _client(self, client: int) -> None:
+        with contextlib.suppress(_NoNodeLeftError):  # what comes of that is seen after the healing
+            await self._go_on_asking(client)
+
+    async def _go_on_asking(self, client: int) -> None:
         world = self._world
         dice = SeededDice(world.seed, "client", client)
         while world.elapsed < self._until:
@@ -236,8 +246,10 @@ class Clients:
 
     async def _ask(self, client: int, dice: SeededDice, what: str, command: Command) -> tuple[Outcome, WatchedNode]:
         world = self._world
-        while (node := world.node_for(client)) is None:  # noqa: ASYNC110 - as a client would
-            await asyncio.sleep(0.1)
+        while (node := world.node_for(client)) is None:
+            if world.elapsed > self._until + NO_NODE_SECONDS:
+                raise _NoNodeLeftError
+            await asyncio.sleep(0.1)  # as a client would
         self.asked_again += self._asked.get(client) is command
         self._asked[client] = command
         began = node.clock.time()

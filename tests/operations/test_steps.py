@@ -62,6 +62,7 @@ def test_a_step_is_tried_again_until_it_succeeds_and_every_attempt_is_told(clust
     with Watch(cluster) as watch:
         run = cluster.start_workflow(patient)
         assert run.wait_for_completion(PATIENCE) == 3
+        watch.until(StepRetrying, times=2)
         told = watch.of(StepRetrying)
     assert [(event.attempt, event.step_id, event.failure) for event in told] == [
         (1, "0/flaky", "ConnectionError: not now"),
