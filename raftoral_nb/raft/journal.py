@@ -153,7 +153,7 @@ class MemoryJournal:
 
     def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
         """Remember how far the log is known to be committed (an index)."""
-        self._commit_index = max(self._commit_index, raftCommitIndex)
+        self.note_committed(raftCommitIndex)
 
     def note_committed(self, index: int) -> None:
         """Remember how far the log is known to be committed (an index), whether or not this node has stored all of that.

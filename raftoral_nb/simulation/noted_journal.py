@@ -60,12 +60,6 @@ class NotedJournal(MemoryJournal):
             self._note(f"stores term {term} and its vote for {whom}")
         super().setCurrentTerm(term, votedForNodeId)
 
-    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
-        """Remember how far the log is committed."""
-        if raftCommitIndex > self.getRaftCommitIndex():
-            self._note(f"commit index {raftCommitIndex}")
-        super().setRaftCommitIndex(raftCommitIndex)
-
     def note_committed(self, index: int) -> None:
         """Remember how far the log is committed."""
         if index > self.getRaftCommitIndex():

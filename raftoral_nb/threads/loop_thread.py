@@ -292,12 +292,18 @@ class LoopThread:
         except RuntimeError:
             if not loop.is_closed():
                 raise
+            self._forget_posted()
             return False
         except KeyboardInterrupt:  # perhaps between queueing and waking the loop
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._run_posted)
             raise
         return True
+
+    def _forget_posted(self) -> None:
+        """Let go of what nobody takes any more: the loop is closed."""
+        self._told = False  # whoever posts next finds out, too
+        self._posted.clear()
 
     def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
         if threading.get_ident() == self.thread_ident:
@@ -391,7 +397,7 @@ class LoopThread:
             try:
                 loop.close()
             finally:
-                self._posted.clear()
+                self._forget_posted()
                 self._fail_calls()
                 self._ended = True
                 self._end.release()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -247,6 +249,24 @@ def test_a_stopped_thread_refuses_calls_and_ignores_posts() -> None:
         thread.call(print)
     with pytest.raises(ClusterError, match="started before"):
         thread.start()
+
+
+def test_a_stopped_thread_keeps_nothing_of_what_is_posted() -> None:
+    class Big:
+        def take(self) -> None:
+            """Be posted."""
+
+    thread = LoopThread("test-kept")
+    thread.start()
+    assert thread.stop(LONG)
+    alive = []
+    for _ in range(3):
+        big = Big()
+        alive.append(weakref.ref(big))
+        thread.post(big.take)
+        del big
+    gc.collect()
+    assert [one() for one in alive] == [None] * 3
 
 
 def test_stopping_a_thread_that_never_started_is_fine() -> None:
