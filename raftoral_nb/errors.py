@@ -520,5 +520,13 @@ class DamagedStorageError(StorageError):
     """A file of the data directory is damaged, truncated or missing. It was not changed."""
 
 
+class DamagedBlobError(StorageError):
+    """The bytes of a large value, kept beside the log, are not those that were written. Another node may have them still."""
+
+
+class BlobMissingError(StorageError):
+    """The bytes of a large value are not in this process, and no node that was asked has them."""
+
+
 class StorageWriteError(StorageError):
     """The disk did not take what was written: it is full, read-only or failing. Nothing was acknowledged that is not stored."""

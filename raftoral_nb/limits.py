@@ -7,8 +7,14 @@ from typing import Final
 MAX_NODES: Final = 9
 """Nodes of one cluster. Raft clusters are small: every node acknowledges every entry."""
 
-MAX_VALUE_BYTES: Final = 4 * 1024 * 1024
-"""Encoded size of one input, step value or result, in bytes."""
+MAX_VALUE_BYTES: Final = 1024 * 1024 * 1024
+"""Encoded size of one input, step value, message or result, in bytes."""
+
+MAX_RECORDED_BYTES: Final = 4 * 1024 * 1024
+"""Encoded size of a value within the log, or of what is asked and answered without being recorded, in bytes."""
+
+BLOB_BYTES: Final = 256 * 1024
+"""Encoded size of a value, in bytes, up to which it is in the log itself; a larger one is a blob beside the log."""
 
 MAX_COPIED_BYTES: Final = 256 * 1024 * 1024
 """Size of what one step is given, in bytes, up to which it gets a copy of its own; more is passed on as it is."""

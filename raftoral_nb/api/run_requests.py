@@ -169,7 +169,10 @@ def query(
     run = host.run_record(run_id)
     number = incarnation.node
     data = values.encode(
-        args, what=f"the arguments of the query {name!r}", known=lambda: definitions.known_classes(run.definition)
+        args,
+        what=f"the arguments of the query {name!r}",
+        known=lambda: definitions.known_classes(run.definition),
+        whole=True,
     )
     try:
         value, failure = incarnation.query(run_id, name, data, longest)

@@ -28,7 +28,14 @@ PROPOSAL_OVERHEAD: Final = 512
 """Counted for a proposal's id and framing; more than they take (bytes)."""
 
 
-_encoder = msgspec.msgpack.Encoder()
+def _plain_bytes(value: object) -> bytes:
+    """Return a value that carries more than its bytes as no more than those."""
+    if isinstance(value, bytes):
+        return bytes(value)
+    raise TypeError(f"a {type(value).__name__} is not part of a command")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_plain_bytes)
 
 
 _entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry, strict=True)

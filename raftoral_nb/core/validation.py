@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 class Limits(msgspec.Struct, frozen=True):
     """The bounds that the state holds. All replicas of a cluster must have the same; tests use tiny ones."""
 
-    value_bytes: int = named.MAX_VALUE_BYTES
+    value_bytes: int = named.MAX_RECORDED_BYTES
     code_bytes: int = named.MAX_CODE_BYTES
     session_answers: int = named.MAX_SESSION_ANSWERS
     sessions: int = named.MAX_SESSIONS

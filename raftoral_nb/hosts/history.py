@@ -149,7 +149,7 @@ def _shown(data: bytes | None, width: int = 60) -> str | None:
     if not data:
         return None
     try:
-        return values.shorten(values.decode(data, what="a recorded value"), width)
+        return values.preview(data, width, what="a recorded value")
     except (
         Exception,
         SystemExit,

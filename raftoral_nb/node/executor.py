@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+from ..core.blob_refs import BlobRef
 from ..core.cluster_events import (
     EffectStarted,
     ExecutionStopped,
@@ -92,6 +93,14 @@ class ExecutorEnv(Protocol):
 
     def yield_leadership(self) -> None:
         """Have another node lead."""
+        ...
+
+    def holds_blob(self, digest: str) -> bool:
+        """Return whether this node has stored a blob."""
+        ...
+
+    def fetch_blob(self, ref: BlobRef, ready: Callable[[], None]) -> None:
+        """Have a blob fetched from another node; `ready()` is called on the consensus loop when it is here."""
         ...
 
     def definition(self, workflow: str, version: int | None) -> Definition | None:
@@ -341,6 +350,20 @@ class Executor:
     def ask(self, command: Command, done: Callable[[Outcome], None]) -> None:
         """Propose a command; `done(outcome)` is called once, on the consensus loop. From any thread."""
         self._host.propose(command, self._proposal_seconds, done)
+
+    def holds_blob(self, digest: str) -> bool:
+        """Return whether this node has stored a blob."""
+        return self._host.holds_blob(digest)
+
+    def fetch_blob(self, ref: BlobRef, ready: Callable[[], None]) -> None:
+        """Have a blob fetched from another node; `ready()` is called on this loop when it is here."""
+        self._host.fetch_blob(ref, lambda: self._host.post(ready))
+
+    def goes_on(self, execution: Execution) -> None:
+        """Let an execution take the turns that it could not take before."""
+        if self._running and not execution.dropped:
+            self._ready[execution] = None
+            self._let_take_turns()
 
     def is_outcome(self, error: BaseException) -> bool:
         """Return whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped.

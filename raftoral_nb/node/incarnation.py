@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from ..core.apply import Applied
+from ..core.blob_refs import BlobRef
 from ..core.cluster_events import OutputLine, RoleChanged, SnapshotInstalled
 from ..core.commands import Command, Outcome, Unknown
 from ..core.events import ClusterEvent
@@ -337,6 +338,14 @@ class Incarnation:
     def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> None:
         """Propose a command on the consensus loop."""
         self._consensus.post(self.member.propose, command, timeout, done)
+
+    def holds_blob(self, digest: str) -> bool:
+        """Return whether the node has stored a blob."""
+        return self.member.blobs.holds(digest)
+
+    def fetch_blob(self, ref: BlobRef, ready: Callable[[], None]) -> None:
+        """Have a blob fetched from another node; `ready()` is called on the consensus loop."""
+        self._consensus.post(self.member.blobs.fetch, ref.digest, ref.size, ready)
 
     def post(self, fn: Callable[..., object], *args: Any) -> None:
         """Call something on the node's own loop."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ..core.blob_refs import BlobRef
 from ..core.cluster_events import OutputLine
 from ..core.commands import Command, Outcome
 from ..core.events import ClusterEvent
@@ -80,6 +81,13 @@ class _Alone:
 
     def yield_leadership(self) -> None:
         """Do nothing: it has no leadership."""
+
+    def holds_blob(self, digest: str) -> bool:  # noqa: ARG002 - a replay reads what this process has
+        """Return True: what is not in this process is told when it is read."""
+        return True
+
+    def fetch_blob(self, ref: BlobRef, ready: Callable[[], None]) -> None:
+        """Do nothing: there is no other node."""
 
     def definition(self, workflow: str, version: int | None) -> Definition | None:
         """Return None: it starts nothing."""

@@ -15,6 +15,7 @@ from ..core.entry_codec import NAMES_MEMBERS, decode_entry, named_members
 from ..core.records import NodeId
 from ..errors import InternalError, ProtocolError
 from ..limits import MAX_APPLIED_BYTES, MAX_APPLIED_ENTRIES, MAX_MESSAGE_BYTES, MAX_MESSAGE_ENTRIES, MAX_RELEASED
+from .blob_store import BlobStore, MemoryBlobs
 
 LogEntry = tuple[bytes, int, int]
 """An entry as it is stored: data, index, term."""
@@ -60,6 +61,8 @@ class MemoryJournal:
     """True if everything that was written is stored."""
 
     def __init__(self) -> None:
+        self.blobs: BlobStore = MemoryBlobs()
+        """The large values that the log refers to, kept as the log is."""
         # Invariant: indexes are consecutive, and terms never decrease. Begins at 1, or at or below the snapshot's index.
         self._entries: list[LogEntry] = []
         # Invariant: as long as `_entries`; what the entries up to each take together, counted from some point (bytes).

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from ..core.apply import Applied, apply_entry
-from ..core.commands import Command, Outcome, Proposal
+from ..core.blob_refs import REFERENCE_START, BlobRef, reference
+from ..core.command_values import references
+from ..core.commands import ChangeMembers, Command, Outcome, Proposal
 from ..core.entry_codec import batches, decode_entry
-from ..core.records import NodeId
+from ..core.records import Message as RunMessage
+from ..core.records import NodeId, Step
 from ..core.run_record import Run
 from ..core.snapshot import Reader
 from ..core.state import ClientSession, State
 from ..errors import ProtocolError, StorageError
 from ..limits import MAX_RELEASED
-from ..transport.messages import Forward, Message, Refuse, TimeoutNow
+from ..transport.messages import BlobHeld, BlobOffer, BlobPiece, BlobWant, Forward, Message, Refuse, TimeoutNow
 from ..transport.network import Endpoint, Network
+from .blob_exchange import BlobExchange, BlobTicket
 from .compaction import DEFAULT_COMPACTION, Compaction
 from .journal import MemoryJournal, Snapshot
 from .proposer import Proposer, Ticket
@@ -125,6 +129,7 @@ class Member:
             leader=self._known_leader,
             hand_over=self._hand_over,
         )
+        self.blobs = BlobExchange(node, journal.blobs, loop, timing.retry, self)
 
     async def join(self, network: Network) -> None:
         """Read the snapshot, if there is one, and attach to the network; links to the other nodes come up from now on.
@@ -155,6 +160,7 @@ class Member:
     def connected(self, peer: NodeId) -> None:
         """Note that a link to `peer` is up."""
         self.replica.connected(peer)
+        self.blobs.connected(peer)
         self._begin()
         if peer == self._known_leader():
             self._proposer.leader_changed()
@@ -162,6 +168,7 @@ class Member:
     def disconnected(self, peer: NodeId) -> None:
         """Note that the link to `peer` is gone."""
         self.replica.disconnected(peer)
+        self.blobs.disconnected(peer)
         self._proposer.lost(peer)
 
     def received(self, peer: NodeId, messages: Sequence[Message]) -> None:
@@ -177,6 +184,8 @@ class Member:
                         self._send(peer, Refuse(ids, self.replica.raft.leader, self.replica.raft.term))
                 case Refuse():
                     self._proposer.refused(message)
+                case BlobOffer() | BlobHeld() | BlobWant() | BlobPiece():
+                    self.blobs.received(peer, message)
                 case _:
                     raft_messages.append(message)
         if raft_messages:
@@ -195,6 +204,8 @@ class Member:
         if self._acting is not None and self.acting_term is None:
             self._tell_acting()  # before records of another node: a deposed leader must not act a moment longer
         applied = apply_entry(self.state, index, entry)
+        if REFERENCE_START in data:
+            self.blobs.referred(ref for one in applied for ref in references(one.proposal.command))
         self._listener.applied(index, applied)
         self._proposer.applied(applied)
         self.replica.compactor.applied(self.state, len(data))
@@ -208,6 +219,7 @@ class Member:
         old, self.state = self.state, state
         self._listener.state_replaced(old, state)
         self._proposer.state_replaced(state)
+        self.blobs.referred(live_blobs(state).values())
         self._let_go([*old.runs.values(), *old.sessions.values()])
 
     def _let_go(self, parts: list[Run | ClientSession]) -> None:
@@ -247,13 +259,53 @@ class Member:
 
     # --- the node's side
 
-    def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> Ticket:
-        """Propose a command; `done(outcome)` is called once on the loop, within `timeout` seconds."""
+    def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> Ticket | BlobTicket:
+        """Propose a command; `done(outcome)` is called once on the loop, within `timeout` seconds.
+
+        While the large values that it refers to are brought to a majority the time begins anew with each progress.
+        """
+        refs = references(command)
+        if refs:
+            return self.blobs.propose(command, refs, timeout, done)
+        if type(command) is ChangeMembers and (live := live_blobs(self.state)):
+            voting = {*self.replica.members, command.node}
+            if command.change == "remove":
+                voting.discard(command.node)
+            return self.blobs.propose_change(command, live.values(), voting, timeout, done)
         return self._proposer.propose(command, timeout, done)
 
     async def ask(self, command: Command, timeout: float) -> Outcome:
-        """Propose a command and wait for its outcome, at most `timeout` seconds."""
-        return await self._proposer.ask(command, timeout)
+        """Propose a command and wait for its outcome, as of `propose`."""
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+
+        def done(outcome: Outcome) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        ticket = self.propose(command, timeout, done)
+        try:
+            return await future
+        finally:
+            ticket.cancel()
+
+    # --- what blobs need (blob_exchange.ExchangeEnv)
+
+    def propose_now(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> Ticket:
+        """Propose a command whose blobs a majority has."""
+        return self._proposer.propose(command, timeout, done)
+
+    @property
+    def voting(self) -> Sequence[NodeId]:
+        """The voting members, by this node's log."""
+        return self.replica.members
+
+    def live_blobs(self) -> Collection[str]:
+        """Return the digests of the blobs that the state refers to."""
+        return live_blobs(self.state)
+
+    def send(self, peer: NodeId, message: Message) -> None:
+        """Send a message, if there is a connection."""
+        self._send(peer, message)
 
     def campaign(self) -> None:
         """Try to become the leader now."""
@@ -275,6 +327,7 @@ class Member:
             self.paused = True
             self.replica.freeze()
             self._proposer.freeze()
+            self.blobs.freeze()
             if self._endpoint is not None:
                 self._endpoint.pause()
 
@@ -287,6 +340,7 @@ class Member:
             if self._endpoint is not None:
                 self._endpoint.resume()
             self._proposer.thaw()
+            self.blobs.thaw()
 
     def close(self) -> None:
         """End this incarnation, as abruptly as a killed process: nothing is sent, links break. The journal stays."""
@@ -296,6 +350,7 @@ class Member:
         self.replica.close()
         if self._endpoint is not None:
             self._endpoint.close()
+        self.blobs.close()
         self._proposer.close()
         if self._acting is not None:
             self._acting = None
@@ -403,3 +458,16 @@ class Member:
     def _send(self, peer: NodeId, message: Message) -> None:
         if self._endpoint is not None and not self._closed:
             self._endpoint.send(peer, message)
+
+
+def live_blobs(state: State) -> dict[str, BlobRef]:
+    """Return the references in a state, by their digests. Looks at every record."""
+    found: dict[str, BlobRef] = {}
+    for run in state.runs.values():
+        values = [run.input, run.result]
+        values += [record.value for record in run.records if isinstance(record, Step | RunMessage)]
+        for value in values:
+            ref = reference(value)
+            if ref is not None:
+                found[ref.digest] = ref
+    return found

@@ -92,20 +92,6 @@ class Proposer:
         self._arm(ticket.deadline)
         return ticket
 
-    async def ask(self, command: Command, timeout: float) -> Outcome:
-        """Propose `command` and wait for its outcome, at most `timeout` seconds."""
-        future: asyncio.Future[Outcome] = self._loop.create_future()
-
-        def done(outcome: Outcome) -> None:
-            if not future.done():
-                future.set_result(outcome)
-
-        ticket = self.propose(command, timeout, done)
-        try:
-            return await future
-        finally:
-            ticket.cancel()
-
     @property
     def idle(self) -> bool:
         """True if no proposal waits for its answer."""

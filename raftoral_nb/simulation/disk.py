@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from ..core.records import NodeId
+from ..raft.blob_store import MemoryBlobs
 from ..raft.journal import MemoryJournal, Snapshot
 from ..storage.durable_journal import DurableJournal, Saver
 from ..storage.record_chain import (
@@ -330,6 +331,7 @@ class WholeStore:
 
     def __init__(self, node: NodeId, watch: JournalWatch) -> None:
         self._journal = WholeJournal(node, watch)
+        self._journal.blobs = MemoryBlobs(share=False)
 
     def open(self) -> MemoryJournal:
         """Return the journal that there always was."""
@@ -356,11 +358,14 @@ class DiskStore:
         self._disk = SimulatedDisk(node, dice, watch)
         self._in_background = dice.happens(0.5)
         self._saver: SimulatedSaver | None = None
+        self._blobs = MemoryBlobs(share=False)
 
     def open(self) -> MemoryJournal:
         """Return a journal made from what the disk holds."""
         self._saver = SimulatedSaver(self._dice) if self._in_background else None
-        return DiskJournal(self._node, self._disk, self._watch, self._saver)
+        journal = DiskJournal(self._node, self._disk, self._watch, self._saver)
+        journal.blobs = self._blobs
+        return journal
 
     def crash_after(self, operations: int) -> None:
         """Crash in a write or a sync."""

@@ -10,6 +10,10 @@ from ..hosts.log_words import command_words
 from ..raft.journal import LogEntry, MemoryJournal
 from ..transport.messages import (
     AppendEntries,
+    BlobHeld,
+    BlobOffer,
+    BlobPiece,
+    BlobWant,
     Forward,
     Message,
     NextIndex,
@@ -78,6 +82,18 @@ def message_words(message: Message) -> str:
             return f"InstallSnapshot in term {term}: up to {place(index, last_term)}, piece {number}{last}"
         case SnapshotProgress(term=term, expected=expected):
             return f"InstallSnapshot in term {term}: waits for piece {expected}"
+        case BlobOffer(digest=digest, size=size):
+            return f"blob {digest[:8]} of {size} bytes offered"
+        case BlobHeld(digest=digest):
+            return f"blob {digest[:8]} stored"
+        case BlobWant(digest=digest, offset=offset):
+            return f"blob {digest[:8]} wanted from byte {offset} on"
+        case BlobPiece(digest=digest, offset=offset, data=data):
+            return (
+                f"blob {digest[:8]}: {len(data)} bytes from byte {offset} on"
+                if data
+                else f"blob {digest[:8]} is not here"
+            )
         case Forward(proposals=proposals):
             return f"Forward: {'; '.join(command_words(proposal.command) for proposal in proposals)}"
         case Refuse(leader=leader, term=term):

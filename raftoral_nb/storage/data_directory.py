@@ -3,6 +3,7 @@
 DIR/cluster.json     the cluster's id, name and nodes, and the formats' version
 DIR/lock             locked by the process that uses the directory, and names it
 DIR/node-1/ ...      the node's log, term, vote and snapshot; see `sqlite_store`
+DIR/node-1/blobs/    the large values that its log refers to; see `directory_blobs`
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import socket
 import sys
 import time
@@ -33,6 +35,7 @@ from ..errors import (
 )
 from ..limits import MAX_NODES
 from ..raft.journal import Journals, MemoryJournal
+from .directory_blobs import DirectoryBlobs
 from .durable_journal import DurableJournal, SaverThread
 from .record_chain import FORMAT, Chain, ChainContents, Recovered, identity
 from .sqlite_store import ADVICE, SqliteReader, SqliteWriter, beside, create, damaged, write_file
@@ -128,7 +131,7 @@ def refuse_others(path: Path) -> None:
     Root's are anybody's, and root may use all: in containers folders often belong to another user.
     """
     us = os.geteuid()
-    for part in (path, path / MANIFEST_FILE, *path.glob("node-*"), *path.glob("node-*/*")):
+    for part in (path, path / MANIFEST_FILE, *path.glob("node-*"), *path.glob("node-*/*"), *path.glob("node-*/*/*")):
         try:
             owner = part.lstat().st_uid
         except OSError:  # whoever reads it will say so
@@ -354,6 +357,7 @@ class DirectoryJournals(Journals):
             pieces,
             saver=thread if synced else None,
         )
+        journal.blobs = DirectoryBlobs(folder, f"{self._name}-node-{node}-blobs", synced=synced)
         try:
             journal.begin()
         except BaseException:
@@ -387,6 +391,7 @@ class DirectoryJournals(Journals):
         """Let others use the directory."""
         for journal in self._journals.values():
             journal.close()
+            journal.blobs.end()
         self._lock.release()
 
 
@@ -408,9 +413,7 @@ def _make(path: Path, name: str, nodes: tuple[NodeId, ...]) -> Manifest:
 
 def _drop_folder(folder: Path) -> None:
     if folder.exists():
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
 
 
 def _make_node(path: Path, cluster: str, node: NodeId) -> None:

@@ -311,6 +311,7 @@ class DurableJournal(MemoryJournal):
         if not self._closed:
             self._closed = True
             self._writer.close()
+            self.blobs.close()
 
 
 def _nothing() -> None:

@@ -105,6 +105,38 @@ class SnapshotProgress(msgspec.Struct, frozen=True, tag=12, array_like=True, for
     expected: Natural
 
 
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+"""The digest of a blob."""
+
+
+class BlobOffer(msgspec.Struct, frozen=True, tag=13, array_like=True, forbid_unknown_fields=True):
+    """The sender has a blob of so many bytes, and wants to know that the receiver stores it too."""
+
+    digest: Digest
+    size: Natural
+
+
+class BlobHeld(msgspec.Struct, frozen=True, tag=14, array_like=True, forbid_unknown_fields=True):
+    """The answer to a `BlobOffer`: the sender has stored the blob."""
+
+    digest: Digest
+
+
+class BlobWant(msgspec.Struct, frozen=True, tag=15, array_like=True, forbid_unknown_fields=True):
+    """The sender wants a piece of a blob: the bytes from `offset` on, as many as a piece has."""
+
+    digest: Digest
+    offset: Natural
+
+
+class BlobPiece(msgspec.Struct, frozen=True, tag=16, array_like=True, forbid_unknown_fields=True):
+    """A piece of a blob, from `offset` on; the answer to a `BlobWant`. Without data if the sender does not have the blob."""
+
+    digest: Digest
+    offset: Natural
+    data: bytes
+
+
 Message = (
     RequestVote
     | ResponseVote
@@ -118,6 +150,10 @@ Message = (
     | Outdated
     | SnapshotPiece
     | SnapshotProgress
+    | BlobOffer
+    | BlobHeld
+    | BlobWant
+    | BlobPiece
 )
 
 

@@ -10,6 +10,10 @@ from typing import Final
 from ..core.records import NodeId
 from .messages import (
     AppendEntries,
+    BlobHeld,
+    BlobOffer,
+    BlobPiece,
+    BlobWant,
     Forward,
     Message,
     NextIndex,
@@ -40,6 +44,10 @@ KINDS: Final[dict[type, str]] = {
     Outdated: "outdated",
     SnapshotPiece: "snapshot",
     SnapshotProgress: "snapshot taken",
+    BlobOffer: "offer blob",
+    BlobHeld: "blob stored",
+    BlobWant: "want blob",
+    BlobPiece: "blob",
 }
 """The name of each message where messages are counted; `HEARTBEAT` is the one kind besides."""
 

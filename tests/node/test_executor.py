@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from raftoral_nb.core.blob_refs import BlobRef
 from raftoral_nb.core.commands import Command, ContinueRun, TerminateRun
 from raftoral_nb.core.validation import Limits
 from raftoral_nb.node.executor import Executor
@@ -43,6 +44,13 @@ class Alone:
 
     def definition(self, workflow: str, version: int | None) -> None:
         """Return None: it starts nothing."""
+
+    def holds_blob(self, digest: str) -> bool:
+        """Return True: what it is given is small."""
+        return True
+
+    def fetch_blob(self, ref: BlobRef, ready: Callable[[], None]) -> None:
+        """Do nothing: there is no other node."""
 
 
 async def countdown(ctx: WorkflowContext, left: int) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from ... import errors
 from ...core.cluster_events import LinkDelay, OutputLine
 from ...core.commands import Command, Outcome
+from ...core.entry_codec import Natural
 from ...core.events import ClusterEvent, StateEvent
 from ...core.records import Difference, Failure, NodeId, RunId
 from ...core.statistics import LogEntry, LogTail, NodeStatistics, RunCode
@@ -21,6 +22,7 @@ from ...raft.compaction import Compaction
 from ...raft.replica import Timing
 from ...storage.data_directory import Durability
 from ...transport.certificate import Certificate
+from ...transport.messages import Digest
 from ..backend_parts import NodeChange
 
 Address = tuple[str, int]
@@ -261,6 +263,29 @@ class ReadCode(msgspec.Struct, frozen=True, tag=22, array_like=True):
     run_id: RunId
 
 
+class BringBlob(msgspec.Struct, frozen=True, tag=25, array_like=True):
+    """The client has a blob of so many bytes, for a command that follows. Answered by whether the node has it."""
+
+    digest: Digest
+    size: Natural
+
+
+class BringPiece(msgspec.Struct, frozen=True, tag=26, array_like=True):
+    """The next piece of a blob that was announced. The last is answered when the whole is stored."""
+
+    digest: Digest
+    data: bytes
+    last: bool
+
+
+class ReadBlob(msgspec.Struct, frozen=True, tag=27, array_like=True):
+    """A request for so many bytes of a blob, from `offset` on; answered with none if the node does not have it."""
+
+    digest: Digest
+    offset: Natural
+    length: Natural
+
+
 Asked = (
     Hello
     | Follow
@@ -286,6 +311,9 @@ Asked = (
     | Drop
     | JoinRequest
     | ReadCode
+    | BringBlob
+    | BringPiece
+    | ReadBlob
 )
 
 
@@ -414,6 +442,8 @@ ANSWERS: Final[dict[type, Any]] = {
     Boot: Status,
     JoinRequest: JoinAnswer,
     ReadCode: RunCode,
+    BringBlob: bool,
+    ReadBlob: bytes,
 }
 """The type of the answer to each request; requests not named here are answered with nothing."""
 
@@ -424,6 +454,8 @@ STATE_EVENTS: Final = get_args(StateEvent)
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):  # a reference: what it carries goes another way
+        return bytes(value)
     if isinstance(value, types.MappingProxyType):
         return dict(value)
     raise NotImplementedError(f"{type(value).__name__} does not travel")

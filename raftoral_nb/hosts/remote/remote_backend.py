@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Final, TypeVar
 
 from ...core.cluster_events import NodeChanged
@@ -47,6 +48,7 @@ from .messages import (
 )
 from .news import NewsFollower
 from .process_table import ProcessTable
+from .remote_blobs import RemoteBlobs
 from .remote_links import RemoteLinks
 from .remote_node import RemoteLife
 from .rpc import Calls, answers_to
@@ -108,6 +110,7 @@ class RemoteBackend(ClusterBackend):
         )
         self._news = NewsFollower(self, self._connections, quiet=found is not None)
         self._log = LogFollower(self, self._connections.failed)
+        self._blobs = RemoteBlobs(self)
         self._observer = StatusObserver(self.thread, self._connections, self._incarnations, self.network)
 
     @property
@@ -332,6 +335,15 @@ class RemoteBackend(ClusterBackend):
         return index
 
     # --- the lines to nodes (connections.ConnectionsEnv, launching.LauncherEnv)
+
+    def lines(self) -> Sequence[tuple[NodeId, Calls]]:
+        """Return the lines to the nodes, on the thread that asks them."""
+        return tuple(self._connections.calls.items())
+
+    def data_folder(self) -> Path | None:
+        """Return the folder in which the nodes keep their logs, if they share one."""
+        shared = self._installation.shared
+        return None if shared is None or not shared.data_dir else Path(shared.data_dir)
 
     def is_node(self, number: NodeId) -> bool:
         """Tell whether the cluster has that node."""

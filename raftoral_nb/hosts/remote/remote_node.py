@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from ...core.commands import Command, Outcome, Unknown
+from ...core.commands import Command, Outcome, Rejected, Unknown
 from ...core.records import Difference, Failure, NodeId, RunId
-from ...errors import NodeStateError
+from ...errors import NodeStateError, StorageError
 from ...node.execution_queries import ExecutionEnd
 from ...threads.loop_thread import LoopThread
 from ...workflow.execution.products import Encoded
 from .messages import Ask, AskAll, AwaitEnd, Campaign, HandOver, NodeLook, Objected, Query, Status, Validate
+from .remote_blobs import bring, bring_all, seconds_for
 from .rpc import Calls
 
 
@@ -84,11 +85,16 @@ class RemoteLife:
 
     async def ask_all(self, commands: Sequence[Command], timeout: float) -> list[Outcome]:
         """Propose commands by way of this node; their outcomes when the state here shows them, at most after `timeout` seconds."""
-        asked = Ask(commands[0], timeout) if len(commands) == 1 else AskAll(tuple(commands), timeout)
+        longer = seconds_for(commands)
         try:
-            async with asyncio.timeout(timeout):
+            if longer:
+                commands = await bring_all(self.calls, commands)
+            asked = Ask(commands[0], timeout) if len(commands) == 1 else AskAll(tuple(commands), timeout)
+            async with asyncio.timeout(timeout + longer):
                 answer = await self.calls.ask(asked)
                 await self._host.on_reached(answer.applied)
+        except StorageError as error:  # nothing was proposed
+            return [Rejected(f"node {self._node} could not store a value: {error}", "value_not_stored")] * len(commands)
         except NodeStateError as error:
             return [Unknown(str(error))] * len(commands)
         except TimeoutError:
@@ -108,7 +114,8 @@ class RemoteLife:
         """Return what a run's validator of an update says against a value. Waits. Raises TimeoutError, `NodeStateError`."""
 
         async def ask() -> Failure | None:
-            objected: Objected = (await self.calls.ask(Validate(run_id, name, value))).body
+            plain = await bring(self.calls, value)
+            objected: Objected = (await self.calls.ask(Validate(run_id, name, plain))).body
             return objected.failure
 
         return self._host.thread.run(ask, timeout=timeout)

@@ -36,6 +36,8 @@ from .messages import (
     AwaitApplied,
     AwaitEnd,
     Boot,
+    BringBlob,
+    BringPiece,
     Campaign,
     ChangeLinks,
     ChangeNode,
@@ -55,6 +57,7 @@ from .messages import (
     NodeLook,
     Objected,
     Query,
+    ReadBlob,
     ReadCode,
     ReadEntries,
     ReadLog,
@@ -72,6 +75,7 @@ from .messages import (
     unpacked,
 )
 from .node_backend import NodeBackend, beside
+from .remote_blobs import BlobRequests
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +157,12 @@ class RpcServer:
             case Boot():
                 await host.on_boot(node)
                 return host.status()
+            case BringBlob():
+                return await session.blobs.begins(asked)
+            case BringPiece():
+                await session.blobs.comes(asked)
+            case ReadBlob():
+                return await session.blobs.read(asked)
             case ReadCode(run_id=run_id):
                 return host.run_code(run_id)
             case JoinRequest(reserve=reserve):
@@ -310,6 +320,7 @@ class RpcSession:
         self._channel = channel
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._offered: Snapshot | None = None
+        self.blobs = BlobRequests(lambda: server.host.journals.of(server.host.node).blobs)
 
     def received(self, payloads: Sequence[bytes]) -> None:
         """Questions."""
@@ -330,6 +341,7 @@ class RpcSession:
         """End the session of a client that has left: what it waited for is dropped."""
         for task in tuple(self._tasks.values()):
             task.cancel()
+        self.blobs.abandon()
 
     def offer(self, snapshot: Snapshot) -> SnapshotOffer:
         """Keep a snapshot for this client while it reads it, whatever becomes of the node's own."""

@@ -29,7 +29,10 @@ from .anatomy import Identity
 from .reach import Reach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    Beside = Callable[[pickle.PickleBuffer], bool]
+    """Looks at a buffer of a value, and says whether it is to be in the pickle; else it keeps that itself."""
 
 PROTOCOL: Final = 5
 """The pickle protocol of everything that is recorded or shipped."""
@@ -109,8 +112,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
 
     dispatch_table: ClassVar[Any] = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
 
-    def __init__(self, file: io.BytesIO, root: object) -> None:
-        super().__init__(file, protocol=PROTOCOL)
+    def __init__(self, file: io.BytesIO, root: object, beside: Beside | None = None) -> None:
+        super().__init__(file, protocol=PROTOCOL, buffer_callback=beside)
         self._root = root
         self._names: frozenset[str] | None = None
         self._copied: dict[int, bool] = {}
@@ -215,8 +218,10 @@ def _is_copied(value: object) -> bool:
 class ValuePickler(Pickler):
     """For values: classes are named, with their code as what may be needed. `used` gets those that the value is made of."""
 
-    def __init__(self, buffer: io.BytesIO, limit: int, used: dict[Identity, type]) -> None:
-        super().__init__(buffer, None)
+    def __init__(
+        self, buffer: io.BytesIO, limit: int, used: dict[Identity, type], beside: Beside | None = None
+    ) -> None:
+        super().__init__(buffer, None, beside)
         self._limit = limit
         self._used = used
 
@@ -275,10 +280,11 @@ def dumps(
     limit: int,
     used: dict[Identity, type] | None = None,
     pickler: Callable[..., ValuePickler] = ValuePickler,
+    beside: Beside | None = None,
 ) -> bytes:
     """Return the pickle of `value`, with functions and classes of the notebook by value.
 
-    It is made by a `ValuePickler`, or one like it.
+    It is made by a `ValuePickler`, or one like it. With `beside`, buffers that it takes are not in the pickle: `loads` needs them.
 
     The classes that it is made of are added to `used`.
 
@@ -287,7 +293,8 @@ def dumps(
         Exception: whatever pickling the value raises.
     """
     buffer = BoundedBuffer(limit)
-    pickler(buffer, limit, {} if used is None else used).dump(value)
+    known = {} if used is None else used
+    (pickler(buffer, limit, known) if beside is None else pickler(buffer, limit, known, beside)).dump(value)
     return _whole(buffer)
 
 
@@ -297,10 +304,17 @@ def _whole(buffer: BoundedBuffer) -> bytes:
     return buffer.getvalue()
 
 
-def loads(data: bytes, modules: set[str] | None = None, *, view: classes.View = classes.NOTEBOOK) -> Any:
+def loads(
+    data: bytes | memoryview,
+    modules: set[str] | None = None,
+    *,
+    view: classes.View = classes.NOTEBOOK,
+    buffers: Sequence[memoryview] | None = None,
+) -> Any:
     """Unpickle `data`: new copies of everything except the classes that `view` knows.
 
-    The names of the modules that it refers to are added to `modules`.
+    The names of the modules that it refers to are added to `modules`. `buffers` are those that were kept beside it: what is made lives on
+    them.
 
     Safe to call from several threads at once. `data` must come from a trusted source: unpickling runs code.
 
@@ -308,13 +322,13 @@ def loads(data: bytes, modules: set[str] | None = None, *, view: classes.View = 
         ClassChangedError: `view` knows a class of that name with other code, and does not take it.
         Exception: whatever unpickling raises; classes begun by the failed load are forgotten.
     """
-    if modules is None and len(data) <= _PLAIN_BYTES:
+    if modules is None and buffers is None and len(data) <= _PLAIN_BYTES:
         # Most values are plain, and need none of what follows.
         with _QUIETLY:  # what is damaged raises again below
             return _PlainUnpickler(io.BytesIO(data)).load()
     token = _VIEW.set(view)
     try:
-        return _load(_Unpickler(io.BytesIO(data), modules, view))
+        return _load(_Unpickler(io.BytesIO(data), modules, view, buffers=buffers))
     finally:
         _VIEW.reset(token)
 
@@ -388,8 +402,16 @@ class _PlainUnpickler(pickle.Unpickler):
 class _Unpickler(pickle.Unpickler):
     """An unpickler for one `load`, which builds only classes that its view does not have."""
 
-    def __init__(self, file: io.BytesIO, modules: set[str] | None, view: classes.View, *, code: bool = False) -> None:
-        super().__init__(file)
+    def __init__(
+        self,
+        file: io.BytesIO,
+        modules: set[str] | None,
+        view: classes.View,
+        *,
+        code: bool = False,
+        buffers: Sequence[memoryview] | None = None,
+    ) -> None:
+        super().__init__(file, buffers=buffers)
         self.met: list[type] = []
         """The by-value classes that came up, each once."""
         self._modules = modules

@@ -2,7 +2,7 @@
 
 A value is pickled by value, and the workflow continues with what came back from the pickle, so that the node which made
 a value sees what the others will see. This is on the way of every checkpoint: plain scalars and small flat containers
-take a short cut.
+take a short cut. Of a large value the bytes are a reference to a blob (`blobs`), which is kept beside the log.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import reprlib
 from typing import Any, Final
 
 from ... import errors, limits
-from . import classes, pickling, views
+from ...core.blob_refs import reference
+from . import blobs, classes, pickling, views
 from .digests import digest
 
-__all__ = ["decode", "digest", "encode", "hand_back", "round_trip", "shorten"]
+__all__ = ["decode", "digest", "encode", "hand_back", "preview", "round_trip", "shorten"]
 
 _SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 _MAX_FLAT_LENGTH: Final = 64
@@ -31,14 +32,15 @@ _ADVICE: Final = (
 )
 
 
-def encode(value: object, *, what: str, known: classes.Lookup | None = None) -> bytes:
-    """Return the bytes under which `value` is recorded.
+def encode(value: object, *, what: str, known: classes.Lookup | None = None, whole: bool = False) -> bytes:
+    """Return the bytes under which `value` is recorded; of more than `limits.BLOB_BYTES` the reference to its blob, which carries that.
 
     Args:
         value: anything that pickles; classes and functions of the notebook travel by value.
         what: names the value in errors, for example `step 0/charge of run r1`.
         known: gives the classes of the workflow that the value is for, if it is to be compared with them; called only if the
             value has classes of the notebook.
+        whole: of what is sent and not recorded: it is never a reference, and takes at most `limits.MAX_RECORDED_BYTES`.
 
     Raises:
         ClassChangedError: the workflow knows one of these classes with other code.
@@ -48,18 +50,22 @@ def encode(value: object, *, what: str, known: classes.Lookup | None = None) -> 
     """
     if _is_plain(value):
         data = pickle.dumps(value, pickling.PROTOCOL)
-        if len(data) > limits.MAX_VALUE_BYTES:
-            raise _too_large(value, len(data), what)
-        return data
-    return _encoded(value, what, known)[0]
+        if len(data) <= limits.BLOB_BYTES:
+            return data
+        return _large(value, data, [], what, whole=whole)
+    return _encoded(value, what, known, whole=whole)[0]
 
 
-def _encoded(value: object, what: str, known: classes.Lookup | None) -> tuple[bytes, dict[classes.Identity, type]]:
+def _encoded(
+    value: object, what: str, known: classes.Lookup | None, *, whole: bool = False
+) -> tuple[bytes, dict[classes.Identity, type]]:
     used: dict[classes.Identity, type] = {}
+    buffers: list[memoryview] = []
+    most = limits.MAX_RECORDED_BYTES if whole else limits.MAX_VALUE_BYTES
     try:
-        data = pickling.dumps(value, limits.MAX_VALUE_BYTES, used)
+        data = pickling.dumps(value, most, used, beside=None if whole else _Large(buffers))
     except pickling.TooLargeError as error:
-        raise _too_large(value, error.size, what) from None
+        raise _too_large(value, error.size, what, whole=whole) from None
     except Exception as error:
         raise errors.ValueNotShippableError(
             f"{what}: a value of type {type_name(type(value))} cannot be recorded, as it does not pickle "
@@ -68,7 +74,40 @@ def _encoded(value: object, what: str, known: classes.Lookup | None) -> tuple[by
     theirs = known() if known is not None and used else None
     if theirs is not None:
         theirs.refuse_changed(used, what)
+    if len(data) > limits.BLOB_BYTES or buffers:
+        data = _large(value, data, buffers, what, whole=whole)
     return data, used
+
+
+class _Large:
+    """A list of the large buffers of a value that is pickled: they are not copied into the pickle."""
+
+    def __init__(self, buffers: list[memoryview]) -> None:
+        self._buffers = buffers
+
+    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
+        """Keep a buffer beside the pickle if it is large, and in one piece."""
+        try:
+            raw = buffer.raw()
+        except BufferError:
+            return True
+        if raw.nbytes <= limits.BLOB_BYTES:
+            return True
+        self._buffers.append(raw)
+        return False
+
+
+def _large(value: object, data: bytes, buffers: list[memoryview], what: str, *, whole: bool) -> bytes:
+    """Return what is recorded of a large value: the reference to its blob, which is made here."""
+    size = len(data) + sum(buffer.nbytes for buffer in buffers)
+    if size > (limits.MAX_RECORDED_BYTES if whole else limits.MAX_VALUE_BYTES):
+        raise _too_large(value, size, what, whole=whole)
+    if whole:
+        return data
+    made = blobs.Made(data, buffers)
+    # A copy: whoever made the value may change it.
+    content = blobs.InMemory(made.whole())
+    return blobs.Carried.of(content, blobs.digest_of(content), shorten(value))
 
 
 def decode(data: bytes, *, what: str, view: classes.View = classes.NOTEBOOK) -> Any:
@@ -77,13 +116,26 @@ def decode(data: bytes, *, what: str, view: classes.View = classes.NOTEBOOK) -> 
     A new object each time, but of the classes that `view` knows, which are never altered.
 
     Raises:
+        BlobMissingError: it is a reference, and its blob is not in this process.
         ClassChangedError: it holds an instance of a class that is known with other code.
+        DamagedBlobError: what is kept of its blob is not what was written.
         ValueNotShippableError: it does not unpickle here.
     """
+    return _decode(data, what, view, private=True)
+
+
+def _decode(data: bytes, what: str, view: classes.View, *, private: bool) -> Any:
     try:
-        return pickling.loads(data, view=view)
+        ref = reference(data)
+        if ref is None:
+            return pickling.loads(data, view=view)
+        content = data.content if isinstance(data, blobs.Carried) else blobs.find(ref)
+        pickled, buffers = blobs.parts(content, private=private)
+        return pickling.loads(pickled, view=view, buffers=buffers)
     except errors.ClassChangedError as error:
         raise errors.ClassChangedError(f"{what}: {error}") from None
+    except (errors.BlobMissingError, errors.DamagedBlobError) as error:
+        raise type(error)(f"{what}: {error}") from None
     except Exception as error:
         raise errors.ValueNotShippableError(
             f"{what}: the recorded value does not unpickle ({describe(error)}). If a class defines __reduce__, "
@@ -109,9 +161,37 @@ def round_trip(value: object, *, what: str, known: classes.Lookup | None = None)
     return data, decode(data, what=what, view=classes.Same(used))
 
 
+def checked(value: object, *, what: str, known: classes.Lookup | None = None) -> bytes:
+    """Return what `round_trip` returns first: the bytes, known to decode. Of a large value nothing is copied to find that out."""
+    if _is_plain(value):
+        return encode(value, what=what)
+    data, used = _encoded(value, what, known)
+    _decode(data, what, classes.Same(used), private=False)
+    return data
+
+
 def hand_back(data: bytes, *, what: str) -> Any:
     """Decode a value for the notebook, which gets a `ClassChangedWarning` for a class that it has changed since."""
     return decode(data, what=what, view=classes.telling(what))
+
+
+def preview(data: bytes, width: int = 60, *, what: str) -> str:
+    """Return a recorded value as a short text. Of a large one it is what was noted when it was recorded: its blob is not read.
+
+    Raises as `decode` does.
+    """
+    ref = reference(data)
+    if ref is None:
+        return shorten(decode(data, what=what), width)
+    return shorten_text(f"{size_words(ref.size)}: {ref.shown}", width)
+
+
+def size_words(size: int) -> str:
+    """Return a number of bytes in words, such as `52.4 MB`."""
+    for unit, words in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {words}"
+    return f"{size} bytes"
 
 
 def shorten(value: object, width: int = 60) -> str:
@@ -198,11 +278,12 @@ def _is_plain(value: object) -> bool:
     return False
 
 
-def _too_large(value: object, size: int, what: str) -> errors.ValueNotShippableError:
+def _too_large(value: object, size: int, what: str, *, whole: bool = False) -> errors.ValueNotShippableError:
     advice = views.hint(parts(value)) or "Write large data to a file or a store inside the step, and return its name."
+    limit = "MAX_RECORDED_BYTES" if whole else "MAX_VALUE_BYTES"
     return errors.ValueNotShippableError(
-        f"{what}: a value of type {type_name(type(value))} takes {size:,} bytes, more than MAX_VALUE_BYTES "
-        f"({limits.MAX_VALUE_BYTES:,}). {advice}"
+        f"{what}: a value of type {type_name(type(value))} takes {size:,} bytes, more than {limit} "
+        f"({getattr(limits, limit):,}). {advice}"
     )
 
 

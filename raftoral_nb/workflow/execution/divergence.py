@@ -105,7 +105,7 @@ def _step(step: Step) -> str:
     if step.failure is not None:
         return f"{what}, which failed with {step.failure}"
     try:
-        return f"{what} = {values.shorten(values.decode(step.value or b'', what=what))}"
+        return f"{what} = {values.preview(step.value or b'', what=what)}"
     except ValueNotShippableError:
         return what
 

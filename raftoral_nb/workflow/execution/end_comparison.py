@@ -41,7 +41,7 @@ def difference(
 
 
 def _shown(run_id: RunId, data: bytes) -> str:
-    return values.shorten(values.decode(data, what=f"result of run {run_id!r}"))
+    return values.preview(data, what=f"result of run {run_id!r}")
 
 
 def _alike(run_id: RunId, mine: bytes, theirs: bytes) -> bool:

@@ -12,6 +12,7 @@ from ..codec.classes import Known
 from .alarms import Alarms
 
 if TYPE_CHECKING:
+    from ...core.blob_refs import BlobRef
     from ...core.cluster_events import MessageTaken, StepProgress, StepRetrying
     from ...threads.step_threads import Steps
 
@@ -77,6 +78,18 @@ class ExecutionEnv(Protocol):
 
     def ask(self, command: Command, done: Callable[[Outcome], None]) -> None:
         """Propose a command; `done(outcome)` is called once, on another thread. From any thread."""
+        ...
+
+    def holds_blob(self, digest: str) -> bool:
+        """Return whether this node has stored a blob."""
+        ...
+
+    def fetch_blob(self, ref: BlobRef, ready: Callable[[], None]) -> None:
+        """Have a blob fetched from another node; `ready()` is called on the node's loop when it is here."""
+        ...
+
+    def goes_on(self, execution: Any) -> None:
+        """Let an `Execution` take the turns that it could not take before."""
         ...
 
     def is_outcome(self, error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...core.asked import Awaited, Diverged
+from ...core.blob_refs import REFERENCE_MARK
 from ...core.records import (
     CancelRecord,
     Difference,
@@ -32,9 +33,11 @@ from ...core.statistics import ExecutionStatistics, ExecutionStatus, record_mark
 from ...core.step_ids import path_of, position_of
 from ...errors import ExecutionDropped, InternalError, RestlessError, UnreadableError
 from ..codec import classes, failures, values
+from ..codec.blobs import plain
 from ..loop.run_loop import RunLoop, RunTask
 from . import divergence, end_comparison, reading, recording, waits
 from .acting import ActingEffects, OpenStep, Produce, propose
+from .blob_waits import BlobWaits
 from .branch_state import BranchState, Call, branch_of, outside_of_tasks, task_here
 from .child_ends import ChildEnds
 from .environment import ExecutionEnv, Once
@@ -122,6 +125,9 @@ class Execution:
         self.steps_here = RunningSteps()
         self._waits = waits.Waits()
         self.say_once = Once(lambda text: around.say(started.run_id, text))
+        self._blobs = BlobWaits(around, lambda: around.goes_on(self))
+        if self.input[:1] == REFERENCE_MARK:
+            self._blobs.needs(self.input)
 
     # --- what is delivered
 
@@ -129,14 +135,19 @@ class Execution:
         """Receive a record of this run, behind those before it."""
         self._queue.append(record)
         if isinstance(record, Step):
+            if record.value is not None and record.value[:1] == REFERENCE_MARK:
+                self._blobs.needs(record.value)
             if record.operation == "patched":
                 self._gates.add(record.step_id)
+        elif isinstance(record, Message):
+            self._blobs.needs(record.value)
         elif isinstance(record, MoveRecord):
             self._moves_ahead += 1
 
     def end(self, ended: RunEnded | RunContinued) -> None:
         """Receive the recorded end of the run, or of this generation of it; this execution continues to its own end."""
         self._recorded_end = ended
+        self._blobs.needs(_end_value(ended))
         if isinstance(ended, RunEnded) and ended.terminated:
             self.failure = ended.failure
             self.had += len(self._queue)
@@ -180,7 +191,18 @@ class Execution:
     @property
     def has_turns(self) -> bool:
         """Whether there is anything to do for `take_turns`."""
-        return self.status == "running" and not self.dropped and (self.after is None or self.after.done.is_set())
+        if self.status != "running" or self.dropped or (self._blobs.absent and self._lacks_value()):
+            return False
+        return self.after is None or self.after.done.is_set()
+
+    def _lacks_value(self) -> bool:
+        """Return whether what comes next needs a large value that is not here yet."""
+        if self._main is None:
+            return self._blobs.lacks(self.input)
+        if self._queue:
+            record = self._queue[0]
+            return isinstance(record, Step | Message) and self._blobs.lacks(record.value)
+        return self._recorded_end is not None and self._blobs.lacks(_end_value(self._recorded_end))
 
     def take_turns(self, most: int) -> int:
         """Let up to `most` records have their turns, and begin what is to be begun when none is left; return how many had one."""
@@ -193,6 +215,8 @@ class Execution:
                 return 0
             with self.loop.entered():
                 while self._queue and taken < most and self.status == "running":
+                    if self._blobs.absent and self._lacks_value():
+                        break
                     taken += 1
                     self._take(self._queue.popleft())
             for step_id in self._open.to_end():  # outside of the run's loop: effects run on the node's
@@ -325,12 +349,12 @@ class Execution:
             self._in_code = self.mailbox.handlers.open = False
             if isinstance(returned, ContinueAsNew):
                 raise returned
-            self.result = values.round_trip(returned, what=f"result of run {self.run_id!r}")[0]
+            self.result = values.checked(returned, what=f"result of run {self.run_id!r}")
         except (GeneratorExit, ExecutionDropped):
             raise
         except ContinueAsNew as again:
             try:
-                self.continued = values.round_trip(again.input, what=f"the next input of run {self.run_id!r}")[0]
+                self.continued = values.checked(again.input, what=f"the next input of run {self.run_id!r}")
             except Exception as error:
                 self.failure = self.fail_without_record(error)
         except BaseException as error:
@@ -356,7 +380,8 @@ class Execution:
         self._taken.tell(self.around.acting)
         recorded = self._recorded_end
         if recorded is not None:
-            self._meet(recorded)
+            if not (self._blobs.absent and self._lacks_value()):
+                self._meet(recorded)
             return
         term = self.may_begin()
         if term is None:
@@ -416,6 +441,7 @@ class Execution:
                 self.loop.close_run()
         # An execution may be kept, to be looked at; its tasks, which never ended, are not.
         self._main = None
+        self.result, self.continued = plain(self.result), plain(self.continued)
         self.children.clear()
         self.done.set()
         self.queries.tell()
@@ -583,7 +609,7 @@ class Execution:
         It is compared with what `known` gives.
         """
         try:
-            return values.round_trip(value, what=f"step {step_id!r} of run {self.run_id!r}", known=known)[0], None
+            return values.checked(value, what=f"step {step_id!r} of run {self.run_id!r}", known=known), None
         except BaseException as error:
             return None, self.fail_without_record(error)
 
@@ -594,3 +620,7 @@ class Execution:
     def decode(self, step: Step) -> Any:
         """Return the value of a recorded step, or raise its failure."""
         return reading.read_step(self, step, f"step {step.step_id!r} of run {self.run_id!r}")
+
+
+def _end_value(ended: RunEnded | RunContinued) -> bytes | None:
+    return ended.result if isinstance(ended, RunEnded) else ended.input

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from ...core.records import Difference, Step
 from ...core.statistics import ExecutionStatus
-from ...errors import InternalError, ValueNotShippableError
+from ...errors import BlobMissingError, DamagedBlobError, InternalError, ValueNotShippableError
 from ..codec import failures, values
 from ..codec.classes import View
 from . import divergence
@@ -29,11 +29,11 @@ def read(execution: ReadingExecution, data: bytes, what: str) -> Any:
     One that does not unpickle here ends the execution, which cannot do what the others do.
 
     Raises:
-        ValueNotShippableError: for that case, so that the workflow's code goes no further.
+        ValueNotShippableError, BlobMissingError, DamagedBlobError: for that case, so that the workflow's code goes no further.
     """
     try:
         return values.decode(data, what=what, view=execution.classes)
-    except ValueNotShippableError as error:
+    except (ValueNotShippableError, BlobMissingError, DamagedBlobError) as error:
         give_up(execution, str(error))
         raise
 

@@ -21,6 +21,7 @@ from ...errors import (
     WorkflowDefinitionError,
 )
 from ...threads.seconds import Seconds, as_number, is_number
+from ..codec import values
 from ..execution import reading
 from ..execution.execution import Execution
 from ..execution.mailbox import Kind, Unfinished, UpdateHandler
@@ -261,4 +262,9 @@ def answer_query(execution: Execution, name: str, args: tuple[Any, ...]) -> Enco
             raise WorkflowDefinitionError(f"query {name!r} returned a coroutine: its function may await nothing")
     except BaseException as error:
         return None, execution.fail_without_record(error)
-    return execution.product(f"query/{name}", value)
+    try:
+        return values.encode(
+            value, what=f"the answer to the query {name!r} of run {execution.run_id!r}", whole=True
+        ), None
+    except Exception as error:
+        return None, execution.fail_without_record(error)

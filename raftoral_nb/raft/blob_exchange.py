@@ -1,0 +1,551 @@
+"""Blobs between nodes: brought to a majority before the log refers to them, and fetched by whoever does not have them.
+
+A command that refers to blobs is proposed when a majority of the voting members has stored them. So a record is acknowledged only when its
+value is as durable as the record: of any majority that is left one node has both. A node that comes late, or was not in that majority, fetches
+what its log refers to from any that has it; its executions wait for that, and nobody waits for them.
+
+Who has a blob offers it; who lacks it asks for its pieces one after the other, a few at a time, and says when it has stored the whole. So a slow
+receiver is never sent more than it asked for. What gets lost with a link is asked for, and offered, again. Before the voting members change, the
+new ones are brought what the state refers to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+from typing import Final, Protocol
+
+from ..core.blob_refs import BlobRef
+from ..core.command_values import values_of, with_values
+from ..core.commands import Command, Outcome, Rejected
+from ..core.records import NodeId
+from ..transport.messages import BlobHeld, BlobOffer, BlobPiece, BlobWant, Message
+from ..workflow.codec.blobs import Carried, Content, plain
+from .blob_store import Arriving, BlobStore
+from .proposer import Ticket
+
+logger = logging.getLogger(__name__)
+
+PIECE_BYTES: Final = 256 * 1024
+"""Bytes of a blob in one message: so few that heartbeats need not wait long behind it."""
+
+PIECES_ASKED_FOR: Final = 4
+"""Pieces of one blob that are asked for before the first of them has come."""
+
+ARRIVALS_AT_ONCE: Final = 4
+"""Blobs that a node receives at the same time; others wait for their turn."""
+
+UNREFERENCED_SECONDS: Final = 600.0
+"""The time for which a blob is kept that nothing in the state refers to: the command that will may be on its way."""
+
+BlobMessage = BlobOffer | BlobHeld | BlobWant | BlobPiece
+
+
+class ExchangeEnv(Protocol):
+    """What an exchange needs of its member."""
+
+    @property
+    def voting(self) -> Collection[NodeId]:
+        """The voting members."""
+        ...
+
+    @property
+    def connected_peers(self) -> Collection[NodeId]:
+        """The nodes to which a connection stands."""
+        ...
+
+    def send(self, peer: NodeId, message: Message) -> None:
+        """Send a message, if there is a connection."""
+        ...
+
+    def propose_now(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> Ticket:
+        """Propose a command whose blobs a majority has."""
+        ...
+
+    def live_blobs(self) -> Collection[str]:
+        """Return the digests that the state refers to."""
+        ...
+
+
+class BlobTicket:
+    """A command on its way that refers to blobs. `cancel()` forgets it."""
+
+    def __init__(self, command: Command, refs: dict[str, int], timeout: float, done: Callable[[Outcome], None]) -> None:
+        self.command = command
+        self.refs = refs
+        """The blobs that a majority is to have, with their sizes."""
+        self.timeout = timeout
+        self.done = done
+        self.deadline = 0.0
+        self.voting: frozenset[NodeId] | None = None
+        """The members of whom a majority is to have them, if they are not the present ones."""
+        self.over = False
+        self.problem = ""
+        self.proposed: Ticket | None = None
+
+    def cancel(self) -> None:
+        """Forget the command. It may still commit."""
+        self.over = True
+        if self.proposed is not None:
+            self.proposed.cancel()
+
+
+class _Spread:
+    """A blob that is brought to others."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.content: Content | None = None
+        self.storing = False
+        # Invariant: nodes that said that they have stored it, this one too if it has.
+        self.held: set[NodeId] = set()
+
+
+class _Arrival:
+    """A blob that is fetched."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.sources: dict[NodeId, None] = {}
+        """Nodes that may have it, the one that is asked first."""
+        self.into: Arriving | None = None
+        self.came = 0
+        self.asked = 0
+        self.finishing = False
+        self.idle = False
+        """True if nothing came since it was looked at last."""
+        self.lacking: set[NodeId] = set()
+        """Nodes that said that they do not have it, since they were all asked last."""
+        self.adopting = True
+        """True while it is looked for beside this node."""
+        self.ready: list[Callable[[], None]] = []
+
+
+class BlobExchange:
+    """The part of a member that deals with blobs. Every method must be called on the consensus loop."""
+
+    def __init__(
+        self, node: NodeId, store: BlobStore, loop: asyncio.AbstractEventLoop, retry: float, around: ExchangeEnv
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._loop = loop
+        self._retry = retry
+        self._around = around
+        # Invariant: not over, in the order in which they were asked.
+        self._tickets: list[BlobTicket] = []
+        self._spreads: dict[str, _Spread] = {}
+        self._arrivals: dict[str, _Arrival] = {}
+        # Invariant: by a blob that came here, the time when somebody was last about to refer to it.
+        self._wanted_at: dict[str, float] = dict.fromkeys(store.digests(), loop.time())
+        self._timer: asyncio.TimerHandle | None = None
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._frozen = False
+        self._closed = False
+        if self._wanted_at:
+            self._sweep_later()
+
+    # --- commands that refer to blobs
+
+    def propose(
+        self, command: Command, refs: Iterable[BlobRef], timeout: float, done: Callable[[Outcome], None]
+    ) -> BlobTicket:
+        """Propose a command when a majority has what it refers to.
+
+        `done(outcome)` is called once, `timeout` seconds after the last progress at the latest, and then as for any command.
+        """
+        ticket = BlobTicket(with_values(command, _plain), {ref.digest: ref.size for ref in refs}, timeout, done)
+        for value in values_of(command):
+            if isinstance(value, Carried):
+                self._carry(value)
+        self._begin(ticket)
+        return ticket
+
+    def propose_change(
+        self,
+        command: Command,
+        live: Iterable[BlobRef],
+        voting: Iterable[NodeId],
+        timeout: float,
+        done: Callable[[Outcome], None],
+    ) -> BlobTicket:
+        """Propose a change of the voting members when a majority of the new ones has what the state refers to."""
+        ticket = BlobTicket(command, {ref.digest: ref.size for ref in live}, timeout, done)
+        ticket.voting = frozenset(voting)
+        self._begin(ticket)
+        return ticket
+
+    def _carry(self, value: Carried) -> None:
+        ref = value.ref
+        spread = self._spreads.setdefault(ref.digest, _Spread(ref.size))
+        if spread.content is None:
+            spread.content = value.content
+
+    def _begin(self, ticket: BlobTicket) -> None:
+        ticket.deadline = self._loop.time() + ticket.timeout
+        self._tickets.append(ticket)
+        for digest, size in ticket.refs.items():
+            self._wanted_at[digest] = self._loop.time()
+            spread = self._spreads.setdefault(digest, _Spread(size))
+            self._hold(digest, spread)
+        self._look()
+        self._arm()
+
+    def _hold(self, digest: str, spread: _Spread) -> None:
+        """Have a blob here, and then with the others."""
+        if self._store.holds(digest):
+            self._held(digest, self._node)
+            self._offer(digest, spread)
+        elif spread.content is None:
+            self.fetch(digest, spread.size, _nothing)
+        elif not spread.storing:
+            spread.storing = True
+            self._store.put(digest, spread.content, lambda error: self._stored(digest, error))
+
+    def _stored(self, digest: str, error: BaseException | None) -> None:
+        spread = self._spreads.get(digest)
+        if spread is None or self._closed:
+            return
+        spread.storing = False
+        if error is not None:
+            for ticket in self._tickets:
+                if digest in ticket.refs:
+                    ticket.problem = str(error)
+            return  # once more at the next retry
+        self._held(digest, self._node)
+        self._offer(digest, spread)
+        self._arrived(digest)
+
+    def _offer(self, digest: str, spread: _Spread) -> None:
+        for peer in self._around.connected_peers:
+            if peer not in spread.held:
+                self._send(peer, BlobOffer(digest, spread.size))
+
+    def _held(self, digest: str, node: NodeId) -> None:
+        spread = self._spreads.get(digest)
+        if spread is not None and node not in spread.held:
+            spread.held.add(node)
+            if node == self._node:
+                spread.content = None  # it is in the store
+            self._progress(digest)
+            self._look()
+
+    def _progress(self, digest: str) -> None:
+        for ticket in self._tickets:
+            if digest in ticket.refs:
+                ticket.deadline = self._loop.time() + ticket.timeout
+
+    def _look(self) -> None:
+        """Propose what can be proposed, and forget what nobody waits for."""
+        waiting: list[BlobTicket] = []
+        ready: list[BlobTicket] = []
+        for ticket in self._tickets:
+            if not ticket.over:
+                (ready if self._majority_has(ticket) else waiting).append(ticket)
+        self._tickets = waiting
+        needed = {digest for ticket in waiting for digest in ticket.refs}
+        for digest in [digest for digest in self._spreads if digest not in needed]:
+            spread = self._spreads[digest]
+            if self._node in spread.held or not spread.storing:
+                del self._spreads[digest]
+        for ticket in ready:
+            ticket.proposed = self._around.propose_now(ticket.command, ticket.timeout, ticket.done)
+
+    def _majority_has(self, ticket: BlobTicket) -> bool:
+        voting = self._around.voting if ticket.voting is None else ticket.voting
+        return all(
+            2 * sum(node in self._spreads[digest].held for node in voting) > len(voting) for digest in ticket.refs
+        )
+
+    # --- fetching
+
+    def holds(self, digest: str) -> bool:
+        """Return whether a blob is stored here."""
+        return self._store.holds(digest)
+
+    def fetch(self, digest: str, size: int, ready: Callable[[], None]) -> None:
+        """Have a blob fetched from whoever has it, as soon as one of them can be reached; `ready()` is called when it is here."""
+        if self._store.holds(digest):
+            ready()
+            return
+        arrival = self._arrivals.get(digest)
+        if arrival is None:
+            arrival = self._arrivals[digest] = _Arrival(size)
+        arrival.ready.append(ready)
+        if arrival.into is None:
+            self._adopt(digest, arrival)
+        self._arm()
+
+    def _adopt(self, digest: str, arrival: _Arrival) -> None:
+        def adopted(here: bool) -> None:
+            arrival.adopting = False
+            if self._closed or self._arrivals.get(digest) is not arrival:
+                return
+            if here:
+                self._arrived(digest)
+            else:
+                self._ask(digest, arrival)
+
+        self._store.adopt(digest, adopted)
+
+    def _ask(self, digest: str, arrival: _Arrival) -> None:
+        """Ask for the pieces that come next, of one node that may have it."""
+        if arrival.finishing or arrival.adopting:
+            return
+        if arrival.into is None:
+            if sum(one.into is not None for one in self._arrivals.values()) >= ARRIVALS_AT_ONCE:
+                return
+            arrival.into = self._store.arrive(digest, arrival.size)
+        connected = self._around.connected_peers
+        likely = (*arrival.sources, *sorted(connected))
+        source = next((node for node in likely if node in connected and node not in arrival.lacking), None)
+        if source is None:
+            return
+        arrival.sources = {source: None, **arrival.sources}
+        while arrival.asked < arrival.size and arrival.asked < arrival.came + PIECES_ASKED_FOR * PIECE_BYTES:
+            self._send(source, BlobWant(digest, arrival.asked))
+            arrival.asked += PIECE_BYTES
+
+    def _piece(self, peer: NodeId, message: BlobPiece) -> None:
+        digest = message.digest
+        arrival = self._arrivals.get(digest)
+        if arrival is None or arrival.into is None or arrival.finishing:
+            return
+        if not message.data:
+            arrival.lacking.add(peer)
+            arrival.sources.pop(peer, None)
+            arrival.asked = arrival.came
+            self._ask(digest, arrival)
+            return
+        if message.offset != arrival.came or arrival.came + len(message.data) > arrival.size:
+            return  # of an earlier asking
+        arrival.idle = False
+        arrival.into.add(message.data)
+        arrival.came += len(message.data)
+        if arrival.came < arrival.size:
+            self._ask(digest, arrival)
+            return
+        arrival.finishing = True
+        arrival.into.finish(lambda error: self._finished(digest, arrival, error))
+
+    def _finished(self, digest: str, arrival: _Arrival, error: BaseException | None) -> None:
+        if self._closed:
+            return
+        if error is None:
+            self._arrived(digest)
+            return
+        logger.warning("node %d: a value's bytes were fetched in vain, and are fetched again: %s", self._node, error)
+        arrival.into, arrival.came, arrival.asked, arrival.finishing = None, 0, 0, False
+        arrival.sources = {}  # asked again at the next retry
+
+    def _arrived(self, digest: str) -> None:
+        arrival = self._arrivals.pop(digest, None)
+        self._wanted_at.setdefault(digest, self._loop.time())
+        self._sweep_later()
+        if digest in self._spreads:
+            self._held(digest, self._node)
+            if digest in self._spreads:
+                self._offer(digest, self._spreads[digest])
+        if arrival is not None:
+            for peer in arrival.sources:
+                self._send(peer, BlobHeld(digest))
+            for ready in arrival.ready:
+                ready()
+            for other, one in tuple(self._arrivals.items()):
+                if one.into is None:
+                    self._ask(other, one)
+
+    # --- what comes from others
+
+    def received(self, peer: NodeId, message: BlobMessage) -> None:
+        """Receive a message about a blob."""
+        if self._closed:
+            return
+        match message:
+            case BlobOffer(digest=digest, size=size):
+                self._wanted_at[digest] = self._loop.time()
+                if self._store.holds(digest):
+                    self._send(peer, BlobHeld(digest))
+                    return
+                if digest not in self._arrivals:
+                    self.fetch(digest, size, _nothing)
+                arrival = self._arrivals.get(digest)
+                if arrival is not None:
+                    arrival.sources.setdefault(peer)
+                    self._ask(digest, arrival)
+                elif self._store.holds(digest):
+                    self._send(peer, BlobHeld(digest))
+            case BlobHeld(digest=digest):
+                self._held(digest, peer)
+            case BlobWant(digest=digest, offset=offset):
+                self._give(peer, digest, offset)
+            case BlobPiece():
+                self._piece(peer, message)
+
+    def _give(self, peer: NodeId, digest: str, offset: int) -> None:
+        spread = self._spreads.get(digest)
+
+        def read(data: bytes | None) -> None:
+            if not self._closed:
+                self._send(peer, BlobPiece(digest, offset, data or b""))
+
+        if spread is not None:
+            self._progress(digest)
+        self._store.read(digest, offset, PIECE_BYTES, read)
+
+    def connected(self, peer: NodeId) -> None:
+        """Note that a link to `peer` is up: it is offered, and asked for, what is under way."""
+        if self._closed or self._frozen:
+            return
+        for digest, spread in self._spreads.items():
+            if self._node in spread.held and peer not in spread.held:
+                self._send(peer, BlobOffer(digest, spread.size))
+        for digest, arrival in tuple(self._arrivals.items()):
+            self._ask(digest, arrival)
+
+    def disconnected(self, peer: NodeId) -> None:
+        """Note that the link to `peer` is gone, and with it what was asked of it."""
+        for digest, arrival in tuple(self._arrivals.items()):
+            if next(iter(arrival.sources), None) == peer:
+                arrival.sources.pop(peer)
+                arrival.asked = arrival.came
+                self._ask(digest, arrival)
+
+    def members_changed(self) -> None:
+        """Note that the voting members are others now."""
+        self._look()
+
+    # --- what is not referred to any more
+
+    def dropped(self, digests: Collection[str]) -> None:
+        """Note that the state does not refer to these any more. What somebody is about to refer to again is kept for a while."""
+        now = self._loop.time()
+        held = [digest for digest in digests if self._store.holds(digest)]
+        late = [
+            digest
+            for digest in held
+            if now - self._wanted_at.get(digest, -UNREFERENCED_SECONDS) >= UNREFERENCED_SECONDS
+        ]
+        self._remove(digest for digest in late if digest not in self._spreads)
+        if len(late) < len(held):
+            self._sweep_later()
+        for digest in digests:
+            arrival = self._arrivals.get(digest)
+            if arrival is not None and digest not in self._spreads and not arrival.finishing:
+                del self._arrivals[digest]
+                if arrival.into is not None:
+                    arrival.into.abandon()
+
+    def referred(self, refs: Iterable[BlobRef]) -> None:
+        """Note that the state refers to these: as long as it does they are kept, and what is not here is fetched."""
+        for ref in refs:
+            self._wanted_at.pop(ref.digest, None)
+            if not self._store.holds(ref.digest) and ref.digest not in self._arrivals:
+                self.fetch(ref.digest, ref.size, _nothing)
+
+    def _sweep_later(self) -> None:
+        if self._sweep_timer is None and not self._closed:
+            self._sweep_timer = self._loop.call_later(UNREFERENCED_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweep_timer = None
+        live = self._around.live_blobs()
+        now = self._loop.time()
+        stored = self._store.digests()
+        unreferenced = [digest for digest in stored if digest not in live and digest not in self._spreads]
+        old = [digest for digest in unreferenced if now - self._wanted_at.get(digest, now) >= UNREFERENCED_SECONDS]
+        for digest in unreferenced:
+            self._wanted_at.setdefault(digest, now)
+        self._remove(old)
+        if len(old) < len(unreferenced):
+            self._sweep_later()
+
+    def _remove(self, digests: Iterable[str]) -> None:
+        gone = tuple(digests)
+        for digest in gone:
+            self._wanted_at.pop(digest, None)
+        self._store.remove(gone)
+
+    # --- its life
+
+    def freeze(self) -> None:
+        """Stop the clock: nothing is sent or given up while frozen."""
+        self._frozen = True
+        self._disarm()
+
+    def thaw(self) -> None:
+        """Undo `freeze`."""
+        self._frozen = False
+        now = self._loop.time()
+        for ticket in self._tickets:
+            ticket.deadline = now + ticket.timeout
+        for peer in self._around.connected_peers:
+            self.connected(peer)
+        self._arm()
+
+    def close(self) -> None:
+        """End: what waits is rejected."""
+        self._closed = True
+        self._disarm()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        for arrival in self._arrivals.values():
+            if arrival.into is not None and not arrival.finishing:
+                arrival.into.abandon()
+        tickets, self._tickets = self._tickets, []
+        for ticket in tickets:
+            if not ticket.over:
+                ticket.done(Rejected("the node has stopped", "stopped"))
+        self._arrivals.clear()
+        self._spreads.clear()
+
+    # --- inside
+
+    def _send(self, peer: NodeId, message: Message) -> None:
+        if not self._frozen:
+            self._around.send(peer, message)
+
+    def _arm(self) -> None:
+        if self._timer is None and (self._tickets or self._arrivals) and not self._closed and not self._frozen:
+            self._timer = self._loop.call_later(self._retry, self._again)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _again(self) -> None:
+        """Give up what is late, and ask and offer again what got lost."""
+        self._timer = None
+        now = self._loop.time()
+        late = [ticket for ticket in self._tickets if ticket.deadline <= now and not ticket.over]
+        for ticket in late:
+            ticket.over = True
+        self._look()
+        for digest, spread in tuple(self._spreads.items()):
+            self._hold(digest, spread)
+        for digest, arrival in tuple(self._arrivals.items()):
+            if arrival.idle and not arrival.finishing:
+                arrival.asked = arrival.came
+                arrival.lacking.clear()
+                self._ask(digest, arrival)
+            arrival.idle = True
+        self._arm()
+        for ticket in late:
+            ticket.done(_given_up(ticket))
+
+
+def _given_up(ticket: BlobTicket) -> Rejected:
+    size = sum(ticket.refs.values())
+    if ticket.problem:
+        return Rejected(f"a value of {size:,} bytes could not be stored: {ticket.problem}", "value_not_stored")
+    return Rejected(f"no majority has stored the value's {size:,} bytes in time", "no_leader")
+
+
+def _plain(value: bytes) -> bytes:
+    return plain(value) or b""
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,360 @@
+"""The blobs of a node with a data directory: one file each, named by its digest, in the folder `blobs` of the node.
+
+A file is written under another name and renamed when it is whole, and never changed. Nodes whose folders stand beside each other, in one
+data directory, share files by hard links: the disk has each blob once. What a file holds is checked against its name once in each process, by
+a thread of the store or by whoever reads it first; what is damaged is renamed, and fetched again from another node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import mmap
+import os
+import queue
+import re
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import DamagedBlobError, StorageWriteError
+from ..raft.blob_store import Arriving, Done
+from ..workflow.codec.blobs import PIECE_BYTES, Content, add_shelf, digest_of, new_hasher
+from .sqlite_store import sync_folder
+
+logger = logging.getLogger(__name__)
+
+FOLDER: Final = "blobs"
+_NAME: Final = re.compile("[0-9a-f]{32}")
+
+
+class Mapped:
+    """The content of a blob in a file, which is mapped into memory when it is looked at: what is not touched is not read."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises OSError if there is no such file."""
+        self._file = file
+        self.size = file.stat().st_size
+
+    def pieces(self) -> Iterator[memoryview]:
+        """See `Content`. Raises OSError."""
+        if self.size:
+            whole = self.view(private=False)
+            for offset in range(0, self.size, PIECE_BYTES):
+                yield whole[offset : offset + PIECE_BYTES]
+
+    def view(self, *, private: bool) -> memoryview:
+        """See `Content`. Raises OSError."""
+        if not self.size:
+            return memoryview(b"")
+        with self._file.open("rb") as opened:
+            access = mmap.ACCESS_COPY if private else mmap.ACCESS_READ
+            return memoryview(mmap.mmap(opened.fileno(), 0, access=access))
+
+
+class _Worker:
+    """A daemon thread that does a store's work on the disk, one thing after the other. Begins with the first, ends by `close`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Have something done, which must not raise. To be called on one thread."""
+        self._work.put(work)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._main, name=self._name, daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """End, after what was submitted."""
+        self._work.put(None)
+
+    def join(self) -> None:
+        """Wait for the end."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _main(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+
+class DirectoryBlobs:
+    """The store of one incarnation of a node (`raft.blob_store.BlobStore`)."""
+
+    def __init__(self, folder: Path, name: str, *, synced: bool) -> None:
+        """`folder` is the node's; `synced`: a blob is stored when it survives a power loss. `name` is that of its thread."""
+        self._folder = folder / FOLDER
+        self._beside = folder.parent
+        self._synced = synced
+        self._worker = _Worker(name)
+        # Invariant: whole and checked by this process. Replaced, added to and taken from by single operations: read on any thread.
+        self._checked: set[str] = set()
+        self.closed = False
+        with contextlib.suppress(OSError):
+            for part in self._folder.glob(".*"):  # of a process that ended while it wrote
+                part.unlink()
+        add_shelf(self)
+
+    # --- on the consensus loop
+
+    def holds(self, digest: str) -> bool:
+        """See `BlobStore`. What was not checked yet is not held: it can be adopted."""
+        return digest in self._checked
+
+    def digests(self) -> tuple[str, ...]:
+        """See `BlobStore`. Those that were not checked are among them."""
+        with contextlib.suppress(OSError):
+            return tuple(file.name for file in self._folder.iterdir() if _NAME.fullmatch(file.name))
+        return ()
+
+    def put(self, digest: str, content: Content, done: Done) -> None:
+        """See `BlobStore`."""
+        if digest in self._checked:
+            done(None)
+            return
+
+        def work() -> BaseException | None:
+            arriving = _Writing(self, digest)
+            try:
+                for piece in content.pieces():
+                    arriving.write(piece)
+                    if self.closed:
+                        break
+                else:
+                    arriving.end()
+                    return None
+                arriving.drop()
+            except (OSError, DamagedBlobError, StorageWriteError) as error:
+                arriving.drop()
+                return _told(self._folder, error)
+            return None
+
+        self._do(work, done)
+
+    def adopt(self, digest: str, done: Callable[[bool], None]) -> None:
+        """See `BlobStore`. A file of its own that was not checked yet is taken first."""
+
+        def work() -> bool:
+            try:
+                if self.find(digest) is not None:
+                    return True
+            except DamagedBlobError as error:
+                logger.warning("%s", error)
+            return self._link(digest)
+
+        self._do(work, done)
+
+    def arrive(self, digest: str, size: int) -> Arriving:  # noqa: ARG002 - a file grows
+        """See `BlobStore`."""
+        return _Arriving(self, digest)
+
+    def read(self, digest: str, offset: int, length: int, done: Callable[[bytes | None], None]) -> None:
+        """See `BlobStore`."""
+
+        def work() -> bytes | None:
+            try:
+                with (self._folder / digest).open("rb") as file:
+                    return os.pread(file.fileno(), length, offset)
+            except OSError:
+                return None
+
+        if digest in self._checked:
+            self._do(work, done)
+        else:
+            done(None)
+
+    def remove(self, digests: Iterable[str]) -> None:
+        """See `BlobStore`."""
+        gone = tuple(digests)
+        self._checked.difference_update(gone)
+
+        def work() -> None:
+            for digest in gone:
+                if digest not in self._checked:  # else it came again
+                    with contextlib.suppress(OSError):
+                        (self._folder / digest).unlink()
+
+        if gone:
+            self._worker.submit(work)
+
+    def close(self) -> None:
+        """See `BlobStore`."""
+        self.closed = True
+        self._worker.close()
+
+    def end(self) -> None:
+        """See `BlobStore`."""
+        self._worker.join()
+
+    # --- from any thread
+
+    def find(self, digest: str) -> Content | None:
+        """See `Shelf`."""
+        file = self._folder / digest
+        try:
+            content = Mapped(file)
+            if digest not in self._checked:
+                if digest_of(content) != digest:
+                    file.replace(file.with_name(f"{digest}.damaged"))
+                    raise DamagedBlobError(
+                        f"{file} does not hold what was written: the disk, or somebody, changed it. It was renamed to "
+                        f"{digest}.damaged; a node that has the value gives it again"
+                    )
+                self._checked.add(digest)
+        except OSError:
+            return None
+        return content
+
+    # --- on the thread
+
+    def _do(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        if self.closed:
+            return
+        loop = asyncio.get_running_loop()
+
+        def call() -> None:
+            outcome = work()
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever waited
+                loop.call_soon_threadsafe(self._tell, done, outcome)
+
+        self._worker.submit(call)
+
+    def _tell(self, done: Callable[[Any], None], outcome: Any) -> None:
+        if not self.closed:
+            done(outcome)
+
+    def _link(self, digest: str) -> bool:
+        """Take the file of a node beside this one, if it has one that is whole."""
+        for file in self._beside.glob(f"node-*/{FOLDER}/{digest}"):
+            if file.parent == self._folder:
+                continue
+            with contextlib.suppress(OSError):
+                self.make_folder()
+                os.link(file, self._folder / digest)
+                if self._synced:
+                    sync_folder(self._folder)
+                try:
+                    return self.find(digest) is not None
+                except DamagedBlobError as error:
+                    logger.warning("%s", error)
+        return False
+
+    def make_folder(self) -> None:
+        """Make the folder, unless it is there. Raises OSError."""
+        if not self._folder.is_dir():
+            self._folder.mkdir(mode=0o700)
+            if self._synced:
+                sync_folder(self._folder.parent)
+
+    def open_part(self, digest: str) -> tuple[Path, int]:
+        """Open a new file that is to become a blob's. Raises OSError."""
+        self.make_folder()
+        part = self._folder / f".{digest}.{secrets.token_hex(4)}"
+        return part, os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+    def keep(self, digest: str, part: Path, descriptor: int) -> None:
+        """Make a whole file the blob's. Raises OSError."""
+        if self._synced:
+            os.fsync(descriptor)
+        part.replace(self._folder / digest)
+        if self._synced:
+            sync_folder(self._folder)
+        self._checked.add(digest)
+
+    def soon(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Have something done on the thread, and `done(what it returned)` called on this loop."""
+        self._do(work, done)
+
+
+class _Writing:
+    """A file that is being written, on the store's thread."""
+
+    def __init__(self, store: DirectoryBlobs, digest: str) -> None:
+        self._store = store
+        self._digest = digest
+        self._hasher = new_hasher()
+        self._part: tuple[Path, int] | None = None
+
+    def write(self, piece: memoryview | bytes) -> None:
+        """Write what comes next. Raises OSError."""
+        if self._part is None:
+            self._part = self._store.open_part(self._digest)
+        left = memoryview(piece)
+        self._hasher.update(left)
+        while left.nbytes:
+            left = left[os.write(self._part[1], left) :]
+
+    def end(self) -> None:
+        """Check what was written, and make it the blob. Raises OSError, `DamagedBlobError`."""
+        if self._hasher.hexdigest() != self._digest:
+            raise DamagedBlobError(f"blob {self._digest} came with other bytes than its digest says")
+        if self._part is None:
+            self._part = self._store.open_part(self._digest)
+        part, descriptor = self._part
+        self._store.keep(self._digest, part, descriptor)
+        os.close(descriptor)
+        self._part = None
+
+    def drop(self) -> None:
+        """Remove what was written."""
+        if self._part is not None:
+            part, descriptor = self._part
+            self._part = None
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+class _Arriving:
+    """A blob that comes in pieces (`blob_store.Arriving`): on the consensus loop, its writing on the thread."""
+
+    def __init__(self, store: DirectoryBlobs, digest: str) -> None:
+        self._store = store
+        self._writing = _Writing(store, digest)
+        self._error: BaseException | None = None
+
+    def add(self, data: bytes) -> None:
+        """See `Arriving`."""
+        self._store.soon(lambda: self._write(data), _ignored)
+
+    def finish(self, done: Done) -> None:
+        """See `Arriving`."""
+        self._store.soon(self._end, done)
+
+    def abandon(self) -> None:
+        """See `Arriving`."""
+        self._store.soon(self._writing.drop, _ignored)
+
+    def _write(self, data: bytes) -> None:
+        if self._error is None:
+            try:
+                self._writing.write(data)
+            except OSError as error:
+                self._error = error
+
+    def _end(self) -> BaseException | None:
+        try:
+            if self._error is not None:
+                raise self._error
+            self._writing.end()
+        except (OSError, DamagedBlobError) as error:
+            self._writing.drop()
+            return error
+        return None
+
+
+def _told(folder: Path, error: BaseException) -> BaseException:
+    if isinstance(error, OSError):
+        return StorageWriteError(f"{folder} cannot be written: {error}; make room, or make it writable")
+    return error
+
+
+def _ignored(outcome: object) -> None:
+    del outcome
