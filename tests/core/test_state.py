@@ -368,7 +368,7 @@ def test_a_malformed_or_oversized_command_is_refused(command: Any) -> None:
 
 def test_the_limits_are_those_of_the_model() -> None:
     assert State().limits == Limits(
-        value_bytes=limits.MAX_VALUE_BYTES,
+        value_bytes=limits.MAX_RECORDED_BYTES,
         code_bytes=limits.MAX_CODE_BYTES,
         session_answers=limits.MAX_SESSION_ANSWERS,
         sessions=limits.MAX_SESSIONS,

@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 import pytest
 
-from raftoral_nb import RaftoralError, ValueNotShippableError, WorkflowContext, WorkflowFailedError, WorkflowRun
-from raftoral_nb.limits import MAX_VALUE_BYTES
+from raftoral_nb import RaftoralError, ValueNotShippableError, WorkflowContext, WorkflowFailedError, WorkflowRun, limits
 from raftoral_nb.testing import WorkflowTest, workflow_test
 from raftoral_nb.workflow.language.variables import ReplicatedVar
 
@@ -117,13 +116,20 @@ def check_everywhere(value: Any) -> None:
 
 # --- what cannot be recorded
 
+SMALL_LIMIT = 1_000_000
+
+
+@pytest.fixture
+def _small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_VALUE_BYTES", SMALL_LIMIT)
+
 
 def no_pickle() -> Any:
     return threading.Lock()
 
 
 def too_large() -> Any:
-    return bytes(MAX_VALUE_BYTES + 1)
+    return bytes(SMALL_LIMIT + 1)
 
 
 async def in_a_step(ctx: WorkflowContext, make: Any) -> None:
@@ -189,6 +195,7 @@ def start(test: WorkflowTest, workflow: Any, make: Callable[[], Any]) -> Workflo
     ("make", "says"),
     [(no_pickle, "_thread.lock cannot be recorded, as it does not pickle"), (too_large, "MAX_VALUE_BYTES")],
 )
+@pytest.mark.usefixtures("_small_limit")
 def test_what_cannot_be_recorded_is_refused_where_it_was_made(workflow: Any, place: str, make: Any, says: str) -> None:
     with workflow_test() as test:
         run = start(test, workflow, make)
@@ -202,6 +209,7 @@ def test_what_cannot_be_recorded_is_refused_where_it_was_made(workflow: Any, pla
         assert says in said
 
 
+@pytest.mark.usefixtures("_small_limit")
 @pytest.mark.parametrize("make", [no_pickle, too_large])
 def test_from_outside_it_is_refused_before_anything_is_proposed(make: Callable[[], Any]) -> None:
     async def waits(ctx: WorkflowContext, given: Any) -> None:

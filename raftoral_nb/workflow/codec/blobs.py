@@ -63,7 +63,7 @@ class Content(Protocol):
         ...
 
 
-class Made:
+class Pickled:
     """The content of a blob that was just made: a pickle and the buffers of the value itself, which are not copied."""
 
     def __init__(self, pickled: bytes, buffers: list[memoryview]) -> None:

@@ -104,7 +104,7 @@ def _large(value: object, data: bytes, buffers: list[memoryview], what: str, *, 
         raise _too_large(value, size, what, whole=whole)
     if whole:
         return data
-    made = blobs.Made(data, buffers)
+    made = blobs.Pickled(data, buffers)
     # A copy: whoever made the value may change it.
     content = blobs.InMemory(made.whole())
     return blobs.Carried.of(content, blobs.digest_of(content), shorten(value))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ...core.blob_refs import BlobRef, reference
+from ...core.records import Message, Record, Step
+from .inbox import RunContinued, RunEnded
 
 
 class BlobFetcher(Protocol):
@@ -47,6 +49,18 @@ class BlobWaits:
         ref = reference(value)
         return ref is not None and ref.digest in self.absent
 
+    def keep(self, queue: Sequence[Record], ended: RunEnded | RunContinued | None) -> bool:
+        """Return whether the first record of the queue, or the recorded end behind them all, is waited for."""
+        if queue:
+            record = queue[0]
+            return isinstance(record, Step | Message) and self.lacks(record.value)
+        return ended is not None and self.lacks(end_value(ended))
+
     def _came(self, digest: str) -> None:
         self.absent.discard(digest)
         self._ready()
+
+
+def end_value(ended: RunEnded | RunContinued) -> bytes | None:
+    """Return the value with which a run ended, or began anew; None if it failed."""
+    return ended.result if isinstance(ended, RunEnded) else ended.input

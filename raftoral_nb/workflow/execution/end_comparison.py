@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ...core.records import Failure, RunId
+from ...core.records import Failure, RunId, StepId
+from ...core.statistics import ExecutionStatus
 from ..codec import values
 from .inbox import RunContinued, RunEnded
 
@@ -38,6 +39,22 @@ def difference(
     if result is None or recorded.result is None or _alike(run_id, result, recorded.result):
         return None
     return f"its result differs from the recorded one: it is {_shown(run_id, result)}, and {_shown(run_id, recorded.result)} there"
+
+
+def early(asked: StepId | None) -> str:
+    """Return how an execution whose code has not ended, and asks for a step perhaps, differs from a run that has."""
+    if asked is not None:
+        return f"it asks for step {asked!r}, but the run ended without such a step"
+    return "the run has ended, and the code still waits for something"
+
+
+def status(continued: bytes | None, failure: Failure | None, *, cancelled: bool) -> ExecutionStatus:
+    """Return the status of an execution that has come to the recorded end."""
+    if continued is not None:
+        return "continued"
+    if failure is None:
+        return "completed"
+    return "cancelled" if cancelled else "failed"
 
 
 def _shown(run_id: RunId, data: bytes) -> str:

@@ -29,7 +29,7 @@ from ...core.records import (
     TimersFired,
 )
 from ...core.run_record import RECORD_FORMAT
-from ...core.statistics import ExecutionStatistics, ExecutionStatus, record_mark
+from ...core.statistics import ExecutionStatistics, ExecutionStatus
 from ...core.step_ids import path_of, position_of
 from ...errors import ExecutionDropped, InternalError, RestlessError, UnreadableError
 from ..codec import classes, failures, values
@@ -37,7 +37,7 @@ from ..codec.blobs import plain
 from ..loop.run_loop import RunLoop, RunTask
 from . import divergence, end_comparison, reading, recording, waits
 from .acting import ActingEffects, OpenStep, Produce, propose
-from .blob_waits import BlobWaits
+from .blob_waits import BlobWaits, end_value
 from .branch_state import BranchState, Call, branch_of, outside_of_tasks, task_here
 from .child_ends import ChildEnds
 from .environment import ExecutionEnv, Once
@@ -147,7 +147,7 @@ class Execution:
     def end(self, ended: RunEnded | RunContinued) -> None:
         """Receive the recorded end of the run, or of this generation of it; this execution continues to its own end."""
         self._recorded_end = ended
-        self._blobs.needs(_end_value(ended))
+        self._blobs.needs(end_value(ended))
         if isinstance(ended, RunEnded) and ended.terminated:
             self.failure = ended.failure
             self.had += len(self._queue)
@@ -191,18 +191,18 @@ class Execution:
     @property
     def has_turns(self) -> bool:
         """Whether there is anything to do for `take_turns`."""
-        if self.status != "running" or self.dropped or (self._blobs.absent and self._lacks_value()):
+        if self.status != "running" or self.dropped or self._lacks_value:
             return False
         return self.after is None or self.after.done.is_set()
 
+    @property
     def _lacks_value(self) -> bool:
-        """Return whether what comes next needs a large value that is not here yet."""
-        if self._main is None:
-            return self._blobs.lacks(self.input)
-        if self._queue:
-            record = self._queue[0]
-            return isinstance(record, Step | Message) and self._blobs.lacks(record.value)
-        return self._recorded_end is not None and self._blobs.lacks(_end_value(self._recorded_end))
+        """Whether what comes next needs a large value that is not here yet."""
+        if not self._blobs.absent:
+            return False
+        return (
+            self._blobs.lacks(self.input) if self._main is None else self._blobs.keep(self._queue, self._recorded_end)
+        )
 
     def take_turns(self, most: int) -> int:
         """Let up to `most` records have their turns, and begin what is to be begun when none is left; return how many had one."""
@@ -215,7 +215,7 @@ class Execution:
                 return 0
             with self.loop.entered():
                 while self._queue and taken < most and self.status == "running":
-                    if self._blobs.absent and self._lacks_value():
+                    if self._lacks_value:
                         break
                     taken += 1
                     self._take(self._queue.popleft())
@@ -380,7 +380,7 @@ class Execution:
         self._taken.tell(self.around.acting)
         recorded = self._recorded_end
         if recorded is not None:
-            if not (self._blobs.absent and self._lacks_value()):
+            if not self._lacks_value:
                 self._meet(recorded)
             return
         term = self.may_begin()
@@ -399,23 +399,15 @@ class Execution:
     def _meet(self, recorded: RunEnded | RunContinued) -> None:
         """Compare the end of this execution with the recorded one."""
         if not self._ended:
-            asks = list(self.asks)
-            if asks:
-                reason = f"it asks for step {asks[0]!r}, but the run ended without such a step"
-            else:
-                reason = "the run has ended, and the code still waits for something"
             ask = next(iter(self.asks.values()), None)
+            reason = end_comparison.early(None if ask is None else ask.step_id)
             self.differ(reason, self._coroutine(ask), asked=self._what_waits(), recorded="the end of the run")
             return
         difference = end_comparison.difference(self.run_id, self.result, self.failure, self.continued, recorded)
         if difference:
             self.differ(difference, asked="the end of the workflow", recorded="the end of the run")
-        elif self.continued is not None:
-            self.status = "continued"
-        elif self.failure is None:
-            self.status = "completed"
         else:
-            self.status = "cancelled" if self._cancelled else "failed"
+            self.status = end_comparison.status(self.continued, self.failure, cancelled=self._cancelled)
 
     def _propose_end(self, term: int) -> None:
         self._alarm.disarm()
@@ -578,23 +570,7 @@ class Execution:
 
     def statistics(self, *, whole: bool = False) -> ExecutionStatistics:
         """Return the progress of this execution; the `whole` of it with what its branches wait for. May be called from any thread."""
-        found, more = self._waits.of(self) if whole and self.status == "running" else ((), 0)
-        turn = self.turn
-        return ExecutionStatistics(
-            status=self.status,
-            problem=self.reason or None,
-            step=self.steps_had,
-            last_step_id=self.last_step_id,
-            catch_up_queue=len(self._queue),
-            effects_run=self.steps_here.begun,
-            activities=self.steps_here.activities(),
-            had=self.had,
-            turn=None if turn is None else record_mark(turn),
-            waits=found,
-            more_waits=more,
-            stuck=self.stuck,
-            in_turn=self.status == "running" and not self.at_rest,
-        )
+        return self._waits.statistics(self, whole=whole)
 
     # --- used by the operations
 
@@ -620,7 +596,3 @@ class Execution:
     def decode(self, step: Step) -> Any:
         """Return the value of a recorded step, or raise its failure."""
         return reading.read_step(self, step, f"step {step.step_id!r} of run {self.run_id!r}")
-
-
-def _end_value(ended: RunEnded | RunContinued) -> bytes | None:
-    return ended.result if isinstance(ended, RunEnded) else ended.input

@@ -11,15 +11,16 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ...core.statistics import MAX_WAITS_TOLD, BranchWait
+from ...core.statistics import MAX_WAITS_TOLD, BranchWait, ExecutionStatistics, ExecutionStatus, record_mark
 from ...threads.user_code import awaiting_frames
 
 if TYPE_CHECKING:
-    from ...core.records import StepId
+    from ...core.records import Record, StepId
     from ..loop.run_loop import RunLoop, RunTask
     from .acting import OpenStep
     from .child_ends import ChildEnds
     from .mailbox import Mailbox
+    from .running_step import RunningSteps
 
 MAX_LOOKED_AT: Final = 256
 """Timers, steps and children that are looked through for what a branch waits for: a look is cheap, however many there are."""
@@ -47,12 +48,53 @@ class Waiting(Protocol):
         ...
 
 
+class ShownExecution(Waiting, Protocol):
+    """The part of an `Execution` that its statistics tell of."""
+
+    status: ExecutionStatus
+    reason: str
+    steps_had: int
+    last_step_id: StepId | None
+    turn: Record | None
+    steps_here: RunningSteps
+
+    @property
+    def queue_length(self) -> int:
+        """The length of the catch-up queue (records)."""
+        ...
+
+    @property
+    def stuck(self) -> bool:
+        """True if nothing but a request to cancel can wake it."""
+        ...
+
+
 class Waits:
     """What an execution's branches wait for. It is looked for once in a turn: between two of them nothing of it changes."""
 
     def __init__(self) -> None:
         # Invariant: found at rest, after that many records. One object, replaced as a whole.
         self._seen: tuple[int, tuple[tuple[BranchWait, ...], int]] | None = None
+
+    def statistics(self, execution: ShownExecution, *, whole: bool) -> ExecutionStatistics:
+        """Return the progress of an execution; the `whole` of it with what its branches wait for. From any thread."""
+        running, turn = execution.status == "running", execution.turn
+        found, more = self.of(execution) if whole and running else ((), 0)
+        return ExecutionStatistics(
+            status=execution.status,
+            problem=execution.reason or None,
+            step=execution.steps_had,
+            last_step_id=execution.last_step_id,
+            catch_up_queue=execution.queue_length,
+            effects_run=execution.steps_here.begun,
+            activities=execution.steps_here.activities(),
+            had=execution.had,
+            turn=None if turn is None else record_mark(turn),
+            waits=found,
+            more_waits=more,
+            stuck=execution.stuck,
+            in_turn=running and not execution.at_rest,
+        )
 
     def of(self, execution: Waiting) -> tuple[tuple[BranchWait, ...], int]:
         """Return what the first branches wait for, and how many branches there are besides. From any thread."""

@@ -43,7 +43,12 @@ def arrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", module)
 
 
-LARGE = limits.MAX_VALUE_BYTES + 1
+LARGE = 1_000_001
+
+
+@pytest.fixture(autouse=True)
+def _small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_VALUE_BYTES", LARGE - 1)
 
 
 def refusal(value: object) -> str:
