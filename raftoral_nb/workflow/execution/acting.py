@@ -151,6 +151,9 @@ def propose(
                 broken(reason)
             case Rejected(code=code) if code in FINAL_REFUSALS or code == "stopped":
                 return
+            case Rejected(code="value_not_stored", reason=reason):
+                around.say(getattr(command, "run_id", ""), f"the run waits, and nothing is lost: {reason}")
+                around.propose(command, refused)
             case _:
                 around.propose(command, refused)
 

@@ -1,0 +1,251 @@
+"""A command that refers to blobs is proposed when a majority has them; whoever does not have them fetches them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from raftoral_nb.core.blob_refs import encode_reference
+from raftoral_nb.core.commands import (
+    ChangeMembers,
+    Command,
+    Committed,
+    Outcome,
+    RegisterWorkflow,
+    Rejected,
+    StartRun,
+    TerminateRun,
+)
+from raftoral_nb.core.records import Definition, NodeId
+from raftoral_nb.core.run_record import RECORD_FORMAT
+from raftoral_nb.errors import StorageWriteError
+from raftoral_nb.raft.blob_exchange import PIECE_BYTES, UNREFERENCED_SECONDS
+from raftoral_nb.raft.blob_store import Done, MemoryBlobs
+from raftoral_nb.raft.member import Member
+from raftoral_nb.transport.messages import BlobPiece, Message
+from raftoral_nb.virtual_time.clock import VirtualClockLoop
+from raftoral_nb.workflow.codec.blobs import Carried, Content, InMemory, digest_of
+from tests.raft.members import Members, committed
+
+SIZE = 5 * PIECE_BYTES + 17
+
+
+def carried(seed: int = 1, size: int = SIZE) -> Carried:
+    content = InMemory(random.Random(seed).randbytes(size))
+    return Carried.of(content, digest_of(content), "bytes")
+
+
+def start(run_id: str, value: bytes) -> StartRun:
+    return StartRun(run_id, "w", 1, value, format=RECORD_FORMAT)
+
+
+def on_members(count: int, test: Callable[[Members], Awaitable[None]]) -> None:
+    """Runs a test with nodes that have nothing but what came over their links."""
+
+    async def main() -> None:
+        members = Members(count)
+        for number in range(1, 10):
+            members.journals.of(number).blobs = MemoryBlobs(share=False)
+        await members.start()
+        try:
+            leader = await members.leader()
+            assert committed(await leader.ask(RegisterWorkflow(Definition("w", 1, "1", "", b"code", {})), 20.0))
+            await test(members)
+        finally:
+            await members.close()
+
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        runner.run(main())
+
+
+def holders(members: Members, value: Carried) -> set[NodeId]:
+    return {number for number in members.numbers if members.journals.of(number).blobs.holds(value.ref.digest)}
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not true():  # noqa: ASYNC110 - the clock is virtual
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_a_majority_has_the_blob_when_its_command_is_acknowledged(count: int) -> None:
+    async def test(members: Members) -> None:
+        value = carried()
+        for member in tuple(members.members.values()):
+            outcome = await member.ask(start(f"run-{member.node}", value), 20.0)
+            assert committed(outcome)
+            assert 2 * len(holders(members, value)) > count
+        await until(lambda: len(holders(members, value)) == count)
+        for number in members.numbers:
+            content = members.journals.of(number).blobs.find(value.ref.digest)
+            assert content is not None
+            assert digest_of(content) == value.ref.digest
+            assert members.members[number].state.runs["run-1"].input == encode_reference(value.ref)
+
+    on_members(count, test)
+
+
+def test_without_a_majority_that_has_it_nothing_is_proposed() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        others = [number for number in members.numbers if number != leader.node]
+        for number in others:
+            members.network.cut(leader.node, number)
+        before = members.loop.time()
+        outcome = await leader.ask(start("run", carried()), 3.0)
+        assert isinstance(outcome, Rejected)
+        assert outcome.code == "no_leader"
+        assert "value's" in outcome.reason
+        assert members.loop.time() - before < 10
+        members.network.heal_all()
+        await members.leader()
+        assert all("run" not in member.state.runs for member in members.members.values())
+
+    on_members(3, test)
+
+
+def test_a_node_that_was_cut_off_fetches_what_it_missed() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        late = next(number for number in members.numbers if number != leader.node)
+        for number in members.numbers:
+            if number != late:
+                members.network.cut(late, number)
+        values = [carried(seed) for seed in range(7)]
+        outcomes = await asyncio.gather(*(leader.ask(start(f"run-{n}", value), 20.0) for n, value in enumerate(values)))
+        assert all(map(committed, outcomes))
+        assert all(late not in holders(members, value) for value in values)
+        members.network.heal_all()
+        await until(lambda: all(late in holders(members, value) for value in values))
+
+    on_members(3, test)
+
+
+def test_pieces_that_are_lost_with_a_link_are_asked_for_again() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        value = carried(size=40 * PIECE_BYTES)
+        asking = asyncio.ensure_future(leader.ask(start("run", value), 20.0))
+        others = [number for number in members.numbers if number != leader.node]
+        for _ in range(4):
+            await asyncio.sleep(0.09)
+            for number in others:
+                members.network.cut(leader.node, number)
+            await asyncio.sleep(0.01)
+            members.network.heal_all()
+        assert committed(await asking)
+        await until(lambda: len(holders(members, value)) == 3)
+
+    on_members(3, test)
+
+
+def test_a_piece_that_came_damaged_is_noticed_and_all_is_fetched_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        value, left = carried(), [1]
+        send = leader.blobs._around.send
+
+        def damaging(peer: NodeId, message: Message) -> None:
+            if isinstance(message, BlobPiece) and message.offset and left:
+                left.pop()
+                message = BlobPiece(message.digest, message.offset, b"!" + message.data[1:])
+            send(peer, message)
+
+        leader.send = damaging  # type: ignore[method-assign]
+        assert committed(await leader.ask(start("run", value), 20.0))
+        assert not left
+        await until(lambda: len(holders(members, value)) == 3)
+
+    on_members(3, test)
+    assert "fetched in vain" in caplog.text
+
+
+def test_a_disk_that_is_full_for_a_while_keeps_the_command_waiting_and_loses_nothing() -> None:
+    async def test(members: Members) -> None:
+        class Full(MemoryBlobs):
+            tries = 0
+
+            def put(self, digest: str, content: Content, done: Done) -> None:
+                self.tries += 1
+                if self.tries < 4:
+                    done(StorageWriteError("no space left"))
+                else:
+                    super().put(digest, content, done)
+
+        leader = await members.leader()
+        store = leader.blobs._store = Full(share=False)
+        assert committed(await leader.ask(start("run", carried()), 20.0))
+        assert store.tries == 4
+        store.tries = -1000
+        outcome = await leader.ask(start("other", carried(2)), 5.0)
+        assert isinstance(outcome, Rejected)
+        assert outcome.code == "value_not_stored"
+        assert "no space left" in outcome.reason
+
+    on_members(1, test)
+
+
+def test_a_reference_that_came_without_its_blob_is_proposed_when_another_node_gave_that() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        giver = next(number for number in members.numbers if number != leader.node)
+        value = carried()
+        members.journals.of(giver).blobs.put(value.ref.digest, value.content, lambda error: None)
+        assert committed(await leader.ask(start("run", bytes(value)), 20.0))
+        outcome = await leader.ask(start("other", bytes(carried(2))), 3.0)
+        assert isinstance(outcome, Rejected)
+
+    on_members(3, test)
+
+
+def test_before_the_members_change_a_majority_of_the_new_ones_has_all_there_is() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        first, second = [number for number in members.numbers if number != leader.node]
+        members.network.cut(leader.node, second)
+        members.network.cut(first, second)
+        value = carried()
+        assert committed(await leader.ask(start("run", value), 20.0))
+        assert holders(members, value) == {leader.node, first}
+        members.network.heal_all()
+        members.members[second].blobs.referred = lambda refs: None  # type: ignore[method-assign]  # so that only the change brings it
+        assert committed(await leader.ask(ChangeMembers(first, "remove"), 20.0))
+        assert second in holders(members, value)
+
+    on_members(3, test)
+
+
+def test_what_no_run_refers_to_any_more_is_removed_when_nobody_is_about_to_refer_to_it() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        value = carried()
+        assert committed(await leader.ask(start("run", value), 20.0))
+        await until(lambda: len(holders(members, value)) == 3)
+        unused = carried(2)
+        leader.blobs._store.put(unused.ref.digest, unused.content, lambda error: None)
+        leader.blobs._sweep_later()
+        await asyncio.sleep(3 * UNREFERENCED_SECONDS)
+        assert unused.ref.digest not in leader.blobs._store.digests()
+        assert len(holders(members, value)) == 3
+
+    on_members(3, test)
+
+
+def ask_all(member: Member, commands: list[Command]) -> list[asyncio.Future[Outcome]]:
+    return [asyncio.ensure_future(member.ask(command, 20.0)) for command in commands]
+
+
+def test_a_command_behind_a_large_one_need_not_wait_for_it() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        large, small = ask_all(leader, [start("large", carried(size=20 * PIECE_BYTES)), start("small", b"small")])
+        assert isinstance(await small, Committed)
+        assert not large.done()
+        assert isinstance(await large, Committed)
+        assert isinstance(await leader.ask(TerminateRun("small"), 20.0), Committed)
+
+    on_members(3, test)
