@@ -36,6 +36,9 @@ PIECES_ASKED_FOR: Final = 4
 ARRIVALS_AT_ONCE: Final = 4
 """Blobs that a node receives at the same time; others wait for their turn."""
 
+SLOWEST_BYTES_A_SECOND: Final = 5_000_000
+"""The rate at which a blob is brought to a majority at least, else its command is given up (bytes a second)."""
+
 UNREFERENCED_SECONDS: Final = 600.0
 """The time for which a blob is kept that nothing in the state refers to: the command that will may be on its way."""
 
@@ -140,6 +143,8 @@ class BlobExchange:
         # Invariant: by a blob that came here, the time when somebody was last about to refer to it.
         self._wanted_at: dict[str, float] = dict.fromkeys(store.digests(), loop.time())
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._retry_at: float | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._frozen = False
         self._closed = False
@@ -153,7 +158,7 @@ class BlobExchange:
     ) -> BlobTicket:
         """Propose a command when a majority has what it refers to.
 
-        `done(outcome)` is called once, `timeout` seconds after the last progress at the latest, and then as for any command.
+        `done(outcome)` is called once, within `timeout` seconds and what the blobs may take besides (`SLOWEST_BYTES_A_SECOND`).
         """
         ticket = BlobTicket(with_values(command, _plain), {ref.digest: ref.size for ref in refs}, timeout, done)
         for value in values_of(command):
@@ -183,7 +188,7 @@ class BlobExchange:
             spread.content = value.content
 
     def _begin(self, ticket: BlobTicket) -> None:
-        ticket.deadline = self._loop.time() + ticket.timeout
+        ticket.deadline = self._loop.time() + ticket.timeout + sum(ticket.refs.values()) / SLOWEST_BYTES_A_SECOND
         self._tickets.append(ticket)
         for digest, size in ticket.refs.items():
             self._wanted_at[digest] = self._loop.time()
@@ -228,13 +233,7 @@ class BlobExchange:
             spread.held.add(node)
             if node == self._node:
                 spread.content = None  # it is in the store
-            self._progress(digest)
             self._look()
-
-    def _progress(self, digest: str) -> None:
-        for ticket in self._tickets:
-            if digest in ticket.refs:
-                ticket.deadline = self._loop.time() + ticket.timeout
 
     def _look(self) -> None:
         """Propose what can be proposed, and forget what nobody waits for."""
@@ -250,7 +249,8 @@ class BlobExchange:
             if self._node in spread.held or not spread.storing:
                 del self._spreads[digest]
         for ticket in ready:
-            ticket.proposed = self._around.propose_now(ticket.command, ticket.timeout, ticket.done)
+            left = max(0.0, ticket.deadline - self._loop.time())
+            ticket.proposed = self._around.propose_now(ticket.command, left, ticket.done)
 
     def _majority_has(self, ticket: BlobTicket) -> bool:
         voting = self._around.voting if ticket.voting is None else ticket.voting
@@ -384,14 +384,10 @@ class BlobExchange:
                 self._piece(peer, message)
 
     def _give(self, peer: NodeId, digest: str, offset: int) -> None:
-        spread = self._spreads.get(digest)
-
         def read(data: bytes | None) -> None:
             if not self._closed:
                 self._send(peer, BlobPiece(digest, offset, data or b""))
 
-        if spread is not None:
-            self._progress(digest)
         self._store.read(digest, offset, PIECE_BYTES, read)
 
     def connected(self, peer: NodeId) -> None:
@@ -477,9 +473,6 @@ class BlobExchange:
     def thaw(self) -> None:
         """Undo `freeze`."""
         self._frozen = False
-        now = self._loop.time()
-        for ticket in self._tickets:
-            ticket.deadline = now + ticket.timeout
         for peer in self._around.connected_peers:
             self.connected(peer)
         self._arm()
@@ -507,8 +500,16 @@ class BlobExchange:
             self._around.send(peer, message)
 
     def _arm(self) -> None:
-        if self._timer is None and (self._tickets or self._arrivals) and not self._closed and not self._frozen:
-            self._timer = self._loop.call_later(self._retry, self._again)
+        """Look again at the next retry, or at the deadline of a ticket if that comes before."""
+        if self._closed or self._frozen or not (self._tickets or self._arrivals):
+            return
+        if self._retry_at is None:
+            self._retry_at = self._loop.time() + self._retry
+        at = min([self._retry_at, *(ticket.deadline for ticket in self._tickets if not ticket.over)])
+        if self._timer is None or at < self._timer_at:
+            self._disarm()
+            self._timer_at = at
+            self._timer = self._loop.call_at(at, self._again)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -516,13 +517,22 @@ class BlobExchange:
             self._timer = None
 
     def _again(self) -> None:
-        """Give up what is late, and ask and offer again what got lost."""
+        """Give up what is late, and once in a while look for what got lost."""
         self._timer = None
         now = self._loop.time()
         late = [ticket for ticket in self._tickets if ticket.deadline <= now and not ticket.over]
         for ticket in late:
             ticket.over = True
         self._look()
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = None
+            self._retry_all()
+        self._arm()
+        for ticket in late:
+            ticket.done(_given_up(ticket))
+
+    def _retry_all(self) -> None:
+        """Offer, and ask for, what got lost."""
         for digest, spread in tuple(self._spreads.items()):
             self._hold(digest, spread)
         for digest, arrival in tuple(self._arrivals.items()):
@@ -531,9 +541,6 @@ class BlobExchange:
                 arrival.lacking.clear()
                 self._ask(digest, arrival)
             arrival.idle = True
-        self._arm()
-        for ticket in late:
-            ticket.done(_given_up(ticket))
 
 
 def _given_up(ticket: BlobTicket) -> Rejected:

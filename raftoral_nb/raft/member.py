@@ -262,7 +262,7 @@ class Member:
     def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> Ticket | BlobTicket:
         """Propose a command; `done(outcome)` is called once on the loop, within `timeout` seconds.
 
-        While the large values that it refers to are brought to a majority the time begins anew with each progress.
+        If it refers to large values, which are brought to a majority first, it may take longer (`SLOWEST_BYTES_A_SECOND`).
         """
         refs = references(command)
         if refs:

@@ -7,13 +7,14 @@ engine keeps them. A violation is noted once per kind and place; the simulation 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from ..core.apply import Applied
 from ..core.cluster_events import EffectStarted
+from ..core.command_values import references
 from ..core.commands import (
     Committed,
     ContinueRun,
@@ -62,6 +63,7 @@ COMMITTED_BY_LEADER: Final = "a leader commits only what a majority holds"
 COMMITTED_BY_FOLLOWER: Final = "a follower commits only what its leader verified"
 UNREPAIRED: Final = "a conflicting tail is repaired in a few round trips"
 TORN_APART: Final = "entries arrive whole"
+BLOB_OF_MAJORITY: Final = "a majority has the bytes of what the log refers to"
 LATER_TERM: Final = "no log is ahead of its node's term"
 
 MAX_VIOLATIONS: Final = 50
@@ -113,6 +115,8 @@ class Checker:
         self.messages = Conservation(self.violated, self.logs, self.observations)
         self._versions: dict[RunId, int] = {}
         self.ended: dict[RunId, int] = {}
+        self.blobs = 0
+        """References to blobs in what was applied."""
         self._pauses = Pauses(now, self.violated, virtual=virtual)
 
     def violated(self, invariant: str, text: str, place: object = None) -> None:
@@ -266,6 +270,7 @@ class Checker:
                     f"node {node.number} applied entry {index} of term {term}, which only nodes {holders} hold",
                     index,
                 )
+            self._check_blobs(index, applied, copies, counted)
             self._account(node, index, applied)
         elif known[0] != term or (known[1] is not data and known[1] != data):
             self.violated(
@@ -276,6 +281,25 @@ class Checker:
             return
         for one in applied:
             self._check_answer(node, index, one)
+
+    def _check_blobs(
+        self,
+        index: int,
+        applied: Sequence[Applied],
+        copies: Mapping[NodeId, MemoryJournal],
+        counted: Collection[tuple[NodeId, ...]],
+    ) -> None:
+        """Check that of the values that an entry refers to a majority has the bytes."""
+        for one in applied:
+            for ref in references(one.proposal.command):
+                holders = {number for number, journal in copies.items() if journal.blobs.holds(ref.digest)}
+                self.blobs += 1
+                if all(2 * len(holders.intersection(members)) <= len(members) for members in counted):
+                    self.violated(
+                        BLOB_OF_MAJORITY,
+                        f"entry {index} refers to blob {ref.digest}, which only nodes {sorted(holders)} hold",
+                        index,
+                    )
 
     def _check_answer(self, node: WatchedNode, index: int, one: Applied) -> None:
         """Check that, on every node, a proposal is carried out at one index only."""

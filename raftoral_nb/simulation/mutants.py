@@ -44,7 +44,7 @@ from ..workflow.execution.products import Made
 from ..workflow.language import steps
 from ..workflow.loop.run_future import RunFuture
 from ..workflow.loop.run_loop import RunLoop, RunTask
-from . import disk
+from . import blob_mutants, disk
 from .fast_path_mutants import altered
 
 Patch = tuple[Any, str, Any]
@@ -535,6 +535,21 @@ MUTANTS: Final[dict[str, Mutant]] = {
             "a leader counts itself for what it has not stored",
             altered("turn", "journal.stored_index", "journal.last_index"),
             schedule="crashes",
+        ),
+        Mutant(
+            "blobs: a majority",
+            "a record refers to a large value that one node has",
+            blob_mutants.one_copy,
+            schedule="partitions",
+        ),
+        Mutant(
+            "blobs: held is stored",
+            "a node counts for what it was only offered",
+            blob_mutants.held_when_offered,
+            schedule="partitions",
+        ),
+        Mutant(
+            "blobs: fetched", "who lacks a large value waits for ever", blob_mutants.never_fetched, schedule="members"
         ),
     )
 }

@@ -6,6 +6,7 @@ from typing import Self
 
 import msgspec
 
+from .. import limits
 from ..core.records import NodeId
 from ..raft.compaction import Compaction
 from ..raft.timing import Timing
@@ -29,6 +30,8 @@ class Setting(msgspec.Struct, frozen=True):
     """The rates of the founders' clocks; nodes that join later have a clock that is right."""
     timing: Timing
     compaction: Compaction
+    blob_bytes: int
+    """The size (bytes) up to which values are in the log; of some seeds it is small, and many values are blobs."""
     paths: Paths
     """The way that messages take. Without a rule of the guard they pass the guard: it is that rule's absence which is to be seen."""
 
@@ -43,6 +46,7 @@ class Setting(msgspec.Struct, frozen=True):
             plan=planned,
             without=without,
             paths=paths or ("guarded" if without is not None else paths_of(seed)),
+            blob_bytes=SeededDice(seed, "blobs").pick([limits.BLOB_BYTES] * 4 + [300, 100, 16]),
             writes_disks=SeededDice(seed, "store").happens(0.6),
             rates={
                 number: 1.0 + conditions.clock_spread * clocks.between(-1, 1) for number in range(1, planned.nodes + 1)

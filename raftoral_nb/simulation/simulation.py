@@ -10,10 +10,12 @@ from typing import Any
 
 import msgspec
 
+from .. import limits
 from ..api.running_clusters import current_cluster
 from ..core.commands import Committed, Outcome
 from ..core.records import NodeId
 from ..errors import ClusterError
+from ..raft import blob_exchange
 from ..virtual_time.clock import VirtualClockLoop
 from ..virtual_time.nested_loop import without_outer_loop
 from . import effects, final_checks, hazards
@@ -71,7 +73,7 @@ def simulate(
 
 def _simulate(setting: Setting, messages: tuple[float, float] | None) -> Result:
     loop = VirtualClockLoop()
-    with _quiet(), hazards.without(setting.without):
+    with _quiet(), hazards.without(setting.without), _blobs(setting.blob_bytes):
         try:
             simulation = Simulation(loop, setting, messages)
             effects.current.append(simulation.effects)
@@ -86,6 +88,17 @@ def _simulate(setting: Setting, messages: tuple[float, float] | None) -> Result:
             for task in asyncio.all_tasks(loop):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
             loop.close()
+
+
+@contextlib.contextmanager
+def _blobs(size: int) -> Iterator[None]:
+    """Let values of more than `size` bytes be blobs, which travel in pieces as small."""
+    before = limits.BLOB_BYTES, blob_exchange.PIECE_BYTES
+    limits.BLOB_BYTES, blob_exchange.PIECE_BYTES = size, min(size, before[1])  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        limits.BLOB_BYTES, blob_exchange.PIECE_BYTES = before  # type: ignore[misc]
 
 
 @contextlib.contextmanager

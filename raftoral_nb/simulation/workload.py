@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from ..core.command_values import references
 from ..core.commands import (
     CancelRun,
     Command,
@@ -36,6 +37,7 @@ from ..core.records import Definition, NodeId, ProposalId, RunId
 from ..core.run_record import RECORD_FORMAT
 from ..errors import NonDeterminismError
 from ..node.replay_run import replay_run
+from ..raft.blob_exchange import SLOWEST_BYTES_A_SECOND
 from ..workflow.codec import values
 from ..workflow.language.context import WorkflowContext
 from ..workflow.language.variables import ReplicatedVar
@@ -255,7 +257,8 @@ class Clients:
         began = node.clock.time()
         limit = 0.2 + (ASK_SECONDS - 0.2) * dice.random() ** 2
         outcome = await node.incarnation.ask(_stamped(command, node), limit)
-        world.answered(client, node.number, what, outcome, node.clock.time() - began, limit)
+        longer = sum(ref.size for ref in references(command)) / SLOWEST_BYTES_A_SECOND
+        world.answered(client, node.number, what, outcome, node.clock.time() - began, limit + longer)
         return outcome, node
 
     def send(self, node: NodeId) -> None:

@@ -6,7 +6,13 @@ import pytest
 
 from raftoral_nb.errors import InternalError
 from raftoral_nb.simulation.conservation import CONSERVED
-from raftoral_nb.simulation.invariants import COMMITTED_BY_FOLLOWER, COMMITTED_BY_LEADER, DELETED, UNREPAIRED
+from raftoral_nb.simulation.invariants import (
+    BLOB_OF_MAJORITY,
+    COMMITTED_BY_FOLLOWER,
+    COMMITTED_BY_LEADER,
+    DELETED,
+    UNREPAIRED,
+)
 from raftoral_nb.simulation.many import rarely_collecting
 from raftoral_nb.simulation.mutants import MUTANTS, without
 from raftoral_nb.simulation.observations import SAME_TURNS
@@ -60,6 +66,9 @@ FOUND_BY = {
     "fast path: leaders count": {BREAKS, COMMITTED_BY_FOLLOWER},
     "fast path: a majority": {COMMITTED_BY_LEADER},
     "fast path: the own disk is one of them": {COMMITTED_BY_LEADER},
+    "blobs: a majority": {BLOB_OF_MAJORITY},
+    "blobs: held is stored": {BLOB_OF_MAJORITY},
+    "blobs: fetched": {WELL, BLOB_OF_MAJORITY},
 }
 """The invariants of which one must be violated: a mutant that fails for another reason proves nothing."""
 
@@ -84,6 +93,9 @@ BEGIN_AT = {
     "fast path: leaders count": 1,
     "fast path: a majority": 2,
     "fast path: the own disk is one of them": 8,
+    "blobs: a majority": 4,
+    "blobs: held is stored": 4,
+    "blobs: fetched": 4,
 }
 """Where the search begins, so that it is short as long as the engine does what it did; it goes round, and misses no seed."""
 

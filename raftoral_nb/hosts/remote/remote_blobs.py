@@ -14,6 +14,7 @@ from ...core.command_values import values_of, with_values
 from ...core.commands import Command
 from ...core.records import NodeId
 from ...errors import ClusterError, DamagedBlobError, RaftoralError
+from ...raft.blob_exchange import SLOWEST_BYTES_A_SECOND
 from ...threads.loop_thread import LoopThread
 from ...workflow.codec.blobs import Carried, Content, InMemory, add_shelf, digest_of, plain
 from .messages import BringBlob, BringPiece, ReadBlob
@@ -24,9 +25,6 @@ PIECE_BYTES: Final = 512 * 1024
 
 READ_SECONDS: Final = 30.0
 """The time that a node may take for one piece; nobody waits longer for one that hangs."""
-
-SLOWEST_BYTES_A_SECOND: Final = 5_000_000
-"""The rate at which a blob is brought to a majority at least: a node that is asked for that may take so long (bytes a second)."""
 
 
 def seconds_for(commands: Iterable[Command]) -> float:
