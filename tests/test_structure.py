@@ -105,7 +105,10 @@ PUBLIC_TO_KERNEL_EXT: Final = {
     ENGINE,
     f"{ENGINE}.limits",
     f"{ENGINE}.errors",
-    *(f"{ENGINE}.core.{name}" for name in ("statistics", "records", "commands", "events", "cluster_events")),
+    *(
+        f"{ENGINE}.core.{name}"
+        for name in ("statistics", "records", "blob_refs", "commands", "events", "cluster_events")
+    ),
 }
 
 MACHINE_PATH: Final = re.compile(r"(?<![\w.])/(?:root|work|farm)/|/home/(?!jovyan)\w")

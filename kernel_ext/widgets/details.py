@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from raftoral_nb.core.blob_refs import reference
 from raftoral_nb.core.cluster_events import EffectStarted
 from raftoral_nb.core.records import CancelRecord, Message, Step
 from raftoral_nb.errors import RaftoralError
@@ -129,6 +130,8 @@ class Details:
         return known[name]
 
     def _decoded(self, run: WorkflowRun[Any], record: Step | Message) -> str:
+        if reference(record.value) is not None:  # its blob is not read to be shown in a line
+            return run.shown_value(record, MAX_VALUE_CHARS)
         size = len(record.value or b"")
         if size > MAX_VALUE_BYTES_READ:
             return f"({size} bytes)"

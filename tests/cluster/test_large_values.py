@@ -36,13 +36,13 @@ async def waits_in_the_middle(ctx: WorkflowContext, given: Any) -> Any:
 
 @pytest.fixture(params=["memory", "tcp", "disk", "processes"])
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    options: dict[str, Any] = {
+    kinds: dict[str, dict[str, Any]] = {
         "memory": {"network": "memory"},
         "tcp": {},
         "disk": {"data_dir": tmp_path / "data", "durability": "disk"},
         "processes": {"processes": True},
-    }[request.param]
-    with Cluster(3, **options) as cluster:
+    }
+    with Cluster(3, **kinds[request.param]) as cluster:
         yield cluster
 
 

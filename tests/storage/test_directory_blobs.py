@@ -41,7 +41,8 @@ class Node:
         return self.folder / FOLDER / digest
 
     async def put(self, data: InMemory) -> BaseException | None:
-        return await told(lambda done: self.store.put(digest_of(data), data, done))
+        error: BaseException | None = await told(lambda done: self.store.put(digest_of(data), data, done))
+        return error
 
     async def adopt(self, digest: str) -> bool:
         here: bool = await told(lambda done: self.store.adopt(digest, done))
