@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +218,31 @@ def test_a_history_shows_large_values_in_short() -> None:
             "1.6 MB: array([     8,     10,     12, ..., 400002, 400004, 400006],…",
         ]
         np.testing.assert_array_equal(run.value("double"), array(4) * 2)
+
+
+MEASURED = """
+import gc, os
+from raftoral_nb import Cluster
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+async def makes(ctx, number):
+    return await ctx.compute("make", lambda: os.urandom(3_900_000))
+
+with Cluster(3) as cluster:
+    cluster.register_workflow(makes)
+    cluster.start_workflow(makes).wait_for_completion(60)
+    before = resident()
+    for number in range(40):
+        cluster.start_workflow(makes, number).wait_for_completion(60)
+    gc.collect()
+    print((resident() - before) / (40 * 3_900_000))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say what is resident")
+def test_three_nodes_of_a_process_keep_a_value_in_memory_once() -> None:
+    told = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True, timeout=120)
+    assert float(told.stdout) < 1.5

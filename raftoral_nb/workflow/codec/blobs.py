@@ -14,9 +14,11 @@ place of this process where blobs are kept. Which one does not matter: what has 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -31,6 +33,7 @@ ALIGNMENT: Final = 64
 PIECE_BYTES: Final = 1024 * 1024
 """The most of a blob that is hashed, written or looked at in one go (bytes)."""
 
+_MAPPED: Final = 64 * 1024
 _Place = tuple[int, int]
 
 
@@ -44,6 +47,11 @@ class _Table(msgspec.Struct, frozen=True, array_like=True):
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(_Table)
 _HEAD: Final = len(MAGIC) + 8
+
+
+def room(size: int) -> memoryview:
+    """Return so many writeable bytes. They are the operating system's own again when nobody refers to them, whatever Python keeps."""
+    return memoryview(mmap.mmap(-1, size)) if size >= _MAPPED else memoryview(bytearray(size))
 
 
 class Content(Protocol):
@@ -95,11 +103,11 @@ class Pickled:
 
     def view(self, *, private: bool) -> memoryview:  # noqa: ARG002 - it is always the caller's own
         """See `Content`."""
-        return memoryview(self.whole())
+        return self.whole()
 
-    def whole(self) -> bytearray:
+    def whole(self) -> memoryview:
         """Return a copy of all the bytes."""
-        whole = bytearray(self.size)
+        whole = room(self.size)
         at = 0
         for piece in self.pieces():
             whole[at : at + piece.nbytes] = piece
@@ -132,7 +140,11 @@ class InMemory:
 
     def view(self, *, private: bool) -> memoryview:
         """See `Content`."""
-        return memoryview(bytearray(self._data)) if private else self._data
+        if not private:
+            return self._data
+        copy = room(self._data.nbytes)
+        copy[:] = self._data
+        return copy
 
 
 class Carried(bytes):
@@ -177,8 +189,10 @@ class Hasher(Protocol):
 
 def new_hasher() -> Hasher:
     """Return the hash that names blobs, of no bytes yet."""
-    import xxhash  # only who has large values needs it
-
+    try:
+        import xxhash  # only who has large values needs it
+    except ImportError:  # in WebAssembly, where no node meets one that has it
+        return blake2b(digest_size=16)
     hasher: Hasher = xxhash.xxh3_128()
     return hasher
 
