@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-_MARK: Final = b"\x00"
+MARK: Final = b"\x00"
 """The first byte of a reference. A pickle begins with 0x80, so none is taken for a reference."""
 
 MAX_REFERENCE_BYTES: Final = 1024
@@ -34,7 +34,7 @@ _encoder: Final = msgspec.msgpack.Encoder()
 
 def encode_reference(ref: BlobRef) -> bytes:
     """Return the bytes that stand in a record for the blob."""
-    return _MARK + _encoder.encode(ref)
+    return MARK + _encoder.encode(ref)
 
 
 def reference(value: bytes | None) -> BlobRef | None:
@@ -42,7 +42,7 @@ def reference(value: bytes | None) -> BlobRef | None:
 
     Never raises: what begins as a reference and is none is a value, which will not decode.
     """
-    if not value or value[:1] != _MARK or len(value) > MAX_REFERENCE_BYTES:
+    if not value or value[:1] != MARK or len(value) > MAX_REFERENCE_BYTES:
         return None
     try:
         return _decoder.decode(memoryview(value)[1:])
