@@ -136,7 +136,9 @@ def _differs(run: Run, command: StartRun) -> str | None:
         return f"another version of {known.workflow!r}: {known.version}, not {command.version}"
     # Equal values may have other bytes. Without digests, as in logs of earlier versions, the bytes are all there is.
     alike = run.input == command.input or (run.digest != "" and run.digest == command.digest)
-    return None if run.generation > run.first_generation or alike else "another input (workflow and version are the same)"
+    return (
+        None if run.generation > run.first_generation or alike else "another input (workflow and version are the same)"
+    )
 
 
 def start_child(state: State, command: StartChild, index: int) -> Events:
@@ -228,7 +230,9 @@ def _append(run: Run, record: Any) -> Any:
 def _record(state: State, run: Run, step: Step, taken: int) -> StateEvent:
     step = run.by_id[step.step_id] = _append(run, step)
     value = step.value
-    if value is not None and value[:1] != MARK and run.format > 1:  # without a call: every node does this for every step
+    if (
+        value is not None and value[:1] != MARK and run.format > 1
+    ):  # without a call: every node does this for every step
         run.kept_bytes += len(value)
     else:
         retention.count(state, run, value, step.failure)

@@ -8,8 +8,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..core.commands import SetRetention
 from ..errors import ClusterError
-from ..limits import MAX_NODES
+from ..limits import MAX_KEEP_RUNS, MAX_NODES
 from ..raft.compaction import Compaction
 from ..raft.timing import Timing
 
@@ -48,6 +49,23 @@ def check(
     for option, given, kind in (("timing", timing, Timing), ("compaction", compaction, Compaction)):
         if given is not None and not isinstance(given, kind):
             raise ClusterError(f"{option} is a raftoral_nb.{kind.__name__}, not {given!r}")
+
+
+def retention(keep_runs: Any, keep_bytes: Any) -> SetRetention | None:
+    """Return the command for what is to be kept of finished runs; None if nothing is asked for. Raises `ClusterError`."""
+    if keep_runs is not None and not (_is_count(keep_runs) and keep_runs <= MAX_KEEP_RUNS):
+        raise ClusterError(
+            f"keep_runs is how many finished runs are kept, from 1 to {MAX_KEEP_RUNS:,}, not {keep_runs!r}"
+        )
+    if keep_bytes is not None and not _is_count(keep_bytes):
+        raise ClusterError(
+            f"keep_bytes is how many bytes of finished runs are kept, a whole number from 1 (the last run always stays), not {keep_bytes!r}"
+        )
+    return None if keep_runs is None and keep_bytes is None else SetRetention(keep_runs, keep_bytes)
+
+
+def _is_count(given: Any) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool) and 1 <= given < 2**63
 
 
 def path_of(given: Any, what: str) -> Path:

@@ -217,7 +217,9 @@ class Histories(RuleBasedStateMachine):
                 self.fired[run_id] = fired.at
                 self.record(run_id, fired)
             case WorkflowStarted(run_id, _, _, parent):
-                assert (parent is not None and command.again) or run_id not in self.evicted, "an evicted run stays refused"
+                assert (parent is not None and command.again) or run_id not in self.evicted, (
+                    "an evicted run stays refused"
+                )
                 self.generations[run_id] = 1 + max(self.evicted.pop(run_id, 0), self.deleted.pop(run_id, 0))
                 self.recorded[run_id] = []
                 self.times[run_id] = 0.0
