@@ -58,7 +58,7 @@ MAX_SESSIONS: Final = 256
 MAX_RUNS_KEPT: Final = 1000
 """Finished runs whose records are kept, unless `keep_runs` says otherwise; those that were used longest ago are evicted first."""
 
-MAX_BYTES_KEPT: Final = 1024**3
+MAX_BYTES_KEPT: Final = 1_000_000_000
 """Bytes that finished runs may keep together, unless `keep_bytes` says otherwise; those that were used longest ago are evicted first."""
 
 MAX_KEEP_RUNS: Final = 100_000

@@ -72,7 +72,7 @@ class Cluster:
 
     `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds, or a `timedelta`) starting
     a run or registering a workflow may wait for a majority. `keep_runs` and `keep_bytes` bound what is kept of runs that have ended
-    (`set_retention`; 1,000 runs and 1 GiB if never said). Use it as a context manager, synchronous or asynchronous, or
+    (`set_retention`; 1,000 runs and 1 GB if never said). Use it as a context manager, synchronous or asynchronous, or
     call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so. One that ends in
     `_async` does the same as that without, and is awaited, on any event loop but the cluster's own, under asyncio and trio.
     """

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..core.commands import SetRetention
 from ..errors import ClusterError
@@ -62,6 +63,18 @@ def retention(keep_runs: Any, keep_bytes: Any) -> SetRetention | None:
             f"keep_bytes is how many bytes of finished runs are kept, a whole number from 1 (the last run always stays), not {keep_bytes!r}"
         )
     return None if keep_runs is None and keep_bytes is None else SetRetention(keep_runs, keep_bytes)
+
+
+def bytes_of(text: str) -> int:
+    """Return the bytes of `20kB`, `8MB`, `1.5GB`, or of a plain number of them. Raises ValueError for anything else."""
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"expected a size such as 20kB, 8MB or 1GB, not {text!r}")
+    return int(float(found["number"]) * _BYTES[(found["unit"] or "B").lower()])
+
+
+_SIZE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[kMG]?B)?", re.IGNORECASE | re.ASCII)
+_BYTES: Final = {"b": 1, "kb": 1000, "mb": 1_000_000, "gb": 1_000_000_000}
 
 
 def _is_count(given: Any) -> bool:

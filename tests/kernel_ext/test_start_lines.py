@@ -75,7 +75,7 @@ def test_any_size_gives_sizes_that_fit(after: int) -> None:
         ("start --heartbeat 200", "--heartbeat: expected a time such as 200ms or 1.5s, not '200'"),
         ("start --heartbeat -1s", "--heartbeat"),
         ("start --election-timeout 1s-soon", "two times such as 1s-2s, or the first of them, not '1s-soon'"),
-        ("start --snapshot-after 8GB", "--snapshot-after: expected a size such as 20kB or 8MB, not '8GB'"),
+        ("start --snapshot-after 8TB", "--snapshot-after: expected a size such as 20kB, 8MB or 1GB, not '8TB'"),
         ("start --keep-log 0kB", "--snapshot-after and --keep-log are more than 0 bytes"),
         ("start --heartbeat 1s --election-timeout 2s-3s", "must be more than three heartbeats"),
         ("start --election-timeout 2s-1s", "less than the second one"),
