@@ -114,7 +114,7 @@ class WorkflowRun(Generic[O]):
 
     @property
     def generation(self) -> int:
-        """The number of times the run has begun (see `ctx.continue_as_new`), from 1."""
+        """The number of times the run has begun (see `ctx.continue_as_new`), from 1; runs that had its id before count too."""
         return self._host.run_record(self._run_id).generation
 
     @property
