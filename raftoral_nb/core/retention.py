@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..limits import MAX_EVICTED_AT_ONCE
-from .blob_refs import reference
+from .blob_refs import MARK, reference
 from .commands import DeleteRun, SetRetention
 from .events import BlobsDropped, CommandRefused, RetentionSet, RunDeleted, RunEvicted, StateEvent
 from .records import Message, Step
@@ -40,7 +40,11 @@ def count(state: State, run: Run, value: bytes | None, failure: Failure | None) 
     if run.format == 1:
         # A step may have taken what was a message before. Such runs are of a time before there were blobs.
         count_anew(state, run)
-        return
+    else:
+        _add(state, run, value, failure)
+
+
+def _add(state: State, run: Run, value: bytes | None, failure: Failure | None) -> None:
     run.kept_bytes += _size(value, failure, run.blobs)
     ref = reference(value)
     if ref is not None and ref.digest not in run.blobs:
@@ -70,11 +74,26 @@ def counted(run: Run) -> tuple[int, dict[str, int]]:
     return total, blobs
 
 
-def count_state(state: State) -> None:
-    """Make a state's accounts, whose runs were just read: each run's, then those of all. Before, there are none."""
-    for run in state.runs.values():
-        count_anew(state, run)
-    state.finished_bytes = sum(state.runs[run_id].kept_bytes for run_id in state.finished)
+def count_head(state: State, run: Run) -> None:
+    """Begin the account of a run that is read from a snapshot; `count_records` goes on, and `count_end` is last."""
+    _add(state, run, run.input, None)
+
+
+def count_records(state: State, run: Run, records: Iterable[Step | Message]) -> None:
+    """Count records of a run that are read from a snapshot, in their order."""
+    for record in records:
+        value = record.value
+        if value is not None and value[:1] != MARK and record.failure is None:
+            run.kept_bytes += len(value)
+        else:
+            _add(state, run, value, record.failure)
+
+
+def count_end(state: State, run: Run) -> None:
+    """End the account of a run that is read from a snapshot."""
+    _add(state, run, run.result, run.failure)
+    if not run.unfinished:
+        state.finished_bytes += run.kept_bytes
 
 
 def live_blobs(state: State) -> set[str]:

@@ -17,7 +17,7 @@ import msgspec
 
 from ..errors import SnapshotError
 from .records import CancelRecord, Definition, Failure, Message, MoveRecord, Record, RunId, Step, TimersFired
-from .retention import count_state
+from .retention import count_end, count_head, count_records
 from .run_record import Run
 from .state import ClientSession, State
 
@@ -375,9 +375,11 @@ class Reader:
                 if self._format == 1:
                     self._run.time = self._run.begun_at = self._run.start_time
                 state.runs[self._run.run_id] = self._run
+                count_head(state, self._run)
             case _StepsRecord(steps=steps):
                 run = self._begun_run("steps")
                 self._of_run.extend(steps)
+                count_records(state, run, steps)
                 run.by_id.update((step.step_id, step) for step in steps)
             case _EvictedRecord(run_ids=run_ids):
                 state.evicted.update(OrderedDict.fromkeys(run_ids, 1))
@@ -391,11 +393,11 @@ class Reader:
                 if records != self._records:
                     raise ValueError(f"it should have {records} records")
                 self._end_run()
-                count_state(state)
                 self._whole = True
             case _MessagesRecord(messages=messages):
                 run = self._begun_run("messages")
                 self._of_run.extend(messages)
+                count_records(state, run, messages)
                 if self._format == 1:
                     run.received += sum(message.kind != "child" for message in messages)
             case _TimersRecord(timers=timers):
@@ -415,7 +417,8 @@ class Reader:
         return self._run
 
     def _end_run(self) -> None:
-        if self._run is not None:
+        if self._run is not None and self._state is not None:
+            count_end(self._state, self._run)
             self._run.records = self._of_run if self._run.unfinished else tuple(self._of_run)
             self._of_run = []
 
