@@ -37,7 +37,8 @@ def refusal(code: str, what: str, reason: str) -> RaftoralError:
     """Return the error that says why a run could not be told something; `what` says what that was."""
     match code:
         case "unknown_run":
-            return RunNotFoundError(f"{what} was refused: {reason}; it was never started, or its records were evicted")
+            more = "; it was never started, or its records were evicted" if reason.endswith("is known") else ""
+            return RunNotFoundError(f"{what} was refused: {reason}{more}")
         case "run_ended" | "run_cancelling":
             return RunEndedError(f"{what} was refused: {reason}")
         case "run_unfinished":
