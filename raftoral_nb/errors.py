@@ -209,7 +209,7 @@ class RunConflictError(RaftoralError):
 
 
 class RunNotFoundError(RaftoralError):
-    """A run id that is not known (never started, or evicted)."""
+    """A run id that is not known (never started, evicted, or deleted); the message says which, as far as that is known."""
 
 
 class InputTypeError(RaftoralError, TypeError):
@@ -287,6 +287,10 @@ _ENDED_FROM_OUTSIDE: Final[dict[str, type[WorkflowFailedError]]] = {
 
 class RunEndedError(RaftoralError):
     """The run has ended: it can be sent nothing, and nothing can be changed about it any more."""
+
+
+class RunUnfinishedError(RaftoralError):
+    """The run has not ended, and only one that has can be deleted: cancel or terminate it first."""
 
 
 class SignalRefusedError(RaftoralError):

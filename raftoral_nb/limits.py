@@ -62,10 +62,19 @@ MAX_SESSIONS: Final = 256
 """Clients whose answers are kept; the least recently used is forgotten first."""
 
 MAX_RUNS_KEPT: Final = 1000
-"""Finished runs whose records are kept; the oldest are evicted first."""
+"""Finished runs whose records are kept, unless `keep_runs` says otherwise; those that were used longest ago are evicted first."""
+
+MAX_BYTES_KEPT: Final = 1_000_000_000
+"""Bytes that finished runs may keep together, unless `keep_bytes` says otherwise; those that were used longest ago are evicted first."""
+
+MAX_KEEP_RUNS: Final = 100_000
+"""The most that `keep_runs` may say."""
+
+MAX_EVICTED_AT_ONCE: Final = 1000
+"""Runs that are evicted by one command; what is still too much goes with the next run that ends."""
 
 MAX_EVICTED_RUN_IDS: Final = 100_000
-"""Evicted runs whose `run_id` stays refused."""
+"""Evicted runs whose `run_id` stays refused, and deleted ones whose generations are known."""
 
 MAX_UNRECEIVED_SIGNALS: Final = 1000
 """Signals and updates sent to one run that it has not received yet; more are refused."""

@@ -15,6 +15,7 @@ from .subcommands import (
     cancel,
     check,
     cut,
+    delete,
     entries,
     events,
     heal,
@@ -91,6 +92,7 @@ TABLE: Final[Mapping[str, Subcommand[Any]]] = MappingProxyType(
             progress,
             cancel,
             terminate,
+            delete,
             scenario,
         )
     }

@@ -74,12 +74,14 @@ def started(nodes: Sequence[int], model_id: str | None = None, hint: str = "") -
     return Shown(words, html.line_html(words), model_id)
 
 
-def runs(all_runs: Sequence[WorkflowRun[object]]) -> Shown:
-    """Every run in one row."""
+def runs(all_runs: Sequence[WorkflowRun[object]], footer: str = "") -> Shown:
+    """Every run in one row, and a line below if there is more to say."""
     if not all_runs:
-        return notice("no runs yet")
+        return notice(footer or "no runs yet")
     table = tables.run_list(all_runs)
-    return Shown(text.table_text(table), html.table_html(table))
+    if not footer:
+        return Shown(text.table_text(table), html.table_html(table))
+    return Shown(f"{text.table_text(table)}\n{footer}", html.table_html(table) + html.line_html(footer))
 
 
 def entries(logs: Mapping[int, Sequence[LogEntry]], snapshots: Mapping[int, int]) -> Shown:

@@ -25,6 +25,7 @@ from raftoral_nb.core.cluster_events import (
     UnauthenticatedConnectionsRefused,
 )
 from raftoral_nb.core.events import (
+    BlobsDropped,
     CancelRequested,
     CheckpointSet,
     CommandRefused,
@@ -32,6 +33,8 @@ from raftoral_nb.core.events import (
     MembersChanged,
     MessageSent,
     NumberReserved,
+    RetentionSet,
+    RunDeleted,
     RunEvicted,
     RunMoved,
     RunPaused,
@@ -47,7 +50,7 @@ from raftoral_nb.core.events import (
     WorkflowTerminated,
 )
 
-from .words import counted, delay_words, group_words, link_list, node_words, recovered_words
+from .words import bytes_words, counted, delay_words, group_words, link_list, node_words, recovered_words
 
 if TYPE_CHECKING:
     from raftoral_nb.core.events import ClusterEvent
@@ -109,7 +112,9 @@ def _run_words(event: ClusterEvent) -> str | None:
         case RunResumed(run_id=run_id):
             return f"run {run_id} was resumed"
         case RunEvicted(run_id=run_id):
-            return f"run {run_id}: its records were dropped"
+            return f"run {run_id} was evicted: its records were dropped, by {event.option}"
+        case RunDeleted(run_id=run_id):
+            return f"run {run_id} was deleted: its records were dropped"
         case RunHeld(run_id=run_id, difference=difference):
             return f"run {run_id} is held, because its code does not match its record on any node: {difference.reason}"
     return None
@@ -169,6 +174,10 @@ def _cluster_words(event: ClusterEvent) -> str | None:
     match event:
         case WorkflowRegistered(workflow=workflow, version=version, replaced=replaced):
             return f"workflow {workflow}, version {version}, was {'replaced' if replaced else 'registered'}"
+        case RetentionSet(keep_runs=runs, keep_bytes=size):
+            return f"finished runs are kept up to keep_runs={runs}, keep_bytes={bytes_words(size)}"
+        case BlobsDropped(digests=digests):
+            return f"no run refers to {counted(len(digests), 'blob')} any more"
         case WorkflowDropped(workflow=workflow, version=version):
             return f"workflow {workflow}, version {version}, was dropped: it is old and not in use"
         case CommandRefused(code=code, reason=reason):

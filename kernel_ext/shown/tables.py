@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from raftoral_nb.core.statistics import STUCK
+from raftoral_nb.errors import RunNotFoundError
 
-from .words import counted, link_state
+from .words import bytes_words, counted, link_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         LogEntry,
         LogTail,
         NodeStatistics,
+        RetentionStatistics,
         RunStatus,
         StepActivity,
     )
@@ -178,12 +181,22 @@ def activity_words(activity: StepActivity) -> str:
 
 
 def run_list(runs: Sequence[WorkflowRun[object]]) -> Table:
-    """A row per run, without what differs between nodes."""
-    rows = tuple(
-        (run.run_id, run.workflow, str(run.version), run.status if run.held is None else "held", str(len(run.steps)))
-        for run in runs
-    )
-    return Table("runs", ("run", "workflow", "version", "status", "steps"), rows, frozenset({2, 4}))
+    """A row per run, without what differs between nodes. Runs that are gone by now have none."""
+    rows = []
+    for run in runs:
+        with contextlib.suppress(RunNotFoundError):
+            status = run.status if run.held is None else "held"
+            rows.append((run.run_id, run.workflow, str(run.version), status, str(len(run.steps))))
+    return Table("runs", ("run", "workflow", "version", "status", "steps"), tuple(rows), frozenset({2, 4}))
+
+
+def retained_line(retention: RetentionStatistics) -> str:
+    """How many older runs were evicted, and which options say so; "" if none was."""
+    if not retention.evicted:
+        return ""
+    were = "was" if retention.evicted == 1 else "were"
+    options = f"keep_runs={retention.keep_runs}, keep_bytes={bytes_words(retention.keep_bytes)}"
+    return f"{counted(retention.evicted, 'older run')} {were} evicted: {options}"
 
 
 def entries_table(logs: Mapping[int, Sequence[LogEntry]], snapshots: Mapping[int, int]) -> Table:

@@ -99,6 +99,14 @@ def counted(number: int, one: str) -> str:
     return f"{number} {one}" if number == 1 else f"{number} {one}s"
 
 
+def bytes_words(number: int) -> str:
+    """`200MB`, `1.5GB`: bytes, as a flag takes them; those that no unit fits as they are."""
+    for unit, size in (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)):
+        if number >= size and number % (size // 1000) == 0:
+            return f"{number / size:g}{unit}"
+    return str(number)
+
+
 def node_list(nodes: Iterable[int]) -> str:
     """`1, 2, 3`."""
     return ", ".join(map(str, nodes))

@@ -14,7 +14,7 @@ import anyio.to_thread
 from ..core.cluster_events import ClusterRecovered, OutputLine
 from ..core.events import ClusterEvent
 from ..core.records import NodeId, RunId
-from ..core.statistics import ClusterLook, ClusterStatistics
+from ..core.statistics import ClusterLook, ClusterStatistics, RetentionStatistics
 from ..errors import ClusterError
 from ..faults import fault_lines
 from ..faults.fault_lines import Fault, parse_fault
@@ -40,6 +40,7 @@ from .node import Node, NodeTable
 from .node_faults import NodeFaults
 from .registry import Registration, Registry
 from .run import WorkflowRun
+from .run_retention import RunRetention
 from .scenario_plays import ScenarioPlays
 from .start_runs import RunStarter, StartAsked
 from .telemetry import Telemetry
@@ -70,7 +71,8 @@ class Cluster:
     a `with` block, and of the process, only lets go of them.
 
     `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds, or a `timedelta`) starting
-    a run or registering a workflow may wait for a majority. Use it as a context manager, synchronous or asynchronous, or
+    a run or registering a workflow may wait for a majority. `keep_runs` and `keep_bytes` bound what is kept of runs that have ended
+    (`set_retention`; 1,000 runs and 1 GB if never said). Use it as a context manager, synchronous or asynchronous, or
     call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so. One that ends in
     `_async` does the same as that without, and is awaited, on any event loop but the cluster's own, under asyncio and trio.
     """
@@ -91,6 +93,8 @@ class Cluster:
         log_level: str | int | None = None,
         processes: bool = False,
         detach: bool = False,
+        keep_runs: int | None = None,
+        keep_bytes: int | None = None,
     ) -> None:
         proposal_timeout = as_number(proposal_timeout)
         data = recovery.look(data_dir, durability)
@@ -112,7 +116,8 @@ class Cluster:
             name = data.path.name if data.found is None else data.found.name
         self.name = name or f"cluster-{next(_names)}"
         numbers = tuple(range(1, nodes + 1)) if data is None else data.numbers(nodes)
-        founding = Founding(data, recovery.left_out(leave_out, numbers), logs=log_level is not None)
+        kept = options.retention(keep_runs, keep_bytes)
+        founding = Founding(data, recovery.left_out(leave_out, numbers), log_level is not None, kept)
         shared: dict[str, Any] = {
             "network": network,
             "ports": None if ports is None else dict(zip(numbers, ports, strict=True)),
@@ -147,7 +152,8 @@ class Cluster:
         self._runs = RunFinder(access)
         self._telemetry = Telemetry(access, self.statistics)
         self._plays = ScenarioPlays(self, access)
-        self._life = ClusterLife(access, founding, self._announcement, self._telemetry, self._plays)
+        self._retention = RunRetention(access, founding.retention)
+        self._life = ClusterLife(access, founding, self._announcement, self._telemetry, self._plays, self._retention)
         host.when_numbers_change(self._nodes.follow_host)
 
     @classmethod
@@ -516,6 +522,13 @@ class Cluster:
     run = delegate(RunFinder.run, to=lambda self: self._runs)
     runs = delegate(RunFinder.runs, to=lambda self: self._runs)
     signal = delegate(RunFinder.signal, to=lambda self: self._runs)
+
+    set_retention = delegate(RunRetention.set_retention, to=lambda self: self._retention)
+
+    @property
+    def retention(self) -> RetentionStatistics:
+        """How many finished runs are kept and how many bytes of them, and how many there are; see `set_retention`."""
+        return self._retention.read()
 
     @property
     def workflows(self) -> Mapping[str, tuple[int, ...]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..core.cluster_events import ClusterRecovered
+from ..core.commands import SetRetention
 from ..core.records import NodeId
 from ..errors import ClusterError
 from ..hosts import collect_statistics, log_levels, open_files, recovery
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..hosts.backend_parts import LifeBackend
     from ..hosts.local_announcement import Announcement
     from .access import ClusterAccess
+    from .run_retention import RunRetention
     from .scenario_plays import ScenarioPlays
     from .telemetry import Telemetry
 
@@ -44,6 +46,8 @@ class Founding(msgspec.Struct, frozen=True):
     """Nodes that are not started."""
     logs: bool = False
     """True if the level of the logs was set, and is reset at the end."""
+    retention: SetRetention | None = None
+    """What is to be kept of finished runs, where that was said."""
 
 
 class ClusterLife:
@@ -56,6 +60,7 @@ class ClusterLife:
         announcement: Announcement,
         telemetry: Telemetry,
         plays: ScenarioPlays,
+        retention: RunRetention,
     ) -> None:
         self._access = access
         self._host = access.host
@@ -63,6 +68,7 @@ class ClusterLife:
         self._announcement = announcement
         self._telemetry = telemetry
         self._plays = plays
+        self._retention = retention
         self._change = threading.Lock()
         self.recovered: ClusterRecovered | None = None
         """See `Cluster.recovered`."""
@@ -86,6 +92,7 @@ class ClusterLife:
                 self._open(data)
             if not self._host.attached:  # one that has lost its majority can be attached to, and mended
                 self._access.wait_for_leader(self._host.proposal_timeout)
+                self._retention.begin()
             if data is not None:
                 data.end()
                 self.recovered = recovery.recovered(self._host.head(), time.monotonic() - began)

@@ -62,8 +62,8 @@ _WRITTEN_AS: Final[dict[type[Any], type[Any]]] = {
 }
 _READ_AS: Final = {written: kind for kind, written in _WRITTEN_AS.items()}
 
-# `by_id` and `fired_until` follow from the records.
-_WITHOUT: Final = frozenset({"definition", "records", "by_id", "fired_until"})
+# `by_id`, `fired_until` and what the run keeps follow from the records.
+_WITHOUT: Final = frozenset({"definition", "records", "by_id", "fired_until", "kept_bytes", "blobs"})
 
 
 def _optional(one: msgspec.structs.FieldInfo) -> tuple[str, Any, Any]:

@@ -27,6 +27,7 @@ from .variable_values import VariableWait
 
 if TYPE_CHECKING:
     from ..hosts.backend_parts import RunsBackend
+    from ..hosts.held_runs import HeldRun
 
 O = TypeVar("O")  # noqa: E741 - input and output are I and O everywhere
 
@@ -56,11 +57,17 @@ class AwaitCancelledError(asyncio.CancelledError):
 class WorkflowRun(Generic[O]):
     """One run of a workflow. `await run` or `run.wait_for_completion()` give its result, as often as asked.
 
-    Handles are cheap and hold no resources. One whose cluster has stopped still knows what was known then.
+    Handles are cheap. One whose cluster has stopped still knows what was known then. As long as there is a handle on a run, the
+    run's status and result can be asked for, also when its records were evicted meanwhile (`keep_runs`, `keep_bytes`): steps and all else are
+    gone then, and raise `RunNotFoundError`. Not so if this process was cut off from the nodes until both had happened.
     """
 
-    def __init__(self, host: RunsBackend, run_id: RunId, workflow: str, version: int) -> None:
+    def __init__(
+        self, host: RunsBackend, run_id: RunId, workflow: str, version: int, held: HeldRun | None = None
+    ) -> None:
         self._host = host
+        # Never read from here but for the status: while it lives, the host knows how the run ended.
+        self._held = host.hold(run_id) if held is None else held
         self._run_id = run_id
         self._workflow = workflow
         self._version = version
@@ -83,7 +90,13 @@ class WorkflowRun(Generic[O]):
 
     @property
     def status(self) -> RunStatus:
-        """`running`, `paused`, `completed`, `failed`, `cancelled` or `terminated`, as the most advanced living node knows it."""
+        """`running`, `paused`, `completed`, `failed`, `cancelled` or `terminated`, as the most advanced living node knows it.
+
+        Raises `RunNotFoundError` if the run is gone, and ended while there was no handle on it.
+        """
+        record = self._host.head().runs.get(self._run_id)
+        if record is None and self._held.ended is not None:
+            return self._held.ended[0]
         return self._host.run_record(self._run_id).status
 
     @property
@@ -101,7 +114,7 @@ class WorkflowRun(Generic[O]):
 
     @property
     def generation(self) -> int:
-        """The number of times the run has begun (see `ctx.continue_as_new`), from 1."""
+        """The number of times the run has begun (see `ctx.continue_as_new`), from 1; runs that had its id before count too."""
         return self._host.run_record(self._run_id).generation
 
     @property
@@ -399,6 +412,25 @@ class WorkflowRun(Generic[O]):
     def resume(self) -> None:
         """End `pause`; does nothing if the run is not paused. Raises `RunEndedError`."""
         run_requests.resume(self._host, self._run_id)
+
+    def delete(self) -> None:
+        """Drop all that is recorded of the run, which has ended: it frees the memory and disk, and the run_id.
+
+        Under that id another run can be started then, by whoever starts one. Handles on the deleted run raise `RunNotFoundError`; its children stay.
+        A run that is gone when the command gets there counts as deleted. Raises `RunNotFoundError` for one that is not known, `RunUnfinishedError`
+        for one that has not ended (cancel or terminate it first) and `NotAcknowledgedError`.
+
+        >>> from raftoral_nb.testing import workflow_test
+        >>> async def order(ctx, item):
+        ...     return item
+        >>> with workflow_test() as test:
+        ...     run = test.start(order, "tea", run_id="order-1")
+        ...     first = test.finish(run)
+        ...     run.delete()
+        ...     first, test.finish(test.start(order, "coffee", run_id="order-1"))
+        ('tea', 'coffee')
+        """
+        run_requests.delete(self._host, self._run_id)
 
     def terminate(self, reason: str = "") -> None:
         """End the run at once, without any cleanup, with its children; its status is then `terminated`.

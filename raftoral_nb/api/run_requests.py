@@ -8,7 +8,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.cluster_events import NodeChanged
-from ..core.commands import CancelRun, Command, PauseRun, Rejected, ResumeRun, SendSignal, TerminateRun
+from ..core.commands import CancelRun, Command, DeleteRun, PauseRun, Rejected, ResumeRun, SendSignal, TerminateRun
 from ..core.events import ClusterEvent
 from ..core.records import NodeId, RunId, Step
 from ..core.step_ids import check_key
@@ -105,6 +105,16 @@ def cancel(host: RunsBackend, run_id: RunId, reason: str) -> None:
 def terminate(host: RunsBackend, run_id: RunId, reason: str) -> None:
     """See `WorkflowRun.terminate`."""
     _ask(host, TerminateRun(run_id, checked_reason(reason), host.wall_clock()), f"terminating run {run_id!r}")
+
+
+def delete(host: RunsBackend, run_id: RunId) -> None:
+    """See `WorkflowRun.delete`."""
+    run = host.run_record(run_id)
+    what = f"deleting run {run_id!r}"
+    answer = host.propose(DeleteRun(run_id, run.generation, host.wall_clock()), what)
+    # Gone, or already another run: somebody else was quicker, or the command came twice, by way of two nodes.
+    if isinstance(answer, Rejected) and answer.code not in ("unknown_run", "stale_generation"):
+        raise refusal(answer.code, what, answer.reason)
 
 
 def pause(host: RunsBackend, run_id: RunId) -> None:

@@ -26,6 +26,7 @@ from ..errors import (
     WorkflowNotFoundError,
 )
 from ..hosts.asks import Answer
+from ..hosts.held_runs import HeldRun
 from ..threads.loop_thread import on_own_thread, refuse_on_own_thread
 from ..threads.user_loop import current_poster, wait_for
 from ..workflow.codec import values
@@ -70,6 +71,8 @@ class _Start(msgspec.Struct):
     """One start of a run. Invariant: undecided until it has an answer; only an undecided one is proposed."""
 
     command: StartRun
+    held: HeldRun
+    """Held from before the start on: of many runs that are started together some are over, and gone, when the last one is started."""
     answer: Answer | None = None
 
 
@@ -190,6 +193,7 @@ class RunStarter:
             if isinstance(one.answer, Rejected) and one.answer.code == "run_id_taken":
                 another = self._new_id(one.command.workflow)
                 one.command, one.answer = msgspec.structs.replace(one.command, run_id=another), None
+                one.held = self._host.hold(another)
         return [one for one in starts if one.answer is None]
 
     def _propose(self, starts: Sequence[_Start], decided: Callable[[], object]) -> None:
@@ -230,14 +234,15 @@ class RunStarter:
         else:
             run_id, digest, start_id = self._new_id(name), "", f"{self._origin}.{next(self._starts)}"
         at = self._host.wall_clock()
-        return _Start(StartRun(run_id, name, definition.version, data, at, digest, RECORD_FORMAT, start_id))
+        command = StartRun(run_id, name, definition.version, data, at, digest, RECORD_FORMAT, start_id)
+        return _Start(command, self._host.hold(run_id))
 
     def _new_id(self, name: str) -> str:
         with self._lock:
             head = self._host.head()
-            runs, evicted = head.runs, head.evicted
+            known = (head.runs, head.evicted, head.deleted)
             number = self._numbers.get(name, 0) + 1
-            while f"{name}-{number}" in runs or f"{name}-{number}" in evicted:
+            while any(f"{name}-{number}" in one for one in known):
                 number += 1
             self._numbers[name] = number
             return f"{name}-{number}"
@@ -249,7 +254,7 @@ class RunStarter:
         if isinstance(answer, Rejected) and not self._same_run(command):
             raise _not_started(answer, command.run_id)
         assert isinstance(answer, Committed | Rejected)
-        return WorkflowRun(self._host, command.run_id, command.workflow, command.version)
+        return WorkflowRun(self._host, command.run_id, command.workflow, command.version, start.held)
 
     def _same_run(self, command: StartRun) -> bool:
         """Tell whether the run that is there was started with this, though its record has no digest to tell it by."""

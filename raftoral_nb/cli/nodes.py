@@ -50,6 +50,14 @@ def add_parsers(commands: Any) -> None:
     )
     node.add_argument("--name", help="the cluster's name, for the first node (default: that of the key file)")
     node.add_argument("--durability", choices=("process", "disk"), default="process", help="default: %(default)s")
+    node.add_argument(
+        "--keep-runs", metavar="N", help="how many finished runs the cluster keeps (default: as it is; at first, 1000)"
+    )
+    node.add_argument(
+        "--keep-bytes",
+        metavar="SIZE",
+        help="how much of finished runs the cluster keeps, such as 200MB (default: as it is; at first, 1GB)",
+    )
     node.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="warning", metavar="LEVEL")
 
 

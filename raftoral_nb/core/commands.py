@@ -143,6 +143,8 @@ class StartChild(msgspec.Struct, frozen=True, gc=False, tag="child", array_like=
     format: int = 1
     """As of a run that is started."""
     taken: int = 0
+    again: bool = False
+    """True if a child that was evicted is started again; one that is there, and has ended, is evicted later then. See `retention`."""
 
 
 class EndRun(msgspec.Struct, frozen=True, gc=False, tag="end", array_like=True):
@@ -241,6 +243,24 @@ class TerminateRun(msgspec.Struct, frozen=True, gc=False, tag="terminate", array
     at: float = 0.0
 
 
+class DeleteRun(msgspec.Struct, frozen=True, gc=False, tag="delete", array_like=True):
+    """The command to drop what is recorded of a run that has ended. Its `run_id` is free again then.
+
+    A run that is in another `generation` is not meant: another has the id by now.
+    """
+
+    run_id: str
+    generation: int
+    at: float = 0.0
+
+
+class SetRetention(msgspec.Struct, frozen=True, gc=False, tag="retention", array_like=True):
+    """The command to keep so many finished runs, and so many bytes of them; None: as many as before."""
+
+    keep_runs: int | None = None
+    keep_bytes: int | None = None
+
+
 class Committed(msgspec.Struct, frozen=True, gc=False, tag="committed"):
     """The command was applied. `index` is the log index of its entry."""
 
@@ -282,6 +302,8 @@ Command = (
     | PauseRun
     | ResumeRun
     | TerminateRun
+    | DeleteRun
+    | SetRetention
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from .cluster_events import (
@@ -145,9 +147,32 @@ class MessageSent(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunEvicted(msgspec.Struct, frozen=True, gc=False):
-    """A finished run's records were dropped, to keep memory bounded."""
+    """A finished run's records were dropped, to keep memory bounded. `option` says which bound it was."""
 
     run_id: RunId
+    option: Literal["keep_runs", "keep_bytes"] = "keep_runs"
+
+
+class RunDeleted(msgspec.Struct, frozen=True, gc=False):
+    """A finished run's records were dropped, because somebody asked for that. Its `run_id` is free again."""
+
+    run_id: RunId
+
+
+class BlobsDropped(msgspec.Struct, frozen=True, gc=False):
+    """No run refers to these blobs any more: the runs that did were evicted or deleted, or began anew.
+
+    An entry of the log that comes later may refer to one of them again: who removes blobs keeps those that were stored a moment ago.
+    """
+
+    digests: tuple[str, ...]
+
+
+class RetentionSet(msgspec.Struct, frozen=True, gc=False):
+    """From here on so many finished runs are kept, and so many bytes of them."""
+
+    keep_runs: int
+    keep_bytes: int
 
 
 class CommandRefused(msgspec.Struct, frozen=True, gc=False):
@@ -198,6 +223,9 @@ StateEvent = (
     | RunPaused
     | RunResumed
     | RunEvicted
+    | RunDeleted
+    | BlobsDropped
+    | RetentionSet
     | CommandRefused
 )
 

@@ -42,6 +42,12 @@ class Run(msgspec.Struct):
     failure: Failure | None = None
     # Invariant: only rises, by one each time the run begins anew.
     generation: int = 1
+    # Invariant: the generation that it was started in: above 1 if another run had its run_id before, and was deleted or evicted.
+    first_generation: int = 1
+    # Invariant: the bytes that its input, records, result and failure keep, those of a blob once. See `retention`.
+    kept_bytes: int = 0
+    # Invariant: the blobs that those refer to, by digest, with their sizes in bytes.
+    blobs: dict[str, int] = msgspec.field(default_factory=dict)
     start_time: float = 0.0
     """Unix seconds, by the clock of the node that asked for it."""
     end_time: float | None = None

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from ..limits import MAX_RUN_CHANGES_KEPT
-from . import first_format
+from . import first_format, retention
+from .blob_refs import REFERENCE_MARK
 from .commands import (
     CancelRun,
     ContinueRun,
+    DeleteRun,
     EndRun,
     FireTimers,
     MoveRun,
@@ -32,6 +34,7 @@ from .commands import (
     ResumeRun,
     SendSignal,
     SetCheckpoint,
+    SetRetention,
     StartChild,
     StartRun,
     TellRun,
@@ -42,7 +45,6 @@ from .events import (
     CheckpointSet,
     CommandRefused,
     MessageSent,
-    RunEvicted,
     RunMoved,
     RunPaused,
     RunResumed,
@@ -85,8 +87,10 @@ def start(state: State, command: StartRun, index: int) -> Events:
     return () if run is None else (WorkflowStarted(run.run_id, command.workflow, command.version),)
 
 
-def _started(state: State, command: StartRun, index: int, parent: RunId | None) -> Run | CommandRefused | None:
-    """Return the new run; None if it is there already."""
+def _started(
+    state: State, command: StartRun, index: int, parent: RunId | None, *, again: bool = False
+) -> Run | CommandRefused | None:
+    """Return the new run; None if it is there already. `again`: one that was evicted is started again."""
     run_id, workflow, version = command.run_id, command.workflow, command.version
     run = state.runs.get(run_id)
     if run is not None and command.start_id:
@@ -98,16 +102,19 @@ def _started(state: State, command: StartRun, index: int, parent: RunId | None) 
         # has begun anew has another input by now, and is taken for the one it was.
         differs = _differs(run, command)
         return None if differs is None else CommandRefused("run_conflict", f"run {run_id!r} was started with {differs}")
-    if run_id in state.evicted:
-        return CommandRefused("run_evicted", f"run {run_id!r} finished long ago and its records were dropped")
+    if run_id in state.evicted and not again:
+        return CommandRefused("run_evicted", retention.gone(state, run_id))
     definition = state.definitions.get((workflow, version))
     if definition is None:
         return CommandRefused("unknown_workflow", f"no workflow {workflow!r} version {version} is registered")
+    generation = retention.take_id(state, run_id)
     run = state.runs[run_id] = Run(
         run_id,
         definition,
         command.input,
         index,
+        generation=generation,
+        first_generation=generation,
         start_time=command.at,
         time=command.at,
         begun_at=command.at,
@@ -116,6 +123,7 @@ def _started(state: State, command: StartRun, index: int, parent: RunId | None) 
         start_id=command.start_id,
         format=command.format,
     )
+    retention.count(state, run, run.input, None)
     return run
 
 
@@ -128,7 +136,9 @@ def _differs(run: Run, command: StartRun) -> str | None:
         return f"another version of {known.workflow!r}: {known.version}, not {command.version}"
     # Equal values may have other bytes. Without digests, as in logs of earlier versions, the bytes are all there is.
     alike = run.input == command.input or (run.digest != "" and run.digest == command.digest)
-    return None if run.generation > 1 or alike else "another input (workflow and version are the same)"
+    return (
+        None if run.generation > run.first_generation or alike else "another input (workflow and version are the same)"
+    )
 
 
 def start_child(state: State, command: StartChild, index: int) -> Events:
@@ -155,7 +165,7 @@ def start_child(state: State, command: StartChild, index: int) -> Events:
     else:
         at = command.step.at if parent.format == 1 else max(command.step.at, parent.time)
         asked = StartRun(command.child_id, command.workflow, version, command.input, at, command.digest, command.format)
-        child = _started(state, asked, index, parent.run_id)
+        child = _started(state, asked, index, parent.run_id, again=command.again)
         if isinstance(child, CommandRefused):
             problem = child
         else:
@@ -172,10 +182,12 @@ def _link(state: State, parent: Run, command: StartChild, child: Run | None) -> 
         workflow = child.definition.workflow
         events.append(WorkflowStarted(child.run_id, workflow, child.definition.version, parent.run_id))
     known = state.runs[command.child_id]
+    if command.again:
+        retention.used(state, known)
     if command.detached:
         return events
     if not known.unfinished:
-        events.append(_deliver(parent, _end_message(known)))
+        events.append(_deliver(state, parent, _end_message(known)))
     else:
         # Whoever only met a run that others started has no right to end it.
         parent.children[known.run_id] = known.parent == parent.run_id
@@ -217,6 +229,13 @@ def _append(run: Run, record: Any) -> Any:
 
 def _record(state: State, run: Run, step: Step, taken: int) -> StateEvent:
     step = run.by_id[step.step_id] = _append(run, step)
+    value = step.value
+    if (
+        value is not None and value[:1] != REFERENCE_MARK and run.format > 1
+    ):  # without a call: every node does this for every step
+        run.kept_bytes += len(value)
+    else:
+        retention.count(state, run, value, step.failure)
     _note_taken(run, taken)
     state.checkpoints += 1
     return CheckpointSet(run.run_id, step)
@@ -321,7 +340,7 @@ def find_running(
 def _find_unfinished(state: State, run_id: RunId) -> Run | CommandRefused:
     run = state.runs.get(run_id)
     if run is None:
-        return CommandRefused("unknown_run", f"no run {run_id!r} is known")
+        return CommandRefused("unknown_run", retention.gone(state, run_id))
     if not run.unfinished:
         return CommandRefused("run_ended", f"run {run_id!r} has ended ({run.status})")
     return run
@@ -346,11 +365,13 @@ def send_signal(state: State, command: SendSignal, _index: int) -> Events:
         del run.signal_ids[next(iter(run.signal_ids))]
     kind: Literal["update", "signal"] = "update" if command.update else "signal"
     run.received += 1
-    return (_deliver(run, Message(command.signal_id, kind, command.name, command.value, None, command.at)),)
+    return (_deliver(state, run, Message(command.signal_id, kind, command.name, command.value, None, command.at)),)
 
 
-def _deliver(run: Run, message: Message) -> StateEvent:
-    return MessageSent(run.run_id, _append(run, message))
+def _deliver(state: State, run: Run, message: Message) -> StateEvent:
+    message = _append(run, message)
+    retention.count(state, run, message.value, message.failure)
+    return MessageSent(run.run_id, message)
 
 
 def cancel(state: State, command: CancelRun, _index: int) -> Events:
@@ -447,7 +468,7 @@ def terminate(state: State, command: TerminateRun, _index: int) -> Events:
             asked += _attached(state, run)
             run.status, run.failure = "terminated", failure
             events += [WorkflowTerminated(run.run_id, failure), *_close(state, run, command.at)]
-    return (*events, *_evict_runs(state))
+    return (*events, *retention.evict(state))
 
 
 # --- the end
@@ -469,7 +490,7 @@ def end(state: State, command: EndRun, _index: int) -> Events:
     else:
         run.status, run.failure = "failed", command.failure
         ended = WorkflowFailed(run.run_id, command.failure)
-    return (ended, *_close(state, run, command.at), *_evict_runs(state))
+    return (ended, *_close(state, run, command.at), *retention.evict(state))
 
 
 def _close(state: State, run: Run, at: float) -> list[StateEvent]:
@@ -478,6 +499,7 @@ def _close(state: State, run: Run, at: float) -> list[StateEvent]:
     if run.format == 1:
         first_format.close(run)
     run.records = tuple(run.records)
+    retention.count(state, run, run.result, run.failure)
     message = _end_message(run)
     events: list[StateEvent] = []
     for watcher_id, generation in run.watchers.items():
@@ -486,10 +508,10 @@ def _close(state: State, run: Run, at: float) -> list[StateEvent]:
             continue
         watcher.children.pop(run.run_id, None)
         if watcher.unfinished and watcher.generation == generation:
-            events.append(_deliver(watcher, message))
+            events.append(_deliver(state, watcher, message))
     run.watchers.clear()
     events += _cancelled(state, _orphaned(state, run), f"its parent {run.run_id!r} has ended", at)
-    state.finished.append(run.run_id)
+    retention.ended(state, run)
     return events
 
 
@@ -531,8 +553,9 @@ def continue_run(state: State, command: ContinueRun, _index: int) -> Events:
             # The code was told, and began anew: it may be asked again.
             run.cancel_reason = None
     _note(run, Change(command.at, "began anew", f"generation {run.generation}"))
+    dropped = retention.count_anew(state, run)
     continued = WorkflowContinued(run.run_id, run.generation, command.input, run.begun_at, len(carried))
-    return (continued, *_cancelled(state, orphans, f"its parent {run.run_id!r} has begun anew", command.at))
+    return (continued, *dropped, *_cancelled(state, orphans, f"its parent {run.run_id!r} has begun anew", command.at))
 
 
 def _carried(run: Run, command: ContinueRun) -> tuple[Record, ...]:
@@ -551,18 +574,6 @@ def _carried(run: Run, command: ContinueRun) -> tuple[Record, ...]:
     return tuple(carried)
 
 
-def _evict_runs(state: State) -> list[StateEvent]:
-    events: list[StateEvent] = []
-    while len(state.finished) > state.limits.runs_kept:
-        run_id = state.finished.popleft()
-        del state.runs[run_id]
-        state.evicted[run_id] = None
-        events.append(RunEvicted(run_id))
-    while len(state.evicted) > state.limits.evicted_run_ids:
-        state.evicted.popitem(last=False)
-    return events
-
-
 HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {
     StartRun: start,
     SetCheckpoint: set_checkpoint,
@@ -578,5 +589,7 @@ HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {
     ResumeRun: resume,
     TerminateRun: terminate,
     MoveRun: move,
+    DeleteRun: retention.delete,
+    SetRetention: retention.set_retention,
 }
 """The rule for each command about a run."""

@@ -3,7 +3,7 @@
 A snapshot stands for the log up to its index. It is a sequence of pieces (bytes), each of which is decoded by itself; a
 piece holds whole records, and each record is one definition, the head of one run, some steps of one run, one session, and
 so on. Fields that `state.State`, `state.Run` and `state.Session` gain are written and read without a change here, as long
-as they stay small; what can grow large has records of its own.
+as they stay small; what can grow large has records of its own, and what follows from the rest is not written, but made when all is read.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 
 from ..errors import SnapshotError
 from .records import CancelRecord, Definition, Failure, Message, MoveRecord, Record, RunId, Step, TimersFired
+from .retention import count_end, count_head, count_records
 from .run_record import Run
 from .state import ClientSession, State
 
@@ -56,12 +57,13 @@ def _head_of(struct: type[Any], name: str, without: frozenset[str], **others: An
     return msgspec.defstruct(name, [*others.items(), *fields], **options)
 
 
-_IN_RECORDS_OF_THEIR_OWN: Final = {
-    State: frozenset({"definitions", "runs", "evicted", "sessions"}),
-    Run: frozenset({"definition", "records", "by_id"}),
+_NOT_IN_HEADS: Final = {
+    State: frozenset({"definitions", "runs", "evicted", "deleted", "sessions", "finished_bytes", "blob_runs"}),
+    Run: frozenset({"definition", "records", "by_id", "kept_bytes", "blobs"}),
 }
-_StateHead: Final = _head_of(State, "_StateHead", _IN_RECORDS_OF_THEIR_OWN[State])
-_RunHead: Final = _head_of(Run, "_RunHead", _IN_RECORDS_OF_THEIR_OWN[Run], code=int)
+"""The fields that are in records of their own, and those that follow from others."""
+_StateHead: Final = _head_of(State, "_StateHead", _NOT_IN_HEADS[State])
+_RunHead: Final = _head_of(Run, "_RunHead", _NOT_IN_HEADS[Run], code=int)
 
 
 class _Names(msgspec.Struct):
@@ -113,6 +115,18 @@ class _EvictedRecord(_Record, frozen=True, tag=5):
     run_ids: list[RunId]
 
 
+class _AgainRecord(_Record, frozen=True, tag=12):
+    """The last generations of evicted runs, behind their ids; of a run that is not here it was the first."""
+
+    generations: list[tuple[RunId, int]]
+
+
+class _DeletedRecord(_Record, frozen=True, tag=13):
+    """Deleted runs, with their last generations."""
+
+    generations: list[tuple[RunId, int]]
+
+
 class _SessionRecord(_Record, frozen=True, tag=6):
     """One client's session."""
 
@@ -156,6 +170,8 @@ _AnyRecord = (
     | _RunRecord
     | _StepsRecord
     | _EvictedRecord
+    | _AgainRecord
+    | _DeletedRecord
     | _SessionRecord
     | _EndRecord
     | _MessagesRecord
@@ -180,11 +196,11 @@ class Frozen:
 
     def __init__(self, state: State) -> None:
         self.index = state.index
-        self._head = _StateHead(**_fields(state, _IN_RECORDS_OF_THEIR_OWN[State]))
+        self._head = _StateHead(**_fields(state, _NOT_IN_HEADS[State]))
         self._registered = list(state.definitions.values())
         self._runs = [
             (
-                _fields(run, _IN_RECORDS_OF_THEIR_OWN[Run]),
+                _fields(run, _NOT_IN_HEADS[Run]),
                 run.definition,
                 run.records,
                 len(run.records),
@@ -192,6 +208,8 @@ class Frozen:
             for run in state.runs.values()
         ]
         self._evicted = list(state.evicted)
+        self._again = [one for one in state.evicted.items() if one[1] > 1]
+        self._deleted = list(state.deleted.items())
         self._sessions = [
             (client, ClientSession(**_fields(session, frozenset()))) for client, session in state.sessions.items()
         ]
@@ -228,6 +246,8 @@ class Frozen:
             for kind, alike in itertools.groupby(itertools.islice(records, count), type):
                 yield from _slices(_SLICES[kind], alike, _weight_of, size)
         yield from _slices(_EvictedRecord, self._evicted, len, size)
+        yield from _slices(_AgainRecord, self._again, _weight_of_id, size)
+        yield from _slices(_DeletedRecord, self._deleted, _weight_of_id, size)
         for client, session in self._sessions:
             yield _SessionRecord((client, session)), _RECORD_BYTES * (len(session.answers) + 1)
 
@@ -269,6 +289,10 @@ _SLICES: Final[dict[type[Any], Callable[[list[Any]], _AnyRecord]]] = {
     CancelRecord: _CancelRecord,
     MoveRecord: _MovesRecord,
 }
+
+
+def _weight_of_id(one: tuple[RunId, int]) -> int:
+    return len(one[0])
 
 
 def _weight_of(record: Record) -> int:
@@ -351,12 +375,18 @@ class Reader:
                 if self._format == 1:
                     self._run.time = self._run.begun_at = self._run.start_time
                 state.runs[self._run.run_id] = self._run
+                count_head(state, self._run)
             case _StepsRecord(steps=steps):
                 run = self._begun_run("steps")
                 self._of_run.extend(steps)
+                count_records(state, run, steps)
                 run.by_id.update((step.step_id, step) for step in steps)
             case _EvictedRecord(run_ids=run_ids):
-                state.evicted.update(OrderedDict.fromkeys(run_ids))
+                state.evicted.update(OrderedDict.fromkeys(run_ids, 1))
+            case _AgainRecord(generations=generations):
+                state.evicted.update(generations)
+            case _DeletedRecord(generations=generations):
+                state.deleted.update(generations)
             case _SessionRecord(session=(client, session)):
                 state.sessions[client] = session
             case _EndRecord(records=records):
@@ -367,6 +397,7 @@ class Reader:
             case _MessagesRecord(messages=messages):
                 run = self._begun_run("messages")
                 self._of_run.extend(messages)
+                count_records(state, run, messages)
                 if self._format == 1:
                     run.received += sum(message.kind != "child" for message in messages)
             case _TimersRecord(timers=timers):
@@ -386,7 +417,8 @@ class Reader:
         return self._run
 
     def _end_run(self) -> None:
-        if self._run is not None:
+        if self._run is not None and self._state is not None:
+            count_end(self._state, self._run)
             self._run.records = self._of_run if self._run.unfinished else tuple(self._of_run)
             self._of_run = []
 

@@ -42,6 +42,15 @@ class ClientSession(msgspec.Struct):
     lowest: list[int] = msgspec.field(default_factory=list)
 
 
+class Retention(msgspec.Struct, frozen=True):
+    """How much is kept of the runs that have ended; those that were used longest ago go first, and the last one stays."""
+
+    keep_runs: int
+    """Finished runs."""
+    keep_bytes: int
+    """Bytes of finished runs: of their inputs, records, results and failures, blobs included."""
+
+
 class State(msgspec.Struct):
     """All that is replicated. Only `apply` and `apply_entry` change it; everyone else reads."""
 
@@ -59,12 +68,20 @@ class State(msgspec.Struct):
     # Invariant: in the order in which they were first registered; at most `Limits.definitions`. A (workflow, version) that an
     # unfinished run uses is there, and keeps its fingerprint.
     definitions: dict[tuple[str, int], Definition] = msgspec.field(default_factory=dict)
-    # Invariant: in start order; every unfinished run, and the latest `Limits.runs_kept` finished ones.
+    # Invariant: in start order; every unfinished run, and of the finished ones those that `keeps` lets stay.
     runs: dict[RunId, Run] = msgspec.field(default_factory=dict)
-    # Invariant: the finished runs in `runs`, in the order in which they finished.
+    # Invariant: the finished runs in `runs`, those that finished first, and were not asked for again since, first.
     finished: deque[RunId] = msgspec.field(default_factory=deque)
-    # Invariant: none of them is in `runs`; oldest eviction first; at most `Limits.evicted_run_ids`.
-    evicted: OrderedDict[RunId, None] = msgspec.field(default_factory=OrderedDict)
+    # Invariant: none of them is in `runs`; oldest eviction first, each with the last generation; at most `Limits.evicted_run_ids`.
+    evicted: OrderedDict[RunId, int] = msgspec.field(default_factory=OrderedDict)
+    # Invariant: as `evicted`, and disjoint: runs that were deleted, whose ids are free.
+    deleted: OrderedDict[RunId, int] = msgspec.field(default_factory=OrderedDict)
+    retention: Retention | None = None
+    """What was asked for last; None if nothing was."""
+    # Invariant: the sum of the `kept_bytes` of the runs in `finished`.
+    finished_bytes: int = 0
+    # Invariant: the `blobs` of all runs, by digest, each with the number of runs that refer to it.
+    blob_runs: dict[str, int] = msgspec.field(default_factory=dict)
     # Invariant: at most `Limits.sessions` (at least 1).
     sessions: dict[str, ClientSession] = msgspec.field(default_factory=dict)
     # Invariant: only rises; no client born at or before it gets a session again once it has none.
@@ -80,6 +97,11 @@ class State(msgspec.Struct):
     def next_number(self) -> NodeId:
         """The lowest number that no node has or had, and that none is about to join under."""
         return max(self.highest_member, self.highest_reserved) + 1
+
+    @property
+    def keeps(self) -> Retention:
+        """How much is kept of finished runs."""
+        return self.retention or Retention(self.limits.runs_kept, self.limits.bytes_kept)
 
     def latest_version(self, workflow: str) -> int | None:
         """Return the highest registered version of `workflow`, or None. Looks at every definition."""
@@ -102,7 +124,9 @@ def summary(state: State) -> dict[str, object]:
 
     Costs as much as the state is large; meant for tests and for the checks of a simulation.
     """
-    return {name: _plain(getattr(state, name)) for name in state.__struct_fields__}
+    found = {name: _plain(getattr(state, name)) for name in state.__struct_fields__}
+    found["blob_runs"] = sorted(state.blob_runs.items())  # its order says nothing
+    return found
 
 
 def _plain(value: object) -> object:

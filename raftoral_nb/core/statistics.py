@@ -280,6 +280,21 @@ class ClusterStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Events published so far: grows whenever anything here changed through an event."""
 
 
+class RetentionStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is kept of runs that have ended, and how much there is: what `Cluster.retention` returns."""
+
+    keep_runs: int
+    """The most finished runs that are kept."""
+    keep_bytes: int
+    """The most bytes of finished runs that are kept, but for the last one, which always is."""
+    runs: int
+    """Finished runs whose records are held."""
+    bytes: int
+    """What they keep: their inputs, recorded values, results and failures, with what is kept beside the log, in bytes."""
+    evicted: int
+    """Older runs that were evicted; the latest `MAX_EVICTED_RUN_IDS` are remembered."""
+
+
 class LoggedCommand(msgspec.Struct, frozen=True, kw_only=True):
     """A command in a log entry, as text. `kind` is the command's tag (`takeover`, `checkpoint`, ...)."""
 

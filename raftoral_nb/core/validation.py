@@ -17,6 +17,7 @@ from .commands import (
     CancelRun,
     ChangeMembers,
     ContinueRun,
+    DeleteRun,
     EndRun,
     FireTimers,
     MoveRun,
@@ -28,6 +29,7 @@ from .commands import (
     ResumeRun,
     SendSignal,
     SetCheckpoint,
+    SetRetention,
     StartChild,
     StartRun,
     Takeover,
@@ -48,6 +50,7 @@ class Limits(msgspec.Struct, frozen=True):
     session_answers: int = named.MAX_SESSION_ANSWERS
     sessions: int = named.MAX_SESSIONS
     runs_kept: int = named.MAX_RUNS_KEPT
+    bytes_kept: int = named.MAX_BYTES_KEPT
     evicted_run_ids: int = named.MAX_EVICTED_RUN_IDS
     definitions: int = named.MAX_DEFINITIONS
     unreceived_signals: int = named.MAX_UNRECEIVED_SIGNALS
@@ -226,6 +229,8 @@ def _child(command: Any, limits: Limits) -> str | None:
         return f"the input must be at most {limits.value_bytes} bytes"
     if type(command.detached) is not bool:
         return "a child is detached or not"
+    if type(command.again) is not bool:
+        return "a child is started again or not"
     problem = _digest(command.digest) or _format(command.format) or _checkpoint(command, limits)
     if problem is None and command.step.failure is not None:
         return "a step that starts a child has not failed"
@@ -292,6 +297,19 @@ def _stop(command: Any, limits: Limits) -> str | None:
     return _reason(command.reason) or _of_run(command, limits)
 
 
+def _delete(command: Any, limits: Limits) -> str | None:
+    return _of_run(command, limits) if _is_number(command.generation, 1) else "the generation must be a number from 1"
+
+
+def _retention(command: Any, _limits: Limits) -> str | None:
+    runs, size = command.keep_runs, command.keep_bytes
+    if runs is None and size is None:
+        return "it says neither how many finished runs are kept nor how many bytes of them"
+    if runs is not None and not (_is_number(runs, 1) and runs <= named.MAX_KEEP_RUNS):
+        return f"keep_runs must be a number from 1 to {named.MAX_KEEP_RUNS}"
+    return None if size is None or _is_number(size, 1) else "keep_bytes must be a number from 1"
+
+
 def _reason(reason: Any) -> str | None:
     good = isinstance(reason, str) and len(reason) <= named.MAX_REASON_CHARS
     return None if good else f"the reason must be text of at most {named.MAX_REASON_CHARS} characters"
@@ -350,6 +368,8 @@ _CHECKS: Final[dict[type[Any], Callable[[Any, Limits], str | None]]] = {
     StartChild: _child,
     EndRun: _end,
     MoveRun: _move,
+    DeleteRun: _delete,
+    SetRetention: _retention,
     ContinueRun: _continue,
     SendSignal: _signal,
     CancelRun: _stop,

@@ -6,6 +6,7 @@ Methods whose names begin with `on_` are called on the consensus loop, the other
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal, Protocol, TypeVar
 
@@ -19,6 +20,7 @@ from ..errors import RaftoralError
 from ..threads.loop_thread import LoopThread
 from ..transport.network import Links
 from .asks import Answer
+from .held_runs import HeldRun
 from .node_life import Life
 from .observers import Observers
 from .recovery import DataDirectory
@@ -31,6 +33,17 @@ NodeChange = Literal["pause", "resume", "hold", "release"]
 
 RunEnding = bytes | Failure | RaftoralError
 """The outcome of waiting for a run: the encoded result, the run's failure, or why there will be neither."""
+
+
+class Lifetime(enum.Enum):
+    """The lifetime of nodes, as seen from a process that has a handle on them."""
+
+    PROCESS = enum.auto()
+    """Nodes started here, which end with this process."""
+    DETACHED = enum.auto()
+    """Nodes started here, which outlive this process."""
+    ATTACHED = enum.auto()
+    """Nodes found running, which outlive this process."""
 
 
 class NodesBackend(Protocol):
@@ -130,6 +143,9 @@ class LifeBackend(NodesBackend, RecordsBackend, Announcing, Protocol):
 class RunsBackend(NodesBackend, RecordsBackend, Proposing, Alive, Protocol):
     """What is asked of for runs: to start them, to read their records, to send them messages, to wait for their ends."""
 
+    def hold(self, run_id: RunId) -> HeldRun:
+        """Return what a handle on a run holds: as long as it does, how the run ended is known. From any thread."""
+
     def held(self, run_id: RunId) -> Difference | None:
         """Return where the code differs from a run's record on every living node; None if it does not."""
 
@@ -154,6 +170,10 @@ class RunsBackend(NodesBackend, RecordsBackend, Proposing, Alive, Protocol):
 
     def spokesman(self) -> Life | None:
         """Return the node that knows most; None if no node can be asked."""
+
+
+class RetentionBackend(NodesBackend, RecordsBackend, Proposing, Protocol):
+    """What is asked of for how much is kept of finished runs."""
 
 
 class NodeFaultsBackend(NodesBackend, Alive, Announcing, Protocol):

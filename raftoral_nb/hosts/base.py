@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,12 +20,15 @@ from ..core.events import (
     CheckpointSet,
     ClusterEvent,
     EpochChanged,
+    RunDeleted,
+    RunEvicted,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowFailed,
+    WorkflowStarted,
     WorkflowTerminated,
 )
-from ..core.records import Difference, Failure, NodeId, RunId, Step
+from ..core.records import Difference, NodeId, RunId, Step
 from ..core.run_record import Run
 from ..core.state import State
 from ..core.statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
@@ -35,14 +37,14 @@ from ..errors import (
     CompletionTimeoutError,
     NodeStateError,
     NotAcknowledgedError,
-    RunNotFoundError,
 )
 from ..raft.replica import Timing
 from ..threads.loop_thread import LoopThread
 from ..transport.frames import new_key
 from ..transport.network import Links
 from .asks import Answer, Asks
-from .backend_parts import NodeChange, RunEnding
+from .backend_parts import Lifetime, NodeChange, RunEnding
+from .held_runs import HeldRun, HeldRuns, ending, not_found
 from .node_life import Life
 from .observers import Observers
 from .update_answers import Answers
@@ -66,17 +68,6 @@ class Counters:
     def __init__(self) -> None:
         self.effects_run = 0
         self.leader_changes = 0
-
-
-class Lifetime(enum.Enum):
-    """The lifetime of nodes, as seen from a process that has a handle on them."""
-
-    PROCESS = enum.auto()
-    """Nodes started here, which end with this process."""
-    DETACHED = enum.auto()
-    """Nodes started here, which outlive this process."""
-    ATTACHED = enum.auto()
-    """Nodes found running, which outlive this process."""
 
 
 class ClusterBackend(ABC):
@@ -110,6 +101,7 @@ class ClusterBackend(ABC):
         self.observers = Observers(name)
         self.counters = Counters()
         self.answers = Answers()
+        self.held_runs = HeldRuns()
         self._asks = Asks(self, self.thread)
         self._variable_waits = VariableWaits()
         self.starts = dict.fromkeys(self.numbers, 0)
@@ -299,9 +291,13 @@ class ClusterBackend(ABC):
                         if self._last_actor not in (None, actor):
                             self.counters.leader_changes += 1
                         self._last_actor = actor
+                    case WorkflowStarted() | RunDeleted() | RunEvicted():
+                        self.held_runs.told(event)
                     case WorkflowCompleted(run_id=run_id, result=result):
+                        self.held_runs.told(event)
                         self._end_waits(run_id, result)
                     case WorkflowFailed() | WorkflowCancelled() | WorkflowTerminated():
+                        self.held_runs.told(event)
                         self._end_waits(event.run_id, event.failure)
                     case CheckpointSet(run_id=run_id, step=step):
                         self.answers.recorded(run_id, step)
@@ -311,11 +307,15 @@ class ClusterBackend(ABC):
                 self.tell(event)
 
     def _state_skipped(self, state: State) -> None:
-        """Tell the waiters of runs that ended in entries which a state has replaced."""
+        """Tell the waiters of runs that ended, or even are gone, by entries which a state has replaced."""
+        self.held_runs.skipped(state)
+        head = self.head()
         for run_id in tuple(self._waiting):
             found = ending(state.runs.get(run_id))
             if found is not None:
                 self._end_waits(run_id, found)
+            elif run_id not in head.runs:
+                self._end_waits(run_id, self._ending_gone(run_id))
         self.answers.look(state)
         self._variable_waits.skipped()
 
@@ -368,8 +368,12 @@ class ClusterBackend(ABC):
         """Return what is recorded of a run; raises `RunNotFoundError`."""
         record = self.head().runs.get(run_id)
         if record is None:
-            raise RunNotFoundError(f"no run {run_id!r} is known: it was never started, or its records were evicted")
+            raise not_found(self.head(), run_id)
         return record
+
+    def hold(self, run_id: RunId) -> HeldRun:
+        """Return what a handle on a run holds: as long as it does, how the run ended is known here. From any thread."""
+        return self.held_runs.hold(run_id, self.head())
 
     def held(self, run_id: RunId) -> Difference | None:
         """Return where the code differs from an unfinished run's record, if it does on every living node; else None.
@@ -394,7 +398,7 @@ class ClusterBackend(ABC):
             if self._shut:
                 callback(self._ending_after_stop(run_id))
             elif record is None:
-                callback(RunNotFoundError(f"no run {run_id!r} is known: its records were evicted"))
+                callback(self._ending_gone(run_id))
             elif (found := ending(record)) is not None:
                 callback(found)
             else:
@@ -472,8 +476,14 @@ class ClusterBackend(ABC):
         return lambda: self.thread.post(forget)
 
     def _ending_after_stop(self, run_id: RunId) -> RunEnding:
-        found = ending(self.head().runs.get(run_id))
-        return ClusterError(f"cluster {self.name!r} stopped before the run ended") if found is None else found
+        known = (ending(self.head().runs.get(run_id)), self.held_runs.ended(run_id))
+        problem = ClusterError(f"cluster {self.name!r} stopped before the run ended")
+        return next((found for found in known if found is not None), problem)
+
+    def _ending_gone(self, run_id: RunId) -> RunEnding:
+        """Return how a run ended that is not known any more, as far as somebody held it."""
+        found = self.held_runs.ended(run_id)
+        return not_found(self.head(), run_id) if found is None else found
 
     def _end_waits(self, run_id: RunId, found: RunEnding) -> None:
         for callback in self._waiting.pop(run_id, ()):
@@ -585,11 +595,6 @@ def _is_decided(outcome: Outcome) -> TypeGuard[Committed | Rejected]:
 
 def _no_answer(seconds: float) -> str:
     return f"no answer within {seconds:g} s"
-
-
-def ending(record: Run | None) -> bytes | Failure | None:
-    """Return how a run ended; None if it has not, or is not known."""
-    return None if record is None else (record.failure if record.result is None else record.result)
 
 
 def _nothing() -> None:

@@ -9,6 +9,7 @@ from ..core.commands import (
     CancelRun,
     ChangeMembers,
     ContinueRun,
+    DeleteRun,
     EndRun,
     FireTimers,
     MoveRun,
@@ -19,6 +20,7 @@ from ..core.commands import (
     ResumeRun,
     SendSignal,
     SetCheckpoint,
+    SetRetention,
     StartChild,
     StartRun,
     Takeover,
@@ -52,6 +54,7 @@ _DONE_TO_RUNS: Final[dict[type, str]] = {
     PauseRun: "pause",
     ResumeRun: "resume",
     TerminateRun: "terminate",
+    DeleteRun: "delete",
 }
 """The words for what a command does to the run that it names."""
 
@@ -67,6 +70,9 @@ def command_words(command: Any) -> str:
             return f"reserve number {node}"
         case RegisterWorkflow(definition=definition):
             return f"register {definition.workflow}, version {definition.version}"
+        case SetRetention(keep_runs=runs, keep_bytes=size):
+            kept = {"keep_runs": runs, "keep_bytes": size}
+            return ", ".join(f"{option}={number}" for option, number in kept.items() if number is not None)
         case SetCheckpoint(run_id=run_id, step=step):
             return f"{run_id}: step {step.step_id}"
         case StartChild(run_id=run_id, step=step, child_id=child_id):

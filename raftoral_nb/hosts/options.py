@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from ..core.commands import SetRetention
 from ..errors import ClusterError
-from ..limits import MAX_NODES
+from ..limits import MAX_KEEP_RUNS, MAX_NODES
 from ..raft.compaction import Compaction
 from ..raft.timing import Timing
 
@@ -48,6 +50,35 @@ def check(
     for option, given, kind in (("timing", timing, Timing), ("compaction", compaction, Compaction)):
         if given is not None and not isinstance(given, kind):
             raise ClusterError(f"{option} is a raftoral_nb.{kind.__name__}, not {given!r}")
+
+
+def retention(keep_runs: Any, keep_bytes: Any) -> SetRetention | None:
+    """Return the command for what is to be kept of finished runs; None if nothing is asked for. Raises `ClusterError`."""
+    if keep_runs is not None and not (_is_count(keep_runs) and keep_runs <= MAX_KEEP_RUNS):
+        raise ClusterError(
+            f"keep_runs is how many finished runs are kept, from 1 to {MAX_KEEP_RUNS:,}, not {keep_runs!r}"
+        )
+    if keep_bytes is not None and not _is_count(keep_bytes):
+        raise ClusterError(
+            f"keep_bytes is how many bytes of finished runs are kept, a whole number from 1 (the last run always stays), not {keep_bytes!r}"
+        )
+    return None if keep_runs is None and keep_bytes is None else SetRetention(keep_runs, keep_bytes)
+
+
+def bytes_of(text: str) -> int:
+    """Return the bytes of `20kB`, `8MB`, `1.5GB`, or of a plain number of them. Raises ValueError for anything else."""
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"expected a size such as 20kB, 8MB or 1GB, not {text!r}")
+    return int(float(found["number"]) * _BYTES[(found["unit"] or "B").lower()])
+
+
+_SIZE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[kMG]?B)?", re.IGNORECASE | re.ASCII)
+_BYTES: Final = {"b": 1, "kb": 1000, "mb": 1_000_000, "gb": 1_000_000_000}
+
+
+def _is_count(given: Any) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool) and 1 <= given < 2**63
 
 
 def path_of(given: Any, what: str) -> Path:

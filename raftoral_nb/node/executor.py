@@ -200,7 +200,7 @@ class Executor:
                 self._act(term)
                 return
             case _ if item.run_id not in self._executions:
-                return  # it began, ended and was evicted in one entry
+                return  # it began, ended and was dropped in one entry
             case RecordAdded(run_id=run_id, record=record):
                 execution = self._executions[run_id]
                 execution.add(record)
@@ -237,7 +237,7 @@ class Executor:
                     execution.add(record)
             case RunDropped(run_id=run_id):
                 execution = self._executions.pop(run_id)
-                execution.stop("superseded", "its records were evicted")
+                execution.stop("superseded", "its records were dropped")
                 _drop_those_before(execution)
                 self._stepped_aside.discard(run_id)
         self._ready[execution] = None

@@ -9,6 +9,7 @@ from ..core.events import (
     CancelRequested,
     CheckpointSet,
     MessageSent,
+    RunDeleted,
     RunEvicted,
     RunPaused,
     RunResumed,
@@ -75,7 +76,7 @@ def handed_over(event: StateEvent, state: State) -> HandedOver | None:
             return PauseChanged(run_id, True)
         case RunResumed(run_id=run_id):
             return PauseChanged(run_id, False)
-        case RunEvicted(run_id=run_id):
+        case RunEvicted(run_id=run_id) | RunDeleted(run_id=run_id):
             return RunDropped(run_id)
     return None
 
@@ -92,15 +93,15 @@ def _switched(run: Run, count: int) -> RunSwitched:
 def difference(old: State, new: State) -> Iterator[HandedOver]:
     """Return the notes for what happened between two states of one history, as if it had been applied entry by entry.
 
-    Runs that began and were evicted in between are not mentioned. A run that has begun anew is dropped and started:
-    what its earlier generation still had to do is gone.
+    Runs that began and were evicted in between are not mentioned. A run that has begun anew, or is another one under
+    the same id, is dropped and started: what its earlier generation still had to do is gone.
     """
     for run_id in old.runs:
         if run_id not in new.runs:
             yield RunDropped(run_id)
     for run_id, run in new.runs.items():
         known = old.runs.get(run_id)
-        if known is not None and known.generation != run.generation:
+        if known is not None and (known.started_at, known.generation) != (run.started_at, run.generation):
             yield RunDropped(run_id)
             known = None
         if known is None:

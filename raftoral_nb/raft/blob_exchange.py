@@ -24,6 +24,7 @@ from ..transport.messages import BlobHeld, BlobOffer, BlobPiece, BlobWant, Messa
 from ..workflow.codec.blobs import Carried, Content, plain
 from .blob_store import Arriving, BlobStore
 from .proposer import Ticket
+from .unreferenced_blobs import UnreferencedBlobs
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +39,6 @@ ARRIVALS_AT_ONCE: Final = 4
 
 SLOWEST_BYTES_A_SECOND: Final = 5_000_000
 """The rate at which a blob is brought to a majority at least, else its command is given up (bytes a second)."""
-
-UNREFERENCED_SECONDS: Final = 600.0
-"""The time for which a blob is kept that nothing in the state refers to: the command that will may be on its way."""
 
 BlobMessage = BlobOffer | BlobHeld | BlobWant | BlobPiece
 
@@ -140,16 +138,12 @@ class BlobExchange:
         self._tickets: list[BlobTicket] = []
         self._spreads: dict[str, _Spread] = {}
         self._arrivals: dict[str, _Arrival] = {}
-        # Invariant: by a blob that came here, the time when somebody was last about to refer to it.
-        self._wanted_at: dict[str, float] = dict.fromkeys(store.digests(), loop.time())
+        self._unreferenced = UnreferencedBlobs(store, loop, around.live_blobs, self._spreads.__contains__)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._retry_at: float | None = None
-        self._sweep_timer: asyncio.TimerHandle | None = None
         self._frozen = False
         self._closed = False
-        if self._wanted_at:
-            self._sweep_later()
 
     # --- commands that refer to blobs
 
@@ -191,7 +185,7 @@ class BlobExchange:
         ticket.deadline = self._loop.time() + ticket.timeout + sum(ticket.refs.values()) / SLOWEST_BYTES_A_SECOND
         self._tickets.append(ticket)
         for digest, size in ticket.refs.items():
-            self._wanted_at[digest] = self._loop.time()
+            self._unreferenced.keep(digest)
             spread = self._spreads.setdefault(digest, _Spread(size))
             self._hold(digest, spread)
         self._look()
@@ -341,8 +335,8 @@ class BlobExchange:
 
     def _arrived(self, digest: str) -> None:
         arrival = self._arrivals.pop(digest, None)
-        self._wanted_at.setdefault(digest, self._loop.time())
-        self._sweep_later()
+        if digest not in self._around.live_blobs():
+            self._unreferenced.keep(digest)
         if digest in self._spreads:
             self._held(digest, self._node)
             if digest in self._spreads:
@@ -364,7 +358,7 @@ class BlobExchange:
             return
         match message:
             case BlobOffer(digest=digest, size=size):
-                self._wanted_at[digest] = self._loop.time()
+                self._unreferenced.keep(digest)
                 if self._store.holds(digest):
                     self._send(peer, BlobHeld(digest))
                     return
@@ -415,17 +409,8 @@ class BlobExchange:
     # --- what is not referred to any more
 
     def dropped(self, digests: Collection[str]) -> None:
-        """Note that the state does not refer to these any more. What somebody is about to refer to again is kept for a while."""
-        now = self._loop.time()
-        held = [digest for digest in digests if self._store.holds(digest)]
-        late = [
-            digest
-            for digest in held
-            if now - self._wanted_at.get(digest, -UNREFERENCED_SECONDS) >= UNREFERENCED_SECONDS
-        ]
-        self._remove(digest for digest in late if digest not in self._spreads)
-        if len(late) < len(held):
-            self._sweep_later()
+        """Note that the state does not refer to these any more."""
+        self._unreferenced.dropped(digest for digest in digests if self._store.holds(digest))
         for digest in digests:
             arrival = self._arrivals.get(digest)
             if arrival is not None and digest not in self._spreads and not arrival.finishing:
@@ -436,32 +421,9 @@ class BlobExchange:
     def referred(self, refs: Iterable[BlobRef]) -> None:
         """Note that the state refers to these: as long as it does they are kept, and what is not here is fetched."""
         for ref in refs:
-            self._wanted_at.pop(ref.digest, None)
+            self._unreferenced.referred(ref.digest)
             if not self._store.holds(ref.digest) and ref.digest not in self._arrivals:
                 self.fetch(ref.digest, ref.size, _nothing)
-
-    def _sweep_later(self) -> None:
-        if self._sweep_timer is None and not self._closed:
-            self._sweep_timer = self._loop.call_later(UNREFERENCED_SECONDS, self._sweep)
-
-    def _sweep(self) -> None:
-        self._sweep_timer = None
-        live = self._around.live_blobs()
-        now = self._loop.time()
-        stored = self._store.digests()
-        unreferenced = [digest for digest in stored if digest not in live and digest not in self._spreads]
-        old = [digest for digest in unreferenced if now - self._wanted_at.get(digest, now) >= UNREFERENCED_SECONDS]
-        for digest in unreferenced:
-            self._wanted_at.setdefault(digest, now)
-        self._remove(old)
-        if len(old) < len(unreferenced):
-            self._sweep_later()
-
-    def _remove(self, digests: Iterable[str]) -> None:
-        gone = tuple(digests)
-        for digest in gone:
-            self._wanted_at.pop(digest, None)
-        self._store.remove(gone)
 
     # --- its life
 
@@ -481,8 +443,7 @@ class BlobExchange:
         """End: what waits is rejected."""
         self._closed = True
         self._disarm()
-        if self._sweep_timer is not None:
-            self._sweep_timer.cancel()
+        self._unreferenced.close()
         for arrival in self._arrivals.values():
             if arrival.into is not None and not arrival.finishing:
                 arrival.into.abandon()

@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from ..core.apply import Applied, apply_entry
-from ..core.blob_refs import REFERENCE_START, BlobRef, reference
+from ..core.blob_refs import REFERENCE_START
 from ..core.command_values import references
 from ..core.commands import ChangeMembers, Command, Outcome, Proposal
 from ..core.entry_codec import batches, decode_entry
-from ..core.records import Message as RunMessage
-from ..core.records import NodeId, Step
+from ..core.events import BlobsDropped
+from ..core.records import NodeId
+from ..core.retention import refs_of
 from ..core.run_record import Run
 from ..core.snapshot import Reader
 from ..core.state import ClientSession, State
@@ -203,10 +204,15 @@ class Member:
             return
         if self._acting is not None and self.acting_term is None:
             self._tell_acting()  # before records of another node: a deposed leader must not act a moment longer
+        had_blobs = bool(self.state.blob_runs)
         applied = apply_entry(self.state, index, entry)
         if REFERENCE_START in data:
-            self.blobs.referred(ref for one in applied for ref in references(one.proposal.command))
+            refs = [ref for one in applied for ref in references(one.proposal.command)]
+            self.blobs.referred([ref for ref in refs if ref.digest in self.state.blob_runs])
         self._listener.applied(index, applied)
+        if had_blobs:
+            for event in (event for one in applied for event in one.events if type(event) is BlobsDropped):
+                self.blobs.dropped(event.digests)
         self._proposer.applied(applied)
         self.replica.compactor.applied(self.state, len(data))
 
@@ -219,7 +225,8 @@ class Member:
         old, self.state = self.state, state
         self._listener.state_replaced(old, state)
         self._proposer.state_replaced(state)
-        self.blobs.referred(live_blobs(state).values())
+        self.blobs.referred(refs_of(state))
+        self.blobs.dropped([digest for digest in old.blob_runs if digest not in state.blob_runs])
         self._let_go([*old.runs.values(), *old.sessions.values()])
 
     def _let_go(self, parts: list[Run | ClientSession]) -> None:
@@ -267,11 +274,11 @@ class Member:
         refs = references(command)
         if refs:
             return self.blobs.propose(command, refs, timeout, done)
-        if type(command) is ChangeMembers and (live := live_blobs(self.state)):
+        if type(command) is ChangeMembers and self.state.blob_runs:
             voting = {*self.replica.members, command.node}
             if command.change == "remove":
                 voting.discard(command.node)
-            return self.blobs.propose_change(command, live.values(), voting, timeout, done)
+            return self.blobs.propose_change(command, refs_of(self.state), voting, timeout, done)
         return self._proposer.propose(command, timeout, done)
 
     async def ask(self, command: Command, timeout: float) -> Outcome:
@@ -301,7 +308,7 @@ class Member:
 
     def live_blobs(self) -> Collection[str]:
         """Return the digests of the blobs that the state refers to."""
-        return live_blobs(self.state)
+        return self.state.blob_runs
 
     def send(self, peer: NodeId, message: Message) -> None:
         """Send a message, if there is a connection."""
@@ -458,16 +465,3 @@ class Member:
     def _send(self, peer: NodeId, message: Message) -> None:
         if self._endpoint is not None and not self._closed:
             self._endpoint.send(peer, message)
-
-
-def live_blobs(state: State) -> dict[str, BlobRef]:
-    """Return the references in a state, by their digests. Looks at every record."""
-    found: dict[str, BlobRef] = {}
-    for run in state.runs.values():
-        values = [run.input, run.result]
-        values += [record.value for record in run.records if isinstance(record, Step | RunMessage)]
-        for value in values:
-            ref = reference(value)
-            if ref is not None:
-                found[ref.digest] = ref
-    return found

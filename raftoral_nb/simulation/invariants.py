@@ -31,6 +31,8 @@ from ..core.events import (
     CommandRefused,
     EpochChanged,
     MessageSent,
+    RunDeleted,
+    RunEvicted,
     RunMoved,
     RunPaused,
     RunResumed,
@@ -360,6 +362,12 @@ class Checker:
                         self.logs.continued(run_id, generation, records)
                     case WorkflowStarted(run_id=run_id, version=version):
                         self._versions[run_id] = version
+                        run = applier.member.state.runs.get(run_id)
+                        if run is not None:  # nothing is recorded of one that came and went in one entry
+                            self.logs.started(run_id, run.generation)
+                    case RunEvicted(run_id=run_id) | RunDeleted(run_id=run_id):
+                        del self.ended[run_id]
+                        self.logs.dropped(run_id, index)
                     case RunMoved(run_id=run_id, version=version):
                         self._versions[run_id] = version
                         self.logs.moved(run_id, version)
@@ -432,6 +440,7 @@ class Checker:
 
     def installed(self, node: WatchedNode) -> None:
         """Check a state that a snapshot replaced: it is made of committed entries, and of no other history."""
+        self.logs.installed(node)
         snapshot = node.journal.snapshot
         index = node.member.state.index
         if snapshot is None or snapshot.index != index:

@@ -52,6 +52,8 @@ class RunLogs:
         self._violated = violated
         self._records: dict[str, list[Record]] = {}
         self._generations: dict[RunId, int] = {}
+        # By life of a run that was dropped: the index at which it was.
+        self._dropped: dict[str, int] = {}
         self._delivered: dict[tuple[NodeId, int], _Delivered] = {}
 
     def life(self, run_id: RunId) -> str:
@@ -76,6 +78,22 @@ class RunLogs:
         known = self.records(self.life(run_id))
         self.added(run_id, MoveRecord(version, known[-1].at if known else 0.0))
 
+    def started(self, run_id: RunId, generation: int) -> None:
+        """Note that a run was started: in its first generation, or in the one behind those of the run that had its id before."""
+        self._generations[run_id] = generation
+
+    def dropped(self, run_id: RunId, index: int) -> None:
+        """Note that the records of a run were dropped by the entry at an index."""
+        for generation in range(1, self.generation(run_id) + 1):
+            self._dropped.setdefault(life(run_id, generation), index)
+
+    def installed(self, node: WatchedNode) -> None:
+        """Note that a snapshot took the place of a node's state: what it left out, as its runs were dropped, is as good as delivered."""
+        delivered = self._delivered.setdefault((node.number, node.incarnation.number), _Delivered())
+        for name, index in self._dropped.items():
+            if index <= node.member.state.index:
+                self._skip(node, delivered, name)
+
     def continued(self, run_id: RunId, generation: int, records: Sequence[Record]) -> None:
         """Note that a run began anew, with these records."""
         self._generations[run_id] = generation
@@ -90,10 +108,7 @@ class RunLogs:
                 case RunStarted(run_id=run_id, generation=generation):
                     # What a snapshot left out, as it belonged to generations that are over, is as good as delivered.
                     for past in range(1, generation):
-                        name = life(run_id, past)
-                        missing = len(self.records(name))
-                        node.records_handed_over += missing - delivered.handed.get(name, 0)
-                        delivered.handed[name] = missing
+                        self._skip(node, delivered, life(run_id, past))
                     if run_id in delivered.counts:
                         self._violated(SAME_RECORDS, f"node {node.number} started {run_id!r} twice", run_id)
                     delivered.lives[run_id] = life(run_id, generation)
@@ -113,6 +128,11 @@ class RunLogs:
                     delivered.counts.pop(run_id, None)
                 case _:
                     pass
+
+    def _skip(self, node: WatchedNode, delivered: _Delivered, name: str) -> None:
+        missing = len(self.records(name))
+        node.records_handed_over += missing - delivered.handed.get(name, 0)
+        delivered.handed[name] = missing
 
     def _delivered_one(self, node: WatchedNode, delivered: _Delivered, run_id: RunId, record: Record) -> None:
         position = delivered.counts.get(run_id, 0)

@@ -24,7 +24,7 @@ from ..core.commands import (
     TerminateRun,
 )
 from ..core.records import RunId
-from ..errors import RunEndedError, WorkflowFailedError
+from ..errors import RunConflictError, RunEndedError, WorkflowFailedError
 from ..workflow.codec import values
 from .diaries import Diary, Scene
 from .listening import ASK, OTHER, WORD, listen
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 TALK: Final = "talk"
 CHILD: Final = "child"
+SHARED: Final = "shared/child"
+"""The run_id of the child that all runs share; no client starts it."""
 LONGEST_PAUSE: Final = 6.0
 """The longest time a run is paused before somebody thinks of it (seconds)."""
 FORGOTTEN: Final = 0.15
@@ -60,6 +62,7 @@ async def talk(ctx: WorkflowContext, input: Mapping[str, Any]) -> object:  # noq
     except asyncio.CancelledError:
         await scene.quick("clean up")
         raise
+    diary.note("shared", await _shared(ctx))
     total = await heard.update(partial(_plus, len(diary.received)))
     if input["round"] > 0:
         raise ctx.continue_as_new({"heard": total, "round": input["round"] - 1})
@@ -68,6 +71,16 @@ async def talk(ctx: WorkflowContext, input: Mapping[str, Any]) -> object:  # noq
 
 def _plus(more: int, number: int) -> int:
     return number + more
+
+
+async def _shared(ctx: WorkflowContext) -> object:
+    """Return what a child came to that all runs share, and that is done again once it was deleted."""
+    try:
+        return await ctx.run_child(CHILD, "shared", run_id=SHARED)
+    except WorkflowFailedError as error:
+        return error.failure.type_name
+    except RunConflictError as error:
+        return str(error)
 
 
 async def _wait(diary: Diary, child: ChildRun[Any], patience: float) -> None:

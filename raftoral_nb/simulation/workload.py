@@ -20,6 +20,7 @@ from ..core.commands import (
     CancelRun,
     Command,
     Committed,
+    DeleteRun,
     Entry,
     MoveRun,
     Outcome,
@@ -29,6 +30,7 @@ from ..core.commands import (
     Rejected,
     ResumeRun,
     SendSignal,
+    SetRetention,
     StartRun,
     TerminateRun,
 )
@@ -289,6 +291,10 @@ class Clients:
             return (await self._ask(client, dice, f"{what} to {run_id}", command))[0]
 
         await talking.converse(run_id, dice, ask, self._world.checker.messages.acknowledged)
+        node = self._world.node_for(client)
+        if node is not None:
+            for command in _clearing(node, run_id, dice):
+                await ask(type(command).__name__, command)
 
     async def _meddle(self, client: int, dice: SeededDice, run_id: RunId) -> None:
         """Cancel, pause or move a run that has begun, or leave it alone."""
@@ -392,9 +398,19 @@ class Clients:
             self.accesses[workflow].append(Access("read", runs[run_id].definition.fingerprint, began, ended))
 
 
+def _clearing(node: WatchedNode, run_id: RunId, dice: SeededDice) -> list[Command]:
+    """Return what a client does about runs that have ended: it deletes children, and says how many are to be kept, far more than there are."""
+    known = node.member.state.runs
+    ended = [run for name, run in known.items() if name == talking.SHARED or name.startswith(f"{run_id}/")]
+    clearing: list[Command] = [DeleteRun(run.run_id, run.generation) for run in ended if dice.happens(0.5)]
+    if dice.happens(0.3):
+        clearing.append(SetRetention(1000 + dice.below(1000), None if dice.happens(0.5) else 10**9))
+    return clearing
+
+
 def _stamped(command: Command, node: WatchedNode) -> Command:
     """Return the command with the time of day of the node that is asked, where it has one."""
-    if isinstance(command, StartRun | SendSignal | CancelRun | PauseRun | ResumeRun | TerminateRun):
+    if isinstance(command, StartRun | SendSignal | CancelRun | PauseRun | ResumeRun | TerminateRun | DeleteRun):
         return msgspec.structs.replace(command, at=node.executor.wall_clock())
     return command
 

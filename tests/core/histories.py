@@ -6,10 +6,12 @@ import hypothesis.strategies as st
 import msgspec
 
 from raftoral_nb.core.apply import Applied, apply_entry
+from raftoral_nb.core.blob_refs import BlobRef, encode_reference
 from raftoral_nb.core.commands import (
     CancelRun,
     Command,
     ContinueRun,
+    DeleteRun,
     EndRun,
     Entry,
     FireTimers,
@@ -22,6 +24,7 @@ from raftoral_nb.core.commands import (
     ResumeRun,
     SendSignal,
     SetCheckpoint,
+    SetRetention,
     StartChild,
     StartRun,
     Takeover,
@@ -53,7 +56,8 @@ ROOMY = Limits(
 nodes = st.integers(1, 2)
 terms = st.integers(1, 3)
 run_ids = st.sampled_from(["r1", "r2", "r3", "r4", "r5"])
-values = st.binary(max_size=17)
+blobs = st.sampled_from([encode_reference(BlobRef(digest, size)) for digest, size in (("a", 3), ("b", 50), ("c", 9))])
+values = st.binary(max_size=17) | blobs
 failures = st.builds(Failure, st.just("E"), st.text(max_size=17), st.just(""), st.none() | values)
 outcomes = (
     st.tuples(values, st.none()) | st.tuples(st.none(), failures) | st.tuples(st.none() | values, st.none() | failures)
@@ -88,7 +92,7 @@ starts = st.builds(
     run_ids,
     st.just("w"),
     st.integers(1, 2),
-    st.sampled_from([b"", b"i"]),
+    st.sampled_from([b"", b"i"]) | blobs,
     times,
     st.just(""),
     formats,
@@ -116,6 +120,7 @@ def children(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.
         st.booleans(),
         format=formats,
         taken=taken,
+        again=st.booleans(),
     )
 
 
@@ -152,7 +157,9 @@ asked = (
     | st.builds(ResumeRun, run_ids)
     | st.builds(TerminateRun, run_ids)
     | st.builds(MoveRun, run_ids, st.integers(1, 2), st.integers(0, 2), generations)
+    | st.builds(DeleteRun, run_ids, generations)
 )
+retentions = st.builds(SetRetention, st.none() | st.integers(0, 3), st.none() | st.integers(0, 100))
 commands: st.SearchStrategy[Command] = (
     takeovers
     | registers
@@ -166,6 +173,7 @@ commands: st.SearchStrategy[Command] = (
     | renewals(nodes, terms)
     | notes
     | reservations
+    | retentions
 )
 one = st.just(1)
 lively: st.SearchStrategy[Command] = (
@@ -181,6 +189,7 @@ lively: st.SearchStrategy[Command] = (
     | tellings(one, one)
     | renewals(one, one)
     | st.builds(NoteTaken, run_ids, taken, one, one, st.just(0), generations)
+    | retentions
 )
 """Commands that may well be accepted after the opening."""
 ids = st.builds(ProposalId, st.sampled_from(["0.1.a", "0.2.b", "1.1.c", "2.2.d"]), st.integers(1, 6))

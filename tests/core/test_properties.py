@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from typing import Any
 
 import hypothesis.strategies as st
@@ -21,14 +22,18 @@ from raftoral_nb.core.commands import (
     RegisterWorkflow,
     Rejected,
     SetCheckpoint,
+    StartChild,
     StartRun,
 )
 from raftoral_nb.core.events import (
+    BlobsDropped,
     CancelRequested,
     CheckpointSet,
     CommandRefused,
     EpochChanged,
     MessageSent,
+    RetentionSet,
+    RunDeleted,
     RunEvicted,
     RunMoved,
     TimerFired,
@@ -50,7 +55,9 @@ from raftoral_nb.core.records import (
     Record,
     Step,
 )
+from raftoral_nb.core.retention import counted, live_blobs
 from raftoral_nb.core.run_record import RECORD_FORMAT
+from raftoral_nb.core.snapshot import Frozen, Reader
 from raftoral_nb.core.state import State, summary
 from raftoral_nb.core.validation import Limits
 from tests.core.histories import (
@@ -149,13 +156,21 @@ class Histories(RuleBasedStateMachine):
         self.moved: dict[str, int] = {}
         self.epoch = (0, 0)
         self.finished: list[str] = []
-        self.evicted: list[str] = []
+        self.evicted: OrderedDict[str, int] = OrderedDict()
+        self.deleted: OrderedDict[str, int] = OrderedDict()
+        self.keeps = (TINY.runs_kept, TINY.bytes_kept)
+        self.blobs: set[str] = set()
+        self.let_go: set[str] = set()
         self.mark = -1
         self.apply(OPENING)
 
     def apply(self, entry: Entry) -> None:
         self.index += 1
+        self.let_go.clear()
         self.check(entry, apply_entry(self.state, self.index, entry))
+        assert self.blobs - live_blobs(self.state) <= self.let_go, "what nobody refers to any more is told"
+        assert len(entry.proposals) > 1 or not self.let_go & live_blobs(self.state), "and nothing else is"
+        self.blobs = live_blobs(self.state)
         apply_entry(self.twin, self.index, over_the_wire(entry))
 
     def check(self, entry: Entry, said: list[Applied]) -> None:
@@ -171,10 +186,22 @@ class Histories(RuleBasedStateMachine):
                     assert id_ not in self.carried_out, "an id is applied at most once"
                 if one.events or id_ not in self.answers:
                     self.answers[id_] = one.answer
+                repeated = id_ in self.carried_out
                 # What got an answer of its own kind was decided; it must never be decided again.
                 self.carried_out.add(id_)
+                if isinstance(one.answer, Committed) and not repeated:
+                    self.used(one)
             for event in one.events:
                 self.believe(event, one.proposal.command)
+
+    def used(self, one: Applied) -> None:
+        """A finished run that a workflow asks for again as its child is the last to be evicted."""
+        command = one.proposal.command
+        if isinstance(command, StartChild) and command.again and command.child_id in self.finished:
+            (step,) = [event.step for event in one.events if isinstance(event, CheckpointSet)]
+            if step.failure is None:
+                self.finished.remove(command.child_id)
+                self.finished.append(command.child_id)
 
     def believe(self, event: Any, command: Any) -> None:
         match event:
@@ -189,12 +216,14 @@ class Histories(RuleBasedStateMachine):
                 assert fired.due > self.fired.get(run_id, 0.0), "what has fired does not fire again"
                 self.fired[run_id] = fired.at
                 self.record(run_id, fired)
-            case WorkflowStarted(run_id):
-                assert run_id not in self.evicted[-TINY.evicted_run_ids :], "an evicted run stays refused"
+            case WorkflowStarted(run_id, _, _, parent):
+                assert (parent is not None and command.again) or run_id not in self.evicted, (
+                    "an evicted run stays refused"
+                )
+                self.generations[run_id] = 1 + max(self.evicted.pop(run_id, 0), self.deleted.pop(run_id, 0))
                 self.recorded[run_id] = []
                 self.times[run_id] = 0.0
                 self.fired.pop(run_id, None)
-                self.generations[run_id] = 1
                 self.moved.pop(run_id, None)
             case RunMoved(run_id, version, count):
                 assert count == len(self.recorded[run_id])
@@ -231,9 +260,25 @@ class Histories(RuleBasedStateMachine):
                     for run in self.state.runs.values()
                     if (run.definition.workflow, run.definition.version) == (workflow, version)
                 )
-            case RunEvicted(run_id):
-                assert self.finished.pop(0) == run_id, "the oldest finished run goes first"
-                self.evicted.append(run_id)
+            case RunEvicted(run_id, option):
+                many = len(self.finished) > self.keeps[0]
+                assert many or len(self.finished) > 1, "the run that was used last stays"
+                assert option == ("keep_runs" if many else "keep_bytes")
+                assert self.finished.pop(0) == run_id, "the run that was used longest ago goes first"
+                self.forget(self.evicted, run_id)
+            case RunDeleted(run_id):
+                self.finished.remove(run_id)
+                self.forget(self.deleted, run_id)
+            case BlobsDropped(digests):
+                assert digests
+                self.let_go.update(digests)
+            case RetentionSet(keep_runs, keep_bytes):
+                self.keeps = (keep_runs, keep_bytes)
+
+    def forget(self, where: OrderedDict[str, int], run_id: str) -> None:
+        where[run_id] = self.generations[run_id]
+        while len(where) > TINY.evicted_run_ids:
+            where.popitem(last=False)
 
     def record(self, run_id: str, record: Record) -> None:
         assert record.at >= self.times[run_id], "time never goes back"
@@ -342,7 +387,8 @@ class Histories(RuleBasedStateMachine):
             assert isinstance(run.records, list if run.unfinished else tuple)
             assert run.time == max([self.times[run.run_id], run.begun_at])
             assert run.fired_until == self.fired.get(run.run_id, 0.0) <= run.time
-            assert run.generation > 1 or run.begun_at == run.start_time
+            assert run.generation == self.generations[run.run_id] >= run.first_generation
+            assert run.generation > run.first_generation or run.begun_at == run.start_time
 
     @invariant()
     def messages_are_counted(self) -> None:
@@ -378,22 +424,42 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def limits_hold(self) -> None:
         state = self.state
-        assert len(state.finished) <= TINY.runs_kept
+        kept = sum(counted(state.runs[run_id])[0] for run_id in state.finished)
+        assert len(state.finished) <= self.keeps[0]
+        assert len(state.finished) <= 1 or kept <= self.keeps[1]
         assert list(state.finished) == self.finished
         assert list(state.finished) == [run_id for run_id in state.finished if not state.runs[run_id].unfinished]
         assert {r.run_id for r in state.runs.values() if not r.unfinished} == set(state.finished)
         for run in state.runs.values():
             # What a run begins anew with is as its acting node says.
-            assert run.generation > 1 or run.waiting <= TINY.unreceived_signals
+            assert run.generation > run.first_generation or run.waiting <= TINY.unreceived_signals
             assert len(run.signal_ids) <= TINY.signal_ids
             assert len(run.children) <= TINY.children
-        assert len(state.evicted) <= TINY.evicted_run_ids
-        assert not set(state.evicted) & set(state.runs)
+        assert list(state.evicted.items()) == list(self.evicted.items())
+        assert list(state.deleted.items()) == list(self.deleted.items())
+        assert not (set(state.evicted) | set(state.deleted)) & set(state.runs)
         assert len(state.sessions) <= TINY.sessions
         for session in state.sessions.values():
             assert len(session.answers) <= TINY.session_answers
             assert sorted(session.lowest) == sorted(session.answers)
             assert all(number > session.horizon for number in session.answers)
+
+    @invariant()
+    def accounts_are_what_a_recount_from_scratch_gives(self) -> None:
+        state = self.state
+        for run in state.runs.values():
+            assert (run.kept_bytes, run.blobs) == counted(run)
+        assert state.finished_bytes == sum(state.runs[run_id].kept_bytes for run_id in state.finished)
+        assert live_blobs(state) == {digest for run in state.runs.values() for digest in run.blobs}
+        for digest, count in state.blob_runs.items():
+            assert count == sum(digest in run.blobs for run in state.runs.values())
+
+    @invariant()
+    def a_state_that_is_read_from_a_snapshot_is_the_same(self) -> None:
+        reader = Reader()
+        for piece in Frozen(self.state).pieces(200):
+            reader.feed(piece)
+        assert summary(reader.state()) == summary(self.state)
 
     @invariant()
     def an_answer_that_is_remembered_is_the_one_that_was_given(self) -> None:

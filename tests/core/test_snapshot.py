@@ -91,7 +91,8 @@ def test_every_field_of_state_run_and_session_comes_back() -> None:
     done(state, checkpoint())
     done(state, end("r1"))
     done(state, end("r2", None, failure=msgspec.convert({"type_name": "E", "message": "m"}, _failure())))
-    state.evicted["gone"] = None
+    state.evicted.update({"gone": 1, "again": 3})
+    state.deleted["deleted"] = 2
     state.evicted_birth = 3
     state.sessions["0.1.a"] = ClientSession(7, 2, {3: Committed(5)}, [3])
     state.commands, state.entries, state.checkpoints = 11, 12, 13

@@ -58,3 +58,25 @@ def test_a_run_is_terminated(run: Notebook) -> None:
 def test_a_run_that_is_not_there_is_an_error_that_says_so(run: Notebook) -> None:
     for line in ("signal x approve", "cancel x", "pause x", "history x", "query x answers"):
         assert "no run 'x' is known" in run.fails(f"%raftoral {line}")
+
+
+def test_a_finished_run_is_deleted_and_one_that_is_not_is_not(run: Notebook) -> None:
+    assert "run 'w' has not ended (running): cancel or terminate it first" in run.fails("%raftoral delete w")
+    run.ok("%raftoral terminate w")
+    assert run.ok("%raftoral delete w").text == "run w is deleted; its id is free"
+    assert run.ok("%raftoral runs").text == "no runs yet"
+    assert "run 'w' was deleted" in run.fails("%raftoral delete w")
+    run.ok("run = %raftoral run waiting 4 --id w")
+    assert run.ok("%raftoral query w times 5").value == 20
+
+
+def test_what_was_evicted_is_told_below_the_runs(notebook: Notebook) -> None:
+    assert "keep_bytes is how many bytes" in notebook.fails("%raftoral start --nodes 1 --keep-bytes 0kB")
+    notebook.ok("%raftoral start --nodes 1 --keep-runs 2 --keep-bytes 500MB")
+    notebook.ok("%%workflow\nasync def same(ctx, item):\n    return item")
+    notebook.ok("runs = cluster.start_many(same, range(5))")
+    assert notebook.ok("[run.wait_for_completion(timeout=10) for run in runs]").value == [0, 1, 2, 3, 4]
+    said = notebook.ok("%raftoral runs").text
+    assert said.splitlines()[-1] == "3 older runs were evicted: keep_runs=2, keep_bytes=500MB"
+    assert "run 'same-1' finished long ago" in notebook.fails("%raftoral history same-1")
+    assert "run same-3 was evicted: its records were dropped, by keep_runs" in notebook.ok("%raftoral events").text

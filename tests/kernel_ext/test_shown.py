@@ -39,6 +39,7 @@ from raftoral_nb.core.cluster_events import (
     UnauthenticatedConnectionsRefused,
 )
 from raftoral_nb.core.events import (
+    BlobsDropped,
     CancelRequested,
     CheckpointSet,
     ClusterEvent,
@@ -47,6 +48,8 @@ from raftoral_nb.core.events import (
     MembersChanged,
     MessageSent,
     NumberReserved,
+    RetentionSet,
+    RunDeleted,
     RunEvicted,
     RunMoved,
     RunPaused,
@@ -226,7 +229,10 @@ STEP = Step("0/charge", "compute", b"", None, 2, 3)
         (CancelRequested("r", "why"), "run r was asked to end: why"),
         (RunPaused("r"), "run r was paused"),
         (RunResumed("r"), "run r was resumed"),
-        (RunEvicted("r"), "run r: its records were dropped"),
+        (RunEvicted("r"), "run r was evicted: its records were dropped, by keep_runs"),
+        (RunDeleted("r"), "run r was deleted: its records were dropped"),
+        (BlobsDropped(("d1", "d2")), "no run refers to 2 blobs any more"),
+        (RetentionSet(10, 500_000_000), "finished runs are kept up to keep_runs=10, keep_bytes=500MB"),
         (CommandRefused("old_epoch", "too late"), "a command was refused (old_epoch): too late"),
         (NodeChanged(1, "killed"), "node 1 was killed"),
         (

@@ -40,6 +40,9 @@ def test_times_and_sizes_reach_the_cluster() -> None:
     assert asked.timing == Timing(heartbeat=0.2, election_min=1.0, election_max=2.5)
     assert asked.compaction == Compaction(log_bytes=20_000, kept_bytes=4_000)
     assert (started("").timing, started("").compaction) == (None, None)
+    kept = started("--keep-runs 200 --keep-bytes 1.5GB")
+    assert (kept.keep_runs, kept.keep_bytes) == (200, 1_500_000_000)
+    assert (started("").keep_runs, started("").keep_bytes) == (None, None)
 
 
 def test_one_of_the_times_takes_the_other_along() -> None:
@@ -75,7 +78,10 @@ def test_any_size_gives_sizes_that_fit(after: int) -> None:
         ("start --heartbeat 200", "--heartbeat: expected a time such as 200ms or 1.5s, not '200'"),
         ("start --heartbeat -1s", "--heartbeat"),
         ("start --election-timeout 1s-soon", "two times such as 1s-2s, or the first of them, not '1s-soon'"),
-        ("start --snapshot-after 8GB", "--snapshot-after: expected a size such as 20kB or 8MB, not '8GB'"),
+        ("start --snapshot-after 8TB", "--snapshot-after: expected a size such as 20kB, 8MB or 1GB, not '8TB'"),
+        ("start --keep-runs none", "--keep-runs"),
+        ("start --keep-bytes 5", "--keep-bytes: expected a size such as 20kB, 8MB or 1GB, not '5'"),
+        ("delete", "the following arguments are required: RUN"),
         ("start --keep-log 0kB", "--snapshot-after and --keep-log are more than 0 bytes"),
         ("start --heartbeat 1s --election-timeout 2s-3s", "must be more than three heartbeats"),
         ("start --election-timeout 2s-1s", "less than the second one"),
@@ -101,6 +107,8 @@ def test_tab_offers_the_flags_and_times_and_sizes(complete: Complete) -> None:
     assert "%raftoral start --heartbeat" in complete("%raftoral start --h")
     assert "%raftoral start --election-timeout 1s-2s" in complete("%raftoral start --election-timeout ")
     assert "%raftoral start --snapshot-after 20kB" in complete("%raftoral start --snapshot-after ")
+    assert "%raftoral start --keep-runs" in complete("%raftoral start --keep-r")
+    assert "%raftoral start --keep-bytes 1GB" in complete("%raftoral start --keep-bytes ")
     assert complete("%raftoral metrics --se") == ["%raftoral metrics --serve"]
 
 

@@ -13,6 +13,7 @@ from raftoral_nb.core.commands import (
     ChangeMembers,
     Command,
     Committed,
+    DeleteRun,
     Outcome,
     RegisterWorkflow,
     Rejected,
@@ -22,9 +23,10 @@ from raftoral_nb.core.commands import (
 from raftoral_nb.core.records import Definition, NodeId
 from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.errors import StorageWriteError
-from raftoral_nb.raft.blob_exchange import PIECE_BYTES, UNREFERENCED_SECONDS
+from raftoral_nb.raft.blob_exchange import PIECE_BYTES
 from raftoral_nb.raft.blob_store import Done, MemoryBlobs
 from raftoral_nb.raft.member import Member
+from raftoral_nb.raft.unreferenced_blobs import DROPPED_SECONDS, UNREFERENCED_SECONDS
 from raftoral_nb.transport.messages import BlobPiece, Message
 from raftoral_nb.virtual_time.clock import VirtualClockLoop
 from raftoral_nb.workflow.codec.blobs import Carried, Content, InMemory, digest_of
@@ -219,18 +221,36 @@ def test_before_the_members_change_a_majority_of_the_new_ones_has_all_there_is()
     on_members(3, test)
 
 
-def test_what_no_run_refers_to_any_more_is_removed_when_nobody_is_about_to_refer_to_it() -> None:
+def test_what_no_run_refers_to_is_removed_when_nobody_is_about_to_refer_to_it() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        value, unused = carried(), carried(2)
+        assert committed(await leader.ask(start("run", value), 20.0))
+        leader.blobs._store.put(unused.ref.digest, unused.content, lambda error: None)
+        leader.blobs._unreferenced.keep(unused.ref.digest)
+        await asyncio.sleep(UNREFERENCED_SECONDS - 5)
+        assert leader.node in holders(members, unused)
+        await asyncio.sleep(10)
+        assert not holders(members, unused)
+        assert len(holders(members, value)) == 3
+
+    on_members(3, test)
+
+
+def test_blobs_go_with_the_last_run_that_refers_to_them() -> None:
     async def test(members: Members) -> None:
         leader = await members.leader()
         value = carried()
-        assert committed(await leader.ask(start("run", value), 20.0))
+        for run_id in ("one", "other"):
+            assert committed(await leader.ask(start(run_id, value), 20.0))
+            assert committed(await leader.ask(TerminateRun(run_id), 20.0))
         await until(lambda: len(holders(members, value)) == 3)
-        unused = carried(2)
-        leader.blobs._store.put(unused.ref.digest, unused.content, lambda error: None)
-        leader.blobs._sweep_later()
-        await asyncio.sleep(3 * UNREFERENCED_SECONDS)
-        assert unused.ref.digest not in leader.blobs._store.digests()
+        assert committed(await leader.ask(DeleteRun("one", 1), 20.0))
+        await asyncio.sleep(2 * UNREFERENCED_SECONDS)
         assert len(holders(members, value)) == 3
+        assert committed(await leader.ask(DeleteRun("other", 1), 20.0))
+        await asyncio.sleep(2 * DROPPED_SECONDS)
+        assert not holders(members, value)
 
     on_members(3, test)
 

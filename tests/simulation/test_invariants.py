@@ -56,7 +56,7 @@ class Table:
             incarnation=SimpleNamespace(number=1),
             executor=SimpleNamespace(acting=None),
             member=SimpleNamespace(
-                state=SimpleNamespace(index=0, epoch=Epoch(0, 0)),
+                state=SimpleNamespace(index=0, epoch=Epoch(0, 0), runs={}),
                 replica=SimpleNamespace(raft=SimpleNamespace(term=0, role=0)),
             ),
         )

@@ -104,3 +104,24 @@ def test_a_run_that_is_started_twice_is_found_unless_it_was_dropped(told: Told) 
     assert not told.found
     told.hand_over(RunStarted("r", NOTHING, b""))
     assert told.found == [SAME_RECORDS]
+
+
+def test_the_next_run_of_an_id_has_records_of_its_own(told: Told) -> None:
+    told.hand_over(RecordsAdded("r", (STEP, WORD, FIRED, CANCEL)))
+    told.logs.dropped("r", 7)
+    told.logs.started("r", 2)
+    told.logs.added("r", WORD)
+    told.hand_over(RunDropped("r"), RunStarted("r", NOTHING, b"", 2), RecordAdded("r", WORD))
+    assert not told.found
+    assert told.node.records_handed_over == told.logs.total == 5
+
+
+def test_a_node_whose_snapshot_left_out_a_run_that_was_dropped_counts_as_having_had_it(told: Told) -> None:
+    told.hand_over(RecordAdded("r", STEP))
+    told.logs.dropped("r", 7)
+    told.node.member = SimpleNamespace(state=SimpleNamespace(index=6))
+    told.logs.installed(told.node)
+    assert told.node.records_handed_over == 1, "the snapshot is of a time when it was there"
+    told.node.member.state.index = 7
+    told.logs.installed(told.node)
+    assert told.node.records_handed_over == told.logs.total == 4

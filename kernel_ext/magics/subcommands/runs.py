@@ -11,6 +11,7 @@ from raftoral_nb.core.statistics import RunStatus
 
 from ...shown import display as shows
 from ...shown.display import Shown
+from ...shown.tables import retained_line
 from ..arguments import Parser
 from ..subcommand import Notebook, Subcommand, one_of, only_flags, workflow_names
 from ..times import ago
@@ -35,8 +36,9 @@ def _parse(rest: str, usage: str) -> Runs:
 
 def _do(asked: Runs, notebook: Notebook) -> Shown:
     since = None if asked.since is None else timedelta(seconds=asked.since)
-    found: Any = notebook.session.latest.runs(status=asked.status, workflow=asked.workflow, since=since)
-    return shows.runs(found)
+    cluster = notebook.session.latest
+    found: Any = cluster.runs(status=asked.status, workflow=asked.workflow, since=since)
+    return shows.runs(found, retained_line(cluster.retention))
 
 
 SUBCOMMAND = Subcommand(

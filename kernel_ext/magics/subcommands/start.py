@@ -26,8 +26,8 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 DURABILITIES: Final = ("process", "disk")
 Durability = Literal["process", "disk"]
 
-_SIZE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>kB|MB)", re.IGNORECASE)
-_BYTES: Final = {"kb": 1000, "mb": 1_000_000}
+_SIZE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>kB|MB|GB)", re.IGNORECASE)
+_BYTES: Final = {"kb": 1000, "mb": 1_000_000, "gb": 1_000_000_000}
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -41,6 +41,8 @@ class Start(msgspec.Struct, frozen=True):
     compaction: Compaction | None = None
     processes: bool = False
     detach: bool = False
+    keep_runs: int | None = None
+    keep_bytes: int | None = None
 
 
 def _parse(rest: str, usage: str) -> Start:
@@ -70,6 +72,8 @@ def _parse(rest: str, usage: str) -> Start:
         compaction(found.snapshot_after, found.keep_log, usage),
         processes=found.processes,
         detach=found.detach,
+        keep_runs=found.keep_runs,
+        keep_bytes=found.keep_bytes,
     )
 
 
@@ -79,13 +83,15 @@ def _add_tuning(parser: Parser) -> None:
     parser.add_argument("--election-timeout", type=spread)
     parser.add_argument("--snapshot-after", type=size)
     parser.add_argument("--keep-log", type=size)
+    parser.add_argument("--keep-runs", type=count)
+    parser.add_argument("--keep-bytes", type=size)
 
 
 def size(text: str) -> int:
     """The bytes of `20kB`; raises what argparse expects."""
     found = _SIZE.fullmatch(text)
     if found is None:
-        raise argparse.ArgumentTypeError(f"expected a size such as 20kB or 8MB, not {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a size such as 20kB, 8MB or 1GB, not {text!r}")
     return int(float(found["number"]) * _BYTES[found["unit"].lower()])
 
 
@@ -139,6 +145,8 @@ def _do(asked: Start, notebook: Notebook) -> Shown:
         **({} if asked.compaction is None else {"compaction": asked.compaction}),
         processes=asked.processes,
         detach=asked.detach,
+        keep_runs=asked.keep_runs,
+        keep_bytes=asked.keep_bytes,
     )
     hints = [
         "" if cluster.recovered is None else recovered_words(cluster.recovered),
@@ -171,7 +179,7 @@ SUBCOMMAND = Subcommand(
     group="Cluster",
     usage=(
         "start [--nodes N] [--data-dir DIR] [--durability process|disk] [--processes] [--detach] [--log-level LEVEL] "
-        "[--heartbeat TIME] [--election-timeout TIME[-TIME]] [--snapshot-after SIZE] [--keep-log SIZE]"
+        "[--heartbeat TIME] [--election-timeout TIME[-TIME]] [--snapshot-after SIZE] [--keep-log SIZE] [--keep-runs N] [--keep-bytes SIZE]"
     ),
     does="start a cluster",
     examples=(
@@ -187,7 +195,9 @@ SUBCOMMAND = Subcommand(
   %raftoral start --heartbeat 200ms --election-timeout 1s-2s
                                         a patient leader, for a busy machine; either one alone takes the other along
   %raftoral start --snapshot-after 20kB --keep-log 4kB
-                                        how much log makes a node take a snapshot, and how much of it is kept then""",
+                                        how much log makes a node take a snapshot, and how much of it is kept then
+  %raftoral start --keep-runs 200 --keep-bytes 500MB
+                                        how many finished runs are kept, and how much of them; the oldest go first""",
     ),
     parse=_parse,
     do=_do,
@@ -203,5 +213,7 @@ SUBCOMMAND = Subcommand(
         "--election-timeout": one_of("1s-2s", "5s-10s"),
         "--snapshot-after": one_of("20kB", "1MB", "8MB"),
         "--keep-log": one_of("20kB", "1MB", "8MB"),
+        "--keep-runs": one_of("100", "1000", "10000"),
+        "--keep-bytes": one_of("100MB", "1GB", "10GB"),
     },
 )

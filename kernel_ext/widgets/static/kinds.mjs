@@ -13,6 +13,8 @@ const ENTRIES = {
   signal: { mark: "G", word: "message" },
   cancel: { mark: "X", word: "cancel" },
   terminate: { mark: "X", word: "terminate" },
+  delete: { mark: "X", word: "delete" },
+  retention: { mark: "K", word: "how many runs are kept" },
   pause: { mark: "P", word: "pause" },
   resume: { mark: "P", word: "resume" },
   child: { mark: "R", word: "child run starts" },

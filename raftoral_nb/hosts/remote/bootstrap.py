@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import ipaddress
 import os
 import socket
@@ -15,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from ...core.commands import ChangeMembers, Committed, Outcome, Rejected
+from ...core.commands import ChangeMembers, Command, Committed, Outcome, Rejected, SetRetention
 from ...core.records import NodeId
 from ...discovery import key_file
 from ...discovery.key_file import KeyFile, Place
@@ -27,6 +28,7 @@ from ...storage.data_directory import Durability, Manifest, read_manifest
 from ...storage.shared_directory import prepare
 from ...transport.frames import new_key
 from ...transport.tls import Tls, is_loopback, make_certificate
+from .. import options
 from .announcement import address_text, parse_address
 from .messages import Address, Ask, Hello, Introduce, JoinAnswer, JoinRequest, Shared, Spec, Welcome
 from .node_process import Ending, Ready, run
@@ -50,6 +52,7 @@ def run_node(arguments: argparse.Namespace, default_port: int) -> int:
     host, port = parse_address(arguments.listen, default_port)
     if _is_anywhere(host):
         raise ClusterError(f"--listen {host!r} is no address that the others can dial: give the one of this machine")
+    retention = _retention(arguments.keep_runs, arguments.keep_bytes)
     joins = [parse_address(text, default_port) for text in arguments.join]
     path: Path = arguments.data_dir.expanduser().absolute()
     manifest = _manifest_of_one_node(path)
@@ -83,7 +86,7 @@ def run_node(arguments: argparse.Namespace, default_port: int) -> int:
         certificate=content.certificate,
     )
     is_new_member = manifest is None and joined is not None
-    return run(spec, ending, None, (), partial(_listening, spec, ending, file, content, is_new_member))
+    return run(spec, ending, None, (), partial(_listening, spec, ending, file, content, is_new_member, retention))
 
 
 def _manifest_of_one_node(path: Path) -> Manifest | None:
@@ -120,7 +123,18 @@ def _prepared(
     return joined.node, joined.shared.founders
 
 
-def _listening(spec: Spec, ending: Ending, file: Path, content: KeyFile, new: bool, ready: Ready) -> None:
+def _retention(keep_runs: str | None, keep_bytes: str | None) -> SetRetention | None:
+    """Return the command for what is to be kept of finished runs, as it was written; None if nothing was. Raises `ClusterError`."""
+    number = int(keep_runs) if keep_runs is not None and keep_runs.isdecimal() else keep_runs
+    try:
+        return options.retention(number, None if keep_bytes is None else options.bytes_of(keep_bytes))
+    except ValueError as error:
+        raise ClusterError(f"--keep-bytes: {error}") from None
+
+
+def _listening(
+    spec: Spec, ending: Ending, file: Path, content: KeyFile, new: bool, retention: SetRetention | None, ready: Ready
+) -> None:
     """Announce that the node listens: in its key file, to the other nodes, and to the process that started it."""
     node = spec.node
     _place(file, content, node, ready.address)
@@ -135,6 +149,9 @@ def _listening(spec: Spec, ending: Ending, file: Path, content: KeyFile, new: bo
             ) from None
         return
     print(f"node {node} of cluster {content.name} listens at {address_text(ready.address)}", flush=True)
+    if retention is not None:
+        with contextlib.suppress(asyncio.CancelledError):  # it is ended, and says so elsewhere
+            asyncio.run(_until_asked(ending, _retain(content, node, ready.address, retention)))
 
 
 def _is_anywhere(host: str) -> bool:
@@ -305,6 +322,21 @@ async def _introduce(content: KeyFile, node: NodeId, own: Address, others: dict[
     print(f"node {node} may not be a member; no majority answered within {JOIN_SECONDS:g} s: {why}", file=sys.stderr)
 
 
+async def _retain(content: KeyFile, node: NodeId, own: Address, command: SetRetention) -> None:
+    """Have the cluster keep as much of finished runs as was asked for, as soon as it has a leader; says so if it has none for long."""
+    try:
+        calls = await Calls.open(content.key, own, node, lambda calls: None, tls=_tls(content))
+        try:
+            outcome = await _asked(calls, command)
+        finally:
+            calls.close()
+            await calls.lost
+    except RaftoralError as error:
+        outcome = Rejected(str(error), "no_leader")
+    if not isinstance(outcome, Committed):
+        print(f"--keep-runs and --keep-bytes were not set, start the node again: {outcome.reason}", file=sys.stderr)
+
+
 def _never(outcome: Outcome) -> bool:
     """Tell whether the node can never be a member, as its number was another's, or its own before it was removed."""
     return isinstance(outcome, Rejected) and outcome.code == "number_taken"
@@ -312,10 +344,13 @@ def _never(outcome: Outcome) -> bool:
 
 async def _become_member(node: NodeId, calls: Calls) -> Outcome:
     """Ask one node for it, until it is so or the time is up: another change may be under way, or nobody lead."""
+    return await _asked(calls, ChangeMembers(node, "add"))
+
+
+async def _asked(calls: Calls, command: Command) -> Outcome:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + JOIN_SECONDS
     while True:
-        command = ChangeMembers(node, "add")
         outcome: Outcome = (await calls.ask(Ask(command, max(1.0, deadline - loop.time())))).body
         if isinstance(outcome, Committed) or _never(outcome) or loop.time() >= deadline:
             return outcome

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from ...core.records import NodeId
 from ...transport.tcp_network import HOST
 from .. import open_files
-from ..base import Lifetime
+from ..backend_parts import Lifetime
 from .connections import Connections
 from .installation import Installation
 from .messages import Introduce, Spec

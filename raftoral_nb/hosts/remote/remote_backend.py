@@ -22,8 +22,8 @@ from ...raft.replica import Timing
 from ...threads.loop_thread import do_all
 from ...transport.network import Links
 from .. import history
-from ..backend_parts import NodeChange
-from ..base import ClusterBackend, Lifetime
+from ..backend_parts import Lifetime, NodeChange
+from ..base import ClusterBackend
 from ..recovery import DataDirectory
 from .announcement import KeyFileOfProcesses
 from .background import Tasks

@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from ...core.blob_refs import BlobRef, encode_reference
+from ...core.blob_refs import BlobRef, encode_reference, reference
 from ...errors import BlobMissingError, DamagedBlobError
 
 MAGIC: Final = b"RNBLOB1\n"
@@ -249,6 +249,17 @@ def find(ref: BlobRef) -> Content:
         f"the value's {ref.size:,} bytes (blob {ref.digest}) are not in this process: no node that runs here has them. A node that has "
         "them must run, or the cluster that has the run must be attached to"
     )
+
+
+def kept(value: bytes) -> bytes:
+    """Return a record's value with the blob that it refers to, whatever becomes of that on the shelves; as it is if none has it."""
+    ref = reference(value)
+    if ref is None or isinstance(value, Carried):
+        return value
+    try:
+        return Carried.of(InMemory(find(ref).view(private=False)), ref.digest, ref.shown)
+    except (BlobMissingError, DamagedBlobError, OSError):
+        return value
 
 
 def parts(content: Content, *, private: bool) -> tuple[memoryview, list[memoryview]]:

@@ -52,6 +52,7 @@ def step_command(
             child.digest,
             RECORD_FORMAT,
             taken,
+            again=not child.detached,
         )
     if made.told is not None:
         told = made.told

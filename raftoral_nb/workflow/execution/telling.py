@@ -18,6 +18,7 @@ from ...errors import (
     RaftoralError,
     RunEndedError,
     RunNotFoundError,
+    RunUnfinishedError,
     SignalRefusedError,
 )
 from ...limits import MAX_NAME_CHARS, MAX_REASON_CHARS
@@ -36,9 +37,12 @@ def refusal(code: str, what: str, reason: str) -> RaftoralError:
     """Return the error that says why a run could not be told something; `what` says what that was."""
     match code:
         case "unknown_run":
-            return RunNotFoundError(f"{what} was refused: {reason}; it was never started, or its records were evicted")
+            more = "; it was never started, or its records were evicted" if reason.endswith("is known") else ""
+            return RunNotFoundError(f"{what} was refused: {reason}{more}")
         case "run_ended" | "run_cancelling":
             return RunEndedError(f"{what} was refused: {reason}")
+        case "run_unfinished":
+            return RunUnfinishedError(f"{what} was refused: {reason}")
         case "too_many_signals":
             return SignalRefusedError(f"{what} was refused: {reason}; the workflow must receive some first")
     return InternalError(f"{what} was refused: {reason}")

@@ -429,7 +429,8 @@ class WorkflowContext(MessagingContext):
 
         `workflow` must be registered; without a `version` the latest is taken. The child's run_id is `parent/place`, the same
         whichever node leads, so that it is started once; with a `run_id` of its own, a run of that id that was started
-        with the same input is waited for. A child is cancelled when its parent is, or ends, or begins anew; a
+        with the same input is waited for, and its result used again. If it was evicted (`keep_runs`, `keep_bytes`) or deleted it is run again, unless it
+        is `detached`: what must happen once, ever, has to see to that itself. A child is cancelled when its parent is, or ends, or begins anew; a
         `detached` one is not, and cannot be awaited. If the task that waits for the child is cancelled, the child is asked to end, and
         waited for (`on_cancel="wait"`), only asked to end ("ask"), or left alone ("leave"). Raises `WorkflowNotFoundError`, `RunConflictError`,
         `TooManyChildrenError`, `ValueNotShippableError`, and `InputTypeError` if the input is not what the child's
@@ -478,7 +479,8 @@ class WorkflowContext(MessagingContext):
     ) -> Any:
         """Start another workflow, wait for its end, and return its result.
 
-        The same as awaiting `start_child(...)`. Raises `WorkflowFailedError` if the child failed (was cancelled, terminated).
+        The same as awaiting `start_child(...)`. With a `run_id` that says what of, it is computed once, as long as its result is kept: each use puts its
+        eviction off. Raises `WorkflowFailedError` if the child failed (was cancelled, terminated).
 
         >>> async def double(ctx, number):
         ...     return 2 * number
