@@ -67,6 +67,9 @@ MAX_UNRECEIVED_SIGNALS: Final = 1000
 MAX_SIGNAL_IDS_KEPT: Final = 10_000
 """Signals and updates of one run whose repetition under the same id is recognized; the oldest are forgotten first."""
 
+MAX_STEP_STATES: Final = 1000
+"""Open steps of one run of which a state is saved; more cannot save one."""
+
 MAX_CHILDREN: Final = 1000
 """Unfinished child runs of one run."""
 

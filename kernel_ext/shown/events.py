@@ -36,6 +36,7 @@ from raftoral_nb.core.events import (
     RunMoved,
     RunPaused,
     RunResumed,
+    StepStateSaved,
     TimerFired,
     WorkflowCancelled,
     WorkflowCompleted,
@@ -84,6 +85,8 @@ def _run_words(event: ClusterEvent) -> str | None:
         case CheckpointSet(run_id=run_id, step=step):
             result = "" if step.failure is None else f" as failed with {step.failure}"
             return f"run {run_id}: step {step.step_id} was recorded by node {step.node}{result}"
+        case StepStateSaved(run_id=run_id, step_id=step_id, number=number, size=size):
+            return f"run {run_id}: step {step_id} saved its state, number {number} ({size:,} bytes)"
         case WorkflowCompleted(run_id=run_id):
             return f"run {run_id} completed"
         case WorkflowFailed(run_id=run_id, failure=failure):

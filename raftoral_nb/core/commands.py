@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from .records import Definition, Failure, NodeId, ProposalId, RunId, Step
+from .records import Definition, Failure, NodeId, ProposalId, RunId, Step, StepId
 
 
 class Takeover(msgspec.Struct, frozen=True, gc=False, tag="takeover", array_like=True):
@@ -100,6 +100,25 @@ class NoteTaken(msgspec.Struct, frozen=True, gc=False, tag="taken", array_like=T
     epoch: int
     version: int = 0
     generation: int = 1
+
+
+class SaveStepState(msgspec.Struct, frozen=True, gc=False, tag="state", array_like=True):
+    """The command to save the state of a step whose function is running, for the next attempt. No record of the run's.
+
+    Only the current epoch may save, and only while the step is not recorded. A later one replaces an earlier one: `number` rises,
+    and what is older than what is saved is refused.
+    """
+
+    run_id: RunId
+    step_id: StepId
+    number: int
+    value: bytes
+    node: NodeId
+    epoch: int
+    version: int = 0
+    """As of a checkpoint."""
+    generation: int = 1
+    at: float = 0.0
 
 
 class TellRun(msgspec.Struct, frozen=True, gc=False, tag="tell", array_like=True):
@@ -272,6 +291,7 @@ Command = (
     | SetCheckpoint
     | FireTimers
     | NoteTaken
+    | SaveStepState
     | TellRun
     | StartChild
     | EndRun

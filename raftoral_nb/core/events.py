@@ -24,7 +24,7 @@ from .cluster_events import (
     TransferAsked,
     UnauthenticatedConnectionsRefused,
 )
-from .records import Failure, Message, NodeId, RunId, Step, TimersFired
+from .records import Failure, Message, NodeId, RunId, Step, StepId, TimersFired
 
 
 class EpochChanged(msgspec.Struct, frozen=True, gc=False):
@@ -69,6 +69,17 @@ class CheckpointSet(msgspec.Struct, frozen=True, gc=False):
 
     run_id: RunId
     step: Step
+
+
+class StepStateSaved(msgspec.Struct, frozen=True, gc=False):
+    """The function of a running step saved its state (`current_step().checkpoint(...)`), for the next attempt at it."""
+
+    run_id: RunId
+    step_id: StepId
+    number: int
+    """Counts from 1 what was saved of this step; some numbers may be left out."""
+    size: int
+    """Of the encoded value, in bytes."""
 
 
 class TimerFired(msgspec.Struct, frozen=True, gc=False):
@@ -185,6 +196,7 @@ StateEvent = (
     | WorkflowRegistered
     | WorkflowStarted
     | CheckpointSet
+    | StepStateSaved
     | TimerFired
     | WorkflowCompleted
     | WorkflowFailed

@@ -105,6 +105,17 @@ class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return self.step_id.partition("/")[2]
 
 
+class StepState(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What the function of an open step saved last, for the next attempt at it. No record of the run: no execution replays it."""
+
+    step_id: StepId
+    number: int
+    """Counts from 1 what was saved of this step; some numbers may be left out."""
+    value: bytes
+    at: float = 0.0
+    """The time when it was proposed (Unix seconds, the clock of the node)."""
+
+
 class Message(msgspec.Struct, frozen=True, gc=False):
     """A message to a run: a signal, an update (which wants an answer), or the end of a child run.
 

@@ -217,6 +217,8 @@ def _append(run: Run, record: Any) -> Any:
 
 def _record(state: State, run: Run, step: Step, taken: int) -> StateEvent:
     step = run.by_id[step.step_id] = _append(run, step)
+    if run.step_states:
+        run.step_states.pop(step.step_id, None)
     _note_taken(run, taken)
     state.checkpoints += 1
     return CheckpointSet(run.run_id, step)
@@ -478,6 +480,7 @@ def _close(state: State, run: Run, at: float) -> list[StateEvent]:
     if run.format == 1:
         first_format.close(run)
     run.records = tuple(run.records)
+    run.step_states.clear()
     message = _end_message(run)
     events: list[StateEvent] = []
     for watcher_id, generation in run.watchers.items():
@@ -522,6 +525,7 @@ def continue_run(state: State, command: ContinueRun, _index: int) -> Events:
     orphans = _orphaned(state, run)
     carried = _carried(run, command)
     run.records, run.by_id = list(carried), {}
+    run.step_states.clear()
     run.received, run.taken = sum(isinstance(record, Message) for record in carried), 0
     run.input = command.input
     run.generation += 1

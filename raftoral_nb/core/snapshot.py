@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
 import msgspec
 
 from ..errors import SnapshotError
-from .records import CancelRecord, Definition, Failure, Message, MoveRecord, Record, RunId, Step, TimersFired
+from .records import CancelRecord, Definition, Failure, Message, MoveRecord, Record, RunId, Step, StepState, TimersFired
 from .run_record import Run
 from .state import ClientSession, State
 
@@ -58,7 +58,7 @@ def _head_of(struct: type[Any], name: str, without: frozenset[str], **others: An
 
 _IN_RECORDS_OF_THEIR_OWN: Final = {
     State: frozenset({"definitions", "runs", "evicted", "sessions"}),
-    Run: frozenset({"definition", "records", "by_id"}),
+    Run: frozenset({"definition", "records", "by_id", "step_states"}),
 }
 _StateHead: Final = _head_of(State, "_StateHead", _IN_RECORDS_OF_THEIR_OWN[State])
 _RunHead: Final = _head_of(Run, "_RunHead", _IN_RECORDS_OF_THEIR_OWN[Run], code=int)
@@ -149,6 +149,12 @@ class _MovesRecord(_Record, frozen=True, tag=11):
     moves: list[MoveRecord]
 
 
+class _StepStatesRecord(_Record, frozen=True, tag=12):
+    """What open steps saved of the run that began last, behind its records."""
+
+    states: list[StepState]
+
+
 _AnyRecord = (
     _HeadRecord
     | _DefinitionRecord
@@ -162,6 +168,7 @@ _AnyRecord = (
     | _TimersRecord
     | _CancelRecord
     | _MovesRecord
+    | _StepStatesRecord
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -188,6 +195,7 @@ class Frozen:
                 run.definition,
                 run.records,
                 len(run.records),
+                list(run.step_states.values()),
             )
             for run in state.runs.values()
         ]
@@ -223,10 +231,11 @@ class Frozen:
                 yield _DefinitionRecord(definition), _RECORD_BYTES + len(definition.code) + _texts(definition)
         names = [(one.workflow, one.version, table[id(one)]) for one in self._registered]
         yield _NamesRecord(_Names(names)), _RECORD_BYTES * (len(names) + 1)
-        for fields, definition, records, count in self._runs:
+        for fields, definition, records, count, states in self._runs:
             yield _RunRecord(_RunHead(code=table[id(definition)], **fields)), _weight_of_head(fields)
             for kind, alike in itertools.groupby(itertools.islice(records, count), type):
                 yield from _slices(_SLICES[kind], alike, _weight_of, size)
+            yield from _slices(_StepStatesRecord, states, _weight_of_state, size)
         yield from _slices(_EvictedRecord, self._evicted, len, size)
         for client, session in self._sessions:
             yield _SessionRecord((client, session)), _RECORD_BYTES * (len(session.answers) + 1)
@@ -281,6 +290,10 @@ def _weight_of(record: Record) -> int:
             return len(record.reason)
         case _:
             return 0
+
+
+def _weight_of_state(state: StepState) -> int:
+    return len(state.value) + len(state.step_id)
 
 
 def _weight_of_outcome(value: bytes | None, failure: Failure | None) -> int:
@@ -378,6 +391,9 @@ class Reader:
             case _MovesRecord(moves=moves):
                 self._begun_run("moves")
                 self._of_run.extend(moves)
+            case _StepStatesRecord(states=states):
+                run = self._begun_run("what steps saved")
+                run.step_states.update((one.step_id, one) for one in states)
         self._records += 1
 
     def _begun_run(self, what: str) -> Run:

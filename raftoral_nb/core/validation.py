@@ -26,6 +26,7 @@ from .commands import (
     RegisterWorkflow,
     ReserveNumber,
     ResumeRun,
+    SaveStepState,
     SendSignal,
     SetCheckpoint,
     StartChild,
@@ -53,6 +54,7 @@ class Limits(msgspec.Struct, frozen=True):
     unreceived_signals: int = named.MAX_UNRECEIVED_SIGNALS
     signal_ids: int = named.MAX_SIGNAL_IDS_KEPT
     children: int = named.MAX_CHILDREN
+    step_states: int = named.MAX_STEP_STATES
 
 
 _OPERATIONS: Final = frozenset((*get_args(Operation), *get_args(EarlierOperation)))
@@ -174,6 +176,25 @@ def _checkpoint(command: Any, limits: Limits) -> str | None:
     if not (type(node) is int and type(epoch) is int and 1 <= node < _TOO_HIGH and 1 <= epoch < _TOO_HIGH):
         return _author(node, epoch)
     return _one_of(step.value, step.failure, limits) or _time(step.at)
+
+
+def _step_state(command: Any, limits: Limits) -> str | None:
+    if not _is_name(command.run_id):
+        return f"the run_id {_NAME}"
+    if not (_is_number(command.version, 0) and _is_number(command.generation, 1)):
+        return "the version must be a number from 0, and the run's generation one from 1"
+    return (
+        _step_id(command.step_id)
+        or (None if _is_number(command.number, 1) else "what is saved of a step is numbered from 1")
+        or (None if _is_bytes(command.value, limits.value_bytes) else f"it must be at most {limits.value_bytes} bytes")
+        or _author(command.node, command.epoch)
+        or _time(command.at)
+    )
+
+
+def _step_id(step_id: Any) -> str | None:
+    good = isinstance(step_id, str) and 0 < len(step_id) <= named.MAX_STEP_ID_CHARS
+    return None if good else f"a step_id must be text of 1 to {named.MAX_STEP_ID_CHARS} characters"
 
 
 def _taken(number: Any) -> str | None:
@@ -346,6 +367,7 @@ _CHECKS: Final[dict[type[Any], Callable[[Any, Limits], str | None]]] = {
     SetCheckpoint: _checkpoint,
     FireTimers: _timers,
     NoteTaken: _note,
+    SaveStepState: _step_state,
     TellRun: _tell,
     StartChild: _child,
     EndRun: _end,

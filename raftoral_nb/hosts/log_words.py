@@ -17,6 +17,7 @@ from ..core.commands import (
     RegisterWorkflow,
     ReserveNumber,
     ResumeRun,
+    SaveStepState,
     SendSignal,
     SetCheckpoint,
     StartChild,
@@ -75,6 +76,8 @@ def command_words(command: Any) -> str:
             return f"{run_id}: timers fired"
         case NoteTaken(run_id=run_id, taken=taken):
             return f"{run_id}: {taken} messages received so far"
+        case SaveStepState(run_id=run_id, step_id=step_id, number=number):
+            return f"{run_id}: step {step_id} saves its state, number {number}"
         case TellRun(run_id=run_id, step=step, target=target):
             told = f"sends signal {command.name} to" if step.operation == "signal" else "asks to end"
             return f"{run_id}: step {step.step_id} {told} {target}"

@@ -20,7 +20,7 @@ from ..core.cluster_events import (
     StepRetrying,
 )
 from ..core.commands import Command, Committed, Outcome
-from ..core.records import Definition, Failure, NodeId, RunId, StepId
+from ..core.records import Definition, Failure, NodeId, RunId, StepId, StepState
 from ..core.run_record import RECORD_FORMAT
 from ..core.statistics import STUCK, ExecutionStatistics
 from ..errors import ExecutionDropped, RaftoralError, UnreadableError
@@ -96,6 +96,10 @@ class ExecutorEnv(Protocol):
 
     def definition(self, workflow: str, version: int | None) -> Definition | None:
         """Return this node's definition of a workflow, in its latest version if None is given; None if it has none."""
+        ...
+
+    def step_state(self, run_id: RunId, step_id: StepId) -> StepState | None:
+        """Return what an open step has saved last, in this node's state."""
         ...
 
 
@@ -341,6 +345,14 @@ class Executor:
     def ask(self, command: Command, done: Callable[[Outcome], None]) -> None:
         """Propose a command; `done(outcome)` is called once, on the consensus loop. From any thread."""
         self._host.propose(command, self._proposal_seconds, done)
+
+    def post(self, fn: Callable[[], object]) -> None:
+        """Call `fn()` on the node's own loop, soon. From any thread."""
+        self._host.post(fn)
+
+    def step_state(self, run_id: RunId, step_id: StepId) -> StepState | None:
+        """Return what an attempt at an open step saved last, as far as this node has applied the log. From any thread."""
+        return self._host.step_state(run_id, step_id)
 
     def is_outcome(self, error: BaseException) -> bool:
         """Return whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped.

@@ -13,7 +13,7 @@ from ..core.apply import Applied
 from ..core.cluster_events import OutputLine, RoleChanged, SnapshotInstalled
 from ..core.commands import Command, Outcome, Unknown
 from ..core.events import ClusterEvent
-from ..core.records import Definition, Difference, Failure, NodeId, RunId
+from ..core.records import Definition, Difference, Failure, NodeId, RunId, StepId, StepState
 from ..core.state import State
 from ..core.statistics import STUCK
 from ..raft.compaction import DEFAULT_COMPACTION, Compaction
@@ -368,3 +368,11 @@ class Incarnation:
             versions = [number for name, number in tuple(known) if name == workflow]
             version = max(versions, default=0)
         return known.get((workflow, version))
+
+    def step_state(self, run_id: RunId, step_id: StepId) -> StepState | None:
+        """Return what an open step has saved last, in this node's state.
+
+        Called from any thread while the state changes. Whoever acts has applied all that was saved before its epoch.
+        """
+        run = self.member.state.runs.get(run_id)
+        return None if run is None else run.step_states.get(step_id)

@@ -12,6 +12,7 @@ from raftoral_nb.core.commands import (
     MoveRun,
     NoteTaken,
     ReserveNumber,
+    SaveStepState,
     StartRun,
     TellRun,
     Unknown,
@@ -97,6 +98,7 @@ def test_every_command_has_words() -> None:
     step = Step("3/tell", "signal", b"", None, 1, 1)
     assert command_words(FireTimers("r", 2.0, 3.0, 1, 1)) == "r: timers fired"
     assert command_words(NoteTaken("r", 200, 1, 1)) == "r: 200 messages received so far"
+    assert command_words(SaveStepState("r", "0/fit", 3, b"", 1, 1)) == "r: step 0/fit saves its state, number 3"
     assert command_words(TellRun("r", step, "s", "id", "go", b"")) == "r: step 3/tell sends signal go to s"
     cancel = Step("3/tell", "cancel", b"", None, 1, 1)
     assert command_words(TellRun("r", cancel, "s", "-", "why", b"")) == "r: step 3/tell asks to end s"

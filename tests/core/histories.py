@@ -20,6 +20,7 @@ from raftoral_nb.core.commands import (
     RegisterWorkflow,
     ReserveNumber,
     ResumeRun,
+    SaveStepState,
     SendSignal,
     SetCheckpoint,
     StartChild,
@@ -44,6 +45,7 @@ TINY = Limits(
     unreceived_signals=2,
     signal_ids=3,
     children=2,
+    step_states=1,
 )
 ROOMY = Limits(
     value_bytes=16, code_bytes=16, runs_kept=2, evicted_run_ids=2, unreceived_signals=2, signal_ids=3, children=2
@@ -144,6 +146,15 @@ def renewals(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.
 
 reservations = st.builds(ReserveNumber, st.integers(1, 6))
 notes = st.builds(NoteTaken, run_ids, taken, nodes, terms, st.just(0), generations)
+
+
+def saving(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[SaveStepState]:
+    ids = st.sampled_from(["0/a", "0/b", "1/a"])
+    return st.builds(
+        SaveStepState, run_ids, ids, st.integers(1, 3), values, node, epoch, st.sampled_from([0, 0, 1]), generations
+    )
+
+
 signals = st.builds(SendSignal, run_ids, signal_ids, st.sampled_from("ab"), values, st.booleans(), times)
 asked = (
     signals
@@ -165,6 +176,7 @@ commands: st.SearchStrategy[Command] = (
     | tellings(nodes, terms)
     | renewals(nodes, terms)
     | notes
+    | saving(nodes, terms)
     | reservations
 )
 one = st.just(1)
@@ -181,6 +193,7 @@ lively: st.SearchStrategy[Command] = (
     | tellings(one, one)
     | renewals(one, one)
     | st.builds(NoteTaken, run_ids, taken, one, one, st.just(0), generations)
+    | saving(one, one)
 )
 """Commands that may well be accepted after the opening."""
 ids = st.builds(ProposalId, st.sampled_from(["0.1.a", "0.2.b", "1.1.c", "2.2.d"]), st.integers(1, 6))

@@ -44,6 +44,9 @@ class Alone:
     def definition(self, workflow: str, version: int | None) -> None:
         """Return None: it starts nothing."""
 
+    def step_state(self, run_id: str, step_id: str) -> None:
+        """Return None: it runs no step."""
+
 
 async def countdown(ctx: WorkflowContext, left: int) -> str:
     if left:

@@ -6,6 +6,7 @@ import pytest
 
 from raftoral_nb.errors import InternalError
 from raftoral_nb.simulation.conservation import CONSERVED
+from raftoral_nb.simulation.effects import CONTINUES
 from raftoral_nb.simulation.invariants import COMMITTED_BY_FOLLOWER, COMMITTED_BY_LEADER, DELETED, UNREPAIRED
 from raftoral_nb.simulation.many import rarely_collecting
 from raftoral_nb.simulation.mutants import MUTANTS, without
@@ -41,6 +42,7 @@ FOUND_BY = {
     "hashes are ordinals": {SAME_TURNS},
     "loops hold their tasks": {SAME_TURNS},
     "intent before the effect": {"at most once"},
+    "long steps continue": {CONTINUES},
     "version check": {"only the code of a run records"},
     "gates look ahead": {"gates fit wherever a run is"},
     "pauses are heeded": {PAUSED},

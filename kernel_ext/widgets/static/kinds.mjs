@@ -19,6 +19,7 @@ const ENTRIES = {
   tell: { mark: "S", word: "step that tells another run" },
   timers: { mark: "z", word: "timers fired" },
   taken: { mark: "G", word: "messages received so far" },
+  state: { mark: "S", word: "a step saves its state" },
   continue: { mark: "N", word: "begins anew" },
   empty: { mark: "·", word: "no command" },
   large: { mark: "L", word: "large" },

@@ -13,6 +13,7 @@ from .alarms import Alarms
 
 if TYPE_CHECKING:
     from ...core.cluster_events import MessageTaken, StepProgress, StepRetrying
+    from ...core.records import StepState
     from ...threads.step_threads import Steps
 
 
@@ -77,6 +78,14 @@ class ExecutionEnv(Protocol):
 
     def ask(self, command: Command, done: Callable[[Outcome], None]) -> None:
         """Propose a command; `done(outcome)` is called once, on another thread. From any thread."""
+        ...
+
+    def post(self, fn: Callable[[], object]) -> None:
+        """Call `fn()` on the node's own loop, soon. From any thread."""
+        ...
+
+    def step_state(self, run_id: RunId, step_id: StepId) -> StepState | None:
+        """Return what an attempt at an open step saved last, as far as this node has applied the log. From any thread."""
         ...
 
     def is_outcome(self, error: BaseException) -> bool:

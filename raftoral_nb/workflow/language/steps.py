@@ -138,6 +138,7 @@ async def _until_done(
         )
         around.tell(StepRetrying(around.node, execution.run_id, step_id, attempt, failure[:1000], seconds))
         execution.steps_here.failed(step_id, attempt, failure[:1000], around.alarms.clock() + seconds)
+        await execution.steps_here.settle(step_id)
         await around.timers.sleep(seconds)
 
 
@@ -162,7 +163,9 @@ async def _attempt(
     call_it = partial(fn, *args, **kwargs)
     asynchronous = inspect.iscoroutinefunction(fn)
     sender = Sender(around, execution.run_id, execution.generation, step_id)
-    running = RunningStep(around.node, execution.run_id, step_id, attempt, around.timers.clock, around.tell, sender)
+    running = RunningStep(
+        around.node, execution.run_id, step_id, attempt, around.timers.clock, around.tell, sender, execution
+    )
     execution.effect_started(running)
     name = running.idempotency_key
     abandoned: list[str] = []
