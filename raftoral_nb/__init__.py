@@ -118,6 +118,7 @@ if TYPE_CHECKING:
         UnauthenticatedConnectionsRefused,
     )
     from .core.events import (
+        CacheCleared,
         CancelRequested,
         CheckpointSet,
         ClusterEvent,
@@ -138,7 +139,7 @@ if TYPE_CHECKING:
         WorkflowStarted,
         WorkflowTerminated,
     )
-    from .core.records import Difference, Failure, Message, Step, TimersFired
+    from .core.records import CachedStep, Difference, Failure, Message, Step, StepSource, TimersFired
     from .core.statistics import (
         ClusterStatistics,
         ExecutionStatistics,
@@ -208,6 +209,7 @@ _HOMES = {
         "TransferAsked",
     ),
     "core.events": (
+        "CacheCleared",
         "CancelRequested",
         "CheckpointSet",
         "ClusterEvent",
@@ -229,10 +231,12 @@ _HOMES = {
         "WorkflowTerminated",
     ),
     "core.records": (
+        "CachedStep",
         "Difference",
         "Failure",
         "Message",
         "Step",
+        "StepSource",
         "TimersFired",
     ),
     "core.statistics": (
@@ -293,6 +297,8 @@ __all__ = [
     "BadArgumentError",
     "BlockingCallError",
     "BranchTask",
+    "CacheCleared",
+    "CachedStep",
     "CampaignAsked",
     "CancelRequested",
     "Captured",
@@ -390,6 +396,7 @@ __all__ = [
     "StepKeyError",
     "StepProgress",
     "StepRetrying",
+    "StepSource",
     "StepStateSaved",
     "StepTimeoutError",
     "StopReport",

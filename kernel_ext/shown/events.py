@@ -25,6 +25,7 @@ from raftoral_nb.core.cluster_events import (
     UnauthenticatedConnectionsRefused,
 )
 from raftoral_nb.core.events import (
+    CacheCleared,
     CancelRequested,
     CheckpointSet,
     CommandRefused,
@@ -84,6 +85,8 @@ def _run_words(event: ClusterEvent) -> str | None:
             return f"run {run_id} of {workflow}, version {version}, started{by}"
         case CheckpointSet(run_id=run_id, step=step):
             result = "" if step.failure is None else f" as failed with {step.failure}"
+            if step.cached_from is not None:
+                result = f", cached from {step.cached_from}"
             return f"run {run_id}: step {step.step_id} was recorded by node {step.node}{result}"
         case StepStateSaved(run_id=run_id, step_id=step_id, number=number, size=size):
             return f"run {run_id}: step {step_id} saved its state, number {number} ({size:,} bytes)"
@@ -174,6 +177,9 @@ def _cluster_words(event: ClusterEvent) -> str | None:
             return f"workflow {workflow}, version {version}, was {'replaced' if replaced else 'registered'}"
         case WorkflowDropped(workflow=workflow, version=version):
             return f"workflow {workflow}, version {version}, was dropped: it is old and not in use"
+        case CacheCleared(name=name, dropped=dropped):
+            of = "" if name is None else f" of {name}"
+            return f"the cache of steps was cleared: {counted(dropped, 'result')}{of}"
         case CommandRefused(code=code, reason=reason):
             return f"a command was refused ({code}): {reason}"
         case ScenarioChanged(scenario=scenario, change=change, text=text):

@@ -129,6 +129,13 @@ class Details:
         return known[name]
 
     def _decoded(self, run: WorkflowRun[Any], record: Step | Message) -> str:
+        shown = self._shown(run, record)
+        if isinstance(record, Step) and record.cached_from is not None:
+            return f"{shown} (cached from {record.cached_from})"
+        return shown
+
+    @staticmethod
+    def _shown(run: WorkflowRun[Any], record: Step | Message) -> str:
         size = len(record.value or b"")
         if size > MAX_VALUE_BYTES_READ:
             return f"({size} bytes)"

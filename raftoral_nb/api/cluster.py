@@ -31,6 +31,7 @@ from ..threads.seconds import Seconds, as_number
 from ..workflow.language.context import WorkflowContext
 from ..workflow.shipping.definitions import Workflow
 from .access import ClusterAccess
+from .cached_steps import CachedSteps
 from .cluster_life import ClusterLife, Founding, StopReport
 from .delegation import delegate
 from .find_runs import RunFinder
@@ -145,6 +146,7 @@ class Cluster:
         self._node_faults = NodeFaults(access, self._announcement)
         self._membership = Membership(access, self._announcement, self._nodes, self._network_faults.transfer)
         self._runs = RunFinder(access)
+        self._cached_steps = CachedSteps(access)
         self._telemetry = Telemetry(access, self.statistics)
         self._plays = ScenarioPlays(self, access)
         self._life = ClusterLife(access, founding, self._announcement, self._telemetry, self._plays)
@@ -516,6 +518,8 @@ class Cluster:
     run = delegate(RunFinder.run, to=lambda self: self._runs)
     runs = delegate(RunFinder.runs, to=lambda self: self._runs)
     signal = delegate(RunFinder.signal, to=lambda self: self._runs)
+    cached_steps = delegate(CachedSteps.cached_steps, to=lambda self: self._cached_steps)
+    clear_cache = delegate(CachedSteps.clear_cache, to=lambda self: self._cached_steps)
 
     @property
     def workflows(self) -> Mapping[str, tuple[int, ...]]:

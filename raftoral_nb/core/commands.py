@@ -121,6 +121,31 @@ class SaveStepState(msgspec.Struct, frozen=True, gc=False, tag="state", array_li
     at: float = 0.0
 
 
+class CacheStep(msgspec.Struct, frozen=True, gc=False, tag="cached", array_like=True):
+    """The command to record a step as `SetCheckpoint` does, and to note it in the cache of steps.
+
+    A step that says where its value is `cached_from` was found there, and counts as a hit; any other is put into the cache. If it cannot be
+    recorded, the cache stays as it is.
+    """
+
+    run_id: RunId
+    step: Step
+    key: str
+    name: str
+    inputs: str
+    """As of a `CachedStep`."""
+    version: int = 0
+    """As of a checkpoint."""
+    generation: int = 1
+    taken: int = 0
+
+
+class ClearCache(msgspec.Struct, frozen=True, gc=False, tag="clear-cache", array_like=True):
+    """The command to drop what is in the cache of steps: all of it, or what functions of one name computed."""
+
+    name: str | None = None
+
+
 class TellRun(msgspec.Struct, frozen=True, gc=False, tag="tell", array_like=True):
     """The command to record a step and do what it stands for: send a signal to another run, or ask it to end.
 
@@ -292,6 +317,8 @@ Command = (
     | FireTimers
     | NoteTaken
     | SaveStepState
+    | CacheStep
+    | ClearCache
     | TellRun
     | StartChild
     | EndRun

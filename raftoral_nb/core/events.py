@@ -82,6 +82,14 @@ class StepStateSaved(msgspec.Struct, frozen=True, gc=False):
     """Of the encoded value, in bytes."""
 
 
+class CacheCleared(msgspec.Struct, frozen=True, gc=False):
+    """The cache of steps was cleared, of what functions of that name computed, or (None) of everything."""
+
+    name: str | None
+    dropped: int
+    """Results that were in it."""
+
+
 class TimerFired(msgspec.Struct, frozen=True, gc=False):
     """Timers of a run fired: all that were due."""
 
@@ -197,6 +205,7 @@ StateEvent = (
     | WorkflowStarted
     | CheckpointSet
     | StepStateSaved
+    | CacheCleared
     | TimerFired
     | WorkflowCompleted
     | WorkflowFailed

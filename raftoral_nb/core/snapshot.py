@@ -16,7 +16,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
 import msgspec
 
 from ..errors import SnapshotError
-from .records import CancelRecord, Definition, Failure, Message, MoveRecord, Record, RunId, Step, StepState, TimersFired
+from .records import (
+    CachedStep,
+    CancelRecord,
+    Definition,
+    Failure,
+    Message,
+    MoveRecord,
+    Record,
+    RunId,
+    Step,
+    StepState,
+    TimersFired,
+)
 from .run_record import Run
 from .state import ClientSession, State
 
@@ -57,7 +69,7 @@ def _head_of(struct: type[Any], name: str, without: frozenset[str], **others: An
 
 
 _IN_RECORDS_OF_THEIR_OWN: Final = {
-    State: frozenset({"definitions", "runs", "evicted", "sessions"}),
+    State: frozenset({"definitions", "runs", "evicted", "sessions", "cache"}),
     Run: frozenset({"definition", "records", "by_id", "step_states"}),
 }
 _StateHead: Final = _head_of(State, "_StateHead", _IN_RECORDS_OF_THEIR_OWN[State])
@@ -155,6 +167,12 @@ class _StepStatesRecord(_Record, frozen=True, tag=12):
     states: list[StepState]
 
 
+class _CacheRecord(_Record, frozen=True, tag=13):
+    """Results in the cache of steps, the one that was used last behind all others."""
+
+    cached: list[CachedStep]
+
+
 _AnyRecord = (
     _HeadRecord
     | _DefinitionRecord
@@ -169,6 +187,7 @@ _AnyRecord = (
     | _CancelRecord
     | _MovesRecord
     | _StepStatesRecord
+    | _CacheRecord
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -200,6 +219,7 @@ class Frozen:
             for run in state.runs.values()
         ]
         self._evicted = list(state.evicted)
+        self._cache = list(state.cache.values())
         self._sessions = [
             (client, ClientSession(**_fields(session, frozenset()))) for client, session in state.sessions.items()
         ]
@@ -237,6 +257,7 @@ class Frozen:
                 yield from _slices(_SLICES[kind], alike, _weight_of, size)
             yield from _slices(_StepStatesRecord, states, _weight_of_state, size)
         yield from _slices(_EvictedRecord, self._evicted, len, size)
+        yield from _slices(_CacheRecord, self._cache, _weight_of_cached, size)
         for client, session in self._sessions:
             yield _SessionRecord((client, session)), _RECORD_BYTES * (len(session.answers) + 1)
 
@@ -294,6 +315,10 @@ def _weight_of(record: Record) -> int:
 
 def _weight_of_state(state: StepState) -> int:
     return len(state.value) + len(state.step_id)
+
+
+def _weight_of_cached(cached: CachedStep) -> int:
+    return len(cached.value) + len(cached.inputs) + len(cached.source.step_id)
 
 
 def _weight_of_outcome(value: bytes | None, failure: Failure | None) -> int:
@@ -394,6 +419,8 @@ class Reader:
             case _StepStatesRecord(states=states):
                 run = self._begun_run("what steps saved")
                 run.step_states.update((one.step_id, one) for one in states)
+            case _CacheRecord(cached=cached):
+                state.cache.update((one.key, one) for one in cached)
         self._records += 1
 
     def _begun_run(self, what: str) -> Run:

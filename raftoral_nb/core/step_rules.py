@@ -1,18 +1,23 @@
-"""The rules of what steps leave behind beside their records. Part of `apply`, and as pure.
+"""The rules of what steps leave behind beside their records: saved states, and a cache of results. Part of `apply`, and as pure.
 
 A step that takes long saves its state while it runs, so that the next attempt at it, on whichever node, continues from there. That
 is no record: no execution waits for it, and none replays it. It is dropped with the step's record, the run's end or new beginning.
+
+The cache holds results of steps of all runs, by a key that the acting node made of code and inputs. That node looks into it, and has the step
+recorded with the value it found: what an execution gets is the record, whatever becomes of the cache meanwhile.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from .blob_refs import kept_bytes
-from .commands import SaveStepState
-from .events import CommandRefused, StepStateSaved
-from .records import StepState
-from .run_rules import Events, find_running
+from .commands import CacheStep, ClearCache, SaveStepState, SetCheckpoint
+from .events import CacheCleared, CheckpointSet, CommandRefused, StepStateSaved
+from .records import CachedStep, StepSource, StepState
+from .run_rules import Events, find_running, set_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,5 +50,51 @@ def save_step_state(state: State, command: SaveStepState, _index: int) -> Events
     return (StepStateSaved(run.run_id, step_id, command.number, kept_bytes(command.value)),)
 
 
-STEP_HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {SaveStepState: save_step_state}
+def cache_step(state: State, command: CacheStep, index: int) -> Events:
+    """Record a step, and put its value into the cache, or count that it came from there."""
+    plain = SetCheckpoint(command.run_id, command.step, command.version, command.generation, command.taken)
+    events = set_checkpoint(state, plain, index)
+    recorded = events[0]
+    if isinstance(recorded, CheckpointSet) and recorded.step.value is not None:
+        known = state.cache.get(command.key)
+        if recorded.step.cached_from is None:
+            source = StepSource(recorded.run_id, recorded.step.step_id)
+            hits = 0 if known is None else known.hits
+            value, at = recorded.step.value, recorded.step.at
+            _keep(state, CachedStep(command.key, command.name, command.inputs, value, source, at, hits))
+        elif known is not None:
+            state.cache[command.key] = msgspec.structs.replace(known, hits=known.hits + 1)
+            state.cache.move_to_end(command.key)
+    return events
+
+
+def _keep(state: State, cached: CachedStep) -> None:
+    """Put a result into the cache, as the one that was used last; drop from the other end what there is no room for."""
+    limits, cache = state.limits, state.cache
+    cache.pop(cached.key, None)
+    held, kept = len(cached.value), kept_bytes(cached.value)
+    if held > limits.cache_bytes or kept > limits.cache_blob_bytes:
+        return
+    held += sum(len(one.value) for one in cache.values())
+    kept += sum(kept_bytes(one.value) for one in cache.values())
+    while cache and (len(cache) >= limits.cached_steps or held > limits.cache_bytes or kept > limits.cache_blob_bytes):
+        _, dropped = cache.popitem(last=False)
+        held -= len(dropped.value)
+        kept -= kept_bytes(dropped.value)
+    cache[cached.key] = cached
+
+
+def clear_cache(state: State, command: ClearCache, _index: int) -> Events:
+    """Drop what is in the cache."""
+    dropped = [key for key, one in state.cache.items() if command.name in (None, one.name)]
+    for key in dropped:
+        del state.cache[key]
+    return (CacheCleared(command.name, len(dropped)),)
+
+
+STEP_HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {
+    SaveStepState: save_step_state,
+    CacheStep: cache_step,
+    ClearCache: clear_cache,
+}
 """The rule for each command about what steps leave behind."""

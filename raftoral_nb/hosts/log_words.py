@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ..core.commands import (
+    CacheStep,
     CancelRun,
     ChangeMembers,
+    ClearCache,
     ContinueRun,
     EndRun,
     FireTimers,
@@ -70,6 +72,11 @@ def command_words(command: Any) -> str:
             return f"register {definition.workflow}, version {definition.version}"
         case SetCheckpoint(run_id=run_id, step=step):
             return f"{run_id}: step {step.step_id}"
+        case CacheStep(run_id=run_id, step=step):
+            how = "to be cached" if step.cached_from is None else f"cached from {step.cached_from}"
+            return f"{run_id}: step {step.step_id}, {how}"
+        case ClearCache(name=name):
+            return "clear the cache of steps" if name is None else f"clear the cache of steps {name}"
         case StartChild(run_id=run_id, step=step, child_id=child_id):
             return f"{run_id}: step {step.step_id} starts {child_id}"
         case FireTimers(run_id=run_id):

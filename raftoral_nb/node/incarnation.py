@@ -13,7 +13,7 @@ from ..core.apply import Applied
 from ..core.cluster_events import OutputLine, RoleChanged, SnapshotInstalled
 from ..core.commands import Command, Outcome, Unknown
 from ..core.events import ClusterEvent
-from ..core.records import Definition, Difference, Failure, NodeId, RunId, StepId, StepState
+from ..core.records import CachedStep, Definition, Difference, Failure, NodeId, RunId, StepId, StepState
 from ..core.state import State
 from ..core.statistics import STUCK
 from ..raft.compaction import DEFAULT_COMPACTION, Compaction
@@ -376,3 +376,7 @@ class Incarnation:
         """
         run = self.member.state.runs.get(run_id)
         return None if run is None else run.step_states.get(step_id)
+
+    def cached_step(self, key: str) -> CachedStep | None:
+        """Return what is in the cache of steps, in this node's state. Called from any thread while the state changes."""
+        return self.member.state.cache.get(key)

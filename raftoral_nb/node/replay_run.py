@@ -15,7 +15,7 @@ import msgspec
 from ..core.cluster_events import OutputLine
 from ..core.commands import Command, Outcome
 from ..core.events import ClusterEvent
-from ..core.records import Definition, Difference, MoveRecord, RunId, StepId, StepState
+from ..core.records import CachedStep, Definition, Difference, MoveRecord, RunId, StepId, StepState
 from ..core.run_record import Run
 from ..core.state import State
 from ..core.statistics import STUCK
@@ -85,6 +85,9 @@ class _Alone:
         """Return None: it starts nothing."""
 
     def step_state(self, run_id: RunId, step_id: StepId) -> StepState | None:
+        """Return None: it runs no step."""
+
+    def cached_step(self, key: str) -> CachedStep | None:
         """Return None: it runs no step."""
 
 

@@ -7,7 +7,9 @@ import msgspec
 
 from raftoral_nb.core.apply import Applied, apply_entry
 from raftoral_nb.core.commands import (
+    CacheStep,
     CancelRun,
+    ClearCache,
     Command,
     ContinueRun,
     EndRun,
@@ -29,7 +31,7 @@ from raftoral_nb.core.commands import (
     TellRun,
     TerminateRun,
 )
-from raftoral_nb.core.records import Definition, Failure, ProposalId, Step
+from raftoral_nb.core.records import Definition, Failure, ProposalId, Step, StepSource
 from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.core.state import State
 from raftoral_nb.core.validation import Limits
@@ -46,6 +48,8 @@ TINY = Limits(
     signal_ids=3,
     children=2,
     step_states=1,
+    cached_steps=2,
+    cache_bytes=20,
 )
 ROOMY = Limits(
     value_bytes=16, code_bytes=16, runs_kept=2, evicted_run_ids=2, unreceived_signals=2, signal_ids=3, children=2
@@ -155,6 +159,19 @@ def saving(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.Se
     )
 
 
+def caching(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[Command]:
+    sources = st.none() | st.just(StepSource("r1", "0/a"))
+    ids = st.sampled_from(["0/a", "0/b", "1/a"])
+    step = st.tuples(ids, values, node, epoch, sources).map(
+        lambda it: Step(it[0], "compute", it[1], None, it[2], it[3], cached_from=it[4])
+    )
+    keys = st.sampled_from(["k1", "k2", "k3"])
+    note = st.builds(
+        CacheStep, run_ids, step, keys, st.sampled_from("fg"), st.just("3"), st.just(0), generations, taken
+    )
+    return note | note | st.builds(ClearCache, st.none() | st.sampled_from("fg"))
+
+
 signals = st.builds(SendSignal, run_ids, signal_ids, st.sampled_from("ab"), values, st.booleans(), times)
 asked = (
     signals
@@ -177,6 +194,7 @@ commands: st.SearchStrategy[Command] = (
     | renewals(nodes, terms)
     | notes
     | saving(nodes, terms)
+    | caching(nodes, terms)
     | reservations
 )
 one = st.just(1)
@@ -194,6 +212,7 @@ lively: st.SearchStrategy[Command] = (
     | renewals(one, one)
     | st.builds(NoteTaken, run_ids, taken, one, one, st.just(0), generations)
     | saving(one, one)
+    | caching(one, one)
 )
 """Commands that may well be accepted after the opening."""
 ids = st.builds(ProposalId, st.sampled_from(["0.1.a", "0.2.b", "1.1.c", "2.2.d"]), st.integers(1, 6))

@@ -34,7 +34,9 @@ from raftoral_nb.errors import SnapshotError
 from tests.core.commands import FAILURE, checkpoint, definition, done, end, propose, refusal, running
 from tests.core.histories import TINY
 
-OF_FIRST: Final = msgspec.structs.replace(TINY, step_states=Limits().step_states)
+OF_FIRST: Final = msgspec.structs.replace(
+    TINY, **{name: getattr(Limits(), name) for name in ("step_states", "cached_steps", "cache_bytes")}
+)
 """The limits with which `FIRST` was made; those that came later have their usual values."""
 
 FIRST: Final = """

@@ -1,4 +1,4 @@
-"""What the functions of running steps save for the next attempt: the latest of the acting node, until the step is recorded."""
+"""What steps leave behind beside their records: states for the next attempt, and results that are cached for all runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftoral_nb.core.apply import apply
-from raftoral_nb.core.commands import CancelRun, ContinueRun, MoveRun, RegisterWorkflow, SaveStepState, Takeover
-from raftoral_nb.core.events import CommandRefused, StepStateSaved
-from raftoral_nb.core.records import StepState
+from raftoral_nb.core.blob_refs import BlobRef, encode_reference
+from raftoral_nb.core.commands import (
+    CacheStep,
+    CancelRun,
+    ClearCache,
+    ContinueRun,
+    MoveRun,
+    RegisterWorkflow,
+    SaveStepState,
+    Takeover,
+)
+from raftoral_nb.core.events import CacheCleared, CheckpointSet, CommandRefused, StepStateSaved
+from raftoral_nb.core.records import CachedStep, Step, StepSource, StepState
 from raftoral_nb.core.snapshot import Frozen, Reader
 from raftoral_nb.core.state import State, summary
 from raftoral_nb.core.validation import Limits
-from tests.core.commands import checkpoint, definition, done, end, refusal, running
+from tests.core.commands import FAILURE, checkpoint, definition, done, end, refusal, running
 
 
 def saves(number: int = 1, value: bytes = b"epoch", step_id: str = "0/charge", **more: Any) -> SaveStepState:
@@ -154,3 +164,145 @@ def test_whatever_comes_in_whatever_order_the_numbers_of_a_step_only_rise(asked:
         known = state.runs["r1"].step_states.get("0/charge")
         assert (0 if known is None else known.number) == expected
         assert known is None or known.value == str(known.number).encode()
+
+
+# --- the cache
+
+
+def caches(key: str = "k", value: bytes = b"model", step_id: str = "0/fit", **more: Any) -> CacheStep:
+    names = {"run_id": "r1", "name": "fit", "inputs": "3", **more}
+    source, at, failure = names.pop("source", None), names.pop("at", 0.0), names.pop("failure", None)
+    author = names.pop("node", 1), names.pop("epoch", 1)
+    given = None if failure is not None else value
+    step = Step(step_id, names.pop("operation", "compute"), given, failure, *author, at, cached_from=source)
+    return CacheStep(step=step, key=key, **names)
+
+
+def cached(state: State) -> list[tuple[str, bytes, int]]:
+    return [(one.key, one.value, one.hits) for one in state.cache.values()]
+
+
+def test_a_result_that_is_recorded_is_cached_and_a_hit_counts_and_makes_it_the_one_used_last() -> None:
+    state = running("r1", "r2")
+    (event,) = done(state, caches("a", b"first", "0/fit", at=4.0))
+    assert event == CheckpointSet("r1", Step("0/fit", "compute", b"first", None, 1, 1, 4.0))
+    done(state, caches("b", b"second", "1/fit"))
+    source = StepSource("r1", "0/fit")
+    assert state.cache["a"] == CachedStep("a", "fit", "3", b"first", source, 4.0)
+    assert state.cache["a"].size == 5
+    (event,) = done(state, caches("a", b"first", "0/again", run_id="r2", source=source))
+    assert event.step.cached_from == source
+    assert cached(state) == [("b", b"second", 0), ("a", b"first", 1)]
+    assert [one.value for one in state.runs["r2"].steps] == [b"first"]
+    assert state.checkpoints == 3
+
+
+def test_what_cannot_be_recorded_leaves_the_cache_as_it_is() -> None:
+    state = running("r1")
+    done(state, caches("a"))
+    assert refusal(state, caches("a", b"other")) == "already_recorded"
+    assert refusal(state, caches("b", step_id="1/fit", epoch=2)) == "stale_epoch"
+    assert (
+        refusal(state, caches("a", step_id="1/fit", generation=2, source=StepSource("r1", "0/fit")))
+        == "stale_generation"
+    )
+    assert cached(state) == [("a", b"model", 0)]
+
+
+def test_a_value_that_is_found_no_more_is_recorded_all_the_same() -> None:
+    """It was cleared, or dropped, since the acting node looked."""
+    state = running("r1")
+    done(state, caches("a", source=StepSource("gone", "0/fit")))
+    assert cached(state) == []
+    assert state.runs["r1"].by_id["0/fit"].value == b"model"
+
+
+def test_two_that_computed_the_same_leave_one_the_later() -> None:
+    state = running("r1", "r2")
+    done(state, caches("a", b"one"))
+    done(state, caches("a", b"one", "0/x", run_id="r2", source=StepSource("r1", "0/fit")))
+    done(state, caches("a", b"two", "1/fit", run_id="r2"))
+    assert cached(state) == [("a", b"two", 1)]
+    assert state.cache["a"].source == StepSource("r2", "1/fit")
+
+
+def test_there_is_room_for_so_many_and_for_so_many_bytes_and_those_not_used_for_longest_go() -> None:
+    state = running("r1", limits=Limits(cached_steps=3, cache_bytes=10))
+    for number, key in enumerate("abc"):
+        done(state, caches(key, b"12", f"{number}/fit"))
+    done(state, caches("a", b"12", "3/fit", source=StepSource("r1", "0/fit")))
+    done(state, caches("d", b"12", "4/fit"))
+    assert list(state.cache) == ["c", "a", "d"]
+    done(state, caches("e", bytes(7), "5/fit"))
+    assert list(state.cache) == ["d", "e"]
+    done(state, caches("f", bytes(11), "6/fit"))
+    assert list(state.cache) == ["d", "e"], "one that is larger than all the room drops none"
+    done(state, caches("d", bytes(11), "7/fit"))
+    assert list(state.cache) == ["e"], "what it replaces is gone"
+
+
+def test_blobs_count_with_their_size() -> None:
+    state = running("r1", limits=Limits(cache_blob_bytes=2000))
+    for number, key in enumerate("abc"):
+        done(state, caches(key, encode_reference(BlobRef("0" * 32, 900)), f"{number}/fit"))
+    assert list(state.cache) == ["b", "c"]
+
+
+def test_the_cache_is_cleared_of_a_function_or_of_all() -> None:
+    state = running("r1")
+    for number, name in enumerate(("fit", "load", "fit")):
+        done(state, caches(str(number), step_id=f"{number}/s", name=name))
+    assert done(state, ClearCache("fit")) == (CacheCleared("fit", 2),)
+    assert list(state.cache) == ["1"]
+    assert done(state, ClearCache()) == (CacheCleared(None, 1),)
+    assert done(state, ClearCache()) == (CacheCleared(None, 0),)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        caches(""),
+        caches(name=""),
+        caches(inputs=3),
+        caches(inputs="x" * 201),
+        caches(failure=FAILURE),
+        caches(operation="set"),
+        caches(source="r1"),
+        caches(source=StepSource("", "0/fit")),
+        caches(source=StepSource("r1", 3)),  # type: ignore[arg-type]
+        caches(value=bytes(99)),
+        ClearCache(""),
+        ClearCache(3),  # type: ignore[arg-type]
+    ],
+    ids=repr,
+)
+def test_what_is_malformed_is_not_cached(command: Any) -> None:
+    assert refusal(running("r1", limits=Limits(value_bytes=50)), command) == "bad_command"
+
+
+def test_a_snapshot_holds_the_cache_in_its_order() -> None:
+    state = running("r1")
+    for number, key in enumerate("abc"):
+        done(state, caches(key, bytes(100), f"{number}/fit"))
+    done(state, caches("a", bytes(100), "3/fit", source=StepSource("r1", "0/fit")))
+    reader = Reader()
+    for piece in Frozen(state).pieces(150):
+        reader.feed(piece)
+    assert list(reader.state().cache) == ["b", "c", "a"]
+    assert summary(reader.state()) == summary(state)
+
+
+_some = st.tuples(st.sampled_from("abcd"), st.integers(0, 6), st.booleans())
+
+
+@given(st.lists(_some, max_size=40))
+def test_whatever_is_cached_the_limits_hold_and_what_was_used_last_is_there(asked: list[tuple[str, int, bool]]) -> None:
+    state = running("r1", limits=Limits(cached_steps=3, cache_bytes=10))
+    for number, (key, size, is_hit) in enumerate(asked):
+        known = state.cache.get(key)
+        hit = is_hit and known is not None
+        value = known.value if hit and known is not None else bytes(size)
+        done(state, caches(key, value, f"{number}/s", source=StepSource("r1", "0/s") if hit else None))
+        assert list(state.cache)[-1] == key
+        assert len(state.cache) <= 3
+        assert sum(one.size for one in state.cache.values()) <= 10

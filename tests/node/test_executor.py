@@ -47,6 +47,9 @@ class Alone:
     def step_state(self, run_id: str, step_id: str) -> None:
         """Return None: it runs no step."""
 
+    def cached_step(self, key: str) -> None:
+        """Return None: it runs no step."""
+
 
 async def countdown(ctx: WorkflowContext, left: int) -> str:
     if left:

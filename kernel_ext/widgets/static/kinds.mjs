@@ -20,6 +20,8 @@ const ENTRIES = {
   timers: { mark: "z", word: "timers fired" },
   taken: { mark: "G", word: "messages received so far" },
   state: { mark: "S", word: "a step saves its state" },
+  cached: { mark: "S", word: "step, cached" },
+  "clear-cache": { mark: "X", word: "cache cleared" },
   continue: { mark: "N", word: "begins anew" },
   empty: { mark: "·", word: "no command" },
   large: { mark: "L", word: "large" },

@@ -13,7 +13,7 @@ from .alarms import Alarms
 
 if TYPE_CHECKING:
     from ...core.cluster_events import MessageTaken, StepProgress, StepRetrying
-    from ...core.records import StepState
+    from ...core.records import CachedStep, StepState
     from ...threads.step_threads import Steps
 
 
@@ -86,6 +86,10 @@ class ExecutionEnv(Protocol):
 
     def step_state(self, run_id: RunId, step_id: StepId) -> StepState | None:
         """Return what an attempt at an open step saved last, as far as this node has applied the log. From any thread."""
+        ...
+
+    def cached_step(self, key: str) -> CachedStep | None:
+        """Return what is in the cache of steps, as far as this node has applied the log. From any thread."""
         ...
 
     def is_outcome(self, error: BaseException) -> bool:

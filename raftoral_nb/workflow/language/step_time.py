@@ -19,9 +19,11 @@ _ASKED: Final = Retry()
 class TimeLeft:
     """The time that is left for one step, on this node. Times are Unix seconds by its clock; `ends_at` None is never."""
 
-    __slots__ = ("_ends_at", "_in_all", "_options", "_over", "_step_id", "attempts")
+    __slots__ = ("_ends_at", "_in_all", "_options", "_over", "_step_id", "attempts", "cache", "ttl")
 
     def __init__(self, options: StepOptions, step_id: StepId, ends_at: float | None) -> None:
+        self.cache, self.ttl = options.cache, options.ttl
+        """Of the step's options, which are at hand here: whether its result is cached, and for how many seconds."""
         self.attempts = 0
         """How many there may be, by the policy after which it was tried again last."""
         self._options = options

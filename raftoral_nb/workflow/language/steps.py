@@ -18,11 +18,11 @@ from ..codec import bodies, exceptions
 from ..codec.values import describe
 from ..execution.acting import Produce
 from ..execution.execution import Execution
-from ..execution.products import Product
+from ..execution.products import Made, Product
 from ..execution.running_step import STEP, RunningStep
 from ..execution.telling import Sender
 from ..shipping.step_function import PLAIN, StepFunction, StepOptions
-from . import step_arguments
+from . import step_arguments, step_cache
 from .step_time import TimeLeft
 from .unawaited import argument_problem
 
@@ -119,6 +119,9 @@ async def _attempts(
 
 async def _until_done(execution: Execution, step_id: StepId, call: step_arguments.Call, left: TimeLeft) -> Product:
     around = execution.around
+    cached = None if left.cache is None else step_cache.look(execution, step_id, call, left.ttl)
+    if isinstance(cached, Made):
+        return cached
     given = step_arguments.given(call, execution.function)
     attempt = 0
     while True:
@@ -139,7 +142,8 @@ async def _until_done(execution: Execution, step_id: StepId, call: step_argument
         else:
             if given is not None and (lost := _lost(execution, step_id, given, value)) is not None:
                 return None, execution.fail_without_record(lost)
-            return execution.product(step_id, value)
+            data, failed = execution.product(step_id, value)
+            return Made(data, failed, cached=None if failed is not None else cached)
         # Out of the handler: an exception is not to be kept for as long as the wait lasts.
         around.say(
             execution.run_id,
