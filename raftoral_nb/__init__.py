@@ -56,6 +56,7 @@ from .errors import (
     QueryFailedError,
     RaftoralError,
     ReceiveTimeoutError,
+    RetryAfter,
     RunConflictError,
     RunEndedError,
     RunNotFoundError,
@@ -119,6 +120,7 @@ if TYPE_CHECKING:
     )
     from .core.events import (
         BlobsDropped,
+        CacheCleared,
         CancelRequested,
         CheckpointSet,
         ClusterEvent,
@@ -130,6 +132,7 @@ if TYPE_CHECKING:
         RunMoved,
         RunPaused,
         RunResumed,
+        StepStateSaved,
         TimerFired,
         WorkflowCancelled,
         WorkflowCompleted,
@@ -140,7 +143,7 @@ if TYPE_CHECKING:
         WorkflowStarted,
         WorkflowTerminated,
     )
-    from .core.records import Difference, Failure, Message, Step, TimersFired
+    from .core.records import CachedStep, Difference, Failure, Message, Step, StepSource, TimersFired
     from .core.statistics import (
         ClusterStatistics,
         ExecutionStatistics,
@@ -212,6 +215,7 @@ _HOMES = {
     ),
     "core.events": (
         "BlobsDropped",
+        "CacheCleared",
         "CancelRequested",
         "CheckpointSet",
         "ClusterEvent",
@@ -223,6 +227,7 @@ _HOMES = {
         "RunMoved",
         "RunPaused",
         "RunResumed",
+        "StepStateSaved",
         "TimerFired",
         "WorkflowCancelled",
         "WorkflowCompleted",
@@ -234,10 +239,12 @@ _HOMES = {
         "WorkflowTerminated",
     ),
     "core.records": (
+        "CachedStep",
         "Difference",
         "Failure",
         "Message",
         "Step",
+        "StepSource",
         "TimersFired",
     ),
     "core.statistics": (
@@ -300,6 +307,8 @@ __all__ = [
     "BlobsDropped",
     "BlockingCallError",
     "BranchTask",
+    "CacheCleared",
+    "CachedStep",
     "CampaignAsked",
     "CancelRequested",
     "Captured",
@@ -371,6 +380,7 @@ __all__ = [
     "RetentionSet",
     "RetentionStatistics",
     "Retry",
+    "RetryAfter",
     "RoleChanged",
     "RunConflictError",
     "RunDeleted",
@@ -400,6 +410,8 @@ __all__ = [
     "StepKeyError",
     "StepProgress",
     "StepRetrying",
+    "StepSource",
+    "StepStateSaved",
     "StepTimeoutError",
     "StopReport",
     "StorageError",

@@ -6,6 +6,8 @@ Cancellation, inside a workflow, is asyncio's own `CancelledError`.
 from __future__ import annotations
 
 import linecache
+import math
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
@@ -442,7 +444,46 @@ class BadArgumentError(RaftoralError, ValueError):
 
 
 class StepTimeoutError(RaftoralError, TimeoutError):
-    """An attempt at a step took longer than the `timeout` that it was given."""
+    """An attempt at a step took longer than its `timeout`, or all of them longer than its `total_timeout`; the message says which."""
+
+
+class RetryAfter(RaftoralError):  # noqa: N818 - a wish that the function of a step has
+    """Raised by the function of a step that failed and knows when it may be tried again: a service said so (HTTP 429, 503).
+
+        if response.status_code == 429:
+            raise RetryAfter(float(response.headers["Retry-After"]))
+
+    `when` is a number of seconds from now, a `timedelta`, or a `datetime` with a time zone; what is past means at once. The wait is just
+    as long, whatever the step's `Retry` says of waits; how many attempts there are is up to its `attempts`. `Retry.on` does
+    not count, `Retry.final` does. A step without a policy has as many attempts as `Retry()`. One that runs `at_most_once` is
+    not tried again.
+
+    When no attempt is left, the step has failed with `cause` (or what it was raised `from`), if there is one, else with this exception. The
+    wait is not recorded: a new leader tries at once. Outside of a step it is an exception like any other. Raises `BadArgumentError` if
+    `when` is none of these.
+    """
+
+    def __init__(self, when: float | timedelta | datetime, *, cause: BaseException | None = None) -> None:
+        aware = isinstance(when, datetime) and when.utcoffset() is not None
+        number = isinstance(when, int | float) and not isinstance(when, bool) and -math.inf < when < math.inf
+        if not (aware or number or isinstance(when, timedelta)):
+            raise BadArgumentError(
+                "RetryAfter takes a number of seconds, a timedelta, or a datetime with a time zone, such as "
+                f"RetryAfter(30) or RetryAfter(datetime(2030, 1, 1, tzinfo=UTC)); not {when!r}"
+            )
+        shown = (
+            when.isoformat() if isinstance(when, datetime) else when if isinstance(when, timedelta) else f"{when:g} s"
+        )
+        super().__init__(f"to be tried again {'at' if isinstance(when, datetime) else 'after'} {shown}")
+        self.when = when
+        if cause is not None:
+            self.__cause__ = cause
+
+    def seconds(self, now: float) -> float:
+        """Return how long to wait from `now` on, in seconds; `now` is in Unix seconds."""
+        if isinstance(self.when, datetime):
+            return max(0.0, self.when.timestamp() - now)
+        return max(0.0, self.when.total_seconds() if isinstance(self.when, timedelta) else float(self.when))
 
 
 class OutcomeUnknown(RaftoralError):  # noqa: N818 - a state of affairs that a workflow decides about

@@ -82,6 +82,21 @@ MAX_UNRECEIVED_SIGNALS: Final = 1000
 MAX_SIGNAL_IDS_KEPT: Final = 10_000
 """Signals and updates of one run whose repetition under the same id is recognized; the oldest are forgotten first."""
 
+MAX_STEP_STATES: Final = 1000
+"""Open steps of one run of which a state is saved; more cannot save one."""
+
+MAX_CACHED_STEPS: Final = 1000
+"""Results in the cache of steps; those that were not used for longest are dropped first, here and for what follows."""
+
+MAX_CACHE_BYTES: Final = 64 * 1024 * 1024
+"""Encoded size of all results in the cache of steps, in bytes, as far as the nodes hold them in memory."""
+
+MAX_CACHE_BLOB_BYTES: Final = 1024 * 1024 * 1024
+"""Encoded size of all results in the cache of steps, in bytes, those included that are kept beside the log."""
+
+MAX_SHOWN_INPUTS: Final = 200
+"""Characters of the shortened inputs that the cache of steps keeps with a result."""
+
 MAX_CHILDREN: Final = 1000
 """Unfinished child runs of one run."""
 

@@ -103,7 +103,7 @@ RAFTORAL_HELP: Final = page(TABLE)
 
 _FIRST: Final = (
     *("start", "attach", "leave", "stop", "status", "entries", "events", "watch", "metrics"),
-    *("register", "run", "check", "move", "runs", "history", "log"),
+    *("register", "run", "check", "move", "runs", "history", "cache", "log"),
     *("signal", "update", "query", "button", "progress", "cancel", "terminate"),
 )
 """The order in which subcommands are listed; those that are not named here come behind them, as the table has them."""

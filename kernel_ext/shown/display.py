@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from . import html, tables, text
+from . import cached, html, tables, text
 from .words import registration_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from raftoral_nb import Registration, WorkflowRun
+    from raftoral_nb import CachedStep, Registration, WorkflowRun
     from raftoral_nb.core.cluster_events import OutputLine
     from raftoral_nb.core.events import ClusterEvent
     from raftoral_nb.core.statistics import ClusterStatistics, LogEntry
@@ -82,6 +82,14 @@ def runs(all_runs: Sequence[WorkflowRun[object]], footer: str = "") -> Shown:
     if not footer:
         return Shown(text.table_text(table), html.table_html(table))
     return Shown(f"{text.table_text(table)}\n{footer}", html.table_html(table) + html.line_html(footer))
+
+
+def cached_steps(steps: Sequence[CachedStep], now: float) -> Shown:
+    """What is cached of steps, a row for each; `now` is in Unix seconds."""
+    if not steps:
+        return notice('no step is cached: step(fn, cache="inputs") caches the results of its steps')
+    table = cached.cached_steps(steps, now)
+    return Shown(text.table_text(table), html.table_html(table))
 
 
 def entries(logs: Mapping[int, Sequence[LogEntry]], snapshots: Mapping[int, int]) -> Shown:

@@ -26,6 +26,7 @@ from raftoral_nb.core.cluster_events import (
 )
 from raftoral_nb.core.events import (
     BlobsDropped,
+    CacheCleared,
     CancelRequested,
     CheckpointSet,
     CommandRefused,
@@ -39,6 +40,7 @@ from raftoral_nb.core.events import (
     RunMoved,
     RunPaused,
     RunResumed,
+    StepStateSaved,
     TimerFired,
     WorkflowCancelled,
     WorkflowCompleted,
@@ -86,7 +88,11 @@ def _run_words(event: ClusterEvent) -> str | None:
             return f"run {run_id} of {workflow}, version {version}, started{by}"
         case CheckpointSet(run_id=run_id, step=step):
             result = "" if step.failure is None else f" as failed with {step.failure}"
+            if step.cached_from is not None:
+                result = f", cached from {step.cached_from}"
             return f"run {run_id}: step {step.step_id} was recorded by node {step.node}{result}"
+        case StepStateSaved(run_id=run_id, step_id=step_id, number=number, size=size):
+            return f"run {run_id}: step {step_id} saved its state, number {number} ({size:,} bytes)"
         case WorkflowCompleted(run_id=run_id):
             return f"run {run_id} completed"
         case WorkflowFailed(run_id=run_id, failure=failure):
@@ -180,6 +186,9 @@ def _cluster_words(event: ClusterEvent) -> str | None:
             return f"no run refers to {counted(len(digests), 'blob')} any more"
         case WorkflowDropped(workflow=workflow, version=version):
             return f"workflow {workflow}, version {version}, was dropped: it is old and not in use"
+        case CacheCleared(name=name, dropped=dropped):
+            of = "" if name is None else f" of {name}"
+            return f"the cache of steps was cleared: {counted(dropped, 'result')}{of}"
         case CommandRefused(code=code, reason=reason):
             return f"a command was refused ({code}): {reason}"
         case ScenarioChanged(scenario=scenario, change=change, text=text):

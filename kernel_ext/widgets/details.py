@@ -130,6 +130,13 @@ class Details:
         return known[name]
 
     def _decoded(self, run: WorkflowRun[Any], record: Step | Message) -> str:
+        shown = self._shown(run, record)
+        if isinstance(record, Step) and record.cached_from is not None:
+            return f"{shown} (cached from {record.cached_from})"
+        return shown
+
+    @staticmethod
+    def _shown(run: WorkflowRun[Any], record: Step | Message) -> str:
         if reference(record.value) is not None:  # its blob is not read to be shown in a line
             return run.shown_value(record, MAX_VALUE_CHARS)
         size = len(record.value or b"")

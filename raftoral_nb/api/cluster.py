@@ -31,6 +31,7 @@ from ..threads.seconds import Seconds, as_number
 from ..workflow.language.context import WorkflowContext
 from ..workflow.shipping.definitions import Workflow
 from .access import ClusterAccess
+from .cached_steps import CachedSteps
 from .cluster_life import ClusterLife, Founding, StopReport
 from .delegation import delegate
 from .find_runs import RunFinder
@@ -150,6 +151,7 @@ class Cluster:
         self._node_faults = NodeFaults(access, self._announcement)
         self._membership = Membership(access, self._announcement, self._nodes, self._network_faults.transfer)
         self._runs = RunFinder(access)
+        self._cached_steps = CachedSteps(access)
         self._telemetry = Telemetry(access, self.statistics)
         self._plays = ScenarioPlays(self, access)
         self._retention = RunRetention(access, founding.retention)
@@ -522,6 +524,8 @@ class Cluster:
     run = delegate(RunFinder.run, to=lambda self: self._runs)
     runs = delegate(RunFinder.runs, to=lambda self: self._runs)
     signal = delegate(RunFinder.signal, to=lambda self: self._runs)
+    cached_steps = delegate(CachedSteps.cached_steps, to=lambda self: self._cached_steps)
+    clear_cache = delegate(CachedSteps.clear_cache, to=lambda self: self._cached_steps)
 
     set_retention = delegate(RunRetention.set_retention, to=lambda self: self._retention)
 

@@ -50,6 +50,7 @@ from .events import (
 from .records import ProposalId
 from .run_rules import HANDLERS, Events
 from .state import ClientSession, Epoch, State
+from .step_rules import STEP_HANDLERS
 from .validation import birth_problem, command_problem, proposal_problem
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ _HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {
     ReserveNumber: _reserve_number,
     RegisterWorkflow: _register,
     **HANDLERS,
+    **STEP_HANDLERS,
 }
 
 

@@ -9,9 +9,11 @@ import msgspec
 
 from .blob_refs import REFERENCE_MARK, BlobRef, reference
 from .commands import (
+    CacheStep,
     Command,
     ContinueRun,
     EndRun,
+    SaveStepState,
     SendSignal,
     SetCheckpoint,
     StartChild,
@@ -23,6 +25,8 @@ _FIELDS: Final[dict[type[Any], tuple[str, ...]]] = {
     StartRun: ("input",),
     StartChild: ("step.value", "input"),
     SetCheckpoint: ("step.value",),
+    CacheStep: ("step.value",),
+    SaveStepState: ("value",),
     TellRun: ("step.value", "value"),
     EndRun: ("result",),
     ContinueRun: ("input",),

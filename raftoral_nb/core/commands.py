@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from .records import Definition, Failure, NodeId, ProposalId, RunId, Step
+from .records import Definition, Failure, NodeId, ProposalId, RunId, Step, StepId
 
 
 class Takeover(msgspec.Struct, frozen=True, gc=False, tag="takeover", array_like=True):
@@ -100,6 +100,50 @@ class NoteTaken(msgspec.Struct, frozen=True, gc=False, tag="taken", array_like=T
     epoch: int
     version: int = 0
     generation: int = 1
+
+
+class SaveStepState(msgspec.Struct, frozen=True, gc=False, tag="state", array_like=True):
+    """The command to save the state of a step whose function is running, for the next attempt. No record of the run's.
+
+    Only the current epoch may save, and only while the step is not recorded. A later one replaces an earlier one: `number` rises,
+    and what is older than what is saved is refused.
+    """
+
+    run_id: RunId
+    step_id: StepId
+    number: int
+    value: bytes
+    node: NodeId
+    epoch: int
+    version: int = 0
+    """As of a checkpoint."""
+    generation: int = 1
+    at: float = 0.0
+
+
+class CacheStep(msgspec.Struct, frozen=True, gc=False, tag="cached", array_like=True):
+    """The command to record a step as `SetCheckpoint` does, and to note it in the cache of steps.
+
+    A step that says where its value is `cached_from` was found there, and counts as a hit; any other is put into the cache. If it cannot be
+    recorded, the cache stays as it is.
+    """
+
+    run_id: RunId
+    step: Step
+    key: str
+    name: str
+    inputs: str
+    """As of a `CachedStep`."""
+    version: int = 0
+    """As of a checkpoint."""
+    generation: int = 1
+    taken: int = 0
+
+
+class ClearCache(msgspec.Struct, frozen=True, gc=False, tag="clear-cache", array_like=True):
+    """The command to drop what is in the cache of steps: all of it, or what functions of one name computed."""
+
+    name: str | None = None
 
 
 class TellRun(msgspec.Struct, frozen=True, gc=False, tag="tell", array_like=True):
@@ -292,6 +336,9 @@ Command = (
     | SetCheckpoint
     | FireTimers
     | NoteTaken
+    | SaveStepState
+    | CacheStep
+    | ClearCache
     | TellRun
     | StartChild
     | EndRun

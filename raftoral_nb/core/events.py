@@ -26,7 +26,7 @@ from .cluster_events import (
     TransferAsked,
     UnauthenticatedConnectionsRefused,
 )
-from .records import Failure, Message, NodeId, RunId, Step, TimersFired
+from .records import Failure, Message, NodeId, RunId, Step, StepId, TimersFired
 
 
 class EpochChanged(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +71,25 @@ class CheckpointSet(msgspec.Struct, frozen=True, gc=False):
 
     run_id: RunId
     step: Step
+
+
+class StepStateSaved(msgspec.Struct, frozen=True, gc=False):
+    """The function of a running step saved its state (`current_step().checkpoint(...)`), for the next attempt at it."""
+
+    run_id: RunId
+    step_id: StepId
+    number: int
+    """Counts from 1 what was saved of this step; some numbers may be left out."""
+    size: int
+    """Of the encoded value, in bytes."""
+
+
+class CacheCleared(msgspec.Struct, frozen=True, gc=False):
+    """The cache of steps was cleared, of what functions of that name computed, or (None) of everything."""
+
+    name: str | None
+    dropped: int
+    """Results that were in it."""
 
 
 class TimerFired(msgspec.Struct, frozen=True, gc=False):
@@ -210,6 +229,8 @@ StateEvent = (
     | WorkflowRegistered
     | WorkflowStarted
     | CheckpointSet
+    | StepStateSaved
+    | CacheCleared
     | TimerFired
     | WorkflowCompleted
     | WorkflowFailed

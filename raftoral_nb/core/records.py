@@ -12,6 +12,8 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from .blob_refs import kept_bytes
+
 # --- Identifiers ---------------------------------------------------------------------------------------------------
 
 NodeId = int
@@ -85,6 +87,16 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
         return f"{self.type_name}: {self.message}" if self.message else self.type_name
 
 
+class StepSource(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Where the value of a step was computed that was found in the cache."""
+
+    run_id: RunId
+    step_id: StepId
+
+    def __str__(self) -> str:
+        return f"run {self.run_id}, step {self.step_id}"
+
+
 class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One recorded step (a checkpoint). Exactly one of `value` and `failure` is set. Its turn resolves what waits for it."""
 
@@ -98,11 +110,48 @@ class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The time when it was proposed (Unix seconds, the clock of `node`), but not before that of the record before it."""
     message_id: str | None = None
     """The update that this step answers."""
+    cached_from: StepSource | None = None
+    """Where its value comes from, if it was found in the cache of steps: its function did not run."""
 
     @property
     def key(self) -> str:
         """The name the workflow gave the step."""
         return self.step_id.partition("/")[2]
+
+
+class StepState(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What the function of an open step saved last, for the next attempt at it. No record of the run: no execution replays it."""
+
+    step_id: StepId
+    number: int
+    """Counts from 1 what was saved of this step; some numbers may be left out."""
+    value: bytes
+    at: float = 0.0
+    """The time when it was proposed (Unix seconds, the clock of the node)."""
+
+
+class CachedStep(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A result in the cache of steps: what `cluster.cached_steps()` returns."""
+
+    key: str
+    """A digest of the function's code and of its inputs, by which it is found."""
+    name: str
+    """The name of the function."""
+    inputs: str
+    """The inputs, shortened."""
+    value: bytes
+    """The encoded result."""
+    source: StepSource
+    """The step that computed it."""
+    at: float
+    """The time when that was recorded (Unix seconds, the run's time)."""
+    hits: int = 0
+    """The number of steps that were recorded with it since."""
+
+    @property
+    def size(self) -> int:
+        """The size of the encoded result, in bytes."""
+        return kept_bytes(self.value)
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):

@@ -102,11 +102,19 @@ def live_blobs(state: State) -> set[str]:
 
 
 def refs_of(state: State) -> list[BlobRef]:
-    """Return references to the blobs that runs of the state refer to, each once. Looks at every run."""
+    """Return references to all blobs that are needed, each once. Looks at every run."""
     sizes: dict[str, int] = {}
     for run in state.runs.values():
         sizes.update(run.blobs)
+    sizes.update((ref.digest, ref.size) for ref in side_refs(state))
     return [BlobRef(digest, size) for digest, size in sizes.items()]
+
+
+def side_refs(state: State) -> list[BlobRef]:
+    """Return references to the blobs that saved states of open steps and the cache refer to. They are in no account. Looks at every run."""
+    values = [cached.value for cached in state.cache.values()]
+    values += [saved.value for run in state.runs.values() if run.step_states for saved in run.step_states.values()]
+    return [ref for value in values if (ref := reference(value)) is not None]
 
 
 def _kept(run: Run) -> Iterator[tuple[bytes | None, Failure | None]]:

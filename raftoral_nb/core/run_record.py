@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from .records import Definition, Failure, Record, RunId, Step, StepId
+from .records import Definition, Failure, Record, RunId, Step, StepId, StepState
 from .statistics import UNFINISHED, RunStatus
 
 RECORD_FORMAT: Final = 2
@@ -84,6 +84,9 @@ class Run(msgspec.Struct):
 
     format: int = 1
     """The format of its records; runs of an earlier one than `RECORD_FORMAT` are not executed."""
+
+    # Invariant: of steps that are not in `records`, at most `Limits.step_states`; none once the run has ended.
+    step_states: dict[StepId, StepState] = msgspec.field(default_factory=dict)
 
     @property
     def waiting(self) -> int:

@@ -236,6 +236,8 @@ def _record(state: State, run: Run, step: Step, taken: int) -> StateEvent:
         run.kept_bytes += len(value)
     else:
         retention.count(state, run, value, step.failure)
+    if run.step_states:
+        run.step_states.pop(step.step_id, None)
     _note_taken(run, taken)
     state.checkpoints += 1
     return CheckpointSet(run.run_id, step)
@@ -500,6 +502,7 @@ def _close(state: State, run: Run, at: float) -> list[StateEvent]:
         first_format.close(run)
     run.records = tuple(run.records)
     retention.count(state, run, run.result, run.failure)
+    run.step_states.clear()
     message = _end_message(run)
     events: list[StateEvent] = []
     for watcher_id, generation in run.watchers.items():
@@ -544,6 +547,7 @@ def continue_run(state: State, command: ContinueRun, _index: int) -> Events:
     orphans = _orphaned(state, run)
     carried = _carried(run, command)
     run.records, run.by_id = list(carried), {}
+    run.step_states.clear()
     run.received, run.taken = sum(isinstance(record, Message) for record in carried), 0
     run.input = command.input
     run.generation += 1

@@ -16,7 +16,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
 import msgspec
 
 from ..errors import SnapshotError
-from .records import CancelRecord, Definition, Failure, Message, MoveRecord, Record, RunId, Step, TimersFired
+from .records import (
+    CachedStep,
+    CancelRecord,
+    Definition,
+    Failure,
+    Message,
+    MoveRecord,
+    Record,
+    RunId,
+    Step,
+    StepState,
+    TimersFired,
+)
 from .retention import count_end, count_head, count_records
 from .run_record import Run
 from .state import ClientSession, State
@@ -58,8 +70,8 @@ def _head_of(struct: type[Any], name: str, without: frozenset[str], **others: An
 
 
 _NOT_IN_HEADS: Final = {
-    State: frozenset({"definitions", "runs", "evicted", "deleted", "sessions", "finished_bytes", "blob_runs"}),
-    Run: frozenset({"definition", "records", "by_id", "kept_bytes", "blobs"}),
+    State: frozenset({"definitions", "runs", "evicted", "deleted", "sessions", "finished_bytes", "blob_runs", "cache"}),
+    Run: frozenset({"definition", "records", "by_id", "kept_bytes", "blobs", "step_states"}),
 }
 """The fields that are in records of their own, and those that follow from others."""
 _StateHead: Final = _head_of(State, "_StateHead", _NOT_IN_HEADS[State])
@@ -163,6 +175,18 @@ class _MovesRecord(_Record, frozen=True, tag=11):
     moves: list[MoveRecord]
 
 
+class _StepStatesRecord(_Record, frozen=True, tag=12):
+    """What open steps saved of the run that began last, behind its records."""
+
+    states: list[StepState]
+
+
+class _CacheRecord(_Record, frozen=True, tag=13):
+    """Results in the cache of steps, the one that was used last behind all others."""
+
+    cached: list[CachedStep]
+
+
 _AnyRecord = (
     _HeadRecord
     | _DefinitionRecord
@@ -178,6 +202,8 @@ _AnyRecord = (
     | _TimersRecord
     | _CancelRecord
     | _MovesRecord
+    | _StepStatesRecord
+    | _CacheRecord
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -204,12 +230,14 @@ class Frozen:
                 run.definition,
                 run.records,
                 len(run.records),
+                list(run.step_states.values()),
             )
             for run in state.runs.values()
         ]
         self._evicted = list(state.evicted)
         self._again = [one for one in state.evicted.items() if one[1] > 1]
         self._deleted = list(state.deleted.items())
+        self._cache = list(state.cache.values())
         self._sessions = [
             (client, ClientSession(**_fields(session, frozenset()))) for client, session in state.sessions.items()
         ]
@@ -241,13 +269,15 @@ class Frozen:
                 yield _DefinitionRecord(definition), _RECORD_BYTES + len(definition.code) + _texts(definition)
         names = [(one.workflow, one.version, table[id(one)]) for one in self._registered]
         yield _NamesRecord(_Names(names)), _RECORD_BYTES * (len(names) + 1)
-        for fields, definition, records, count in self._runs:
+        for fields, definition, records, count, states in self._runs:
             yield _RunRecord(_RunHead(code=table[id(definition)], **fields)), _weight_of_head(fields)
             for kind, alike in itertools.groupby(itertools.islice(records, count), type):
                 yield from _slices(_SLICES[kind], alike, _weight_of, size)
+            yield from _slices(_StepStatesRecord, states, _weight_of_state, size)
         yield from _slices(_EvictedRecord, self._evicted, len, size)
         yield from _slices(_AgainRecord, self._again, _weight_of_id, size)
         yield from _slices(_DeletedRecord, self._deleted, _weight_of_id, size)
+        yield from _slices(_CacheRecord, self._cache, _weight_of_cached, size)
         for client, session in self._sessions:
             yield _SessionRecord((client, session)), _RECORD_BYTES * (len(session.answers) + 1)
 
@@ -305,6 +335,14 @@ def _weight_of(record: Record) -> int:
             return len(record.reason)
         case _:
             return 0
+
+
+def _weight_of_state(state: StepState) -> int:
+    return len(state.value) + len(state.step_id)
+
+
+def _weight_of_cached(cached: CachedStep) -> int:
+    return len(cached.value) + len(cached.inputs) + len(cached.source.step_id)
 
 
 def _weight_of_outcome(value: bytes | None, failure: Failure | None) -> int:
@@ -409,6 +447,11 @@ class Reader:
             case _MovesRecord(moves=moves):
                 self._begun_run("moves")
                 self._of_run.extend(moves)
+            case _StepStatesRecord(states=states):
+                run = self._begun_run("what steps saved")
+                run.step_states.update((one.step_id, one) for one in states)
+            case _CacheRecord(cached=cached):
+                state.cache.update((one.key, one) for one in cached)
         self._records += 1
 
     def _begun_run(self, what: str) -> Run:

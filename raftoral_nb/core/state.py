@@ -11,7 +11,7 @@ from .commands import (
     Committed,
     Rejected,
 )
-from .records import Definition, NodeId, RunId
+from .records import CachedStep, Definition, NodeId, RunId
 from .run_record import Run
 from .validation import Limits
 
@@ -84,6 +84,8 @@ class State(msgspec.Struct):
     blob_runs: dict[str, int] = msgspec.field(default_factory=dict)
     # Invariant: at most `Limits.sessions` (at least 1).
     sessions: dict[str, ClientSession] = msgspec.field(default_factory=dict)
+    # Invariant: by its key, the one that was used last is last; within `Limits.cached_steps`, `cache_bytes` and `cache_blob_bytes`.
+    cache: OrderedDict[str, CachedStep] = msgspec.field(default_factory=OrderedDict)
     # Invariant: only rises; no client born at or before it gets a session again once it has none.
     evicted_birth: int = -1
     commands: int = 0

@@ -14,8 +14,10 @@ import msgspec
 
 from .. import limits as named
 from .commands import (
+    CacheStep,
     CancelRun,
     ChangeMembers,
+    ClearCache,
     ContinueRun,
     DeleteRun,
     EndRun,
@@ -27,6 +29,7 @@ from .commands import (
     RegisterWorkflow,
     ReserveNumber,
     ResumeRun,
+    SaveStepState,
     SendSignal,
     SetCheckpoint,
     SetRetention,
@@ -36,7 +39,7 @@ from .commands import (
     TellRun,
     TerminateRun,
 )
-from .records import Definition, EarlierOperation, Failure, Operation, ProposalId, Step
+from .records import Definition, EarlierOperation, Failure, Operation, ProposalId, Step, StepSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +59,10 @@ class Limits(msgspec.Struct, frozen=True):
     unreceived_signals: int = named.MAX_UNRECEIVED_SIGNALS
     signal_ids: int = named.MAX_SIGNAL_IDS_KEPT
     children: int = named.MAX_CHILDREN
+    step_states: int = named.MAX_STEP_STATES
+    cached_steps: int = named.MAX_CACHED_STEPS
+    cache_bytes: int = named.MAX_CACHE_BYTES
+    cache_blob_bytes: int = named.MAX_CACHE_BLOB_BYTES
 
 
 _OPERATIONS: Final = frozenset((*get_args(Operation), *get_args(EarlierOperation)))
@@ -176,7 +183,48 @@ def _checkpoint(command: Any, limits: Limits) -> str | None:
     epoch: Any = step.epoch
     if not (type(node) is int and type(epoch) is int and 1 <= node < _TOO_HIGH and 1 <= epoch < _TOO_HIGH):
         return _author(node, epoch)
+    if step.cached_from is not None and not _is_source(step.cached_from):
+        return f"where the value of step {step_id!r} comes from is not a run and a step"
     return _one_of(step.value, step.failure, limits) or _time(step.at)
+
+
+def _is_source(source: Any) -> bool:
+    return isinstance(source, StepSource) and _is_name(source.run_id) and _step_id(source.step_id) is None
+
+
+def _cached(command: Any, limits: Limits) -> str | None:
+    problem = _checkpoint(command, limits)
+    if problem is not None:
+        return problem
+    if command.step.operation != "compute" or command.step.failure is not None:
+        return "what is cached is the value of a step that computes one"
+    if not (_is_name(command.key) and _is_name(command.name)):
+        return f"the key and the name of what is cached {_NAME}"
+    good = isinstance(command.inputs, str) and len(command.inputs) <= named.MAX_SHOWN_INPUTS
+    return None if good else f"the inputs must be text of at most {named.MAX_SHOWN_INPUTS} characters"
+
+
+def _clear(command: Any, _limits: Limits) -> str | None:
+    return None if command.name is None or _is_name(command.name) else f"the name of what is cleared {_NAME}"
+
+
+def _step_state(command: Any, limits: Limits) -> str | None:
+    if not _is_name(command.run_id):
+        return f"the run_id {_NAME}"
+    if not (_is_number(command.version, 0) and _is_number(command.generation, 1)):
+        return "the version must be a number from 0, and the run's generation one from 1"
+    return (
+        _step_id(command.step_id)
+        or (None if _is_number(command.number, 1) else "what is saved of a step is numbered from 1")
+        or (None if _is_bytes(command.value, limits.value_bytes) else f"it must be at most {limits.value_bytes} bytes")
+        or _author(command.node, command.epoch)
+        or _time(command.at)
+    )
+
+
+def _step_id(step_id: Any) -> str | None:
+    good = isinstance(step_id, str) and 0 < len(step_id) <= named.MAX_STEP_ID_CHARS
+    return None if good else f"a step_id must be text of 1 to {named.MAX_STEP_ID_CHARS} characters"
 
 
 def _taken(number: Any) -> str | None:
@@ -364,6 +412,9 @@ _CHECKS: Final[dict[type[Any], Callable[[Any, Limits], str | None]]] = {
     SetCheckpoint: _checkpoint,
     FireTimers: _timers,
     NoteTaken: _note,
+    SaveStepState: _step_state,
+    CacheStep: _cached,
+    ClearCache: _clear,
     TellRun: _tell,
     StartChild: _child,
     EndRun: _end,

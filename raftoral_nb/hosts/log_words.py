@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ..core.commands import (
+    CacheStep,
     CancelRun,
     ChangeMembers,
+    ClearCache,
     ContinueRun,
     DeleteRun,
     EndRun,
@@ -18,6 +20,7 @@ from ..core.commands import (
     RegisterWorkflow,
     ReserveNumber,
     ResumeRun,
+    SaveStepState,
     SendSignal,
     SetCheckpoint,
     SetRetention,
@@ -75,12 +78,19 @@ def command_words(command: Any) -> str:
             return ", ".join(f"{option}={number}" for option, number in kept.items() if number is not None)
         case SetCheckpoint(run_id=run_id, step=step):
             return f"{run_id}: step {step.step_id}"
+        case CacheStep(run_id=run_id, step=step):
+            how = "to be cached" if step.cached_from is None else f"cached from {step.cached_from}"
+            return f"{run_id}: step {step.step_id}, {how}"
+        case ClearCache(name=name):
+            return "clear the cache of steps" if name is None else f"clear the cache of steps {name}"
         case StartChild(run_id=run_id, step=step, child_id=child_id):
             return f"{run_id}: step {step.step_id} starts {child_id}"
         case FireTimers(run_id=run_id):
             return f"{run_id}: timers fired"
         case NoteTaken(run_id=run_id, taken=taken):
             return f"{run_id}: {taken} messages received so far"
+        case SaveStepState(run_id=run_id, step_id=step_id, number=number):
+            return f"{run_id}: step {step_id} saves its state, number {number}"
         case TellRun(run_id=run_id, step=step, target=target):
             told = f"sends signal {command.name} to" if step.operation == "signal" else "asks to end"
             return f"{run_id}: step {step.step_id} {told} {target}"

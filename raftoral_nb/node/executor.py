@@ -21,7 +21,7 @@ from ..core.cluster_events import (
     StepRetrying,
 )
 from ..core.commands import Command, Committed, Outcome
-from ..core.records import Definition, Failure, NodeId, RunId, StepId
+from ..core.records import CachedStep, Definition, Failure, NodeId, RunId, StepId, StepState
 from ..core.run_record import RECORD_FORMAT
 from ..core.statistics import STUCK, ExecutionStatistics
 from ..errors import ExecutionDropped, RaftoralError, UnreadableError
@@ -105,6 +105,14 @@ class ExecutorEnv(Protocol):
 
     def definition(self, workflow: str, version: int | None) -> Definition | None:
         """Return this node's definition of a workflow, in its latest version if None is given; None if it has none."""
+        ...
+
+    def step_state(self, run_id: RunId, step_id: StepId) -> StepState | None:
+        """Return what an open step has saved last, in this node's state."""
+        ...
+
+    def cached_step(self, key: str) -> CachedStep | None:
+        """Return what is in the cache of steps, in this node's state."""
         ...
 
 
@@ -364,6 +372,18 @@ class Executor:
         if self._running and not execution.dropped:
             self._ready[execution] = None
             self._let_take_turns()
+
+    def post(self, fn: Callable[[], object]) -> None:
+        """Call `fn()` on the node's own loop, soon. From any thread."""
+        self._host.post(fn)
+
+    def step_state(self, run_id: RunId, step_id: StepId) -> StepState | None:
+        """Return what an attempt at an open step saved last, as far as this node has applied the log. From any thread."""
+        return self._host.step_state(run_id, step_id)
+
+    def cached_step(self, key: str) -> CachedStep | None:
+        """Return what is in the cache of steps, as far as this node has applied the log. From any thread."""
+        return self._host.cached_step(key)
 
     def is_outcome(self, error: BaseException) -> bool:
         """Return whether user code raised `error` of its own accord: this task is neither being cancelled nor dropped.

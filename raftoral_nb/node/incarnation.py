@@ -14,7 +14,7 @@ from ..core.blob_refs import BlobRef
 from ..core.cluster_events import OutputLine, RoleChanged, SnapshotInstalled
 from ..core.commands import Command, Outcome, Unknown
 from ..core.events import ClusterEvent
-from ..core.records import Definition, Difference, Failure, NodeId, RunId
+from ..core.records import CachedStep, Definition, Difference, Failure, NodeId, RunId, StepId, StepState
 from ..core.state import State
 from ..core.statistics import STUCK
 from ..raft.compaction import DEFAULT_COMPACTION, Compaction
@@ -377,3 +377,15 @@ class Incarnation:
             versions = [number for name, number in tuple(known) if name == workflow]
             version = max(versions, default=0)
         return known.get((workflow, version))
+
+    def step_state(self, run_id: RunId, step_id: StepId) -> StepState | None:
+        """Return what an open step has saved last, in this node's state.
+
+        Called from any thread while the state changes. Whoever acts has applied all that was saved before its epoch.
+        """
+        run = self.member.state.runs.get(run_id)
+        return None if run is None else run.step_states.get(step_id)
+
+    def cached_step(self, key: str) -> CachedStep | None:
+        """Return what is in the cache of steps, in this node's state. Called from any thread while the state changes."""
+        return self.member.state.cache.get(key)

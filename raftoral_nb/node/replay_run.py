@@ -16,7 +16,7 @@ from ..core.blob_refs import BlobRef
 from ..core.cluster_events import OutputLine
 from ..core.commands import Command, Outcome
 from ..core.events import ClusterEvent
-from ..core.records import Definition, Difference, MoveRecord, RunId
+from ..core.records import CachedStep, Definition, Difference, MoveRecord, RunId, StepId, StepState
 from ..core.run_record import Run
 from ..core.state import State
 from ..core.statistics import STUCK
@@ -91,6 +91,12 @@ class _Alone:
 
     def definition(self, workflow: str, version: int | None) -> Definition | None:
         """Return None: it starts nothing."""
+
+    def step_state(self, run_id: RunId, step_id: StepId) -> StepState | None:
+        """Return None: it runs no step."""
+
+    def cached_step(self, key: str) -> CachedStep | None:
+        """Return None: it runs no step."""
 
 
 def replay_run(run: Run, definition: Definition | None = None) -> Replayed:

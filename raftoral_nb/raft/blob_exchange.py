@@ -65,7 +65,11 @@ class ExchangeEnv(Protocol):
         ...
 
     def live_blobs(self) -> Collection[str]:
-        """Return the digests that the state refers to."""
+        """Return the digests that runs of the state refer to."""
+        ...
+
+    def side_blobs(self) -> Collection[str]:
+        """Return the digests that the state refers to besides: saved states of steps, and the cache."""
         ...
 
 
@@ -138,7 +142,9 @@ class BlobExchange:
         self._tickets: list[BlobTicket] = []
         self._spreads: dict[str, _Spread] = {}
         self._arrivals: dict[str, _Arrival] = {}
-        self._unreferenced = UnreferencedBlobs(store, loop, around.live_blobs, self._spreads.__contains__)
+        self._unreferenced = UnreferencedBlobs(
+            store, loop, around.live_blobs, around.side_blobs, self._spreads.__contains__
+        )
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._retry_at: float | None = None
@@ -420,8 +426,12 @@ class BlobExchange:
 
     def referred(self, refs: Iterable[BlobRef]) -> None:
         """Note that the state refers to these: as long as it does they are kept, and what is not here is fetched."""
+        live = self._around.live_blobs()
         for ref in refs:
-            self._unreferenced.referred(ref.digest)
+            if ref.digest in live:
+                self._unreferenced.referred(ref.digest)
+            else:
+                self._unreferenced.keep(ref.digest)
             if not self._store.holds(ref.digest) and ref.digest not in self._arrivals:
                 self.fetch(ref.digest, ref.size, _nothing)
 

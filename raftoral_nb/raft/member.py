@@ -11,11 +11,11 @@ from typing import Protocol
 from ..core.apply import Applied, apply_entry
 from ..core.blob_refs import REFERENCE_START
 from ..core.command_values import references
-from ..core.commands import ChangeMembers, Command, Outcome, Proposal
+from ..core.commands import ChangeMembers, Command, Committed, Outcome, Proposal
 from ..core.entry_codec import batches, decode_entry
 from ..core.events import BlobsDropped
 from ..core.records import NodeId
-from ..core.retention import refs_of
+from ..core.retention import refs_of, side_refs
 from ..core.run_record import Run
 from ..core.snapshot import Reader
 from ..core.state import ClientSession, State
@@ -207,8 +207,8 @@ class Member:
         had_blobs = bool(self.state.blob_runs)
         applied = apply_entry(self.state, index, entry)
         if REFERENCE_START in data:
-            refs = [ref for one in applied for ref in references(one.proposal.command)]
-            self.blobs.referred([ref for ref in refs if ref.digest in self.state.blob_runs])
+            done = [one for one in applied if isinstance(one.answer, Committed)]
+            self.blobs.referred([ref for one in done for ref in references(one.proposal.command)])
         self._listener.applied(index, applied)
         if had_blobs:
             for event in (event for one in applied for event in one.events if type(event) is BlobsDropped):
@@ -274,11 +274,11 @@ class Member:
         refs = references(command)
         if refs:
             return self.blobs.propose(command, refs, timeout, done)
-        if type(command) is ChangeMembers and self.state.blob_runs:
+        if type(command) is ChangeMembers and (live := refs_of(self.state)):
             voting = {*self.replica.members, command.node}
             if command.change == "remove":
                 voting.discard(command.node)
-            return self.blobs.propose_change(command, refs_of(self.state), voting, timeout, done)
+            return self.blobs.propose_change(command, live, voting, timeout, done)
         return self._proposer.propose(command, timeout, done)
 
     async def ask(self, command: Command, timeout: float) -> Outcome:
@@ -307,8 +307,12 @@ class Member:
         return self.replica.members
 
     def live_blobs(self) -> Collection[str]:
-        """Return the digests of the blobs that the state refers to."""
+        """Return the digests of the blobs that runs of the state refer to."""
         return self.state.blob_runs
+
+    def side_blobs(self) -> Collection[str]:
+        """Return the digests of the blobs that saved states of steps and the cache refer to."""
+        return {ref.digest for ref in side_refs(self.state)}
 
     def send(self, peer: NodeId, message: Message) -> None:
         """Send a message, if there is a connection."""

@@ -23,12 +23,17 @@ class UnreferencedBlobs:
         store: BlobStore,
         loop: asyncio.AbstractEventLoop,
         live: Callable[[], Collection[str]],
+        aside: Callable[[], Collection[str]],
         is_used: Callable[[str], bool],
     ) -> None:
-        """`live()` are the digests that runs refer to, `is_used(digest)` tells whether a blob is being brought to others."""
+        """`live()` are the digests that runs refer to, and that `dropped` tells of later; `aside()` those that are needed besides.
+
+        `is_used(digest)` tells whether a blob is being brought to others.
+        """
         self._store = store
         self._loop = loop
         self._live = live
+        self._aside = aside
         self._is_used = is_used
         # Invariant: blobs that no run refers to, as far as is known, with the time until which they are kept.
         self._kept: dict[str, float] = {}
@@ -74,7 +79,12 @@ class UnreferencedBlobs:
         stored = frozenset(self._store.digests())
         for digest in [digest for digest in self._kept if digest in live or digest not in stored]:
             del self._kept[digest]
-        gone = [digest for digest, until in self._kept.items() if until <= now and not self._is_used(digest)]
+        late = [digest for digest, until in self._kept.items() if until <= now]
+        aside = self._aside() if late else ()
+        gone = [digest for digest in late if digest not in aside and not self._is_used(digest)]
+        for digest in late:
+            # Nobody tells when what is needed besides is not needed any more: it is looked at again.
+            self._kept[digest] = now + UNREFERENCED_SECONDS
         for digest in gone:
             del self._kept[digest]
         self._store.remove(gone)

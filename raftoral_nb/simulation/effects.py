@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 import anyio
 
+from ..workflow.execution.running_step import current_step
 from .dice import chance_of
 
 ONCE: Final = " at most once"
@@ -15,6 +16,11 @@ HANGS: Final = 1.0
 """A step that takes so many seconds or more is one that hangs: leaders die meanwhile, and whoever is patient is not any more."""
 LONGEST_HEALED_STEP: Final = 0.4
 """The longest time of a step once everything is healed (seconds)."""
+
+
+PIECES: Final = 4
+"""The pieces of a long step."""
+CONTINUES: Final = "an attempt continues from what was saved"
 
 
 class Violations(Protocol):
@@ -36,6 +42,14 @@ class Effects(Protocol):
         """Return how long an asynchronous step takes now."""
         ...
 
+    def continued(self, what: str, piece: int) -> None:
+        """Note that an attempt at a long step begins behind a piece that is said to be done; 0 if none is."""
+        ...
+
+    def saved(self, what: str, piece: int) -> None:
+        """Note that a long step was told that a piece is saved."""
+        ...
+
 
 current: list[Effects] = []
 """The effects of the simulation that is running, last. Workflows are shipped by name, so they find it here."""
@@ -50,6 +64,18 @@ async def slow_effect(what: str) -> int:
     """An asynchronous step."""
     await anyio.sleep(current[-1].seconds(what))
     return current[-1].new_value(what)
+
+
+async def long_effect(what: str) -> int:
+    """An asynchronous step of several pieces, each of which is saved before the next; it continues behind the last that was."""
+    running, effects = current_step(), current[-1]
+    done = running.last or 0
+    effects.continued(what, done)
+    for piece in range(done + 1, PIECES + 1):
+        await anyio.sleep(effects.seconds(what) / PIECES)
+        await running.checkpoint(piece, every=0)
+        effects.saved(what, piece)
+    return effects.new_value(what)
 
 
 def effect_seconds(seed: int, what: str, attempt: int) -> float:
@@ -74,6 +100,8 @@ class SeededEffects:
         self._values = 0
         self._attempts: dict[str, int] = {}
         self._done_once: set[str] = set()
+        # Invariant: the highest piece of each long step that was acknowledged.
+        self._saved: dict[str, int] = {}
 
     def new_value(self, what: str) -> int:
         """Return a number that no other effect got."""
@@ -92,3 +120,14 @@ class SeededEffects:
             return min(seconds, LONGEST_HEALED_STEP)
         self.hung += seconds >= HANGS
         return seconds
+
+    def continued(self, what: str, piece: int) -> None:
+        """Check that no attempt at a long step begins before what was acknowledged."""
+        saved = self._saved.get(what, 0)
+        if piece < saved:
+            text = f"an attempt at {what!r} begins behind piece {piece}, and piece {saved} was acknowledged"
+            self._checker.violated(CONTINUES, text, what)
+
+    def saved(self, what: str, piece: int) -> None:
+        """Note that a piece was acknowledged."""
+        self._saved[what] = max(piece, self._saved.get(what, 0))

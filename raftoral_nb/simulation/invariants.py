@@ -16,6 +16,7 @@ from ..core.apply import Applied
 from ..core.cluster_events import EffectStarted
 from ..core.command_values import references
 from ..core.commands import (
+    CacheStep,
     Committed,
     ContinueRun,
     EndRun,
@@ -332,6 +333,7 @@ class Checker:
                     self._took_over(index, node, term)
                 case (
                     SetCheckpoint(run_id=run_id, step=step, version=version)
+                    | CacheStep(run_id=run_id, step=step, version=version)
                     | StartChild(run_id=run_id, step=step, parent_version=version)
                     | TellRun(run_id=run_id, step=step, version=version)
                 ):

@@ -13,7 +13,7 @@ from ..errors import DeadlineExceededError, OutcomeUnknown, StepTimeoutError
 from ..workflow.language.context import WorkflowContext
 from ..workflow.shipping.step_function import Retry, step
 from .diaries import Scene
-from .effects import ONCE, effect, slow_effect
+from .effects import ONCE, effect, long_effect, slow_effect
 
 PARTS_PER_RUN: Final = 2
 
@@ -122,6 +122,10 @@ async def _options(scene: Scene) -> None:
             scene.note(await ctx.compute(key, function, f"{scene.name} options {number}"))
         except StepTimeoutError as error:
             scene.note(type(error).__name__)
+    try:
+        scene.note(await ctx.compute("long", step(long_effect, timeout=0.1, retry=_AGAIN), f"{scene.name} long"))
+    except StepTimeoutError as error:
+        scene.note(type(error).__name__)
     for number in range(2):
 
         async def once(what: str) -> Any:

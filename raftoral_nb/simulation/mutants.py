@@ -77,6 +77,10 @@ def _no_intent() -> list[Patch]:
     return [(steps, "_at_most_once", at_most_once)]
 
 
+def _nothing_to_continue_from() -> list[Patch]:
+    return [(Incarnation, "step_state", lambda self, run_id, step_id: None)]
+
+
 def _pause_unheeded() -> list[Patch]:
     return [(execution.Execution, "may_begin", lambda self: self.around.acting)]
 
@@ -461,6 +465,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         Mutant("hashes are ordinals", "sets of tasks have the order of addresses", _hashed_by_address),
         Mutant("loops hold their tasks", "the collector ends lonely tasks and generators", _left_to_the_collector),
         Mutant("intent before the effect", "a step at most once is run by every leader", _no_intent),
+        Mutant("long steps continue", "what a step saved is not found again", _nothing_to_continue_from),
         Mutant("version check", "what the old code of a moved run did is recorded", _any_version_records),
         Mutant("gates look ahead", "a gate is waited for where older code has passed", _gates_without_moves),
         Mutant("pauses are heeded", "steps of a paused run begin", _pause_unheeded),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..core.commands import (
+    CacheStep,
     CancelRun,
     Command,
     ContinueRun,
@@ -50,7 +51,11 @@ def of_command(command: Command, state: State) -> list[tuple[RunId, StepId | Non
     The end of a run counts, too. `state` is as far as the leader knows. Exact but for commands that are refused.
     """
     match command:
-        case SetCheckpoint(run_id=run_id, step=step) | StartChild(run_id=run_id, step=step):
+        case (
+            SetCheckpoint(run_id=run_id, step=step)
+            | CacheStep(run_id=run_id, step=step)
+            | StartChild(run_id=run_id, step=step)
+        ):
             return [(run_id, step.step_id, step_text(step.step_id))]
         case TellRun(run_id=run_id, step=step, target=target):
             return [(run_id, step.step_id, step_text(step.step_id)), *_asked(target, "", state)]

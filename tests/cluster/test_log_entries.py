@@ -6,17 +6,20 @@ import pytest
 
 from raftoral_nb import BadArgumentError, Cluster, Compaction, WorkflowContext
 from raftoral_nb.core.commands import (
+    CacheStep,
     ChangeMembers,
+    ClearCache,
     EndRun,
     FireTimers,
     MoveRun,
     NoteTaken,
     ReserveNumber,
+    SaveStepState,
     StartRun,
     TellRun,
     Unknown,
 )
-from raftoral_nb.core.records import Step
+from raftoral_nb.core.records import Step, StepSource
 from raftoral_nb.hosts.log_words import command_words
 
 
@@ -97,6 +100,13 @@ def test_every_command_has_words() -> None:
     step = Step("3/tell", "signal", b"", None, 1, 1)
     assert command_words(FireTimers("r", 2.0, 3.0, 1, 1)) == "r: timers fired"
     assert command_words(NoteTaken("r", 200, 1, 1)) == "r: 200 messages received so far"
+    assert command_words(SaveStepState("r", "0/fit", 3, b"", 1, 1)) == "r: step 0/fit saves its state, number 3"
+    fit = Step("0/fit", "compute", b"", None, 1, 1)
+    assert command_words(CacheStep("r", fit, "k", "fit", "3")) == "r: step 0/fit, to be cached"
+    hit = Step("0/fit", "compute", b"", None, 1, 1, cached_from=StepSource("r7", "1/fit"))
+    assert command_words(CacheStep("r", hit, "k", "fit", "3")) == "r: step 0/fit, cached from run r7, step 1/fit"
+    assert command_words(ClearCache()) == "clear the cache of steps"
+    assert command_words(ClearCache("fit")) == "clear the cache of steps fit"
     assert command_words(TellRun("r", step, "s", "id", "go", b"")) == "r: step 3/tell sends signal go to s"
     cancel = Step("3/tell", "cancel", b"", None, 1, 1)
     assert command_words(TellRun("r", cancel, "s", "-", "why", b"")) == "r: step 3/tell asks to end s"

@@ -190,7 +190,7 @@ def test_nodes_that_were_killed_and_nodes_that_come_late_keep_the_same_runs() ->
         assert last.wait_for_completion(PATIENCE) == 49
         cluster.restart(leader)
         assert added in cluster.nodes
-        assert len(agreed(cluster)["finished"]) == 4  # type: ignore[arg-type]
+        assert len(agreed(cluster)["finished"]) == 4
         assert cluster.retention.keep_runs == 4
         assert all(run.wait_for_completion(PATIENCE) == number * number for number, run in enumerate(runs))
 
@@ -352,7 +352,7 @@ def test_a_handle_has_a_large_result_although_its_run_was_evicted(tmp_path: Path
         return bytes([number]) * 1_000_000
 
     for options in ({"network": "memory"}, {"data_dir": tmp_path / "data"}):
-        with Cluster(1, keep_runs=1, **options) as cluster:  # type: ignore[arg-type]
+        with Cluster(1, keep_runs=1, **options) as cluster:
             first = cluster.start_workflow(large, 1)
             first.wait_for_completion(PATIENCE)
             for number in (2, 3):

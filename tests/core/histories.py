@@ -8,7 +8,9 @@ import msgspec
 from raftoral_nb.core.apply import Applied, apply_entry
 from raftoral_nb.core.blob_refs import BlobRef, encode_reference
 from raftoral_nb.core.commands import (
+    CacheStep,
     CancelRun,
+    ClearCache,
     Command,
     ContinueRun,
     DeleteRun,
@@ -22,6 +24,7 @@ from raftoral_nb.core.commands import (
     RegisterWorkflow,
     ReserveNumber,
     ResumeRun,
+    SaveStepState,
     SendSignal,
     SetCheckpoint,
     SetRetention,
@@ -31,7 +34,7 @@ from raftoral_nb.core.commands import (
     TellRun,
     TerminateRun,
 )
-from raftoral_nb.core.records import Definition, Failure, ProposalId, Step
+from raftoral_nb.core.records import Definition, Failure, ProposalId, Step, StepSource
 from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.core.state import State
 from raftoral_nb.core.validation import Limits
@@ -47,6 +50,9 @@ TINY = Limits(
     unreceived_signals=2,
     signal_ids=3,
     children=2,
+    step_states=1,
+    cached_steps=2,
+    cache_bytes=20,
 )
 ROOMY = Limits(
     value_bytes=16, code_bytes=16, runs_kept=2, evicted_run_ids=2, unreceived_signals=2, signal_ids=3, children=2
@@ -149,6 +155,28 @@ def renewals(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.
 
 reservations = st.builds(ReserveNumber, st.integers(1, 6))
 notes = st.builds(NoteTaken, run_ids, taken, nodes, terms, st.just(0), generations)
+
+
+def saving(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[SaveStepState]:
+    ids = st.sampled_from(["0/a", "0/b", "1/a"])
+    return st.builds(
+        SaveStepState, run_ids, ids, st.integers(1, 3), values, node, epoch, st.sampled_from([0, 0, 1]), generations
+    )
+
+
+def caching(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[Command]:
+    sources = st.none() | st.just(StepSource("r1", "0/a"))
+    ids = st.sampled_from(["0/a", "0/b", "1/a"])
+    step = st.tuples(ids, values, node, epoch, sources).map(
+        lambda it: Step(it[0], "compute", it[1], None, it[2], it[3], cached_from=it[4])
+    )
+    keys = st.sampled_from(["k1", "k2", "k3"])
+    note = st.builds(
+        CacheStep, run_ids, step, keys, st.sampled_from("fg"), st.just("3"), st.just(0), generations, taken
+    )
+    return note | note | st.builds(ClearCache, st.none() | st.sampled_from("fg"))
+
+
 signals = st.builds(SendSignal, run_ids, signal_ids, st.sampled_from("ab"), values, st.booleans(), times)
 asked = (
     signals
@@ -172,6 +200,8 @@ commands: st.SearchStrategy[Command] = (
     | tellings(nodes, terms)
     | renewals(nodes, terms)
     | notes
+    | saving(nodes, terms)
+    | caching(nodes, terms)
     | reservations
     | retentions
 )
@@ -190,6 +220,8 @@ lively: st.SearchStrategy[Command] = (
     | renewals(one, one)
     | st.builds(NoteTaken, run_ids, taken, one, one, st.just(0), generations)
     | retentions
+    | saving(one, one)
+    | caching(one, one)
 )
 """Commands that may well be accepted after the opening."""
 ids = st.builds(ProposalId, st.sampled_from(["0.1.a", "0.2.b", "1.1.c", "2.2.d"]), st.integers(1, 6))

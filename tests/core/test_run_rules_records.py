@@ -16,6 +16,7 @@ from raftoral_nb.core.commands import (
     FireTimers,
     NoteTaken,
     PauseRun,
+    SaveStepState,
     SendSignal,
     SetCheckpoint,
     StartChild,
@@ -126,7 +127,14 @@ def test_timers_that_fired_before_a_run_began_anew_do_not_keep_later_ones_from_f
     done(state, fire(7.5, generation=2))
 
 
-RECORDING: list[Any] = [fire(), tell(), NoteTaken("r1", 1, 1, 1), checkpoint(), end()]
+RECORDING: list[Any] = [
+    fire(),
+    tell(),
+    NoteTaken("r1", 1, 1, 1),
+    SaveStepState("r1", "0/s", 1, b"", 1, 1),
+    checkpoint(),
+    end(),
+]
 
 
 @pytest.mark.parametrize("command", RECORDING, ids=lambda command: type(command).__name__)

@@ -29,9 +29,15 @@ from raftoral_nb.core.records import CancelRecord, Message, MoveRecord, Step, Ti
 from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.core.snapshot import Frozen, Reader
 from raftoral_nb.core.state import State, summary
+from raftoral_nb.core.validation import Limits
 from raftoral_nb.errors import SnapshotError
 from tests.core.commands import FAILURE, checkpoint, definition, done, end, propose, refusal, running
 from tests.core.histories import TINY
+
+OF_FIRST: Final = msgspec.structs.replace(
+    TINY, **{name: getattr(Limits(), name) for name in ("step_states", "cached_steps", "cache_bytes")}
+)
+"""The limits with which `FIRST` was made; those that came later have their usual values."""
 
 FIRST: Final = """
 eNrtWU9s29YZ5yPd1ViBIRmSIgcfiGyYk2JITVLyn+6woLt2h50HTKCoZ4u1RAkkZSU7uXGwBNthMeUiS3uxE1uynXQphl126YhE7sUDdl2BYccNu/W24/bx
@@ -103,7 +109,7 @@ def applied(entries: list[bytes], state: State) -> State:
 
 def test_a_log_of_the_first_format_means_what_its_snapshots_say() -> None:
     entries, whole, half, place = unpacked(FIRST)
-    state = applied(entries[: place + 1], State(TINY))
+    state = applied(entries[: place + 1], State(OF_FIRST))
     assert summary(read(half)) == summary(state)
     assert summary(read(whole)) == summary(applied(entries[place + 1 :], state))
 
@@ -133,7 +139,7 @@ def test_a_snapshot_that_is_being_written_is_not_changed_by_entries_of_the_first
 
 
 def test_what_happens_to_a_run_of_the_first_format_today_is_no_record_of_it_but_a_message() -> None:
-    state = State(TINY)
+    state = State(OF_FIRST)
     old = ["start", "r1", "order", 1, b"in", 2.5]
     done(state, RegisterWorkflow(definition(code=b"")))
     done(state, msgspec.msgpack.decode(msgspec.msgpack.encode(old), type=StartRun))

@@ -12,7 +12,7 @@ import pytest
 from kernel_ext.magics.page_lines import carry_out, caused_words
 from kernel_ext.widgets.details import Details
 from kernel_ext.widgets.doer import MAX_WAITING, Doer
-from raftoral_nb import Cluster, parse_fault
+from raftoral_nb import Cluster, parse_fault, step
 from raftoral_nb.errors import NodeStateError, WorkflowCancelledError
 
 
@@ -174,6 +174,23 @@ def test_the_details_of_an_opened_run_are_its_records_with_times_nodes_and_short
     details.open([])
     assert details.now() == {}
     assert details.code == {}
+
+
+async def doubles(ctx: Any, number: int) -> Any:
+    return await ctx.compute("double", step(twice, cache="inputs"), number)
+
+
+def twice(number: int) -> int:
+    return 2 * number
+
+
+def test_a_step_whose_value_was_cached_says_where_that_comes_from(live: Cluster) -> None:
+    for name in ("first", "second"):
+        live.start_workflow(doubles, 21, run_id=name).wait_for_completion(20)
+    details = Details(live)
+    details.open(["first", "second"])
+    shown = {name: run["records"][0]["value"] for name, run in details.now().items()}
+    assert shown == {"first": "42", "second": "42 (cached from run first, step 0/double)"}
 
 
 async def waits(ctx: Any, _: None) -> Any:

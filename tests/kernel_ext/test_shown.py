@@ -40,6 +40,7 @@ from raftoral_nb.core.cluster_events import (
 )
 from raftoral_nb.core.events import (
     BlobsDropped,
+    CacheCleared,
     CancelRequested,
     CheckpointSet,
     ClusterEvent,
@@ -54,6 +55,7 @@ from raftoral_nb.core.events import (
     RunMoved,
     RunPaused,
     RunResumed,
+    StepStateSaved,
     TimerFired,
     WorkflowCancelled,
     WorkflowCompleted,
@@ -64,7 +66,7 @@ from raftoral_nb.core.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
-from raftoral_nb.core.records import Difference, Failure, Message, Step, TimersFired
+from raftoral_nb.core.records import Difference, Failure, Message, Step, StepSource, TimersFired
 from raftoral_nb.core.statistics import BranchWait, StepActivity
 from tests.kernel_ext.samples import busy_cluster, cluster, execution, node, quiet_cluster, run
 
@@ -214,6 +216,13 @@ STEP = Step("0/charge", "compute", b"", None, 2, 3)
         (WorkflowRegistered("order", 1, replaced=True), "workflow order, version 1, was replaced"),
         (WorkflowStarted("r", "order", 1), "run r of order, version 1, started"),
         (CheckpointSet("r", STEP), "run r: step 0/charge was recorded by node 2"),
+        (
+            CheckpointSet("r", structs.replace(STEP, cached_from=StepSource("r7", "0/fit"))),
+            "run r: step 0/charge was recorded by node 2, cached from run r7, step 0/fit",
+        ),
+        (CacheCleared(None, 2), "the cache of steps was cleared: 2 results"),
+        (CacheCleared("fit", 1), "the cache of steps was cleared: 1 result of fit"),
+        (StepStateSaved("r", "0/fit", 3, 1200), "run r: step 0/fit saved its state, number 3 (1,200 bytes)"),
         (WorkflowCompleted("r", b""), "run r completed"),
         (WorkflowFailed("r", Failure("ValueError", "no")), "run r failed with ValueError: no"),
         (RunMoved("r", 2, 1), "run r was moved to version 2, with 1 record"),

@@ -52,6 +52,12 @@ class Alone:
     def fetch_blob(self, ref: BlobRef, ready: Callable[[], None]) -> None:
         """Do nothing: there is no other node."""
 
+    def step_state(self, run_id: str, step_id: str) -> None:
+        """Return None: it runs no step."""
+
+    def cached_step(self, key: str) -> None:
+        """Return None: it runs no step."""
+
 
 async def countdown(ctx: WorkflowContext, left: int) -> str:
     if left:

@@ -6,6 +6,8 @@ import os
 import threading
 from typing import Any
 
+from raftoral_nb import current_step, step
+
 
 def pid() -> int:
     print("a step runs in", os.getpid())
@@ -76,3 +78,20 @@ async def many_steps(ctx: Any, count: int) -> int:
     for number in range(count):
         await ctx.compute(f"step {number}", lambda number=number: bytes(200) + bytes([number]))
     return count
+
+
+def fits_until_killed(_data: int) -> list[int]:
+    """Saves ten epochs, each of them before the next; the first attempt then waits for its process to be killed."""
+    running = current_step()
+    begin = running.last or 0
+    for epoch in range(begin, 20):
+        if epoch == 10 and begin == 0:
+            running.progress(0.5, "waits")
+            threading.Event().wait(600)
+        running.checkpoint(epoch + 1, every=0).wait()
+    return [begin, os.getpid()]
+
+
+async def long_step(ctx: Any, data: int) -> list[int]:
+    found: list[int] = await ctx.compute("fit", step(fits_until_killed, cache="inputs"), data)
+    return found

@@ -18,6 +18,9 @@ from raftoral_nb import (
     NonDeterminismWarning,
     NoSuchNodeError,
     QueryFailedError,
+    StepProgress,
+    StepSource,
+    StepStateSaved,
     UpdateRefusedError,
     WorkflowCancelledError,
 )
@@ -31,7 +34,7 @@ from tests.processes.helpers import PATIENCE, all_gone, pids, processes
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Cluster]:
     with Cluster(3, processes=True) as cluster:
-        for flow in (flows.two_steps, flows.waits, flows.account):
+        for flow in (flows.two_steps, flows.waits, flows.account, flows.long_step):
             cluster.register_workflow(flow)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NonDeterminismWarning)  # it is what the workflow is for
@@ -82,6 +85,25 @@ def test_a_run_goes_on_when_the_process_of_the_leader_is_killed(cluster: Cluster
     cluster.nodes[leader].wait_until_applied(PATIENCE)
     assert cluster.nodes[leader].result(run.run_id, PATIENCE) == [first, second]
     assert cluster.statistics().nodes[leader].incarnation == known.incarnation + 1
+
+
+def test_a_long_step_whose_process_is_killed_continues_in_another_and_its_result_is_found_again(
+    cluster: Cluster,
+) -> None:
+    with Watch(cluster) as watch:
+        run = cluster.start_workflow("long_step", 1)
+        watch.until(StepProgress, lambda event: event.run_id == run.run_id)
+        killed = processes(cluster)[cluster.kill("leader")]
+        begin, pid = run.wait_for_completion(PATIENCE)
+        assert watch.until(StepStateSaved, lambda event: event.number == 20).step_id == "0/fit"
+    assert begin == 10
+    assert pid != killed.pid
+    again = cluster.start_workflow("long_step", 1)
+    assert again.wait_for_completion(PATIENCE) == [begin, pid]
+    assert again.steps[0].cached_from == StepSource(run.run_id, "0/fit")
+    assert [(one.name, one.hits) for one in cluster.cached_steps()] == [("fits_until_killed", 1)]
+    cluster.clear_cache()
+    assert cluster.cached_steps() == ()
 
 
 def test_what_steps_print_and_what_happens_is_told_to_the_handle(cluster: Cluster) -> None:

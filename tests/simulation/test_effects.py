@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftoral_nb.simulation.effects import HANGS, LONGEST_HEALED_STEP, ONCE, SeededEffects, effect_seconds
+from raftoral_nb.simulation.effects import CONTINUES, HANGS, LONGEST_HEALED_STEP, ONCE, SeededEffects, effect_seconds
 from raftoral_nb.simulation.invariants import Checker
 
 
@@ -31,3 +31,16 @@ def test_some_steps_hang_until_all_is_healed_and_none_after() -> None:
     effects.healed = True
     assert max(effects.seconds(name) for name in names) <= LONGEST_HEALED_STEP
     assert effects.hung == hung
+
+
+def test_a_long_step_that_begins_before_what_was_acknowledged_violates_that() -> None:
+    checker = Checker(lambda: 0.0)
+    effects = SeededEffects(1, checker)
+    effects.continued("long", 0)
+    effects.saved("long", 2)
+    effects.saved("long", 1)
+    effects.continued("long", 2)
+    effects.continued("another", 0)
+    assert not checker.violations
+    effects.continued("long", 1)
+    assert [violation.invariant for violation in checker.violations] == [CONTINUES]

@@ -6,6 +6,7 @@ import pytest
 
 from raftoral_nb.errors import InternalError
 from raftoral_nb.simulation.conservation import CONSERVED
+from raftoral_nb.simulation.effects import CONTINUES
 from raftoral_nb.simulation.invariants import (
     BLOB_OF_MAJORITY,
     COMMITTED_BY_FOLLOWER,
@@ -47,6 +48,7 @@ FOUND_BY = {
     "hashes are ordinals": {SAME_TURNS},
     "loops hold their tasks": {SAME_TURNS},
     "intent before the effect": {"at most once"},
+    "long steps continue": {CONTINUES},
     "version check": {"only the code of a run records"},
     "gates look ahead": {"gates fit wherever a run is"},
     "pauses are heeded": {PAUSED},

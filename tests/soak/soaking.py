@@ -143,6 +143,7 @@ class Soak:
         self._values = itertools.count(1)
         self._done_once: set[str] = set()
         self._attempts: Counter[str] = Counter()
+        self._saved: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._no_leader_since: float | None = None
         self._without_leader = 0.0
@@ -311,6 +312,15 @@ class Soak:
     def seconds(self, what: str) -> float:
         self._attempts[what] += 1
         return 0.2 * effects.effect_seconds(self.seed, what, self._attempts[what])
+
+    def continued(self, what: str, piece: int) -> None:
+        with self.lock:
+            if piece < self._saved[what]:
+                self.checker.violated(effects.CONTINUES, f"{what!r} begins at {piece}, not {self._saved[what]}", what)
+
+    def saved(self, what: str, piece: int) -> None:
+        with self.lock:
+            self._saved[what] = max(piece, self._saved[what])
 
 
 def watched_by(soak: Soak) -> type[Incarnation]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
+import dis
 import enum
 import math
 import struct
@@ -57,15 +58,35 @@ def code_digest(function: Callable[..., Any], *, by_source: bool = True) -> str:
     return _hash(b"code", *parts).hex()
 
 
+def exact_code_digest(function: Callable[..., Any]) -> tuple[str, frozenset[str]] | None:
+    """Return a hex digest of a function as `code_digest` does, by its bytecode, with the names of the modules that it refers to.
+
+    None if anything that it captured has no digest: then two functions could not be told apart.
+    """
+    walker = _Walker(code=True, exact=True)
+    try:
+        walker.names = Reach(function).names
+        parts = [walker.of(function)]
+        for reached in walker.reached:  # grows meanwhile
+            parts.append(walker.definition(reached))  # noqa: PERF401  # see `code_digest`
+    except Exception:  # a user's __reduce__ may raise anything
+        return None
+    return _hash(b"code", *parts).hex(), frozenset(walker.modules)
+
+
 class _NoDigestError(Exception):
     """The value cannot be taken apart."""
 
 
 class _Walker:
-    """One walk over a value's parts. `code` chooses how classes and undigestible parts count, `by_source` functions (see above)."""
+    """One walk over a value's parts. `code` chooses how classes and undigestible parts count, `by_source` functions (see above).
 
-    def __init__(self, *, code: bool, by_source: bool = False) -> None:
+    An `exact` one takes no part that has no digest.
+    """
+
+    def __init__(self, *, code: bool, by_source: bool = False, exact: bool = False) -> None:
         self._code = code
+        self._exact = exact
         self._by_source = by_source
         self._depths: dict[int, int] = {}  # id of what is being walked -> its depth
         self._done: dict[int, bytes] = {}
@@ -76,6 +97,8 @@ class _Walker:
         # more ways than could be followed along every path. They are referred to by their place here.
         self.reached: list[types.FunctionType | type] = []
         self._places: dict[int, int] = {}
+        self.modules: set[str] = set()
+        """The modules that were met, or are imported by bytecode that was; gathered by an exact walk alone."""
         self.names: frozenset[str] = frozenset()
         """The names that the code mentions: what of a module beside the notebook counts."""
 
@@ -110,7 +133,7 @@ class _Walker:
         return found
 
     def _compound(self, value: Any) -> bytes:
-        if not self._code:
+        if not self._code or self._exact:
             return self._part(value)
         try:
             return self._part(value)
@@ -137,6 +160,7 @@ class _Walker:
             return self._bytecode(value)
         if isinstance(value, types.ModuleType):
             if not self._code or local_modules.defining(value) is None:
+                self.modules.add(value.__name__)
                 return _hash(b"module", value.__name__.encode())
             names = self.names - local_modules.state_names(value)
             named = {
@@ -206,6 +230,7 @@ class _Walker:
     def _reference(self, value: types.FunctionType | type) -> bytes:
         name = sources.importable_name(value)
         if name is not None:
+            self.modules.add(value.__module__)
             return _hash(b"global", name.encode())
         if not self._code:
             return (
@@ -238,6 +263,8 @@ class _Walker:
     def _bytecode(self, code: types.CodeType) -> bytes:
         """Digest bytecode without file names and line numbers."""
         code = sources.without_chance(code)
+        if self._exact:
+            self.modules.update(one.argval for one in dis.get_instructions(code) if one.opname == "IMPORT_NAME")
         names = [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
         numbers = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
         return _hash(

@@ -14,6 +14,7 @@ from .alarms import Alarms
 if TYPE_CHECKING:
     from ...core.blob_refs import BlobRef
     from ...core.cluster_events import MessageTaken, StepProgress, StepRetrying
+    from ...core.records import CachedStep, StepState
     from ...threads.step_threads import Steps
 
 
@@ -90,6 +91,17 @@ class ExecutionEnv(Protocol):
 
     def goes_on(self, execution: Any) -> None:
         """Let an `Execution` take the turns that it could not take before."""
+
+    def post(self, fn: Callable[[], object]) -> None:
+        """Call `fn()` on the node's own loop, soon. From any thread."""
+        ...
+
+    def step_state(self, run_id: RunId, step_id: StepId) -> StepState | None:
+        """Return what an attempt at an open step saved last, as far as this node has applied the log. From any thread."""
+        ...
+
+    def cached_step(self, key: str) -> CachedStep | None:
+        """Return what is in the cache of steps, as far as this node has applied the log. From any thread."""
         ...
 
     def is_outcome(self, error: BaseException) -> bool:

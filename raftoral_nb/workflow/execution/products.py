@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ...core.records import Failure, RunId
+from ...core.records import Failure, RunId, StepSource
 
 
 class ChildStart(msgspec.Struct, frozen=True):
@@ -29,6 +29,18 @@ class Told(msgspec.Struct, frozen=True):
     value: bytes = b""
 
 
+class ForCache(msgspec.Struct, frozen=True):
+    """What the cache of steps is told of a step: the key, the function's name, its inputs shortened, and where the value comes from.
+
+    That is None if it was computed.
+    """
+
+    key: str
+    name: str
+    inputs: str
+    source: StepSource | None = None
+
+
 class Made(msgspec.Struct, frozen=True):
     """The product of a step, when there is more to it than a value or a failure."""
 
@@ -38,6 +50,7 @@ class Made(msgspec.Struct, frozen=True):
     """The update that it answers."""
     child: ChildStart | None = None
     told: Told | None = None
+    cached: ForCache | None = None
 
 
 Encoded = tuple[bytes | None, Failure | None]

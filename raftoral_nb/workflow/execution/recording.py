@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from ...core.commands import Command, ContinueRun, EndRun, FireTimers, NoteTaken, SetCheckpoint, StartChild, TellRun
+import msgspec
+
+from ...core.commands import (
+    CacheStep,
+    Command,
+    ContinueRun,
+    EndRun,
+    FireTimers,
+    NoteTaken,
+    SetCheckpoint,
+    StartChild,
+    TellRun,
+)
 from ...core.records import Step
 from ...core.run_record import RECORD_FORMAT
 
@@ -57,6 +69,10 @@ def step_command(
     if made.told is not None:
         told = made.told
         return TellRun(run_id, step, told.run_id, told.signal_id, told.name, told.value, version, generation, taken)
+    if made.cached is not None:
+        cached = made.cached
+        step = msgspec.structs.replace(step, cached_from=cached.source)
+        return CacheStep(run_id, step, cached.key, cached.name, cached.inputs, version, generation, taken)
     return SetCheckpoint(run_id, step, version, generation, taken)
 
 

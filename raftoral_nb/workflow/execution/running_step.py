@@ -8,6 +8,7 @@ Both are context variables, so that they are found from within ordinary function
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final
@@ -17,13 +18,22 @@ from ...core.records import NodeId, RunId, StepId
 from ...core.statistics import StepActivity
 from ...errors import BadArgumentError, WrongTaskError
 from ...limits import MAX_PROGRESS_CHARS
+from ...threads.seconds import Seconds
+from ..codec import values
+from .step_saving import Saving, SavingExecution, StepSaver
 from .telling import Sender
 
 PROGRESS_SECONDS: Final = 0.1
 """The least time between two progress events of one step (seconds). What comes in between shows in the statistics only."""
 
+CONTINUES: Final = "continues from its last checkpoint"
+"""What is told of a step that looked at its last checkpoint, and says nothing else of its progress."""
+
 CONTEXT: ContextVar[Any] = ContextVar("raftoral_context", default=None)
 """The `WorkflowContext` of the branch that runs here, or None."""
+
+_making: Final = threading.Lock()
+"""Held while a step's saver is made, or its attempt ends."""
 
 STEP: ContextVar[RunningStep | None] = ContextVar("raftoral_step", default=None)
 """The step whose function runs here."""
@@ -41,6 +51,7 @@ class RunningStep:
         clock: Callable[[], float],
         tell: Callable[[StepProgress], None],
         sender: Sender,
+        execution: SavingExecution,
     ) -> None:
         self.node = node
         self.run_id = run_id
@@ -53,6 +64,11 @@ class RunningStep:
         self._clock = clock
         self._tell = tell
         self.sender = sender
+        self._execution = execution
+        self._term = execution.around.acting
+        # Invariant: set once, by whichever thread first needs it.
+        self._made: StepSaver | None = None
+        self._continues = False
         self._told_at = -math.inf
         # One object, replaced as a whole: it is read from other threads.
         self._progress: tuple[float | None, str] = (None, "")
@@ -83,6 +99,67 @@ class RunningStep:
             self._told_at = now
             self._tell(StepProgress(self.node, self.run_id, self.step_id, fraction, text))
 
+    def checkpoint(self, value: Any, every: Seconds | None = None) -> Saving:
+        """Save how far the step has come, for the next attempt at it, which finds the value in `last`.
+
+            begin = current_step().last or 0
+            for epoch in range(begin, 40):
+                train(epoch)
+                current_step().checkpoint(epoch + 1)
+
+        The next attempt may be a retry, another leader's, or one after the whole cluster was stopped, if it has a `data_dir`. The value is
+        encoded at once, so it may be changed afterwards. It is recorded by a majority at most `every` seconds (1 by default, or a
+        `timedelta`; 0: each time, one after the other): the latest counts, what came in between is not recorded. When an attempt
+        fails and another follows, what was last is recorded before that begins.
+
+        It returns before anything is recorded, and blocks nobody. If its node dies in that moment, the next attempt finds the checkpoint before.
+        `await` what it returns, or call its `wait()` on the thread of a synchronous function, to go on only when a
+        majority has recorded this value or a later one; one that is not due yet is not waited for (`every=0`: each is due).
+
+        Not a record of the run: it is dropped when the step's result is recorded. From any thread. Does nothing once the step's result is
+        not needed any more (its timeout passed, or another node does it). Raises `ValueNotShippableError`, as a step's result would, and
+        `BadArgumentError` if `every` is no number of seconds. What is awaited raises `NotAcknowledgedError` if it cannot be recorded.
+        """
+        return self._saver().take(value, every)
+
+    @property
+    def last(self) -> Any:
+        """The last checkpoint of the attempts before this one, on whichever node; None if there is none.
+
+        Decoded anew each time: what is done to it stays with the step. Does not follow this attempt's own checkpoints. Raises
+        `ValueNotShippableError` if it does not unpickle here.
+        """
+        known = self._saver().known
+        if known is None:
+            return None
+        self._continues = True
+        what = f"the last checkpoint of step {self.step_id!r} of run {self.run_id!r}"
+        return values.decode(known.value, what=what, view=self._execution.classes)
+
+    @property
+    def has_last(self) -> bool:
+        """True if an attempt before this one left a checkpoint, which may be None."""
+        return self._saver().known is not None
+
+    def _saver(self) -> StepSaver:
+        saver = self._made
+        if saver is None:  # when it is first needed: most steps save nothing
+            with _making:
+                saver = self._made
+                if saver is None:
+                    term = None if self.ended else self._term
+                    saver = self._made = StepSaver(self._execution, self.step_id, term)
+        return saver
+
+    def end(self) -> StepSaver | None:
+        """Note that the attempt has ended, or that nothing waits for it; return what it saved with, if it saved anything."""
+        with _making:
+            self.ended = self.sender.ended = True
+            saver = self._made
+        if saver is not None:
+            saver.close()
+        return saver
+
     def signal(self, run_id: RunId, name: str, value: Any = None) -> Awaitable[None]:
         """Send another run (or this one) a signal, while the step runs: `await current_step().signal(...)` in an async function.
 
@@ -101,6 +178,8 @@ class RunningStep:
     def activity(self) -> StepActivity:
         """Return the step's statistics. From any thread."""
         fraction, text = self._progress
+        if not text and self._continues:
+            text = CONTINUES
         return StepActivity(
             step_id=self.step_id,
             attempt=self.attempt,
@@ -119,6 +198,8 @@ class RunningSteps:
         self._running: dict[StepId, RunningStep] = {}
         # Invariant: steps that failed here and are tried again, with the attempt that failed last.
         self._failed: dict[StepId, StepActivity] = {}
+        # Invariant: of steps whose latest attempt has ended and saved something, until that is settled.
+        self._savers: dict[StepId, StepSaver] = {}
 
     def started(self, running: RunningStep) -> None:
         """Note that a function begins to run."""
@@ -129,7 +210,9 @@ class RunningSteps:
 
     def ended(self, running: RunningStep) -> None:
         """Note that it has ended, or that nothing waits for it any more."""
-        running.ended = running.sender.ended = True
+        saver = running.end()
+        if saver is not None:
+            self._savers[running.step_id] = saver
         if self._running.get(running.step_id) is running:
             del self._running[running.step_id]
 
@@ -139,9 +222,16 @@ class RunningSteps:
             step_id=step_id, attempt=attempt, fraction=None, text="", failure=failure, again_at=again_at
         )
 
+    async def settle(self, step_id: StepId) -> None:
+        """Wait until what the attempt that has ended passed to `checkpoint` last is saved: another attempt follows."""
+        saver = self._savers.pop(step_id, None)
+        if saver is not None:
+            await saver.flush()
+
     def over(self, step_id: StepId) -> None:
         """Note that a step's function is not tried again."""
         self._failed.pop(step_id, None)
+        self._savers.pop(step_id, None)
 
     def activities(self) -> tuple[StepActivity, ...]:
         """Return what they do, with those that wait to be tried again. From any thread."""
@@ -150,7 +240,7 @@ class RunningSteps:
 
 
 def current_step() -> RunningStep:
-    """Return the step whose function is running: its `idempotency_key`, its `attempt`, its `progress(...)` and its `signal(...)`.
+    """Return the step whose function is running: its `idempotency_key`, its `attempt`, its `progress(...)`, `checkpoint(...)` and `signal(...)`.
 
     For the function of a step and whatever that calls, on its worker thread too. Raises `WrongTaskError` elsewhere.
     """

@@ -13,16 +13,18 @@ import anyio
 from ...core.cluster_events import StepRetrying
 from ...core.records import Step, StepId
 from ...core.step_ids import path_of, position_of
-from ...errors import LostChangeError, OutcomeUnknown, StepTimeoutError, WorkflowDefinitionError
+from ...errors import LostChangeError, OutcomeUnknown, WorkflowDefinitionError
 from ..codec import bodies, exceptions
 from ..codec.values import describe
+from ..execution import step_saving
 from ..execution.acting import Produce
 from ..execution.execution import Execution
-from ..execution.products import Product
+from ..execution.products import Made, Product
 from ..execution.running_step import STEP, RunningStep
 from ..execution.telling import Sender
 from ..shipping.step_function import PLAIN, StepFunction, StepOptions
-from . import step_arguments
+from . import step_arguments, step_cache
+from .step_time import TimeLeft
 from .unawaited import argument_problem
 
 # --- running them
@@ -55,7 +57,9 @@ async def compute(
     call = (fn, args, kwargs)
     problem = argument_problem(execution, key, args, kwargs) if args or kwargs else None
     # No closure: a run may have thousands of open steps, and the garbage collector goes through all there is of each.
-    produce = partial(_made, execution, call, options, problem)
+    total = options.total_timeout
+    ends_at = None if total is None else execution.loop.time() + total
+    produce = partial(_made, execution, call, options, ends_at, problem)
     if options.at_most_once:
         recorded = await _at_most_once(execution, key, produce)
     else:
@@ -64,11 +68,16 @@ async def compute(
 
 
 def _made(
-    execution: Execution, call: step_arguments.Call, options: StepOptions, problem: Exception | None, step_id: StepId
+    execution: Execution,
+    call: step_arguments.Call,
+    options: StepOptions,
+    ends_at: float | None,
+    problem: Exception | None,
+    step_id: StepId,
 ) -> Product | Awaitable[Product]:
     if problem is not None:
         return None, execution.fail_without_record(problem)
-    return _attempts(execution, step_id, call, options)
+    return _attempts(execution, step_id, call, options, ends_at)
 
 
 async def _at_most_once(execution: Execution, key: str, produce: Produce) -> Step:
@@ -99,45 +108,53 @@ async def _at_most_once(execution: Execution, key: str, produce: Produce) -> Ste
     return await execution.at(step_id, "compute", once)
 
 
-async def _attempts(execution: Execution, step_id: StepId, call: step_arguments.Call, options: StepOptions) -> Product:
+async def _attempts(
+    execution: Execution, step_id: StepId, call: step_arguments.Call, options: StepOptions, ends_at: float | None
+) -> Product:
     """Call the function until it returns, or fails for good; what came of it."""
     try:
-        return await _until_done(execution, step_id, call, options)
+        return await _until_done(execution, step_id, call, TimeLeft(options, step_id, ends_at))
     finally:
         execution.steps_here.over(step_id)
 
 
-async def _until_done(
-    execution: Execution, step_id: StepId, call: step_arguments.Call, options: StepOptions
-) -> Product:
+async def _until_done(execution: Execution, step_id: StepId, call: step_arguments.Call, left: TimeLeft) -> Product:
     around = execution.around
+    cached = None if left.cache is None else step_cache.look(execution, step_id, call, left.ttl)
+    if isinstance(cached, Made):
+        return cached
     given = step_arguments.given(call, execution.function)
     attempt = 0
     while True:
         attempt += 1
         try:
             copied = call if given is None else given.copy()
-            value = await _attempt(execution, step_id, copied, options.timeout, attempt)
-        except BaseException as error:
-            if not around.is_outcome(error):
+            if around.step_state(execution.run_id, step_id) is not None:
+                await step_saving.bring(around, execution.run_id, step_id)
+            value = await _attempt(execution, step_id, copied, left, attempt)
+        except BaseException as raised:
+            if not around.is_outcome(raised):
                 raise
-            if options.retry is None or not options.retry.again(error, attempt):
+            chance = _chance(execution.run_id, step_id, around.acting, attempt)
+            error, seconds = left.after(raised, attempt, chance, around.alarms.clock())
+            if seconds is None:
                 if attempt > 1 and isinstance(error, Exception):
                     exceptions.add_note(error, f"(step {step_id!r} was given up after attempt {attempt})")
                 return None, execution.fail_without_record(error)
-            seconds = options.retry.wait(attempt, _chance(execution.run_id, step_id, around.acting, attempt))
             failure = describe(error)
         else:
             if given is not None and (lost := _lost(execution, step_id, given, value)) is not None:
                 return None, execution.fail_without_record(lost)
-            return execution.product(step_id, value)
+            data, failed = execution.product(step_id, value)
+            return Made(data, failed, cached=None if failed is not None else cached)
         # Out of the handler: an exception is not to be kept for as long as the wait lasts.
         around.say(
             execution.run_id,
-            f"step {step_id!r}: attempt {attempt} of {options.retry.attempts} failed with {failure}; again in {seconds:.3g} s",
+            f"step {step_id!r}: attempt {attempt} of {left.attempts} failed with {failure}; again in {seconds:.3g} s",
         )
         around.tell(StepRetrying(around.node, execution.run_id, step_id, attempt, failure[:1000], seconds))
         execution.steps_here.failed(step_id, attempt, failure[:1000], around.alarms.clock() + seconds)
+        await execution.steps_here.settle(step_id)
         await around.timers.sleep(seconds)
 
 
@@ -153,16 +170,19 @@ def _lost(execution: Execution, step_id: StepId, given: step_arguments.Given, va
 
 
 async def _attempt(
-    execution: Execution, step_id: StepId, call: step_arguments.Call, timeout: float | None, attempt: int
+    execution: Execution, step_id: StepId, call: step_arguments.Call, left: TimeLeft, attempt: int
 ) -> Any:
     around = execution.around
+    timeout = left.of_attempt(around.alarms.clock())
     original, args, kwargs = call
     # A test may have put another function in its place, for this attempt or all.
     fn = around.step_function(execution.run_id, step_id, original)
     call_it = partial(fn, *args, **kwargs)
     asynchronous = inspect.iscoroutinefunction(fn)
     sender = Sender(around, execution.run_id, execution.generation, step_id)
-    running = RunningStep(around.node, execution.run_id, step_id, attempt, around.timers.clock, around.tell, sender)
+    running = RunningStep(
+        around.node, execution.run_id, step_id, attempt, around.timers.clock, around.tell, sender, execution
+    )
     execution.effect_started(running)
     name = running.idempotency_key
     abandoned: list[str] = []
@@ -195,11 +215,11 @@ async def _attempt(
         execution.steps_here.ended(running)
     # Only its own cancellation ends the scope without a value.
     if asynchronous:
-        left = "; it swallowed its cancellation and was abandoned" if abandoned else ""
+        behind = "; it swallowed its cancellation and was abandoned" if abandoned else ""
     else:
-        left = "; its thread was abandoned"
-    left += ", and what it still does is of no consequence here" if left else ""
-    raise StepTimeoutError(f"step {step_id!r} took longer than its timeout of {timeout:g} s (attempt {attempt}){left}")
+        behind = "; its thread was abandoned"
+    behind += ", and what it still does is of no consequence here" if behind else ""
+    raise left.passed(attempt, behind)
 
 
 def _same(value: Awaitable[Any]) -> Awaitable[Any]:

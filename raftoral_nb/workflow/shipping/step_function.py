@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Coroutine
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -108,26 +108,52 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     retry: Retry | None = None
     timeout: float | None = None
+    total_timeout: float | None = None
     at_most_once: bool = False
+    cache: Literal["inputs"] | None = None
+    ttl: float | None = None
 
     if TYPE_CHECKING:
 
         def __init__(
-            self, *, retry: Retry | None = None, timeout: Seconds | None = None, at_most_once: bool = False
+            self,
+            *,
+            retry: Retry | None = None,
+            timeout: Seconds | None = None,
+            total_timeout: Seconds | None = None,
+            at_most_once: bool = False,
+            cache: Literal["inputs"] | None = None,
+            ttl: Seconds | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        keep_numbers(self, "timeout")
+        keep_numbers(self, "timeout", "total_timeout", "ttl")
         retry: object = self.retry
         if retry is not None and not isinstance(retry, Retry):
             raise BadArgumentError(f"retry is a Retry, such as Retry(attempts=5), not {retry!r}")
         if self.timeout is not None:
             _check_number("timeout", self.timeout, 0.0, math.inf)
+        if self.total_timeout is not None:
+            _check_number("total_timeout", self.total_timeout, 0.0, math.inf)
         if type(self.at_most_once) is not bool:
             raise BadArgumentError(f"at_most_once is True or False, not {self.at_most_once!r}")
         if self.at_most_once and self.retry is not None and self.retry.attempts > 1:
             raise BadArgumentError("a step that runs at_most_once cannot be retried: take one of the two")
+        self._check_cache()
+
+    def _check_cache(self) -> None:
+        given: object = self.cache
+        if given not in (None, "inputs"):
+            raise BadArgumentError(f'cache is "inputs", or None for no cache, not {given!r}')
+        if self.ttl is not None:
+            _check_number("ttl", self.ttl, 0.0, math.inf)
+            if given is None:
+                raise BadArgumentError('ttl says how long a cached result is good for: it takes cache="inputs"')
+        if given is not None and self.at_most_once:
+            raise BadArgumentError(
+                "a step that runs at_most_once has an effect, which no cached result has: take one of the two"
+            )
 
 
 PLAIN: Final = StepOptions()
@@ -169,10 +195,20 @@ class StepFunction(Generic[P, T_co]):
         key: str | UnsetType = UNSET,
         retry: Retry | UnsetType | None = UNSET,
         timeout: Seconds | UnsetType | None = UNSET,
+        total_timeout: Seconds | UnsetType | None = UNSET,
         at_most_once: bool | UnsetType = UNSET,
+        cache: Literal["inputs"] | UnsetType | None = UNSET,
+        ttl: Seconds | UnsetType | None = UNSET,
     ) -> StepFunction[P, T_co]:
         """Return the same step with some options changed: `await charge.with_options(timeout=5)(order)`."""
-        given = {"retry": retry, "timeout": timeout, "at_most_once": at_most_once}
+        given = {
+            "retry": retry,
+            "timeout": timeout,
+            "total_timeout": total_timeout,
+            "at_most_once": at_most_once,
+            "cache": cache,
+            "ttl": ttl,
+        }
         changes = {name: value for name, value in given.items() if value is not UNSET}
         options = StepOptions(**{**msgspec.structs.asdict(self.options), **changes})
         return StepFunction(self.fn, options, self.key if isinstance(key, UnsetType) else _key(self.fn, key))
@@ -208,7 +244,10 @@ def step(
     key: str | None = None,
     retry: Retry | None = None,
     timeout: Seconds | None = None,
+    total_timeout: Seconds | None = None,
     at_most_once: bool = False,
+    cache: Literal["inputs"] | None = None,
+    ttl: Seconds | None = None,
 ) -> StepFunction[P, T]: ...
 
 
@@ -220,7 +259,10 @@ def step(
     key: str | None = None,
     retry: Retry | None = None,
     timeout: Seconds | None = None,
+    total_timeout: Seconds | None = None,
     at_most_once: bool = False,
+    cache: Literal["inputs"] | None = None,
+    ttl: Seconds | None = None,
 ) -> StepFunction[P, T]: ...
 
 
@@ -230,7 +272,10 @@ def step(
     key: str | None = None,
     retry: Retry | None = None,
     timeout: Seconds | None = None,
+    total_timeout: Seconds | None = None,
     at_most_once: bool = False,
+    cache: Literal["inputs"] | None = None,
+    ttl: Seconds | None = None,
 ) -> _Decorator: ...
 
 
@@ -241,7 +286,10 @@ def step(
     key: str | None = None,
     retry: Retry | None = None,
     timeout: Seconds | None = None,
+    total_timeout: Seconds | None = None,
     at_most_once: bool = False,
+    cache: Literal["inputs"] | None = None,
+    ttl: Seconds | None = None,
 ) -> Any:
     """Make a function a step, with options; as a decorator (`@step`, `@step(timeout=5)`) or in place (`step(fn, timeout=5)`).
 
@@ -255,18 +303,31 @@ def step(
     Args:
         fn: the function, synchronous or not.
         key: what its steps are called when it is called directly; else the function's name.
-        retry: when it is called again after it raised; else never.
+        retry: when it is called again after it raised; else never, unless it raises `RetryAfter`.
         timeout: seconds (or a `timedelta`) that one attempt may take, then it ends with `StepTimeoutError`. An async function is cancelled,
             once, and has `MAX_CANCEL_SECONDS` to clean up; one that has not ended then is abandoned, as a synchronous one is at once: it
             continues, its result is dropped, and `Cluster.stop` names it if it never ends.
+        total_timeout: seconds (or a `timedelta`) for all attempts and the waits between them, after which it ends with
+            `StepTimeoutError`, and is not tried again. Counted from the run's time at which the workflow asked for the step, which is the
+            same for every leader: times when no node led, the run was paused or the cluster stopped count. As exact as the clocks of
+            the nodes agree. An attempt that could only begin afterwards is not waited for.
         at_most_once: an intent is recorded before the function runs. If its node dies or is deposed before the result is
             recorded, the function is not called again; `OutcomeUnknown` is raised, on every node, for the workflow to decide.
+        cache: "inputs" to look for a result that a step of any run computed by the same code from equal inputs, and to keep this one. The code
+            is the function with all that it captures and reaches in the notebook, the versions of Python and of the packages it
+            uses; changes in an importable module are not seen. What is found is recorded as the step's result, and is the
+            same on every node. Failures are never kept. Two steps that ask at the same time may both compute. Inputs that have no digest (those that
+            do not pickle, or are very large) are computed each time, which the run's log says once. For functions whose result follows
+            from their inputs. What the cache holds: `Cluster.cached_steps`.
+        ttl: seconds (or a `timedelta`) for which a cached result is good for this step; else for as long as the cache keeps it.
 
     Raises:
         BadArgumentError: an option makes no sense, or `at_most_once` meets retries.
         WorkflowDefinitionError: what is given is not a function.
     """
-    options = StepOptions(retry=retry, timeout=timeout, at_most_once=at_most_once)
+    options = StepOptions(
+        retry=retry, timeout=timeout, total_timeout=total_timeout, at_most_once=at_most_once, cache=cache, ttl=ttl
+    )
     if fn is None:
         return lambda function: StepFunction(_function(function), options, _key(function, key))
     return StepFunction(_function(fn), options, _key(fn, key))
