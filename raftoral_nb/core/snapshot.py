@@ -175,13 +175,13 @@ class _MovesRecord(_Record, frozen=True, tag=11):
     moves: list[MoveRecord]
 
 
-class _StepStatesRecord(_Record, frozen=True, tag=12):
+class _StepStatesRecord(_Record, frozen=True, tag=14):
     """What open steps saved of the run that began last, behind its records."""
 
     states: list[StepState]
 
 
-class _CacheRecord(_Record, frozen=True, tag=13):
+class _CacheRecord(_Record, frozen=True, tag=15):
     """Results in the cache of steps, the one that was used last behind all others."""
 
     cached: list[CachedStep]

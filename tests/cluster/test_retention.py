@@ -190,7 +190,7 @@ def test_nodes_that_were_killed_and_nodes_that_come_late_keep_the_same_runs() ->
         assert last.wait_for_completion(PATIENCE) == 49
         cluster.restart(leader)
         assert added in cluster.nodes
-        assert len(agreed(cluster)["finished"]) == 4
+        assert len(agreed(cluster)["finished"]) == 4  # type: ignore[arg-type]
         assert cluster.retention.keep_runs == 4
         assert all(run.wait_for_completion(PATIENCE) == number * number for number, run in enumerate(runs))
 
