@@ -7,6 +7,7 @@ steps are events of the run's span. Inputs, values and results are in none of th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import sys
@@ -127,6 +128,8 @@ class Tracing:
     def _follow(self, at: int, event: ClusterEvent) -> None:
         match event:
             case WorkflowStarted(run_id=run_id, workflow=workflow, version=version, parent=parent):
+                with contextlib.suppress(ValueError):  # the run before under this id, which is gone
+                    self._ended.remove(run_id)
                 self._start_run(run_id, at, workflow, version, parent)
             case EffectStarted(run_id=run_id) | CheckpointSet(run_id=run_id) if run_id in self._ended:
                 pass

@@ -120,6 +120,8 @@ class Checker:
         self.ended: dict[RunId, int] = {}
         self.blobs = 0
         """References to blobs in what was applied."""
+        self.starts: dict[RunId, int] = {}
+        """The runs that were started, with their places in the order of the log."""
         self._pauses = Pauses(now, self.violated, virtual=virtual)
 
     def violated(self, invariant: str, text: str, place: object = None) -> None:
@@ -364,6 +366,7 @@ class Checker:
                         self.logs.continued(run_id, generation, records)
                     case WorkflowStarted(run_id=run_id, version=version):
                         self._versions[run_id] = version
+                        self.starts.setdefault(run_id, len(self.starts))
                         run = applier.member.state.runs.get(run_id)
                         if run is not None:  # nothing is recorded of one that came and went in one entry
                             self.logs.started(run_id, run.generation)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial
 from typing import Any, Final, Protocol
@@ -390,21 +391,29 @@ class Clients:
     def _started(self, run_id: str, workflow: str, began: float, node: WatchedNode) -> None:
         # Read in the same turn of the loop in which the answer was: the node applied it before it answered.
         runs = node.member.state.runs
-        names = [name for name in runs if "/" not in name]  # children are started by no client
+        names = self._names(node)
         ended = self._world.elapsed
-        seen = tuple(names[: names.index(run_id) + 1]) if run_id in runs else ()
+        seen = tuple(names[: names.index(run_id) + 1]) if run_id in names else ()
         self.appends.append(Append(run_id, began, ended, "done", seen))
         if workflow in REGISTERS and run_id in runs:
             self.accesses[workflow].append(Access("read", runs[run_id].definition.fingerprint, began, ended))
 
+    def _names(self, node: WatchedNode) -> list[RunId]:
+        """Return the runs that a node knows in their order, and among them, where they were started, those that it knows as evicted."""
+        state, place = node.member.state, self._world.checker.starts
+        # Children are started by no client.
+        there = (name for name in state.runs if "/" not in name)
+        gone = sorted((name for name in state.evicted if "/" not in name), key=place.__getitem__)
+        return list(heapq.merge(there, gone, key=place.__getitem__))
+
 
 def _clearing(node: WatchedNode, run_id: RunId, dice: SeededDice) -> list[Command]:
-    """Return what a client does about runs that have ended: it deletes children, and says how many are to be kept, far more than there are."""
+    """Return what a client does about runs that have ended: it deletes children, and says how many are to be kept."""
     known = node.member.state.runs
     ended = [run for name, run in known.items() if name == talking.SHARED or name.startswith(f"{run_id}/")]
     clearing: list[Command] = [DeleteRun(run.run_id, run.generation) for run in ended if dice.happens(0.5)]
     if dice.happens(0.3):
-        clearing.append(SetRetention(1000 + dice.below(1000), None if dice.happens(0.5) else 10**9))
+        clearing.append(SetRetention(4 + dice.below(30), None if dice.happens(0.5) else 4000 + dice.below(100_000)))
     return clearing
 
 

@@ -73,6 +73,17 @@ def test_a_run_is_a_span_and_a_step_one_below_it_on_the_node_that_executed_it(sp
     assert "world" not in str([span.to_json() for span in (run, step_span)]).lower()
 
 
+def test_the_next_run_of_a_deleted_runs_id_has_spans_of_its_own(spans: Spans) -> None:
+    with Cluster(1, network="memory") as cluster:
+        for name in ("world", "moon"):
+            run = cluster.start_workflow(greet, name, run_id="hello")
+            run.wait_for_completion(timeout=30)
+            run.delete()
+    runs, steps = spans()["run greet"], spans()["step greeting"]
+    assert [one.parent.span_id for one in steps] == [run.context.span_id for run in runs]
+    assert len(runs) == 2
+
+
 def test_a_step_that_died_with_its_leader_has_a_span_that_says_so_and_another_one(spans: Spans) -> None:
     door = Door()
 
