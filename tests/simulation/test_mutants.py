@@ -76,8 +76,9 @@ FOUND_BY = {
 
 
 BEGIN_AT = {
-    "checksum of a stored record": 89,
-    "vote kept": 51,
+    "long steps continue": 1,
+    "checksum of a stored record": 111,
+    "vote kept": 52,
     "answers wait for the disk": 12,
     "epoch check": 10,
     "version check": 11,

@@ -17,7 +17,6 @@ from ..execution.products import ForCache, Made
 from ..shipping import arithmetic, versions
 
 if TYPE_CHECKING:
-    from ...core.records import StepId
     from ..codec.classes import Identity
     from ..execution.execution import Execution
     from .step_arguments import Call
@@ -26,18 +25,18 @@ _SHOWN: Final = 40
 """Characters of one input that are shown."""
 
 
-def look(execution: Execution, step_id: StepId, call: Call, ttl: float | None) -> Made | ForCache | None:
+def look(execution: Execution, call: Call, ttl: float | None) -> Made | ForCache | None:
     """Return the product of a step as it is in the cache; or what the cache is to be told of the result; or None: its inputs have no digest.
 
     What does not unpickle here, or is older than `ttl` seconds, is not found.
     """
     fn, args, kwargs = call
-    name = str(getattr(fn, "__name__", None) or type(fn).__name__)[:MAX_NAME_CHARS]
+    name = values.shorten_text(str(getattr(fn, "__name__", None) or type(fn).__name__), MAX_NAME_CHARS)
     key = key_of(fn, args, kwargs)
     if key is None:
         execution.say_once(
-            f"step {step_id!r}: {name} is computed each time: its inputs, or what it captured, have no digest, as they do not pickle or "
-            "are too large. Give it plain data (numbers, text, lists, dicts, dataclasses, arrays, tables), or leave cache= out"
+            f"steps of {name} are computed each time: its inputs, or what it captured, have no digest, as they do not pickle or are too "
+            "large. Give it plain data (numbers, text, lists, dicts, dataclasses, arrays, tables), or leave cache= out"
         )
         return None
     found = execution.around.cached_step(key)

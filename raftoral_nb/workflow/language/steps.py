@@ -120,7 +120,7 @@ async def _attempts(
 
 async def _until_done(execution: Execution, step_id: StepId, call: step_arguments.Call, left: TimeLeft) -> Product:
     around = execution.around
-    cached = None if left.cache is None else step_cache.look(execution, step_id, call, left.ttl)
+    cached = None if left.cache is None else step_cache.look(execution, call, left.ttl)
     if isinstance(cached, Made):
         return cached
     given = step_arguments.given(call, execution.function)

@@ -39,7 +39,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     The wait before attempt `n + 1` is `first_wait * factor ** (n - 1)` seconds, at most `max_wait`, of which a part of up to
     `jitter` is left out by chance, so that many steps which failed together do not come back together.
 
-    Attempts are not recorded: a new leader counts them from 1 again. Raises `BadArgumentError` if a value makes no sense.
+    A function that knows better when to try again raises `RetryAfter`. Attempts are not recorded: a new leader counts them from 1 again. Raises
+    `BadArgumentError` if a value makes no sense.
     """
 
     attempts: int = 3
