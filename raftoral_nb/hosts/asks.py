@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, TypeGuard, cast
 
 from ..core.commands import Command, Committed, Outcome, Rejected
 from ..core.entry_codec import size_of
@@ -23,6 +23,15 @@ MAX_UNDER_WAY: Final = 4
 
 Answer = Committed | Rejected | RaftoralError
 """What became of a command: what was decided, or the reason why that is not known."""
+
+
+_NOT_TAKEN: Final = frozenset({"stopped", "no_leader"})
+"""Rejections that say only that the node that was asked could not pass the command on."""
+
+
+def is_decided(outcome: Outcome) -> TypeGuard[Committed | Rejected]:
+    """Return whether it was carried out or refused; not if nobody can say, or a node only could not pass it on."""
+    return isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN)
 
 
 class AskEnv(Protocol):

@@ -11,7 +11,7 @@ import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..core.apply import Applied
 from ..core.cluster_events import EffectStarted, ExecutionStopped, OutputLine, RunHeld, TransferAsked
@@ -42,7 +42,7 @@ from ..raft.replica import Timing
 from ..threads.loop_thread import LoopThread
 from ..transport.frames import new_key
 from ..transport.network import Links
-from .asks import Answer, Asks
+from .asks import Answer, Asks, is_decided
 from .backend_parts import Lifetime, NodeChange, RunEnding
 from .held_runs import HeldRun, HeldRuns, ending, not_found
 from .node_life import Life
@@ -54,9 +54,6 @@ if TYPE_CHECKING:
     from .recovery import DataDirectory
 
 T = TypeVar("T")
-
-_NOT_TAKEN = frozenset({"stopped", "no_leader"})
-"""Rejections that say only that the node that was asked could not pass the command on."""
 
 AT_ONCE = 0.05
 """A wait that is shorter (seconds) is none to people: with no node to be asked there is none."""
@@ -537,7 +534,7 @@ class ClusterBackend(ABC):
 
     def answer(self, outcome: Outcome, what: str, waited: float) -> Committed | Rejected | NotAcknowledgedError:
         """Return an outcome as it is told to whoever asked for `what`, and waited so many seconds."""
-        if _is_decided(outcome):
+        if is_decided(outcome):
             return outcome
         assert not isinstance(outcome, Committed)  # nothing that was carried out is open
         said = waited < AT_ONCE or outcome.reason == _no_answer(self.proposal_timeout)
@@ -572,9 +569,9 @@ class ClusterBackend(ABC):
             found = await incarnation.ask_all([commands[position] for position in left], seconds)
             for position, outcome in zip(left, found, strict=True):
                 # One that was sent before may still commit, whatever a node that could not pass it on says now.
-                if _is_decided(outcome) or not isinstance(outcomes.get(position), Unknown):
+                if is_decided(outcome) or not isinstance(outcomes.get(position), Unknown):
                     outcomes[position] = outcome
-            left = [position for position, outcome in zip(left, found, strict=True) if not _is_decided(outcome)]
+            left = [position for position, outcome in zip(left, found, strict=True) if not is_decided(outcome)]
         return [outcomes[position] for position in range(len(commands))]
 
     def spokesman(self) -> Life | None:
@@ -586,11 +583,6 @@ class ClusterBackend(ABC):
         if leader is not None and (acting := self._incarnations.get(leader)) is not None:
             return acting
         return next((one for one in tuple(self._incarnations.values()) if not one.paused), None)
-
-
-def _is_decided(outcome: Outcome) -> TypeGuard[Committed | Rejected]:
-    """Return whether it was carried out or refused; not if nobody can say, or a node only could not pass it on."""
-    return isinstance(outcome, Committed) or (isinstance(outcome, Rejected) and outcome.code not in _NOT_TAKEN)
 
 
 def _no_answer(seconds: float) -> str:

@@ -17,6 +17,7 @@ from ..core.cluster_events import EffectStarted
 from ..core.command_values import references
 from ..core.commands import (
     CacheStep,
+    Command,
     Committed,
     ContinueRun,
     EndRun,
@@ -37,6 +38,7 @@ from ..core.events import (
     RunMoved,
     RunPaused,
     RunResumed,
+    StateEvent,
     TimerFired,
     WorkflowCancelled,
     WorkflowCompleted,
@@ -329,73 +331,78 @@ class Checker:
         for one in applied:
             if not one.events or isinstance(one.events[0], CommandRefused):
                 continue
-            command = one.proposal.command
-            match command:
-                case Takeover(node=node, term=term):
-                    self._took_over(index, node, term)
-                case (
-                    SetCheckpoint(run_id=run_id, step=step, version=version)
-                    | CacheStep(run_id=run_id, step=step, version=version)
-                    | StartChild(run_id=run_id, step=step, parent_version=version)
-                    | TellRun(run_id=run_id, step=step, version=version)
-                ):
-                    self._check_version(index, run_id, version)
-                    self._check_author(index, f"step {step.step_id!r}", run_id, step.node, step.epoch)
-                case FireTimers(run_id=run_id, node=node, epoch=epoch, version=version):
-                    self._check_version(index, run_id, version)
-                    self._check_author(index, "timers", run_id, node, epoch)
-                case (
-                    EndRun(run_id=run_id, node=node, epoch=epoch, version=version)
-                    | ContinueRun(run_id=run_id, node=node, epoch=epoch, version=version)
-                ):
-                    self._check_version(index, run_id, version)
-                    self._check_author(index, "the end", run_id, node, epoch)
+            self._account_command(index, one.proposal.command)
             for event in one.events:
-                match event:
-                    case CheckpointSet(run_id=run_id, step=step):
-                        self._recorded(index, run_id, step)
-                    case MessageSent(run_id=run_id, message=message):
-                        self.logs.added(run_id, message)
-                    case TimerFired(run_id=run_id, timers=timers):
-                        self.logs.added(run_id, timers)
-                    case CancelRequested(run_id=run_id, reason=reason, at=at):
-                        self.logs.added(run_id, CancelRecord(reason, at))
-                    case WorkflowContinued(run_id=run_id, generation=generation, carried=carried):
-                        records = tuple(applier.member.state.runs[run_id].records[:carried])
-                        self.messages.continued(run_id, generation, records)
-                        self.logs.continued(run_id, generation, records)
-                    case WorkflowStarted(run_id=run_id, version=version):
-                        self._versions[run_id] = version
-                        self.starts.setdefault(run_id, len(self.starts))
-                        run = applier.member.state.runs.get(run_id)
-                        if run is not None:  # nothing is recorded of one that came and went in one entry
-                            self.logs.started(run_id, run.generation)
-                    case RunEvicted(run_id=run_id) | RunDeleted(run_id=run_id):
-                        del self.ended[run_id]
-                        self.logs.dropped(run_id, index)
-                    case RunMoved(run_id=run_id, version=version):
-                        self._versions[run_id] = version
-                        self.logs.moved(run_id, version)
-                    case RunPaused(run_id=run_id):
-                        self._pauses.paused(run_id, index)
-                    case RunResumed(run_id=run_id):
-                        self._pauses.over(run_id)
-                    case (
-                        WorkflowCompleted(run_id=run_id)
-                        | WorkflowFailed(run_id=run_id)
-                        | WorkflowCancelled(run_id=run_id)
-                        | WorkflowTerminated(run_id=run_id)
-                    ):
-                        if run_id in self.ended:
-                            self.violated(
-                                "a run ends once", f"run {run_id!r} ended at {self.ended[run_id]} and {index}"
-                            )
-                        self.ended[run_id] = index
-                        self._pauses.over(run_id)
-                    case EpochChanged(node=node, term=term) if (node, term) != self._epoch:
-                        self.violated("epochs come from takeovers", f"entry {index} made an epoch of node {node}")
-                    case _:
-                        pass
+                self._account_event(applier, index, event)
+
+    def _account_command(self, index: int, command: Command) -> None:
+        """Check that who proposed what was carried out had the right to."""
+        match command:
+            case Takeover(node=node, term=term):
+                self._took_over(index, node, term)
+            case (
+                SetCheckpoint(run_id=run_id, step=step, version=version)
+                | CacheStep(run_id=run_id, step=step, version=version)
+                | StartChild(run_id=run_id, step=step, parent_version=version)
+                | TellRun(run_id=run_id, step=step, version=version)
+            ):
+                self._check_version(index, run_id, version)
+                self._check_author(index, f"step {step.step_id!r}", run_id, step.node, step.epoch)
+            case FireTimers(run_id=run_id, node=node, epoch=epoch, version=version):
+                self._check_version(index, run_id, version)
+                self._check_author(index, "timers", run_id, node, epoch)
+            case (
+                EndRun(run_id=run_id, node=node, epoch=epoch, version=version)
+                | ContinueRun(run_id=run_id, node=node, epoch=epoch, version=version)
+            ):
+                self._check_version(index, run_id, version)
+                self._check_author(index, "the end", run_id, node, epoch)
+
+    def _account_event(self, applier: WatchedNode, index: int, event: StateEvent) -> None:
+        """Take down what happened, and check it."""
+        match event:
+            case CheckpointSet(run_id=run_id, step=step):
+                self._recorded(index, run_id, step)
+            case MessageSent(run_id=run_id, message=message):
+                self.logs.added(run_id, message)
+            case TimerFired(run_id=run_id, timers=timers):
+                self.logs.added(run_id, timers)
+            case CancelRequested(run_id=run_id, reason=reason, at=at):
+                self.logs.added(run_id, CancelRecord(reason, at))
+            case WorkflowContinued(run_id=run_id, generation=generation, carried=carried):
+                records = tuple(applier.member.state.runs[run_id].records[:carried])
+                self.messages.continued(run_id, generation, records)
+                self.logs.continued(run_id, generation, records)
+            case WorkflowStarted(run_id=run_id, version=version):
+                self._versions[run_id] = version
+                self.starts.setdefault(run_id, len(self.starts))
+                run = applier.member.state.runs.get(run_id)
+                if run is not None:  # nothing is recorded of one that came and went in one entry
+                    self.logs.started(run_id, run.generation)
+            case RunEvicted(run_id=run_id) | RunDeleted(run_id=run_id):
+                del self.ended[run_id]
+                self.logs.dropped(run_id, index)
+            case RunMoved(run_id=run_id, version=version):
+                self._versions[run_id] = version
+                self.logs.moved(run_id, version)
+            case RunPaused(run_id=run_id):
+                self._pauses.paused(run_id, index)
+            case RunResumed(run_id=run_id):
+                self._pauses.over(run_id)
+            case (
+                WorkflowCompleted(run_id=run_id)
+                | WorkflowFailed(run_id=run_id)
+                | WorkflowCancelled(run_id=run_id)
+                | WorkflowTerminated(run_id=run_id)
+            ):
+                if run_id in self.ended:
+                    self.violated("a run ends once", f"run {run_id!r} ended at {self.ended[run_id]} and {index}")
+                self.ended[run_id] = index
+                self._pauses.over(run_id)
+            case EpochChanged(node=node, term=term) if (node, term) != self._epoch:
+                self.violated("epochs come from takeovers", f"entry {index} made an epoch of node {node}")
+            case _:
+                pass
 
     def _took_over(self, index: int, node: NodeId, term: int) -> None:
         if term <= self._epoch[1]:
