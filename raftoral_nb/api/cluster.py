@@ -16,6 +16,8 @@ from ..core.events import ClusterEvent
 from ..core.records import NodeId, RunId
 from ..core.statistics import ClusterLook, ClusterStatistics
 from ..errors import ClusterError
+from ..executors import executor_table
+from ..executors.executor_table import ExecutorFactory
 from ..faults import fault_lines
 from ..faults.fault_lines import Fault, parse_fault
 from ..faults.player import ScenarioPlay
@@ -70,7 +72,8 @@ class Cluster:
     a `with` block, and of the process, only lets go of them.
 
     `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds, or a `timedelta`) starting
-    a run or registering a workflow may wait for a majority. Use it as a context manager, synchronous or asynchronous, or
+    a run or registering a workflow may wait for a majority; `executors` are functions by name, each of which makes a
+    `concurrent.futures.Executor` for a node, for steps with `on=` that name. Use it as a context manager, synchronous or asynchronous, or
     call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so. One that ends in
     `_async` does the same as that without, and is awaited, on any event loop but the cluster's own, under asyncio and trio.
     """
@@ -91,6 +94,7 @@ class Cluster:
         log_level: str | int | None = None,
         processes: bool = False,
         detach: bool = False,
+        executors: Mapping[str, ExecutorFactory] | None = None,
     ) -> None:
         proposal_timeout = as_number(proposal_timeout)
         data = recovery.look(data_dir, durability)
@@ -119,6 +123,7 @@ class Cluster:
             "timing": timing or Timing(),
             "compaction": compaction,
             "proposal_timeout": proposal_timeout,
+            "executors": executor_table.checked(executors),
             "founders": None if data is None or data.found is None else data.found.founders,
         }
         if processes or detach:

@@ -13,6 +13,7 @@ from ...core.events import ClusterEvent, RunMoved
 from ...core.records import Difference, NodeId, RunId
 from ...core.statistics import STUCK
 from ...errors import NodeStateError
+from ...executors import executor_table
 from ...transport.clients import AcceptClient
 from ...transport.network import Network
 from ...transport.tcp_network import TcpNetwork
@@ -36,6 +37,7 @@ class NodeBackend(LocalBackend):
             compaction=shared.compaction,
             proposal_timeout=shared.proposal_timeout,
             founders=shared.founders,
+            executors=executor_table.unshipped(shared.executors),
         )
         self.spec = spec
         self.key = spec.key

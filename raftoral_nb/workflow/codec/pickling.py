@@ -29,7 +29,10 @@ from .anatomy import Identity
 from .reach import Reach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    # Takes a large buffer (of an array, say) that is to travel beside a pickle, and not within.
+    TakeBuffer = Callable[[pickle.PickleBuffer], object]
 
 PROTOCOL: Final = 5
 """The pickle protocol of everything that is recorded or shipped."""
@@ -109,8 +112,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
 
     dispatch_table: ClassVar[Any] = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
 
-    def __init__(self, file: io.BytesIO, root: object) -> None:
-        super().__init__(file, protocol=PROTOCOL)
+    def __init__(self, file: io.BytesIO, root: object, buffers: TakeBuffer | None = None) -> None:
+        super().__init__(file, protocol=PROTOCOL, buffer_callback=buffers)
         self._root = root
         self._names: frozenset[str] | None = None
         self._copied: dict[int, bool] = {}
@@ -215,8 +218,10 @@ def _is_copied(value: object) -> bool:
 class ValuePickler(Pickler):
     """For values: classes are named, with their code as what may be needed. `used` gets those that the value is made of."""
 
-    def __init__(self, buffer: io.BytesIO, limit: int, used: dict[Identity, type]) -> None:
-        super().__init__(buffer, None)
+    def __init__(
+        self, buffer: io.BytesIO, limit: int, used: dict[Identity, type], buffers: TakeBuffer | None = None
+    ) -> None:
+        super().__init__(buffer, None, buffers)
         self._limit = limit
         self._used = used
 
@@ -297,10 +302,16 @@ def _whole(buffer: BoundedBuffer) -> bytes:
     return buffer.getvalue()
 
 
-def loads(data: bytes, modules: set[str] | None = None, *, view: classes.View = classes.NOTEBOOK) -> Any:
+def loads(
+    data: bytes,
+    modules: set[str] | None = None,
+    *,
+    view: classes.View = classes.NOTEBOOK,
+    buffers: Sequence[bytearray] = (),
+) -> Any:
     """Unpickle `data`: new copies of everything except the classes that `view` knows.
 
-    The names of the modules that it refers to are added to `modules`.
+    The names of the modules that it refers to are added to `modules`. `buffers` are those that travelled beside it.
 
     Safe to call from several threads at once. `data` must come from a trusted source: unpickling runs code.
 
@@ -308,13 +319,13 @@ def loads(data: bytes, modules: set[str] | None = None, *, view: classes.View = 
         ClassChangedError: `view` knows a class of that name with other code, and does not take it.
         Exception: whatever unpickling raises; classes begun by the failed load are forgotten.
     """
-    if modules is None and len(data) <= _PLAIN_BYTES:
+    if modules is None and not buffers and len(data) <= _PLAIN_BYTES:
         # Most values are plain, and need none of what follows.
         with _QUIETLY:  # what is damaged raises again below
             return _PlainUnpickler(io.BytesIO(data)).load()
     token = _VIEW.set(view)
     try:
-        return _load(_Unpickler(io.BytesIO(data), modules, view))
+        return _load(_Unpickler(io.BytesIO(data), modules, view, buffers=buffers))
     finally:
         _VIEW.reset(token)
 
@@ -388,8 +399,16 @@ class _PlainUnpickler(pickle.Unpickler):
 class _Unpickler(pickle.Unpickler):
     """An unpickler for one `load`, which builds only classes that its view does not have."""
 
-    def __init__(self, file: io.BytesIO, modules: set[str] | None, view: classes.View, *, code: bool = False) -> None:
-        super().__init__(file)
+    def __init__(
+        self,
+        file: io.BytesIO,
+        modules: set[str] | None,
+        view: classes.View,
+        *,
+        code: bool = False,
+        buffers: Sequence[bytearray] = (),
+    ) -> None:
+        super().__init__(file, buffers=buffers)
         self.met: list[type] = []
         """The by-value classes that came up, each once."""
         self._modules = modules

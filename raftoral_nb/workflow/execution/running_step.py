@@ -74,7 +74,7 @@ class RunningStep:
         statistics have the latest. Raises `BadArgumentError` if `fraction` is no number from 0 to 1. Does nothing once the
         step's result is not needed any more (its timeout passed, or another node does it).
         """
-        fraction, text = _checked(fraction, text)
+        fraction, text = checked_progress(fraction, text)
         if self.ended:
             return
         self._progress = (fraction, text)
@@ -163,7 +163,8 @@ def current_step() -> RunningStep:
     return running
 
 
-def _checked(fraction: object, text: object) -> tuple[float, str]:
+def checked_progress(fraction: object, text: object) -> tuple[float, str]:
+    """Return what a step says of its progress, as it is shown. Raises `BadArgumentError` if it is none."""
     try:
         number = float(fraction)  # type: ignore[arg-type]
     except (TypeError, ValueError):

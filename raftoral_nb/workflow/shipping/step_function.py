@@ -109,11 +109,17 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     retry: Retry | None = None
     timeout: float | None = None
     at_most_once: bool = False
+    on: str | None = None
 
     if TYPE_CHECKING:
 
         def __init__(
-            self, *, retry: Retry | None = None, timeout: Seconds | None = None, at_most_once: bool = False
+            self,
+            *,
+            retry: Retry | None = None,
+            timeout: Seconds | None = None,
+            at_most_once: bool = False,
+            on: str | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -128,6 +134,8 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise BadArgumentError(f"at_most_once is True or False, not {self.at_most_once!r}")
         if self.at_most_once and self.retry is not None and self.retry.attempts > 1:
             raise BadArgumentError("a step that runs at_most_once cannot be retried: take one of the two")
+        if self.on is not None:
+            _check_executor(self.on)
 
 
 PLAIN: Final = StepOptions()
@@ -170,9 +178,10 @@ class StepFunction(Generic[P, T_co]):
         retry: Retry | UnsetType | None = UNSET,
         timeout: Seconds | UnsetType | None = UNSET,
         at_most_once: bool | UnsetType = UNSET,
+        on: str | UnsetType | None = UNSET,
     ) -> StepFunction[P, T_co]:
         """Return the same step with some options changed: `await charge.with_options(timeout=5)(order)`."""
-        given = {"retry": retry, "timeout": timeout, "at_most_once": at_most_once}
+        given = {"retry": retry, "timeout": timeout, "at_most_once": at_most_once, "on": on}
         changes = {name: value for name, value in given.items() if value is not UNSET}
         options = StepOptions(**{**msgspec.structs.asdict(self.options), **changes})
         return StepFunction(self.fn, options, self.key if isinstance(key, UnsetType) else _key(self.fn, key))
@@ -209,6 +218,7 @@ def step(
     retry: Retry | None = None,
     timeout: Seconds | None = None,
     at_most_once: bool = False,
+    on: str | None = None,
 ) -> StepFunction[P, T]: ...
 
 
@@ -221,6 +231,7 @@ def step(
     retry: Retry | None = None,
     timeout: Seconds | None = None,
     at_most_once: bool = False,
+    on: str | None = None,
 ) -> StepFunction[P, T]: ...
 
 
@@ -231,6 +242,7 @@ def step(
     retry: Retry | None = None,
     timeout: Seconds | None = None,
     at_most_once: bool = False,
+    on: str | None = None,
 ) -> _Decorator: ...
 
 
@@ -242,6 +254,7 @@ def step(
     retry: Retry | None = None,
     timeout: Seconds | None = None,
     at_most_once: bool = False,
+    on: str | None = None,
 ) -> Any:
     """Make a function a step, with options; as a decorator (`@step`, `@step(timeout=5)`) or in place (`step(fn, timeout=5)`).
 
@@ -261,12 +274,15 @@ def step(
             continues, its result is dropped, and `Cluster.stop` names it if it never ends.
         at_most_once: an intent is recorded before the function runs. If its node dies or is deposed before the result is
             recorded, the function is not called again; `OutcomeUnknown` is raised, on every node, for the workflow to decide.
+        on: the name of the executor that runs the function: "processes" (workers of the node, one a core, whose task can be cancelled), or
+            one of `Cluster(executors=...)`; else it runs in the node itself. A cancelled or late attempt ends its worker.
+            Function, arguments and result are copied; `current_step()` has its names and `progress`. In `raftoral_nb.testing` it runs inline.
 
     Raises:
         BadArgumentError: an option makes no sense, or `at_most_once` meets retries.
         WorkflowDefinitionError: what is given is not a function.
     """
-    options = StepOptions(retry=retry, timeout=timeout, at_most_once=at_most_once)
+    options = StepOptions(retry=retry, timeout=timeout, at_most_once=at_most_once, on=on)
     if fn is None:
         return lambda function: StepFunction(_function(function), options, _key(function, key))
     return StepFunction(_function(fn), options, _key(fn, key))
@@ -284,6 +300,19 @@ def _key(fn: object, key: str | None) -> str:
     name = key if key is not None else str(getattr(fn, "__name__", None) or type(fn).__name__)
     check_key(name)
     return name
+
+
+def _check_executor(on: object) -> None:
+    if isinstance(on, str):
+        if on:
+            return
+        raise BadArgumentError('on= is the name of an executor, such as "processes", not an empty text')
+    kind = type(on).__name__
+    made = getattr(on, "__name__", None) if callable(on) else f"lambda: {kind}(...)"
+    raise BadArgumentError(
+        f"on= is the name of an executor, not {on!r}: each node makes its own. Give the cluster the function that makes it, "
+        f'Cluster(executors={{"pool": {made or kind}}}), and its name to the step, on="pool"; or take on="processes"'
+    )
 
 
 def _check_number(what: str, value: object, least: float, most: float) -> None:

@@ -1,0 +1,70 @@
+"""Steps whose functions run on an executor, and not in the node: what an execution asks of those who run them, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from ...core.records import Failure
+from .running_step import RunningStep
+
+
+class RanElsewhere(msgspec.Struct, frozen=True):
+    """What became of one attempt. One of `value`, `failure`, `lost` and `begun_before` says it."""
+
+    value: bytes | None = None
+    """The value as it is recorded."""
+    failure: Failure | None = None
+    lost: str = ""
+    """What to do about changes of what it was given that would be lost."""
+    unseen: str = ""
+    """What to say of changes that may be its own affair."""
+    begun_before: bool = False
+    """True if it was not run: it was begun before, and runs at most once."""
+
+
+class AskedElsewhere(msgspec.Struct, frozen=True):
+    """One attempt that is to run on an executor."""
+
+    on: str
+    """The name of the executor."""
+    prefix: str
+    """What the keys of all attempts at this step begin with: the same whichever node asks, and no other step's in any cluster."""
+    running: RunningStep
+    call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+    sources: Mapping[str, str]
+    """The text of the workflow's cells, by file."""
+    once: bool
+    """True if it runs at most once."""
+    given_up: Callable[[], bool]
+    """Whether nobody waits for the step any more. False if this node only ceased to act, or stops: another one may ask for it again."""
+
+    @property
+    def key(self) -> str:
+        """The key of this attempt. What keeps running tasks finds it again by that."""
+        return f"{self.prefix}/{self.running.attempt}"
+
+
+class StepsElsewhere(Protocol):
+    """The executors of a node. Used on the node's own loop."""
+
+    async def run(self, asked: AskedElsewhere) -> RanElsewhere:
+        """Run a function, or attach to where it runs already; cancel it when it is given up.
+
+        Raises:
+            UnknownExecutorError: there is no such executor, or it cannot be used on this node.
+            ValueNotShippableError: what it is given does not travel.
+            CodeNotShippableError: the function does not.
+            WorkerDiedError: the process in which it ran has ended.
+        """
+        ...
+
+    async def place(self, on: str) -> str:
+        """Return the identity of what keeps begun tasks of an executor when a node dies; "" if nothing does. Raises `UnknownExecutorError`."""
+        ...
+
+    def recorded(self, on: str, prefix: str) -> None:
+        """Note that a step is recorded, or given up: whatever is kept of its attempts can be let go."""
+        ...
