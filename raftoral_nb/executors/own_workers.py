@@ -167,7 +167,7 @@ class _Lane:
         for _ in range(MAX_STARTS):
             if self.process is None:
                 self.process = _StepProcess()
-            if task.cancelled or self._owner.closed:
+            if self._is_dropped(task):
                 break
             process, work = self.process, task.work
             assert work is not None
@@ -183,12 +183,15 @@ class _Lane:
                         return data
             except (PipeEndedError, OSError):
                 how = self._drop()
-            if task.begun or task.cancelled or self._owner.closed:
+            if task.begun or self._is_dropped(task):
                 raise WorkerDiedError(
                     f"the process (number {process.pid}) in which step {_name(task)} ran ended {how} before the function returned. That "
                     "attempt is lost, and may have done a part of its work; other steps are not touched. With retry=Retry(...) it is tried again"
                 )
         raise WorkerDiedError(f"no process could begin with step {_name(task)}: each ended as it started")
+
+    def _is_dropped(self, task: _Task) -> bool:
+        return task.cancelled or self._owner.closed
 
     def _drop(self) -> str:
         process, self.process = self.process, None
