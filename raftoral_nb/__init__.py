@@ -148,6 +148,7 @@ if TYPE_CHECKING:
         RunStatistics,
         StepActivity,
     )
+    from .executors.dask_factory import dask_executor
     from .faults.fault_lines import FAULTS, Fault, parse_fault
     from .faults.player import ScenarioPlay
     from .faults.scenario import SCENARIOS, Scenario
@@ -243,6 +244,7 @@ _HOMES = {
         "RunStatistics",
         "StepActivity",
     ),
+    "executors.dask_factory": ("dask_executor",),
     "faults.fault_lines": (
         "FAULTS",
         "Fault",
@@ -434,6 +436,7 @@ __all__ = [
     "check_determinism",
     "current_cluster",
     "current_step",
+    "dask_executor",
     "parse_fault",
     "replay_history",
     "set_current_cluster",

@@ -73,7 +73,7 @@ class Cluster:
 
     `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds, or a `timedelta`) starting
     a run or registering a workflow may wait for a majority; `executors` are functions by name, each of which makes a
-    `concurrent.futures.Executor` for a node, for steps with `on=` that name. Use it as a context manager, synchronous or asynchronous, or
+    `concurrent.futures.Executor` for a node, or addresses of Dask schedulers, for steps with `on=` that name. Use it as a context manager, synchronous or asynchronous, or
     call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so. One that ends in
     `_async` does the same as that without, and is awaited, on any event loop but the cluster's own, under asyncio and trio.
     """
@@ -94,7 +94,7 @@ class Cluster:
         log_level: str | int | None = None,
         processes: bool = False,
         detach: bool = False,
-        executors: Mapping[str, ExecutorFactory] | None = None,
+        executors: Mapping[str, ExecutorFactory | str] | None = None,
     ) -> None:
         proposal_timeout = as_number(proposal_timeout)
         data = recovery.look(data_dir, durability)

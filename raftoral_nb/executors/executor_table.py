@@ -11,6 +11,7 @@ from .. import limits
 from ..errors import BadArgumentError, CodeNotShippableError
 from ..workflow.codec import pickling
 from ..workflow.codec.values import describe
+from . import dask_factory
 from .step_adapter import StepAdapter
 
 ExecutorFactory = Callable[[], Any]
@@ -40,7 +41,12 @@ def checked(given: Any) -> dict[str, ExecutorFactory]:
 
 def _factory(name: str, made: Any) -> ExecutorFactory:
     if isinstance(made, str):
-        raise BadArgumentError(f"executors[{name!r}] is the text {made!r}: give a function that makes an executor")
+        if dask_factory.is_address(made):
+            return dask_factory.dask_executor(made)
+        raise BadArgumentError(
+            f"executors[{name!r}] is the text {made!r}: give a function that makes an executor, or the address of a Dask scheduler, such as "
+            "'tcp://10.0.0.1:8786'"
+        )
     if isinstance(made, concurrent.futures.Executor) or (isinstance(made, StepAdapter) and not isinstance(made, type)):
         kind = type(made).__name__
         raise BadArgumentError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
@@ -140,13 +141,17 @@ class NodeExecutors:
             raise UnknownExecutorError(
                 f"executors[{on!r}] made a {type_name(type(made))}; it is to make a concurrent.futures.Executor, or a StepAdapter"
             )
-        if self._closed:
-            adapter.close()
-            raise UnknownExecutorError(f"executor {on!r} cannot be used: its node has stopped")
+        try:
+            if self._closed:
+                raise UnknownExecutorError(f"executor {on!r} cannot be used: its node has stopped")
+            if adapter.keeps != "nothing":
+                await adapter.place()
+                self._release_left(on, adapter)
+        except BaseException:
+            # It may wait for a thread, and this one may not.
+            threading.Thread(target=adapter.close, name=f"close-{on}", daemon=True).start()
+            raise
         self._made[on] = adapter
-        if adapter.keeps != "nothing":
-            await adapter.place()
-            self._release_left(on, adapter)
         return adapter
 
     def _release_left(self, on: str, adapter: StepAdapter) -> None:

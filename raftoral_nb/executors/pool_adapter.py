@@ -54,8 +54,7 @@ class PoolAdapter:
     async def outcome(self, key: str) -> bytes:
         """See `StepAdapter`."""
         try:
-            # Shielded: who waits may be cancelled, and decides itself what becomes of the task.
-            return await asyncio.shield(asyncio.wrap_future(self._futures[key]))
+            return await asyncio.wrap_future(self._futures[key])
         except concurrent.futures.BrokenExecutor as error:
             raise WorkerDiedError(
                 f"executor {self._name!r} broke while step {key!r} ran on it ({describe(error)}): that attempt is lost, and may have "
