@@ -56,8 +56,9 @@ class _DaskTask:
         self.key = key
         self.once = work.head.once
         self.packed = work.packed()
-        self.place = ""
-        """The scheduler to which it was submitted."""
+        self.place = work.head.place
+        """The scheduler where it may have begun; "" if it has not anywhere."""
+        self.submitted = False
         self.runs: asyncio.Task[bytes] | None = None
 
 
@@ -223,14 +224,14 @@ class DaskAdapter:
         try:
             connection = await self._connected()
         except UnknownExecutorError as error:
-            if not task.place:  # it was never submitted
+            if not task.submitted:
                 raise
             logger.warning("%s; asked again for %r", error, task.key)
             return None
         if task.place and task.place != connection.place and task.once:
             # Whether it was begun only the scheduler knew that is gone.
             return encoded_answer(WorkAnswer(RanElsewhere(begun_before=True)))
-        task.place = connection.place
+        task.place, task.submitted = connection.place, True
         if (said := connection.said.pop(task.key, None)) is not None and task.key in self._hears:
             self._hears[task.key](said)
         with _dask.annotate(**{HOLD: True}):

@@ -36,12 +36,15 @@ class NodeExecutors:
         }
         self._steps = steps
         self._closed = False
+        self._drops = False
         # Invariant: by name, those that were asked for: made, or being made.
         self._adapters: dict[str, asyncio.Task[StepAdapter]] = {}
         # Invariant: made and not closed, by name.
         self._made: dict[str, StepAdapter] = {}
         # Invariant: by step, its keys that were submitted here and not let go.
         self._keys: dict[str, dict[str, None]] = {}
+        # Invariant: by step that runs at most once, and was not submitted yet, where it may be begun.
+        self._places: dict[str, str] = {}
         # Invariant: by executor, steps that are recorded, the latest last; at most MAX_RECORDED each.
         self._recorded: dict[str, dict[str, None]] = {}
 
@@ -50,7 +53,7 @@ class NodeExecutors:
     async def run(self, asked: AskedElsewhere) -> RanElsewhere:
         """Run a function, or attach to where it runs. See `StepsElsewhere.run`."""
         adapter = await self._adapter(asked.on)
-        key, work = asked.key, pack(asked)
+        key, work = asked.key, pack(asked, self._places.pop(asked.prefix, ""))
         hear = partial(_hear, asked.running, current_execution.get())
         self._recorded.get(asked.on, {}).pop(asked.prefix, None)
         self._keys.setdefault(asked.prefix, {})[key] = None
@@ -69,13 +72,19 @@ class NodeExecutors:
             hear(said)
         return answer.ran
 
-    async def place(self, on: str) -> str:
+    async def place(self, on: str, prefix: str) -> str:
         """Return the identity of what keeps begun tasks of an executor. See `StepsElsewhere.place`."""
-        return await (await self._adapter(on)).place()
+        place = await (await self._adapter(on)).place()
+        if place:
+            self._places[prefix] = place
+        return place
 
     def recorded(self, on: str, prefix: str) -> None:
         """Let go of whatever is kept of a step's attempts."""
+        if on == OWN_WORKERS and prefix not in self._keys:
+            return  # it keeps nothing
         adapter = self._made.get(on)
+        self._places.pop(prefix, None)
         keys = tuple(self._keys.pop(prefix, ()))
         if adapter is None or adapter.keeps != "nothing":
             recorded = self._recorded.setdefault(on, {})
@@ -85,9 +94,17 @@ class NodeExecutors:
         if adapter is not None and keys:
             adapter.release(keys)
 
+    def drop_kept(self) -> None:
+        """Have `close` cancel what executors keep as well: no other node will ask for it. From any thread."""
+        self._drops = True
+
     def close(self) -> None:
         """End all executors. From any thread, when the node's loop has ended or is to end."""
         self._closed = True
+        if self._drops:
+            for adapter in self._made.values():
+                for key in [key for keys in tuple(self._keys.values()) for key in tuple(keys)]:
+                    adapter.cancel(key)
         made, self._made = self._made, {}
         self._adapters.clear()
         for adapter in made.values():

@@ -141,6 +141,8 @@ class _Lane:
         self.process: _StepProcess | None = None
         self.task: _Task | None = None
         """What it is busy with."""
+        self.idle = False
+        """Whether it is counted among those that wait for a task."""
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def kill(self) -> None:
@@ -303,9 +305,10 @@ class OwnWorkers:
     def next_task(self, lane: _Lane) -> _Task | None:
         """Return the next task for a lane, when there is one; None when it is to end."""
         with self._changed:
-            self._idle += 1
+            self._wait(lane)
             while not self._line and not self.closed:
                 self._changed.wait()
+            lane.idle = False
             self._idle -= 1
             if self.closed:
                 return None
@@ -313,11 +316,17 @@ class OwnWorkers:
             return task
 
     def done(self, lane: _Lane) -> None:
-        """Note that a lane is not busy any more."""
+        """Note that a lane is not busy any more: before its outcome is told, so that the next step finds it."""
         with self._changed:
             if lane.task is not None:
                 lane.task.work = None
             lane.task = None
+            self._wait(lane)
+
+    def _wait(self, lane: _Lane) -> None:
+        if not lane.idle:
+            lane.idle = True
+            self._idle += 1
 
     def heard(self, key: str, data: bytes) -> None:
         """Pass on what a function said."""

@@ -29,6 +29,8 @@ class WorkHead(msgspec.Struct, frozen=True, kw_only=True):
     step_id: StepId
     attempt: int
     once: bool
+    place: str
+    """If it runs at most once, what keeps it: the only place where it may be begun (`StepAdapter.place`)."""
     sources: Mapping[str, str]
     """The text of the workflow's cells, so that tracebacks show its lines."""
     arithmetic: Mapping[str, str]
@@ -89,8 +91,8 @@ def decoded_answer(data: bytes) -> WorkAnswer:
     return _answers.decode(data)
 
 
-def pack(asked: AskedElsewhere) -> Work:
-    """Return an attempt as it travels.
+def pack(asked: AskedElsewhere, place: str = "") -> Work:
+    """Return an attempt as it travels; `place` is that of one which runs at most once.
 
     Raises:
         CodeNotShippableError: its function does not pickle.
@@ -139,6 +141,7 @@ def pack(asked: AskedElsewhere) -> Work:
         step_id=running.step_id,
         attempt=running.attempt,
         once=asked.once,
+        place=place,
         sources=asked.sources,
         arithmetic=arithmetic.settings(),
     )

@@ -76,14 +76,14 @@ def _read(asking: IO[bytes], come: queue.SimpleQueue[Work]) -> None:
 
 def _end_with(parent: int) -> None:
     """End when that process does. A forked child of it may hold the pipe open."""
-    if os.getppid() != parent:
-        _end()
     opened = getattr(os, "pidfd_open", None)
     if opened is None:
         return
     try:
         descriptor = opened(parent)
-    except OSError:
+    except ProcessLookupError:
+        _end()
+    except OSError:  # the system has none
         return
 
     def wait() -> None:

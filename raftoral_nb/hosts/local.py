@@ -304,12 +304,19 @@ class LocalBackend(ClusterBackend):
         """End every node and the network; whoever waits is told."""
         self._shut = True
         self.disks.forget()
-        for number in tuple(self._incarnations):
+        for number, incarnation in tuple(self._incarnations.items()):
+            if self._is_forgotten:
+                incarnation.drop_kept()
             self.on_retire(number)
             self.tell(NodeChanged(number, "stopped"))
         if self.network is not None:
             await self.network.close()
         self._end_all_waits()
+
+    @property
+    def _is_forgotten(self) -> bool:
+        """Whether runs that have not ended are gone with the cluster."""
+        return type(self.journals) is Journals
 
     # --- from the incarnations (incarnation.IncarnationHost)
 

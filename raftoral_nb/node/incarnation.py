@@ -85,6 +85,10 @@ class ClosedWithNode(StepsElsewhere, Protocol):
         """End all of them. From any thread."""
         ...
 
+    def drop_kept(self) -> None:
+        """Have `close` end what outlives a node as well. From any thread."""
+        ...
+
 
 class Poster(Protocol):
     """A queue of calls, which are made in order: a thread with a loop, or what stands for one in a simulation."""
@@ -169,6 +173,11 @@ class Incarnation:
         if self._hand_over_timer is not None:
             self._hand_over_timer.cancel()
             self._hand_over_timer = None
+
+    def drop_kept(self) -> None:
+        """Let nothing of its steps outlive it: no other node will ask for it. Before `close`."""
+        if self._executors is not None:
+            self._executors.drop_kept()
 
     def join(self, timeout: float) -> tuple[str, ...]:
         """Wait up to `timeout` seconds for the node's thread; names the user code that still runs. From any thread."""

@@ -25,6 +25,7 @@ from raftoral_nb import (
     dask_executor,
     step,
 )
+from raftoral_nb.hosts.remote import connect as _imported_before_dask_watches_the_garbage_collector  # noqa: F401
 from tests.cluster import helpers
 from tests.cluster.helpers import PATIENCE, Watch
 from tests.executors import killed_kernel
@@ -178,6 +179,27 @@ def test_a_late_attempt_is_forgotten_too(dask: DaskProcesses, tmp_path: Path) ->
         assert run.wait_for_completion(PATIENCE) == "StepTimeoutError"
         until(lambda: not tasks_of(dask.address), "the task is kept")
         (tmp_path / "go").touch()
+
+
+def test_what_runs_for_a_cluster_in_memory_ends_with_it_as_nobody_will_ask_again(
+    dask: DaskProcesses, tmp_path: Path
+) -> None:
+    with Cluster(3, executors={"dask": dask.address}) as cluster, Watch(cluster) as watch:
+        cluster.start_workflow(one_step, (str(tmp_path), {}))
+        watch.until(StepProgress)
+    until(lambda: not tasks_of(dask.address), "the task is kept")
+    (tmp_path / "go").touch()
+
+
+def test_nodes_in_processes_of_their_own_use_it_too(dask: DaskProcesses) -> None:
+    def pid() -> int:
+        return os.getpid()
+
+    async def flow(ctx: Any, _: None) -> Any:
+        return await ctx.compute("pid", step(pid, on="dask"))
+
+    with Cluster(1, processes=True, executors={"dask": dask.address}) as cluster:
+        assert cluster.start_workflow(flow).wait_for_completion(PATIENCE) == dask.workers[0].pid
 
 
 def test_runs_of_one_name_in_two_clusters_have_tasks_of_their_own(dask: DaskProcesses) -> None:

@@ -236,16 +236,18 @@ def test_without_retries_a_death_fails_the_step_and_says_how_the_process_ended(
 
 def test_a_timeout_ends_the_process_and_the_next_step_has_another(cluster: Cluster) -> None:
     async def flow(ctx: Any, _: None) -> Any:
-        first = await ctx.compute("first", step(told, on="processes"))
+        await ctx.compute("first", step(told, on="processes"))  # it takes a while until a process is there
         try:
-            await ctx.compute("late", step(for_ever, on="processes", timeout=0.3))
+            await ctx.compute("late", step(for_ever, on="processes", timeout=1.5))
         except StepTimeoutError as error:
             said = str(error)
-        return first["pid"], said, (await ctx.compute("next", step(told, on="processes")))["pid"]
+        return said, (await ctx.compute("next", step(told, on="processes")))["pid"]
 
-    first, said, after = cluster.start_workflow(flow).wait_for_completion(PATIENCE)
-    assert is_gone(first)
-    assert first != after
+    with Watch(cluster) as watch:
+        said, after = cluster.start_workflow(flow).wait_for_completion(2 * PATIENCE)
+        late = int(watch.until(StepProgress).text)
+    assert is_gone(late)
+    assert late != after
     assert "was cancelled on executor 'processes'" in said
 
 

@@ -72,6 +72,10 @@ class NodeBackend(LocalBackend):
         return self.node if self.spec.first else super()._furthest(numbers)
 
     @property
+    def _is_forgotten(self) -> bool:
+        return self.spec.shared.temporary
+
+    @property
     def tcp(self) -> TcpNetwork:
         """The network of this process."""
         assert isinstance(self.network, TcpNetwork)

@@ -61,8 +61,11 @@ class StepsElsewhere(Protocol):
         """
         ...
 
-    async def place(self, on: str) -> str:
-        """Return the identity of what keeps begun tasks of an executor when a node dies; "" if nothing does. Raises `UnknownExecutorError`."""
+    async def place(self, on: str, prefix: str) -> str:
+        """Return the identity of what keeps begun tasks of an executor when a node dies; "" if nothing does.
+
+        The step of that prefix, if it runs at most once, begins or is attached to there, or nowhere. Raises `UnknownExecutorError`.
+        """
         ...
 
     def recorded(self, on: str, prefix: str) -> None:

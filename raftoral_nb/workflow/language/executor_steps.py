@@ -119,7 +119,7 @@ def recorded(execution: Execution, options: StepOptions, step_id: StepId) -> Non
 async def intend(execution: Execution, executors: StepsElsewhere, on: str, step_id: StepId) -> Product:
     """Return the product of an intent: it names what keeps the task when this node dies, if anything does."""
     try:
-        place = await executors.place(on)
+        place = await executors.place(on, prefix_of(execution, step_id))
     except Exception as error:  # recorded, so that it is raised where the step is awaited
         return None, execution.fail_without_record(error)
     return execution.product(step_id, place or None)
@@ -137,7 +137,7 @@ async def attached(
     try:
         kept_by = execution.decode(intent)
         # What keeps it knows whether it was begun, and refuses to begin it again; if it is another by now, nobody knows.
-        if kept_by is not None and await executors.place(on) == kept_by:
+        if kept_by is not None and await executors.place(on, prefix_of(execution, step_id)) == kept_by:
             product = begin()
             return await product if isinstance(product, Awaitable) else product
     except Exception as error:
