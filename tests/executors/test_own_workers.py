@@ -248,7 +248,7 @@ def test_a_timeout_ends_the_process_and_the_next_step_has_another(cluster: Clust
         late = int(watch.until(StepProgress).text)
     assert is_gone(late)
     assert late != after
-    assert "was cancelled on executor 'processes'" in said
+    assert "executor 'processes' was told to end it" in said
 
 
 def test_cancelling_a_run_ends_the_process_of_its_step(cluster: Cluster) -> None:
@@ -371,3 +371,61 @@ def test_in_a_browser_it_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_there_are_as_many_as_cores() -> None:
     assert OwnWorkers("workers")._most == core_count() >= 1
+
+
+CELL = """
+import os
+from raftoral_nb import Cluster, Retry, current_step, step
+
+class Odd(Exception):
+    def __init__(self, *, x):
+        super().__init__("odd")
+        self.x = x
+
+loaded = []
+
+def helper(x):
+    loaded.append(x)
+    return len(loaded)
+
+def count(x):
+    return helper(x), os.getpid()
+
+def fail(x):
+    raise Odd(x=x)
+
+async def sweep(ctx, n):
+    found = [await ctx.compute("count", step(count, on="processes"), n) for _ in range(2)]
+    try:
+        await ctx.compute("fail", step(fail, on="processes", retry=Retry(attempts=2, on=(Odd,), first_wait=0.0)), n)
+    except Odd as error:
+        return [counted for counted, _ in found], os.getpid() in {pid for _, pid in found}, type(error) is Odd, error.x
+
+with Cluster(3, processes=PROCESSES) as cluster:
+    print(cluster.start_workflow(sweep, 4).wait_for_completion(60))
+"""
+
+KERNEL = """
+import linecache, sys, types, warnings
+warnings.simplefilter("ignore")
+source = sys.argv[1]
+main = types.ModuleType("__main__")  # as IPython does: nobody can import it
+sys.modules["__main__"] = main
+linecache.cache["/tmp/ipykernel_1/1.py"] = (len(source), None, source.splitlines(keepends=True), "/tmp/ipykernel_1/1.py")
+exec(compile(source, "/tmp/ipykernel_1/1.py", "exec"), main.__dict__)
+"""
+
+
+@pytest.mark.parametrize("processes", [False, True], ids=["here", "nodes in processes"])
+def test_functions_and_classes_of_cells_go_there_and_globals_stay_for_the_next_task(processes: bool) -> None:
+    cell = CELL.replace("PROCESSES", str(processes))
+    done = subprocess.run(
+        [sys.executable, "-c", KERNEL, cell],
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "([1, 2], False, True, 4)", done.stderr

@@ -152,7 +152,7 @@ class RunningSteps:
 def current_step() -> RunningStep:
     """Return the step whose function is running: its `idempotency_key`, its `attempt`, its `progress(...)` and its `signal(...)`.
 
-    For the function of a step and whatever that calls, on its worker thread too. Raises `WrongTaskError` elsewhere.
+    For the function of a step and whatever that calls, on its worker thread too; on an executor (`on=`) without signals. Raises `WrongTaskError` elsewhere.
     """
     running = STEP.get()
     if running is None:

@@ -57,8 +57,7 @@ async def attempt(
     finally:
         execution.steps_here.ended(running)
     raise StepTimeoutError(
-        f"step {step_id!r} took longer than its timeout of {timeout:g} s (attempt {number}), and was cancelled on "
-        f"executor {options.on!r}"
+        f"step {step_id!r} took longer than its timeout of {timeout:g} s (attempt {number}); executor {options.on!r} was told to end it"
     )
 
 

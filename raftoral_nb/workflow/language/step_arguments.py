@@ -111,7 +111,11 @@ def given(call: Call, workflow: object) -> Given | None:
 
 def given_elsewhere(call: Call) -> Given | None:
     """Return the same for a call in another process, which has its own copy of all of it: what a function closes over is not compared."""
-    fn, args, kwargs = call
+    fn: Any = call[0]
+    _, args, kwargs = call
+    while isinstance(fn, functools.partial):
+        fn, args, kwargs = fn.func, (*fn.args, *args), {**fn.keywords, **kwargs}
+    call = (fn, args, kwargs)
     held: list[object] = (
         [fn] if isinstance(fn, types.FunctionType) or _is_of_module(getattr(fn, "__self__", None)) else []
     )
