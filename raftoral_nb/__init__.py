@@ -74,10 +74,12 @@ from .errors import (
     TooManyOpenFilesError,
     TooManyWorkflowsError,
     UnknownClusterError,
+    UnknownExecutorError,
     UnreadableError,
     UpdateRefusedError,
     ValueNotShippableError,
     VersionMismatchError,
+    WorkerDiedError,
     WorkflowCancelledError,
     WorkflowConflictError,
     WorkflowDefinitionError,
@@ -154,6 +156,7 @@ if TYPE_CHECKING:
         RunStatistics,
         StepActivity,
     )
+    from .executors.dask_factory import dask_executor
     from .faults.fault_lines import FAULTS, Fault, parse_fault
     from .faults.player import ScenarioPlay
     from .faults.scenario import SCENARIOS, Scenario
@@ -257,6 +260,7 @@ _HOMES = {
         "RunStatistics",
         "StepActivity",
     ),
+    "executors.dask_factory": ("dask_executor",),
     "faults.fault_lines": (
         "FAULTS",
         "Fault",
@@ -427,11 +431,13 @@ __all__ = [
     "TransferAsked",
     "UnauthenticatedConnectionsRefused",
     "UnknownClusterError",
+    "UnknownExecutorError",
     "UnreadableError",
     "Update",
     "UpdateRefusedError",
     "ValueNotShippableError",
     "VersionMismatchError",
+    "WorkerDiedError",
     "Workflow",
     "WorkflowCancelled",
     "WorkflowCancelledError",
@@ -456,6 +462,7 @@ __all__ = [
     "check_determinism",
     "current_cluster",
     "current_step",
+    "dask_executor",
     "parse_fault",
     "replay_history",
     "set_current_cluster",

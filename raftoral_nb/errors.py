@@ -486,6 +486,17 @@ class RetryAfter(RaftoralError):  # noqa: N818 - a wish that the function of a s
         return max(0.0, self.when.total_seconds() if isinstance(self.when, timedelta) else float(self.when))
 
 
+class UnknownExecutorError(RaftoralError, ValueError):
+    """A step's `on=` names an executor that the node does not have, or that cannot be used there."""
+
+
+class WorkerDiedError(RaftoralError):
+    """The process in which an attempt at a step ran ended before it returned: that attempt failed, and nothing else.
+
+    It may have done a part of its work, or all. Retried as any other failure, if the step has a `Retry`.
+    """
+
+
 class OutcomeUnknown(RaftoralError):  # noqa: N818 - a state of affairs that a workflow decides about
     """A step that runs at most once was begun, and nobody knows whether it was done: its node died or was deposed.
 

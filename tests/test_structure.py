@@ -33,6 +33,7 @@ LADDER: Final = (
     ("api",),
     ("observability", "faults"),
     ("hosts",),
+    ("executors",),
     ("node", "storage"),
     ("raft", "discovery"),
     ("workflow.language",),

@@ -16,6 +16,8 @@ from ..core.events import ClusterEvent
 from ..core.records import NodeId, RunId
 from ..core.statistics import ClusterLook, ClusterStatistics, RetentionStatistics
 from ..errors import ClusterError
+from ..executors import executor_table
+from ..executors.executor_table import ExecutorFactory
 from ..faults import fault_lines
 from ..faults.fault_lines import Fault, parse_fault
 from ..faults.player import ScenarioPlay
@@ -73,7 +75,8 @@ class Cluster:
 
     `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds, or a `timedelta`) starting
     a run or registering a workflow may wait for a majority. `keep_runs` and `keep_bytes` bound what is kept of runs that have ended
-    (`set_retention`; 1,000 runs and 1 GB if never said). Use it as a context manager, synchronous or asynchronous, or
+    (`set_retention`; 1,000 runs and 1 GB if never said). `executors` are functions by name, each of which makes a
+    `concurrent.futures.Executor` for a node, or addresses of Dask schedulers, for steps with `on=` that name. Use it as a context manager, synchronous or asynchronous, or
     call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so. One that ends in
     `_async` does the same as that without, and is awaited, on any event loop but the cluster's own, under asyncio and trio.
     """
@@ -96,6 +99,7 @@ class Cluster:
         detach: bool = False,
         keep_runs: int | None = None,
         keep_bytes: int | None = None,
+        executors: Mapping[str, ExecutorFactory | str] | None = None,
     ) -> None:
         proposal_timeout = as_number(proposal_timeout)
         data = recovery.look(data_dir, durability)
@@ -125,6 +129,7 @@ class Cluster:
             "timing": timing or Timing(),
             "compaction": compaction,
             "proposal_timeout": proposal_timeout,
+            "executors": executor_table.checked(executors),
             "founders": None if data is None or data.found is None else data.found.founders,
         }
         if processes or detach:

@@ -7,6 +7,7 @@ import contextlib
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..core.apply import Applied
@@ -15,6 +16,8 @@ from ..core.records import NodeId, RunId
 from ..core.state import State
 from ..core.statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
 from ..errors import ClusterError, NodeStateError, StorageError
+from ..executors.executor_table import ExecutorFactory
+from ..executors.node_executors import NodeExecutors
 from ..node.incarnation import Incarnation, catch_up_seconds
 from ..node.time_of_day import LOOK_AGAIN, TimeOfDay
 from ..raft.compaction import Compaction
@@ -22,6 +25,7 @@ from ..raft.journal import Journals
 from ..raft.pysyncobj_driver import Dice
 from ..raft.replica import Timing
 from ..threads.loop_thread import do_all
+from ..threads.step_threads import StepThreads
 from ..transport.memory_network import MemoryNetwork
 from ..transport.network import Links, Network
 from ..transport.tcp_network import TcpNetwork
@@ -57,6 +61,7 @@ class LocalBackend(ClusterBackend):
         compaction: Compaction,
         proposal_timeout: float,
         founders: Sequence[NodeId] | None = None,
+        executors: Mapping[str, ExecutorFactory] = MappingProxyType({}),
     ) -> None:
         super().__init__(name, numbers, timing=timing, proposal_timeout=proposal_timeout)
         self._founders = self.numbers if founders is None else tuple(founders)
@@ -71,6 +76,7 @@ class LocalBackend(ClusterBackend):
         self._network_kind = network
         self._ports = ports
         self._compaction = compaction
+        self._executors = executors
         self._dice: Dice = random.Random()
         self._incarnations: dict[NodeId, Incarnation] = {}
         self._booting: set[NodeId] = set()
@@ -255,9 +261,11 @@ class LocalBackend(ClusterBackend):
 
     _make_incarnation: Callable[..., Incarnation] = Incarnation
 
-    def _surroundings(self, number: NodeId) -> dict[str, Any]:  # noqa: ARG002 - other hosts give each node its own
+    def _surroundings(self, number: NodeId) -> dict[str, Any]:
         """Return what a node's incarnation gets in place of a thread, a clock and so on of its own."""
-        return {"wall_clock": self.time_of_day, "look_again": LOOK_AGAIN}
+        steps = StepThreads(f"{self.name}-node-{number}-step")
+        executors = NodeExecutors(f"{self.name}-node-{number}", self._executors, steps)
+        return {"wall_clock": self.time_of_day, "look_again": LOOK_AGAIN, "steps": steps, "executors": executors}
 
     def wall_clock(self) -> float:
         """Return the time of day that its nodes go by, in Unix seconds."""
@@ -296,12 +304,19 @@ class LocalBackend(ClusterBackend):
         """End every node and the network; whoever waits is told."""
         self._shut = True
         self.disks.forget()
-        for number in tuple(self._incarnations):
+        for number, incarnation in tuple(self._incarnations.items()):
+            if self._is_forgotten:
+                incarnation.drop_kept()
             self.on_retire(number)
             self.tell(NodeChanged(number, "stopped"))
         if self.network is not None:
             await self.network.close()
         self._end_all_waits()
+
+    @property
+    def _is_forgotten(self) -> bool:
+        """Whether runs that have not ended are gone with the cluster."""
+        return type(self.journals) is Journals
 
     # --- from the incarnations (incarnation.IncarnationHost)
 

@@ -29,6 +29,7 @@ from ..limits import MAX_FUNCTIONS_KEPT
 from ..threads.step_threads import Steps
 from ..workflow.codec import values
 from ..workflow.execution.alarms import Alarms
+from ..workflow.execution.elsewhere import StepsElsewhere
 from ..workflow.execution.execution import Execution
 from ..workflow.execution.inbox import (
     ActingChanged,
@@ -131,8 +132,10 @@ class Executor:
         wall_clock: Callable[[], float] = time.time,
         proposal_seconds: float = PROPOSAL_SECONDS,
         look_again: float = math.inf,
+        executors: StepsElsewhere | None = None,
     ) -> None:
         self.node = node
+        self.executors = executors
         self._proposal_seconds = proposal_seconds
         self._wall_clock = wall_clock
         self.steps = steps

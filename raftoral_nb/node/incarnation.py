@@ -25,6 +25,7 @@ from ..raft.replica import RoleName, Timing
 from ..threads.loop_thread import LoopThread
 from ..threads.step_threads import Steps, StepThreads
 from ..transport.network import Network
+from ..workflow.execution.elsewhere import StepsElsewhere
 from ..workflow.execution.inbox import ActingChanged, HandedOver
 from ..workflow.execution.products import Encoded
 from . import execution_queries
@@ -78,6 +79,18 @@ class IncarnationEnv(Protocol):
         ...
 
 
+class ClosedWithNode(StepsElsewhere, Protocol):
+    """The runners of steps that name an executor, which end with the node."""
+
+    def close(self) -> None:
+        """End all of them. From any thread."""
+        ...
+
+    def drop_kept(self) -> None:
+        """Have `close` end what outlives a node as well. From any thread."""
+        ...
+
+
 class Poster(Protocol):
     """A queue of calls, which are made in order: a thread with a loop, or what stands for one in a simulation."""
 
@@ -113,6 +126,7 @@ class Incarnation:
         joins: bool = False,
         first: bool = False,
         first_hand_over: float = FOLLOWER_HAND_OVER,
+        executors: ClosedWithNode | None = None,
     ) -> None:
         self.node = node
         self.number = number
@@ -128,7 +142,8 @@ class Incarnation:
         self._loop = loop
         self.thread = LoopThread(f"{name}-node-{node}") if thread is None else thread
         self.steps: Steps = StepThreads(f"{name}-node-{node}-step") if steps is None else steps
-        self.executor = Executor(node, self, self.steps, clock, wall_clock, proposal_seconds, look_again)
+        self._executors = executors
+        self.executor = Executor(node, self, self.steps, clock, wall_clock, proposal_seconds, look_again, executors)
         self.member = Member(
             node,
             nodes,
@@ -160,10 +175,17 @@ class Incarnation:
             self._hand_over_timer.cancel()
             self._hand_over_timer = None
 
+    def drop_kept(self) -> None:
+        """Let nothing of its steps outlive it: no other node will ask for it. Before `close`."""
+        if self._executors is not None:
+            self._executors.drop_kept()
+
     def join(self, timeout: float) -> tuple[str, ...]:
         """Wait up to `timeout` seconds for the node's thread; names the user code that still runs. From any thread."""
         ended = self.thread.stop(timeout)
         self.steps.close()
+        if self._executors is not None:
+            self._executors.close()
         stuck = list(self.steps.stuck())
         if not ended:
             stuck.insert(0, f"workflow on node {self.node}: {self.thread.where() or 'between two steps'}")

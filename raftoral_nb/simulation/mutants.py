@@ -71,7 +71,7 @@ def _given_up_forgotten() -> list[Patch]:
 
 
 def _no_intent() -> list[Patch]:
-    async def at_most_once(run: Any, key: str, produce: Any) -> Any:
+    async def at_most_once(run: Any, key: str, produce: Any, options: Any) -> Any:  # noqa: ARG001
         return await run.step(key, "compute", produce)
 
     return [(steps, "_at_most_once", at_most_once)]

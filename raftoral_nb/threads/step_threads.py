@@ -172,7 +172,7 @@ class StepThreads(StepTasks):
             raise _stopped(name)
         if job.error is not None:
             try:
-                raise _for_the_loop(job.error, name)
+                raise for_the_loop(job.error, name)
             finally:
                 job.error = None  # or the exception would hold itself through this frame
         result: T = job.result
@@ -350,7 +350,7 @@ class InlineSteps(StepTasks):
         try:
             return contextvars.copy_context().run(fn, *args, **kwargs)
         except BaseException as error:
-            translated = _for_the_loop(error, name)
+            translated = for_the_loop(error, name)
             if translated is error:
                 raise
             raise translated from error
@@ -368,7 +368,7 @@ def _stopped(name: str) -> ClusterError:
     return ClusterError(f"the step {name!r} cannot run: its node has stopped")
 
 
-def _for_the_loop(error: BaseException, name: str) -> BaseException:
+def for_the_loop(error: BaseException, name: str) -> BaseException:
     """Return the exception, or a RuntimeError in its place if it would end or confuse the awaiting task's loop."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error

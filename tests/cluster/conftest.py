@@ -24,6 +24,13 @@ def _threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if not thread.name.startswith("Trio")}
 
 
+def _join(threads: set[threading.Thread]) -> list[str]:
+    """The names of those that do not end. Nothing holds the others from here on: those of pools have pipes."""
+    for thread in threads:
+        thread.join(helpers.PATIENCE)
+    return [thread.name for thread in threads if thread.is_alive()]
+
+
 def _fds() -> Counter[str]:
     """What the open descriptors are: kinds of sockets and pipes, names of files."""
     if not _FDS.is_dir():
@@ -49,11 +56,9 @@ def nothing_is_left() -> Iterator[None]:
     threads, fds, tasks, streams = _threads(), _fds(), _tasks(), (sys.stdout, sys.stderr)
     yield
     helpers.forget_all()
-    new_threads = _threads() - threads
-    for thread in new_threads:
-        thread.join(helpers.PATIENCE)
+    alive = _join(_threads() - threads)
     gc.collect()
-    assert not [thread.name for thread in new_threads if thread.is_alive()], "threads are left"
+    assert not alive, "threads are left"
     assert not _fds() - fds, "descriptors are left"
     assert not _tasks() - tasks, "tasks are left"
     assert (sys.stdout, sys.stderr) == streams, "the streams are still captured"

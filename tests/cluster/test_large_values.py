@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raftoral_nb import Cluster, WorkflowContext, WorkflowRun, limits
-from raftoral_nb.core.events import CheckpointSet
+from raftoral_nb import Cluster, WorkflowContext, WorkflowRun, current_step, limits, step
+from raftoral_nb.core.events import CheckpointSet, StepStateSaved
 from raftoral_nb.errors import ValueNotShippableError, WorkflowFailedError
 from raftoral_nb.storage.directory_blobs import FOLDER
 from tests.cluster.helpers import PATIENCE, Watch, gate, note, notes
@@ -246,3 +246,50 @@ with Cluster(3) as cluster:
 def test_three_nodes_of_a_process_keep_a_value_in_memory_once() -> None:
     told = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True, timeout=120)
     assert float(told.stdout) < 1.5
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_what_a_worker_of_a_node_returns_may_be_large(processes: bool) -> None:
+    async def flow(ctx: WorkflowContext, first: int) -> int:
+        made = await ctx.compute("make", step(array, on="processes"), first)
+        doubled = await ctx.compute("double", step(lambda numbers: numbers * 2, on="processes"), made)
+        return int(doubled.sum())
+
+    with Cluster(3, processes=processes) as cluster:
+        assert cluster.start_workflow(flow, 5).wait_for_completion(PATIENCE) == 2 * array(5).sum()
+
+
+def test_what_a_step_saved_may_be_large_and_is_there_for_the_next_leader(tmp_path: Path) -> None:
+    async def flow(ctx: WorkflowContext, given: None) -> Any:
+        async def fit() -> Any:
+            this = current_step()
+            if this.has_last:
+                return this.last.sum()
+            await this.checkpoint(np.arange(200_000))
+            note("saved")
+            gate("dies").enter()
+            return None
+
+        return await ctx.compute("fit", fit)
+
+    with Cluster(3, data_dir=tmp_path / "data") as cluster, Watch(cluster) as watch:
+        run = cluster.start_workflow(flow)
+        watch.until(StepStateSaved)
+        first = cluster.wait_for_leader()
+        cluster.kill(first)
+        gate("dies").open()
+        assert run.wait_for_completion(PATIENCE) == np.arange(200_000).sum()
+
+
+def test_a_large_result_may_come_from_the_cache() -> None:
+    def slow(first: int) -> Any:
+        note("computed")
+        return array(first)
+
+    async def flow(ctx: WorkflowContext, given: int) -> int:
+        return int((await ctx.compute("slow", step(slow, cache="inputs"), 3)).sum())
+
+    with Cluster(3) as cluster:
+        for number in range(3):
+            assert cluster.start_workflow(flow, number).wait_for_completion(PATIENCE) == array(3).sum()
+        assert notes().count("computed") == 1

@@ -6,10 +6,10 @@ import gc
 
 import pytest
 
-from raftoral_nb.core.blob_refs import BlobRef, encode_reference
 from raftoral_nb.core.commands import DeleteRun, SetRetention
 from raftoral_nb.core.events import (
     RunDeleted,
+    RunEvicted,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowFailed,
@@ -18,6 +18,8 @@ from raftoral_nb.core.events import (
 )
 from raftoral_nb.core.state import State
 from raftoral_nb.hosts.held_runs import HeldRuns, not_found
+from raftoral_nb.raft.blob_store import MemoryBlobs
+from raftoral_nb.workflow.codec import blobs, values
 from tests.core.commands import FAILURE, done, end, running
 
 
@@ -72,16 +74,19 @@ def test_a_deleted_run_and_one_whose_id_another_run_has_are_forgotten(event: Run
     assert held.ended is None
 
 
-def test_the_blobs_of_results_that_may_still_be_asked_for_are_told() -> None:
-    runs = HeldRuns()
-    held = [runs.hold(run_id, State()) for run_id in ("r1", "r2", "r3")]
-    runs.told(WorkflowCompleted("r1", encode_reference(BlobRef("d1", 10_000))))
-    runs.told(WorkflowCompleted("r2", b"small"))
-    runs.told(WorkflowFailed("r3", FAILURE))
-    assert runs.blobs() == {"d1"}
-    held.clear()
-    gc.collect()
-    assert runs.blobs() == set()
+def test_a_large_result_is_taken_along_when_its_run_is_evicted() -> None:
+    runs, store = HeldRuns(), MemoryBlobs()
+    held = runs.hold("r1", State())
+    value = values.encode(b"x" * 1_000_000, what="a result")
+    assert isinstance(value, blobs.Carried)
+    store.put(value.ref.digest, value.content, lambda error: None)
+    runs.told(WorkflowCompleted("r1", bytes(value)))
+    runs.told(RunEvicted("r1"))
+    store.remove([value.ref.digest])
+    del value
+    assert held.ended is not None
+    assert isinstance(held.ended[1], bytes)
+    assert values.decode(held.ended[1], what="a result") == b"x" * 1_000_000
 
 
 def test_the_error_of_a_run_that_is_not_known_says_why_it_is_not() -> None:

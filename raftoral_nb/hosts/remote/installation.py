@@ -51,6 +51,7 @@ class Installation:
         compaction: Compaction,
         proposal_timeout: float,
         outlives: bool,
+        executors: Mapping[str, bytes],
     ) -> None:
         """Make the folder, if there is none yet, and the key file. Raises `ClusterError`, `KeyFileError`, `StorageError`."""
         if self._directory is None:
@@ -69,6 +70,7 @@ class Installation:
             compaction=compaction,
             proposal_timeout=proposal_timeout,
             path=tuple(sys.path),
+            executors=executors,
         )
         self.announced = KeyFileOfProcesses.begin(name, key, self.shared.data_dir, outlives)
 

@@ -48,6 +48,8 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
     proposal_timeout: float
     path: tuple[str, ...] = ()
     """The folders where modules of workflows are looked for, before the node's own `sys.path`."""
+    executors: Mapping[str, bytes] = {}
+    """The functions that make executors for steps, by name, shipped (`executors.executor_table`)."""
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):

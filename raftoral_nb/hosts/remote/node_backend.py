@@ -13,6 +13,7 @@ from ...core.events import ClusterEvent, RunMoved
 from ...core.records import Difference, NodeId, RunId
 from ...core.statistics import STUCK
 from ...errors import NodeStateError
+from ...executors import executor_table
 from ...transport.clients import AcceptClient
 from ...transport.network import Network
 from ...transport.tcp_network import TcpNetwork
@@ -36,6 +37,7 @@ class NodeBackend(LocalBackend):
             compaction=shared.compaction,
             proposal_timeout=shared.proposal_timeout,
             founders=shared.founders,
+            executors=executor_table.unshipped(shared.executors),
         )
         self.spec = spec
         self.key = spec.key
@@ -68,6 +70,10 @@ class NodeBackend(LocalBackend):
     def _furthest(self, numbers: Sequence[NodeId]) -> NodeId | None:
         """Return this node if it alone is the cluster, or was told to ask for votes at once; whoever started all of them chose one."""
         return self.node if self.spec.first else super()._furthest(numbers)
+
+    @property
+    def _is_forgotten(self) -> bool:
+        return self.spec.shared.temporary
 
     @property
     def tcp(self) -> TcpNetwork:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from ...core.cluster_events import NodeChanged
@@ -16,6 +17,8 @@ from ...core.state import State
 from ...core.statistics import LogEntry, LoggedEntry, LogTail, NodeStatistics, RunCode
 from ...discovery.process_identity import Process
 from ...errors import ClusterError, NodeStateError, RaftoralError, StorageError
+from ...executors import executor_table
+from ...executors.executor_table import ExecutorFactory
 from ...limits import MAX_EVENTS_KEPT
 from ...raft.compaction import Compaction
 from ...raft.replica import Timing
@@ -91,6 +94,7 @@ class RemoteBackend(ClusterBackend):
         detach: bool = False,
         log_level: str | int | None = None,
         found: KeyFileOfProcesses | None = None,
+        executors: Mapping[str, ExecutorFactory] = MappingProxyType({}),
     ) -> None:
         lifetime = Lifetime.ATTACHED if found is not None else Lifetime.DETACHED if detach else Lifetime.PROCESS
         super().__init__(name, numbers, timing=timing, proposal_timeout=proposal_timeout, lifetime=lifetime)
@@ -98,6 +102,7 @@ class RemoteBackend(ClusterBackend):
             raise ClusterError("nodes in processes of their own talk over TCP: leave network='memory' out")
         self.network = RemoteLinks()
         self._compaction = compaction
+        self._executors = executor_table.shipped(executors)
         self._founders = self.numbers if founders is None else tuple(founders)
         self._incarnations = {}
         self._booting: set[NodeId] = set()
@@ -141,6 +146,7 @@ class RemoteBackend(ClusterBackend):
                 compaction=self._compaction,
                 proposal_timeout=self.proposal_timeout,
                 outlives=self.outlives,
+                executors=self._executors,
             )
             await self._launcher.launch_all([number for number in self.numbers if number not in leave_out])
         else:

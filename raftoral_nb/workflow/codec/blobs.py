@@ -162,6 +162,14 @@ class Carried(bytes):
         return carried
 
 
+def carry(value: bytes, content: Content) -> bytes:
+    """Return a reference with the content that came beside it. Raises `DamagedBlobError` if that is another blob's."""
+    ref = reference(value)
+    if ref is None or digest_of(content) != ref.digest:
+        raise DamagedBlobError("a large value came with other bytes than it was sent with")
+    return Carried.of(content, ref.digest, ref.shown)
+
+
 def plain(value: bytes | None) -> bytes | None:
     """Return a record's value without what it carries."""
     return bytes(value) if isinstance(value, Carried) else value

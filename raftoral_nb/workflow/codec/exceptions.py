@@ -105,6 +105,18 @@ def set_cause(error: BaseException, cause: BaseException) -> None:
     vars(BaseException)["__cause__"].__set__(error, cause)
 
 
+def cause_of(error: BaseException) -> BaseException | None:
+    """Return the cause of an exception, past whatever its class does when attributes are read."""
+    cause: BaseException | None = vars(BaseException)["__cause__"].__get__(error)
+    return cause
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """Return the notes of an exception that are text."""
+    notes = _DICT.__get__(error).get("__notes__")
+    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+
+
 def add_note(error: BaseException, note: str) -> None:
     """Add a note to an exception that may not let its attributes be set."""
     notes = _DICT.__get__(error).setdefault("__notes__", [])

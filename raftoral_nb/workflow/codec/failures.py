@@ -43,6 +43,14 @@ class StepTraceback(Exception):  # noqa: N818  # no error of its own, but how on
         return f'\n"""\n{self.text.rstrip()}\n"""'
 
 
+class TracebackElsewhere(StepTraceback):
+    """The same, of an attempt that ran in another process: who captures the exception again finds there what was captured first."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.traceback)
+        self.failure = failure
+
+
 def capture(
     exc: BaseException,
     *,
@@ -68,6 +76,9 @@ def capture(
             say(
                 f"an exception is recorded without {part}: keep in its attributes what pickles, such as text and numbers"
             )
+    cause = exceptions.cause_of(exc)
+    if isinstance(cause, TracebackElsewhere):
+        return _captured_elsewhere(exc, cause, data)
     return Failure(
         type_name=_cut(type_name(type(exc))),
         message=_cut(message),
@@ -89,6 +100,22 @@ def rebuild(failure: Failure, *, step_id: str, view: classes.View = classes.NOTE
     if failure.traceback and (not ours or (not step_id and _SHOWS_A_LINE in failure.traceback)):
         exceptions.set_cause(rebuilt, StepTraceback(failure.traceback))
     return rebuilt
+
+
+def raised_elsewhere(failure: Failure, *, step_id: str, view: classes.View) -> BaseException:
+    """Return the exception of an attempt that ran in another process, for those who decide whether there is another attempt."""
+    rebuilt = rebuild(failure, step_id=step_id, view=view)
+    exceptions.set_cause(rebuilt, TracebackElsewhere(failure))
+    return rebuilt
+
+
+def _captured_elsewhere(exc: BaseException, cause: TracebackElsewhere, data: bytes | None) -> Failure:
+    first = cause.failure
+    if first.exception is None:  # what was rebuilt is only our word for it
+        return first
+    said = [note for note in exceptions.notes_of(exc) if note not in first.traceback]
+    text = "".join(f"{line}\n" for line in (first.traceback.rstrip("\n"), *said))
+    return Failure(first.type_name, first.message, _cut(text), data)
 
 
 def _traceback(exc: BaseException, message: str) -> str:

@@ -10,6 +10,7 @@ from ...core.commands import Command, Outcome
 from ...core.records import NodeId, RunId, StepId
 from ..codec.classes import Known
 from .alarms import Alarms
+from .elsewhere import StepsElsewhere
 
 if TYPE_CHECKING:
     from ...core.blob_refs import BlobRef
@@ -60,6 +61,10 @@ class ExecutionEnv(Protocol):
     """On a clock that only goes forward: for waits that begin and end here."""
     alarms: Alarms
     """On the wall clock: for times that are recorded."""
+    executors: StepsElsewhere | None
+    """The runners of steps that name an executor; None if those run here as all others do, which is so in tests."""
+    closed: bool
+    """Whether the node stops."""
 
     def spawn(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `fn()` in a task of the node's own loop, in the current context."""

@@ -69,6 +69,8 @@ class Execution:
         self.input = started.input
         self.generation = started.generation
         self.format = started.format
+        self.started_at = started.at
+        """The run's time when it began (Unix seconds)."""
         self.status: ExecutionStatus = "running"
         self.reason = ""
         self.result: bytes | None = None

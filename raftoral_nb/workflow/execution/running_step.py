@@ -90,7 +90,7 @@ class RunningStep:
         statistics have the latest. Raises `BadArgumentError` if `fraction` is no number from 0 to 1. Does nothing once the
         step's result is not needed any more (its timeout passed, or another node does it).
         """
-        fraction, text = _checked(fraction, text)
+        fraction, text = checked_progress(fraction, text)
         if self.ended:
             return
         self._progress = (fraction, text)
@@ -242,7 +242,7 @@ class RunningSteps:
 def current_step() -> RunningStep:
     """Return the step whose function is running: its `idempotency_key`, its `attempt`, its `progress(...)`, `checkpoint(...)` and `signal(...)`.
 
-    For the function of a step and whatever that calls, on its worker thread too. Raises `WrongTaskError` elsewhere.
+    For the function of a step and whatever that calls, on its worker thread too; on an executor (`on=`) without signals. Raises `WrongTaskError` elsewhere.
     """
     running = STEP.get()
     if running is None:
@@ -253,7 +253,8 @@ def current_step() -> RunningStep:
     return running
 
 
-def _checked(fraction: object, text: object) -> tuple[float, str]:
+def checked_progress(fraction: object, text: object) -> tuple[float, str]:
+    """Return what a step says of its progress, as it is shown. Raises `BadArgumentError` if it is none."""
     try:
         number = float(fraction)  # type: ignore[arg-type]
     except (TypeError, ValueError):

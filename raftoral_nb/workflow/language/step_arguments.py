@@ -109,6 +109,25 @@ def given(call: Call, workflow: object) -> Given | None:
     return None if snapshot is None and shared is None else Given(call, snapshot, shared)
 
 
+def given_elsewhere(call: Call) -> Given | None:
+    """Return the same for a call in another process, which has its own copy of all of it: what a function closes over is not compared."""
+    fn: Any = call[0]
+    _, args, kwargs = call
+    while isinstance(fn, functools.partial):
+        fn, args, kwargs = fn.func, (*fn.args, *args), {**fn.keywords, **kwargs}
+    call = (fn, args, kwargs)
+    held: list[object] = (
+        [fn] if isinstance(fn, types.FunctionType) or _is_of_module(getattr(fn, "__self__", None)) else []
+    )
+    if is_fixed(fn) and all(map(is_fixed, args)) and all(map(is_fixed, kwargs.values())):
+        return None
+    snapshot = _snapshot(call, held)
+    if snapshot is None:
+        held += [item.value for item in _items(call) if _snapshot(item.value, []) is None]
+        snapshot = _snapshot(call, held)
+    return None if snapshot is None else Given(call, snapshot, None)
+
+
 def advice(names: tuple[str, ...], key: str) -> str:
     """Return the message about changes that are lost."""
     return (

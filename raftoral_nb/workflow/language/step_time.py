@@ -19,14 +19,14 @@ _ASKED: Final = Retry()
 class TimeLeft:
     """The time that is left for one step, on this node. Times are Unix seconds by its clock; `ends_at` None is never."""
 
-    __slots__ = ("_ends_at", "_in_all", "_options", "_over", "_step_id", "attempts", "cache", "ttl")
+    __slots__ = ("_ends_at", "_in_all", "_over", "_step_id", "attempts", "cache", "options", "ttl")
 
     def __init__(self, options: StepOptions, step_id: StepId, ends_at: float | None) -> None:
         self.cache, self.ttl = options.cache, options.ttl
         """Of the step's options, which are at hand here: whether its result is cached, and for how many seconds."""
         self.attempts = 0
         """How many there may be, by the policy after which it was tried again last."""
-        self._options = options
+        self.options = options
         self._step_id = step_id
         self._ends_at = ends_at
         # Whether the time of the attempt that runs ends with that of all, so that none follows.
@@ -38,7 +38,7 @@ class TimeLeft:
 
         Raises `StepTimeoutError` if there is no time left to begin one.
         """
-        timeout, ends_at = self._options.timeout, self._ends_at
+        timeout, ends_at = self.options.timeout, self._ends_at
         if ends_at is None:
             return timeout
         left = ends_at - now
@@ -51,7 +51,7 @@ class TimeLeft:
         """Return the error of an attempt that took longer than it may; `behind` says what became of its function."""
         if self._in_all:
             return self._total(f"attempt {attempt} was running{behind}")
-        timeout = self._options.timeout
+        timeout = self.options.timeout
         return StepTimeoutError(
             f"step {self._step_id!r} took longer than its timeout of {timeout:g} s (attempt {attempt}){behind}"
         )
@@ -60,12 +60,12 @@ class TimeLeft:
         self, raised: BaseException, attempt: int, chance: float, now: float
     ) -> tuple[BaseException, float | None]:
         """Return what an attempt failed with, and after how many seconds another one begins: None if none does."""
-        retry, error = self._options.retry, raised
+        retry, error = self.options.retry, raised
         if self._over:
             return error, None
         if isinstance(raised, RetryAfter):
             error = raised.__cause__ or raised
-            if retry is None and not self._options.at_most_once:
+            if retry is None and not self.options.at_most_once:
                 retry = _ASKED
             if retry is None or attempt >= retry.attempts or isinstance(error, retry.final):
                 return error, None
@@ -81,7 +81,7 @@ class TimeLeft:
 
     def _total(self, how: str) -> StepTimeoutError:
         self._over = True
-        total = self._options.total_timeout
+        total = self.options.total_timeout
         return StepTimeoutError(
             f"step {self._step_id!r} took longer than its total_timeout of {total:g} s, counted from when it was asked for: {how}"
         )

@@ -23,7 +23,7 @@ from ..execution.products import Made, Product
 from ..execution.running_step import STEP, RunningStep
 from ..execution.telling import Sender
 from ..shipping.step_function import PLAIN, StepFunction, StepOptions
-from . import step_arguments, step_cache
+from . import executor_steps, step_arguments, step_cache
 from .step_time import TimeLeft
 from .unawaited import argument_problem
 
@@ -61,9 +61,11 @@ async def compute(
     ends_at = None if total is None else execution.loop.time() + total
     produce = partial(_made, execution, call, options, ends_at, problem)
     if options.at_most_once:
-        recorded = await _at_most_once(execution, key, produce)
+        recorded = await _at_most_once(execution, key, produce, options)
     else:
         recorded = await execution.step(key, "compute", produce)
+    if options.on is not None:
+        executor_steps.recorded(execution, options, recorded.step_id)
     return execution.decode(recorded)
 
 
@@ -77,20 +79,27 @@ def _made(
 ) -> Product | Awaitable[Product]:
     if problem is not None:
         return None, execution.fail_without_record(problem)
-    return _attempts(execution, step_id, call, options, ends_at)
+    made = _attempts(execution, step_id, call, options, ends_at)
+    executors = executor_steps.executors_of(execution, options)
+    if executors is None or options.on is None:
+        return made
+    return executor_steps.letting_go(execution, executors, options.on, step_id, made)
 
 
-async def _at_most_once(execution: Execution, key: str, produce: Produce) -> Step:
+async def _at_most_once(execution: Execution, key: str, produce: Produce, options: StepOptions) -> Step:
     """Record the intent, then run, then record the result; a node that finds an intent of another runs nothing."""
     step_id = execution.next_id("compute", key)
     around = execution.around
     # The term in which this very call made the intent. A record by this node and in this epoch may still not be its own:
     # the execution may have begun anew.
     made_in: int | None = None
+    executors = executor_steps.executors_of(execution, options)
 
-    def intend(step_id: StepId) -> Product:
+    def intend(step_id: StepId) -> Product | Awaitable[Product]:
         nonlocal made_in
         made_in = around.acting
+        if executors is not None and options.on is not None:
+            return executor_steps.intend(execution, executors, options.on, step_id)
         return execution.product(step_id, None)
 
     intent_id = f"{path_of(position_of(step_id), 0)}0/intent"
@@ -100,6 +109,8 @@ async def _at_most_once(execution: Execution, key: str, produce: Produce) -> Ste
     def once(step_id: StepId) -> Product | Awaitable[Product]:
         nonlocal begun
         mine = intent.node == around.node and intent.epoch == made_in == around.acting
+        if executors is not None and options.on is not None and not mine:
+            return executor_steps.attached(execution, executors, options.on, intent, step_id, partial(produce, step_id))
         if begun or not mine:
             return None, execution.fail_without_record(OutcomeUnknown(step_id, f"{execution.run_id}/{step_id}"))
         begun = True
@@ -123,11 +134,16 @@ async def _until_done(execution: Execution, step_id: StepId, call: step_argument
     cached = None if left.cache is None else step_cache.look(execution, call, left.ttl)
     if isinstance(cached, Made):
         return cached
-    given = step_arguments.given(call, execution.function)
+    executors = executor_steps.executors_of(execution, left.options)
+    # What goes to an executor is a copy anyhow, and looked at there.
+    given = step_arguments.given(call, execution.function) if executors is None else None
     attempt = 0
     while True:
         attempt += 1
         try:
+            if executors is not None:
+                made = await executor_steps.attempt(execution, executors, step_id, call, left, attempt)
+                return Made(*made, cached=None if made[1] is not None else cached)
             copied = call if given is None else given.copy()
             if around.step_state(execution.run_id, step_id) is not None:
                 await step_saving.bring(around, execution.run_id, step_id)

@@ -113,6 +113,7 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     at_most_once: bool = False
     cache: Literal["inputs"] | None = None
     ttl: float | None = None
+    on: str | None = None
 
     if TYPE_CHECKING:
 
@@ -125,6 +126,7 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
             at_most_once: bool = False,
             cache: Literal["inputs"] | None = None,
             ttl: Seconds | None = None,
+            on: str | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -141,6 +143,8 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise BadArgumentError(f"at_most_once is True or False, not {self.at_most_once!r}")
         if self.at_most_once and self.retry is not None and self.retry.attempts > 1:
             raise BadArgumentError("a step that runs at_most_once cannot be retried: take one of the two")
+        if self.on is not None:
+            _check_executor(self.on)
         self._check_cache()
 
     def _check_cache(self) -> None:
@@ -200,6 +204,7 @@ class StepFunction(Generic[P, T_co]):
         at_most_once: bool | UnsetType = UNSET,
         cache: Literal["inputs"] | UnsetType | None = UNSET,
         ttl: Seconds | UnsetType | None = UNSET,
+        on: str | UnsetType | None = UNSET,
     ) -> StepFunction[P, T_co]:
         """Return the same step with some options changed: `await charge.with_options(timeout=5)(order)`."""
         given = {
@@ -209,6 +214,7 @@ class StepFunction(Generic[P, T_co]):
             "at_most_once": at_most_once,
             "cache": cache,
             "ttl": ttl,
+            "on": on,
         }
         changes = {name: value for name, value in given.items() if value is not UNSET}
         options = StepOptions(**{**msgspec.structs.asdict(self.options), **changes})
@@ -249,6 +255,7 @@ def step(
     at_most_once: bool = False,
     cache: Literal["inputs"] | None = None,
     ttl: Seconds | None = None,
+    on: str | None = None,
 ) -> StepFunction[P, T]: ...
 
 
@@ -264,6 +271,7 @@ def step(
     at_most_once: bool = False,
     cache: Literal["inputs"] | None = None,
     ttl: Seconds | None = None,
+    on: str | None = None,
 ) -> StepFunction[P, T]: ...
 
 
@@ -277,6 +285,7 @@ def step(
     at_most_once: bool = False,
     cache: Literal["inputs"] | None = None,
     ttl: Seconds | None = None,
+    on: str | None = None,
 ) -> _Decorator: ...
 
 
@@ -291,6 +300,7 @@ def step(
     at_most_once: bool = False,
     cache: Literal["inputs"] | None = None,
     ttl: Seconds | None = None,
+    on: str | None = None,
 ) -> Any:
     """Make a function a step, with options; as a decorator (`@step`, `@step(timeout=5)`) or in place (`step(fn, timeout=5)`).
 
@@ -321,13 +331,22 @@ def step(
             do not pickle, or are very large) are computed each time, which the run's log says once. For functions whose result follows
             from their inputs. What the cache holds: `Cluster.cached_steps`.
         ttl: seconds (or a `timedelta`) for which a cached result is good for this step; else for as long as the cache keeps it.
+        on: the name of the executor that runs the function: "processes" (workers of the node, one a core, whose task can be cancelled), or
+            one of `Cluster(executors=...)`; else it runs in the node itself. A cancelled or late attempt ends its worker.
+            Function, arguments and result are copied; `current_step()` has its names and `progress`. In `raftoral_nb.testing` it runs inline.
 
     Raises:
         BadArgumentError: an option makes no sense, or `at_most_once` meets retries.
         WorkflowDefinitionError: what is given is not a function.
     """
     options = StepOptions(
-        retry=retry, timeout=timeout, total_timeout=total_timeout, at_most_once=at_most_once, cache=cache, ttl=ttl
+        retry=retry,
+        timeout=timeout,
+        total_timeout=total_timeout,
+        at_most_once=at_most_once,
+        cache=cache,
+        ttl=ttl,
+        on=on,
     )
     if fn is None:
         return lambda function: StepFunction(_function(function), options, _key(function, key))
@@ -346,6 +365,19 @@ def _key(fn: object, key: str | None) -> str:
     name = key if key is not None else str(getattr(fn, "__name__", None) or type(fn).__name__)
     check_key(name)
     return name
+
+
+def _check_executor(on: object) -> None:
+    if isinstance(on, str):
+        if on:
+            return
+        raise BadArgumentError('on= is the name of an executor, such as "processes", not an empty text')
+    kind = type(on).__name__
+    made = getattr(on, "__name__", None) if callable(on) else f"lambda: {kind}(...)"
+    raise BadArgumentError(
+        f"on= is the name of an executor, not {on!r}: each node makes its own. Give the cluster the function that makes it, "
+        f'Cluster(executors={{"pool": {made or kind}}}), and its name to the step, on="pool"; or take on="processes"'
+    )
 
 
 def _check_number(what: str, value: object, least: float, most: float) -> None:

@@ -1,0 +1,269 @@
+"""Steps on Dask: a task goes on when the node dies that asked for it, or its whole kernel, and is attached to, not begun anew."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftoral_nb import (
+    Cluster,
+    OutcomeUnknown,
+    Retry,
+    StepProgress,
+    StepTimeoutError,
+    UnknownExecutorError,
+    WorkflowCancelledError,
+    current_step,
+    dask_executor,
+    step,
+)
+from raftoral_nb.hosts.remote import connect as _imported_before_dask_watches_the_garbage_collector  # noqa: F401
+from tests.cluster import helpers
+from tests.cluster.helpers import PATIENCE, Watch
+from tests.executors import killed_kernel
+from tests.executors.dask_cluster import ROOT, DaskProcesses, dask_processes
+from tests.executors.killed_kernel import write_and_wait
+from tests.ports import free_ports
+from tests.tools import require_module
+
+distributed = require_module("distributed", get_it="pip install 'raftoral-nb[dask]'")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Dask keeps threads for the whole process: only what is ours is looked at."""
+    yield
+    helpers.forget_all()
+    left = {thread.name for thread in threading.enumerate() if "dask-tcp" in thread.name or "-node-" in thread.name}
+    assert not left
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskProcesses]:
+    """A scheduler and a worker that no test ends."""
+    with dask_processes(tmp_path_factory.mktemp("dask")) as running:
+        yield running
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    """Wait for what no event tells."""
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, what
+        threading.Event().wait(0.02)
+
+
+def lines(folder: Path) -> list[str]:
+    """How often the function began."""
+    file = folder / "begun"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def tasks_of(address: str) -> list[str]:
+    """The keys that the scheduler has."""
+    with distributed.Client(address, set_as_default=False) as client:
+        found: list[str] = client.run_on_scheduler(lambda dask_scheduler: [str(key) for key in dask_scheduler.tasks])
+        return found
+
+
+async def one_step(ctx: Any, given: tuple[str, dict[str, Any]]) -> Any:
+    folder, options = given
+    try:
+        return await ctx.compute("write", step(write_and_wait, on="dask", **options), folder)
+    except (OutcomeUnknown, StepTimeoutError) as error:
+        return type(error).__name__
+
+
+def test_values_exceptions_prints_and_progress_come_from_there(dask: DaskProcesses) -> None:
+    class OddError(Exception):
+        def __init__(self, *, x: int) -> None:
+            super().__init__("odd")
+            self.x = x
+
+    def fit(x: int) -> tuple[int, str]:
+        print("fitting")
+        current_step().progress(1.0, "fitted")
+        if x:
+            raise OddError(x=x)
+        return os.getpid(), current_step().idempotency_key
+
+    async def flow(ctx: Any, _: None) -> Any:
+        found = await ctx.compute("fit", step(fit, on="dask"), 0)
+        try:
+            await ctx.compute("fail", step(fit, on="dask"), 3)
+        except OddError as error:
+            return found, error.x
+
+    with Cluster(1, executors={"dask": dask_executor(dask.address)}) as cluster, Watch(cluster) as watch:
+        run = cluster.start_workflow(flow, run_id="r")
+        (pid, key), x = run.wait_for_completion(PATIENCE)
+        assert pid == dask.workers[0].pid
+        assert (key, x) == ("r/0/fit", 3)
+        assert watch.until(StepProgress, times=2).text == "fitted"
+        assert [line.text for line in cluster.log("r")] == ["fitting", "fitting"]
+    until(lambda: not tasks_of(dask.address), "tasks are kept after their records")
+
+
+@pytest.mark.parametrize("moment", ["running", "done"])
+@pytest.mark.parametrize("once", [False, True], ids=["at least once", "at most once"])
+def test_when_the_leader_dies_the_next_one_attaches_to_the_task_and_it_ran_once(
+    dask: DaskProcesses, tmp_path: Path, moment: str, once: bool
+) -> None:
+    with Cluster(3, executors={"dask": dask.address}) as cluster, Watch(cluster) as watch:
+        leader = cluster.wait_for_leader()
+        run = cluster.start_workflow(one_step, (str(tmp_path), {"at_most_once": once}))
+        watch.until(StepProgress)
+        if moment == "done":
+            cluster.pause(leader)  # it does not hear of the outcome
+            (tmp_path / "go").touch()
+        cluster.kill(leader)
+        cluster.wait_for_leader()
+        # What it said before is told where it is waited for now.
+        assert watch.until(StepProgress, lambda event: event.node != leader).text == "begun"
+        (tmp_path / "go").touch()
+        assert run.wait_for_completion(PATIENCE) == "done"
+    assert len(lines(tmp_path)) == 1
+    until(lambda: not tasks_of(dask.address), "tasks are kept after their records")
+
+
+@pytest.mark.parametrize("once", ["once", "repeatedly"])
+def test_when_the_kernel_is_killed_and_started_again_the_run_goes_on_with_the_task_that_ran_meanwhile(
+    dask: DaskProcesses, tmp_path: Path, once: str
+) -> None:
+    def live(life: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, killed_kernel.__file__, str(tmp_path / "data"), dask.address, str(tmp_path), once, life],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    first = live("first")
+    try:
+        until(lambda: bool(lines(tmp_path)), "the step did not begin")
+    finally:
+        first.kill()
+        first.communicate()
+    second = live("second")
+    try:
+        (tmp_path / "go").touch()
+        output, _ = second.communicate(timeout=2 * PATIENCE)
+    finally:
+        second.kill()
+    assert output.strip() == "done"
+    assert lines(tmp_path) == ["r/0/write"]
+
+
+def test_cancelling_a_run_has_the_scheduler_forget_its_task(dask: DaskProcesses, tmp_path: Path) -> None:
+    with Cluster(1, executors={"dask": dask.address}) as cluster, Watch(cluster) as watch:
+        run = cluster.start_workflow(one_step, (str(tmp_path), {}))
+        watch.until(StepProgress)
+        run.cancel()
+        with pytest.raises(WorkflowCancelledError):
+            run.wait_for_completion(PATIENCE)
+        until(lambda: not tasks_of(dask.address), "the task is kept")
+        (tmp_path / "go").touch()
+
+
+def test_a_late_attempt_is_forgotten_too(dask: DaskProcesses, tmp_path: Path) -> None:
+    with Cluster(1, executors={"dask": dask.address}) as cluster:
+        run = cluster.start_workflow(one_step, (str(tmp_path), {"timeout": 0.3}))
+        assert run.wait_for_completion(PATIENCE) == "StepTimeoutError"
+        until(lambda: not tasks_of(dask.address), "the task is kept")
+        (tmp_path / "go").touch()
+
+
+def test_what_runs_for_a_cluster_in_memory_ends_with_it_as_nobody_will_ask_again(
+    dask: DaskProcesses, tmp_path: Path
+) -> None:
+    with Cluster(3, executors={"dask": dask.address}) as cluster, Watch(cluster) as watch:
+        cluster.start_workflow(one_step, (str(tmp_path), {}))
+        watch.until(StepProgress)
+    until(lambda: not tasks_of(dask.address), "the task is kept")
+    (tmp_path / "go").touch()
+
+
+def test_nodes_in_processes_of_their_own_use_it_too(dask: DaskProcesses) -> None:
+    def pid() -> int:
+        return os.getpid()
+
+    async def flow(ctx: Any, _: None) -> Any:
+        return await ctx.compute("pid", step(pid, on="dask"))
+
+    with Cluster(1, processes=True, executors={"dask": dask.address}) as cluster:
+        assert cluster.start_workflow(flow).wait_for_completion(PATIENCE) == dask.workers[0].pid
+
+
+def test_runs_of_one_name_in_two_clusters_have_tasks_of_their_own(dask: DaskProcesses) -> None:
+    async def flow(ctx: Any, value: int) -> Any:
+        return await ctx.compute("it", step(abs, on="dask"), value)
+
+    with (
+        Cluster(1, executors={"dask": dask.address}) as one,
+        Cluster(1, executors={"dask": dask.address}) as other,
+    ):
+        runs = [cluster.start_workflow(flow, number, run_id="r") for number, cluster in enumerate((one, other))]
+        assert [run.wait_for_completion(PATIENCE) for run in runs] == [0, 1]
+
+
+@pytest.mark.parametrize("once", [False, True], ids=["at least once", "at most once"])
+def test_when_the_worker_dies_the_step_is_done_again_unless_it_runs_at_most_once(tmp_path: Path, once: bool) -> None:
+    with (
+        dask_processes(tmp_path) as dask,
+        Cluster(1, executors={"dask": dask.address}) as cluster,
+        Watch(cluster) as watch,
+    ):
+        run = cluster.start_workflow(one_step, (str(tmp_path), {"at_most_once": once}))
+        watch.until(StepProgress)
+        dask.workers[0].kill()
+        dask.start_worker()
+        if not once:
+            until(lambda: len(lines(tmp_path)) == 2, "it was not done again")
+        (tmp_path / "go").touch()
+        assert run.wait_for_completion(PATIENCE) == ("OutcomeUnknown" if once else "done")
+        assert len(lines(tmp_path)) == (1 if once else 2)
+
+
+@pytest.mark.parametrize("once", [False, True], ids=["at least once", "at most once"])
+def test_when_the_scheduler_dies_the_attempt_is_made_again_unless_it_runs_at_most_once(
+    tmp_path: Path, once: bool
+) -> None:
+    with (
+        dask_processes(tmp_path) as dask,
+        Cluster(1, executors={"dask": dask.address}) as cluster,
+        Watch(cluster) as watch,
+    ):
+        run = cluster.start_workflow(one_step, (str(tmp_path), {"at_most_once": once}))
+        watch.until(StepProgress)
+        (tmp_path / "go").touch()
+        for process in (dask.scheduler, dask.workers[0]):
+            process.kill()
+            process.wait(PATIENCE)
+        dask.start_scheduler()
+        dask.start_worker()
+        assert run.wait_for_completion(PATIENCE) == ("OutcomeUnknown" if once else "done")
+
+
+def test_where_no_scheduler_answers_the_step_fails_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from raftoral_nb.executors import dask_adapter
+
+    monkeypatch.setattr(dask_adapter, "CONNECT_SECONDS", 0.3)
+    (port,) = free_ports(1)
+
+    async def flow(ctx: Any, _: None) -> Any:
+        try:
+            await ctx.compute("it", step(abs, on="dask", retry=Retry(attempts=2, first_wait=0.0)), 3)
+        except UnknownExecutorError as error:
+            return str(error)
+
+    with Cluster(1, executors={"dask": f"tcp://127.0.0.1:{port}"}) as cluster:
+        said = cluster.start_workflow(flow).wait_for_completion(PATIENCE)
+    assert f"the Dask scheduler at tcp://127.0.0.1:{port} cannot be used" in said
