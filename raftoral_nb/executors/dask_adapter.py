@@ -186,8 +186,10 @@ class DaskAdapter:
             there = await client.scheduler.raftoral_place()
             client.subscribe_topic(TOPIC, self._heard)
             events = await client.get_events(TOPIC)
-        except Exception as error:
+        except BaseException as error:
             await _closed(client)
+            if not isinstance(error, Exception):
+                raise
             raise UnknownExecutorError(
                 f"the Dask scheduler at {self._address} cannot be used: {describe(error)}. It must run, have raftoral-nb installed, and "
                 "allow plugins (distributed.scheduler.pickle)"
@@ -297,6 +299,7 @@ class DaskAdapter:
             await asyncio.wait(tuple(self._asking), timeout=CLOSE_SECONDS / 2)
         if self._connecting is not None:
             self._connecting.cancel()
+            await asyncio.wait((self._connecting,), timeout=CLOSE_SECONDS / 2)
         if self._connection is not None:
             await _closed(self._connection.client)
 
@@ -327,6 +330,7 @@ async def _waited(future: Any) -> None:
 async def _closed(client: Any) -> None:
     with contextlib.suppress(Exception):
         await client.close(timeout=CLOSE_SECONDS / 2)
+    client.status = "closed"  # or it would try again when it is collected, on a loop that is gone
 
 
 def _said(event: dict[str, Any]) -> Said:

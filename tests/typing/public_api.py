@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, assert_type
@@ -79,6 +80,7 @@ async def language(ctx: WorkflowContext, given: Order) -> None:
     assert_type(await ctx.compute("ship", ship, given), Receipt)
     assert_type(await ctx.compute("charge", step(charge, timeout=5), given, cents=3), int)
     assert_type(await ctx.compute("pack", step(pack, at_most_once=True), given), str)
+    assert_type(await ctx.compute("pack", step(pack, on="processes").with_options(on=None), given), str)
     assert_type(await weigh.with_options(timeout=None)(given), float)
     assert_type(await ctx.now(), datetime)
     assert_type(ctx.random(), float)
@@ -176,7 +178,7 @@ async def awaiting(cluster: Cluster) -> None:
     assert_type(await cluster.start_workflow(order, Order("tea")), Receipt)
     events: AsyncIterator[ClusterEvent] = cluster.events()
     assert_type(await anext(events), ClusterEvent)
-    async with Cluster(3) as entered:
+    async with Cluster(3, executors={"pool": ThreadPoolExecutor, "dask": "tcp://10.0.0.1:8786"}) as entered:
         assert_type(entered, Cluster)
 
 

@@ -95,12 +95,12 @@ def _giving_up(execution: Execution) -> Callable[[], bool]:
 
 
 async def letting_go(
-    execution: Execution, executors: StepsElsewhere, on: str, step_id: StepId, made: Awaitable[Product]
+    execution: Execution, executors: StepsElsewhere, on: str, step_id: StepId, make: Callable[[], Awaitable[Product]]
 ) -> Product:
-    """Return the product of a step; what is kept of its attempts is let go if it is given up meanwhile."""
+    """Return the product that `make` makes of a step; what is kept of its attempts is let go if it is given up meanwhile."""
     given_up = _giving_up(execution)
     try:
-        return await made
+        return await make()
     except BaseException:
         if given_up():
             executors.recorded(on, prefix_of(execution, step_id))

@@ -79,11 +79,11 @@ def _made(
 ) -> Product | Awaitable[Product]:
     if problem is not None:
         return None, execution.fail_without_record(problem)
-    made = _attempts(execution, step_id, call, options, ends_at)
     executors = executor_steps.executors_of(execution, options)
     if executors is None or options.on is None:
-        return made
-    return executor_steps.letting_go(execution, executors, options.on, step_id, made)
+        return _attempts(execution, step_id, call, options, ends_at)
+    make = partial(_attempts, execution, step_id, call, options, ends_at)
+    return executor_steps.letting_go(execution, executors, options.on, step_id, make)
 
 
 async def _at_most_once(execution: Execution, key: str, produce: Produce, options: StepOptions) -> Step:
