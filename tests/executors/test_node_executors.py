@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -66,7 +67,16 @@ def executors(adapter: object, on: str = "kept") -> NodeExecutors:
 
 def asked(*, attempt: int = 1, given_up: bool = False, told: list[Any] | None = None) -> AskedElsewhere:
     tell = (lambda event: None) if told is None else told.append
-    running = RunningStep(1, "r", "0/fit", attempt, lambda: 0.0, tell, cast("Sender", None), cast("Any", None))
+    running = RunningStep(
+        1,
+        "r",
+        "0/fit",
+        attempt,
+        lambda: 0.0,
+        tell,
+        cast("Sender", None),
+        cast("Any", SimpleNamespace(around=SimpleNamespace(acting=None))),
+    )
     return AskedElsewhere("kept", "digest/r/0/fit", running, (abs, (-3,), {}), {}, False, lambda: given_up)
 
 
