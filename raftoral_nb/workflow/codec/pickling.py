@@ -29,7 +29,7 @@ from .anatomy import Identity
 from .reach import Reach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 PROTOCOL: Final = 5
 """The pickle protocol of everything that is recorded or shipped."""
@@ -109,8 +109,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
 
     dispatch_table: ClassVar[Any] = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
 
-    def __init__(self, file: io.BytesIO, root: object) -> None:
-        super().__init__(file, protocol=PROTOCOL)
+    def __init__(self, file: Any, root: object, buffers: Callable[[pickle.PickleBuffer], object] | None = None) -> None:
+        super().__init__(file, protocol=PROTOCOL, buffer_callback=buffers)
         self._root = root
         self._names: frozenset[str] | None = None
         self._copied: dict[int, bool] = {}
@@ -213,10 +213,19 @@ def _is_copied(value: object) -> bool:
 
 
 class ValuePickler(Pickler):
-    """For values: classes are named, with their code as what may be needed. `used` gets those that the value is made of."""
+    """For values: classes are named, with their code as what may be needed. `used` gets those that the value is made of.
 
-    def __init__(self, buffer: io.BytesIO, limit: int, used: dict[Identity, type]) -> None:
-        super().__init__(buffer, None)
+    `buffers`, if given, gets the raw buffers, which are then no part of the pickle.
+    """
+
+    def __init__(
+        self,
+        buffer: Any,
+        limit: int,
+        used: dict[Identity, type],
+        buffers: Callable[[pickle.PickleBuffer], object] | None = None,
+    ) -> None:
+        super().__init__(buffer, None, buffers)
         self._limit = limit
         self._used = used
 
@@ -319,6 +328,22 @@ def loads(data: bytes, modules: set[str] | None = None, *, view: classes.View = 
         _VIEW.reset(token)
 
 
+def loads_with_buffers(
+    data: bytes | memoryview, buffers: Iterable[Any], *, view: classes.View = classes.NOTEBOOK
+) -> tuple[Any, list[Any]]:
+    """Unpickle `data`, whose raw buffers were kept apart; return the value, and all objects that the pickle refers to more than once or might.
+
+    As `loads`: safe to call from several threads, `data` from a trusted source only, and the same exceptions.
+    """
+    token = _VIEW.set(view)
+    try:
+        unpickler = _Unpickler(io.BytesIO(data), None, view, buffers=buffers)
+        value = _load(unpickler)
+        return value, list(unpickler.memo.copy().values())
+    finally:
+        _VIEW.reset(token)
+
+
 def view_of_load() -> classes.View:
     """Return the view of the `loads` that runs here: for what it calls, and has pickles of its own to read."""
     return _VIEW.get()
@@ -388,8 +413,16 @@ class _PlainUnpickler(pickle.Unpickler):
 class _Unpickler(pickle.Unpickler):
     """An unpickler for one `load`, which builds only classes that its view does not have."""
 
-    def __init__(self, file: io.BytesIO, modules: set[str] | None, view: classes.View, *, code: bool = False) -> None:
-        super().__init__(file)
+    def __init__(
+        self,
+        file: io.BytesIO,
+        modules: set[str] | None,
+        view: classes.View,
+        *,
+        code: bool = False,
+        buffers: Iterable[Any] | None = None,
+    ) -> None:
+        super().__init__(file, buffers=buffers)
         self.met: list[type] = []
         """The by-value classes that came up, each once."""
         self._modules = modules

@@ -1,0 +1,48 @@
+"""`%raftoral cells`: the durable cells that are recorded, and dropping one."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ...shown import cells as words
+from ...shown.display import Shown
+from ..arguments import Parser
+from ..subcommand import FREE, Notebook, Subcommand, only_flags
+
+
+class Cells(msgspec.Struct, frozen=True):
+    """The cell to drop; None to list all."""
+
+    forget: str | None
+
+
+def _parse(rest: str, usage: str) -> Cells:
+    parser = Parser(usage)
+    parser.add_argument("--forget", metavar="NAME")
+    return Cells(parser.read(rest).forget)
+
+
+def _do(asked: Cells, notebook: Notebook) -> Shown:
+    durable = notebook.session.durable
+    if asked.forget is not None:
+        durable.opened().forget(asked.forget)
+        return words.forgotten(asked.forget)
+    cells = durable.known()
+    return words.table({} if cells is None else cells.records, str(durable.folder))
+
+
+SUBCOMMAND = Subcommand(
+    name="cells",
+    group="Workflows and runs",
+    usage="cells [--forget NAME]",
+    does="the durable cells that are recorded",
+    examples=(
+        """\
+  %raftoral cells                       the durable cells that are recorded: when, how long they ran, what they left
+  %raftoral cells --forget features     drops what is recorded of one: it runs again""",
+    ),
+    parse=_parse,
+    do=_do,
+    offers=only_flags,
+    flags={"--forget": FREE},
+)
