@@ -18,7 +18,7 @@ import re
 import sys
 import types
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from cloudpickle import cloudpickle as _cloudpickle
 
 from ..limits import MAX_CODE_BYTES
 from ..workflow.codec import classes, digests, pickling
-from .cell_blobs import Blobs, CellBlob, aligned
+from .cell_blobs import Blobs, aligned
 from .cell_records import StoredBuffer, StoredGroup
 
 OWN_FILE_BYTES: Final = 1024 * 1024
@@ -50,7 +50,7 @@ _IMMUTABLE: Final = (
 )
 """What two names may share without being one thing."""
 
-_IMMUTABLE_MODULES: Final = ("pyarrow.", "pandas.core.indexes.", "pandas._libs.", "numpy.dtypes")
+_IMMUTABLE_MODULES: Final = ("pyarrow.", "pandas._libs.", "numpy.dtypes")
 
 
 _IN_MEMORY: Final = (io.BytesIO, io.StringIO)
@@ -94,7 +94,7 @@ class CellPickler(pickling.ValuePickler):
             reduced = self._view(obj)
             if reduced is not None:
                 return reduced
-        elif kind.__module__ == "pandas.core.internals.blocks" or kind.__module__.startswith("pandas.core.indexes."):
+        elif kind.__module__ == "pandas.core.internals.blocks" or _is_index(obj):
             return self._on_its_own(super().reducer_override(obj))
         elif isinstance(obj, io.IOBase) and kind not in _IN_MEMORY:
             raise pickle.PicklingError("an open file" if not obj.closed else "a closed file")
@@ -135,7 +135,8 @@ class CellPickler(pickling.ValuePickler):
             return {name: self._fresh(one) for name, one in part.items()}
         if hasattr(part, "dtype") and hasattr(part, "view"):
             with contextlib.suppress(TypeError, NotImplementedError):
-                fresh = part.view()
+                # A view of one of pandas' own arrays would have its values within it.
+                fresh = part.view() if type(part).__module__ == "numpy" else part.copy()
                 self._apart[id(fresh)] = fresh
                 return fresh
         return part
@@ -254,7 +255,12 @@ def _is_shared(one: Any) -> bool:
         return False
     if callable(one) and hasattr(one, "__qualname__"):  # functions of compiled modules
         return False
-    return not (kind.__module__ == "numpy" and isinstance(one, sys.modules["numpy"].generic))
+    return not (_is_index(one) or (kind.__module__ == "numpy" and isinstance(one, sys.modules["numpy"].generic)))
+
+
+def _is_index(one: Any) -> bool:
+    """Tell whether it is an index of pandas, which nobody can change."""
+    return type(one).__module__.startswith("pandas") and isinstance(one, sys.modules["pandas"].Index)
 
 
 _CONTAINERS: Final = frozenset({list, dict, set, bytearray})
@@ -305,17 +311,3 @@ def _buffer(one: StoredBuffer, pack: memoryview, blobs: Blobs) -> memoryview:
     if one.blob is None:
         return pack[one.at : one.at + one.size]
     return blobs.load(one.blob)
-
-
-def unsound(group: StoredGroup, blobs: Blobs, limit: int) -> CellBlob | None:
-    """Return a file of the group that is missing, or, among those up to `limit` bytes, damaged; None if there is none."""
-    for blob in blobs_of(group):
-        if not blobs.is_there(blob) or (blob.size <= limit and not blobs.is_whole(blob)):
-            return blob
-    return None
-
-
-def blobs_of(group: StoredGroup) -> Iterator[CellBlob]:
-    """Return the files of a group."""
-    yield group.pack
-    yield from (one.blob for one in group.buffers if one.blob is not None)

@@ -21,7 +21,7 @@ from .cell_blobs import CellBlob, FileBlobs
 from .cell_code import CellCode, Suspect, analyse, compiled, parse
 from .cell_key import CellInputs
 from .cell_log import CellLog
-from .cell_pickles import TakenValue, load_group, named_arrays, unsound
+from .cell_pickles import TakenValue, load_group, named_arrays
 from .cell_records import CellRecord, LostName
 from .held_names import HeldName, HeldNames, ReadValue
 from .left_values import RESULT, same_groups, store_values, take_values
@@ -202,17 +202,17 @@ class NotebookCells:
                     return [f"{reader} reads `{name}`, which cannot be recorded"]
         if record.name in self._must_run:
             return ["what it could not record is needed"]
-        for group in record.groups:
-            blob = unsound(group, self._blobs, CHECKED_BYTES)
-            if blob is not None:
-                return [self._discard(blob)]
-        if record.output is not None and not self._blobs.is_whole(record.output):
-            return [self._discard(record.output)]
-        return []
-
-    def _discard(self, blob: CellBlob) -> str:
-        self._blobs.discard(blob)
-        return f"its record is damaged ({self.folder / BLOBS_FOLDER / blob.digest})"
+        blobs = list(record.blobs())
+        if all(self._blobs.is_there(blob) for blob in blobs) and all(
+            self._blobs.is_whole(blob) for blob in blobs if blob.size <= CHECKED_BYTES
+        ):
+            return []
+        damaged = [blob for blob in blobs if not self._blobs.is_whole(blob)]
+        for blob in damaged:  # what stays is not written again
+            self._blobs.discard(blob)
+        return [
+            f"its record is damaged ({', '.join(str(self.folder / BLOBS_FOLDER / blob.digest) for blob in damaged)})"
+        ]
 
     # --- it is restored
 
