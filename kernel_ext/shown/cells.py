@@ -88,6 +88,11 @@ def forgotten(name: str) -> Shown:
     return notice(f"cell {name}: its record was dropped, it will run again")
 
 
+def closed(folder: str) -> Shown:
+    """The folder that was let go of."""
+    return notice(f"{folder} is closed: another kernel may use it")
+
+
 def table(records: Mapping[str, CellRecord], folder: str) -> Shown:
     """All recorded cells, those that ran first at the top."""
     if not records:

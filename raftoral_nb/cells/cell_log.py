@@ -72,7 +72,8 @@ class CellLog:
         except DirectoryInUseError as error:
             raise CellError(
                 f"the cells of this notebook are recorded in {folder}, which another kernel uses ({error}). Is the notebook "
-                "open twice? Shut that kernel down, or have this one record elsewhere: %config RaftoralMagics.cells_dir = '...'"
+                "open twice? Shut that kernel down (or in it: %raftoral cells --close), or have this one record elsewhere: "
+                "%config RaftoralMagics.cells_dir = '...'"
             ) from None
         running_clusters.set_aside(self._cluster)
         self._run = self._begun()
