@@ -33,6 +33,18 @@ FOLDER: Final = ".raftoral"
 _RESTORE: Final = "get_ipython().run_line_magic('durable', '')"
 
 
+class _Now(threading.local):
+    """What one thread runs: a kernel's subshells are threads of their own."""
+
+    depth = 0
+    """Cells that it is in: those that a cell runs count as part of it."""
+    armed: tuple[str, Any] | None = None
+    """What is done in place of the cell at hand."""
+    ahead: CellAhead | None = None
+    recorder: OutputRecorder | None = None
+    other: tuple[str, dict[str, int]] | None = None
+
+
 class DurableCells:
     """The durable cells of one shell."""
 
@@ -41,11 +53,7 @@ class DurableCells:
         self._elsewhere: Callable[[], str] = str
         self._beside = Path.cwd()
         self._cells: NotebookCells | None = None
-        self._here = threading.local()
-        self._armed: tuple[str, Any] | None = None
-        self._ahead: CellAhead | None = None
-        self._recorder: OutputRecorder | None = None
-        self._other: tuple[str, dict[str, int]] | None = None
+        self._now = _Now()
         self._ids: dict[str, str] = {}
 
     # --- in the shell
@@ -107,31 +115,34 @@ class DurableCells:
 
     def _transform(self, lines: list[str]) -> list[str]:
         # Within a cell that runs the line would be lost on another one: there the magic says so.
-        return lines if self._depth else without_line(lines)
+        return lines if self._now.depth else without_line(lines)
 
-    _transform.has_side_effects = False  # type: ignore[attr-defined]
-
-    @property
-    def _depth(self) -> int:
-        """How many cells this thread is in: those that a cell runs count as part of it."""
-        return int(getattr(self._here, "depth", 0))
+    # IPython leaves it out when it asks whether a cell that is being typed is complete: it is a cell magic then.
+    _transform.has_side_effects = True  # type: ignore[attr-defined]
 
     def _before(self, info: Any) -> None:
-        self._here.depth = self._depth + 1
-        if self._depth > 1:
+        now = self._now
+        now.depth += 1
+        if now.depth > 1:
             return
         rest = durable_rest(info.raw_cell)
         try:
             if rest is not None:
-                self._armed = self._ready(info, rest)
+                now.armed = self._ready(info, rest)
             elif self._cells is not None:
                 self._ordinary(self._cells, self._source(info))
         except BaseException as error:  # raised in the cell, where it is seen; here IPython would go on
-            self._armed = "raise", error
+            if rest is None and not isinstance(error, KeyboardInterrupt):
+                raise
+            now.armed = "raise", error
 
     def _ready(self, info: Any, rest: str) -> tuple[str, Any] | None:
         """Decides what becomes of the cell. None: it runs."""
         name = given_name(rest)
+        if threading.current_thread() is not threading.main_thread():
+            raise CellError(
+                "a durable cell cannot run in a subshell, beside other cells: execute it in the notebook itself"
+            )
         source = self._source(info)
         cells = self.opened()
         if name is None:
@@ -147,15 +158,15 @@ class DurableCells:
         if (said := words.begins(ahead.why, notes, died)) is not None:
             shows.emit(said)
         cells.begin(ahead)
-        self._ahead = ahead
-        self._recorder = OutputRecorder(self._shell)
-        self._recorder.start()
+        self._now.ahead = ahead
+        self._now.recorder = OutputRecorder(self._shell)
+        self._now.recorder.start()
         return None
 
     def visit(self, tree: ast.AST) -> ast.AST:
         """What IPython runs in place of a cell's tree: itself, or what restores it."""
-        armed = self._armed
-        if armed is None or not isinstance(tree, ast.Module) or self._depth != 1:
+        armed = self._now.armed
+        if armed is None or not isinstance(tree, ast.Module) or self._now.depth != 1:
             return tree
         kept = kept_statements(tree, armed[1].record.definitions) if armed[0] == "restore" else []
         call = ast.parse(_RESTORE).body[0]
@@ -167,7 +178,7 @@ class DurableCells:
 
     def restore(self) -> None:
         """Restores the cell that is at hand; what `%durable` does in its place. Raises what kept it from running."""
-        armed, self._armed = self._armed, None
+        armed, self._now.armed = self._now.armed, None
         if armed is None:
             raise MagicError("%%durable has to be the first line of its cell")
         what, held = armed
@@ -179,33 +190,48 @@ class DurableCells:
         show_again(self._shell, restored.output, restored.results)
 
     def _after(self, result: Any) -> None:
-        self._here.depth = max(self._depth - 1, 0)
-        if self._depth:
+        now = self._now
+        now.depth = max(now.depth - 1, 0)
+        if now.depth:
             return
-        self._armed = None
-        ahead, self._ahead = self._ahead, None
-        recorder, self._recorder = self._recorder, None
-        other, self._other = self._other, None
-        if other is not None and self._cells is not None:
+        now.armed = None
+        ahead, now.ahead = now.ahead, None
+        recorder, now.recorder = now.recorder, None
+        other, now.other = now.other, None
+        if self._cells is None:
+            return
+        if other is not None:
             self._cells.other_ended(*other)
-        if ahead is None or recorder is None or self._cells is None:
-            return
-        results = () if result.result is None else (result.result,)
-        outputs = recorder.stop(results)
-        if not result.success:
-            changed = self._cells.failed(ahead)
-            shows.emit(words.failed(changed))
-            return
+        if ahead is not None and recorder is not None:
+            results = () if result.result is None else (result.result,)
+            outputs = encode_outputs(recorder.stop(results))
+            shows.emit(
+                self._recorded(self._cells, ahead, outputs, results)
+                if result.success
+                else words.failed(self._cells.failed(ahead))
+            )
+
+    def _recorded(
+        self, cells: NotebookCells, ahead: CellAhead, outputs: bytes | None, results: tuple[Any, ...]
+    ) -> shows.Shown:
+        """Records the cell, and says what was recorded. Whatever keeps it from that is said, too: the cell has run."""
         try:
-            done = self._cells.done(ahead, encode_outputs(outputs), results)
+            done = cells.done(ahead, outputs, results)
         except CellError as error:
-            shows.emit(words.not_recorded(str(error)))
-            return
-        shows.emit(words.recorded(done.record, done.changed))
+            return words.not_recorded(str(error))
+        except BaseException as error:
+            cells.failed(ahead)
+            reason = (
+                "its recording was interrupted"
+                if isinstance(error, KeyboardInterrupt)
+                else f"{type(error).__name__}: {error}"
+            )
+            return words.not_recorded(f"the cell has run, and is not recorded ({reason})")
+        return words.recorded(done.record, done.changed)
 
     def _ordinary(self, cells: NotebookCells, source: str) -> None:
         self._tell_damage(cells)
-        self._other = source, cells.other_begins(source)
+        self._now.other = source, cells.other_begins(source)
 
     def _tell_damage(self, cells: NotebookCells) -> None:
         if names := cells.damaged():

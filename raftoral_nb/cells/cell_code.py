@@ -9,7 +9,7 @@ import ast
 import dis
 import re
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -64,7 +64,7 @@ class CellCode(msgspec.Struct, frozen=True, kw_only=True):
     reads: frozenset[str]
     """Names that are read as they are before the cell."""
     may_read: frozenset[str]
-    """Names that the cell binds, and perhaps reads before that."""
+    """Names that the cell binds, and perhaps reads before that, or perhaps leaves as they are."""
     binds: dict[str, int]
     """Names that it may bind, with the line (from 1) of the last place."""
     deletes: frozenset[str]
@@ -82,7 +82,7 @@ def analyse(source: str) -> CellCode:
     tree = parse(source)
     flow = _Flow()
     flow.block(tree.body)
-    may_read = flow.may_read | {name for name in flow.deferred if name in flow.binds}
+    may_read = flow.may_read | flow.perhaps_left() | {name for name in flow.deferred if name in flow.binds}
     reads = flow.reads | {name for name in flow.deferred if name not in flow.binds}
     plain, used = _definitions(tree, flow)
     return CellCode(
@@ -127,6 +127,15 @@ class _Flow:
         self._bound: set[str] = set()
         """Bound for certain, at the place where the pass is."""
         self._perhaps: set[str] = set()
+        self._in_loops: set[str] = set()
+        """Bound for certain, if each loop runs at least once."""
+
+    def perhaps_left(self) -> set[str]:
+        """Return the names that the cell may bind, and may leave as they are.
+
+        Loops count as if they ran: else a cell would depend on what its loops' names meant in other cells.
+        """
+        return self.binds.keys() - self._bound - self._in_loops
 
     # --- names
 
@@ -152,13 +161,18 @@ class _Flow:
         for statement in body:
             self._statement(statement)
 
-    def _branch(self, body: Iterable[ast.stmt]) -> set[str]:
-        """Take statements that may not run; return what they bind for certain if they do."""
+    def _branch(self, body: Sequence[ast.stmt]) -> set[str]:
+        """Take statements that may not run; return what is bound for certain behind them if they do."""
         before = set(self._bound)
         self.block(body)
         after, self._bound = self._bound, before & self._bound
         self._perhaps |= after - self._bound
+        if body and isinstance(body[-1], ast.Raise):
+            return after | self.binds.keys()  # nothing comes behind them
         return after
+
+    def _loop(self, body: Sequence[ast.stmt]) -> None:
+        self._in_loops |= self._branch(body)
 
     def _statement(self, node: ast.stmt) -> None:
         match node:
@@ -171,10 +185,10 @@ class _Flow:
                 self._bound |= one & other
             case ast.For() | ast.AsyncFor():
                 self._expression(node.iter)
-                self._loop(node)
+                self._for(node)
             case ast.While(test=test, body=body, orelse=orelse):
                 self._expression(test)
-                self._branch(body)
+                self._loop(body)
                 self._branch(orelse)
             case ast.With() | ast.AsyncWith():
                 for item in node.items:
@@ -209,27 +223,31 @@ class _Flow:
             case _:
                 self._expression(node)
 
-    def _loop(self, node: ast.For | ast.AsyncFor) -> None:
+    def _for(self, node: ast.For | ast.AsyncFor) -> None:
         names = [one for one in ast.walk(node.target) if isinstance(one, ast.Name)]
         held = ast.Assign(targets=[node.target], value=ast.copy_location(ast.Constant(None), node.target))
-        self._branch([ast.copy_location(held, node), *node.body])
+        self._loop([ast.copy_location(held, node), *node.body])
         for one in names:
             self.binds.setdefault(one.id, one.lineno)
         self._branch(node.orelse)
 
     def _try(self, node: ast.Try | ast.TryStar) -> None:
-        self._branch([*node.body, *node.orelse])
+        if not node.handlers:  # what fails in it ends the cell
+            self.block([*node.body, *node.orelse, *node.finalbody])
+            return
+        after = self._branch([*node.body, *node.orelse])
         for handler in node.handlers:
             if handler.type is not None:
                 self._expression(handler.type)
-            if handler.name:  # bound within the handler, and deleted behind it
-                had = handler.name in self._bound
-                self._bound.add(handler.name)
-                self._branch(handler.body)
-                if not had:
-                    self._bound.discard(handler.name)
-            else:
-                self._branch(handler.body)
+            name = handler.name  # bound within the handler, and deleted behind it
+            had = name is None or name in self._bound
+            if name is not None:
+                self._bound.add(name)
+            after &= self._branch(handler.body)
+            if not had and name is not None:
+                self._bound.discard(name)
+                after.discard(name)
+        self._bound |= after
         self.block(node.finalbody)
 
     def _import(self, node: ast.Import | ast.ImportFrom, names: list[ast.alias]) -> None:

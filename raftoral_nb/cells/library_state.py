@@ -31,7 +31,7 @@ class LibraryState:
         found: dict[str, Any] = {}
         if now._random != self._random:
             found[RANDOM] = now._random
-        if now._numpy is not None and now._numpy != self._numpy and self._numpy is not None:
+        if now._numpy is not None and now._numpy != self._numpy:  # the module may have come with the cell
             found[NUMPY] = now._numpy
         if now._folder != self._folder:
             found[FOLDER] = now._folder

@@ -36,6 +36,9 @@ BLOBS_FOLDER: Final = "cells"
 _IPYTHONS: Final = re.compile(r"_+|_i+|_i?\d+|_oh|_dh|_ih|__\w+__")
 """Names in which IPython keeps its history, and those of the module."""
 
+_RESULTS: Final = re.compile(r"_{1,3}|_\d+")
+"""Names of the values that were displayed, which a cell may read, but which are not recorded under these names."""
+
 
 class CellAhead(msgspec.Struct, kw_only=True):
     """A durable cell before it runs, or is restored."""
@@ -175,7 +178,7 @@ class NotebookCells:
         names |= {one for one in code.may_read if self._held.origin(one) != name}
         if code.unseen:
             names |= {one for one in self._names() if self._held.origin(one) != name}
-        return names & self._names().keys()
+        return names & (self._names().keys() | {one for one in names if _RESULTS.fullmatch(one) and one in self._space})
 
     def _inputs(self, code: CellCode, reached: Reached, reads: dict[str, ReadValue]) -> CellInputs:
         same = self._held.same_objects([name for name, read in reads.items() if not read.problem], reads)

@@ -59,6 +59,12 @@ def test_what_a_cell_reads_is_what_it_has_not_bound_before(source: str, expected
         ("while c:\n    x = 1\nprint(x)", {"x"}),
         ("def f():\n    return k\nk = 1", {"k"}),
         ("try:\n    x = 1\nexcept E:\n    pass\nprint(x)", {"x"}),
+        ("try:\n    x = 1\nexcept E:\n    x = 2\nprint(x)", set()),
+        ("try:\n    x = 1\nexcept E:\n    raise\nprint(x)", set()),
+        ("try:\n    x = 1\nfinally:\n    pass\nprint(x)", set()),
+        ("if c:\n    x = 1", {"x"}),
+        ("for i in many:\n    x = i", set()),
+        ("for i in many:\n    if i:\n        x = i", {"x"}),
     ],
 )
 def test_what_a_cell_binds_and_perhaps_reads_before_is_told_apart(source: str, expected: set[str]) -> None:

@@ -177,6 +177,23 @@ def test_the_order_of_a_dict_counts_and_that_of_a_set_does_not(lasting: Lasting)
     assert kinds(lasting.run("x = {'r', 'q', 'p'}", cell)) == "restored"
 
 
+def test_a_name_that_a_cell_leaves_as_it_is_counts(lasting: Lasting) -> None:
+    cell = "%%durable a\nif False:\n    x = 1"
+    lasting.run("x = 5", cell)
+    assert lasting.run("x = 6", cell)[1].startswith("runs again, as `x` changed")
+    assert lasting.space["x"] == 6
+    assert kinds(lasting.run("x = 6", cell)) == "restored"
+    assert lasting.space["x"] == 6
+
+
+def test_the_last_value_counts_for_a_cell_that_reads_it(lasting: Lasting) -> None:
+    cell = "%%durable a\ny = _ + 1"
+    lasting.run("40 + 1", cell)
+    assert kinds(lasting.run("40 + 1", cell)) == "restored"
+    assert lasting.run("50 + 1", cell)[1].startswith("runs again, as `_` changed")
+    assert lasting.space["y"] == 52
+
+
 # --- what else counts
 
 
@@ -481,6 +498,31 @@ def test_a_missing_file_has_the_cell_run_again(lasting: Lasting) -> None:
     for file in (lasting.durable.folder / "cells").iterdir():
         file.unlink()
     assert lasting.run(cell)[0].startswith("runs again, as its record is damaged (")
+
+
+def test_a_disk_that_is_full_costs_the_record_and_not_the_cell(
+    lasting: Lasting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasting.run("%%durable a\nx = 1")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("raftoral_nb.cells.cell_blobs.FileBlobs._write", full)
+        ran = lasting.notebook.ok("%%durable a\nx = 2")
+    assert "the cell a has run, and is not recorded" in ran.text
+    assert "No space left on device" in ran.text
+    assert lasting.space["x"] == 2
+    assert kinds(lasting.run("%%durable a\nx = 1")) == "restored"
+
+
+def test_whatever_fails_while_it_is_recorded_is_said(lasting: Lasting) -> None:
+    ran = lasting.notebook.ok(
+        "%%durable a\nclass Odd:\n    def __reduce__(self):\n        raise KeyboardInterrupt\nodd = Odd()"
+    )
+    assert "the cell has run, and is not recorded (its recording was interrupted)" in ran.text
+    assert kinds(lasting.run("%%durable b\nx = 1")) == "ran"
 
 
 # --- the list
