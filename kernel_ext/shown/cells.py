@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from html import escape
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,7 @@ _STYLE: Final = (
     "margin:2px 0;padding:1px 8px;border-left:3px solid {bar};"
     "color:var(--jp-ui-font-color2,GrayText);font-size:var(--jp-ui-font-size1,13px)"
 )
+_QUOTED: Final = re.compile("`([^`]*)`")
 _PLAIN: Final = "var(--jp-border-color1,#9e9e9e)"
 _DONE: Final = "var(--jp-success-color1,#388e3c)"
 _WARNED: Final = "var(--jp-warn-color1,#f57c00)"
@@ -117,7 +119,7 @@ def _what(record: CellRecord) -> str:
 
 
 def _line(lines: Sequence[str], bar: str) -> Shown:
-    html = "<br>".join(escape(one) for one in lines)
+    html = "<br>".join(_QUOTED.sub(r"<code>\1</code>", escape(one)) for one in lines)
     return Shown("\n".join(lines), f'<div style="{_STYLE.format(bar=bar)}">{html}</div>')
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from ...shown import cells as words
@@ -34,7 +36,9 @@ def _do(asked: Cells, notebook: Notebook) -> Shown:
         durable.close()
         return words.closed(str(durable.folder))
     cells = durable.known()
-    return words.table({} if cells is None else cells.records, str(durable.folder))
+    folder = durable.folder
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    return words.table({} if cells is None else cells.records, str(shown))
 
 
 SUBCOMMAND = Subcommand(
