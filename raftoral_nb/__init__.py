@@ -22,6 +22,7 @@ from .core.version import __version__ as __version__
 from .errors import (
     BadArgumentError,
     BlockingCallError,
+    CellError,
     ClassChangedError,
     ClassChangedWarning,
     ClusterError,
@@ -273,6 +274,7 @@ _HOMES = {
     "workflow.language.variables": ("ReplicatedVar",),
     "workflow.shipping.definitions": (
         "Captured",
+        "CellError",
         "Workflow",
         "workflow",
     ),
@@ -293,6 +295,7 @@ __all__ = [
     "CampaignAsked",
     "CancelRequested",
     "Captured",
+    "CellError",
     "CheckpointSet",
     "ChildRun",
     "ClassChangedError",

@@ -15,8 +15,15 @@ pytestmark = pytest.mark.browser
 CELLS = [
     "# A title",
     "%load_ext raftoral_nb",
-    "%%durable table\n%matplotlib inline\nimport numpy as np\nimport matplotlib.pyplot as plt\n"
-    "table = np.arange(1_000_000.0).reshape(1000, 1000)\nprint('made a table')\nplt.figure(figsize=(3, 1))\nplt.plot(table[0])\nplt.show()",
+    """%%durable table
+%matplotlib inline
+import numpy as np
+import matplotlib.pyplot as plt
+table = np.arange(1_000_000.0).reshape(1000, 1000)
+print('made a table')
+plt.figure(figsize=(3, 1))
+plt.plot(table[0])
+plt.show()""",
     "%%durable reading\nlog = open('log.txt', 'w')\nlines = [1, 2]",
     "%%durable total\nlines.append(3)\ntotal = table.sum()\ntotal",
     "%raftoral cells",
