@@ -151,6 +151,7 @@ class _Flow:
         self._bound.add(name)
 
     def _delete(self, name: str) -> None:
+        self.read(name)  # it has to be there
         self.deletes.add(name)
         self._bound.discard(name)
 

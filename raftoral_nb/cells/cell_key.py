@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -29,14 +29,21 @@ class CellInputs(msgspec.Struct, frozen=True):
         """Return why an execution with these inputs is not the recorded one, each in a few words; empty if it may be."""
         if record.code != self.code:
             return ["its code changed"]
-        found = [f"`{name}` changed" for name in _changed(record.reads, self.reads)]
-        found += [f"`{name}` changed" for name in _changed(record.functions, self.functions)]
-        missing = sorted((record.reads.keys() | record.functions.keys()) - self.reads.keys() - self.functions.keys())
-        found += [f"`{name}` is not there" for name in missing]
-        new = sorted((self.reads.keys() | self.functions.keys()) - record.reads.keys() - record.functions.keys())
-        found += [f"`{name}` was not there" for name in new]
+        changed = {*_changed(record.reads, self.reads), *_changed(record.functions, self.functions)}
+        before = record.reads.keys() | record.functions.keys()
+        now = self.reads.keys() | self.functions.keys()
+        found = [f"{_listed(changed)} changed"] if changed else []
+        if missing := before - now:
+            found.append(f"{_listed(missing)} {'is' if len(missing) == 1 else 'are'} not there")
+        if new := now - before:
+            found.append(f"{_listed(new)} {'was' if len(new) == 1 else 'were'} not there")
         return found if found or self.key() == record.key else ["names that it reads share their values otherwise"]
 
 
+def _listed(names: Collection[str]) -> str:
+    quoted = [f"`{name}`" for name in sorted(names)]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else quoted[0]
+
+
 def _changed(before: dict[str, str], now: dict[str, str]) -> Iterable[str]:
-    return sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
+    return (name for name in before.keys() & now.keys() if before[name] != now[name])

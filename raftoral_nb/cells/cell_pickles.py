@@ -240,6 +240,29 @@ class TakenValue:
         return str(xxhash.xxh3_128("|".join(parts).encode()).hexdigest())
 
 
+class _Nowhere(io.BytesIO):
+    """What a pickler writes to if only the objects count."""
+
+    def write(self, data: Any, /) -> int:
+        """See `io.BytesIO.write`."""
+        return memoryview(data).nbytes
+
+
+def object_ids(value: Any, space: dict[str, Any], roots: frozenset[int]) -> frozenset[int]:
+    """Return the ids of all objects in a value by which it may be one with another one; its raw buffers are not looked at.
+
+    Empty if it cannot be taken apart.
+    """
+    if not shared_ids([value]) and not isinstance(value, tuple | frozenset | types.MethodType):
+        return frozenset()
+    pickler = CellPickler(_Nowhere(), space, [], roots)
+    try:
+        pickler.dump(value)
+    except Exception:  # whatever pickling it raises
+        return frozenset()
+    return shared_ids([entry[1] for entry in pickler.memo.copy().values()])
+
+
 def shared_ids(objects: Sequence[Any]) -> frozenset[int]:
     """Return the ids of those of the objects that can be changed, so that it matters who else has them."""
     return frozenset(id(one) for one in objects if _is_shared(one))

@@ -66,6 +66,10 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[StoredGroup, ...]
     shared: tuple[tuple[str, ...], ...]
     """Names that share objects, as groups of more than one."""
+    bound: tuple[str, ...]
+    """Names that the cell bound, whatever to; others that it left are changed, or share objects with those."""
+    free: tuple[str, ...]
+    """Those of them that were not bound before: the cell cannot have read them."""
     modules: dict[str, str]
     """Names bound to modules, with what to import."""
     definitions: tuple[str, ...]

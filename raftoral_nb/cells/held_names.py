@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from .cell_pickles import TakenValue, named_arrays, shared_ids
+from .cell_pickles import TakenValue, named_arrays, object_ids, shared_ids
 
 
 class HeldName(msgspec.Struct):
@@ -77,11 +77,6 @@ class HeldNames:
             return None
         return held
 
-    def known_ids(self) -> dict[str, frozenset[int]]:
-        """Return the objects of the names whose objects are known."""
-        found = ((name, self.get(name)) for name in self._held)
-        return {name: held.ids for name, held in found if held is not None and held.ids is not None}
-
     # --- what reaches them
 
     def expose(self, names: Iterable[str]) -> None:
@@ -117,6 +112,37 @@ class HeldNames:
         if held is not None and taken.digest == held.base:
             return ReadValue(held.content, taken.ids, taken)
         return ReadValue(taken.content(), taken.ids, taken)
+
+    def sharers(self, names: Iterable[str], among: Iterable[str], roots: frozenset[int]) -> set[str]:
+        """Return which names of `among` share objects with these names, at any remove: what is done to one is done to the others.
+
+        A name that was not exposed shares them only with its peers. Of the others the objects are compared.
+        """
+        found = set(names)
+        pending = list(found)
+        loose = [name for name in among if (held := self.get(name)) is None or held.exposed]
+        ids: dict[str, frozenset[int]] = {}
+        while pending:
+            name = pending.pop()
+            held = self.get(name)
+            if held is not None and not held.exposed:
+                more = {
+                    peer for peer in held.peers if (other := self.get(peer)) is not None and other.cell == held.cell
+                }
+            elif not self._ids(name, ids, roots):
+                continue
+            else:
+                more = {
+                    one for one in loose if one not in found and not ids[name].isdisjoint(self._ids(one, ids, roots))
+                }
+            pending += more - found
+            found |= more
+        return found.difference(names)
+
+    def _ids(self, name: str, known: dict[str, frozenset[int]], roots: frozenset[int]) -> frozenset[int]:
+        if name not in known:
+            known[name] = object_ids(self._space[name], self._space, roots)
+        return known[name]
 
     def same_objects(self, names: Iterable[str], read: dict[str, ReadValue]) -> list[tuple[str, ...]]:
         """Return which of the names share objects, as sorted groups of more than one."""

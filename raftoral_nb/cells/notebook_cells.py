@@ -26,7 +26,7 @@ from .cell_records import CellRecord, LostName
 from .held_names import HeldName, HeldNames, ReadValue
 from .left_values import RESULT, same_groups, store_values, take_values
 from .library_state import LibraryState, restore_state
-from .reached import Reached, data_names, reach
+from .reached import Reached, data_names, is_code, reach
 
 CHECKED_BYTES: Final = 16 * 1024 * 1024
 """Files up to here are checked before they are used; larger ones meanwhile, by a thread."""
@@ -57,6 +57,9 @@ class CellAhead(msgspec.Struct, kw_only=True):
     """Why it runs again, if there is a record."""
     restored: bool = False
     """True if the record holds: the cell is not run."""
+    own: tuple[str, ...] = ()
+    """Names that it has bound itself, and may read: they are set aside before it runs."""
+    aside: dict[str, Any] = {}
     began: float = 0.0
     clock: float = 0.0
     before: dict[str, int] = {}
@@ -145,11 +148,12 @@ class NotebookCells:
         reads what an earlier cell could not record.
         """
         code = analyse(source)
-        wanted = self._wanted(name, code)
+        own = self._own(name, code)
+        wanted = self._wanted(code, own)
         self._refuse_lost(code)
         reached = reach(wanted, self._space, compiled(parse(source)))
         roots = named_arrays(self._space)
-        reads = {one: self._held.read(one, roots) for one in reached.data}
+        reads = {one: self._held.read(one, roots) for one in self._with_sharers(reached, roots)}
         inputs = self._inputs(code, reached, reads)
         record = self._log.records.get(name)
         why = () if record is None else tuple(inputs.differences(record) or self._cannot_restore(record))
@@ -170,15 +174,29 @@ class NotebookCells:
             notes=tuple(notes),
             why=why,
             restored=restored,
+            own=tuple(own),
         )
 
-    def _wanted(self, name: str, code: CellCode) -> set[str]:
-        """Return the names that the cell may read, but not those that it has bound itself before it reads them."""
-        names = set(code.reads)
-        names |= {one for one in code.may_read if self._held.origin(one) != name}
-        if code.unseen:
-            names |= {one for one in self._names() if self._held.origin(one) != name}
-        return names & (self._names().keys() | {one for one in names if _RESULTS.fullmatch(one) and one in self._space})
+    def _wanted(self, code: CellCode, own: Collection[str]) -> set[str]:
+        """Return the names that the cell may read, but not those that it has bound itself and that are set aside when it runs."""
+        names = self._names().keys()
+        wanted = set(names if code.unseen else code.may_read).difference(own).union(code.reads)
+        return wanted & names | {one for one in wanted if _RESULTS.fullmatch(one) and one in self._space}
+
+    def _own(self, name: str, code: CellCode) -> set[str]:
+        """Return the names that the cell itself has bound, that it had not read before, and that it may read now.
+
+        After a restart they are not there: a cell that runs again does so without them, too, and does not depend on them.
+        """
+        record = self._log.records.get(name)
+        free = set() if record is None else set(record.free)
+        may_read = free if code.unseen else free.intersection(code.may_read)
+        return {one for one in may_read - code.reads if self._held.origin(one) == name}
+
+    def _with_sharers(self, reached: Reached, roots: frozenset[int]) -> list[str]:
+        """Return the data that is reached, and all names that share objects with it: they change with it, and are restored with it."""
+        names = [name for name in self._names() if not is_code(self._space[name])]
+        return sorted({*reached.data, *self._held.sharers(reached.data, names, roots)})
 
     def _inputs(self, code: CellCode, reached: Reached, reads: dict[str, ReadValue]) -> CellInputs:
         same = self._held.same_objects([name for name, read in reads.items() if not read.problem], reads)
@@ -262,7 +280,7 @@ class NotebookCells:
                 identity = id(self._space[name])
                 held = HeldName(identity, record.contents[name], peers.get(name, frozenset()), record.name)
                 self._held.keep(name, held)
-        self._held.bound_by(record.name, (name for name in record.variables if name in self._space))
+        self._held.bound_by(record.name, (name for name in record.bound if name in self._space))
 
     def _show_lines_of(self, record: CellRecord) -> None:
         """Have tracebacks and `inspect.getsource` find the lines of functions that were recorded by value."""
@@ -302,12 +320,16 @@ class NotebookCells:
         ahead.state = LibraryState()
         ahead.began, ahead.clock = time.time(), time.monotonic()
         self._log.begin(ahead.name, ahead.began, tuple(ahead.inputs.reads))
+        ahead.aside = {name: self._space.pop(name) for name in ahead.own if name in self._space}
         ahead.before = self._names()
 
     def failed(self, ahead: CellAhead) -> list[str]:
         """Note that the cell failed or was interrupted: nothing is recorded. Return the names whose values it has changed."""
+        self._put_back(ahead)
         after = self._names()
-        changed = sorted(self._changed(ahead, after))
+        reached = self._reached_after(ahead, after)
+        changed = sorted(name for name, ids in reached.items() if ids is None)
+        self._held.expose(reached)
         self._held.forget([*changed, *_bound(ahead, after)])
         self._log.end(ahead.name, None, "failed")
         return changed
@@ -319,19 +341,20 @@ class NotebookCells:
         """
         seconds = time.monotonic() - ahead.clock
         after = self._names()
-        taken_after = self._changed(ahead, after)
+        reached = self._reached_after(ahead, after)
+        changed = {name for name, ids in reached.items() if ids is None}
         bound = _bound(ahead, after)
         state = ahead.state.changes() if ahead.state is not None else {}
         modules = {
             name: self._space[name].__name__ for name in bound if isinstance(self._space[name], types.ModuleType)
         }
-        definitions = self._definitions(ahead.code, bound, taken_after)
-        named = [name for name in sorted(bound | taken_after) if name not in modules and name not in definitions]
+        definitions = self._definitions(ahead.code, bound, changed)
+        named = [name for name in sorted(bound | changed) if name not in modules and name not in definitions]
         values = {name: self._space[name] for name in named}
         values |= {RESULT: results[0]} if results else {}
         roots = named_arrays(self._space)
         taken, why = take_values({**values, **state}, self._space, roots)
-        self._take_sharers(taken, after, roots)
+        self._take_sharers(taken, reached, roots)
         groups = same_groups({name: one.ids for name, one in taken.items()})
         dragged = taken.keys() - values.keys() - state.keys()
         record = CellRecord(
@@ -347,6 +370,8 @@ class NotebookCells:
             },
             groups=self._stored(ahead.name, taken, groups, roots),
             shared=tuple(group for group in groups if len(group) > 1),
+            bound=tuple(sorted(bound)),
+            free=tuple(sorted(bound - ahead.before.keys())),
             modules=modules,
             definitions=definitions,
             deleted=tuple(sorted(ahead.before.keys() - after.keys())),
@@ -357,33 +382,37 @@ class NotebookCells:
             versions=_versions(package for one in taken.values() for package in one.packages),
         )
         self._log.end(ahead.name, record, f"{len(record.variables)} names, {record.size} bytes, {seconds:.3f} s")
-        self._held.forget([*bound, *taken_after])
+        self._held.forget([*bound, *changed])
         self._hold(record, [name for name in taken if name in self._space])
         for name, one in taken.items():
             held = self._held.get(name)
             if held is not None:
                 held.base, held.ids = one.digest, one.ids
+        self._put_back(ahead)
         self._restored.discard(ahead.name)
         self._must_run.discard(ahead.name)
         self._sweep()
-        return CellDone(record, tuple(sorted(taken_after)))
+        return CellDone(record, tuple(sorted(changed)))
 
-    def _changed(self, ahead: CellAhead, after: dict[str, int]) -> set[str]:
-        """Return the names that the cell reached and did not bind, and whose values it changed."""
+    def _put_back(self, ahead: CellAhead) -> None:
+        """Bind what was set aside and not bound again: it is a leftover of the execution before, as in any notebook."""
+        for name, value in ahead.aside.items():
+            self._space.setdefault(name, value)
+        ahead.aside = {}
+
+    def _reached_after(self, ahead: CellAhead, after: dict[str, int]) -> dict[str, frozenset[int] | None]:
+        """Return the names that the cell reached and did not bind: those that it left as they were with their objects, others with None."""
         roots = named_arrays(self._space)
-        found = set()
+        found: dict[str, frozenset[int] | None] = {}
         for name, (identity, digest) in ahead.digests.items():
             if after.get(name) != identity or name in ahead.code.binds:
                 continue
             try:
                 taken = TakenValue(self._space[name], self._space, roots)
             except Exception:  # it cannot be recorded any more, which says enough
-                found.add(name)
+                found[name] = None
                 continue
-            if taken.digest != digest:
-                found.add(name)
-            elif (held := self._held.get(name)) is not None:
-                held.base, held.ids, held.exposed = taken.digest, taken.ids, False
+            found[name] = taken.ids if taken.digest == digest else None
             taken.forget()
         return found
 
@@ -400,19 +429,19 @@ class NotebookCells:
                 found.append(name)
         return tuple(found)
 
-    def _take_sharers(self, taken: dict[str, TakenValue], after: dict[str, int], roots: frozenset[int]) -> None:
-        """Add other names of the notebook that share objects with what was taken."""
-        known = self._held.known_ids()
+    def _take_sharers(
+        self, taken: dict[str, TakenValue], reached: dict[str, frozenset[int] | None], roots: frozenset[int]
+    ) -> None:
+        """Add names that the cell reached and left as they were, and that share objects with what was taken."""
         found = True
         while found:
             objects = {one for value in taken.values() for one in value.ids}
-            found = False
-            for name, identity in after.items():
-                if name in taken or not (identity in objects or not objects.isdisjoint(known.get(name, frozenset()))):
-                    continue
-                more, _ = take_values({name: self._space[name]}, self._space, roots)
-                taken.update(more)
-                found = found or bool(more)
+            sharers = [
+                name for name, ids in reached.items() if ids and name not in taken and not objects.isdisjoint(ids)
+            ]
+            more, _ = take_values({name: self._space[name] for name in sharers}, self._space, roots)
+            taken.update(more)
+            found = bool(more)
 
     def _content(self, name: str, taken: TakenValue, dragged: bool) -> str:
         held = self._held.get(name) if dragged else None

@@ -26,6 +26,8 @@ def record(name: str, **changes: Any) -> CellRecord:
         "contents": {"y": "2"},
         "groups": (StoredGroup(("y", "z"), blob, 3, (StoredBuffer(-1, 7, CellBlob("1" * 32, 7)), StoredBuffer(0, 2))),),
         "shared": (("y", "z"),),
+        "bound": ("y", "z"),
+        "free": ("y",),
         "modules": {"np": "numpy"},
         "definitions": ("f",),
         "deleted": (),
