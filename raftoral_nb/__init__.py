@@ -22,6 +22,7 @@ from .core.version import __version__ as __version__
 from .errors import (
     BadArgumentError,
     BlockingCallError,
+    CellError,
     ClassChangedError,
     ClassChangedWarning,
     ClusterError,
@@ -293,6 +294,7 @@ _HOMES = {
     "workflow.language.variables": ("ReplicatedVar",),
     "workflow.shipping.definitions": (
         "Captured",
+        "CellError",
         "Workflow",
         "workflow",
     ),
@@ -316,6 +318,7 @@ __all__ = [
     "CampaignAsked",
     "CancelRequested",
     "Captured",
+    "CellError",
     "CheckpointSet",
     "ChildRun",
     "ClassChangedError",

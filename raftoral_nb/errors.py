@@ -586,3 +586,10 @@ class BlobMissingError(StorageError):
 
 class StorageWriteError(StorageError):
     """The disk did not take what was written: it is full, read-only or failing. Nothing was acknowledged that is not stored."""
+
+
+# --- cells that last
+
+
+class CellError(RaftoralError):
+    """A `%%durable` cell cannot be run, recorded or restored; the message says why, and what to do."""

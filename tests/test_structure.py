@@ -30,6 +30,7 @@ LADDER: Final = (
     ("__init__",),
     ("testing",),
     ("simulation",),
+    ("cells",),
     ("api",),
     ("observability", "faults"),
     ("hosts",),
@@ -106,6 +107,7 @@ PUBLIC_TO_KERNEL_EXT: Final = {
     ENGINE,
     f"{ENGINE}.limits",
     f"{ENGINE}.errors",
+    *(f"{ENGINE}.cells.{name}" for name in ("notebook_cells", "cell_records", "cell_code")),
     *(
         f"{ENGINE}.core.{name}"
         for name in ("statistics", "records", "blob_refs", "commands", "events", "cluster_events")

@@ -54,6 +54,7 @@ def load(shell: Any) -> None:
     cells = RunningCells(shell)
     follow(cells)
     _loaded[shell] = _Loaded(magics, matcher, formats, cells)
+    magics.session.durable.install(lambda: str(magics.cells_dir))
     _kept.pop(shell, None)
 
 
@@ -63,6 +64,7 @@ def unload(shell: Any) -> None:
     if loaded is None:
         return
     leave(loaded.cells)
+    loaded.magics.session.durable.remove()
     for kind in loaded.formats:
         shell.display_formatter.mimebundle_formatter.pop(kind, None)
     if shell.Completer is not None and loaded.matcher in shell.Completer.custom_matchers:

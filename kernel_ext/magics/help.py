@@ -38,6 +38,8 @@ _PAGE: Final[dict[Group, str]] = {
 {move[0]}
 {runs[0]}
 {history[0]}
+  %%durable                             a cell magic: runs the cell once, and restores it after a restart (see %%durable?)
+{cells[0]}
 {signal[0]}
 {update[0]}
 {query[0]}
@@ -103,7 +105,7 @@ RAFTORAL_HELP: Final = page(TABLE)
 
 _FIRST: Final = (
     *("start", "attach", "leave", "stop", "status", "entries", "events", "watch", "metrics"),
-    *("register", "run", "check", "move", "runs", "history", "cache", "log"),
+    *("register", "run", "check", "move", "runs", "history", "cells", "cache", "log"),
     *("signal", "update", "query", "button", "progress", "cancel", "terminate"),
 )
 """The order in which subcommands are listed; those that are not named here come behind them, as the table has them."""

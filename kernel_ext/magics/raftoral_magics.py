@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
-from traitlets import Enum, Float, Int
+from IPython.core.magic import (
+    Magics,
+    cell_magic,
+    line_cell_magic,
+    line_magic,
+    magics_class,
+    needs_local_scope,
+    no_var_expand,
+)
+from traitlets import Enum, Float, Int, Unicode
 
 from raftoral_nb.limits import MAX_NODES
 
 from ..shown import display as shows
 from .cells import async_functions, choose, resolve, run_cell
 from .dropped import value_is_dropped
+from .durable_line import DURABLE_HELP
 from .help import RAFTORAL_HELP, short_help
 from .parsing import parse
 from .pending import Definition
@@ -35,6 +44,9 @@ class RaftoralMagics(Magics):
     refresh_rate = Float(20.0, min=0.1, max=60.0, help="How often a second the live view is redrawn, at most.").tag(
         config=True
     )
+    cells_dir = Unicode(
+        "", help="Where %%durable records; empty for .raftoral/NOTEBOOK in the folder of the notebook."
+    ).tag(config=True)
 
     def __init__(self, shell: InteractiveShell, session: Session) -> None:
         super().__init__(shell)
@@ -76,6 +88,15 @@ class RaftoralMagics(Magics):
         shows.emit(self.session.register(Definition(name, wanted.version, target, wanted.strict)))
 
     workflow.__doc__ = WORKFLOW_HELP
+
+    @no_var_expand
+    @line_cell_magic
+    def durable(self, line: str, cell: str | None = None) -> None:  # noqa: ARG002 - as IPython calls it
+        """Restores the cell at hand; see `kernel_ext/magics/durable_line.py` for what is shown as help."""
+        __tracebackhide__ = True
+        self.session.durable.restore()
+
+    durable.__doc__ = DURABLE_HELP
 
     def _notebook(self, local_ns: dict[str, Any] | None) -> Notebook:
         settings = Settings(self.nodes, self.log_level, self.refresh_rate)

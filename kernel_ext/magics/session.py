@@ -18,6 +18,7 @@ from ..shown.display import Shown, cluster_picture, notice, registered
 from ..widgets.recovery_bar import RecoveryBar
 from ..widgets.support import have_widgets, is_kernel
 from .cells import is_workflow
+from .durable_cells import DurableCells
 from .known import Known
 from .pending import Definition, Pending
 
@@ -48,6 +49,7 @@ class Session:
         self._own: Cluster | None = None
         self._views: list[ClusterView] = []
         self.pending = Pending()
+        self.durable = DurableCells(shell)
 
     # --- the cluster
 
@@ -144,6 +146,7 @@ class Session:
     def close(self) -> None:
         """Stops the cluster, closes its views and takes it out of the notebook. Idempotent."""
         own = self._own
+        self.durable.close()
         try:
             if own is not None:
                 self.stop_quietly(own)

@@ -18,6 +18,7 @@ class RunningCluster(Protocol):
 _lock = threading.Lock()
 _running: list[RunningCluster] = []
 _chosen: RunningCluster | None = None
+_aside: list[RunningCluster] = []
 
 
 def current_cluster() -> RunningCluster | None:
@@ -44,8 +45,17 @@ def started(cluster: RunningCluster) -> None:
 def stopped(cluster: RunningCluster) -> None:
     """Note a cluster that stops."""
     with _lock:
+        for running in (_running, _aside):
+            if cluster in running:
+                running.remove(cluster)
+
+
+def set_aside(cluster: RunningCluster) -> None:
+    """Let a cluster that runs never be the current one: it serves something else than its user. It is stopped as the others are."""
+    with _lock:
         if cluster in _running:
             _running.remove(cluster)
+            _aside.append(cluster)
 
 
 @atexit.register
@@ -53,3 +63,5 @@ def stop_all() -> None:
     """Stop what still runs when the interpreter ends."""
     while (cluster := current_cluster()) is not None:
         cluster._exit()
+    while _aside:
+        _aside.pop()._exit()

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 import raftoral_nb
+from kernel_ext.magics.durable_line import DURABLE_HELP
 from kernel_ext.magics.help import RAFTORAL_HELP
 from kernel_ext.magics.raftoral_magics import RaftoralMagics
 from kernel_ext.magics.table import TABLE
@@ -59,6 +60,8 @@ def _magics() -> Iterator[str]:
     yield _table(("`%raftoral ...`", ""), [(_code(one.usage), one.does) for one in TABLE.values()])
     yield "### `%%workflow`"
     yield f"```text\n{WORKFLOW_HELP.rstrip()}\n```"
+    yield "### `%%durable`"
+    yield f"```text\n{DURABLE_HELP.rstrip()}\n```"
     yield "### `%config RaftoralMagics`"
     traits = RaftoralMagics.class_own_traits(config=True)
     yield _table(

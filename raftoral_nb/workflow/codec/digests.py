@@ -44,6 +44,28 @@ def digest(value: object) -> str | None:
         return None
 
 
+def exact_digest(value: object) -> str | None:
+    """Return a digest as `digest` does, but of all that code could see: the order of dicts counts, and every field of a dataclass."""
+    try:
+        return _Walker(code=False, exact=True).of(value).hex()
+    except Exception:  # see `digest`
+        return None
+
+
+def code_apart(code: Any, space: dict[str, Any], user: Callable[..., Any]) -> tuple[str, frozenset[str]]:
+    """Return the digest of a function, class or module as `code_digest` does, but without the data that it reads in `space`.
+
+    Returned with it are the names of that data: whoever asks knows better than to digest it again. `space` are the
+    globals of the notebook. Of a module beside the notebook counts what `user`, a function, mentions.
+    """
+    walker = _Walker(code=True, by_source=True, apart=space)
+    walker.names = Reach([user, code]).names
+    parts = [walker.of(code)]
+    for reached in walker.reached:  # grows meanwhile
+        parts.append(walker.definition(reached))  # noqa: PERF401  # see `code_digest`
+    return _hash(b"code", *parts).hex(), frozenset(walker.data)
+
+
 def code_digest(function: Callable[..., Any], *, by_source: bool = True) -> str:
     """Return a hex digest of a function with all by-value code and values that it reaches; never raises for odd values.
 
@@ -58,12 +80,12 @@ def code_digest(function: Callable[..., Any], *, by_source: bool = True) -> str:
     return _hash(b"code", *parts).hex()
 
 
-def exact_code_digest(function: Callable[..., Any]) -> tuple[str, frozenset[str]] | None:
+def strict_code_digest(function: Callable[..., Any]) -> tuple[str, frozenset[str]] | None:
     """Return a hex digest of a function as `code_digest` does, by its bytecode, with the names of the modules that it refers to.
 
     None if anything that it captured has no digest: then two functions could not be told apart.
     """
-    walker = _Walker(code=True, exact=True)
+    walker = _Walker(code=True, strict=True)
     try:
         walker.names = Reach(function).names
         parts = [walker.of(function)]
@@ -81,12 +103,25 @@ class _NoDigestError(Exception):
 class _Walker:
     """One walk over a value's parts. `code` chooses how classes and undigestible parts count, `by_source` functions (see above).
 
-    An `exact` one takes no part that has no digest.
+    With `exact` more of a value counts (`exact_digest`); a `strict` one takes no part that has no digest (`strict_code_digest`); of the globals
+    `apart` no data counts (`code_apart`).
     """
 
-    def __init__(self, *, code: bool, by_source: bool = False, exact: bool = False) -> None:
-        self._code = code
+    def __init__(
+        self,
+        *,
+        code: bool,
+        by_source: bool = False,
+        exact: bool = False,
+        strict: bool = False,
+        apart: dict[str, Any] | None = None,
+    ) -> None:
         self._exact = exact
+        self._strict = strict
+        self._apart = apart
+        self.data: set[str] = set()
+        """The names of the data in `apart` that functions read."""
+        self._code = code
         self._by_source = by_source
         self._depths: dict[int, int] = {}  # id of what is being walked -> its depth
         self._done: dict[int, bytes] = {}
@@ -98,7 +133,7 @@ class _Walker:
         self.reached: list[types.FunctionType | type] = []
         self._places: dict[int, int] = {}
         self.modules: set[str] = set()
-        """The modules that were met, or are imported by bytecode that was; gathered by an exact walk alone."""
+        """The modules that were met, or are imported by bytecode that was; gathered by a strict walk alone."""
         self.names: frozenset[str] = frozenset()
         """The names that the code mentions: what of a module beside the notebook counts."""
 
@@ -133,7 +168,7 @@ class _Walker:
         return found
 
     def _compound(self, value: Any) -> bytes:
-        if not self._code or self._exact:
+        if not self._code or self._strict:
             return self._part(value)
         try:
             return self._part(value)
@@ -145,6 +180,8 @@ class _Walker:
         if kind is list or kind is tuple:
             return _hash(kind.__name__.encode(), *map(self.of, value))
         if kind is dict:
+            if self._exact:
+                return _hash(b"dict", *(self.of(key) + self.of(item) for key, item in value.items()))
             return self._mapping(b"dict", value.items())
         if isinstance(value, (set, frozenset)):
             attributes = getattr(value, "__dict__", None)
@@ -193,7 +230,7 @@ class _Walker:
             columns = value.items() if kind is pandas.DataFrame else [(value.name, value)]
             held = value.index, value.attrs, [(name, one.array) for name, one in columns]
             return _hash(b"pandas", _name(kind), *map(self.of, held), self.of(value.flags.allows_duplicate_labels))
-        if _is_plain_dataclass(kind):
+        if not self._exact and _is_plain_dataclass(kind):
             return self._fields(value)
         return self._reduced(value)
 
@@ -254,8 +291,16 @@ class _Walker:
         source = sources.normalised(function) if self._by_source and module is None else None
         state = frozenset() if module is None else local_modules.state_names(module)
         captured = {name: value for name, value in sources.captured(function).items() if name not in state}
+        if function.__globals__ is self._apart:
+            captured = self._without_data(function, captured)
         code = _hash(b"source", source.encode()) if source is not None else self._bytecode(function.__code__)
         return _hash(b"function", code, self.of(captured), *self._imported(function))
+
+    def _without_data(self, function: types.FunctionType, captured: dict[str, Any]) -> dict[str, Any]:
+        read = function.__globals__.keys() & set(sources.global_names(function.__code__))
+        data = {name for name in read if not isinstance(function.__globals__[name], _CODE)}
+        self.data |= data
+        return {name: value for name, value in captured.items() if name not in data}
 
     def _imported(self, function: types.FunctionType) -> list[bytes]:
         return [self.of(module) for module in local_modules.imported(function).values()]
@@ -263,7 +308,7 @@ class _Walker:
     def _bytecode(self, code: types.CodeType) -> bytes:
         """Digest bytecode without file names and line numbers."""
         code = sources.without_chance(code)
-        if self._exact:
+        if self._strict:
             self.modules.update(one.argval for one in dis.get_instructions(code) if one.opname == "IMPORT_NAME")
         names = [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
         numbers = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
@@ -327,6 +372,7 @@ def _without(state: Any, names: frozenset[str]) -> Any:
     return {name: part for name, part in state.items() if name not in names} or None
 
 
+_CODE: Final = (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType)
 _PANDAS_CACHE: Final = frozenset({"_cache"})
 
 

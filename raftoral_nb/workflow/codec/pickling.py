@@ -29,10 +29,10 @@ from .anatomy import Identity
 from .reach import Reach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    Beside = Callable[[pickle.PickleBuffer], bool]
-    """Looks at a buffer of a value, and says whether it is to be in the pickle; else it keeps that itself."""
+    Beside = Callable[[pickle.PickleBuffer], object]
+    """Looks at a buffer of a value, and returns something true if it is to be in the pickle; else it keeps that itself."""
 
 PROTOCOL: Final = 5
 """The pickle protocol of everything that is recorded or shipped."""
@@ -112,7 +112,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
 
     dispatch_table: ClassVar[Any] = ChainMap(reducers.BY_TYPE, cloudpickle.Pickler.dispatch_table)
 
-    def __init__(self, file: io.BytesIO, root: object, beside: Beside | None = None) -> None:
+    def __init__(self, file: Any, root: object, beside: Beside | None = None) -> None:
         super().__init__(file, protocol=PROTOCOL, buffer_callback=beside)
         self._root = root
         self._names: frozenset[str] | None = None
@@ -216,11 +216,12 @@ def _is_copied(value: object) -> bool:
 
 
 class ValuePickler(Pickler):
-    """For values: classes are named, with their code as what may be needed. `used` gets those that the value is made of."""
+    """For values: classes are named, with their code as what may be needed. `used` gets those that the value is made of.
 
-    def __init__(
-        self, buffer: io.BytesIO, limit: int, used: dict[Identity, type], beside: Beside | None = None
-    ) -> None:
+    `beside`, if given, is asked of raw buffers whether they are part of the pickle.
+    """
+
+    def __init__(self, buffer: Any, limit: int, used: dict[Identity, type], beside: Beside | None = None) -> None:
         super().__init__(buffer, None, beside)
         self._limit = limit
         self._used = used
@@ -333,6 +334,22 @@ def loads(
         _VIEW.reset(token)
 
 
+def loads_with_buffers(
+    data: bytes | memoryview, buffers: Iterable[Any], *, view: classes.View = classes.NOTEBOOK
+) -> tuple[Any, list[Any]]:
+    """Unpickle `data`, whose raw buffers were kept apart; return the value, and all objects that the pickle refers to more than once or might.
+
+    As `loads`: safe to call from several threads, `data` from a trusted source only, and the same exceptions.
+    """
+    token = _VIEW.set(view)
+    try:
+        unpickler = _Unpickler(io.BytesIO(data), None, view, buffers=buffers)
+        value = _load(unpickler)
+        return value, list(unpickler.memo.copy().values())
+    finally:
+        _VIEW.reset(token)
+
+
 def view_of_load() -> classes.View:
     """Return the view of the `loads` that runs here: for what it calls, and has pickles of its own to read."""
     return _VIEW.get()
@@ -409,7 +426,7 @@ class _Unpickler(pickle.Unpickler):
         view: classes.View,
         *,
         code: bool = False,
-        buffers: Sequence[memoryview] | None = None,
+        buffers: Iterable[Any] | None = None,
     ) -> None:
         super().__init__(file, buffers=buffers)
         self.met: list[type] = []

@@ -57,7 +57,7 @@ def key_of(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None
     of Python and of the packages that it refers to; the cell's arithmetic; the inputs by their canonical digest, and the code of the
     notebook's classes that they are made of.
     """
-    code, inputs = digests.exact_code_digest(fn), digests.digest((args, kwargs))
+    code, inputs = digests.strict_code_digest(fn), digests.digest((args, kwargs))
     if code is None or inputs is None:
         return None
     classes: dict[Identity, type] = {}

@@ -1,0 +1,336 @@
+"""Values of the notebook as bytes: taken apart with their raw buffers kept out of the pickle, and put together again.
+
+A function of the notebook gets the notebook's globals when it is loaded, as they are then, and takes none along: what it reads
+of them is recorded under its own name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import decimal
+import enum
+import fractions
+import io
+import pathlib
+import pickle
+import re
+import sys
+import types
+import uuid
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any, Final
+
+import xxhash
+from cloudpickle import cloudpickle as _cloudpickle
+
+from ..limits import MAX_CODE_BYTES
+from ..workflow.codec import classes, digests, pickling
+from .cell_blobs import Blobs, aligned
+from .cell_records import StoredBuffer, StoredGroup
+
+OWN_FILE_BYTES: Final = 1024 * 1024
+"""Buffers from here on get a file of their own: what did not change in a value is not written again."""
+
+CANONICAL_BYTES: Final = 1024 * 1024
+"""Values up to here are known by their canonical digest, whatever their pickle looks like; larger ones by the pickle."""
+
+_ROOTS_FACTOR: Final = 4
+"""A view of an array takes the whole array along if that is at most so much larger."""
+
+_SPACE: Final[ContextVar[dict[str, Any]]] = ContextVar("raftoral_cells_space")
+
+_IMMUTABLE: Final = (
+    *(str, bytes, int, float, complex, bool, type(None), tuple, frozenset, range, slice, type, enum.Enum, property),
+    *(types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.CodeType, types.MethodType),
+    *(types.MethodDescriptorType, types.WrapperDescriptorType, types.EllipsisType, types.GenericAlias),
+    *(dt.date, dt.time, dt.timedelta, dt.tzinfo, decimal.Decimal, fractions.Fraction),
+    *(pathlib.PurePath, uuid.UUID, re.Pattern),
+)
+"""What two names may share without being one thing."""
+
+_IMMUTABLE_MODULES: Final = ("pyarrow.", "pandas._libs.", "numpy.dtypes")
+
+
+_IN_MEMORY: Final = (io.BytesIO, io.StringIO)
+
+
+def notebook_space() -> dict[str, Any]:
+    """Return the globals of the notebook into which values are being loaded."""
+    return _SPACE.get()
+
+
+class _Space:
+    """The globals of the notebook, within a pickle."""
+
+    def __reduce__(self) -> Any:
+        return notebook_space, ()
+
+
+class CellPickler(pickling.ValuePickler):
+    """For values of a notebook: their raw buffers apart, its functions without its globals, views with the array that they are of.
+
+    `roots` are the arrays that have a name: a view of one of them stays one.
+    """
+
+    def __init__(
+        self, file: Any, space: dict[str, Any], buffers: list[pickle.PickleBuffer], roots: frozenset[int]
+    ) -> None:
+        self.used: dict[Any, type] = {}
+        super().__init__(file, MAX_CODE_BYTES, self.used, buffers.append)
+        self._space = space
+        self._roots = roots
+        self._marker = _Space()
+        self._apart: dict[int, Any] = {}
+        """Views that are pickled as arrays on their own, whatever they are of."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """See `pickle.Pickler.reducer_override`."""
+        kind = type(obj)
+        if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
+            if obj.base is None or id(obj) in self._apart:
+                return super().reducer_override(obj)
+            reduced = self._view(obj)
+            if reduced is not None:
+                return reduced
+        elif kind.__module__ == "pandas.core.internals.blocks" or _is_index(obj):
+            return self._on_its_own(super().reducer_override(obj))
+        elif isinstance(obj, io.IOBase) and kind not in _IN_MEMORY:
+            raise pickle.PicklingError("an open file" if not obj.closed else "a closed file")
+        try:
+            return super().reducer_override(obj)
+        except pickling.TooLargeError:
+            if not isinstance(obj, type):
+                raise
+            # The class is not stored with the value: it is found where its cell has run.
+            return pickling.shipped_class, (tuple(classes.identity(obj)), b"")
+
+    def _view(self, array: Any) -> Any:
+        """Return how to make a view of the array that it is a view of; None to pickle it as if it were on its own."""
+        root = array
+        while type(root.base) is type(array):
+            root = root.base
+        contiguous = array.flags.c_contiguous or array.flags.f_contiguous
+        if root is array or root.dtype.hasobject or not (root.flags.c_contiguous or root.flags.f_contiguous):
+            return None
+        named = id(root) in self._roots
+        if not named and (contiguous or root.nbytes > _ROOTS_FACTOR * array.nbytes):
+            return None
+        place = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+        return view_of, (root, array.dtype, array.shape, array.strides, place, array.flags.writeable)
+
+    def _on_its_own(self, reduced: Any) -> Any:
+        """Give a table's block of columns, or its index, values of its own.
+
+        Tables share them until one of them is changed, and pandas would not know that of the tables which are loaded.
+        """
+        if not isinstance(reduced, tuple):
+            return reduced
+        make, arguments, *rest = reduced
+        return (make, tuple(map(self._fresh, arguments)), *rest)
+
+    def _fresh(self, part: Any) -> Any:
+        if type(part) is dict:
+            return {name: self._fresh(one) for name, one in part.items()}
+        if hasattr(part, "dtype") and hasattr(part, "view"):
+            with contextlib.suppress(TypeError, NotImplementedError):
+                # A view of one of pandas' own arrays would have its values within it.
+                fresh = part.view() if type(part).__module__ == "numpy" else part.copy()
+                self._apart[id(fresh)] = fresh
+                return fresh
+        return part
+
+    def _dynamic_function_reduce(self, func: Any) -> Any:
+        reduced = super()._dynamic_function_reduce(func)
+        if func.__globals__ is not self._space:
+            return reduced
+        make, arguments, (state, slots), *_ = reduced
+        arguments = tuple(self._marker if type(one) is dict else one for one in arguments)
+        make = make_function if make is _cloudpickle._make_function else make
+        slots = {name: value for name, value in slots.items() if name not in _LEFT_OUT}
+        return make, arguments, (state, slots), None, None, fill_function
+
+
+_LEFT_OUT: Final = frozenset({"__globals__", "_cloudpickle_submodules"})
+
+
+def make_function(code: types.CodeType, space: dict[str, Any], name: Any, defaults: Any, closure: Any) -> Any:
+    """Return a function of the notebook, its attributes yet to be set."""
+    return types.FunctionType(code, space, name, defaults, closure)
+
+
+def view_of(root: Any, dtype: Any, shape: Any, strides: Any, place: int, writeable: bool) -> Any:
+    """Return a view of an array, `place` bytes into it."""
+    made = type(root)(shape, dtype, root if root.flags.c_contiguous else root.T, place, strides)
+    if not writeable:
+        made.flags.writeable = False
+    return made
+
+
+def fill_function(function: Any, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Set the attributes of a function of the notebook, but none of its globals."""
+    attributes, slots = state
+    closure = slots.pop("__closure__", None) or ()
+    function.__dict__.update(attributes)
+    for cell, held in zip(function.__closure__ or (), closure, strict=False):
+        with contextlib.suppress(ValueError):  # not assigned yet
+            cell.cell_contents = held.cell_contents
+    for name, value in slots.items():
+        setattr(function, name, value)
+
+
+# --- values taken apart
+
+
+class _Sink(io.BytesIO):
+    """What a pickler writes to: hashes, and keeps what it hashes if that is wanted."""
+
+    def __init__(self, *, keep: bool) -> None:
+        super().__init__()
+        self.hasher = xxhash.xxh3_128()
+        self.size = 0
+        self._keep = keep
+
+    def write(self, data: Any, /) -> int:
+        """See `io.BytesIO.write`."""
+        self.hasher.update(data)
+        size = memoryview(data).nbytes
+        self.size += size
+        if self._keep:
+            super().write(data)
+        return size
+
+
+class TakenValue:
+    """One value, taken apart: its digest, and the objects that it is made of."""
+
+    def __init__(self, value: Any, space: dict[str, Any], roots: frozenset[int], *, keep: bool = False) -> None:
+        """Take a value apart, which does not change it; `keep` keeps the pickle. Raises whatever pickling it raises."""
+        sink = _Sink(keep=keep)
+        raw: list[pickle.PickleBuffer] = []
+        pickler = CellPickler(sink, space, raw, roots)
+        pickler.dump(value)
+        self.buffers = [one.raw() for one in raw]
+        for buffer in self.buffers:
+            sink.hasher.update(b"|%d|" % buffer.nbytes)
+            sink.hasher.update(buffer)
+        self.value = value
+        self.pickled = sink.getvalue() if keep else b""
+        self.size = sink.size + sum(buffer.nbytes for buffer in self.buffers)
+        self.digest: str = sink.hasher.hexdigest()
+        """Of the pickle: equal within one process for a value that did not change. Equal values may differ in it."""
+        memo = pickler.memo.copy()
+        self.ids = shared_ids([entry[1] for entry in memo.values()])
+        """The ids of all objects in it by which it may be one with another value."""
+        self.packages = {type(entry[1]).__module__.partition(".")[0] for entry in memo.values()}
+        """The packages that its objects are of."""
+        self._memo = memo  # as long as it is kept, no id of a temporary is used again
+        self.classes: list[type] = list(pickler.used.values())
+
+    def forget(self) -> None:
+        """Let go of the value, and of all that it is made of; what was found of it stays."""
+        self.value = self._memo = None
+        self.buffers, self.pickled = [], b""
+
+    def content(self) -> str:
+        """Return a digest of the value and of its classes that is the same in another process, as far as there is one."""
+        known = digests.exact_digest(self.value) if self.size <= CANONICAL_BYTES else None
+        parts = [known or f"pickle {self.digest}", *sorted(digests.code_digest(one) for one in self.classes)]
+        return str(xxhash.xxh3_128("|".join(parts).encode()).hexdigest())
+
+
+class _Nowhere(io.BytesIO):
+    """What a pickler writes to if only the objects count."""
+
+    def write(self, data: Any, /) -> int:
+        """See `io.BytesIO.write`."""
+        return memoryview(data).nbytes
+
+
+def object_ids(value: Any, space: dict[str, Any], roots: frozenset[int]) -> frozenset[int]:
+    """Return the ids of all objects in a value by which it may be one with another one; its raw buffers are not looked at.
+
+    Empty if it cannot be taken apart.
+    """
+    if not shared_ids([value]) and not isinstance(value, tuple | frozenset | types.MethodType):
+        return frozenset()
+    pickler = CellPickler(_Nowhere(), space, [], roots)
+    try:
+        pickler.dump(value)
+    except Exception:  # whatever pickling it raises
+        return frozenset()
+    return shared_ids([entry[1] for entry in pickler.memo.copy().values()])
+
+
+def shared_ids(objects: Sequence[Any]) -> frozenset[int]:
+    """Return the ids of those of the objects that can be changed, so that it matters who else has them."""
+    return frozenset(id(one) for one in objects if _is_shared(one))
+
+
+def _is_shared(one: Any) -> bool:
+    if isinstance(one, _IMMUTABLE):
+        return False
+    kind = type(one)
+    if kind in _CONTAINERS:
+        return len(one) > 0
+    if kind.__module__.startswith(_IMMUTABLE_MODULES) or kind.__name__.lower().endswith("dtype"):
+        return False
+    if callable(one) and hasattr(one, "__qualname__"):  # functions of compiled modules
+        return False
+    return not (_is_index(one) or (kind.__module__ == "numpy" and isinstance(one, sys.modules["numpy"].generic)))
+
+
+def _is_index(one: Any) -> bool:
+    """Tell whether it is an index of pandas, which nobody can change."""
+    return type(one).__module__.startswith("pandas") and isinstance(one, sys.modules["pandas"].Index)
+
+
+_CONTAINERS: Final = frozenset({list, dict, set, bytearray})
+
+
+def named_arrays(space: dict[str, Any]) -> frozenset[int]:
+    """Return the ids of the arrays that have a name in the notebook."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return frozenset()
+    return frozenset(id(value) for value in list(space.values()) if type(value) is numpy.ndarray)
+
+
+# --- groups, stored and loaded
+
+
+def store_group(names: Sequence[str], taken: TakenValue, blobs: Blobs) -> StoredGroup:
+    """Store a value that was taken apart with `keep`: that of one name, or a tuple of those of several. Raises `OSError`."""
+    small = [one for one in taken.buffers if one.nbytes < OWN_FILE_BYTES]
+    pack, places = aligned([memoryview(taken.pickled), *small])
+    where = iter(places[1:])
+    stored = [
+        StoredBuffer(next(where), one.nbytes)
+        if one.nbytes < OWN_FILE_BYTES
+        else StoredBuffer(-1, one.nbytes, blobs.put([one]))
+        for one in taken.buffers
+    ]
+    return StoredGroup(tuple(names), blobs.put(pack), len(taken.pickled), tuple(stored))
+
+
+def load_group(group: StoredGroup, blobs: Blobs, space: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """Return the values of a group by name, and the objects that they are made of.
+
+    Raises whatever unpickling raises, and `OSError` if a file is not there.
+    """
+    pack = blobs.load(group.pack)
+    buffers = [_buffer(one, pack, blobs) for one in group.buffers]
+    token = _SPACE.set(space)
+    try:
+        value, objects = pickling.loads_with_buffers(pack[: group.pickled], buffers)
+    finally:
+        _SPACE.reset(token)
+    values = (value,) if len(group.names) == 1 else value
+    return dict(zip(group.names, values, strict=True)), objects
+
+
+def _buffer(one: StoredBuffer, pack: memoryview, blobs: Blobs) -> memoryview:
+    if one.blob is None:
+        return pack[one.at : one.at + one.size]
+    return blobs.load(one.blob)

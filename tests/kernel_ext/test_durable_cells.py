@@ -1,0 +1,569 @@
+"""`%%durable` in a shell: what is recorded, what is restored, and when a cell runs again. What a kernel's death does is tested in a kernel."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel_ext.magics.extension import _loaded
+from tests.kernel_ext.conftest import Notebook
+
+
+class Lasting:
+    """A notebook whose cells are run from the top, with restarts between."""
+
+    def __init__(self, notebook: Notebook, folder: Path) -> None:
+        self.notebook = notebook
+        self.space: dict[str, Any] = notebook.shell.user_ns
+        notebook.ok(f"%config RaftoralMagics.cells_dir = {str(folder)!r}")
+
+    @property
+    def durable(self) -> Any:
+        return _loaded[self.notebook.shell].magics.session.durable
+
+    def restart(self) -> None:
+        """As after a restart of the kernel: nothing is bound, and the folder is closed."""
+        self.durable.close()
+        self.close_files()
+        self.notebook.shell.reset(new_session=False)
+
+    def close_files(self) -> None:
+        """Closes the files that the notebook left open."""
+        for value in self.space.values():
+            if isinstance(value, io.IOBase):
+                value.close()
+
+    def run(self, *cells: str) -> list[str]:
+        """Runs cells; returns what became of the durable ones: the last line that was said of each."""
+        return [self.said(cell) for cell in cells]
+
+    def said(self, cell: str) -> str:
+        """Runs a cell; returns all that was said of it, its own output left out."""
+        ran = self.notebook.ok(cell)
+        marks = (
+            "ran ",
+            "restored ",
+            "runs again",
+            "not recorded",
+            "nothing is recorded",
+            "line ",
+            "`",
+            "not there",
+            "it uses ",
+        )
+        lines = [line for bundle in ran.bundles for line in bundle["text/plain"].splitlines()]
+        return "\n".join(line for line in lines if line.startswith(marks))
+
+
+@pytest.fixture
+def lasting(notebook: Notebook, tmp_path: Path) -> Iterator[Lasting]:
+    made = Lasting(notebook, tmp_path / "recorded")
+    yield made
+    made.close_files()
+
+
+def kinds(said: list[str]) -> str:
+    """`ran` or `restored` for each durable cell."""
+    return " ".join("restored" if one.startswith("restored") else "ran" for one in said if one)
+
+
+def test_a_cell_runs_once_and_its_names_are_there_after_a_restart(lasting: Lasting) -> None:
+    cell = "%%durable numbers\nimport math\nx = [1, 2]\ny = math.pi"
+    assert kinds(lasting.run(cell)) == "ran"
+    lasting.restart()
+    assert "x" not in lasting.space
+    assert lasting.run(cell)[0].startswith("restored 3 variables, from ")
+    assert lasting.space["x"] == [1, 2]
+    assert lasting.space["y"] == lasting.space["math"].pi
+
+
+def test_run_all_a_second_time_in_the_same_kernel_restores_every_cell(lasting: Lasting) -> None:
+    cells = (
+        "%%durable a\ntotal = 0\nfor i in range(3):\n    total += i",
+        "%%durable b\nif total > 1:\n    found = total\nlast = found",
+        "%%durable c\ndef half(x):\n    return x / k\nk = 2\nz = half(last)",
+    )
+    assert kinds(lasting.run(*cells)) == "ran ran ran"
+    assert kinds(lasting.run(*cells)) == "restored restored restored"
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored restored restored"
+    assert lasting.space["z"] == 1.5
+
+
+def test_comments_and_layout_change_nothing_and_code_does(lasting: Lasting) -> None:
+    lasting.run("%%durable a\nx = 1")
+    assert kinds(lasting.run("%%durable a\n# one\nx  =  1")) == "restored"
+    assert lasting.run("%%durable a\nx = 2")[0].startswith("runs again, as its code changed\nran ")
+
+
+def test_a_changed_input_runs_what_depends_on_it_and_nothing_else(lasting: Lasting) -> None:
+    def cells(rate: int) -> tuple[str, ...]:
+        return (
+            f"rate = {rate}",
+            "%%durable a\nx = rate * 2",
+            "%%durable b\ny = x + 1",
+            "%%durable other\nz = 5",
+        )
+
+    lasting.run(*cells(1))
+    lasting.restart()
+    said = lasting.run(*cells(3))
+    assert said[1].startswith("runs again, as `rate` changed\n")
+    assert said[2].startswith("runs again, as `x` changed\n")
+    assert said[3].startswith("restored ")
+    assert lasting.space["y"] == 7
+
+
+def test_a_cell_that_makes_the_same_again_runs_nothing_that_depends_on_it(lasting: Lasting) -> None:
+    lasting.run("%%durable a\nx = {'k': [1, 2]}", "%%durable b\ny = sum(x['k'])")
+    lasting.restart()
+    assert kinds(lasting.run("%%durable a\nx = dict(k=[1] + [2])", "%%durable b\ny = sum(x['k'])")) == "ran restored"
+
+
+def test_what_a_cell_changes_is_changed_once_however_often_all_is_run(lasting: Lasting) -> None:
+    cells = ("%%durable a\nlst = [1]\nalias = lst", "%%durable b\nlst.append(3)", "%%durable c\ns = sum(alias)")
+    said = lasting.run(*cells)
+    assert "changed alias and lst" in said[1]
+    for _ in range(2):
+        lasting.restart()
+        assert kinds(lasting.run(*cells)) == "restored restored restored"
+        assert lasting.space["lst"] == [1, 3]
+        assert lasting.space["alias"] is lasting.space["lst"]
+        assert lasting.space["s"] == 4
+
+
+def test_what_an_ordinary_cell_makes_and_a_durable_one_changes_is_the_same_again(lasting: Lasting) -> None:
+    cells = ("lst = [1]", "%%durable b\nlst.append(3)", "print(lst)")
+    lasting.run(*cells)
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored"
+    assert lasting.space["lst"] == [1, 3]
+
+
+def test_what_an_ordinary_cell_changes_counts_for_the_durable_ones_that_read_it(lasting: Lasting) -> None:
+    first, last = "%%durable a\nlst = [1]\nbox = {'l': lst}", "%%durable b\ns = sum(lst)"
+    lasting.run(first, "lst.append(5)", last)
+    lasting.restart()
+    assert kinds(lasting.run(first, "lst.append(5)", last)) == "restored restored"
+    lasting.restart()
+    said = lasting.run(first, "box['l'].append(6)", last)  # by another name
+    assert said[2].startswith("runs again, as `box` and `lst` changed")
+    assert lasting.space["s"] == 7
+
+
+def test_an_ordinary_cell_that_only_looks_changes_nothing(lasting: Lasting) -> None:
+    cells = ("%%durable a\nlst = [1, [2]]", "len(lst), lst[1]", "%%durable b\ns = len(lst)")
+    lasting.run(*cells)
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored restored"
+
+
+def test_x_plus_one_twice_by_hand_runs_twice(lasting: Lasting) -> None:
+    lasting.run("%%durable a\nx = 1", "%%durable b\nx += 1")
+    assert lasting.run("%%durable b\nx += 1")[0].startswith("runs again, as `x` changed")
+    assert lasting.space["x"] == 3
+
+
+def test_the_order_of_a_dict_counts_and_that_of_a_set_does_not(lasting: Lasting) -> None:
+    cell = "%%durable b\ny = list(x)"
+    lasting.run("x = {'a': 1, 'b': 2}", cell)
+    assert lasting.run("x = {'b': 2, 'a': 1}", cell)[1].startswith("runs again, as `x` changed")
+    lasting.run("x = {'p', 'q', 'r'}", cell)
+    assert kinds(lasting.run("x = {'r', 'q', 'p'}", cell)) == "restored"
+
+
+def test_a_name_that_a_cell_leaves_as_it_is_counts(lasting: Lasting) -> None:
+    cell = "%%durable a\nif False:\n    x = 1"
+    lasting.run("x = 5", cell)
+    assert lasting.run("x = 6", cell)[1].startswith("runs again, as `x` changed")
+    assert lasting.space["x"] == 6
+    assert kinds(lasting.run("x = 6", cell)) == "restored"
+    assert lasting.space["x"] == 6
+
+
+def test_the_last_value_counts_for_a_cell_that_reads_it(lasting: Lasting) -> None:
+    cell = "%%durable a\ny = _ + 1"
+    lasting.run("40 + 1", cell)
+    assert kinds(lasting.run("40 + 1", cell)) == "restored"
+    assert lasting.run("50 + 1", cell)[1].startswith("runs again, as `_` changed")
+    assert lasting.space["y"] == 52
+
+
+# --- what else counts
+
+
+def test_functions_and_what_they_use_count(lasting: Lasting) -> None:
+    def cells(body: str, k: int) -> tuple[str, ...]:
+        return (
+            f"k = {k}",
+            f"def inner(x):\n    return {body}",
+            "def outer(x):\n    return inner(x)",
+            "%%durable a\ny = outer(2)",
+        )
+
+    lasting.run(*cells("x * k", 3))
+    assert kinds(lasting.run(*cells("x * k  # the same", 3))) == "restored"
+    assert lasting.run(*cells("x + k", 3))[-1].startswith("runs again, as `outer` changed")
+    assert lasting.run(*cells("x + k", 4))[-1].startswith("runs again, as `k` changed")
+    assert lasting.space["y"] == 6
+
+
+def test_what_a_function_changes_is_noticed(lasting: Lasting) -> None:
+    cells = (
+        "log = []\ncount = 0\ndef note(x):\n    global count\n    count += 1\n    log.append(x)",
+        "%%durable a\nnote(7)",
+    )
+    lasting.run(*cells)
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored"
+    assert lasting.space["log"] == [7]
+    assert lasting.space["count"] == 1
+
+
+def test_a_changed_class_counts_for_those_who_use_its_instances(lasting: Lasting) -> None:
+    def cells(body: str) -> tuple[str, ...]:
+        return (
+            f"class Net:\n    w = 1\n    def fit(self):\n        self.w = {body}",
+            "%%durable a\nnet = Net()",
+            "%%durable b\nnet.fit()",
+        )
+
+    lasting.run(*cells("2"))
+    lasting.restart()
+    assert kinds(lasting.run(*cells("2"))) == "restored restored"
+    assert type(lasting.space["net"]) is lasting.space["Net"]
+    assert lasting.space["net"].w == 2
+    lasting.restart()
+    assert kinds(lasting.run(*cells("3"))) == "ran ran"
+    assert lasting.space["net"].w == 3
+
+
+def test_a_module_beside_the_notebook_counts(lasting: Lasting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "besidethenotebook.py"
+    file.write_text("def f():\n    return 1\n", encoding="utf-8")
+    cells = ("import besidethenotebook", "%%durable a\nx = besidethenotebook.f()")
+    lasting.run(*cells)
+    assert kinds(lasting.run(*cells)) == "restored"
+    file.write_text("def f():\n    return 222\n", encoding="utf-8")
+    sys.modules.pop("besidethenotebook")
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "ran"
+    assert lasting.space["x"] == 222
+
+
+def test_a_query_and_a_magic_read_the_names_in_their_text(lasting: Lasting) -> None:
+    cell = "%%durable a\nimport pandas as pd\nn = len(pd.DataFrame({'v': [1, 5]}).query('v > @lim'))\n%time m = lim + 1"
+    lasting.run("lim = 2", cell)
+    assert kinds(lasting.run("lim = 2", cell)) == "restored"
+    assert lasting.run("lim = 7", cell)[1].startswith("runs again, as `lim` changed")
+    assert lasting.space["n"] == 0
+    assert lasting.space["m"] == 8
+
+
+# --- what is restored
+
+
+def test_a_view_shares_memory_with_its_array_again(lasting: Lasting) -> None:
+    cells = (
+        "%%durable a\nimport numpy as np\nbase = np.arange(12.0)",
+        "%%durable b\nview = base[2:5]\nevery = base[::3]",
+    )
+    lasting.run(*cells)
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored restored"
+    lasting.run("view[0] = -1\nevery[0] = -2")
+    assert list(lasting.space["base"][:3]) == [-2, 1, -1]
+
+
+def test_a_table_is_restored_and_two_that_share_columns_do_not_see_each_others_changes(lasting: Lasting) -> None:
+    cell = (
+        "%%durable a\nimport pandas as pd\nframe = pd.DataFrame({'n': range(200_000), 's': 'text'})\n"
+        "column = frame['n']\nlike = frame.copy(deep=False)"
+    )
+    lasting.run(cell)
+    lasting.restart()
+    assert kinds(lasting.run(cell)) == "restored"
+    before = lasting.space["column"].iloc[0]
+    lasting.run("frame.iloc[0, 0] = 99\nframe.iloc[0, 1] = 'other'")
+    assert lasting.space["column"].iloc[0] == before
+    assert lasting.space["like"].iloc[0].tolist() == [0, "text"]
+    assert lasting.space["frame"].iloc[0].tolist() == [99, "other"]
+
+
+def test_a_changed_column_is_noticed_and_reading_a_table_changes_nothing(lasting: Lasting) -> None:
+    make = "%%durable a\nimport pandas as pd\nframe = pd.DataFrame({'n': [1, 2, 3]})"
+    read, change = (
+        "%%durable b\nmean = frame['n'].mean()\nframe.describe()",
+        "%%durable c\nframe['twice'] = frame['n'] * 2",
+    )
+    said = lasting.run(make, read, change)
+    assert "changed" not in said[1]
+    assert "changed frame" in said[2]
+    lasting.restart()
+    assert kinds(lasting.run(make, read, change)) == "restored restored restored"
+    assert list(lasting.space["frame"].columns) == ["n", "twice"]
+
+
+def test_functions_and_classes_of_the_cell_are_those_of_the_notebook_again(lasting: Lasting) -> None:
+    cell = (
+        "%%durable a\nimport dataclasses\nk = 3\n@dataclasses.dataclass\nclass Point:\n    x: int = 1\n"
+        "def times(n):\n    return n * k\ndef make(n):\n    def add(x):\n        return x + n + k\n    return add\n"
+        "add = make(10)\nshort = lambda x: x - k\np = Point(4)\nlate = [times, lambda: k]"
+    )
+    lasting.run(cell)
+    lasting.restart()
+    assert kinds(lasting.run(cell)) == "restored"
+    assert type(lasting.space["p"]) is lasting.space["Point"]
+    lasting.run("k = 100")
+    assert [lasting.space[name](1) for name in ("times", "add", "short")] == [100, 111, -99]
+    assert [lasting.space["late"][0](2), lasting.space["late"][1]()] == [200, 100]
+    assert lasting.notebook.ok("import inspect\ninspect.getsource(times)").value == "def times(n):\n    return n * k\n"
+    assert "return x + n + k" in lasting.notebook.ok("inspect.getsource(add)").value
+
+
+def test_a_deleted_name_is_deleted_again(lasting: Lasting) -> None:
+    cells = ("%%durable a\nx = 1\ny = 2", "%%durable b\ndel x\nz = y")
+    lasting.run(*cells)
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored restored"
+    assert "x" not in lasting.space
+    assert lasting.space["z"] == 2
+
+
+def test_two_names_of_a_notebook_are_one_object_again(lasting: Lasting) -> None:
+    cell = "%%durable a\none = {'a': []}\ntwo = one\ninner = one['a']\nmany = [inner, inner]"
+    lasting.run(cell)
+    lasting.restart()
+    lasting.run(cell, "inner.append(1)")
+    assert lasting.space["two"] == {"a": [1]}
+    assert lasting.space["one"] is lasting.space["two"]
+    assert lasting.space["many"] == [[1], [1]]
+
+
+def test_the_value_of_the_last_line_is_shown_and_is_the_last_value_again(lasting: Lasting) -> None:
+    cell = "%%durable a\nx = [1, 2]\nx"
+    lasting.run(cell)
+    lasting.restart()
+    ran = lasting.notebook.ok(cell)
+    assert ran.value == [1, 2]
+    assert lasting.space["_"] is lasting.space["x"]
+
+
+def test_the_lines_of_the_cell_stand_in_the_history_and_in_tracebacks(lasting: Lasting) -> None:
+    cell = "%%durable a\ndef f():\n    raise ValueError('here')"
+    lasting.run(cell)
+    lasting.restart()
+    lasting.run(cell)
+    assert "raise ValueError" in lasting.space["In"][-1]
+    assert "restore" not in lasting.space["In"][-1]
+    error: Any = lasting.notebook.run("f()").error
+    assert error.__traceback__.tb_next.tb_next.tb_lineno == 3
+
+
+def test_text_is_shown_again_as_it_was_at_the_end(lasting: Lasting) -> None:
+    cell = "%%durable a\nprint('one')\nfor i in range(3):\n    print(f'\\r{i}', end='')\nprint()"
+    assert lasting.notebook.ok(cell).stdout.startswith("one\n")
+    lasting.restart()
+    assert lasting.notebook.ok(cell).stdout == "one\n2\n"
+
+
+def test_chance_the_folder_and_settings_of_plots_go_on_where_the_cell_left_them(
+    lasting: Lasting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    lasting.run("import random, os, numpy as np, matplotlib")
+    cell = (
+        "%%durable a\nrandom.seed(1)\nnp.random.seed(1)\nfirst = random.random(), np.random.rand()\nos.chdir('sub')\n"
+        "matplotlib.rcParams['lines.linewidth'] = 7.5"
+    )
+    after = "random.random(), np.random.rand(), os.getcwd(), matplotlib.rcParams['lines.linewidth']"
+    lasting.run(cell)
+    then = lasting.notebook.ok(after).value
+    lasting.restart()
+    monkeypatch.chdir(tmp_path)
+    lasting.run("import random, os, numpy as np, matplotlib", "matplotlib.rcParams['lines.linewidth'] = 1.5", cell)
+    assert lasting.notebook.ok(after).value == then
+    monkeypatch.chdir(tmp_path)
+
+
+# --- what cannot be recorded
+
+
+def test_what_cannot_be_recorded_is_named_before_and_after_and_costs_the_others_nothing(lasting: Lasting) -> None:
+    cell = "%%durable a\nx = 1\nhandle = open('/dev/null')\nodd = (i for i in 'ab')\nimport threading\nlocks = [threading.Lock()]"
+    said = lasting.run(cell)[0].splitlines()
+    assert said[:2] == [
+        "line 3: `handle` is an open file, and will not be recorded",
+        "line 4: `odd` is a generator, and will not be recorded",
+    ]
+    assert "not recorded: `handle` (line 3), an open file" in said
+    assert "not recorded: `odd` (line 4), a generator" in said
+    assert any(line.startswith("not recorded: `locks` (line 6), a list") for line in said)
+    lasting.restart()
+    said = lasting.run(cell)[0].splitlines()
+    assert said[0].startswith("restored 2 variables")
+    assert "not there: `handle`, an open file" in said
+
+
+def test_a_cell_runs_again_if_a_later_one_reads_what_could_not_be_recorded(lasting: Lasting) -> None:
+    cells = ("%%durable a\nhandle = open('/dev/null')\nx = 1", "%%durable b\ntext = handle.read()")
+    lasting.run(*cells)
+    lasting.restart()
+    said = lasting.run(*cells)
+    assert said[0].startswith("runs again, as b reads `handle`, which cannot be recorded")
+    assert "`handle` is an open file: the cell runs each time" in said[1]
+
+
+def test_a_new_cell_that_reads_what_was_not_restored_says_so_and_then_it_will_be(lasting: Lasting) -> None:
+    first = "%%durable a\nhandle = open('/dev/null')\nx = 1"
+    lasting.run(first)
+    lasting.restart()
+    lasting.run(first)
+    message = lasting.notebook.fails("%%durable b\ntext = handle.read()")
+    assert "`handle` is not there: it is an open file" in message
+    assert lasting.run(first)[0].startswith("runs again, as what it could not record is needed")
+    assert kinds(lasting.run("%%durable b\ntext = handle.read()")) == "ran"
+
+
+def test_a_file_that_is_closed_is_missed_by_nobody(lasting: Lasting) -> None:
+    said = lasting.run("%%durable a\nwith open('/dev/null') as file:\n    text = file.read()")
+    assert "not recorded" not in said[0]
+
+
+def test_what_cannot_be_compared_is_said(lasting: Lasting) -> None:
+    lasting.run("import threading\nlock = threading.Lock()")
+    assert (
+        "`lock` is _thread.lock: taken to be the same each time" in lasting.run("%%durable a\nwith lock:\n    x = 1")[0]
+    )
+    assert kinds(lasting.run("%%durable a\nwith lock:\n    x = 1")) == "restored"
+
+
+def test_code_that_may_read_anything_says_so(lasting: Lasting) -> None:
+    lasting.run("a = 1")
+    said = lasting.run("%%durable c\nb = eval('a') + 1")
+    assert "it uses eval: it counts as reading every name of the notebook" in said[0]
+    assert kinds(lasting.run("%%durable c\nb = eval('a') + 1")) == "restored"
+    assert lasting.run("a = 5", "%%durable c\nb = eval('a') + 1")[1].startswith("runs again, as `a` changed")
+    assert lasting.space["b"] == 6
+
+
+# --- what fails
+
+
+def test_a_cell_that_fails_is_not_recorded_and_says_what_it_has_changed(lasting: Lasting) -> None:
+    lasting.run("%%durable a\nlst = [1]")
+    ran = lasting.notebook.run("%%durable b\nlst.append(2)\n1 / 0")
+    assert isinstance(ran.error, ZeroDivisionError)
+    assert "It has changed lst: run the cells that make it again" in ran.text
+    assert lasting.run("%%durable a\nlst = [1]", "%%durable b\nlst.append(2)")[1].startswith("ran ")
+    assert lasting.space["lst"] == [1, 2]
+
+
+def test_a_syntax_error_is_pythons_own(lasting: Lasting) -> None:
+    assert isinstance(lasting.notebook.run("%%durable a\nx = (").error, SyntaxError)
+    assert kinds(lasting.run("%%durable a\nx = 1")) == "ran"
+
+
+def test_the_line_has_to_be_the_first_and_its_name_one_word(lasting: Lasting) -> None:
+    assert "has to be the first line" in lasting.notebook.fails("%%time\n%%durable a\nx = 1")
+    assert "one word that begins with a letter, not 'x = 1'" in lasting.notebook.fails("%%durable x = 1\ny = 2")
+
+
+def test_a_damaged_file_has_the_cell_run_again_and_says_so(lasting: Lasting) -> None:
+    cell = "%%durable a\nimport numpy as np\nx = np.arange(300_000.0)"
+    lasting.run(cell)
+    lasting.restart()
+    for file in (lasting.durable.folder / "cells").iterdir():
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    assert lasting.run(cell)[0].startswith("runs again, as its record is damaged (")
+    lasting.restart()
+    assert kinds(lasting.run(cell)) == "restored"
+    assert lasting.space["x"].sum() == sum(range(300_000))
+
+
+def test_a_missing_file_has_the_cell_run_again(lasting: Lasting) -> None:
+    cell = "%%durable a\nx = list(range(10))"
+    lasting.run(cell)
+    lasting.restart()
+    for file in (lasting.durable.folder / "cells").iterdir():
+        file.unlink()
+    assert lasting.run(cell)[0].startswith("runs again, as its record is damaged (")
+
+
+def test_a_disk_that_is_full_costs_the_record_and_not_the_cell(
+    lasting: Lasting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasting.run("%%durable a\nx = 1")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("raftoral_nb.cells.cell_blobs.FileBlobs._write", full)
+        ran = lasting.notebook.ok("%%durable a\nx = 2")
+    assert "the cell a has run, and is not recorded" in ran.text
+    assert "No space left on device" in ran.text
+    assert lasting.space["x"] == 2
+    assert kinds(lasting.run("%%durable a\nx = 1")) == "restored"
+
+
+def test_whatever_fails_while_it_is_recorded_is_said(lasting: Lasting) -> None:
+    ran = lasting.notebook.ok(
+        "%%durable a\nclass Odd:\n    def __reduce__(self):\n        raise KeyboardInterrupt\nodd = Odd()"
+    )
+    assert "the cell has run, and is not recorded (its recording was interrupted)" in ran.text
+    assert kinds(lasting.run("%%durable b\nx = 1")) == "ran"
+
+
+# --- the list
+
+
+def test_cells_are_listed_and_one_can_be_forgotten_with_its_files(lasting: Lasting) -> None:
+    assert lasting.notebook.ok("%raftoral cells").text.startswith("no cell is recorded here yet")
+    lasting.run("%%durable big\nimport numpy as np\na = np.arange(500_000.0)", "%%durable small\nb = 1")
+    lines = lasting.notebook.ok("%raftoral cells").text.splitlines()
+    assert [line.split()[0] for line in lines] == ["cell", "big", "small"]
+    assert "a and np" in lines[1]
+    assert lines[1].endswith("4.0 MB")
+    lasting.notebook.ok("%raftoral cells --forget big")
+    assert sum(file.stat().st_size for file in (lasting.durable.folder / "cells").iterdir()) < 10_000
+    assert kinds(lasting.run("%%durable small\nb = 1")) == "restored"
+    assert kinds(lasting.run("%%durable big\nimport numpy as np\na = np.arange(500_000.0)")) == "ran"
+    assert "no cell 'gone' is recorded" in lasting.notebook.fails("%raftoral cells --forget gone")
+
+
+def test_a_cell_without_a_name_gets_one_of_what_it_binds(lasting: Lasting) -> None:
+    lasting.run("%%durable\ntable = [1]", "%%durable\ntable = table + [2]")
+    names = [line.split()[0] for line in lasting.notebook.ok("%raftoral cells").text.splitlines()[1:]]
+    assert len({name for name in names if name.startswith("table-")}) == 2
+    lasting.restart()
+    assert kinds(lasting.run("%%durable\ntable = [1]", "%%durable\ntable = table + [2]")) == "restored restored"
+    assert lasting.space["table"] == [1, 2]
+
+
+def test_the_cluster_of_the_cells_is_not_the_one_that_the_magics_drive(lasting: Lasting) -> None:
+    lasting.run("%%durable a\nx = 1")
+    assert "no cluster is running" in lasting.notebook.fails("%raftoral status")
+    assert lasting.notebook.ok("import raftoral_nb\nraftoral_nb.current_cluster()").value is None
+
+
+def test_a_value_larger_than_what_a_log_takes_is_restored_writeable(lasting: Lasting) -> None:
+    cell = "%%durable a\nimport numpy as np\nx = np.zeros((3000, 1000))\ny = ['text'] * 2_000_000"
+    said = lasting.run(cell)[0]
+    assert " MB" in said
+    lasting.restart()
+    lasting.run(cell, "x += 1")
+    assert lasting.space["x"].sum() == 3_000_000
+    lasting.restart()
+    lasting.run(cell)
+    assert lasting.space["x"].sum() == 0
