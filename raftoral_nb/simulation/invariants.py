@@ -380,7 +380,7 @@ class Checker:
                 if run is not None:  # nothing is recorded of one that came and went in one entry
                     self.logs.started(run_id, run.generation)
             case RunEvicted(run_id=run_id) | RunDeleted(run_id=run_id):
-                del self.ended[run_id]
+                self.ended.pop(run_id, None)
                 self.logs.dropped(run_id, index)
             case RunMoved(run_id=run_id, version=version):
                 self._versions[run_id] = version

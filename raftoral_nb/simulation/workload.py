@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial
 from typing import Any, Final, Protocol
@@ -400,11 +401,17 @@ class Clients:
 
     def _names(self, node: WatchedNode) -> list[RunId]:
         """Return the runs that a node knows in their order, and among them, where they were started, those that it knows as evicted."""
-        state, place = node.member.state, self._world.checker.starts
+        state, starts = node.member.state, self._world.checker.starts
+
+        def place(run_id: RunId) -> float:
+            return starts.get(
+                run_id, math.inf
+            )  # of a history that is the node's alone, where the engine was broken on purpose
+
         # Children are started by no client.
         there = (name for name in state.runs if "/" not in name)
-        gone = sorted((name for name in state.evicted if "/" not in name), key=place.__getitem__)
-        return list(heapq.merge(there, gone, key=place.__getitem__))
+        gone = sorted((name for name in state.evicted if "/" not in name), key=place)
+        return list(heapq.merge(there, gone, key=place))
 
 
 def _clearing(node: WatchedNode, run_id: RunId, dice: SeededDice) -> list[Command]:
