@@ -576,6 +576,10 @@ class DamagedStorageError(StorageError):
     """A file of the data directory is damaged, truncated or missing. It was not changed."""
 
 
+class CodecError(StorageError):
+    """A data directory was written with another codec, or key, than the one given; or with one, and none was given."""
+
+
 class DamagedBlobError(StorageError):
     """The bytes of a large value, kept beside the log, are not those that were written. Another node may have them still."""
 

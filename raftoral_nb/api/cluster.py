@@ -76,7 +76,8 @@ class Cluster:
     `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds, or a `timedelta`) starting
     a run or registering a workflow may wait for a majority. `keep_runs` and `keep_bytes` bound what is kept of runs that have ended
     (`set_retention`; 1,000 runs and 1 GB if never said). `executors` are functions by name, each of which makes a
-    `concurrent.futures.Executor` for a node, or addresses of Dask schedulers, for steps with `on=` that name. Use it as a context manager, synchronous or asynchronous, or
+    `concurrent.futures.Executor` for a node, or addresses of Dask schedulers, for steps with `on=` that name. A `codec` goes around all that the data directory holds of your data, such
+    as `Encryption(key)`, or several in a list; give the same each time. Use it as a context manager, synchronous or asynchronous, or
     call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so. One that ends in
     `_async` does the same as that without, and is awaited, on any event loop but the cluster's own, under asyncio and trio.
     """
@@ -100,9 +101,10 @@ class Cluster:
         keep_runs: int | None = None,
         keep_bytes: int | None = None,
         executors: Mapping[str, ExecutorFactory | str] | None = None,
+        codec: Codec | Sequence[Codec] | None = None,
     ) -> None:
         proposal_timeout = as_number(proposal_timeout)
-        data = recovery.look(data_dir, durability)
+        data = recovery.look(data_dir, durability, codec)
         if nodes is None:
             nodes = DEFAULT_NODES if data is None or data.found is None else len(data.found.nodes)
         options.check(

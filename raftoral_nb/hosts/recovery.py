@@ -15,15 +15,17 @@ from .recovery_progress import Recovering, RecoveryEnv
 
 if TYPE_CHECKING:
     from ..core.state import State
+    from ..storage.codec import Codec
     from ..storage.data_directory import DirectoryJournals, Durability, Manifest
 
 
 class DataDirectory:
     """A directory that a cluster is to use, and what is in it already (`found`; None: it is new)."""
 
-    def __init__(self, path: Path, durability: Durability) -> None:
+    def __init__(self, path: Path, durability: Durability, codec: Codec | None) -> None:
         from ..storage.data_directory import read_manifest  # clusters in memory need none of it, nor SQLite
 
+        self.codec = codec
         self.path = path
         self.durability = durability
         self.found: Manifest | None = read_manifest(path)
@@ -48,23 +50,30 @@ class DataDirectory:
         """Take the directory for this process, and make it if it is new. Raises `StorageError`."""
         from ..storage.data_directory import DirectoryJournals
 
-        return DirectoryJournals(self.path, name, numbers, self.durability, self._recovering)
+        return DirectoryJournals(self.path, name, numbers, self.durability, self._recovering, self.codec)
 
 
-def look(data_dir: str | os.PathLike[str] | None, durability: object) -> DataDirectory | None:
+def look(
+    data_dir: str | os.PathLike[str] | None, durability: object, codec: Codec | Sequence[Codec] | None = None
+) -> DataDirectory | None:
     """Return the directory that was asked for; None for a cluster in memory.
 
-    Raises `StorageError`, or `ClusterError`.
+    Raises `StorageError`, `BadArgumentError`, or `ClusterError`.
     """
     if durability not in (None, "memory", "process", "disk"):
         raise ClusterError(f"durability is 'memory', 'process' or 'disk', got {durability!r}")
     if data_dir is None:
         if durability in ("process", "disk"):
             raise ClusterError(f"durability={durability!r} needs a data_dir: where should it be stored?")
+        if codec is not None:
+            raise ClusterError("codec= is for what a data_dir holds: give one, or leave codec= out")
         return None
     if durability == "memory":
         raise ClusterError("durability='memory' stores nothing: leave data_dir out, or ask for 'process' or 'disk'")
-    return DataDirectory(path_of(data_dir, "data_dir"), "disk" if durability == "disk" else "process")
+    from ..storage.codec import checked
+
+    level: Durability = "disk" if durability == "disk" else "process"
+    return DataDirectory(path_of(data_dir, "data_dir"), level, checked(codec))
 
 
 def left_out(given: Collection[NodeId], numbers: Sequence[NodeId]) -> frozenset[NodeId]:

@@ -35,6 +35,7 @@ from ..errors import (
 )
 from ..limits import MAX_NODES
 from ..raft.journal import Journals, MemoryJournal
+from .codec import Codec, mark, refuse_other
 from .directory_blobs import DirectoryBlobs
 from .durable_journal import DurableJournal, SaverThread
 from .record_chain import FORMAT, Chain, ChainContents, Recovered, identity
@@ -66,10 +67,13 @@ class Manifest(msgspec.Struct, frozen=True):
     made: float
     """The time when it was made (Unix seconds)."""
     checksum: str = ""
+    codec: str = ""
+    """What the codec made of bytes that are known, by which it is known; "" if the directory is written without one."""
 
     def sealed(self) -> Manifest:
         """Return the same with its checksum."""
-        body = json.dumps([self.format, self.cluster, self.name, self.founders, self.nodes, self.python, self.made])
+        parts = [self.format, self.cluster, self.name, self.founders, self.nodes, self.python, self.made]
+        body = json.dumps([*parts, self.codec] if self.codec else parts)  # manifests of before have no codec
         return msgspec.structs.replace(self, checksum=blake2b(body.encode(), digest_size=16).hexdigest())
 
 
@@ -276,10 +280,11 @@ class DirectoryJournals(Journals):
         nodes: Sequence[NodeId],
         durability: Durability,
         watch: ReadingWatch | None = None,
+        codec: Codec | None = None,
     ) -> None:
         """Take the directory, and make what is missing in a new one.
 
-        Raises `DirectoryInUseError`, `ForeignDirectoryError` (another name, other nodes, another Python's code),
+        Raises `DirectoryInUseError`, `ForeignDirectoryError` (another name, other nodes, another Python's code), `CodecError`,
         `DamagedStorageError`, `NewerFormatError`, and `StorageWriteError`.
         """
         super().__init__()
@@ -287,6 +292,7 @@ class DirectoryJournals(Journals):
         self._durability: Durability = durability
         self._name = name
         self._watch = watch
+        self._codec = codec
         read_manifest(path)  # before a lock file is made in a directory of another cluster
         refuse_others(path)
         self._lock = Lock(path, name)
@@ -294,7 +300,8 @@ class DirectoryJournals(Journals):
             found = read_manifest(path)
             if found is not None:
                 (path / CREATING_FILE).unlink(missing_ok=True)
-            self.manifest = found or _make(path, name, tuple(nodes))
+            self.manifest = found or _make(path, name, tuple(nodes), codec)
+            refuse_other(self.manifest.codec, codec, str(path))
             if self.manifest.nodes != tuple(nodes) or self.manifest.name != name:
                 raise ForeignDirectoryError(
                     f"{path} holds cluster {self.manifest.name!r} of nodes {', '.join(map(str, self.manifest.nodes))}, not "
@@ -346,18 +353,18 @@ class DirectoryJournals(Journals):
         folder = node_folder(self.path, node)
         own = identity(self.manifest.cluster, node)
         watch = self._watch
-        with SqliteReader(folder) as reader:
+        with SqliteReader(folder, self._codec) as reader:
             if watch is not None:
                 reader.watch = lambda done, total: watch.reading(node, done, total)
             recovered, pieces = reader.recover(own)
         synced = self._durability == "disk"
         journal = DurableJournal(
-            SqliteWriter(folder, own, recovered.chain.head, synced=synced),
+            SqliteWriter(folder, own, recovered.chain.head, synced=synced, codec=self._codec),
             recovered,
             pieces,
             saver=thread if synced else None,
         )
-        journal.blobs = DirectoryBlobs(folder, f"{self._name}-node-{node}-blobs", synced=synced)
+        journal.blobs = DirectoryBlobs(folder, f"{self._name}-node-{node}-blobs", synced=synced, codec=self._codec)
         try:
             journal.begin()
         except BaseException:
@@ -370,7 +377,7 @@ class DirectoryJournals(Journals):
     def _add(self, node: NodeId) -> None:
         manifest = self.manifest
         _drop_folder(node_folder(self.path, node))  # of one that was removed before
-        _make_node(self.path, manifest.cluster, node)
+        _make_node(self.path, manifest.cluster, node, self._codec)
         nodes = tuple(sorted((*manifest.nodes, node)))
         self.manifest = _write_manifest(self.path, msgspec.structs.replace(manifest, nodes=nodes))
 
@@ -395,15 +402,17 @@ class DirectoryJournals(Journals):
         self._lock.release()
 
 
-def _make(path: Path, name: str, nodes: tuple[NodeId, ...]) -> Manifest:
+def _make(path: Path, name: str, nodes: tuple[NodeId, ...], codec: Codec | None) -> Manifest:
     """Make a new cluster's directory. Until `cluster.json` is there nothing in it counts, and it is made anew."""
     try:
         write_file(path / CREATING_FILE, b"")
         for folder in path.glob("node-*"):
             _drop_folder(folder)
-        manifest = Manifest(FORMAT, secrets.token_hex(16), name, nodes, nodes, PYTHON, round(time.time(), 3))
+        manifest = Manifest(
+            FORMAT, secrets.token_hex(16), name, nodes, nodes, PYTHON, round(time.time(), 3), codec=mark(codec)
+        )
         for node in nodes:
-            _make_node(path, manifest.cluster, node)
+            _make_node(path, manifest.cluster, node, codec)
         manifest = _write_manifest(path, manifest)
         (path / CREATING_FILE).unlink()
     except OSError as error:
@@ -416,10 +425,10 @@ def _drop_folder(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _make_node(path: Path, cluster: str, node: NodeId) -> None:
+def _make_node(path: Path, cluster: str, node: NodeId, codec: Codec | None) -> None:
     own = identity(cluster, node)
     chain = Chain(0, own, own)
-    create(node_folder(path, node), chain.append(ChainContents().base(own)), own)
+    create(node_folder(path, node), chain.append(ChainContents().base(own)), own, codec)
 
 
 def _write_manifest(path: Path, manifest: Manifest) -> Manifest:
@@ -431,7 +440,10 @@ def _write_manifest(path: Path, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def read_node(path: Path, manifest: Manifest, node: NodeId) -> tuple[Recovered, tuple[bytes, ...]]:
+def read_node(
+    path: Path, manifest: Manifest, node: NodeId, codec: Codec | None = None
+) -> tuple[Recovered, tuple[bytes, ...]]:
     """Read a node's log and its snapshot's pieces, without changing anything. Raises `StorageError`."""
-    with SqliteReader(node_folder(path, node)) as reader:
+    refuse_other(manifest.codec, codec, str(path))
+    with SqliteReader(node_folder(path, node), codec) as reader:
         return reader.recover(identity(manifest.cluster, node))

@@ -22,7 +22,8 @@ from typing import Any, Final
 
 from ..errors import DamagedBlobError, StorageWriteError
 from ..raft.blob_store import Arriving, Done
-from ..workflow.codec.blobs import PIECE_BYTES, Content, add_shelf, digest_of, new_hasher
+from ..workflow.codec.blobs import PIECE_BYTES, Content, InMemory, add_shelf, digest_of, new_hasher
+from .codec import Codec
 from .sqlite_store import sync_folder
 
 logger = logging.getLogger(__name__)
@@ -87,8 +88,14 @@ class _Worker:
 class DirectoryBlobs:
     """The store of one incarnation of a node (`raft.blob_store.BlobStore`)."""
 
-    def __init__(self, folder: Path, name: str, *, synced: bool) -> None:
-        """`folder` is the node's; `synced`: a blob is stored when it survives a power loss. `name` is that of its thread."""
+    def __init__(self, folder: Path, name: str, *, synced: bool, codec: Codec | None = None) -> None:
+        """`folder` is the node's; `synced`: a blob is stored when it survives a power loss. `name` is that of its thread.
+
+        With a `codec` blobs are decoded into memory, where others are mapped.
+        """
+        self._codec = codec
+        # Invariant: the blob that was decoded last; it may be read piece by piece.
+        self._decoded: tuple[str, InMemory] | None = None
         self._folder = folder / FOLDER
         self._beside = folder.parent
         self._synced = synced
@@ -122,7 +129,7 @@ class DirectoryBlobs:
         def work() -> BaseException | None:
             arriving = _Writing(self, digest)
             try:
-                for piece in content.pieces():
+                for piece in self.written(content).pieces():
                     arriving.write(piece)
                     if self.closed:
                         break
@@ -159,9 +166,12 @@ class DirectoryBlobs:
 
         def work() -> bytes | None:
             try:
+                if self._codec is not None:
+                    found = self.find(digest)
+                    return None if found is None else bytes(found.view(private=False)[offset : offset + length])
                 with (self._folder / digest).open("rb") as file:
                     return os.pread(file.fileno(), length, offset)
-            except OSError:
+            except (OSError, DamagedBlobError):
                 return None
 
         if digest in self._checked:
@@ -198,9 +208,9 @@ class DirectoryBlobs:
         """See `Shelf`."""
         file = self._folder / digest
         try:
-            content = Mapped(file)
+            content = self._read(file, digest)
             if digest not in self._checked:
-                if digest_of(content) != digest:
+                if content is None or digest_of(content) != digest:
                     file.replace(file.with_name(f"{digest}.damaged"))
                     raise DamagedBlobError(
                         f"{file} does not hold what was written: the disk, or somebody, changed it. It was renamed to "
@@ -210,6 +220,31 @@ class DirectoryBlobs:
         except OSError:
             return None
         return content
+
+    def _read(self, file: Path, digest: str) -> Content | None:
+        """Return what a file holds; None if it cannot be decoded. Raises OSError."""
+        if self._codec is None:
+            return Mapped(file)
+        last = self._decoded
+        if last is None or last[0] != digest:
+            data = file.read_bytes()
+            try:
+                last = digest, InMemory(self._codec.decode(data))
+            except Exception:  # whatever a codec raises for bytes that it did not make
+                return None
+            self._decoded = last
+        return last[1]
+
+    def written(self, content: Content) -> Content:
+        """Return what is written of a blob."""
+        if self._codec is None:
+            return content
+        return InMemory(self._codec.encode(bytes(content.view(private=False))))
+
+    @property
+    def encodes(self) -> bool:
+        """Whether files hold something else than their blobs."""
+        return self._codec is not None
 
     # --- on the thread
 
@@ -292,7 +327,7 @@ class _Writing:
 
     def end(self) -> None:
         """Check what was written, and make it the blob. Raises OSError, `DamagedBlobError`."""
-        if self._hasher.hexdigest() != self._digest:
+        if not self._store.encodes and self._hasher.hexdigest() != self._digest:
             raise DamagedBlobError(f"blob {self._digest} came with other bytes than its digest says")
         if self._part is None:
             self._part = self._store.open_part(self._digest)
@@ -317,7 +352,10 @@ class _Arriving:
 
     def __init__(self, store: DirectoryBlobs, digest: str) -> None:
         self._store = store
+        self._digest = digest
         self._writing = _Writing(store, digest)
+        # What came, if it is to be encoded as a whole.
+        self._whole = bytearray() if store.encodes else None
         self._error: BaseException | None = None
 
     def add(self, data: bytes) -> None:
@@ -333,7 +371,9 @@ class _Arriving:
         self._store.soon(self._writing.drop, _ignored)
 
     def _write(self, data: bytes) -> None:
-        if self._error is None:
+        if self._whole is not None:
+            self._whole += data
+        elif self._error is None:
             try:
                 self._writing.write(data)
             except OSError as error:
@@ -343,6 +383,12 @@ class _Arriving:
         try:
             if self._error is not None:
                 raise self._error
+            if self._whole is not None:
+                whole = InMemory(self._whole)
+                if digest_of(whole) != self._digest:
+                    raise DamagedBlobError(f"blob {self._digest} came with other bytes than its digest says")
+                for piece in self._store.written(whole).pieces():
+                    self._writing.write(piece)
             self._writing.end()
         except (OSError, DamagedBlobError) as error:
             self._writing.drop()

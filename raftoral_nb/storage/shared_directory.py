@@ -13,6 +13,7 @@ import msgspec
 from ..core.records import NodeId
 from ..errors import StorageError
 from ..raft.journal import Journals
+from .codec import Codec, refuse_other
 from .data_directory import (
     DirectoryJournals,
     Durability,
@@ -28,26 +29,31 @@ from .data_directory import (
 
 
 def prepare(
-    path: Path, name: str, nodes: Sequence[NodeId], durability: Durability, founders: Sequence[NodeId] | None = None
+    path: Path,
+    name: str,
+    nodes: Sequence[NodeId],
+    durability: Durability,
+    founders: Sequence[NodeId] | None = None,
+    codec: Codec | None = None,
 ) -> None:
     """Make a directory for the nodes, or check one that is there; a new one's are the founders, unless others are given.
 
     Raises as `DirectoryJournals`.
     """
     new = read_manifest(path) is None
-    journals = DirectoryJournals(path, name, nodes, durability)
+    journals = DirectoryJournals(path, name, nodes, durability, codec=codec)
     if new and founders is not None:
         _write_manifest(path, msgspec.structs.replace(journals.manifest, founders=tuple(founders)))
     journals.end()
 
 
-def add_folder(path: Path, node: NodeId) -> None:
+def add_folder(path: Path, node: NodeId, codec: Codec | None = None) -> None:
     """Make room for one more node. Raises `StorageError`."""
     manifest = read_manifest(path)
     if manifest is None:
         raise StorageError(f"{path} holds no cluster that a node could be added to")
     _drop_folder(node_folder(path, node))  # of one that was removed before
-    _make_node(path, manifest.cluster, node)
+    _make_node(path, manifest.cluster, node, codec)
     nodes = tuple(sorted({*manifest.nodes, node}))
     _write_manifest(path, msgspec.structs.replace(manifest, nodes=nodes))
 
@@ -67,7 +73,7 @@ class NodeJournals(DirectoryJournals):
     Other processes may use other nodes of the directory, but not this one.
     """
 
-    def __init__(self, path: Path, node: NodeId, durability: Durability) -> None:
+    def __init__(self, path: Path, node: NodeId, durability: Durability, codec: Codec | None = None) -> None:
         """Open the directory.
 
         Raises `DirectoryInUseError`, `ForeignDirectoryError`, `DamagedStorageError`, `NewerFormatError`,
@@ -77,10 +83,12 @@ class NodeJournals(DirectoryJournals):
         self._watch = None  # the progress of reading is not reported here
         self.path = path
         self._durability: Durability = durability
+        self._codec = codec
         manifest = read_manifest(path)
         if manifest is None or node not in manifest.nodes:
             raise StorageError(f"{path} has no log of node {node}: whoever starts the cluster makes it")
         refuse_other_python(path, manifest)
+        refuse_other(manifest.codec, codec, str(path))
         refuse_others(path)
         self.manifest = manifest
         self._name = manifest.name

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
 from ..errors import DamagedStorageError, ForeignDirectoryError, NewerFormatError, StorageError, StorageWriteError
+from .codec import Codec
 from .record_chain import (
     FORMAT,
     HEAD_BYTES,
@@ -135,8 +136,9 @@ class SqliteReader:
 
     may_be_torn = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, codec: Codec | None = None) -> None:
         self.folder = folder
+        self._codec = codec
         self._file = folder / LOG_FILE
         self.watch: Callable[[int, int], None] | None = None
         """Called as it is read, with the bytes that were, and about how many there are."""
@@ -195,12 +197,18 @@ class SqliteReader:
                 self.watch(done, self._size)
             if not (isinstance(number, int) and isinstance(body, bytes) and isinstance(digest, bytes)):
                 raise ChainBrokenError(f"record {number} is no record")
-            yield Row(number, body, digest)
+            yield Row(number, self._decoded(body), digest)
 
     def pieces(self, snapshot: int) -> list[bytes]:
         """Return the pieces of a snapshot, by number. Raises `ChainBrokenError` where the database cannot be read."""
         found = self._select("SELECT body FROM pieces WHERE snapshot = ? ORDER BY number", snapshot)
-        return [body if isinstance(body, bytes) else b"" for (body,) in found]
+        return [self._decoded(body) if isinstance(body, bytes) else b"" for (body,) in found]
+
+    def _decoded(self, body: bytes) -> bytes:
+        try:
+            return body if self._codec is None else self._codec.decode(body)
+        except Exception as error:  # whatever a codec raises for bytes that it did not make
+            raise ChainBrokenError(f"the codec cannot decode a record ({type(error).__name__})") from error
 
     def _select(self, question: str, *values: int) -> Iterator[tuple[object, ...]]:
         try:
@@ -236,8 +244,9 @@ class SqliteWriter:
     this process and not that of the machine. Calls must not overlap; they may come from any thread.
     """
 
-    def __init__(self, folder: Path, own: bytes, last: Head, *, synced: bool) -> None:
+    def __init__(self, folder: Path, own: bytes, last: Head, *, synced: bool, codec: Codec | None = None) -> None:
         self._file = folder / LOG_FILE
+        self._codec = codec
         self._own = own
         self._synced = synced
         self._heads = 0
@@ -269,6 +278,11 @@ class SqliteWriter:
 
     def write(self, group: Group, head: Head) -> None:
         """Store a group, then the head."""
+        if (codec := self._codec) is not None:
+            rows = tuple(row._replace(body=codec.encode(row.body)) for row in group.rows)
+            group = group._replace(
+                rows=rows, pieces=tuple(piece._replace(body=codec.encode(piece.body)) for piece in group.pieces)
+            )
         with _writing(self._file):
             if group.base is not None and self._synced:
                 # The rows that the head on the disk may still speak of are about to go.
@@ -312,7 +326,7 @@ class SqliteWriter:
                 self._db.close()
 
 
-def create(folder: Path, first: Row, own: bytes) -> None:
+def create(folder: Path, first: Row, own: bytes, codec: Codec | None = None) -> None:
     """Make a node's folder with the first row of its log; it is on the disk when this returns. Raises `StorageWriteError`."""
     file = folder / LOG_FILE
     with _writing(file):
@@ -321,7 +335,8 @@ def create(folder: Path, first: Row, own: bytes) -> None:
             configure(db)
             for statement in _SCHEMA:
                 db.execute(statement)
-            db.execute("INSERT INTO records VALUES (?, ?, ?)", first)
+            stored = first if codec is None else first._replace(body=codec.encode(first.body))
+            db.execute("INSERT INTO records VALUES (?, ?, ?)", stored)
         slot = Head(first.number, first.digest).slot(own)
         padded = b"".join(slot.ljust(HEAD_BYTES // 2, b"\0") for _ in range(2))
         write_file(folder / HEAD_FILE, padded)

@@ -13,6 +13,7 @@ from ...discovery.process_identity import Process
 from ...errors import ClusterError, NodeStateError
 from ...raft.compaction import Compaction
 from ...raft.replica import Timing
+from ...storage.codec import Codec
 from ...storage.shared_directory import add_folder, drop_folder
 from ...transport.certificate import Certificate
 from ...transport.tls import Tls
@@ -74,6 +75,11 @@ class Installation:
         )
         self.announced = KeyFileOfProcesses.begin(name, key, self.shared.data_dir, outlives)
 
+    @property
+    def codec(self) -> Codec | None:
+        """The codec of what the nodes write; None without one, or if it is not known here."""
+        return None if self._directory is None else self._directory.codec
+
     # --- the key file
 
     @property
@@ -127,7 +133,7 @@ class Installation:
     def add_folder(self, number: NodeId) -> None:
         """Make the part for a new node. Raises `StorageError`."""
         assert self.shared is not None
-        add_folder(Path(self.shared.data_dir), number)
+        add_folder(Path(self.shared.data_dir), number, self.codec)
 
     def drop_folder(self, number: NodeId) -> None:
         """Remove the part of a node that is none any more, if it can be reached from here. Raises `StorageError`."""
@@ -137,7 +143,7 @@ class Installation:
 
     def stored_entries(self, number: NodeId, last: int) -> tuple[LogEntry, ...]:
         """Return the last entries of a node's log, read from the disk; nothing if they are not on a disk here."""
-        return () if self.shared is None else stored_entries(Path(self.shared.data_dir), number, last)
+        return () if self.shared is None else stored_entries(Path(self.shared.data_dir), number, last, self.codec)
 
     def clear_away(self) -> None:
         """Remove the key file, and a temporary folder: the cluster has ended. Idempotent."""

@@ -16,6 +16,7 @@ from ...core.statistics import LinkStatistics, LogEntry, NodeStatistics, RunCode
 from ...discovery.process_identity import Process
 from ...errors import StorageError
 from ...raft.journal import proposals_in
+from ...storage.codec import Codec
 from ...storage.data_directory import read_manifest, read_node
 from .. import collect_statistics
 from ..log_words import command_words
@@ -83,13 +84,13 @@ def merged_code(workflow: str, version: int, told: Sequence[RunCode]) -> RunCode
     )
 
 
-def stored_entries(path: Path, number: NodeId, last: int) -> tuple[LogEntry, ...]:
+def stored_entries(path: Path, number: NodeId, last: int, codec: Codec | None = None) -> tuple[LogEntry, ...]:
     """Return the last entries of a dead node's log, read from the disk; nothing if they are not on a disk here."""
     try:
         manifest = read_manifest(path)
         if manifest is None or number not in manifest.nodes:
             return ()
-        recovered, _ = read_node(path, manifest, number)
+        recovered, _ = read_node(path, manifest, number, codec)
     except StorageError:
         return ()
     return tuple(

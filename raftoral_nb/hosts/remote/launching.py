@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
+import cloudpickle
+
 from ...core.records import NodeId
 from ...transport.tcp_network import HOST
 from .. import open_files
@@ -131,6 +133,7 @@ class Launcher:
             piped=owner is not None and (lifetime is not Lifetime.ATTACHED or not hasattr(os, "pidfd_open")),
             log_level=self._log_level,
             certificate=self._installation.certificate,
+            codec=None if self._installation.codec is None else cloudpickle.dumps(self._installation.codec),
             first=first,
         )
         open_files.check(self._env.files_needed(1, stored=False), f"the process of node {number}")

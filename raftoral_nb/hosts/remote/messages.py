@@ -73,6 +73,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """The file in which the node keeps where the others are; None if whoever starts it knows that."""
     certificate: Certificate | None = None
     """The certificate for TLS; without one the node may listen on loopback only."""
+    codec: bytes | None = None
+    """The pickle of the codec of what it writes; None without one. It may have a key, and goes no other way than to its process."""
     first: bool = False
     """True for the node that asks for votes at once, of those that start together, all there are."""
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Final
 
+import cloudpickle
 import msgspec
 
 from ...discovery.process_identity import Process
@@ -158,7 +159,8 @@ def run(
     server = RpcServer(ending.ask)
     host = server.host = NodeBackend(spec, server.receive)
     try:
-        host.journals = NodeJournals(Path(shared.data_dir), spec.node, shared.durability)
+        codec = None if spec.codec is None else cloudpickle.loads(spec.codec)
+        host.journals = NodeJournals(Path(shared.data_dir), spec.node, shared.durability, codec)
         host.thread.start()
         host.thread.run(host.on_open)
         address = host.thread.call(lambda: host.tcp.addresses[spec.node])
