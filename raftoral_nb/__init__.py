@@ -21,14 +21,17 @@ from .api import running_clusters as _current
 from .core.version import __version__ as __version__
 from .errors import (
     BadArgumentError,
+    BlobMissingError,
     BlockingCallError,
     CellError,
     ClassChangedError,
     ClassChangedWarning,
     ClusterError,
     ClusterNameTakenError,
+    CodecError,
     CodeNotShippableError,
     CompletionTimeoutError,
+    DamagedBlobError,
     DamagedStorageError,
     DeadlineExceededError,
     DirectoryInUseError,
@@ -163,6 +166,7 @@ if TYPE_CHECKING:
     from .faults.scenario import SCENARIOS, Scenario
     from .raft.compaction import Compaction
     from .raft.timing import Timing
+    from .storage.codec import Compression, Encryption
     from .testing import check_determinism, replay_history, workflow_test
     from .workflow.execution.running_step import RunningStep, current_step
     from .workflow.language.branches import BranchTask, TaskGroup
@@ -274,6 +278,10 @@ _HOMES = {
     ),
     "raft.compaction": ("Compaction",),
     "raft.timing": ("Timing",),
+    "storage.codec": (
+        "Compression",
+        "Encryption",
+    ),
     "testing": (
         "check_determinism",
         "replay_history",
@@ -310,6 +318,7 @@ __all__ = [
     "FAULTS",
     "SCENARIOS",
     "BadArgumentError",
+    "BlobMissingError",
     "BlobsDropped",
     "BlockingCallError",
     "BranchTask",
@@ -330,13 +339,17 @@ __all__ = [
     "ClusterRecovered",
     "ClusterStatistics",
     "CodeNotShippableError",
+    "CodecError",
     "Compaction",
     "CompletionTimeoutError",
+    "Compression",
+    "DamagedBlobError",
     "DamagedStorageError",
     "DeadlineExceededError",
     "Difference",
     "DirectoryInUseError",
     "EffectStarted",
+    "Encryption",
     "EpochChanged",
     "ExecutionStatistics",
     "ExecutionStopped",

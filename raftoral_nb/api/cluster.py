@@ -50,6 +50,7 @@ from .telemetry import Telemetry
 
 if TYPE_CHECKING:  # few clusters serve any
     from ..observability.metrics_server import MetricsServer
+    from ..storage.codec import Codec
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - input and output are I and O everywhere
