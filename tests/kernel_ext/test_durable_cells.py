@@ -525,6 +525,22 @@ def test_whatever_fails_while_it_is_recorded_is_said(lasting: Lasting) -> None:
     assert kinds(lasting.run("%%durable b\nx = 1")) == "ran"
 
 
+def test_what_cannot_be_loaded_any_more_is_dropped_and_said(lasting: Lasting, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = "%%durable a\nx = [1]"
+    lasting.run(cell)
+    lasting.restart()
+
+    def gone(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'gone'")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("raftoral_nb.cells.notebook_cells.load_group", gone)
+        message = lasting.notebook.fails(cell)
+    assert "what the cell a left cannot be loaded (ModuleNotFoundError: No module named 'gone')" in message
+    assert "Its record was dropped: execute it again" in message
+    assert lasting.run(cell)[0].startswith("ran ")
+
+
 # --- the list
 
 
