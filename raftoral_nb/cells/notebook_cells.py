@@ -366,10 +366,12 @@ class NotebookCells:
             reads=ahead.inputs.reads,
             functions=ahead.inputs.functions,
             contents={
-                name: self._content(name, one, name in dragged) for name, one in taken.items() if name.isidentifier()
+                name: self._content(name, one, name in dragged)
+                for name, one in taken.items()
+                if name.isidentifier() and name != RESULT
             },
             groups=self._stored(ahead.name, taken, groups, roots),
-            shared=tuple(group for group in groups if len(group) > 1),
+            shared=_shared(groups),
             bound=tuple(sorted(bound)),
             free=tuple(sorted(bound - ahead.before.keys())),
             modules=modules,
@@ -383,7 +385,7 @@ class NotebookCells:
         )
         self._log.end(ahead.name, record, f"{len(record.variables)} names, {record.size} bytes, {seconds:.3f} s")
         self._held.forget([*bound, *changed])
-        self._hold(record, [name for name in taken if name in self._space])
+        self._hold(record, [name for name in taken if name in self._space and name != RESULT])
         for name, one in taken.items():
             held = self._held.get(name)
             if held is not None:
@@ -505,6 +507,12 @@ class NotebookCells:
 def _bound(ahead: CellAhead, after: dict[str, int]) -> set[str]:
     """Return the names that the cell bound: those that its code says, and those that are bound to something else than before."""
     return {name for name in after if name in ahead.code.binds or ahead.before.get(name) != after[name]}
+
+
+def _shared(groups: Iterable[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
+    """Return the groups of names that share objects. The value that was displayed is no name of the notebook."""
+    named = (tuple(name for name in group if name != RESULT) for group in groups)
+    return tuple(group for group in named if len(group) > 1)
 
 
 def _lost(why: dict[str, str], code: CellCode) -> Iterator[LostName]:

@@ -356,6 +356,15 @@ def test_the_value_of_the_last_line_is_shown_and_is_the_last_value_again(lasting
     assert lasting.space["_"] is lasting.space["x"]
 
 
+def test_a_value_that_was_displayed_makes_nothing_depend_on_the_last_value(lasting: Lasting) -> None:
+    cells = ("%%durable a\nx = [1]\nx", "%%durable b\ny = len(x)")
+    lasting.run(*cells)
+    lasting.notebook.ok("'another value'")
+    assert kinds(lasting.run(*cells)) == "restored restored"
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored restored"
+
+
 def test_the_lines_of_the_cell_stand_in_the_history_and_in_tracebacks(lasting: Lasting) -> None:
     cell = "%%durable a\ndef f():\n    raise ValueError('here')"
     lasting.run(cell)
