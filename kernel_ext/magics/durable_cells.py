@@ -231,7 +231,10 @@ class DurableCells:
 
     def _ordinary(self, cells: NotebookCells, source: str) -> None:
         self._tell_damage(cells)
-        self._now.other = source, cells.other_begins(source)
+        before, missing = cells.other_begins(source)
+        self._now.other = source, before
+        if missing:
+            shows.emit(words.missing(missing))
 
     def _tell_damage(self, cells: NotebookCells) -> None:
         if names := cells.damaged():

@@ -442,6 +442,18 @@ def test_a_new_cell_that_reads_what_was_not_restored_says_so_and_then_it_will_be
     assert kinds(lasting.run("%%durable b\ntext = handle.read()")) == "ran"
 
 
+def test_an_ordinary_cell_that_reads_what_was_not_restored_is_told_whose_it_is(lasting: Lasting) -> None:
+    first = "%%durable a\nhandle = open('/dev/null')\nx = 1"
+    lasting.run(first)
+    lasting.restart()
+    lasting.run(first)
+    ran = lasting.notebook.run("handle.read()")
+    assert isinstance(ran.error, NameError)
+    assert "`handle` is not there: it is an open file, which could not be recorded when the cell a ran" in ran.text
+    assert lasting.run(first)[0].startswith("runs again, as what it could not record is needed")
+    assert lasting.notebook.ok("handle.read()").value == ""
+
+
 def test_a_file_that_is_closed_is_missed_by_nobody(lasting: Lasting) -> None:
     said = lasting.run("%%durable a\nwith open('/dev/null') as file:\n    text = file.read()")
     assert "not recorded" not in said[0]
