@@ -604,3 +604,16 @@ def test_a_value_larger_than_what_a_log_takes_is_restored_writeable(lasting: Las
     lasting.restart()
     lasting.run(cell)
     assert lasting.space["x"].sum() == 0
+
+
+def test_durable_cells_go_on_when_the_extension_is_reloaded_and_are_plain_errors_when_it_is_gone(
+    lasting: Lasting,
+) -> None:
+    lasting.run("%%durable a\nx = 1")
+    lasting.notebook.ok("%reload_ext raftoral_nb")
+    lasting.notebook.ok(f"%config RaftoralMagics.cells_dir = {str(lasting.durable.folder)!r}")
+    assert kinds(lasting.run("%%durable a\nx = 1", "%%durable b\ny = x")) == "restored ran"
+    lasting.notebook.ok("%unload_ext raftoral_nb")
+    assert lasting.notebook.run("%%durable a\nx = 1").error is not None
+    assert not [one for one in lasting.notebook.shell.ast_transformers if type(one).__module__.startswith("kernel_ext")]
+    lasting.notebook.ok("%load_ext raftoral_nb")
