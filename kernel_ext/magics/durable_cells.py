@@ -147,14 +147,14 @@ class DurableCells:
         cells = self.opened()
         if name is None:
             code = analyse(source)
-            name = made_name(sorted(code.binds, key=lambda one: code.binds[one]), info.cell_id, code.digest)
+            name = made_name(sorted(code.binds, key=lambda one: code.binds[one]), _cell_id(info), code.digest)
         interrupted = cells.interrupted
         ahead = cells.ahead(name, source, self._filename(info, source))
         self._tell_damage(cells)
         if ahead.restored:
             return "restore", ahead
         died = words.interruption(interrupted[1]) if interrupted is not None and interrupted[0] == name else ""
-        notes = (*ahead.notes, *self._second_of(name, info.cell_id))
+        notes = (*ahead.notes, *self._second_of(name, _cell_id(info)))
         if (said := words.begins(ahead.why, notes, died)) is not None:
             shows.emit(said)
         cells.begin(ahead)
@@ -231,7 +231,10 @@ class DurableCells:
 
     def _ordinary(self, cells: NotebookCells, source: str) -> None:
         self._tell_damage(cells)
-        self._now.other = source, cells.other_begins(source)
+        before, missing = cells.other_begins(source)
+        self._now.other = source, before
+        if missing:
+            shows.emit(words.missing(missing))
 
     def _tell_damage(self, cells: NotebookCells) -> None:
         if names := cells.damaged():
@@ -253,6 +256,12 @@ class DurableCells:
             return str(self._shell.compile.get_code_name(info.raw_cell, source, self._shell.execution_count - 1))
         except (AttributeError, TypeError):  # of another IPython
             return ""
+
+
+def _cell_id(info: Any) -> str | None:
+    """The id of the cell in its notebook; None where cells have none."""
+    found = getattr(info, "cell_id", None)
+    return found if isinstance(found, str) else None
 
 
 def _ignore(folder: Path) -> None:

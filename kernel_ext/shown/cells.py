@@ -75,6 +75,11 @@ def not_recorded(problem: str) -> Shown:
     return _line([problem], _WARNED)
 
 
+def missing(sentences: Sequence[str]) -> Shown:
+    """Names that an ordinary cell reads, and that were not restored."""
+    return _line(sentences, _WARNED)
+
+
 def damage(names: Sequence[str]) -> Shown:
     """Cells that were restored from files which turned out to be damaged."""
     return _line(

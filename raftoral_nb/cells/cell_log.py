@@ -80,7 +80,7 @@ class CellLog:
         self.records: dict[str, CellRecord] = {}
         """By name, the latest of each cell."""
         self.begun: BegunCell | None = None
-        """The cell that was running when the kernel before this one ended."""
+        """The cell that was running when the kernel before this one ended; None once it has run."""
         records, begun = self._run.query("kept")
         for name, data in records.items():
             with contextlib.suppress(msgspec.DecodeError):  # of another version: that cell runs again
@@ -105,7 +105,8 @@ class CellLog:
         Without a record the execution before stays. `shown` stands in the run's history.
         """
         self._change("end", name, None if record is None else encode_record(record), shown)
-        self.begun = None
+        if self.begun is not None and self.begun.name == name:
+            self.begun = None
         if record is not None:
             self.records[name] = record
 

@@ -203,14 +203,21 @@ class NotebookCells:
         return CellInputs(code.digest, {name: read.content for name, read in reads.items()}, reached.code, same)
 
     def _refuse_lost(self, code: CellCode) -> None:
+        for sentence in self._lost_names(code):
+            raise CellError(sentence)
+
+    def _lost_names(self, code: CellCode) -> list[str]:
+        """Return a sentence for each name that is read, and that was not restored; the cells that bind them will run again."""
+        found = []
         for record in self._log.records.values():
             for lost in record.lost:
                 if lost.name in code.reads and lost.name not in self._space and record.name in self._restored:
                     self._must_run.add(record.name)
-                    raise CellError(
+                    found.append(
                         f"`{lost.name}` is not there: it is {lost.why}, which could not be recorded when the cell {record.name} "
                         f"ran. That cell will run when it is executed next: execute it, then this one; or Run All"
                     )
+        return found
 
     def _cannot_restore(self, record: CellRecord) -> list[str]:
         lost = {one.name for one in record.lost if not one.quiet}
@@ -366,10 +373,12 @@ class NotebookCells:
             reads=ahead.inputs.reads,
             functions=ahead.inputs.functions,
             contents={
-                name: self._content(name, one, name in dragged) for name, one in taken.items() if name.isidentifier()
+                name: self._content(name, one, name in dragged)
+                for name, one in taken.items()
+                if name.isidentifier() and name != RESULT
             },
             groups=self._stored(ahead.name, taken, groups, roots),
-            shared=tuple(group for group in groups if len(group) > 1),
+            shared=_shared(groups),
             bound=tuple(sorted(bound)),
             free=tuple(sorted(bound - ahead.before.keys())),
             modules=modules,
@@ -383,7 +392,7 @@ class NotebookCells:
         )
         self._log.end(ahead.name, record, f"{len(record.variables)} names, {record.size} bytes, {seconds:.3f} s")
         self._held.forget([*bound, *changed])
-        self._hold(record, [name for name in taken if name in self._space])
+        self._hold(record, [name for name in taken if name in self._space and name != RESULT])
         for name, one in taken.items():
             held = self._held.get(name)
             if held is not None:
@@ -467,16 +476,19 @@ class NotebookCells:
 
     # --- other cells
 
-    def other_begins(self, source: str) -> dict[str, int]:
-        """Note that an ordinary cell will run, which may change what durable cells left. Returns what `other_ended` takes."""
+    def other_begins(self, source: str) -> tuple[dict[str, int], list[str]]:
+        """Note that an ordinary cell will run, which may change what durable cells left.
+
+        Returns what `other_ended` takes, and what is to be said about names that it reads and that were not restored.
+        """
         try:
             code = analyse(source)
         except SyntaxError:
-            return {}
+            return {}, []
         names = self._names()
         reads = set(names) if code.unseen else set(code.reads | code.may_read)
         self._held.expose(data_names(reads & names.keys(), self._space))
-        return names
+        return names, self._lost_names(code)
 
     def other_ended(self, source: str, before: dict[str, int]) -> None:
         """Note that it has run."""
@@ -505,6 +517,12 @@ class NotebookCells:
 def _bound(ahead: CellAhead, after: dict[str, int]) -> set[str]:
     """Return the names that the cell bound: those that its code says, and those that are bound to something else than before."""
     return {name for name in after if name in ahead.code.binds or ahead.before.get(name) != after[name]}
+
+
+def _shared(groups: Iterable[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
+    """Return the groups of names that share objects. The value that was displayed is no name of the notebook."""
+    named = (tuple(name for name in group if name != RESULT) for group in groups)
+    return tuple(group for group in named if len(group) > 1)
 
 
 def _lost(why: dict[str, str], code: CellCode) -> Iterator[LostName]:

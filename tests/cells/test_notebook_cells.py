@@ -69,7 +69,7 @@ class Kernel:
         if self.cells is None:
             return self._plain(source)
         if not durable:
-            before = self.cells.other_begins(source)
+            before, _ = self.cells.other_begins(source)
             done = self._plain(source)
             self.cells.other_ended(source, before)
             return done

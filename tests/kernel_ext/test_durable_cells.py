@@ -356,6 +356,15 @@ def test_the_value_of_the_last_line_is_shown_and_is_the_last_value_again(lasting
     assert lasting.space["_"] is lasting.space["x"]
 
 
+def test_a_value_that_was_displayed_makes_nothing_depend_on_the_last_value(lasting: Lasting) -> None:
+    cells = ("%%durable a\nx = [1]\nx", "%%durable b\ny = len(x)")
+    lasting.run(*cells)
+    lasting.notebook.ok("'another value'")
+    assert kinds(lasting.run(*cells)) == "restored restored"
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored restored"
+
+
 def test_the_lines_of_the_cell_stand_in_the_history_and_in_tracebacks(lasting: Lasting) -> None:
     cell = "%%durable a\ndef f():\n    raise ValueError('here')"
     lasting.run(cell)
@@ -431,6 +440,18 @@ def test_a_new_cell_that_reads_what_was_not_restored_says_so_and_then_it_will_be
     assert "`handle` is not there: it is an open file" in message
     assert lasting.run(first)[0].startswith("runs again, as what it could not record is needed")
     assert kinds(lasting.run("%%durable b\ntext = handle.read()")) == "ran"
+
+
+def test_an_ordinary_cell_that_reads_what_was_not_restored_is_told_whose_it_is(lasting: Lasting) -> None:
+    first = "%%durable a\nhandle = open('/dev/null')\nx = 1"
+    lasting.run(first)
+    lasting.restart()
+    lasting.run(first)
+    ran = lasting.notebook.run("handle.read()")
+    assert isinstance(ran.error, NameError)
+    assert "`handle` is not there: it is an open file, which could not be recorded when the cell a ran" in ran.text
+    assert lasting.run(first)[0].startswith("runs again, as what it could not record is needed")
+    assert lasting.notebook.ok("handle.read()").value == ""
 
 
 def test_a_file_that_is_closed_is_missed_by_nobody(lasting: Lasting) -> None:
@@ -525,6 +546,22 @@ def test_whatever_fails_while_it_is_recorded_is_said(lasting: Lasting) -> None:
     assert kinds(lasting.run("%%durable b\nx = 1")) == "ran"
 
 
+def test_what_cannot_be_loaded_any_more_is_dropped_and_said(lasting: Lasting, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = "%%durable a\nx = [1]"
+    lasting.run(cell)
+    lasting.restart()
+
+    def gone(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'gone'")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("raftoral_nb.cells.notebook_cells.load_group", gone)
+        message = lasting.notebook.fails(cell)
+    assert "what the cell a left cannot be loaded (ModuleNotFoundError: No module named 'gone')" in message
+    assert "Its record was dropped: execute it again" in message
+    assert lasting.run(cell)[0].startswith("ran ")
+
+
 # --- the list
 
 
@@ -567,3 +604,16 @@ def test_a_value_larger_than_what_a_log_takes_is_restored_writeable(lasting: Las
     lasting.restart()
     lasting.run(cell)
     assert lasting.space["x"].sum() == 0
+
+
+def test_durable_cells_go_on_when_the_extension_is_reloaded_and_are_plain_errors_when_it_is_gone(
+    lasting: Lasting,
+) -> None:
+    lasting.run("%%durable a\nx = 1")
+    lasting.notebook.ok("%reload_ext raftoral_nb")
+    lasting.notebook.ok(f"%config RaftoralMagics.cells_dir = {str(lasting.durable.folder)!r}")
+    assert kinds(lasting.run("%%durable a\nx = 1", "%%durable b\ny = x")) == "restored ran"
+    lasting.notebook.ok("%unload_ext raftoral_nb")
+    assert lasting.notebook.run("%%durable a\nx = 1").error is not None
+    assert not [one for one in lasting.notebook.shell.ast_transformers if type(one).__module__.startswith("kernel_ext")]
+    lasting.notebook.ok("%load_ext raftoral_nb")

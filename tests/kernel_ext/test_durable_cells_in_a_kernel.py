@@ -179,6 +179,22 @@ def test_what_is_damaged_and_too_large_to_be_checked_at_once_is_told_later(
     assert said(second, cell)[-1].startswith("ran ")
 
 
+def test_a_subshell_runs_no_durable_cell_and_an_ordinary_one_counts_there_too(kernels: Callable[[], Kernel]) -> None:
+    kernel = kernels()
+    said(kernel, "%%durable a\nlst = [1]")
+    subshell = kernel.new_subshell()
+    kernel.begin(
+        "try:\n    get_ipython().run_cell_magic('durable', 'b', 'y = 1')\nexcept Exception as error:\n    print(error)\nprint('tried')",
+        subshell,
+    )
+    kernel.until_printed("tried")
+    kernel.begin("lst.append(2)\nprint('appended')", subshell)
+    kernel.until_printed("appended")
+    kernel.end_subshell(subshell)
+    assert said(kernel, "%%durable c\ns = sum(lst)")[-1].startswith("ran ")
+    assert said(kernel, "print(s)") == ["3"]
+
+
 def test_a_large_value_is_restored_in_a_moment(kernels: Callable[[], Kernel]) -> None:
     cell = "%%durable big\nimport numpy as np\nx = np.ones(12_500_000)"
     first = kernels()

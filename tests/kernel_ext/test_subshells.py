@@ -142,9 +142,9 @@ def test_what_is_clicked_while_a_cell_awaits_is_done_at_once_also_without_a_subs
     clicks.kernel.until_printed("got yes")
 
 
-def test_the_extension_takes_back_what_counts_the_running_cells(notebook: Notebook) -> None:
+def test_the_extension_takes_back_what_follows_the_running_cells(notebook: Notebook) -> None:
     events = notebook.shell.events.callbacks
     ours = [one for name in ("pre_run_cell", "post_run_cell") for one in events[name] if "kernel_ext" in one.__module__]
-    assert len(ours) == 2
+    assert len(ours) == 4
     notebook.ok("%unload_ext raftoral_nb")
     assert not [one for one in ours if one in events["pre_run_cell"] + events["post_run_cell"]]

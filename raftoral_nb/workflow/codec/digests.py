@@ -25,6 +25,9 @@ from .reach import Reach
 MAX_DIGEST_PARTS: Final = 200_000
 """Parts (elements, attributes) of one value; larger values have no digest, as making one would take too long."""
 
+MAX_EXACT_PARTS: Final = 20_000
+"""The same for `exact_digest`, which is asked about all kinds of objects: of those that refer to each other a lot, parts are met again and again."""
+
 MAX_DIGEST_DEPTH: Final = 120
 """Parts within parts; deeper values have no digest. A fixed number: Python's own limit depends on who calls."""
 
@@ -118,6 +121,7 @@ class _Walker:
     ) -> None:
         self._exact = exact
         self._strict = strict
+        self._most = MAX_EXACT_PARTS if exact else MAX_DIGEST_PARTS
         self._apart = apart
         self.data: set[str] = set()
         """The names of the data in `apart` that functions read."""
@@ -152,7 +156,7 @@ class _Walker:
             self._lowest = min(self._lowest, depth)
             return _hash(b"cycle", str(len(self._depths) - depth).encode())
         self._parts += 1
-        if self._parts > MAX_DIGEST_PARTS or len(self._depths) >= MAX_DIGEST_DEPTH:
+        if self._parts > self._most or len(self._depths) >= MAX_DIGEST_DEPTH:
             raise _NoDigestError
         depth = self._depths[key] = len(self._depths)
         outer, self._lowest = self._lowest, sys.maxsize
