@@ -14,7 +14,7 @@ import inspect
 import linecache
 import types
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -242,7 +242,7 @@ class _Look(ast.NodeVisitor):
         elif not isinstance(node.func, ast.Name):
             self.visit(node.func)
         arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
-        step_function = STEP_METHODS.get(method) if name is None else None
+        step_function = STEP_METHODS.get(method) if name is None else 0 if self._makes_step(name) else None
         if step_function is not None and method == "compute" and node.args:
             self._check_node(node.args[0])
         self._check_order(node, name, method)
@@ -307,7 +307,7 @@ class _Look(ast.NodeVisitor):
 
     def _enter_branches(self, argument: ast.expr) -> None:
         """Look into functions given to an operation that runs them outside of steps."""
-        for inner in ast.walk(argument):
+        for inner in self._outside_of_steps(argument):
             if isinstance(inner, ast.Lambda):
                 self._enter(inner, self._names[-1])
             elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
@@ -316,6 +316,21 @@ class _Look(ast.NodeVisitor):
                     self._enter_inner(inner, thing)
                 else:
                     self._check.reach(thing)
+
+    def _outside_of_steps(self, node: ast.expr) -> Iterator[ast.AST]:
+        """Yield a node and all below it, but for functions that `step(...)` makes steps of."""
+        left: list[ast.AST] = [node]
+        while left:
+            inner = left.pop()
+            yield inner
+            below = list(ast.iter_child_nodes(inner))
+            if isinstance(inner, ast.Call) and inner.args and self._makes_step(self._resolve(inner.func)[0]):
+                below.remove(inner.args[0])
+            left += below
+
+    @staticmethod
+    def _makes_step(name: str | None) -> bool:
+        return name in ("raftoral_nb.step", "raftoral_nb.workflow.shipping.step_function.step")
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         """Check an attribute: a few do harm without being called."""

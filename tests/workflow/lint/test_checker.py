@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 from raftoral_nb.workflow.lint.checker import Finding, findings
 from tests.workflow.conftest import RunCell
@@ -24,6 +25,7 @@ from datetime import datetime as clock, timedelta
 from pathlib import Path
 from random import choice
 from time import time as now
+from raftoral_nb import step as as_step
 PRICES = {"A1": 9.0}
 SEEN = []
 TAGS = {"red", "green"}
@@ -107,6 +109,10 @@ def test_the_line_is_that_of_the_cell_and_is_quoted(run_cell: RunCell) -> None:
 def test_functions_that_the_workflow_calls_outside_of_steps_are_looked_into(run_cell: RunCell) -> None:
     (found,) = check(run_cell, "return helper(input)")
     assert found.function == "helper"
+    (found,) = check(run_cell, "return await ctx.map(helper, input)")
+    assert found.function == "helper"
+    (found,) = check(run_cell, "return await ctx.map(as_step(pure, timeout=time.time()), input)")
+    assert found.what == "time.time()"
     (found,) = check(run_cell, "def inner(y):\n    return helper(y)\nreturn inner(input)")
     assert found.function == "helper"
     (found,) = check(run_cell, "async def branch(c):\n    return time.time()\nawait ctx.gather(branch)")
@@ -124,6 +130,9 @@ def test_functions_that_the_workflow_calls_outside_of_steps_are_looked_into(run_
         "return await ctx.compute('now', lambda: time.time() + random.random())",
         "return await ctx.compute('help', helper, 3)",
         "return await ctx.compute('help', functools.partial(helper, 3))",
+        "return await ctx.map(as_step(helper, timeout=3), input)",
+        "return await ctx.gather(as_step(lambda: time.time()), as_step(helper))",
+        "from raftoral_nb import step\nreturn await ctx.compute('help', step(helper), 3)",
         "def step():\n    return open('x').read()\nreturn await ctx.compute('read', step)",
         "step = lambda: uuid.uuid4()\nreturn await ctx.compute('id', step)",
         "steps = {'a': helper}\nreturn await ctx.compute('a', steps['a'], 1)",
@@ -209,9 +218,8 @@ def notebook_workflows() -> list[tuple[str, str]]:
             text = "".join(cell["source"])
             if cell["cell_type"] != "code":
                 continue
-            lines = text.splitlines()
-            kept = [line for line in lines if "%" not in line]
-            source += "\n".join(kept) + "\n"
+            first, _, rest = text.partition("\n")
+            source += TransformerManager().transform_cell(rest if first.startswith("%%") else text) + "\n"
         found.append((path.name, source))
     return found
 
