@@ -48,9 +48,11 @@ from ..core.events import (
     WorkflowTerminated,
 )
 from ..core.records import CancelRecord, NodeId, ProposalId, RunId, Step, StepId
+from ..raft.blob_store import BlobStore
 from ..raft.journal import MemoryJournal
 from ..raft.pysyncobj_driver import LEADER
 from ..transport.messages import Message, NextIndex, ResponseVote
+from ..workflow.codec.blobs import Content, add_shelf
 from ..workflow.execution.inbox import PauseChanged, RunDropped
 from .conservation import Conservation
 from .observations import Observations
@@ -84,6 +86,24 @@ class Violation(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.invariant}: {self.text} (at {self.time:.3f} s)"
+
+
+class _Archive:
+    """The blobs that the log ever referred to, for the checks: the nodes drop those of runs that are gone (a `Shelf`)."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Content] = {}
+        add_shelf(self)
+
+    def keep(self, digest: str, store: BlobStore) -> None:
+        """Keep a blob that a node has."""
+        content = None if digest in self._kept else store.find(digest)
+        if content is not None:
+            self._kept[digest] = content
+
+    def find(self, digest: str) -> Content | None:
+        """See `Shelf`."""
+        return self._kept.get(digest)
 
 
 class Checker:
@@ -122,6 +142,7 @@ class Checker:
         self.ended: dict[RunId, int] = {}
         self.blobs = 0
         """References to blobs in what was applied."""
+        self._archive = _Archive()
         self.starts: dict[RunId, int] = {}
         """The runs that were started, with their places in the order of the log."""
         self._pauses = Pauses(now, self.violated, virtual=virtual)
@@ -301,6 +322,8 @@ class Checker:
             for ref in references(one.proposal.command):
                 holders = {number for number, journal in copies.items() if journal.blobs.holds(ref.digest)}
                 self.blobs += 1
+                for number in sorted(holders):
+                    self._archive.keep(ref.digest, copies[number].blobs)
                 if all(2 * len(holders.intersection(members)) <= len(members) for members in counted):
                     self.violated(
                         BLOB_OF_MAJORITY,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import random
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from raftoral_nb import (
     Timing,
     WorkflowContext,
     WorkflowFailedError,
+    current_step,
     step,
 )
 from raftoral_nb.cli.course import Door
@@ -162,6 +164,43 @@ async def step_with_options(ctx: WorkflowContext) -> None:
         await ctx.compute("slow", step(threading.Event().wait).with_options(timeout=SHORT), HELD_FOR)
 
 
+async def step_with_a_total(ctx: WorkflowContext) -> None:
+    with pytest.raises(TimeoutError, match=r"0\.02 s"):
+        await ctx.compute("slow", step(threading.Event().wait, total_timeout=SHORT), HELD_FOR)
+
+
+async def step_with_another_total(ctx: WorkflowContext) -> None:
+    with pytest.raises(TimeoutError, match=r"0\.02 s"):
+        await ctx.compute("slow", step(threading.Event().wait).with_options(total_timeout=SHORT), HELD_FOR)
+
+
+async def step_with_a_ttl(ctx: WorkflowContext) -> None:
+    await computed_again(ctx, step(a_random_number, cache="inputs", ttl=SHORT))
+
+
+async def step_with_another_ttl(ctx: WorkflowContext) -> None:
+    await computed_again(ctx, step(a_random_number, cache="inputs").with_options(ttl=SHORT))
+
+
+def a_random_number() -> float:
+    return random.random()
+
+
+async def computed_again(ctx: WorkflowContext, cached: Any) -> None:
+    first = await ctx.compute("first", cached)
+    await ctx.sleep(2 * SHORT)
+    assert await ctx.compute("later", cached) != first
+
+
+async def step_that_saves(ctx: WorkflowContext) -> None:
+    async def saves() -> None:
+        await current_step().checkpoint("first", every=SHORT)
+        await asyncio.sleep(0.05)
+        await current_step().checkpoint("second", every=SHORT)  # it is due, so it waits for a majority
+
+    await ctx.compute("saves", saves)
+
+
 IN_WORKFLOWS = {
     "WorkflowContext.sleep(seconds)": context_sleep,
     "WorkflowContext.deadline(seconds)": context_deadline,
@@ -169,6 +208,11 @@ IN_WORKFLOWS = {
     "WorkflowContext.receive_update(timeout)": context_receive_update,
     "step(timeout)": step_with_a_timeout,
     "StepFunction.with_options(timeout)": step_with_options,
+    "step(total_timeout)": step_with_a_total,
+    "StepFunction.with_options(total_timeout)": step_with_another_total,
+    "step(ttl)": step_with_a_ttl,
+    "StepFunction.with_options(ttl)": step_with_another_ttl,
+    "RunningStep.checkpoint(every)": step_that_saves,
 }
 
 

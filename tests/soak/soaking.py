@@ -20,7 +20,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from raftoral_nb import Cluster, NodeStateError, NonDeterminismError, NotAcknowledgedError, WorkflowFailedError
+from raftoral_nb import (
+    Cluster,
+    NodeStateError,
+    NonDeterminismError,
+    NotAcknowledgedError,
+    RunNotFoundError,
+    WorkflowFailedError,
+)
 from raftoral_nb.core.apply import Applied
 from raftoral_nb.core.cluster_events import EffectStarted, ExecutionStopped, RoleChanged
 from raftoral_nb.core.commands import Committed, Outcome
@@ -229,8 +236,8 @@ class Soak:
             for number, node in self.cluster.nodes.items():
                 try:
                     node.result(run.run_id, LIVE_SECONDS)
-                except WorkflowFailedError:
-                    pass
+                except (WorkflowFailedError, RunNotFoundError):
+                    pass  # as planned; or evicted meanwhile, as few are kept
                 except (NonDeterminismError, NodeStateError) as error:
                     self.violated("no execution differs", f"{run.run_id} on node {number}: {error}")
         try:

@@ -6,7 +6,6 @@ apart as pickle would do it, by `__reduce_ex__`. What cannot be taken apart has 
 
 from __future__ import annotations
 
-import copyreg
 import dataclasses
 import dis
 import enum
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
-from . import aliases, class_parts, hints, local_modules, sources, wrappers
+from . import aliases, class_parts, exceptions, hints, local_modules, sources, wrappers
 from .reach import Reach
 
 MAX_DIGEST_PARTS: Final = 200_000
@@ -251,7 +250,7 @@ class _Walker:
         return _hash(b"dataclass", self.of(type(value)), *parts)
 
     def _reduced(self, value: Any) -> bytes:
-        reducer = copyreg.dispatch_table.get(type(value))
+        reducer = exceptions.registered(type(value))
         reduced: Any = reducer(value) if reducer is not None else value.__reduce_ex__(4)
         self._kept.append(reduced)
         if isinstance(reduced, str):

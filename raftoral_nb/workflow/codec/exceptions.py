@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copyreg
 import types
+from collections.abc import Callable
 from typing import Any, Final
 
 from . import bodies
@@ -46,13 +47,25 @@ def form(function: Any, arguments: tuple[Any, ...], state: Parts) -> Reduced:
 
 def pickles_itself(cls: type[BaseException]) -> bool:
     """Return whether the class, or a base that is not built in, has its own way of being pickled."""
-    if cls in copyreg.dispatch_table:
+    if registered(cls) is not None:
         return True
     for name in ("__reduce_ex__", "__reduce__", "__setstate__"):
         owner = next(base for base in cls.__mro__ if name in vars(base))
         if owner.__flags__ & _HEAP_TYPE:
             return True
     return False
+
+
+def registered(cls: type) -> Callable[[Any], Any] | None:
+    """Return what `copyreg` says of how a class is pickled; None if nothing.
+
+    What tblib registers does not count. `import distributed` has it do that for every class of exceptions there is in the process: then their
+    tracebacks and causes would travel, `StopIteration.value` and the members of groups would not, and what is recorded would depend on who
+    imported what.
+    """
+    found: Callable[[Any], Any] | None = copyreg.dispatch_table.get(cls)
+    function = getattr(found, "func", found)  # a partial, if it is to take local variables along
+    return None if str(getattr(function, "__module__", "")).partition(".")[0] == "tblib" else found
 
 
 def parts(error: BaseException) -> Parts:

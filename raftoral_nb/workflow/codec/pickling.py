@@ -124,6 +124,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
         kind = type(obj)
         if isinstance(obj, BaseException):
             reduced = exceptions.reduced(obj)
+            if reduced is None and exceptions.registered(kind) is None:
+                # Its class says it. Asked here, as the pickler would look into `copyreg` first.
+                return obj.__reduce_ex__(PROTOCOL)
             return super().reducer_override(obj) if reduced is None else reduced
         if kind is types.FunctionType or issubclass(kind, type):
             reduced = reducers.of_function_or_class(obj, self._as_cloudpickle)

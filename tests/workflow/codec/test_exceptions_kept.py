@@ -8,6 +8,8 @@ import http.server
 import io
 import pickle
 import socket
+import subprocess
+import sys
 import threading
 import types
 import urllib.error
@@ -408,3 +410,32 @@ def test_records_of_earlier_versions_are_read(dumps: Callable[[object], bytes]) 
     group = ExceptionGroup("g", [ValueError("a")])
     rebuilt_group: Any = failures.rebuild(Failure("ExceptionGroup", "g", "", dumps(group)), step_id="0/x")
     assert type(rebuilt_group.exceptions[0]) is ValueError
+
+
+TOLD = """
+import pickle, sys
+if sys.argv[1] == "with":
+    import distributed
+from raftoral_nb.workflow.codec import values
+
+class Odd(Exception):
+    def __reduce__(self):
+        return Odd, ("again",)
+
+made = [StopIteration(3), OSError(2, "no such file", "x"), ExceptionGroup("two", [ValueError(1), KeyError("k")]), Odd("once")]
+for error in made:
+    try:
+        raise error from ZeroDivisionError()
+    except Exception:
+        pass
+print([values.encode(error, what="an error").hex() for error in made], [values.digest(error) for error in made])
+"""
+
+
+def test_exceptions_pickle_the_same_whether_or_not_distributed_was_imported() -> None:
+    pytest.importorskip("distributed")
+    told = [
+        subprocess.run([sys.executable, "-c", TOLD, how], capture_output=True, text=True, check=True, timeout=60).stdout
+        for how in ("with", "without")
+    ]
+    assert told[0] == told[1]
