@@ -11,6 +11,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ..core import retention
+from ..core.blob_refs import reference
 from ..core.events import (
     RunDeleted,
     RunEvicted,
@@ -46,6 +47,18 @@ class HeldRun:
         # Invariant: None until the run has ended, as far as is known here.
         self.ended: tuple[RunStatus, bytes | Failure] | None = None
 
+    def take_along(self) -> None:
+        """Hold the bytes of a large result too, whatever becomes of them elsewhere. Reads a disk, or asks nodes."""
+        before = self.ended
+        if before is not None and isinstance(before[1], bytes):
+            kept = blobs.kept(before[1])
+            if self.ended is before:
+                self.ended = (before[0], kept)
+
+
+def _value(found: bytes | Failure) -> bytes | None:
+    return found if isinstance(found, bytes) else None
+
 
 class HeldRuns:
     """The runs that handles of this process are on. `hold` may be called from any thread, the rest is for the consensus loop."""
@@ -77,8 +90,9 @@ class HeldRuns:
                 self._end(run_id, "terminated", failure)
             case RunEvicted(run_id=run_id):
                 held = self._held.get(run_id)
-                if held is not None and held.ended is not None and isinstance(held.ended[1], bytes):
-                    held.ended = (held.ended[0], blobs.kept(held.ended[1]))
+                if held is not None and held.ended is not None and reference(_value(held.ended[1])) is not None:
+                    # Beside the loop: it may take a disk, or a node, some time. The nodes keep the bytes for a while.
+                    threading.Thread(target=held.take_along, name="raftoral-nb-held-result", daemon=True).start()
             case WorkflowStarted(run_id=run_id) | RunDeleted(run_id=run_id):
                 held = self._held.get(run_id)
                 if held is not None:

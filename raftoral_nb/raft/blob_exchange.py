@@ -64,6 +64,11 @@ class ExchangeEnv(Protocol):
         """Propose a command whose blobs a majority has."""
         ...
 
+    @property
+    def current(self) -> bool:
+        """Whether all that is committed is applied here, as far as can be known: it hears a majority, and its log is applied."""
+        ...
+
     def live_blobs(self) -> Collection[str]:
         """Return the digests that runs of the state refer to."""
         ...
@@ -120,6 +125,8 @@ class _Arrival:
         self.finishing = False
         self.idle = False
         """True if nothing came since it was looked at last."""
+        self.nowhere = False
+        """True if, when it was last to be asked for, no node was connected that may have it."""
         self.lacking: set[NodeId] = set()
         """Nodes that said that they do not have it, since they were all asked last."""
         self.adopting = True
@@ -142,13 +149,16 @@ class BlobExchange:
         self._tickets: list[BlobTicket] = []
         self._spreads: dict[str, _Spread] = {}
         self._arrivals: dict[str, _Arrival] = {}
+        # Invariant: those that pieces were asked for of a node that may have them; at most ARRIVALS_AT_ONCE.
+        self._asked: set[str] = set()
         self._unreferenced = UnreferencedBlobs(
-            store, loop, around.live_blobs, around.side_blobs, self._spreads.__contains__
+            store, loop, around.live_blobs, around.side_blobs, self._spreads.__contains__, lambda: around.current
         )
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._retry_at: float | None = None
         self._frozen = False
+        self._looks = False
         self._closed = False
 
     # --- commands that refer to blobs
@@ -162,7 +172,7 @@ class BlobExchange:
         """
         ticket = BlobTicket(with_values(command, _plain), {ref.digest: ref.size for ref in refs}, timeout, done)
         for value in values_of(command):
-            if isinstance(value, Carried):
+            if isinstance(value, Carried) and not self._closed:
                 self._carry(value)
         self._begin(ticket)
         return ticket
@@ -188,13 +198,18 @@ class BlobExchange:
             spread.content = value.content
 
     def _begin(self, ticket: BlobTicket) -> None:
+        if self._closed:
+            self._loop.call_soon(ticket.done, Rejected("the node has stopped", "stopped"))
+            return
         ticket.deadline = self._loop.time() + ticket.timeout + sum(ticket.refs.values()) / SLOWEST_BYTES_A_SECOND
         self._tickets.append(ticket)
         for digest, size in ticket.refs.items():
             self._unreferenced.keep(digest)
-            spread = self._spreads.setdefault(digest, _Spread(size))
-            self._hold(digest, spread)
-        self._look()
+            self._spreads.setdefault(digest, _Spread(size))
+        for digest in ticket.refs:  # all of them are spreads before the first is looked at
+            if (spread := self._spreads.get(digest)) is not None:
+                self._hold(digest, spread)
+        self._look_soon()
         self._arm()
 
     def _hold(self, digest: str, spread: _Spread) -> None:
@@ -213,6 +228,9 @@ class BlobExchange:
         if spread is None or self._closed:
             return
         spread.storing = False
+        for ticket in self._tickets:
+            if digest in ticket.refs:
+                ticket.problem = ""
         if error is not None:
             for ticket in self._tickets:
                 if digest in ticket.refs:
@@ -233,10 +251,19 @@ class BlobExchange:
             spread.held.add(node)
             if node == self._node:
                 spread.content = None  # it is in the store
-            self._look()
+            self._look_soon()
+
+    def _look_soon(self) -> None:
+        """Look once for all that is told in this turn of the loop: it takes as long as there are tickets."""
+        if not self._looks:
+            self._looks = True
+            self._loop.call_soon(self._look)
 
     def _look(self) -> None:
         """Propose what can be proposed, and forget what nobody waits for."""
+        self._looks = False
+        if self._closed:
+            return
         waiting: list[BlobTicket] = []
         ready: list[BlobTicket] = []
         for ticket in self._tickets:
@@ -293,15 +320,20 @@ class BlobExchange:
         """Ask for the pieces that come next, of one node that may have it."""
         if arrival.finishing or arrival.adopting:
             return
-        if arrival.into is None:
-            if sum(one.into is not None for one in self._arrivals.values()) >= ARRIVALS_AT_ONCE:
-                return
-            arrival.into = self._store.arrive(digest, arrival.size)
         connected = self._around.connected_peers
         likely = (*arrival.sources, *sorted(connected))
         source = next((node for node in likely if node in connected and node not in arrival.lacking), None)
+        arrival.nowhere = source is None
         if source is None:
+            self._asked.discard(digest)  # what came is kept; it is another's turn
             return
+        if digest not in self._asked:
+            if len(self._asked) >= ARRIVALS_AT_ONCE:
+                return
+            self._asked.add(digest)
+            arrival.asked, arrival.idle = arrival.came, False
+        if arrival.into is None:
+            arrival.into = self._store.arrive(digest, arrival.size)
         arrival.sources = {source: None, **arrival.sources}
         while arrival.asked < arrival.size and arrival.asked < arrival.came + PIECES_ASKED_FOR * PIECE_BYTES:
             self._send(source, BlobWant(digest, arrival.asked))
@@ -317,6 +349,7 @@ class BlobExchange:
             arrival.sources.pop(peer, None)
             arrival.asked = arrival.came
             self._ask(digest, arrival)
+            self._ask_next()
             return
         if message.offset != arrival.came or arrival.came + len(message.data) > arrival.size:
             return  # of an earlier asking
@@ -337,10 +370,13 @@ class BlobExchange:
             return
         logger.warning("node %d: a value's bytes were fetched in vain, and are fetched again: %s", self._node, error)
         arrival.into, arrival.came, arrival.asked, arrival.finishing = None, 0, 0, False
+        self._asked.discard(digest)
+        self._ask_next()
         arrival.sources = {}  # asked again at the next retry
 
     def _arrived(self, digest: str) -> None:
         arrival = self._arrivals.pop(digest, None)
+        self._asked.discard(digest)
         if digest not in self._around.live_blobs():
             self._unreferenced.keep(digest)
         if digest in self._spreads:
@@ -352,9 +388,29 @@ class BlobExchange:
                 self._send(peer, BlobHeld(digest))
             for ready in arrival.ready:
                 ready()
-            for other, one in tuple(self._arrivals.items()):
-                if one.into is None:
-                    self._ask(other, one)
+            self._ask_next()
+
+    def _ask_next(self) -> None:
+        """Ask for those whose turn it is now."""
+        if len(self._asked) < ARRIVALS_AT_ONCE:
+            for digest, arrival in tuple(self._arrivals.items()):
+                if digest not in self._asked and self._arrivals.get(digest) is arrival:
+                    self._ask(digest, arrival)
+                    if len(self._asked) >= ARRIVALS_AT_ONCE:
+                        return
+
+    def _forget(self, digest: str) -> None:
+        """Fetch no more what nothing refers to. Whoever waits for it finds that it is not here."""
+        arrival = self._arrivals.pop(digest)
+        self._asked.discard(digest)
+        if arrival.into is not None:
+            arrival.into.abandon()
+        for ready in arrival.ready:
+            ready()
+
+    def keep(self, digest: str) -> None:
+        """Keep a blob that a command is about to refer to which is on its way here."""
+        self._unreferenced.keep(digest)
 
     # --- what comes from others
 
@@ -394,6 +450,7 @@ class BlobExchange:
         """Note that a link to `peer` is up: it is offered, and asked for, what is under way."""
         if self._closed or self._frozen:
             return
+        self._unreferenced.renew()  # it may have missed what refers to them
         for digest, spread in self._spreads.items():
             if self._node in spread.held and peer not in spread.held:
                 self._send(peer, BlobOffer(digest, spread.size))
@@ -407,6 +464,7 @@ class BlobExchange:
                 arrival.sources.pop(peer)
                 arrival.asked = arrival.came
                 self._ask(digest, arrival)
+        self._ask_next()
 
     def members_changed(self) -> None:
         """Note that the voting members are others now."""
@@ -416,21 +474,23 @@ class BlobExchange:
 
     def dropped(self, digests: Collection[str]) -> None:
         """Note that the state does not refer to these any more."""
-        self._unreferenced.dropped(digest for digest in digests if self._store.holds(digest))
-        for digest in digests:
+        live = self._around.live_blobs()
+        gone = [digest for digest in digests if digest not in live]  # else a later command of the entry refers to it
+        self._unreferenced.dropped(gone)
+        aside: Collection[str] | None = None
+        for digest in gone:
             arrival = self._arrivals.get(digest)
             if arrival is not None and digest not in self._spreads and not arrival.finishing:
-                del self._arrivals[digest]
-                if arrival.into is not None:
-                    arrival.into.abandon()
+                aside = self._around.side_blobs() if aside is None else aside
+                if digest not in aside:
+                    self._forget(digest)
+        self._ask_next()
 
     def referred(self, refs: Iterable[BlobRef]) -> None:
         """Note that the state refers to these: as long as it does they are kept, and what is not here is fetched."""
         live = self._around.live_blobs()
         for ref in refs:
-            if ref.digest in live:
-                self._unreferenced.referred(ref.digest)
-            else:
+            if ref.digest not in live:
                 self._unreferenced.keep(ref.digest)
             if not self._store.holds(ref.digest) and ref.digest not in self._arrivals:
                 self.fetch(ref.digest, ref.size, _nothing)
@@ -445,6 +505,7 @@ class BlobExchange:
     def thaw(self) -> None:
         """Undo `freeze`."""
         self._frozen = False
+        self._unreferenced.renew()
         for peer in self._around.connected_peers:
             self.connected(peer)
         self._arm()
@@ -460,7 +521,7 @@ class BlobExchange:
         tickets, self._tickets = self._tickets, []
         for ticket in tickets:
             if not ticket.over:
-                ticket.done(Rejected("the node has stopped", "stopped"))
+                _tell(ticket, Rejected("the node has stopped", "stopped"))
         self._arrivals.clear()
         self._spreads.clear()
 
@@ -500,7 +561,7 @@ class BlobExchange:
             self._retry_all()
         self._arm()
         for ticket in late:
-            ticket.done(_given_up(ticket))
+            _tell(ticket, _given_up(ticket))
 
     def _retry_all(self) -> None:
         """Offer, and ask for, what got lost."""
@@ -510,8 +571,32 @@ class BlobExchange:
             if arrival.idle and not arrival.finishing:
                 arrival.asked = arrival.came
                 arrival.lacking.clear()
+                slow = next(iter(arrival.sources), None)
+                if slow is not None and digest in self._asked and len(self._around.connected_peers) > 1:
+                    del arrival.sources[slow]  # it hangs, perhaps: another is asked first
+                    arrival.lacking.add(slow)
                 self._ask(digest, arrival)
             arrival.idle = True
+        self._ask_next()
+        live = self._around.live_blobs()
+        nowhere = [
+            digest
+            for digest, arrival in self._arrivals.items()
+            if arrival.nowhere and digest not in live and digest not in self._spreads and not arrival.finishing
+        ]
+        if nowhere:
+            aside = self._around.side_blobs()
+            for digest in nowhere:
+                if digest not in aside and digest in self._arrivals:
+                    self._forget(digest)
+
+
+def _tell(ticket: BlobTicket, outcome: Outcome) -> None:
+    """Tell an outcome; what its receiver raises must not keep others from being told theirs."""
+    try:
+        ticket.done(outcome)
+    except Exception:
+        logger.exception("whoever proposed a large value failed on its outcome")
 
 
 def _given_up(ticket: BlobTicket) -> Rejected:

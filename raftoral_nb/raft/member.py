@@ -32,6 +32,9 @@ from .replica import Replica, RoleName, Timing
 
 logger = logging.getLogger(__name__)
 
+CURRENT_SECONDS = 5.0
+"""The time for which a follower that heard of no leader is still taken to know what is committed (seconds)."""
+
 MAX_FORWARDS_AT_ONCE = 4
 """Frames of proposals that a node sends a leader in one go; a link whose peer does not keep up would be reset."""
 
@@ -305,6 +308,17 @@ class Member:
     def voting(self) -> Sequence[NodeId]:
         """The voting members, by this node's log."""
         return self.replica.members
+
+    @property
+    def current(self) -> bool:
+        """Whether all that is committed is applied here, as far as can be known: it hears a majority, and its log is applied."""
+        raft = self.replica.raft
+        if self.paused or self._closed or self._loading or raft.applied_index < self._journal.last_index:
+            return False
+        if raft.role == LEADER:
+            return self.acting_term is not None and 2 * (self.reachable + 1) > len(self.replica.members)
+        silence = self.silence
+        return raft.leader in self.connected_peers and (silence is None or silence < CURRENT_SECONDS)
 
     def live_blobs(self) -> Collection[str]:
         """Return the digests of the blobs that runs of the state refer to."""

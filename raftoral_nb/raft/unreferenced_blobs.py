@@ -25,6 +25,7 @@ class UnreferencedBlobs:
         live: Callable[[], Collection[str]],
         aside: Callable[[], Collection[str]],
         is_used: Callable[[str], bool],
+        is_current: Callable[[], bool],
     ) -> None:
         """`live()` are the digests that runs refer to, and that `dropped` tells of later; `aside()` those that are needed besides.
 
@@ -35,7 +36,9 @@ class UnreferencedBlobs:
         self._live = live
         self._aside = aside
         self._is_used = is_used
-        # Invariant: blobs that no run refers to, as far as is known, with the time until which they are kept.
+        self._is_current = is_current
+        # Invariant: blobs that somebody was about to refer to, or that were dropped, with the time until which they are kept. What a
+        # run refers to meanwhile stays here: another command that does may be on its way, and outlive the run.
         self._kept: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -49,9 +52,11 @@ class UnreferencedBlobs:
         self._kept[digest] = max(until, self._kept.get(digest, until))
         self._arm(until)
 
-    def referred(self, digest: str) -> None:
-        """Note that a run refers to it: as long as one does it is kept."""
-        self._kept.pop(digest, None)
+    def renew(self, seconds: float = DROPPED_SECONDS) -> None:
+        """Remove nothing for so long: this node was out of touch, and may have missed what refers to them."""
+        until = self._loop.time() + seconds
+        for digest, kept in self._kept.items():
+            self._kept[digest] = max(kept, until)
 
     def dropped(self, digests: Iterable[str]) -> None:
         """Note that the last runs that referred to these were dropped."""
@@ -76,8 +81,14 @@ class UnreferencedBlobs:
     def _sweep(self) -> None:
         self._timer = None
         live, now = self._live(), self._loop.time()
+        if not self._is_current():  # an entry that is not applied may refer to any of them
+            self.renew(UNREFERENCED_SECONDS)
+            self._arm(now + UNREFERENCED_SECONDS)
+            return
         stored = frozenset(self._store.digests())
-        for digest in [digest for digest in self._kept if digest in live or digest not in stored]:
+        for digest in [
+            digest for digest, until in self._kept.items() if until <= now and (digest in live or digest not in stored)
+        ]:
             del self._kept[digest]
         late = [digest for digest, until in self._kept.items() if until <= now]
         aside = self._aside() if late else ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import mmap
 import os
@@ -16,19 +17,23 @@ import queue
 import re
 import secrets
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from ..errors import DamagedBlobError, StorageWriteError
 from ..raft.blob_store import Arriving, Done
-from ..workflow.codec.blobs import PIECE_BYTES, Content, InMemory, add_shelf, digest_of, new_hasher
+from ..workflow.codec.blobs import PIECE_BYTES, Content, InMemory, add_shelf, digest_of, new_hasher, room
 from .codec import Codec
-from .sqlite_store import sync_folder
+from .sqlite_store import sync_file, sync_folder
 
 logger = logging.getLogger(__name__)
 
 FOLDER: Final = "blobs"
+_MOST_MAPPED: Final = 256
+"""Files that are mapped at the same time: each mapping has a file descriptor (until Python 3.13), and a process few of those."""
+_mapped: Final[weakref.WeakSet[mmap.mmap]] = weakref.WeakSet()
 _NAME: Final = re.compile("[0-9a-f]{32}")
 
 
@@ -52,8 +57,15 @@ class Mapped:
         if not self.size:
             return memoryview(b"")
         with self._file.open("rb") as opened:
+            if len(_mapped) >= _MOST_MAPPED:
+                data = room(self.size)
+                if opened.readinto(data) != self.size:
+                    raise OSError(f"{self._file} is shorter than it was")
+                return data if private else data.toreadonly()
             access = mmap.ACCESS_COPY if private else mmap.ACCESS_READ
-            return memoryview(mmap.mmap(opened.fileno(), 0, access=access))
+            mapping = mmap.mmap(opened.fileno(), 0, access=access)
+            _mapped.add(mapping)
+            return memoryview(mapping)
 
 
 class _Worker:
@@ -61,19 +73,21 @@ class _Worker:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        # What waits, by whether it can wait for the rest, then in order.
+        self._work: queue.PriorityQueue[tuple[int, int, Callable[[], None] | None]] = queue.PriorityQueue()
+        self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
 
-    def submit(self, work: Callable[[], None]) -> None:
-        """Have something done, which must not raise. To be called on one thread."""
-        self._work.put(work)
+    def submit(self, work: Callable[[], None], *, later: bool = False) -> None:
+        """Have something done; `later`: when nothing else waits. To be called on one thread."""
+        self._work.put((int(later), next(self._numbers), work))
         if self._thread is None:
             self._thread = threading.Thread(target=self._main, name=self._name, daemon=True)
             self._thread.start()
 
     def close(self) -> None:
         """End, after what was submitted."""
-        self._work.put(None)
+        self._work.put((2, next(self._numbers), None))
 
     def join(self) -> None:
         """Wait for the end."""
@@ -81,8 +95,11 @@ class _Worker:
             self._thread.join()
 
     def _main(self) -> None:
-        while (work := self._work.get()) is not None:
-            work()
+        while (work := self._work.get()[2]) is not None:
+            try:
+                work()
+            except Exception:  # a bug of ours, or a codec's: what comes next is to be done all the same
+                logger.exception("work on large values failed")
 
 
 class DirectoryBlobs:
@@ -102,6 +119,9 @@ class DirectoryBlobs:
         self._worker = _Worker(name)
         # Invariant: whole and checked by this process. Replaced, added to and taken from by single operations: read on any thread.
         self._checked: set[str] = set()
+        # What is checked, and whether its file is there, changes under it.
+        self._lock = threading.Lock()
+        self._removals = 0
         self.closed = False
         with contextlib.suppress(OSError):
             for part in self._folder.glob(".*"):  # of a process that ended while it wrote
@@ -137,7 +157,7 @@ class DirectoryBlobs:
                     arriving.end()
                     return None
                 arriving.drop()
-            except (OSError, DamagedBlobError, StorageWriteError) as error:
+            except Exception as error:  # a codec may raise anything
                 arriving.drop()
                 return _told(self._folder, error)
             return None
@@ -148,14 +168,18 @@ class DirectoryBlobs:
         """See `BlobStore`. A file of its own that was not checked yet is taken first."""
 
         def work() -> bool:
+            if self.closed:
+                return False  # nobody is told, and whoever waits for the end need not wait for this
             try:
                 if self.find(digest) is not None:
+                    self._sync(digest)
                     return True
             except DamagedBlobError as error:
                 logger.warning("%s", error)
             return self._link(digest)
 
-        self._do(work, done)
+        # At a start there are as many as the log refers to; each is hashed, and new values must not wait for that.
+        self._do(work, done, later=True)
 
     def arrive(self, digest: str, size: int) -> Arriving:  # noqa: ARG002 - a file grows
         """See `BlobStore`."""
@@ -171,7 +195,7 @@ class DirectoryBlobs:
                     return None if found is None else bytes(found.view(private=False)[offset : offset + length])
                 with (self._folder / digest).open("rb") as file:
                     return os.pread(file.fileno(), length, offset)
-            except (OSError, DamagedBlobError):
+            except Exception:
                 return None
 
         if digest in self._checked:
@@ -185,13 +209,17 @@ class DirectoryBlobs:
         self._checked.difference_update(gone)
 
         def work() -> None:
-            for digest in gone:
-                if digest not in self._checked:  # else it came again
-                    with contextlib.suppress(OSError):
-                        (self._folder / digest).unlink()
+            for digest in () if self.closed else gone:  # the files are the next incarnation's
+                with self._lock:
+                    if digest not in self._checked:  # else it came again
+                        self._removals += 1
+                        if self._decoded is not None and self._decoded[0] == digest:
+                            self._decoded = None
+                        with contextlib.suppress(OSError):
+                            (self._folder / digest).unlink()
 
         if gone:
-            self._worker.submit(work)
+            self._worker.submit(work, later=True)
 
     def close(self) -> None:
         """See `BlobStore`."""
@@ -208,15 +236,26 @@ class DirectoryBlobs:
         """See `Shelf`."""
         file = self._folder / digest
         try:
+            if digest in self._checked:
+                return self._read(file, digest)
+            removals, found = self._removals, file.stat()
             content = self._read(file, digest)
-            if digest not in self._checked:
-                if content is None or digest_of(content) != digest:
-                    file.replace(file.with_name(f"{digest}.damaged"))
-                    raise DamagedBlobError(
-                        f"{file} does not hold what was written: the disk, or somebody, changed it. It was renamed to "
-                        f"{digest}.damaged; a node that has the value gives it again"
-                    )
-                self._checked.add(digest)
+            if content is None or digest_of(content) != digest:
+                with self._lock:
+                    self._decoded = None
+                    if file.stat().st_ino == found.st_ino:  # else it was written anew meanwhile
+                        file.replace(file.with_name(f"{digest}.damaged"))
+                raise DamagedBlobError(
+                    f"{file} does not hold what was written: the disk, or somebody, changed it. It was renamed to "
+                    f"{digest}.damaged; a node that has the value gives it again"
+                )
+            with self._lock:
+                # Not if it was removed meanwhile, or is another file now: then it is not stored, though it can be read.
+                if removals == self._removals and file.stat().st_ino == found.st_ino:
+                    self._checked.add(digest)
+        except FileNotFoundError:
+            self._checked.discard(digest)  # somebody removed it: it is not stored any more
+            return None
         except OSError:
             return None
         return content
@@ -248,7 +287,7 @@ class DirectoryBlobs:
 
     # --- on the thread
 
-    def _do(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+    def _do(self, work: Callable[[], Any], done: Callable[[Any], None], *, later: bool = False) -> None:
         if self.closed:
             return
         loop = asyncio.get_running_loop()
@@ -258,7 +297,7 @@ class DirectoryBlobs:
             with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever waited
                 loop.call_soon_threadsafe(self._tell, done, outcome)
 
-        self._worker.submit(call)
+        self._worker.submit(call, later=later)
 
     def _tell(self, done: Callable[[Any], None], outcome: Any) -> None:
         if not self.closed:
@@ -280,6 +319,13 @@ class DirectoryBlobs:
                     logger.warning("%s", error)
         return False
 
+    def _sync(self, digest: str) -> None:
+        """Put on the disk what an earlier incarnation, which may not have cared for power losses, has written. Raises OSError."""
+        if self._synced:
+            with (self._folder / digest).open("rb") as file:
+                sync_file(file.fileno())
+            sync_folder(self._folder)
+
     def make_folder(self) -> None:
         """Make the folder, unless it is there. Raises OSError."""
         if not self._folder.is_dir():
@@ -296,11 +342,16 @@ class DirectoryBlobs:
     def keep(self, digest: str, part: Path, descriptor: int) -> None:
         """Make a whole file the blob's. Raises OSError."""
         if self._synced:
-            os.fsync(descriptor)
-        part.replace(self._folder / digest)
-        if self._synced:
-            sync_folder(self._folder)
-        self._checked.add(digest)
+            sync_file(descriptor)
+        with self._lock:
+            part.replace(self._folder / digest)
+            if self._synced:
+                sync_folder(self._folder)
+            self._checked.add(digest)
+
+    def at_once_or_later(self, work: Callable[[], Any]) -> None:
+        """Have something done on the thread, also if the node is gone: files must be closed."""
+        self._worker.submit(work)
 
     def soon(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Have something done on the thread, and `done(what it returned)` called on this loop."""
@@ -368,7 +419,7 @@ class _Arriving:
 
     def abandon(self) -> None:
         """See `Arriving`."""
-        self._store.soon(self._writing.drop, _ignored)
+        self._store.at_once_or_later(self._writing.drop)
 
     def _write(self, data: bytes) -> None:
         if self._whole is not None:
@@ -390,7 +441,7 @@ class _Arriving:
                 for piece in self._store.written(whole).pieces():
                     self._writing.write(piece)
             self._writing.end()
-        except (OSError, DamagedBlobError) as error:
+        except Exception as error:
             self._writing.drop()
             return error
         return None

@@ -15,7 +15,7 @@ from raftoral_nb import Cluster, WorkflowContext, WorkflowRun, current_step, lim
 from raftoral_nb.core.events import CheckpointSet, StepStateSaved
 from raftoral_nb.errors import ValueNotShippableError, WorkflowFailedError
 from raftoral_nb.storage.directory_blobs import FOLDER
-from tests.cluster.helpers import PATIENCE, Watch, gate, note, notes
+from tests.cluster.helpers import PATIENCE, Watch, engine, gate, note, notes
 
 LARGE = 200_000
 """Numbers in an array that is large: 1.6 MB."""
@@ -293,3 +293,23 @@ def test_a_large_result_may_come_from_the_cache() -> None:
         for number in range(3):
             assert cluster.start_workflow(flow, number).wait_for_completion(PATIENCE) == array(3).sum()
         assert notes().count("computed") == 1
+
+
+def test_a_run_that_began_anew_behind_a_large_value_continues_after_a_restart(tmp_path: Path) -> None:
+    """What the generation before waited for is dropped by then, and the next waits for that one to end."""
+
+    async def renews(ctx: WorkflowContext, number: int) -> str:
+        made = await ctx.compute("make", lambda: str(number) * 500_000)
+        if number < 2:
+            raise ctx.continue_as_new(number + 1)
+        return f"{len(made)} {await ctx.receive('word')}"
+
+    with Cluster(1, data_dir=tmp_path / "data") as cluster, Watch(cluster) as watch:
+        cluster.start_workflow(renews, 0, run_id="renews")
+        watch.until(CheckpointSet, times=3)
+        store = engine(cluster).journals.of(1).blobs
+        live = engine(cluster)._incarnations[1].member.live_blobs()
+        engine(cluster).thread.call(store.remove, [digest for digest in store.digests() if digest not in live])
+    with Cluster(1, data_dir=tmp_path / "data") as cluster:
+        cluster.run("renews").signal("word", "done")
+        assert cluster.run("renews").wait_for_completion(PATIENCE) == "500000 done"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -362,5 +363,8 @@ def test_a_handle_has_a_large_result_although_its_run_was_evicted(tmp_path: Path
             store, live = host.journals.of(1).blobs, member.live_blobs()
             dropped = [digest for digest in store.digests() if digest not in live]
             assert len(dropped) == 2
+            for thread in threading.enumerate():
+                if thread.name == "raftoral-nb-held-result":
+                    thread.join(PATIENCE)
             host.thread.call(store.remove, dropped)
             assert first.wait_for_completion(PATIENCE) == b"\x01" * 1_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 
 import pytest
 
@@ -82,6 +83,9 @@ def test_a_large_result_is_taken_along_when_its_run_is_evicted() -> None:
     store.put(value.ref.digest, value.content, lambda error: None)
     runs.told(WorkflowCompleted("r1", bytes(value)))
     runs.told(RunEvicted("r1"))
+    for thread in threading.enumerate():
+        if thread.name == "raftoral-nb-held-result":
+            thread.join(30)
     store.remove([value.ref.digest])
     del value
     assert held.ended is not None

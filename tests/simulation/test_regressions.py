@@ -92,3 +92,8 @@ def test_an_execution_that_was_woken_while_its_node_was_held_overlooked_the_end_
 def test_a_gate_opened_in_front_of_a_task_group_of_which_only_what_came_behind_was_recorded() -> None:
     for seed, nodes, schedule in ((100331, 3, "mixed"), (100149, 2, "members"), (100338, 4, "leaders")):
         assert not simulate(seed, nodes=nodes, schedule=schedule).violations
+
+
+def test_a_step_that_is_never_answered_in_time_knows_by_the_log_that_its_state_is_saved() -> None:
+    """It saved the same state again and again, in ever more entries."""
+    assert not simulate(900072).violations

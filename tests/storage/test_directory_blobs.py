@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from raftoral_nb.errors import DamagedBlobError, StorageWriteError
+from raftoral_nb.storage import directory_blobs
 from raftoral_nb.storage.directory_blobs import FOLDER, DirectoryBlobs
 from raftoral_nb.workflow.codec.blobs import InMemory, digest_of
 
@@ -217,5 +218,112 @@ def test_a_full_disk_is_told_and_leaves_nothing(nodes: list[Node], monkeypatch: 
         assert "No space left" in str(error)
         assert not list((nodes[0].folder / FOLDER).iterdir())
         assert await nodes[0].put(content()) is None
+
+    run(test)
+
+
+def test_a_file_that_was_removed_while_it_was_checked_is_not_held(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        data = content()
+        digest = digest_of(data)
+        await nodes[0].put(data)
+        nodes[0].again()
+        store = nodes[0].store
+        hashed, removed = threading.Event(), threading.Event()
+
+        def slow(what: Any) -> str:
+            found = digest_of(what)
+            hashed.set()
+            assert removed.wait(30)
+            return found
+
+        monkeypatch.setattr(directory_blobs, "digest_of", slow)
+        reader = threading.Thread(target=store.find, args=(digest,))
+        reader.start()
+        await asyncio.to_thread(hashed.wait, 30)
+        store.remove([digest])
+        store._worker.submit(removed.set, later=True)
+        await asyncio.to_thread(reader.join)
+        monkeypatch.undo()
+        assert not store.holds(digest)
+        assert await nodes[0].put(data) is None
+        assert nodes[0].file(digest).exists()
+
+    run(test)
+
+
+def test_a_file_that_somebody_removed_is_not_held_any_more(nodes: list[Node]) -> None:
+    async def test() -> None:
+        data = content()
+        digest = digest_of(data)
+        await nodes[0].put(data)
+        nodes[0].file(digest).unlink()
+        assert nodes[0].store.find(digest) is None
+        assert not nodes[0].store.holds(digest)
+
+    run(test)
+
+
+class Reverses:
+    def encode(self, data: bytes) -> bytes:
+        return data[::-1]
+
+    def decode(self, data: bytes) -> bytes:
+        return data[::-1]
+
+
+def test_a_decoded_blob_that_was_removed_is_not_adopted_from_memory(tmp_path: Path) -> None:
+    async def test() -> None:
+        folder = tmp_path / "node-1"
+        folder.mkdir()
+        store = DirectoryBlobs(folder, "test-blobs", synced=False, codec=Reverses())
+        data = content()
+        digest = digest_of(data)
+        assert await told(lambda done: store.put(digest, data, done)) is None
+        assert store.find(digest) is not None
+        store.remove([digest])
+        assert not await told(lambda done: store.adopt(digest, done))
+        assert not store.holds(digest)
+        store.close()
+        store.end()
+
+    run(test)
+
+
+class Fails(Reverses):
+    def encode(self, data: bytes) -> bytes:
+        raise MemoryError
+
+
+def test_a_codec_that_fails_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    async def test() -> None:
+        folder = tmp_path / "node-1"
+        folder.mkdir()
+        store = DirectoryBlobs(folder, "test-blobs", synced=False, codec=Fails())
+        data = content()
+        assert isinstance(await told(lambda done: store.put(digest_of(data), data, done)), MemoryError)
+        assert not await told(lambda done: store.adopt("0" * 32, done))
+        store.close()
+        store.end()
+
+    run(test)
+
+
+def test_many_values_that_are_looked_at_take_few_descriptors(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        monkeypatch.setattr(directory_blobs, "_MOST_MAPPED", 5)
+        looked = []
+        for seed in range(20):
+            data = content(seed, 100_000)
+            await nodes[0].put(data)
+            found = nodes[0].store.find(digest_of(data))
+            assert found is not None
+            looked.append((found.view(private=seed % 2 == 0), data))
+        assert all(bytes(view) == bytes(data.view(private=False)) for view, data in looked)
+        assert len(directory_blobs._mapped) <= 5
 
     run(test)

@@ -46,16 +46,25 @@ async def bring(calls: Calls, value: bytes) -> bytes:
     if not isinstance(value, Carried):
         return value
     digest, size = value.ref.digest, value.ref.size
-    held: bool = (await calls.ask(BringBlob(digest, size))).body
-    if not held:
-        offset = 0
-        for part in value.content.pieces():
-            for begin in range(0, part.nbytes, PIECE_BYTES):
-                data = bytes(part[begin : begin + PIECE_BYTES])
-                offset += len(data)
-                async with asyncio.timeout(READ_SECONDS):
-                    await calls.ask(BringPiece(digest, data, offset == size))
+    # One at a time: pieces say what blob they are of, not who brings it.
+    lock = _bringing.setdefault((id(calls), digest), asyncio.Lock())
+    async with lock:
+        async with asyncio.timeout(
+            READ_SECONDS + size / SLOWEST_BYTES_A_SECOND
+        ):  # a node that was stopped answers nothing
+            held: bool = (await calls.ask(BringBlob(digest, size))).body
+        if not held:
+            offset = 0
+            for part in value.content.pieces():
+                for begin in range(0, part.nbytes, PIECE_BYTES):
+                    data = bytes(part[begin : begin + PIECE_BYTES])
+                    offset += len(data)
+                    async with asyncio.timeout(READ_SECONDS):
+                        await calls.ask(BringPiece(digest, data, offset == size))
     return _plain(value)
+
+
+_bringing: Final[weakref.WeakValueDictionary[tuple[int, str], asyncio.Lock]] = weakref.WeakValueDictionary()
 
 
 def _plain(value: bytes) -> bytes:
@@ -138,13 +147,16 @@ class RemoteBlobs:
 class BlobRequests:
     """What a client brings to, or reads of, a node's store: the node's side. On the consensus loop."""
 
-    def __init__(self, store: Callable[[], Any]) -> None:
+    def __init__(self, store: Callable[[], Any], keep: Callable[[str], object]) -> None:
+        """`keep(digest)` is called for a blob that a command will refer to which follows."""
         self._store = store
+        self._keep = keep
         self._arriving: dict[str, Any] = {}
 
     async def begins(self, asked: BringBlob) -> bool:
         """Return whether the node has the blob; else its pieces may come."""
         store = self._store()
+        self._keep(asked.digest)
         if store.holds(asked.digest):
             return True
         adopted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -175,6 +187,7 @@ class BlobRequests:
             await stored
         except OSError as error:
             raise DamagedBlobError(f"blob {asked.digest} could not be stored: {error}") from error
+        self._keep(asked.digest)
 
     async def read(self, asked: ReadBlob) -> bytes:
         """Return a piece of a blob; nothing if the node does not have it."""

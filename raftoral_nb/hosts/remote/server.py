@@ -98,6 +98,12 @@ class RpcServer:
         """Open the session of a client that has proven the key."""
         return RpcSession(self, channel)
 
+    def keep_blob(self, digest: str) -> None:
+        """Keep a large value that a client brought: its command follows."""
+        incarnation = self.host.incarnation(self.host.node)
+        if incarnation is not None:
+            incarnation.member.blobs.keep(digest)
+
     # --- what is asked
 
     async def do(self, asked: Asked, session: RpcSession) -> Any:
@@ -320,7 +326,7 @@ class RpcSession:
         self._channel = channel
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._offered: Snapshot | None = None
-        self.blobs = BlobRequests(lambda: server.host.journals.of(server.host.node).blobs)
+        self.blobs = BlobRequests(lambda: server.host.journals.of(server.host.node).blobs, server.keep_blob)
 
     def received(self, payloads: Sequence[bytes]) -> None:
         """Questions."""

@@ -136,12 +136,20 @@ def _decode(data: bytes, what: str, view: classes.View, *, private: bool) -> Any
         raise errors.ClassChangedError(f"{what}: {error}") from None
     except (errors.BlobMissingError, errors.DamagedBlobError) as error:
         raise type(error)(f"{what}: {error}") from None
+    except OSError as error:  # of a file that was removed meanwhile, or cannot be mapped
+        if reference(data) is None:
+            raise _unreadable(what, error) from error
+        raise errors.BlobMissingError(f"{what}: {error}") from None
     except Exception as error:
-        raise errors.ValueNotShippableError(
-            f"{what}: the recorded value does not unpickle ({describe(error)}). If a class defines __reduce__, "
-            f"__getstate__ or its own __init__ arguments (as some exceptions do), make sure that pickle.loads(pickle.dumps(x)) "
-            f"works; if a module is missing, install it where the nodes run."
-        ) from error
+        raise _unreadable(what, error) from error
+
+
+def _unreadable(what: str, error: Exception) -> errors.ValueNotShippableError:
+    return errors.ValueNotShippableError(
+        f"{what}: the recorded value does not unpickle ({describe(error)}). If a class defines __reduce__, "
+        f"__getstate__ or its own __init__ arguments (as some exceptions do), make sure that pickle.loads(pickle.dumps(x)) "
+        f"works; if a module is missing, install it where the nodes run."
+    )
 
 
 def round_trip(value: object, *, what: str, known: classes.Lookup | None = None) -> tuple[bytes, Any]:

@@ -149,6 +149,10 @@ class Execution:
     def end(self, ended: RunEnded | RunContinued) -> None:
         """Receive the recorded end of the run, or of this generation of it; this execution continues to its own end."""
         self._recorded_end = ended
+        if isinstance(ended, RunContinued) and self._blobs.absent:
+            # What it waits for is not kept any more, and so may never come; the next generation waits for this one to end.
+            self.stop("superseded", "the run has begun anew, and the large values of before are dropped")
+            return
         self._blobs.needs(end_value(ended))
         if isinstance(ended, RunEnded) and ended.terminated:
             self.failure = ended.failure

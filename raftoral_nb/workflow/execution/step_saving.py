@@ -194,12 +194,18 @@ class StepSaver:
                     self._saved()
                 case Rejected(code=code, reason=reason) if code in _FINAL:
                     self._give_up(reason, code)
+                case _ if self._is_saved(command.number):
+                    self._saved()  # no answer came in time, and what came by the log says it
                 case _ if self._closed and not self._flushed:
                     self._give_up(outcome.reason, "")
                 case _:
                     self._around.ask(command, done)
 
         self._around.ask(command, done)
+
+    def _is_saved(self, number: int) -> bool:
+        known = self._around.step_state(self._execution.run_id, self._step_id)
+        return known is not None and known.number >= number
 
     def _saved(self) -> None:
         with self._lock:

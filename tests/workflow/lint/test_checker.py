@@ -209,6 +209,9 @@ def is_workflow(value: Any) -> bool:
     return isinstance(value, types.FunctionType) and value.__code__.co_varnames[:1] == ("ctx",)
 
 
+TRANSFORMER: Any = TransformerManager()  # type: ignore[no-untyped-call]
+
+
 def notebook_workflows() -> list[tuple[str, str]]:
     found = []
     for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
@@ -219,7 +222,7 @@ def notebook_workflows() -> list[tuple[str, str]]:
             if cell["cell_type"] != "code":
                 continue
             first, _, rest = text.partition("\n")
-            source += TransformerManager().transform_cell(rest if first.startswith("%%") else text) + "\n"
+            source += TRANSFORMER.transform_cell(rest if first.startswith("%%") else text) + "\n"
         found.append((path.name, source))
     return found
 
