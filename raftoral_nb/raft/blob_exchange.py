@@ -22,20 +22,13 @@ from ..core.commands import Command, Outcome, Rejected
 from ..core.records import NodeId
 from ..transport.messages import BlobHeld, BlobOffer, BlobPiece, BlobWant, Message
 from ..workflow.codec.blobs import Carried, Content, plain
-from .blob_store import Arriving, BlobStore
+from . import blob_pieces
+from .blob_arrivals import BlobArrivals
+from .blob_store import BlobStore
 from .proposer import Ticket
 from .unreferenced_blobs import UnreferencedBlobs
 
 logger = logging.getLogger(__name__)
-
-PIECE_BYTES: Final = 256 * 1024
-"""Bytes of a blob in one message: so few that heartbeats need not wait long behind it."""
-
-PIECES_ASKED_FOR: Final = 4
-"""Pieces of one blob that are asked for before the first of them has come."""
-
-ARRIVALS_AT_ONCE: Final = 4
-"""Blobs that a node receives at the same time; others wait for their turn."""
 
 SLOWEST_BYTES_A_SECOND: Final = 5_000_000
 """The rate at which a blob is brought to a majority at least, else its command is given up (bytes a second)."""
@@ -112,28 +105,6 @@ class _Spread:
         self.held: set[NodeId] = set()
 
 
-class _Arrival:
-    """A blob that is fetched."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.sources: dict[NodeId, None] = {}
-        """Nodes that may have it, the one that is asked first."""
-        self.into: Arriving | None = None
-        self.came = 0
-        self.asked = 0
-        self.finishing = False
-        self.idle = False
-        """True if nothing came since it was looked at last."""
-        self.nowhere = False
-        """True if, when it was last to be asked for, no node was connected that may have it."""
-        self.lacking: set[NodeId] = set()
-        """Nodes that said that they do not have it, since they were all asked last."""
-        self.adopting = True
-        """True while it is looked for beside this node."""
-        self.ready: list[Callable[[], None]] = []
-
-
 class BlobExchange:
     """The part of a member that deals with blobs. Every method must be called on the consensus loop."""
 
@@ -148,9 +119,7 @@ class BlobExchange:
         # Invariant: not over, in the order in which they were asked.
         self._tickets: list[BlobTicket] = []
         self._spreads: dict[str, _Spread] = {}
-        self._arrivals: dict[str, _Arrival] = {}
-        # Invariant: those that pieces were asked for of a node that may have them; at most ARRIVALS_AT_ONCE.
-        self._asked: set[str] = set()
+        self._arrivals = BlobArrivals(node, store, self, self._arrived)
         self._unreferenced = UnreferencedBlobs(
             store, loop, around.live_blobs, around.side_blobs, self._spreads.__contains__, lambda: around.current
         )
@@ -243,7 +212,7 @@ class BlobExchange:
     def _offer(self, digest: str, spread: _Spread) -> None:
         for peer in self._around.connected_peers:
             if peer not in spread.held:
-                self._send(peer, BlobOffer(digest, spread.size))
+                self.send(peer, BlobOffer(digest, spread.size))
 
     def _held(self, digest: str, node: NodeId) -> None:
         spread = self._spreads.get(digest)
@@ -293,120 +262,16 @@ class BlobExchange:
 
     def fetch(self, digest: str, size: int, ready: Callable[[], None]) -> None:
         """Have a blob fetched from whoever has it, as soon as one of them can be reached; `ready()` is called when it is here."""
-        if self._store.holds(digest):
-            ready()
-            return
-        arrival = self._arrivals.get(digest)
-        if arrival is None:
-            arrival = self._arrivals[digest] = _Arrival(size)
-        arrival.ready.append(ready)
-        if arrival.into is None:
-            self._adopt(digest, arrival)
+        self._arrivals.fetch(digest, size, ready)
         self._arm()
 
-    def _adopt(self, digest: str, arrival: _Arrival) -> None:
-        def adopted(here: bool) -> None:
-            arrival.adopting = False
-            if self._closed or self._arrivals.get(digest) is not arrival:
-                return
-            if here:
-                self._arrived(digest)
-            else:
-                self._ask(digest, arrival)
-
-        self._store.adopt(digest, adopted)
-
-    def _ask(self, digest: str, arrival: _Arrival) -> None:
-        """Ask for the pieces that come next, of one node that may have it."""
-        if arrival.finishing or arrival.adopting:
-            return
-        connected = self._around.connected_peers
-        likely = (*arrival.sources, *sorted(connected))
-        source = next((node for node in likely if node in connected and node not in arrival.lacking), None)
-        arrival.nowhere = source is None
-        if source is None:
-            self._asked.discard(digest)  # what came is kept; it is another's turn
-            return
-        if digest not in self._asked:
-            if len(self._asked) >= ARRIVALS_AT_ONCE:
-                return
-            self._asked.add(digest)
-            arrival.asked, arrival.idle = arrival.came, False
-        if arrival.into is None:
-            arrival.into = self._store.arrive(digest, arrival.size)
-        arrival.sources = {source: None, **arrival.sources}
-        while arrival.asked < arrival.size and arrival.asked < arrival.came + PIECES_ASKED_FOR * PIECE_BYTES:
-            self._send(source, BlobWant(digest, arrival.asked))
-            arrival.asked += PIECE_BYTES
-
-    def _piece(self, peer: NodeId, message: BlobPiece) -> None:
-        digest = message.digest
-        arrival = self._arrivals.get(digest)
-        if arrival is None or arrival.into is None or arrival.finishing:
-            return
-        if not message.data:
-            arrival.lacking.add(peer)
-            arrival.sources.pop(peer, None)
-            arrival.asked = arrival.came
-            self._ask(digest, arrival)
-            self._ask_next()
-            return
-        if message.offset != arrival.came or arrival.came + len(message.data) > arrival.size:
-            return  # of an earlier asking
-        arrival.idle = False
-        arrival.into.add(message.data)
-        arrival.came += len(message.data)
-        if arrival.came < arrival.size:
-            self._ask(digest, arrival)
-            return
-        arrival.finishing = True
-        arrival.into.finish(lambda error: self._finished(digest, arrival, error))
-
-    def _finished(self, digest: str, arrival: _Arrival, error: BaseException | None) -> None:
-        if self._closed:
-            return
-        if error is None:
-            self._arrived(digest)
-            return
-        logger.warning("node %d: a value's bytes were fetched in vain, and are fetched again: %s", self._node, error)
-        arrival.into, arrival.came, arrival.asked, arrival.finishing = None, 0, 0, False
-        self._asked.discard(digest)
-        self._ask_next()
-        arrival.sources = {}  # asked again at the next retry
-
     def _arrived(self, digest: str) -> None:
-        arrival = self._arrivals.pop(digest, None)
-        self._asked.discard(digest)
         if digest not in self._around.live_blobs():
             self._unreferenced.keep(digest)
         if digest in self._spreads:
             self._held(digest, self._node)
             if digest in self._spreads:
                 self._offer(digest, self._spreads[digest])
-        if arrival is not None:
-            for peer in arrival.sources:
-                self._send(peer, BlobHeld(digest))
-            for ready in arrival.ready:
-                ready()
-            self._ask_next()
-
-    def _ask_next(self) -> None:
-        """Ask for those whose turn it is now."""
-        if len(self._asked) < ARRIVALS_AT_ONCE:
-            for digest, arrival in tuple(self._arrivals.items()):
-                if digest not in self._asked and self._arrivals.get(digest) is arrival:
-                    self._ask(digest, arrival)
-                    if len(self._asked) >= ARRIVALS_AT_ONCE:
-                        return
-
-    def _forget(self, digest: str) -> None:
-        """Fetch no more what nothing refers to. Whoever waits for it finds that it is not here."""
-        arrival = self._arrivals.pop(digest)
-        self._asked.discard(digest)
-        if arrival.into is not None:
-            arrival.into.abandon()
-        for ready in arrival.ready:
-            ready()
 
     def keep(self, digest: str) -> None:
         """Keep a blob that a command is about to refer to which is on its way here."""
@@ -422,29 +287,25 @@ class BlobExchange:
             case BlobOffer(digest=digest, size=size):
                 self._unreferenced.keep(digest)
                 if self._store.holds(digest):
-                    self._send(peer, BlobHeld(digest))
+                    self.send(peer, BlobHeld(digest))
                     return
-                if digest not in self._arrivals:
-                    self.fetch(digest, size, _nothing)
-                arrival = self._arrivals.get(digest)
-                if arrival is not None:
-                    arrival.sources.setdefault(peer)
-                    self._ask(digest, arrival)
-                elif self._store.holds(digest):
-                    self._send(peer, BlobHeld(digest))
+                self._arrivals.offered(digest, size, peer)
+                self._arm()
+                if self._store.holds(digest) and digest not in self._arrivals:
+                    self.send(peer, BlobHeld(digest))
             case BlobHeld(digest=digest):
                 self._held(digest, peer)
             case BlobWant(digest=digest, offset=offset):
                 self._give(peer, digest, offset)
             case BlobPiece():
-                self._piece(peer, message)
+                self._arrivals.piece(peer, message)
 
     def _give(self, peer: NodeId, digest: str, offset: int) -> None:
         def read(data: bytes | None) -> None:
             if not self._closed:
-                self._send(peer, BlobPiece(digest, offset, data or b""))
+                self.send(peer, BlobPiece(digest, offset, data or b""))
 
-        self._store.read(digest, offset, PIECE_BYTES, read)
+        self._store.read(digest, offset, blob_pieces.PIECE_BYTES, read)
 
     def connected(self, peer: NodeId) -> None:
         """Note that a link to `peer` is up: it is offered, and asked for, what is under way."""
@@ -453,18 +314,12 @@ class BlobExchange:
         self._unreferenced.renew()  # it may have missed what refers to them
         for digest, spread in self._spreads.items():
             if self._node in spread.held and peer not in spread.held:
-                self._send(peer, BlobOffer(digest, spread.size))
-        for digest, arrival in tuple(self._arrivals.items()):
-            self._ask(digest, arrival)
+                self.send(peer, BlobOffer(digest, spread.size))
+        self._arrivals.connected()
 
     def disconnected(self, peer: NodeId) -> None:
         """Note that the link to `peer` is gone, and with it what was asked of it."""
-        for digest, arrival in tuple(self._arrivals.items()):
-            if next(iter(arrival.sources), None) == peer:
-                arrival.sources.pop(peer)
-                arrival.asked = arrival.came
-                self._ask(digest, arrival)
-        self._ask_next()
+        self._arrivals.disconnected(peer)
 
     def members_changed(self) -> None:
         """Note that the voting members are others now."""
@@ -477,14 +332,14 @@ class BlobExchange:
         live = self._around.live_blobs()
         gone = [digest for digest in digests if digest not in live]  # else a later command of the entry refers to it
         self._unreferenced.dropped(gone)
-        aside: Collection[str] | None = None
-        for digest in gone:
-            arrival = self._arrivals.get(digest)
-            if arrival is not None and digest not in self._spreads and not arrival.finishing:
-                aside = self._around.side_blobs() if aside is None else aside
-                if digest not in aside:
-                    self._forget(digest)
-        self._ask_next()
+        self._give_up([digest for digest in gone if digest in self._arrivals])
+
+    def _give_up(self, digests: list[str]) -> None:
+        """Fetch no more of these what nothing needs."""
+        unused = [digest for digest in digests if digest not in self._spreads]
+        if unused:
+            aside = self._around.side_blobs()
+            self._arrivals.forget([digest for digest in unused if digest not in aside])
 
     def referred(self, refs: Iterable[BlobRef]) -> None:
         """Note that the state refers to these: as long as it does they are kept, and what is not here is fetched."""
@@ -515,19 +370,22 @@ class BlobExchange:
         self._closed = True
         self._disarm()
         self._unreferenced.close()
-        for arrival in self._arrivals.values():
-            if arrival.into is not None and not arrival.finishing:
-                arrival.into.abandon()
+        self._arrivals.close()
         tickets, self._tickets = self._tickets, []
         for ticket in tickets:
             if not ticket.over:
                 _tell(ticket, Rejected("the node has stopped", "stopped"))
-        self._arrivals.clear()
         self._spreads.clear()
 
     # --- inside
 
-    def _send(self, peer: NodeId, message: Message) -> None:
+    @property
+    def connected_peers(self) -> Collection[NodeId]:
+        """The nodes to which a connection stands."""
+        return self._around.connected_peers
+
+    def send(self, peer: NodeId, message: Message) -> None:
+        """Send a message, unless this node is frozen."""
         if not self._frozen:
             self._around.send(peer, message)
 
@@ -567,28 +425,9 @@ class BlobExchange:
         """Offer, and ask for, what got lost."""
         for digest, spread in tuple(self._spreads.items()):
             self._hold(digest, spread)
-        for digest, arrival in tuple(self._arrivals.items()):
-            if arrival.idle and not arrival.finishing:
-                arrival.asked = arrival.came
-                arrival.lacking.clear()
-                slow = next(iter(arrival.sources), None)
-                if slow is not None and digest in self._asked and len(self._around.connected_peers) > 1:
-                    del arrival.sources[slow]  # it hangs, perhaps: another is asked first
-                    arrival.lacking.add(slow)
-                self._ask(digest, arrival)
-            arrival.idle = True
-        self._ask_next()
+        self._arrivals.retry()
         live = self._around.live_blobs()
-        nowhere = [
-            digest
-            for digest, arrival in self._arrivals.items()
-            if arrival.nowhere and digest not in live and digest not in self._spreads and not arrival.finishing
-        ]
-        if nowhere:
-            aside = self._around.side_blobs()
-            for digest in nowhere:
-                if digest not in aside and digest in self._arrivals:
-                    self._forget(digest)
+        self._give_up([digest for digest in self._arrivals.nowhere() if digest not in live])
 
 
 def _tell(ticket: BlobTicket, outcome: Outcome) -> None:

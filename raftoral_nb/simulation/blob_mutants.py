@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..raft.blob_arrivals import BlobArrivals
 from ..raft.blob_exchange import BlobExchange, BlobTicket
 from ..transport.messages import BlobHeld, BlobOffer
 
@@ -25,7 +26,7 @@ def held_when_offered() -> list[Patch]:
 
     def received(self: BlobExchange, peer: int, message: Any) -> None:
         if isinstance(message, BlobOffer):
-            self._send(peer, BlobHeld(message.digest))
+            self.send(peer, BlobHeld(message.digest))
         original(self, peer, message)
 
     return [(BlobExchange, "received", received)]
@@ -33,4 +34,4 @@ def held_when_offered() -> list[Patch]:
 
 def never_fetched() -> list[Patch]:
     """A node that lacks what its log refers to does not ask for it."""
-    return [(BlobExchange, "fetch", lambda self, digest, size, ready: None)]
+    return [(BlobArrivals, "fetch", lambda self, digest, size, ready: None)]

@@ -15,7 +15,7 @@ from ..api.running_clusters import current_cluster
 from ..core.commands import Committed, Outcome
 from ..core.records import NodeId
 from ..errors import ClusterError
-from ..raft import blob_exchange
+from ..raft import blob_pieces
 from ..virtual_time.clock import VirtualClockLoop
 from ..virtual_time.nested_loop import without_outer_loop
 from . import effects, final_checks, hazards
@@ -93,12 +93,12 @@ def _simulate(setting: Setting, messages: tuple[float, float] | None) -> Result:
 @contextlib.contextmanager
 def _blobs(size: int) -> Iterator[None]:
     """Let values of more than `size` bytes be blobs, which travel in pieces as small."""
-    before = limits.BLOB_BYTES, blob_exchange.PIECE_BYTES
-    limits.BLOB_BYTES, blob_exchange.PIECE_BYTES = size, min(size, before[1])  # type: ignore[misc]
+    before = limits.BLOB_BYTES, blob_pieces.PIECE_BYTES
+    limits.BLOB_BYTES, blob_pieces.PIECE_BYTES = size, min(size, before[1])  # type: ignore[misc]
     try:
         yield
     finally:
-        limits.BLOB_BYTES, blob_exchange.PIECE_BYTES = before  # type: ignore[misc]
+        limits.BLOB_BYTES, blob_pieces.PIECE_BYTES = before  # type: ignore[misc]
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from raftoral_nb.core.commands import (
 from raftoral_nb.core.records import Definition, NodeId
 from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.errors import StorageWriteError
-from raftoral_nb.raft.blob_exchange import PIECE_BYTES
+from raftoral_nb.raft.blob_pieces import PIECE_BYTES
 from raftoral_nb.raft.blob_store import Done, MemoryBlobs
 from raftoral_nb.raft.member import Member
 from raftoral_nb.raft.unreferenced_blobs import DROPPED_SECONDS, UNREFERENCED_SECONDS

@@ -49,8 +49,12 @@ class BlobWaits:
         ref = reference(value)
         return ref is not None and ref.digest in self.absent
 
-    def keep(self, queue: Sequence[Record], ended: RunEnded | RunContinued | None) -> bool:
-        """Return whether the first record of the queue, or the recorded end behind them all, is waited for."""
+    def hold_up(
+        self, begun: object, given: bytes, queue: Sequence[Record], ended: RunEnded | RunContinued | None
+    ) -> bool:
+        """Return whether what comes next is waited for: the input, the first record of the queue, or the recorded end behind them all."""
+        if begun is None:
+            return self.lacks(given)
         if queue:
             record = queue[0]
             return isinstance(record, Step | Message) and self.lacks(record.value)

@@ -128,8 +128,7 @@ class Execution:
         self._waits = waits.Waits()
         self.say_once = Once(lambda text: around.say(started.run_id, text))
         self._blobs = BlobWaits(around, lambda: around.goes_on(self))
-        if self.input[:1] == REFERENCE_MARK:
-            self._blobs.needs(self.input)
+        self._blobs.needs(self.input)
 
     # --- what is delivered
 
@@ -150,9 +149,8 @@ class Execution:
         """Receive the recorded end of the run, or of this generation of it; this execution continues to its own end."""
         self._recorded_end = ended
         if isinstance(ended, RunContinued) and self._blobs.absent:
-            # What it waits for is not kept any more, and so may never come; the next generation waits for this one to end.
+            # What it waits for may be dropped, and never come; and the next generation waits for this one to end.
             self.stop("superseded", "the run has begun anew, and the large values of before are dropped")
-            return
         self._blobs.needs(end_value(ended))
         if isinstance(ended, RunEnded) and ended.terminated:
             self.failure = ended.failure
@@ -204,11 +202,7 @@ class Execution:
     @property
     def _lacks_value(self) -> bool:
         """Whether what comes next needs a large value that is not here yet."""
-        if not self._blobs.absent:
-            return False
-        return (
-            self._blobs.lacks(self.input) if self._main is None else self._blobs.keep(self._queue, self._recorded_end)
-        )
+        return bool(self._blobs.absent) and self._blobs.hold_up(self._main, self.input, self._queue, self._recorded_end)
 
     def take_turns(self, most: int) -> int:
         """Let up to `most` records have their turns, and begin what is to be begun when none is left; return how many had one."""

@@ -32,7 +32,8 @@ class Line:
                 return SimpleNamespace(body=await self._requests.begins(asked))
             case BringPiece():
                 self.pieces += 1
-                return SimpleNamespace(body=await self._requests.comes(asked))
+                await self._requests.comes(asked)
+                return SimpleNamespace(body=None)
             case ReadBlob():
                 return SimpleNamespace(body=await self._requests.read(asked))
 
