@@ -259,8 +259,9 @@ def test_the_wait_that_a_step_asks_for_is_told(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["soon", None, True, float("nan"), float("inf"), -1, timedelta(-1), datetime(2030, 1, 1)]
-)  # noqa: DTZ001
+    "wrong",
+    ["soon", None, True, float("nan"), float("inf"), -1, timedelta(-1), datetime(2030, 1, 1)],  # noqa: DTZ001
+)
 def test_a_wait_that_is_none_is_refused_where_it_is_raised(wrong: Any) -> None:
     with pytest.raises(BadArgumentError, match="RetryAfter takes a number of seconds"):
         RetryAfter(wrong)
