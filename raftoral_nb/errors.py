@@ -453,8 +453,8 @@ class RetryAfter(RaftoralError):  # noqa: N818 - a wish that the function of a s
         if response.status_code == 429:
             raise RetryAfter(float(response.headers["Retry-After"]))
 
-    `when` is a number of seconds from now, a `timedelta`, or a `datetime` with a time zone; what is past means at once. The wait is just
-    as long, whatever the step's `Retry` says of waits; how many attempts there are is up to its `attempts`. `Retry.on` does
+    `when` is a number of seconds from now, from 0 on, or a `timedelta`, or a `datetime` with a time zone; a `datetime` in the past means at once.
+    The wait is just as long, whatever the step's `Retry` says of waits; how many attempts there are is up to its `attempts`. `Retry.on` does
     not count, `Retry.final` does. A step without a policy has as many attempts as `Retry()`. One that runs `at_most_once` is
     not tried again.
 
@@ -465,10 +465,11 @@ class RetryAfter(RaftoralError):  # noqa: N818 - a wish that the function of a s
 
     def __init__(self, when: float | timedelta | datetime, *, cause: BaseException | None = None) -> None:
         aware = isinstance(when, datetime) and when.utcoffset() is not None
-        number = isinstance(when, int | float) and not isinstance(when, bool) and -math.inf < when < math.inf
-        if not (aware or number or isinstance(when, timedelta)):
+        length = when.total_seconds() if isinstance(when, timedelta) else when
+        number = isinstance(length, int | float) and not isinstance(length, bool) and 0 <= length < math.inf
+        if not (aware or number):
             raise BadArgumentError(
-                "RetryAfter takes a number of seconds, a timedelta, or a datetime with a time zone, such as "
+                "RetryAfter takes a number of seconds from 0 on, a timedelta, or a datetime with a time zone, such as "
                 f"RetryAfter(30) or RetryAfter(datetime(2030, 1, 1, tzinfo=UTC)); not {when!r}"
             )
         shown = (

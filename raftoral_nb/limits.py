@@ -86,7 +86,7 @@ MAX_STEP_STATES: Final = 1000
 """Open steps of one run of which a state is saved; more cannot save one."""
 
 MAX_CACHED_STEPS: Final = 1000
-"""Results in the cache of steps; those that were not used for longest are dropped first, here and for what follows."""
+"""Results in the cache of steps; the least recently used are dropped first, here and for what follows."""
 
 MAX_CACHE_BYTES: Final = 64 * 1024 * 1024
 """Encoded size of all results in the cache of steps, in bytes, as far as the nodes hold them in memory."""

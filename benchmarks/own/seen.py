@@ -5,11 +5,16 @@ Their code is shipped by value, and so would be what it refers to. So they find 
 
 from __future__ import annotations
 
+from typing import Any
+
 times: dict[int, list[float]] = {}
 """The seconds of each step of the latest chain, by the node that executed it."""
 
 beats: dict[int, list[float]] = {}
 """When each run took a step, by the run's number."""
+
+array: Any = None
+"""The large value that a step returns."""
 
 stop = False
 """True when runs that would go on for ever are to end."""

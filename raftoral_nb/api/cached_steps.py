@@ -19,7 +19,7 @@ class CachedSteps:
     def cached_steps(self) -> tuple[CachedStep, ...]:
         """Return the results of steps that are cached (`step(fn, cache="inputs")`), the one that was used last first.
 
-        At most `MAX_CACHED_STEPS`, of `MAX_CACHE_BYTES` in all; those that were not used for longest are dropped first. Some may be too old
+        At most `MAX_CACHED_STEPS`, of `MAX_CACHE_BYTES` in all; the least recently used are dropped first. Some may be too old
         for a step's `ttl`. Also after the cluster has stopped.
         """
         return tuple(reversed(tuple(self._access.host.head().cache.values())))

@@ -226,7 +226,7 @@ def take_id(state: State, run_id: RunId) -> int:
 def gone(state: State, run_id: RunId) -> str:
     """Return why a run is not known, as a sentence without its end."""
     if run_id in state.evicted:
-        return f"run {run_id!r} finished long ago and its records were dropped ({options_text(state.keeps)})"
+        return f"run {run_id!r} has finished, and its records were evicted ({options_text(state.keeps)})"
     return f"run {run_id!r} was deleted" if run_id in state.deleted else f"no run {run_id!r} is known"
 
 

@@ -1,1 +1,1 @@
-"""Executors of steps' functions (`on=`): workers of the node's own, any `concurrent.futures.Executor`, and Dask."""
+"""Executors of steps' functions (`on=`): worker processes of the node, any `concurrent.futures.Executor`, and Dask."""

@@ -34,7 +34,7 @@ def checked(given: Any) -> dict[str, ExecutorFactory]:
         if not isinstance(name, str) or not name:
             raise BadArgumentError(f"the name of an executor is text, such as 'pool', not {name!r}")
         if name == OWN_WORKERS:
-            raise BadArgumentError(f"the executor {name!r} is built in: call yours otherwise")
+            raise BadArgumentError(f"the executor {name!r} is built in: choose another name")
         found[name] = _factory(name, made)
     return found
 

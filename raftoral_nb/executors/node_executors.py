@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import difflib
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -124,8 +125,10 @@ class NodeExecutors:
             factory = self._factories.get(on)
             if factory is None:
                 known = ", ".join(map(repr, self._factories))
+                near = difflib.get_close_matches(on, self._factories, 1)
+                meant = f": did you mean {near[0]!r}?" if near else ""
                 raise UnknownExecutorError(
-                    f"there is no executor {on!r} on this node; those there are: {known}. Executors are given to the cluster, "
+                    f"there is no executor {on!r} on this node{meant}; those there are: {known}. Executors are given to the cluster, "
                     f"Cluster(executors={{{on!r}: ...}}), each time it is started"
                 )
             if sys.platform in ("emscripten", "wasi"):
@@ -154,8 +157,10 @@ class NodeExecutors:
         elif isinstance(made, StepAdapter):
             adapter = made
         else:
+            kind = type_name(type(made))
+            article = "an" if kind[:1].lower() in "aeiou" else "a"
             raise UnknownExecutorError(
-                f"executors[{on!r}] made a {type_name(type(made))}; it is to make a concurrent.futures.Executor, or a StepAdapter"
+                f"executors[{on!r}] made {article} {kind}; it must make a concurrent.futures.Executor, or a StepAdapter"
             )
         try:
             if self._closed:

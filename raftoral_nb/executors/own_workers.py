@@ -1,6 +1,6 @@
 """`on="processes"`: workers of a node's own, processes that run one step's function at a time.
 
-They are started when they are needed, at most one a core, and kept until the node ends. A task that is cancelled takes its
+They are started when they are needed, at most one per core, and kept until the node ends. A task that is cancelled takes its
 worker with it: that is the only way to end a function that computes. So does one whose process dies; others go on.
 """
 
@@ -187,7 +187,7 @@ class _Lane:
                 how = self._drop()
             if task.begun or self._is_dropped(task):
                 raise WorkerDiedError(
-                    f"the process (number {process.pid}) in which step {_name(task)} ran ended {how} before the function returned. That "
+                    f"process {process.pid}, in which step {_name(task)} ran, ended {how} before the function returned. That "
                     "attempt is lost, and may have done a part of its work; other steps are not touched. With retry=Retry(...) it is tried again"
                 )
         raise WorkerDiedError(f"no process could begin with step {_name(task)}: each ended as it started")

@@ -7,8 +7,10 @@ workflows and what their cells captured. Not around what tells nothing of them: 
 from __future__ import annotations
 
 import os
+import string
 import zlib
 from collections.abc import Sequence
+from inspect import getattr_static
 from typing import Any, Final, Protocol
 
 from ..errors import BadArgumentError, CodecError
@@ -41,7 +43,9 @@ class Encryption:
     def __init__(self, key: bytes) -> None:
         given: object = key
         if not isinstance(given, bytes) or len(given) != KEY_BYTES:
-            raise BadArgumentError(f"the key is {KEY_BYTES} bytes, such as Encryption.new_key() returns")
+            raise BadArgumentError(
+                f"the key is {KEY_BYTES} bytes, such as Encryption.new_key() returns, not {_kind(given)}{_key_hint(given)}"
+            )
         try:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         except ImportError as error:
@@ -110,26 +114,70 @@ class _Chain:
         return data
 
 
+def _kind(given: object) -> str:
+    """Return what was given, in words. Never the value itself: it may be a key, or hold one."""
+    if isinstance(given, bytes | bytearray):
+        return (
+            f"{len(given)} {type(given).__name__}" if isinstance(given, bytes) else f"a bytearray of {len(given)} bytes"
+        )
+    if isinstance(given, str):
+        return f"text of {len(given)} characters"
+    if isinstance(given, type):
+        return f"the class {given.__name__}"
+    return "None" if given is None else f"an object of the class {type(given).__name__}"
+
+
+def _key_hint(given: object) -> str:
+    """Return how to make a key of what was given as one, if that is known."""
+    if isinstance(given, str) and len(given) == 2 * KEY_BYTES and not set(given) - set(string.hexdigits):
+        return "; it looks like hexadecimal digits: use bytes.fromhex(...)"
+    if isinstance(given, bytearray) and len(given) == KEY_BYTES:
+        return "; use bytes(...)"
+    return ""
+
+
+def _codec_hint(given: object) -> str:
+    """Return what was probably meant by something that was given as a codec."""
+    if isinstance(given, bytes) and len(given) == KEY_BYTES:
+        return ": did you mean Encryption(key)?"
+    if isinstance(given, type):
+        return f": give {given.__name__}({'key' if issubclass(given, Encryption) else '...'})"
+    return "; a codec has encode(bytes) and decode(bytes), such as Encryption(key); several are given as a list"
+
+
 def checked(given: object) -> Codec | None:
-    """Return the codec that was meant: one, several in a row, or None. Raises `BadArgumentError` for what is none."""
+    """Return the codec that was meant: one, several in a row, or None.
+
+    Raises `BadArgumentError` for anything else. The message never shows what was given, which may be a key.
+    """
     if given is None:
         return None
     codecs: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
-    for one in codecs:
-        if not (callable(getattr(one, "encode", None)) and callable(getattr(one, "decode", None))):
-            raise BadArgumentError(
-                f"codec has encode(bytes) and decode(bytes), such as Encryption(key), or is a list of such; got {one!r}"
-            )
     if not codecs:
-        return None
+        raise BadArgumentError("codec= got an empty list: give at least one codec, or leave codec= out")
+    for one in codecs:
+        both = callable(getattr(one, "encode", None)) and callable(getattr(one, "decode", None))
+        if not both or (isinstance(one, type) and not _is_static(one)):
+            raise BadArgumentError(f"codec= got {_kind(one)}{_codec_hint(one)}")
     found: Codec = codecs[0] if len(codecs) == 1 else _Chain(codecs)
     try:
         same = found.decode(found.encode(_PROBE)) == _PROBE
     except Exception as error:
-        raise BadArgumentError(f"codec {given!r} failed on bytes of a test: {type(error).__name__}: {error}") from error
+        raise BadArgumentError(
+            f"the codec ({_kinds(codecs)}) failed on a test value: {type(error).__name__}"
+        ) from error
     if not same:
-        raise BadArgumentError(f"codec {given!r} does not decode what it encodes")
+        raise BadArgumentError(f"the codec ({_kinds(codecs)}) does not decode what it encodes")
     return found
+
+
+def _is_static(given: type) -> bool:
+    """Return whether a class is a codec itself, by static methods: most are given by mistake for one of their objects."""
+    return all(isinstance(getattr_static(given, name), staticmethod | classmethod) for name in ("encode", "decode"))
+
+
+def _kinds(codecs: Sequence[object]) -> str:
+    return ", ".join(type(one).__name__ for one in codecs)
 
 
 def mark(codec: Codec | None) -> str:

@@ -117,7 +117,7 @@ def test_nothing_of_a_run_stays_once_nobody_has_a_handle_on_it() -> None:
         assert not held
         with pytest.raises(
             RunNotFoundError,
-            match=r"run 'quick-1' finished long ago .* \(keep_runs=2, keep_bytes=1000000000\): cluster.set_ret",
+            match=r"run 'quick-1' has finished, .* \(keep_runs=2, keep_bytes=1000000000\): cluster.set_ret",
         ):
             cluster.run("quick-1")
 
@@ -129,7 +129,7 @@ def test_a_handle_on_a_run_that_is_gone_says_why_its_steps_are() -> None:
         cluster.start_workflow(square, 3).wait_for_completion(PATIENCE)
         with pytest.raises(RunNotFoundError, match="keep_runs=1"):
             _ = first.steps
-        with pytest.raises(RunConflictError, match=r"finished long ago .*keep_runs=1"):
+        with pytest.raises(RunConflictError, match=r"has finished, .*keep_runs=1"):
             cluster.start_workflow(square, 2, run_id=first.run_id)
 
 
@@ -335,7 +335,7 @@ def test_a_detached_child_that_was_evicted_is_not_started_again() -> None:
         assert cluster.start_workflow(send, 1).wait_for_completion(PATIENCE) == "mail/1"
         for run in cluster.start_many(quick, range(5)):
             run.wait_for_completion(PATIENCE)
-        with pytest.raises(WorkflowFailedError, match="cannot start a child: run 'mail/1' finished long ago"):
+        with pytest.raises(WorkflowFailedError, match="cannot start a child: run 'mail/1' has finished"):
             cluster.start_workflow(send, 1).wait_for_completion(PATIENCE)
 
 

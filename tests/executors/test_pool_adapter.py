@@ -128,6 +128,8 @@ def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
         error = error_of(cluster, os.getcwd, "dask")
         assert isinstance(error, UnknownExecutorError)
         assert "those there are: 'processes', 'pool'" in str(error)
+        assert "did you mean" not in str(error)
+        assert "did you mean 'processes'?" in str(error_of(cluster, os.getcwd, "process"))
 
 
 def test_what_cannot_be_made_or_is_no_executor_is_told() -> None:
@@ -136,7 +138,7 @@ def test_what_cannot_be_made_or_is_no_executor_is_told() -> None:
 
     with Cluster(1, executors={"broken": broken, "number": lambda: 3}) as cluster:
         assert "no such cluster" in str(error_of(cluster, os.getcwd, "broken"))
-        assert "made a int" in str(error_of(cluster, os.getcwd, "number"))
+        assert "made an int; it must make" in str(error_of(cluster, os.getcwd, "number"))
 
 
 def test_nodes_in_processes_of_their_own_make_theirs() -> None:

@@ -25,8 +25,10 @@ def test_what_is_cached_is_listed_shown_in_the_history_of_runs_and_cleared(start
     assert "run first, step 0/fit" in row
     assert ", cached from run first, step 0/fit" in started.ok("%raftoral history second").text
     assert "cached from" not in started.ok("%raftoral history first").text
-    assert started.ok("%raftoral cache --clear other").text == "the cache of steps of other was cleared"
+    assert started.ok("%raftoral cache --clear other").text == "nothing is cached of other; cached are steps of fit"
     assert "run first, step 0/fit" in started.ok("%raftoral cache").text
+    assert started.ok("%raftoral cache --clear fit").text == "the cache of steps of fit was cleared"
+    assert started.ok("%raftoral cache --clear fit").text == "nothing is cached of fit; no step is cached"
     assert started.ok("%raftoral cache --clear").text == "the cache of steps was cleared"
     assert "no step is cached" in started.ok("%raftoral cache").text
 

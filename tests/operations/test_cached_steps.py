@@ -190,7 +190,7 @@ def test_the_cache_can_be_cleared_of_one_function() -> None:
     [
         ({"cache": "always"}, 'cache is "inputs"'),
         ({"ttl": 5}, "it takes cache="),
-        ({"cache": "inputs", "ttl": -1}, "ttl is a number from 0 on"),
+        ({"cache": "inputs", "ttl": -1}, "ttl is a number of seconds from 0 on"),
         ({"cache": "inputs", "at_most_once": True}, "take one of the two"),
     ],
 )

@@ -18,6 +18,7 @@ from raftoral_nb import (
     StepRetrying,
     StepTimeoutError,
     WorkflowContext,
+    WrongTaskError,
     current_step,
     step,
 )
@@ -68,7 +69,8 @@ def test_an_attempt_that_could_only_begin_too_late_is_not_waited_for() -> None:
     with workflow_test() as test:
         text, took = test.finish(test.start(hasty))
     assert "attempt 3 failed with" in text
-    assert "Busy, and none could begin in time" in text
+    assert "Busy, and the next attempt may begin only in 1 s" in text
+    assert "cannot be done within its total_timeout of 8.9 s" in text
     assert took == pytest.approx(8, abs=0.1)
 
 
@@ -138,8 +140,23 @@ def test_the_time_in_which_the_whole_cluster_was_stopped_counts_and_then_no_atte
 
 @pytest.mark.parametrize("wrong", [-1, float("inf"), "soon", True])
 def test_a_total_timeout_that_makes_no_sense_is_refused(wrong: Any) -> None:
-    with pytest.raises(BadArgumentError, match="total_timeout is a number from 0 on"):
+    with pytest.raises(BadArgumentError, match="total_timeout is a number of seconds from 0 on, or a timedelta, not"):
         step(str, total_timeout=wrong)
+
+
+def test_a_mistake_in_the_code_is_not_tried_again() -> None:
+    def wrong() -> None:
+        note("called")
+        raise WrongTaskError("as current_step().checkpoint() does on an executor")
+
+    async def hasty(ctx: WorkflowContext, _: None) -> str:
+        with pytest.raises(WrongTaskError):
+            await ctx.compute("wrong", step(wrong, retry=EXACT))
+        return "told"
+
+    with workflow_test() as test:
+        assert test.finish(test.start(hasty)) == "told"
+    assert notes() == ["called"]
 
 
 # --- steps that say when to try again
@@ -176,7 +193,7 @@ def test_a_time_of_day_is_waited_for_and_one_that_is_past_is_now() -> None:
         begun = await ctx.now()
         await ctx.compute("busy", step(busy_once), begun + timedelta(hours=2))
         await ctx.compute("busy", step(busy_once), begun)
-        await ctx.compute("busy", step(busy_once), -5)
+        await ctx.compute("busy", step(busy_once), 0)
         return (await ctx.now() - begun).total_seconds()
 
     with workflow_test() as test:
@@ -224,7 +241,7 @@ def test_when_no_attempt_is_left_the_step_has_failed_with_the_cause_if_there_is_
 def test_a_step_that_would_be_tried_again_too_late_is_not_waited_for() -> None:
     async def hasty(ctx: WorkflowContext, _: None) -> Any:
         before = await ctx.now()
-        with pytest.raises(StepTimeoutError, match="Busy: try later, and none could begin in time"):
+        with pytest.raises(StepTimeoutError, match="Busy: try later, and the next attempt may begin only in 30 s"):
             await ctx.compute("busy", step(busy_once, total_timeout=20), 30, cause=True)
         return (await ctx.now() - before).total_seconds()
 
@@ -241,7 +258,10 @@ def test_the_wait_that_a_step_asks_for_is_told(cluster: Cluster) -> None:
         assert watch.until(StepRetrying).seconds == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("wrong", ["soon", None, True, float("nan"), float("inf"), datetime(2030, 1, 1)])  # noqa: DTZ001
+@pytest.mark.parametrize(
+    "wrong",
+    ["soon", None, True, float("nan"), float("inf"), -1, timedelta(-1), datetime(2030, 1, 1)],  # noqa: DTZ001
+)
 def test_a_wait_that_is_none_is_refused_where_it_is_raised(wrong: Any) -> None:
     with pytest.raises(BadArgumentError, match="RetryAfter takes a number of seconds"):
         RetryAfter(wrong)

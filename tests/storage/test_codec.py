@@ -129,10 +129,66 @@ class Backwards:
         return data[::-1]
 
 
-@pytest.mark.parametrize("given", [zlib, "zlib", Backwards(), [Compression(), 3]])
+@pytest.mark.parametrize("given", [zlib, "zlib", Backwards(), [Compression(), 3], [], (), Compression])
 def test_what_is_no_codec_is_refused(given: Any) -> None:
     with pytest.raises(BadArgumentError, match="codec"):
         checked(given)
+
+
+class Shows(Backwards):
+    def encode(self, data: bytes) -> bytes:
+        raise ValueError("no")
+
+    def __repr__(self) -> str:
+        return repr(KEY)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (KEY, "codec= got 32 bytes: did you mean Encryption(key)?"),
+        ([Compression(), KEY], "codec= got 32 bytes: did you mean Encryption(key)?"),
+        (KEY.hex(), "codec= got text of 64 characters"),
+        (Encryption, "codec= got the class Encryption: give Encryption(key)"),
+        (Shows(), "the codec (Shows) failed on a test value: ValueError"),
+    ],
+)
+def test_a_key_that_is_given_as_a_codec_is_not_shown(given: Any, said: str) -> None:
+    with pytest.raises(BadArgumentError) as raised:
+        checked(given)
+    assert said in str(raised.value)
+    assert repr(KEY) not in str(raised.value)
+    assert KEY.hex() not in str(raised.value)
+
+
+class Reverse:
+    @staticmethod
+    def encode(data: bytes) -> bytes:
+        return data[::-1]
+
+    decode = encode
+
+
+def test_a_class_with_static_methods_is_a_codec() -> None:
+    assert checked(Reverse) is Reverse
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("abc", "not text of 3 characters"),
+        (KEY.hex(), "hexadecimal digits: use bytes.fromhex"),
+        (bytes(31), "not 31 bytes"),
+        (bytearray(KEY), "use bytes"),
+        (None, "not None"),
+    ],
+)
+def test_what_was_given_as_a_key_is_told_without_showing_it(key: Any, said: str) -> None:
+    with pytest.raises(BadArgumentError, match="32 bytes") as raised:
+        Encryption(key)
+    assert said in str(raised.value)
+    assert "abc" not in str(raised.value)
+    assert KEY.hex() not in str(raised.value)
 
 
 @pytest.mark.parametrize("key", [b"short", "text", bytes(31), None])

@@ -29,9 +29,14 @@ def _parse(rest: str, usage: str) -> Cache:
 def _do(asked: Cache, notebook: Notebook) -> Shown:
     if not asked.clear:
         return shows.cached_steps(notebook.session.latest.cached_steps(), time.time())
+    # Which functions there are is asked before; what is recorded in between is dropped all the same.
+    cached = sorted({one.name for one in notebook.session.cluster.cached_steps()})
     notebook.session.cluster.clear_cache(asked.name)
-    of = "" if asked.name is None else f" of {asked.name}"
-    return shows.notice(f"the cache of steps{of} was cleared")
+    if asked.name is None or asked.name in cached:
+        of = "" if asked.name is None else f" of {asked.name}"
+        return shows.notice(f"the cache of steps{of} was cleared")
+    there_are = f"cached are steps of {', '.join(cached)}" if cached else "no step is cached"
+    return shows.notice(f"nothing is cached of {asked.name}; {there_are}")
 
 
 SUBCOMMAND = Subcommand(

@@ -247,7 +247,7 @@ def current_step() -> RunningStep:
     running = STEP.get()
     if running is None:
         raise WrongTaskError(
-            "no step is running here: current_step() and ctx.progress() belong into the function that a step runs "
+            "no step is running here: current_step() and ctx.progress() belong in the function that a step runs "
             '(`await ctx.compute("fit", fit)`), not between the steps, nor into threads that the function starts'
         )
     return running

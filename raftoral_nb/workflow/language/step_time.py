@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ...errors import RetryAfter, StepTimeoutError
+from ...errors import RetryAfter, StepTimeoutError, WrongTaskError
 from ..codec.values import describe
 from ..shipping.step_function import Retry
 
@@ -70,14 +70,19 @@ class TimeLeft:
             if retry is None or attempt >= retry.attempts or isinstance(error, retry.final):
                 return error, None
             seconds = raised.seconds(now)
-        elif retry is None or not retry.again(raised, attempt):
+        elif retry is None or isinstance(raised, WrongTaskError) or not retry.again(raised, attempt):
+            # A WrongTaskError is a mistake in the code, which the next attempt would make again.
             return error, None
         else:
             seconds = retry.wait(attempt, chance)
         self.attempts = retry.attempts
         if self._ends_at is None or now + seconds < self._ends_at:
             return error, seconds
-        return self._total(f"attempt {attempt} failed with {describe(error)}, and none could begin in time"), None
+        self._over = True
+        return StepTimeoutError(
+            f"step {self._step_id!r} cannot be done within its total_timeout of {self.options.total_timeout:g} s: attempt {attempt} failed "
+            f"with {describe(error)}, and the next attempt may begin only in {round(seconds, 3):g} s"
+        ), None
 
     def _total(self, how: str) -> StepTimeoutError:
         self._over = True

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Coroutine
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from ...core.step_ids import check_key
 from ...errors import BadArgumentError, WorkflowDefinitionError
-from ...threads.seconds import Seconds, keep_numbers
+from ...threads.seconds import Seconds, is_number, keep_numbers
 from ..codec import sources
 from ..execution.running_step import CONTEXT, STEP
 
@@ -136,9 +136,9 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
         if retry is not None and not isinstance(retry, Retry):
             raise BadArgumentError(f"retry is a Retry, such as Retry(attempts=5), not {retry!r}")
         if self.timeout is not None:
-            _check_number("timeout", self.timeout, 0.0, math.inf)
+            _check_seconds("timeout", self.timeout)
         if self.total_timeout is not None:
-            _check_number("total_timeout", self.total_timeout, 0.0, math.inf)
+            _check_seconds("total_timeout", self.total_timeout)
         if type(self.at_most_once) is not bool:
             raise BadArgumentError(f"at_most_once is True or False, not {self.at_most_once!r}")
         if self.at_most_once and self.retry is not None and self.retry.attempts > 1:
@@ -152,7 +152,7 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
         if given not in (None, "inputs"):
             raise BadArgumentError(f'cache is "inputs", or None for no cache, not {given!r}')
         if self.ttl is not None:
-            _check_number("ttl", self.ttl, 0.0, math.inf)
+            _check_seconds("ttl", self.ttl)
             if given is None:
                 raise BadArgumentError('ttl says how long a cached result is good for: it takes cache="inputs"')
         if given is not None and self.at_most_once:
@@ -321,19 +321,19 @@ def step(
         total_timeout: seconds (or a `timedelta`) for all attempts and the waits between them, after which it ends with
             `StepTimeoutError`, and is not tried again. Counted from the run's time at which the workflow asked for the step, which is the
             same for every leader: times when no node led, the run was paused or the cluster stopped count. As exact as the clocks of
-            the nodes agree. An attempt that could only begin afterwards is not waited for.
+            the nodes agree. May end sooner if no further attempt could begin in time.
         at_most_once: an intent is recorded before the function runs. If its node dies or is deposed before the result is
             recorded, the function is not called again; `OutcomeUnknown` is raised, on every node, for the workflow to decide.
-        cache: "inputs" to look for a result that a step of any run computed by the same code from equal inputs, and to keep this one. The code
+        cache: "inputs" to reuse a result that any run's step computed with the same code and equal inputs, and to keep this one. The code
             is the function with all that it captures and reaches in the notebook, the versions of Python and of the packages it
             uses; changes in an importable module are not seen. What is found is recorded as the step's result, and is the
             same on every node. Failures are never kept. Two steps that ask at the same time may both compute. Inputs that have no digest (those that
             do not pickle, or are very large) are computed each time, which the run's log says once. For functions whose result follows
             from their inputs. What the cache holds: `Cluster.cached_steps`.
         ttl: seconds (or a `timedelta`) for which a cached result is good for this step; else for as long as the cache keeps it.
-        on: the name of the executor that runs the function: "processes" (workers of the node, one a core, whose task can be cancelled), or
+        on: the name of the executor that runs the function: "processes" (workers of the node, one per core, whose task can be cancelled), or
             one of `Cluster(executors=...)`; else it runs in the node itself. A cancelled or late attempt ends its worker.
-            Function, arguments and result are copied; `current_step()` has its names and `progress`. In `raftoral_nb.testing` it runs inline.
+            Function, arguments and result are copied; `current_step()` has its names and `progress`, but no `checkpoint`. In `raftoral_nb.testing` it runs inline.
 
     Raises:
         BadArgumentError: an option makes no sense, or `at_most_once` meets retries.
@@ -378,6 +378,11 @@ def _check_executor(on: object) -> None:
         f"on= is the name of an executor, not {on!r}: each node makes its own. Give the cluster the function that makes it, "
         f'Cluster(executors={{"pool": {made or kind}}}), and its name to the step, on="pool"; or take on="processes"'
     )
+
+
+def _check_seconds(what: str, value: object) -> None:
+    if not is_number(value) or not 0 <= cast(float, value) < math.inf:
+        raise BadArgumentError(f"{what} is a number of seconds from 0 on, or a timedelta, not {value!r}")
 
 
 def _check_number(what: str, value: object, least: float, most: float) -> None:
