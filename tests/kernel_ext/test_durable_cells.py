@@ -282,6 +282,28 @@ def test_a_view_shares_memory_with_its_array_again(lasting: Lasting) -> None:
     assert list(lasting.space["base"][:3]) == [-2, 1, -1]
 
 
+def test_what_is_done_to_a_restored_view_is_done_to_its_array_after_another_restart(lasting: Lasting) -> None:
+    make = "%%durable a\nimport numpy as np\nbig = np.arange(1000.)\nview = big[10:20]"
+    bump = "%%durable b\nview += 1"
+    lasting.run(make)
+    lasting.restart()
+    said = lasting.run(make, "big.sum()", bump)
+    assert said[2].endswith("recorded 2 variables; changed big")
+    lasting.restart()
+    assert kinds(lasting.run(make, "big.sum()", bump)) == "restored restored"
+    assert lasting.space["big"][10] == 11
+    lasting.space["view"][0] = 5
+    assert lasting.space["big"][10] == 5
+
+
+def test_a_cell_is_restored_whether_or_not_the_array_of_a_view_was_looked_at(lasting: Lasting) -> None:
+    make = "%%durable a\nimport numpy as np\nbig = np.arange(1000.)\nview = big[10:20]"
+    use = "%%durable b\nprint(view.sum())"
+    lasting.run(make, use)
+    lasting.restart()
+    assert kinds(lasting.run(make, use, "big.sum()", use, make, use)) == "restored restored restored restored restored"
+
+
 def test_a_table_is_restored_and_two_that_share_columns_do_not_see_each_others_changes(lasting: Lasting) -> None:
     cell = (
         "%%durable a\nimport pandas as pd\nframe = pd.DataFrame({'n': range(200_000), 's': 'text'})\n"
