@@ -27,6 +27,7 @@ from cloudpickle import cloudpickle as _cloudpickle
 
 from ..limits import MAX_CODE_BYTES
 from ..workflow.codec import classes, digests, pickling
+from . import figure_states
 from .cell_blobs import Blobs, aligned
 from .cell_records import StoredBuffer, StoredGroup
 from .shared_parts import ArraySpan, SharedParts, root_of, span_of
@@ -100,6 +101,10 @@ class CellPickler(pickling.ValuePickler):
             return reduced or _array(obj)
         if kind.__module__ == "pandas.core.internals.blocks" or _is_index(obj):
             return self._on_its_own(super().reducer_override(obj))
+        if kind.__module__.startswith("matplotlib."):
+            state = figure_states.state_of(obj)
+            if state is not None:
+                return state
         if isinstance(obj, io.IOBase) and kind not in _IN_MEMORY:
             raise pickle.PicklingError("an open file" if not obj.closed else "a closed file")
         try:
@@ -259,6 +264,32 @@ class TakenValue:
         known = digests.exact_digest(self.value) if self.size <= CANONICAL_BYTES else None
         parts = [known or f"pickle {self.digest}", *sorted(digests.code_digest(one) for one in self.classes)]
         return str(xxhash.xxh3_128("|".join(parts).encode()).hexdigest())
+
+
+def is_steady(taken: TakenValue, value: Any, space: dict[str, Any], roots: frozenset[int]) -> bool:
+    """Tell whether a value that nobody has changed since is the same when it is taken apart once more. Raises as `TakenValue` does."""
+    return taken.packages <= _STEADY or TakenValue(value, space, roots).digest == taken.digest
+
+
+_STEADY: Final = frozenset(
+    [
+        "builtins",
+        "numpy",
+        "pandas",
+        "pyarrow",
+        "collections",
+        "datetime",
+        "decimal",
+        "fractions",
+        "pathlib",
+        "uuid",
+        "re",
+        "functools",
+        "types",
+        "zoneinfo",
+    ]
+)
+"""Packages of which no object counts how often it is pickled, or the like."""
 
 
 class _Nowhere(io.BytesIO):

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from .cell_pickles import TakenValue, is_shared, named_arrays, shared_parts
+from .cell_pickles import TakenValue, is_shared, is_steady, named_arrays, shared_parts
 from .shared_parts import SharedParts
 
 
@@ -108,10 +108,14 @@ class HeldNames:
         value = self._space[name]
         try:
             taken = TakenValue(value, self._space, roots)
+            if held is not None and taken.digest == held.base:
+                return ReadValue(held.content, taken.parts, taken)
+            steady = is_steady(taken, value, self._space, roots)
         except Exception as error:  # whatever pickling it raises
             return _not_compared(value, error)
-        if held is not None and taken.digest == held.base:
-            return ReadValue(held.content, taken.parts, taken)
+        if not steady:
+            words = f"{_kind(value)}, whose pickle is another one each time: taken to be the same each time"
+            return ReadValue(f"type {_kind(value)}" if held is None else held.content, None, None, words)
         return ReadValue(taken.content(), taken.parts, taken)
 
     def sharers(self, names: Iterable[str], among: Iterable[str], roots: frozenset[int]) -> set[str]:
@@ -173,14 +177,18 @@ class HeldNames:
 
 
 def _not_compared(value: Any, error: Exception) -> ReadValue:
-    kind = type(value)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = _kind(value)
     if hasattr(value, "__next__") or hasattr(value, "readable"):
         # Each read of it changes it, and where it is cannot be told.
         return ReadValue(
             f"never {secrets.token_hex(8)}", None, None, f"{_words(error) or name}: the cell runs each time"
         )
     return ReadValue(f"type {name}", None, None, f"{name}: taken to be the same each time")
+
+
+def _kind(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _words(error: Exception) -> str:

@@ -21,7 +21,7 @@ from .cell_blobs import CellBlob, FileBlobs
 from .cell_code import CellCode, Suspect, analyse, compiled, parse
 from .cell_key import CellInputs
 from .cell_log import CellLog
-from .cell_pickles import TakenValue, load_group, named_arrays
+from .cell_pickles import TakenValue, is_steady, load_group, named_arrays
 from .cell_records import CellRecord, LostName
 from .held_names import HeldName, HeldNames, ReadValue
 from .left_values import RESULT, same_groups, store_values, take_values
@@ -68,6 +68,8 @@ class CellAhead(msgspec.Struct, kw_only=True):
     digests: dict[str, tuple[int, str]] = {}
     """Of the values that it reaches: what they are bound to, and the digest of the pickle."""
     state: LibraryState | None = None
+    unsteady: set[str] = set()
+    """Names whose values cannot be compared, as was found when the cell had run."""
 
 
 class CellDone(msgspec.Struct, frozen=True):
@@ -76,6 +78,8 @@ class CellDone(msgspec.Struct, frozen=True):
     record: CellRecord
     changed: tuple[str, ...]
     """Names that it did not bind, and whose values it changed."""
+    unsteady: tuple[str, ...]
+    """Names whose values it may have changed: nobody can tell, and they were not recorded."""
 
 
 class CellRestored(msgspec.Struct, frozen=True):
@@ -404,7 +408,7 @@ class NotebookCells:
         self._restored.discard(ahead.name)
         self._must_run.discard(ahead.name)
         self._sweep()
-        return CellDone(record, tuple(sorted(changed)))
+        return CellDone(record, tuple(sorted(changed)), tuple(sorted(ahead.unsteady)))
 
     def _put_back(self, ahead: CellAhead) -> None:
         """Bind what was set aside and not bound again: it is a leftover of the execution before, as in any notebook."""
@@ -421,10 +425,14 @@ class NotebookCells:
                 continue
             try:
                 taken = TakenValue(self._space[name], self._space, roots)
+                same = taken.digest == digest
+                if not same and not is_steady(taken, self._space[name], self._space, roots):
+                    ahead.unsteady.add(name)
+                    same = True
             except Exception:  # it cannot be recorded any more, which says enough
                 found[name] = None
                 continue
-            found[name] = taken.parts if taken.digest == digest else None
+            found[name] = taken.parts if same else None
             taken.forget()
         return found
 
