@@ -227,7 +227,7 @@ class DurableCells:
                 else f"{type(error).__name__}: {error}"
             )
             return words.not_recorded(f"the cell has run, and is not recorded ({reason})")
-        return words.recorded(done.record, done.changed)
+        return words.recorded(done.record, done.changed, done.unsteady)
 
     def _ordinary(self, cells: NotebookCells, source: str) -> None:
         self._tell_damage(cells)

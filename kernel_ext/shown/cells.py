@@ -44,7 +44,7 @@ def interruption(began: float) -> str:
     return f"the kernel ended while this cell ran, which had begun at {clock(began)}"
 
 
-def recorded(record: CellRecord, changed: Sequence[str]) -> Shown:
+def recorded(record: CellRecord, changed: Sequence[str], unsteady: Sequence[str] = ()) -> Shown:
     """What was recorded of a cell that ran."""
     first = f"ran {duration(record.seconds)}; recorded {_what(record)}"
     lost = [one for one in record.lost if not one.quiet]
@@ -52,7 +52,11 @@ def recorded(record: CellRecord, changed: Sequence[str]) -> Shown:
     for one in lost:
         where = f" (line {one.line})" if one.line else ""
         lines.append(f"not recorded: `{one.name}`{where}, {one.why}")
-    return _line(lines, _WARNED if lost else _DONE)
+    lines += [
+        f"`{name}` has another pickle each time: if this cell changed it, that was not seen, and is not recorded"
+        for name in unsteady
+    ]
+    return _line(lines, _WARNED if lost or unsteady else _DONE)
 
 
 def restored(record: CellRecord, notes: Sequence[str]) -> Shown:

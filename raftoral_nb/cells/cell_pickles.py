@@ -27,8 +27,10 @@ from cloudpickle import cloudpickle as _cloudpickle
 
 from ..limits import MAX_CODE_BYTES
 from ..workflow.codec import classes, digests, pickling
+from . import figure_states
 from .cell_blobs import Blobs, aligned
 from .cell_records import StoredBuffer, StoredGroup
+from .shared_parts import ArraySpan, SharedParts, root_of, span_of
 
 OWN_FILE_BYTES: Final = 1024 * 1024
 """Buffers from here on get a file of their own: what did not change in a value is not written again."""
@@ -84,19 +86,26 @@ class CellPickler(pickling.ValuePickler):
         self._marker = _Space()
         self._apart: dict[int, Any] = {}
         """Views that are pickled as arrays on their own, whatever they are of."""
+        self.spans: list[ArraySpan] = []
+        """The memory of all arrays that are pickled, but not of those that are views of others here, nor of tables."""
 
     def reducer_override(self, obj: Any) -> Any:
         """See `pickle.Pickler.reducer_override`."""
         kind = type(obj)
         if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
-            if obj.base is None or id(obj) in self._apart:
-                return super().reducer_override(obj)
-            reduced = self._view(obj)
-            if reduced is not None:
-                return reduced
-        elif kind.__module__ == "pandas.core.internals.blocks" or _is_index(obj):
+            if id(obj) in self._apart:
+                return _array(obj)
+            reduced = None if obj.base is None else self._view(obj)
+            if reduced is None:
+                self.spans.append(span_of(obj))
+            return reduced or _array(obj)
+        if kind.__module__ == "pandas.core.internals.blocks" or _is_index(obj):
             return self._on_its_own(super().reducer_override(obj))
-        elif isinstance(obj, io.IOBase) and kind not in _IN_MEMORY:
+        if kind.__module__.startswith("matplotlib."):
+            state = figure_states.state_of(obj)
+            if state is not None:
+                return state
+        if isinstance(obj, io.IOBase) and kind not in _IN_MEMORY:
             raise pickle.PicklingError("an open file" if not obj.closed else "a closed file")
         try:
             return super().reducer_override(obj)
@@ -108,9 +117,7 @@ class CellPickler(pickling.ValuePickler):
 
     def _view(self, array: Any) -> Any:
         """Return how to make a view of the array that it is a view of; None to pickle it as if it were on its own."""
-        root = array
-        while type(root.base) is type(array):
-            root = root.base
+        root = root_of(array)
         contiguous = array.flags.c_contiguous or array.flags.f_contiguous
         if root is array or root.dtype.hasobject or not (root.flags.c_contiguous or root.flags.f_contiguous):
             return None
@@ -152,12 +159,30 @@ class CellPickler(pickling.ValuePickler):
         return make, arguments, (state, slots), None, None, fill_function
 
 
+def _array(array: Any) -> Any:
+    """Return how to make an array. It is not a view of another one then, which numpy's own way of loading it makes it."""
+    reduced = array.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    arguments = reduced[1]
+    if len(arguments) == _ARRAYS_PARTS and isinstance(arguments[0], pickle.PickleBuffer):
+        return array_of, arguments
+    return reduced
+
+
+_ARRAYS_PARTS: Final = 4
+"""A buffer, the type of its elements, the shape, and the order of the axes: there is no other way to call `array_of`."""
+
+
 _LEFT_OUT: Final = frozenset({"__globals__", "_cloudpickle_submodules"})
 
 
 def make_function(code: types.CodeType, space: dict[str, Any], name: Any, defaults: Any, closure: Any) -> Any:
     """Return a function of the notebook, its attributes yet to be set."""
     return types.FunctionType(code, space, name, defaults, closure)
+
+
+def array_of(buffer: Any, dtype: Any, shape: Any, order: Any) -> Any:
+    """Return an array that lies in a buffer, and is a view of no other array."""
+    return sys.modules["numpy"].ndarray(shape, dtype, buffer, 0, None, order)
 
 
 def view_of(root: Any, dtype: Any, shape: Any, strides: Any, place: int, writeable: bool) -> Any:
@@ -221,8 +246,8 @@ class TakenValue:
         self.digest: str = sink.hasher.hexdigest()
         """Of the pickle: equal within one process for a value that did not change. Equal values may differ in it."""
         memo = pickler.memo.copy()
-        self.ids = shared_ids([entry[1] for entry in memo.values()])
-        """The ids of all objects in it by which it may be one with another value."""
+        self.parts = SharedParts((entry[1] for entry in memo.values() if is_shared(entry[1])), pickler.spans)
+        """All in it by which it may be one with another value."""
         self.packages = {type(entry[1]).__module__.partition(".")[0] for entry in memo.values()}
         """The packages that its objects are of."""
         self._memo = memo  # as long as it is kept, no id of a temporary is used again
@@ -231,6 +256,7 @@ class TakenValue:
     def forget(self) -> None:
         """Let go of the value, and of all that it is made of; what was found of it stays."""
         self.value = self._memo = None
+        self.parts = SharedParts()
         self.buffers, self.pickled = [], b""
 
     def content(self) -> str:
@@ -238,6 +264,32 @@ class TakenValue:
         known = digests.exact_digest(self.value) if self.size <= CANONICAL_BYTES else None
         parts = [known or f"pickle {self.digest}", *sorted(digests.code_digest(one) for one in self.classes)]
         return str(xxhash.xxh3_128("|".join(parts).encode()).hexdigest())
+
+
+def is_steady(taken: TakenValue, value: Any, space: dict[str, Any], roots: frozenset[int]) -> bool:
+    """Tell whether a value that nobody has changed since is the same when it is taken apart once more. Raises as `TakenValue` does."""
+    return taken.packages <= _STEADY or TakenValue(value, space, roots).digest == taken.digest
+
+
+_STEADY: Final = frozenset(
+    [
+        "builtins",
+        "numpy",
+        "pandas",
+        "pyarrow",
+        "collections",
+        "datetime",
+        "decimal",
+        "fractions",
+        "pathlib",
+        "uuid",
+        "re",
+        "functools",
+        "types",
+        "zoneinfo",
+    ]
+)
+"""Packages of which no object counts how often it is pickled, or the like."""
 
 
 class _Nowhere(io.BytesIO):
@@ -248,27 +300,20 @@ class _Nowhere(io.BytesIO):
         return memoryview(data).nbytes
 
 
-def object_ids(value: Any, space: dict[str, Any], roots: frozenset[int]) -> frozenset[int]:
-    """Return the ids of all objects in a value by which it may be one with another one; its raw buffers are not looked at.
-
-    Empty if it cannot be taken apart.
-    """
-    if not shared_ids([value]) and not isinstance(value, tuple | frozenset | types.MethodType):
-        return frozenset()
+def shared_parts(value: Any, space: dict[str, Any], roots: frozenset[int]) -> SharedParts:
+    """Return all in a value by which it may be one with another one. None, if it cannot be taken apart."""
+    if not is_shared(value) and not isinstance(value, tuple | frozenset | types.MethodType):
+        return SharedParts()
     pickler = CellPickler(_Nowhere(), space, [], roots)
     try:
         pickler.dump(value)
     except Exception:  # whatever pickling it raises
-        return frozenset()
-    return shared_ids([entry[1] for entry in pickler.memo.copy().values()])
+        return SharedParts()
+    return SharedParts((entry[1] for entry in pickler.memo.copy().values() if is_shared(entry[1])), pickler.spans)
 
 
-def shared_ids(objects: Sequence[Any]) -> frozenset[int]:
-    """Return the ids of those of the objects that can be changed, so that it matters who else has them."""
-    return frozenset(id(one) for one in objects if _is_shared(one))
-
-
-def _is_shared(one: Any) -> bool:
+def is_shared(one: Any) -> bool:
+    """Tell whether an object can be changed, so that it matters who else has it."""
     if isinstance(one, _IMMUTABLE):
         return False
     kind = type(one)
@@ -290,11 +335,13 @@ _CONTAINERS: Final = frozenset({list, dict, set, bytearray})
 
 
 def named_arrays(space: dict[str, Any]) -> frozenset[int]:
-    """Return the ids of the arrays that have a name in the notebook."""
+    """Return the ids of the arrays that have a name in the notebook, and of those that such an array is all of, in another shape."""
     numpy = sys.modules.get("numpy")
     if numpy is None:
         return frozenset()
-    return frozenset(id(value) for value in list(space.values()) if type(value) is numpy.ndarray)
+    named = [value for value in list(space.values()) if type(value) is numpy.ndarray]
+    roots = ((root_of(value), value.nbytes) for value in named if value.base is not None)
+    return frozenset([*map(id, named), *(id(root) for root, size in roots if root.nbytes == size)])
 
 
 # --- groups, stored and loaded

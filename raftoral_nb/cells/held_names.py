@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from .cell_pickles import TakenValue, named_arrays, object_ids, shared_ids
+from .cell_pickles import TakenValue, is_shared, is_steady, named_arrays, shared_parts
+from .shared_parts import SharedParts
 
 
 class HeldName(msgspec.Struct):
@@ -26,7 +27,6 @@ class HeldName(msgspec.Struct):
     cell: str
     base: str | None = None
     """Digest of the pickle, of this process; None as long as nobody needed it."""
-    ids: frozenset[int] | None = None
     exposed: bool = False
 
 
@@ -34,7 +34,8 @@ class ReadValue(msgspec.Struct, frozen=True):
     """A value that a cell reads, before it runs."""
 
     content: str
-    ids: frozenset[int] | None
+    parts: SharedParts | None
+    """None for what is as its cell left it, as for what cannot be taken apart."""
     taken: TakenValue | None = None
     problem: str = ""
     """Why it cannot be compared; empty if it can."""
@@ -90,11 +91,11 @@ class HeldNames:
             if name in seen or held is None:
                 continue
             seen.add(name)
-            if held.base is None or held.ids is None:
+            if held.base is None:
                 taken = self._take(name, roots)
                 if taken is None:
                     continue
-                held.base, held.ids = taken.digest, taken.ids
+                held.base = taken.digest
                 taken.forget()
             held.exposed = True
             pending += held.peers
@@ -103,15 +104,19 @@ class HeldNames:
         """Return what is read under a name. Nothing is computed for what is as its cell left it."""
         held = self.get(name)
         if held is not None and not held.exposed:
-            return ReadValue(held.content, held.ids)
+            return ReadValue(held.content, None)
         value = self._space[name]
         try:
             taken = TakenValue(value, self._space, roots)
+            if held is not None and taken.digest == held.base:
+                return ReadValue(held.content, taken.parts, taken)
+            steady = is_steady(taken, value, self._space, roots)
         except Exception as error:  # whatever pickling it raises
             return _not_compared(value, error)
-        if held is not None and taken.digest == held.base:
-            return ReadValue(held.content, taken.ids, taken)
-        return ReadValue(taken.content(), taken.ids, taken)
+        if not steady:
+            words = f"{_kind(value)}, whose pickle is another one each time: taken to be the same each time"
+            return ReadValue(f"type {_kind(value)}" if held is None else held.content, None, None, words)
+        return ReadValue(taken.content(), taken.parts, taken)
 
     def sharers(self, names: Iterable[str], among: Iterable[str], roots: frozenset[int]) -> set[str]:
         """Return which names of `among` share objects with these names, at any remove: what is done to one is done to the others.
@@ -121,7 +126,7 @@ class HeldNames:
         found = set(names)
         pending = list(found)
         loose = [name for name in among if (held := self.get(name)) is None or held.exposed]
-        ids: dict[str, frozenset[int]] = {}
+        parts: dict[str, SharedParts] = {}
         while pending:
             name = pending.pop()
             held = self.get(name)
@@ -129,19 +134,16 @@ class HeldNames:
                 more = {
                     peer for peer in held.peers if (other := self.get(peer)) is not None and other.cell == held.cell
                 }
-            elif not self._ids(name, ids, roots):
-                continue
             else:
-                more = {
-                    one for one in loose if one not in found and not ids[name].isdisjoint(self._ids(one, ids, roots))
-                }
+                mine = self._parts(name, parts, roots)
+                more = {one for one in loose if one not in found and mine.meets(self._parts(one, parts, roots))}
             pending += more - found
             found |= more
         return found.difference(names)
 
-    def _ids(self, name: str, known: dict[str, frozenset[int]], roots: frozenset[int]) -> frozenset[int]:
+    def _parts(self, name: str, known: dict[str, SharedParts], roots: frozenset[int]) -> SharedParts:
         if name not in known:
-            known[name] = object_ids(self._space[name], self._space, roots)
+            known[name] = shared_parts(self._space[name], self._space, roots)
         return known[name]
 
     def same_objects(self, names: Iterable[str], read: dict[str, ReadValue]) -> list[tuple[str, ...]]:
@@ -158,12 +160,13 @@ class HeldNames:
 
     def _share(self, one: str, other: str, read: dict[str, ReadValue]) -> bool:
         if self._space.get(one) is self._space.get(other):
-            return bool(shared_ids([self._space.get(one)]))
+            return is_shared(self._space.get(one))
         first, second = self.get(one), self.get(other)
-        if first is not None and second is not None and first.cell == second.cell and not first.exposed:
-            return other in first.peers
-        left, right = read[one].ids, read[other].ids
-        return left is not None and right is not None and not left.isdisjoint(right)
+        if (first is not None and not first.exposed) or (second is not None and not second.exposed):
+            together = first is not None and second is not None and first.cell == second.cell
+            return together and first is not None and other in first.peers
+        left, right = read[one].parts, read[other].parts
+        return left is not None and right is not None and left.meets(right)
 
     def _take(self, name: str, roots: frozenset[int]) -> TakenValue | None:
         try:
@@ -174,14 +177,18 @@ class HeldNames:
 
 
 def _not_compared(value: Any, error: Exception) -> ReadValue:
-    kind = type(value)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = _kind(value)
     if hasattr(value, "__next__") or hasattr(value, "readable"):
         # Each read of it changes it, and where it is cannot be told.
         return ReadValue(
             f"never {secrets.token_hex(8)}", None, None, f"{_words(error) or name}: the cell runs each time"
         )
     return ReadValue(f"type {name}", None, None, f"{name}: taken to be the same each time")
+
+
+def _kind(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _words(error: Exception) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from .cell_blobs import Blobs
 from .cell_pickles import OWN_FILE_BYTES, TakenValue, store_group
 from .cell_records import StoredGroup
+from .shared_parts import ArraySpan, linked_by_memory, overlapping_roots
 
 RESULT: Final = "_"
 """The name under which the value is recorded that the cell displayed by its last line."""
@@ -46,8 +47,10 @@ def why_not(value: Any, error: BaseException) -> str:
     )
 
 
-def same_groups(ids: Mapping[str, frozenset[int]]) -> list[tuple[str, ...]]:
-    """Return the names in groups that share objects, each name in one; `ids` are the objects of each."""
+def same_groups(
+    ids: Mapping[str, frozenset[int]], spans: Mapping[str, Iterable[ArraySpan]] | None = None
+) -> list[tuple[str, ...]]:
+    """Return the names in groups that share objects, or memory; each name in one. `ids` are the objects of each, `spans` its arrays."""
     leader: dict[str, str] = {name: name for name in ids}
 
     def find(name: str) -> str:
@@ -60,6 +63,8 @@ def same_groups(ids: Mapping[str, frozenset[int]]) -> list[tuple[str, ...]]:
     for name, objects in ids.items():
         for one in objects:
             leader[find(name)] = find(owner.setdefault(one, name))
+    for one_name, other in linked_by_memory(spans or {}):
+        leader[find(one_name)] = find(other)
     groups: dict[str, list[str]] = {}
     for name in ids:
         groups.setdefault(find(name), []).append(name)
@@ -85,12 +90,17 @@ def store_values(
     roots: frozenset[int],
     blobs: Blobs,
 ) -> tuple[StoredGroup, ...]:
-    """Store values that were taken apart. Raises `OSError`."""
+    """Store values that were taken apart. Raises `OSError`.
+
+    An array of which views are among them is stored once, be it that it has a name or not: they are views of it again.
+    """
     stored = []
     for names in bundles(groups, {name: one.size for name, one in taken.items()}):
-        if len(names) == 1:
+        views_of = overlapping_roots(span for name in names for span in taken[name].parts.spans) - roots
+        values = tuple(taken[name].value for name in names)
+        if len(names) == 1 and not views_of:
             stored.append(store_group(names, taken[names[0]], blobs))
             continue
-        together = TakenValue(tuple(taken[name].value for name in names), space, roots, keep=True)
+        together = TakenValue(values if len(names) > 1 else values[0], space, roots | views_of, keep=True)
         stored.append(store_group(names, together, blobs))
     return tuple(stored)

@@ -21,12 +21,13 @@ from .cell_blobs import CellBlob, FileBlobs
 from .cell_code import CellCode, Suspect, analyse, compiled, parse
 from .cell_key import CellInputs
 from .cell_log import CellLog
-from .cell_pickles import TakenValue, load_group, named_arrays
+from .cell_pickles import TakenValue, is_steady, load_group, named_arrays
 from .cell_records import CellRecord, LostName
 from .held_names import HeldName, HeldNames, ReadValue
 from .left_values import RESULT, same_groups, store_values, take_values
 from .library_state import LibraryState, restore_state
 from .reached import Reached, data_names, is_code, reach
+from .shared_parts import SharedParts
 
 CHECKED_BYTES: Final = 16 * 1024 * 1024
 """Files up to here are checked before they are used; larger ones meanwhile, by a thread."""
@@ -67,6 +68,8 @@ class CellAhead(msgspec.Struct, kw_only=True):
     digests: dict[str, tuple[int, str]] = {}
     """Of the values that it reaches: what they are bound to, and the digest of the pickle."""
     state: LibraryState | None = None
+    unsteady: set[str] = set()
+    """Names whose values cannot be compared, as was found when the cell had run."""
 
 
 class CellDone(msgspec.Struct, frozen=True):
@@ -75,6 +78,8 @@ class CellDone(msgspec.Struct, frozen=True):
     record: CellRecord
     changed: tuple[str, ...]
     """Names that it did not bind, and whose values it changed."""
+    unsteady: tuple[str, ...]
+    """Names whose values it may have changed: nobody can tell, and they were not recorded."""
 
 
 class CellRestored(msgspec.Struct, frozen=True):
@@ -335,7 +340,7 @@ class NotebookCells:
         self._put_back(ahead)
         after = self._names()
         reached = self._reached_after(ahead, after)
-        changed = sorted(name for name, ids in reached.items() if ids is None)
+        changed = sorted(name for name, parts in reached.items() if parts is None)
         self._held.expose(reached)
         self._held.forget([*changed, *_bound(ahead, after)])
         self._log.end(ahead.name, None, "failed")
@@ -349,7 +354,7 @@ class NotebookCells:
         seconds = time.monotonic() - ahead.clock
         after = self._names()
         reached = self._reached_after(ahead, after)
-        changed = {name for name, ids in reached.items() if ids is None}
+        changed = {name for name, parts in reached.items() if parts is None}
         bound = _bound(ahead, after)
         state = ahead.state.changes() if ahead.state is not None else {}
         modules = {
@@ -362,7 +367,9 @@ class NotebookCells:
         roots = named_arrays(self._space)
         taken, why = take_values({**values, **state}, self._space, roots)
         self._take_sharers(taken, reached, roots)
-        groups = same_groups({name: one.ids for name, one in taken.items()})
+        groups = same_groups(
+            {name: one.parts.ids for name, one in taken.items()}, {name: one.parts.spans for name, one in taken.items()}
+        )
         dragged = taken.keys() - values.keys() - state.keys()
         record = CellRecord(
             name=ahead.name,
@@ -396,12 +403,12 @@ class NotebookCells:
         for name, one in taken.items():
             held = self._held.get(name)
             if held is not None:
-                held.base, held.ids = one.digest, one.ids
+                held.base = one.digest
         self._put_back(ahead)
         self._restored.discard(ahead.name)
         self._must_run.discard(ahead.name)
         self._sweep()
-        return CellDone(record, tuple(sorted(changed)))
+        return CellDone(record, tuple(sorted(changed)), tuple(sorted(ahead.unsteady)))
 
     def _put_back(self, ahead: CellAhead) -> None:
         """Bind what was set aside and not bound again: it is a leftover of the execution before, as in any notebook."""
@@ -409,19 +416,23 @@ class NotebookCells:
             self._space.setdefault(name, value)
         ahead.aside = {}
 
-    def _reached_after(self, ahead: CellAhead, after: dict[str, int]) -> dict[str, frozenset[int] | None]:
-        """Return the names that the cell reached and did not bind: those that it left as they were with their objects, others with None."""
+    def _reached_after(self, ahead: CellAhead, after: dict[str, int]) -> dict[str, SharedParts | None]:
+        """Return the names that the cell reached and did not bind: those that it left as they were with their parts, others with None."""
         roots = named_arrays(self._space)
-        found: dict[str, frozenset[int] | None] = {}
+        found: dict[str, SharedParts | None] = {}
         for name, (identity, digest) in ahead.digests.items():
             if after.get(name) != identity or name in ahead.code.binds:
                 continue
             try:
                 taken = TakenValue(self._space[name], self._space, roots)
+                same = taken.digest == digest
+                if not same and not is_steady(taken, self._space[name], self._space, roots):
+                    ahead.unsteady.add(name)
+                    same = True
             except Exception:  # it cannot be recorded any more, which says enough
                 found[name] = None
                 continue
-            found[name] = taken.ids if taken.digest == digest else None
+            found[name] = taken.parts if same else None
             taken.forget()
         return found
 
@@ -439,14 +450,15 @@ class NotebookCells:
         return tuple(found)
 
     def _take_sharers(
-        self, taken: dict[str, TakenValue], reached: dict[str, frozenset[int] | None], roots: frozenset[int]
+        self, taken: dict[str, TakenValue], reached: dict[str, SharedParts | None], roots: frozenset[int]
     ) -> None:
         """Add names that the cell reached and left as they were, and that share objects with what was taken."""
         found = True
         while found:
-            objects = {one for value in taken.values() for one in value.ids}
             sharers = [
-                name for name, ids in reached.items() if ids and name not in taken and not objects.isdisjoint(ids)
+                name
+                for name, parts in reached.items()
+                if parts is not None and name not in taken and any(parts.meets(one.parts) for one in taken.values())
             ]
             more, _ = take_values({name: self._space[name] for name in sharers}, self._space, roots)
             taken.update(more)

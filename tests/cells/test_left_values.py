@@ -9,8 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftoral_nb.cells.cell_blobs import FileBlobs
-from raftoral_nb.cells.cell_pickles import OWN_FILE_BYTES, load_group, named_arrays
+from raftoral_nb.cells.cell_pickles import OWN_FILE_BYTES, TakenValue, load_group, named_arrays, shared_parts
 from raftoral_nb.cells.left_values import bundles, same_groups, store_values, take_values, why_not
+from raftoral_nb.cells.shared_parts import ArraySpan, SharedParts
+
+
+def grouped(taken: dict[str, TakenValue]) -> list[tuple[str, ...]]:
+    return same_groups(
+        {name: one.parts.ids for name, one in taken.items()}, {name: one.parts.spans for name, one in taken.items()}
+    )
 
 
 def restored(space: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -19,7 +26,7 @@ def restored(space: dict[str, Any], folder: Path) -> dict[str, Any]:
     roots = named_arrays(space)
     taken, lost = take_values(space, space, roots)
     assert lost == {}
-    groups = same_groups({name: one.ids for name, one in taken.items()})
+    groups = grouped(taken)
     found: dict[str, Any] = {}
     for group in store_values(taken, groups, space, roots, blobs):
         found.update(load_group(group, blobs, found)[0])
@@ -30,7 +37,7 @@ def test_names_that_share_objects_are_found_and_share_them_again(tmp_path: Path)
     inner = [1]
     space = {"one": {"a": inner}, "two": [inner], "alone": [1], "text": "x", "same": "x"}
     taken, _ = take_values(space, space, frozenset())
-    assert same_groups({name: one.ids for name, one in taken.items()}) == [
+    assert grouped(taken) == [
         ("alone",),
         ("one", "two"),
         ("same",),
@@ -125,3 +132,80 @@ def test_what_cannot_be_recorded_costs_the_others_nothing(tmp_path: Path) -> Non
 def test_the_words_for_what_cannot_be_recorded_do_not_say_it_twice() -> None:
     assert why_not(3, TypeError("cannot pickle 'int' object")) == "a int"
     assert why_not([], ValueError("too deep\nreally")) == "a list (too deep)"
+
+
+def test_an_array_and_its_view_share_memory_however_often_they_are_restored(tmp_path: Path) -> None:
+    big = np.arange(1000.0)
+    found: dict[str, Any] = {"big": big, "view": big[10:20]}
+    for _ in range(3):
+        found = restored(found, tmp_path)
+        assert found["view"].base is found["big"]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"table": np.arange(24).reshape(4, 6), "row": None},
+        {"table": {"column": np.arange(24).reshape(4, 6)}, "row": None},
+        {"table": [np.arange(24).reshape(4, 6), None]},
+    ],
+    ids=["in another shape", "in a dict", "within one value"],
+)
+def test_a_view_shares_memory_with_an_array_without_a_name_again(tmp_path: Path, space: dict[str, Any]) -> None:
+    def arrays(space: dict[str, Any]) -> tuple[Any, Any]:
+        table = space["table"]
+        if isinstance(table, list):
+            return table[0], table[1]
+        return (table["column"] if isinstance(table, dict) else table), space["row"]
+
+    row = arrays(space)[0][1]
+    if isinstance(space["table"], list):
+        space["table"][1] = row
+    else:
+        space["row"] = row
+    for _ in range(2):
+        space = restored(space, tmp_path)
+        table, row = arrays(space)
+        row += 100
+        assert (table[1] == row).all()
+
+
+def test_an_array_has_the_same_digest_when_it_was_restored(tmp_path: Path) -> None:
+    space = {"flat": np.arange(1000.0), "table": np.arange(24).reshape(4, 6)}
+    found = restored(space, tmp_path)
+    for name, value in space.items():
+        assert (
+            TakenValue(found[name], found, named_arrays(found)).digest
+            == TakenValue(value, space, named_arrays(space)).digest
+        )
+
+
+def test_values_that_are_made_while_others_are_looked_at_are_shared_by_nobody() -> None:
+    class Passing:
+        def __getstate__(self) -> dict[str, Any]:
+            return {"rows": [1, 2], "more": {"key": [3]}}
+
+    space: dict[str, Any] = {"one": Passing(), "other": Passing()}
+    for _ in range(20):
+        parts = {name: shared_parts(value, space, frozenset()) for name, value in space.items()}
+        assert not parts["one"].meets(parts["other"])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 6)), max_size=6),
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 6)), max_size=6),
+)
+def test_values_meet_where_their_arrays_have_a_byte_in_common(
+    one: list[tuple[int, int]], other: list[tuple[int, int]]
+) -> None:
+    def spans(places: list[tuple[int, int]]) -> list[ArraySpan]:
+        return [ArraySpan(start, start + size, None) for start, size in places]
+
+    def held(places: list[tuple[int, int]]) -> set[int]:
+        return {byte for start, size in places for byte in range(start, start + size)}
+
+    common = bool(held(one) & held(other))
+    assert SharedParts([], spans(one)).meets(SharedParts([], spans(other))) == common
+    if common:
+        names: dict[str, frozenset[int]] = {"one": frozenset(), "other": frozenset()}
+        assert same_groups(names, {"one": spans(one), "other": spans(other)}) == [("one", "other")]

@@ -282,6 +282,75 @@ def test_a_view_shares_memory_with_its_array_again(lasting: Lasting) -> None:
     assert list(lasting.space["base"][:3]) == [-2, 1, -1]
 
 
+def test_what_is_done_to_a_restored_view_is_done_to_its_array_after_another_restart(lasting: Lasting) -> None:
+    make = "%%durable a\nimport numpy as np\nbig = np.arange(1000.)\nview = big[10:20]"
+    bump = "%%durable b\nview += 1"
+    lasting.run(make)
+    lasting.restart()
+    said = lasting.run(make, "big.sum()", bump)
+    assert said[2].endswith("recorded 2 variables; changed big")
+    lasting.restart()
+    assert kinds(lasting.run(make, "big.sum()", bump)) == "restored restored"
+    assert lasting.space["big"][10] == 11
+    lasting.space["view"][0] = 5
+    assert lasting.space["big"][10] == 5
+
+
+def test_a_cell_is_restored_whether_or_not_the_array_of_a_view_was_looked_at(lasting: Lasting) -> None:
+    make = "%%durable a\nimport numpy as np\nbig = np.arange(1000.)\nview = big[10:20]"
+    use = "%%durable b\nprint(view.sum())"
+    lasting.run(make, use)
+    lasting.restart()
+    assert kinds(lasting.run(make, use, "big.sum()", use, make, use)) == "restored restored restored restored restored"
+
+
+def test_a_figure_that_is_only_looked_at_or_saved_again_is_not_changed(lasting: Lasting) -> None:
+    pytest.importorskip("matplotlib")
+    lasting.run("import io\nimport matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt")
+    cells = (
+        "%%durable a\nfig, ax = plt.subplots()\nax.plot([1, 2])\nfig.savefig(io.BytesIO())\nplt.close()",
+        "fig.get_dpi();",
+        "%%durable look\nsize = fig.get_size_inches()",
+        "%%durable save\nfig.savefig(io.BytesIO())",
+    )
+    said = lasting.run(*cells, *cells[2:])
+    assert "changed" not in "".join(said)
+    assert kinds(said) == "ran ran ran restored restored"
+    lasting.restart()
+    lasting.run("import io\nimport matplotlib.pyplot as plt")
+    assert kinds(lasting.run(*cells)) == "restored restored restored"
+    assert lasting.run("%%durable more\nax.plot([3, 4]);")[0].endswith("changed ax and fig")
+
+
+COUNTING = """
+import itertools
+class Counting:
+    made = itertools.count()
+    def __init__(self):
+        self.rows = []
+    def __reduce__(self):
+        return make, (next(made), self.rows)
+made = itertools.count()
+def make(number, rows):
+    one = Counting()
+    one.rows = rows
+    return one
+"""
+
+
+def test_what_has_another_pickle_each_time_is_not_called_changed_and_that_is_said(lasting: Lasting) -> None:
+    lasting.run(COUNTING, "one = Counting()", "%%durable two\nother = Counting()")
+    ordinary = lasting.run("%%durable a\nx = len(one.rows)", "%%durable a\nx = len(one.rows)")
+    assert "`one` is __main__.Counting, whose pickle is another one each time: taken to be the same" in ordinary[0]
+    assert "changed" not in "".join(ordinary)
+    assert kinds(ordinary[1:]) == "restored"
+    held = lasting.said("%%durable b\ny = len(other.rows)")
+    assert "`other` has another pickle each time: if this cell changed it, that was not seen" in held
+    assert "changed other" not in held
+    assert kinds(lasting.run("%%durable b\ny = len(other.rows)")) == "restored"
+    assert kinds(lasting.run("other.rows;", "%%durable b\ny = len(other.rows)")) == "restored"
+
+
 def test_a_table_is_restored_and_two_that_share_columns_do_not_see_each_others_changes(lasting: Lasting) -> None:
     cell = (
         "%%durable a\nimport pandas as pd\nframe = pd.DataFrame({'n': range(200_000), 's': 'text'})\n"
