@@ -149,8 +149,8 @@ class DurableCells:
             code = analyse(source)
             name = made_name(sorted(code.binds, key=lambda one: code.binds[one]), _cell_id(info), code.digest)
         interrupted = cells.interrupted
+        self._tell_damage(cells)  # before its inputs are looked at: what is damaged is not what was recorded
         ahead = cells.ahead(name, source, self._filename(info, source))
-        self._tell_damage(cells)
         if ahead.restored:
             return "restore", ahead
         died = words.interruption(interrupted[1]) if interrupted is not None and interrupted[0] == name else ""
@@ -237,8 +237,8 @@ class DurableCells:
             shows.emit(words.missing(missing))
 
     def _tell_damage(self, cells: NotebookCells) -> None:
-        if names := cells.damaged():
-            shows.emit(words.damage(names))
+        if found := cells.damaged():
+            shows.emit(words.damage(found))
 
     def _second_of(self, name: str, cell_id: str | None) -> list[str]:
         """A note, if another cell of the notebook has the name: each would take the other's place."""

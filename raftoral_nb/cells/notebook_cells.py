@@ -7,7 +7,6 @@ import linecache
 import platform
 import re
 import sys
-import threading
 import time
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -18,11 +17,12 @@ import msgspec
 
 from ..errors import CellError
 from .cell_blobs import CellBlob, FileBlobs
+from .cell_checks import BlobChecks
 from .cell_code import CellCode, Suspect, analyse, compiled, parse
 from .cell_key import CellInputs
 from .cell_log import CellLog
 from .cell_pickles import TakenValue, is_steady, load_group, named_arrays
-from .cell_records import CellRecord, LostName
+from .cell_records import CellRecord, DamagedCell, LostName
 from .held_names import HeldName, HeldNames, ReadValue
 from .left_values import RESULT, same_groups, store_values, take_values
 from .library_state import LibraryState, restore_state
@@ -106,8 +106,7 @@ class NotebookCells:
         self._held = HeldNames(space)
         self._restored: set[str] = set()
         self._must_run: set[str] = set()
-        self._damaged: list[str] = []
-        self._checks: list[threading.Thread] = []
+        self._checks = BlobChecks(folder.name, self._blobs)
         self._sweep()
 
     @property
@@ -131,15 +130,21 @@ class NotebookCells:
 
     def close(self) -> None:
         """Let go of the folder. A second time does nothing."""
-        for check in self._checks:
-            check.join(60)
+        self._checks.wait(timeout=60)
         self._log.close()
 
-    def damaged(self) -> list[str]:
-        """Return the cells whose records turned out to be damaged after they were restored; they are dropped."""
-        found, self._damaged = sorted(set(self._damaged) & self._log.records.keys()), []
-        for name in found:
-            self._log.forget(name)
+    def damaged(self) -> list[DamagedCell]:
+        """Return the cells whose records turned out to be damaged after they were restored; they are dropped.
+
+        What they left is another value than the recorded one: it counts as that from now on.
+        """
+        found = []
+        for one in self._checks.damaged():
+            if self._log.records.get(one.record.name) is one.record:
+                self._log.forget(one.record.name)
+            wrong = [name for name in one.record.variables if self._held.cell(name) == one.record.name]
+            self._held.forget(wrong)
+            found.append(DamagedCell(one.record, tuple(wrong), one.used_by))
         if found:
             self._sweep()
         return found
@@ -281,7 +286,7 @@ class NotebookCells:
         self._space.update(named)
         self._hold(record, named)
         self._restored.add(record.name)
-        self._check_meanwhile(record)
+        self._checks.begin(record, [blob for blob in record.blobs() if blob.size > CHECKED_BYTES])
         return CellRestored(output, results)
 
     def _hold(self, record: CellRecord, named: Collection[str]) -> None:
@@ -299,21 +304,6 @@ class NotebookCells:
         if record.filename and record.filename not in linecache.cache:
             lines = record.source.splitlines(keepends=True)
             linecache.cache[record.filename] = len(record.source), None, lines, record.filename
-
-    def _check_meanwhile(self, record: CellRecord) -> None:
-        large = [blob for blob in record.blobs() if blob.size > CHECKED_BYTES]
-        if not large:
-            return
-
-        def check() -> None:
-            for blob in large:
-                if not self._blobs.is_whole(blob) and self._blobs.is_there(blob):
-                    self._blobs.discard(blob)
-                    self._damaged.append(record.name)
-
-        thread = threading.Thread(target=check, name=f"{self.folder.name}-check", daemon=True)
-        self._checks = [one for one in self._checks if one.is_alive()] + [thread]
-        thread.start()
 
     # --- it runs
 
@@ -352,6 +342,7 @@ class NotebookCells:
         Raises `CellError` if that cannot be stored; the cell has run all the same.
         """
         seconds = time.monotonic() - ahead.clock
+        self._refuse_damaged(ahead)
         after = self._names()
         reached = self._reached_after(ahead, after)
         changed = {name for name, parts in reached.items() if parts is None}
@@ -405,10 +396,23 @@ class NotebookCells:
             if held is not None:
                 held.base = one.digest
         self._put_back(ahead)
+        self._checks.drop(ahead.name)
         self._restored.discard(ahead.name)
         self._must_run.discard(ahead.name)
         self._sweep()
         return CellDone(record, tuple(sorted(changed)), tuple(sorted(ahead.unsteady)))
+
+    def _refuse_damaged(self, ahead: CellAhead) -> None:
+        """Wait for the checks of all files that the cell may have read, and raise `CellError` if one is damaged."""
+        self._checks.wait(ahead.inputs.reads)
+        damaged = self._checks.used(ahead.name, ahead.inputs.reads)
+        if damaged:
+            self.failed(ahead)
+            names = " and ".join(f"`{name}`" for name in damaged)
+            raise CellError(
+                f"the cell has run, and is not recorded: it read {names}, of which the recorded file is damaged. Execute the "
+                f"cell {' and '.join(sorted(set(damaged.values())))} again, then this one; or Run All"
+            )
 
     def _put_back(self, ahead: CellAhead) -> None:
         """Bind what was set aside and not bound again: it is a leftover of the execution before, as in any notebook."""
