@@ -266,7 +266,10 @@ def _cell_id(info: Any) -> str | None:
 
 def _ignore(folder: Path) -> None:
     """Keeps the folder out of the reader's git."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # the log will say so
+        return
     file = folder / ".gitignore"
     if not file.exists():
         try:

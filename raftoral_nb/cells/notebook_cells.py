@@ -34,8 +34,8 @@ CHECKED_BYTES: Final = 16 * 1024 * 1024
 
 BLOBS_FOLDER: Final = "cells"
 
-_IPYTHONS: Final = re.compile(r"_+|_i+|_i?\d+|_oh|_dh|_ih|__\w+__")
-"""Names in which IPython keeps its history, and those of the module."""
+_IPYTHONS: Final = re.compile(r"_+|_i+|_i?\d+|_oh|_dh|_ih|_exit_code|__\w+__")
+"""Names in which IPython keeps its history and what a command ended with, and those of the module."""
 
 _RESULTS: Final = re.compile(r"_{1,3}|_\d+")
 """Names of the values that were displayed, which a cell may read, but which are not recorded under these names."""
@@ -96,7 +96,7 @@ class NotebookCells:
     def __init__(self, folder: Path, space: dict[str, Any], hidden: Callable[[], Collection[str]]) -> None:
         """Open the folder in which they are recorded. `hidden` gives names that are not the user's.
 
-        Raises `CellError` if another process uses the folder, and `StorageError`.
+        Raises `CellError` if another process uses the folder, or if it is damaged, or cannot be written.
         """
         self.folder = folder
         self._log = CellLog(folder)

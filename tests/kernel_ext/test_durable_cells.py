@@ -540,6 +540,11 @@ def test_what_cannot_be_compared_is_said(lasting: Lasting) -> None:
     assert kinds(lasting.run("%%durable a\nwith lock:\n    x = 1")) == "restored"
 
 
+def test_what_a_command_ended_with_is_no_name_of_the_notebook(lasting: Lasting) -> None:
+    assert lasting.run("%%durable a\n!true")[0].endswith("recorded its output")
+    assert "_exit_code" in lasting.space
+
+
 def test_code_that_may_read_anything_says_so(lasting: Lasting) -> None:
     lasting.run("a = 1")
     said = lasting.run("%%durable c\nb = eval('a') + 1")

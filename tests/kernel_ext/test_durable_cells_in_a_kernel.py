@@ -152,8 +152,8 @@ def test_a_second_kernel_of_the_notebook_is_refused_and_says_why(kernels: Callab
     said(first, "%%durable a\nx = 1")
     second = kernels()
     assert second.run("%%durable a\nx = 1")[1] == "CellError"
-    assert "which another kernel uses" in second.reply["evalue"]
-    assert "Is the notebook open twice?" in second.reply["evalue"]
+    assert "another kernel (process " in second.reply["evalue"]
+    assert "run `%raftoral cells --close` in it" in second.reply["evalue"]
     assert second.run("print('x' in globals())")[0] == "False\n"
     first.kill()
     assert said(second, "%%durable a\nx = 1")[-1].startswith("restored ")
