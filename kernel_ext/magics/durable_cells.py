@@ -55,6 +55,7 @@ class DurableCells:
         self._cells: NotebookCells | None = None
         self._now = _Now()
         self._ids: dict[str, str] = {}
+        self._told = False
 
     # --- in the shell
 
@@ -89,10 +90,21 @@ class DurableCells:
         elsewhere = self._elsewhere()
         if elsewhere:
             return Path(elsewhere).expanduser().absolute()
-        session = str(os.environ.get("JPY_SESSION_NAME") or self._shell.user_ns.get("__vsc_ipynb_file__") or "")
+        session = self._session()
         beside = Path(session).parent if Path(session).is_absolute() else self._beside
         name = folder_name(session, kernel=is_kernel(self._shell))
         return (beside if beside.is_dir() else self._beside) / FOLDER / name
+
+    def _session(self) -> str:
+        """What Jupyter, or an editor, says this is the kernel of; "" if nothing."""
+        return str(os.environ.get("JPY_SESSION_NAME") or self._shell.user_ns.get("__vsc_ipynb_file__") or "")
+
+    def _tell_folder(self) -> None:
+        """Says once that the notebook has no name here: all such notebooks of a folder record in one place."""
+        named = self._elsewhere() or self._session().endswith(".ipynb") or not is_kernel(self._shell)
+        if not named and not self._told:
+            self._told = True
+            shows.emit(words.nameless(str(self.folder)))
 
     def opened(self) -> NotebookCells:
         """The recorded cells. Opens them. Raises `RaftoralError`."""
@@ -145,6 +157,7 @@ class DurableCells:
             )
         source = self._source(info)
         cells = self.opened()
+        self._tell_folder()
         if name is None:
             code = analyse(source)
             name = made_name(sorted(code.binds, key=lambda one: code.binds[one]), _cell_id(info), code.digest)

@@ -99,6 +99,15 @@ def damage(cells: Sequence[DamagedCell]) -> Shown:
     return _line(lines, _WARNED)
 
 
+def nameless(folder: str) -> Shown:
+    """A kernel that was not told which notebook it runs."""
+    words = (
+        f"this kernel was not told its notebook's name: it records in {folder}, as all such notebooks of this folder do, whose "
+        "cells take each other's place. Set `%config RaftoralMagics.cells_dir = '...'` in each before its first durable cell"
+    )
+    return _line([words], _WARNED)
+
+
 def forgotten(name: str) -> Shown:
     """A cell whose record was dropped."""
     return notice(f"cell {name}: its record was dropped, it will run again")

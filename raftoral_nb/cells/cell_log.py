@@ -73,10 +73,10 @@ class CellLog:
     def __init__(self, folder: Path) -> None:
         """Open the folder, or make it. Raises `CellError` if another process uses it, or if it is damaged, or cannot be written."""
         self.folder = folder
-        self._cluster = Cluster(
-            1, name=_name(folder), data_dir=folder, durability="disk", network="memory", timing=_QUICK
-        )
         try:
+            self._cluster = Cluster(
+                1, name=_name(folder), data_dir=folder, durability="disk", network="memory", timing=_QUICK
+            )
             self._cluster.start()
         except StorageError as error:
             raise _unusable(folder, error) from error

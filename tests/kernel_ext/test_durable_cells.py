@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kernel_ext.magics import durable_cells
 from kernel_ext.magics.extension import _loaded
 from raftoral_nb.cells import notebook_cells
 from raftoral_nb.cells.cell_blobs import CellBlob, FileBlobs
@@ -726,6 +727,20 @@ def test_a_cell_without_a_name_gets_one_of_what_it_binds(lasting: Lasting) -> No
     lasting.restart()
     assert kinds(lasting.run("%%durable\ntable = [1]", "%%durable\ntable = table + [2]")) == "restored restored"
     assert lasting.space["table"] == [1, 2]
+
+
+@pytest.mark.parametrize("session", ["", "study.ipynb"])
+def test_a_kernel_that_does_not_know_its_notebook_says_once_where_it_records(
+    lasting: Lasting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, session: str
+) -> None:
+    monkeypatch.setattr(durable_cells, "is_kernel", lambda shell: True)
+    monkeypatch.setenv("JPY_SESSION_NAME", session)
+    monkeypatch.setattr(lasting.durable, "_beside", tmp_path)
+    lasting.notebook.ok("%config RaftoralMagics.cells_dir = ''")
+    shown = [lasting.notebook.ok(f"%%durable a\nx = {number}").text for number in range(2)]
+    told = [f"it records in {tmp_path / '.raftoral' / 'notebook'}" in text for text in shown]
+    assert told == [session == "", False]
+    assert ("%config RaftoralMagics.cells_dir" in shown[0]) == (session == "")
 
 
 def test_the_cluster_of_the_cells_is_not_the_one_that_the_magics_drive(lasting: Lasting) -> None:
