@@ -65,6 +65,8 @@ class CellAhead(msgspec.Struct, kw_only=True):
     clock: float = 0.0
     before: dict[str, int] = {}
     """The names of the notebook, with what they are bound to."""
+    kept: list[Any] = []
+    """Those values, as long as it runs: what is bound meanwhile is another object, and has another id."""
     digests: dict[str, tuple[int, str]] = {}
     """Of the values that it reaches: what they are bound to, and the digest of the pickle."""
     state: LibraryState | None = None
@@ -107,6 +109,7 @@ class NotebookCells:
         self._restored: set[str] = set()
         self._must_run: set[str] = set()
         self._checks = BlobChecks(folder.name, self._blobs)
+        self._kept: list[Any] = []
         self._sweep()
 
     @property
@@ -324,6 +327,7 @@ class NotebookCells:
         self._log.begin(ahead.name, ahead.began, tuple(ahead.inputs.reads))
         ahead.aside = {name: self._space.pop(name) for name in ahead.own if name in self._space}
         ahead.before = self._names()
+        ahead.kept = [self._space[name] for name in ahead.before if name not in ahead.code.binds]
 
     def failed(self, ahead: CellAhead) -> list[str]:
         """Note that the cell failed or was interrupted: nothing is recorded. Return the names whose values it has changed."""
@@ -418,7 +422,7 @@ class NotebookCells:
         """Bind what was set aside and not bound again: it is a leftover of the execution before, as in any notebook."""
         for name, value in ahead.aside.items():
             self._space.setdefault(name, value)
-        ahead.aside = {}
+        ahead.aside, ahead.kept = {}, []
 
     def _reached_after(self, ahead: CellAhead, after: dict[str, int]) -> dict[str, SharedParts | None]:
         """Return the names that the cell reached and did not bind: those that it left as they were with their parts, others with None."""
@@ -504,16 +508,19 @@ class NotebookCells:
         names = self._names()
         reads = set(names) if code.unseen else set(code.reads | code.may_read)
         self._held.expose(data_names(reads & names.keys(), self._space))
+        self._kept = [self._space[name] for name in names if name not in code.binds]
         return names, self._lost_names(code)
 
     def other_ended(self, source: str, before: dict[str, int]) -> None:
         """Note that it has run."""
+        kept, self._kept = self._kept, []  # until the names are compared: see `CellAhead.kept`
         try:
             code = analyse(source)
         except SyntaxError:
             return
         after = self._names()
         self._held.forget([*code.binds, *(name for name in before if before[name] != after.get(name))])
+        del kept
 
     # --- inside
 
