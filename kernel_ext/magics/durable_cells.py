@@ -55,6 +55,7 @@ class DurableCells:
         self._cells: NotebookCells | None = None
         self._now = _Now()
         self._ids: dict[str, str] = {}
+        self._told = False
 
     # --- in the shell
 
@@ -89,10 +90,21 @@ class DurableCells:
         elsewhere = self._elsewhere()
         if elsewhere:
             return Path(elsewhere).expanduser().absolute()
-        session = str(os.environ.get("JPY_SESSION_NAME") or self._shell.user_ns.get("__vsc_ipynb_file__") or "")
+        session = self._session()
         beside = Path(session).parent if Path(session).is_absolute() else self._beside
         name = folder_name(session, kernel=is_kernel(self._shell))
         return (beside if beside.is_dir() else self._beside) / FOLDER / name
+
+    def _session(self) -> str:
+        """What Jupyter, or an editor, says this is the kernel of; "" if nothing."""
+        return str(os.environ.get("JPY_SESSION_NAME") or self._shell.user_ns.get("__vsc_ipynb_file__") or "")
+
+    def _tell_folder(self) -> None:
+        """Says once that the notebook has no name here: all such notebooks of a folder record in one place."""
+        named = self._elsewhere() or self._session().endswith(".ipynb") or not is_kernel(self._shell)
+        if not named and not self._told:
+            self._told = True
+            shows.emit(words.nameless(str(self.folder)))
 
     def opened(self) -> NotebookCells:
         """The recorded cells. Opens them. Raises `RaftoralError`."""
@@ -145,12 +157,13 @@ class DurableCells:
             )
         source = self._source(info)
         cells = self.opened()
+        self._tell_folder()
         if name is None:
             code = analyse(source)
             name = made_name(sorted(code.binds, key=lambda one: code.binds[one]), _cell_id(info), code.digest)
         interrupted = cells.interrupted
+        self._tell_damage(cells)  # before its inputs are looked at: what is damaged is not what was recorded
         ahead = cells.ahead(name, source, self._filename(info, source))
-        self._tell_damage(cells)
         if ahead.restored:
             return "restore", ahead
         died = words.interruption(interrupted[1]) if interrupted is not None and interrupted[0] == name else ""
@@ -237,8 +250,8 @@ class DurableCells:
             shows.emit(words.missing(missing))
 
     def _tell_damage(self, cells: NotebookCells) -> None:
-        if names := cells.damaged():
-            shows.emit(words.damage(names))
+        if found := cells.damaged():
+            shows.emit(words.damage(found))
 
     def _second_of(self, name: str, cell_id: str | None) -> list[str]:
         """A note, if another cell of the notebook has the name: each would take the other's place."""
@@ -266,7 +279,10 @@ def _cell_id(info: Any) -> str | None:
 
 def _ignore(folder: Path) -> None:
     """Keeps the folder out of the reader's git."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # the log will say so
+        return
     file = folder / ".gitignore"
     if not file.exists():
         try:

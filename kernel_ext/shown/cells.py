@@ -16,7 +16,7 @@ from .words import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from raftoral_nb.cells.cell_records import CellRecord
+    from raftoral_nb.cells.cell_records import CellRecord, DamagedCell
 
 MAX_NAMES: Final = 6
 """Names that a sentence lists; of more it says how many there are."""
@@ -84,14 +84,28 @@ def missing(sentences: Sequence[str]) -> Shown:
     return _line(sentences, _WARNED)
 
 
-def damage(names: Sequence[str]) -> Shown:
+def damage(cells: Sequence[DamagedCell]) -> Shown:
     """Cells that were restored from files which turned out to be damaged."""
-    return _line(
-        [
-            f"what was recorded of {listed(names)} is damaged, and was dropped: execute {'it' if len(names) == 1 else 'them'} again"
-        ],
-        _WARNED,
+    lines = []
+    for one in cells:
+        line = f"what was recorded of {one.record.name} is damaged, and was dropped"
+        if one.wrong:
+            line += f": {listed([f'`{name}`' for name in one.wrong])} {'is' if len(one.wrong) == 1 else 'are'} wrong in memory"
+        if one.used_by:
+            line += f", and {listed(one.used_by)} used that. Execute {listed([one.record.name, *one.used_by])} again, in this order"
+        else:
+            line += ". Execute it again, and what used it"
+        lines.append(line)
+    return _line(lines, _WARNED)
+
+
+def nameless(folder: str) -> Shown:
+    """A kernel that was not told which notebook it runs."""
+    words = (
+        f"this kernel was not told its notebook's name: it records in {folder}, as all such notebooks of this folder do, whose "
+        "cells take each other's place. Set `%config RaftoralMagics.cells_dir = '...'` in each before its first durable cell"
     )
+    return _line([words], _WARNED)
 
 
 def forgotten(name: str) -> Shown:

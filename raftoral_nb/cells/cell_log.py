@@ -6,6 +6,7 @@ Each execution of a cell that is recorded is a step of that run.
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,15 @@ import msgspec
 from ..api import running_clusters
 from ..api.cluster import Cluster
 from ..api.run import WorkflowRun
-from ..errors import CellError, DirectoryInUseError, RunNotFoundError
+from ..errors import (
+    CellError,
+    CodecError,
+    DamagedStorageError,
+    DirectoryInUseError,
+    NewerFormatError,
+    RunNotFoundError,
+    StorageError,
+)
 from ..raft.replica import Timing
 from ..workflow.language.context import WorkflowContext
 from .cell_records import CellRecord, decode_record, encode_record
@@ -62,19 +71,15 @@ class CellLog:
     """The records of a notebook's cells, in a folder; they outlive the process, and the machine's power."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the folder, or make it. Raises `CellError` if another process uses it, and `StorageError`."""
+        """Open the folder, or make it. Raises `CellError` if another process uses it, or if it is damaged, or cannot be written."""
         self.folder = folder
-        self._cluster = Cluster(
-            1, name=_name(folder), data_dir=folder, durability="disk", network="memory", timing=_QUICK
-        )
         try:
+            self._cluster = Cluster(
+                1, name=_name(folder), data_dir=folder, durability="disk", network="memory", timing=_QUICK
+            )
             self._cluster.start()
-        except DirectoryInUseError as error:
-            raise CellError(
-                f"the cells of this notebook are recorded in {folder}, which another kernel uses ({error}). Is the notebook "
-                "open twice? Shut that kernel down (or in it: %raftoral cells --close), or have this one record elsewhere: "
-                "%config RaftoralMagics.cells_dir = '...'"
-            ) from None
+        except StorageError as error:
+            raise _unusable(folder, error) from error
         running_clusters.set_aside(self._cluster)
         self._run = self._begun()
         self.records: dict[str, CellRecord] = {}
@@ -121,6 +126,28 @@ class CellLog:
     def close(self) -> None:
         """Let go of the folder. A second time does nothing."""
         self._cluster.stop()
+
+
+def _unusable(folder: Path, error: StorageError) -> CellError:
+    """Return what is told of a folder that cannot be opened, and what to do."""
+    elsewhere = "set `%config RaftoralMagics.cells_dir = '...'`"
+    if isinstance(error, DirectoryInUseError):
+        owner = _OWNER.search(str(error))
+        who = f" (process {owner[1]}, since {owner[2]})" if owner else ""
+        return CellError(
+            f"another kernel{who} has the cells of this notebook, in {folder}: shut it down, run `%raftoral cells --close` in it, "
+            f"or {elsewhere}"
+        )
+    if not isinstance(error, DamagedStorageError | NewerFormatError | CodecError):
+        return CellError(f"the cells of this notebook cannot be recorded in {folder}: {elsewhere} ({error})")
+    return CellError(
+        f"the record of this notebook's cells is damaged, or is none of this version: rename or remove {folder}; the cells then "
+        f"run again ({error})"
+    )
+
+
+_OWNER: Final = re.compile(r"process (\d+)\b.* since ([\d-]+ [\d:]+)")
+"""The process that uses a folder, in the message of `DirectoryInUseError`."""
 
 
 def _name(folder: Path) -> str:

@@ -104,6 +104,16 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
             yield self.output
 
 
+class DamagedCell(msgspec.Struct, frozen=True):
+    """A cell that was restored from a damaged file."""
+
+    record: CellRecord
+    wrong: tuple[str, ...]
+    """Names that are still bound to what was in the file."""
+    used_by: tuple[str, ...]
+    """Durable cells that ran since, and read it; none of them was recorded."""
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(CellRecord)
 

@@ -78,6 +78,11 @@ class HeldNames:
             return None
         return held
 
+    def cell(self, name: str) -> str | None:
+        """Return the cell that left what the name is bound to; None if that is not known, or it was bound by other code since."""
+        held = self.get(name)
+        return None if held is None else held.cell
+
     # --- what reaches them
 
     def expose(self, names: Iterable[str]) -> None:

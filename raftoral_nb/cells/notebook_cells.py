@@ -7,7 +7,6 @@ import linecache
 import platform
 import re
 import sys
-import threading
 import time
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -18,11 +17,12 @@ import msgspec
 
 from ..errors import CellError
 from .cell_blobs import CellBlob, FileBlobs
+from .cell_checks import BlobChecks
 from .cell_code import CellCode, Suspect, analyse, compiled, parse
 from .cell_key import CellInputs
 from .cell_log import CellLog
 from .cell_pickles import TakenValue, is_steady, load_group, named_arrays
-from .cell_records import CellRecord, LostName
+from .cell_records import CellRecord, DamagedCell, LostName
 from .held_names import HeldName, HeldNames, ReadValue
 from .left_values import RESULT, same_groups, store_values, take_values
 from .library_state import LibraryState, restore_state
@@ -34,8 +34,8 @@ CHECKED_BYTES: Final = 16 * 1024 * 1024
 
 BLOBS_FOLDER: Final = "cells"
 
-_IPYTHONS: Final = re.compile(r"_+|_i+|_i?\d+|_oh|_dh|_ih|__\w+__")
-"""Names in which IPython keeps its history, and those of the module."""
+_IPYTHONS: Final = re.compile(r"_+|_i+|_i?\d+|_oh|_dh|_ih|_exit_code|__\w+__")
+"""Names in which IPython keeps its history and what a command ended with, and those of the module."""
 
 _RESULTS: Final = re.compile(r"_{1,3}|_\d+")
 """Names of the values that were displayed, which a cell may read, but which are not recorded under these names."""
@@ -65,6 +65,8 @@ class CellAhead(msgspec.Struct, kw_only=True):
     clock: float = 0.0
     before: dict[str, int] = {}
     """The names of the notebook, with what they are bound to."""
+    kept: list[Any] = []
+    """Those values, as long as it runs: what is bound meanwhile is another object, and has another id."""
     digests: dict[str, tuple[int, str]] = {}
     """Of the values that it reaches: what they are bound to, and the digest of the pickle."""
     state: LibraryState | None = None
@@ -96,7 +98,7 @@ class NotebookCells:
     def __init__(self, folder: Path, space: dict[str, Any], hidden: Callable[[], Collection[str]]) -> None:
         """Open the folder in which they are recorded. `hidden` gives names that are not the user's.
 
-        Raises `CellError` if another process uses the folder, and `StorageError`.
+        Raises `CellError` if another process uses the folder, or if it is damaged, or cannot be written.
         """
         self.folder = folder
         self._log = CellLog(folder)
@@ -106,8 +108,8 @@ class NotebookCells:
         self._held = HeldNames(space)
         self._restored: set[str] = set()
         self._must_run: set[str] = set()
-        self._damaged: list[str] = []
-        self._checks: list[threading.Thread] = []
+        self._checks = BlobChecks(folder.name, self._blobs)
+        self._kept: list[Any] = []
         self._sweep()
 
     @property
@@ -131,15 +133,21 @@ class NotebookCells:
 
     def close(self) -> None:
         """Let go of the folder. A second time does nothing."""
-        for check in self._checks:
-            check.join(60)
+        self._checks.wait(timeout=60)
         self._log.close()
 
-    def damaged(self) -> list[str]:
-        """Return the cells whose records turned out to be damaged after they were restored; they are dropped."""
-        found, self._damaged = sorted(set(self._damaged) & self._log.records.keys()), []
-        for name in found:
-            self._log.forget(name)
+    def damaged(self) -> list[DamagedCell]:
+        """Return the cells whose records turned out to be damaged after they were restored; they are dropped.
+
+        What they left is another value than the recorded one: it counts as that from now on.
+        """
+        found = []
+        for one in self._checks.damaged():
+            if self._log.records.get(one.record.name) is one.record:
+                self._log.forget(one.record.name)
+            wrong = [name for name in one.record.variables if self._held.cell(name) == one.record.name]
+            self._held.forget(wrong)
+            found.append(DamagedCell(one.record, tuple(wrong), one.used_by))
         if found:
             self._sweep()
         return found
@@ -281,7 +289,7 @@ class NotebookCells:
         self._space.update(named)
         self._hold(record, named)
         self._restored.add(record.name)
-        self._check_meanwhile(record)
+        self._checks.begin(record, [blob for blob in record.blobs() if blob.size > CHECKED_BYTES])
         return CellRestored(output, results)
 
     def _hold(self, record: CellRecord, named: Collection[str]) -> None:
@@ -299,21 +307,6 @@ class NotebookCells:
         if record.filename and record.filename not in linecache.cache:
             lines = record.source.splitlines(keepends=True)
             linecache.cache[record.filename] = len(record.source), None, lines, record.filename
-
-    def _check_meanwhile(self, record: CellRecord) -> None:
-        large = [blob for blob in record.blobs() if blob.size > CHECKED_BYTES]
-        if not large:
-            return
-
-        def check() -> None:
-            for blob in large:
-                if not self._blobs.is_whole(blob) and self._blobs.is_there(blob):
-                    self._blobs.discard(blob)
-                    self._damaged.append(record.name)
-
-        thread = threading.Thread(target=check, name=f"{self.folder.name}-check", daemon=True)
-        self._checks = [one for one in self._checks if one.is_alive()] + [thread]
-        thread.start()
 
     # --- it runs
 
@@ -334,6 +327,7 @@ class NotebookCells:
         self._log.begin(ahead.name, ahead.began, tuple(ahead.inputs.reads))
         ahead.aside = {name: self._space.pop(name) for name in ahead.own if name in self._space}
         ahead.before = self._names()
+        ahead.kept = [self._space[name] for name in ahead.before if name not in ahead.code.binds]
 
     def failed(self, ahead: CellAhead) -> list[str]:
         """Note that the cell failed or was interrupted: nothing is recorded. Return the names whose values it has changed."""
@@ -352,6 +346,7 @@ class NotebookCells:
         Raises `CellError` if that cannot be stored; the cell has run all the same.
         """
         seconds = time.monotonic() - ahead.clock
+        self._refuse_damaged(ahead)
         after = self._names()
         reached = self._reached_after(ahead, after)
         changed = {name for name, parts in reached.items() if parts is None}
@@ -405,16 +400,29 @@ class NotebookCells:
             if held is not None:
                 held.base = one.digest
         self._put_back(ahead)
+        self._checks.drop(ahead.name)
         self._restored.discard(ahead.name)
         self._must_run.discard(ahead.name)
         self._sweep()
         return CellDone(record, tuple(sorted(changed)), tuple(sorted(ahead.unsteady)))
 
+    def _refuse_damaged(self, ahead: CellAhead) -> None:
+        """Wait for the checks of all files that the cell may have read, and raise `CellError` if one is damaged."""
+        self._checks.wait(ahead.inputs.reads)
+        damaged = self._checks.used(ahead.name, ahead.inputs.reads)
+        if damaged:
+            self.failed(ahead)
+            names = " and ".join(f"`{name}`" for name in damaged)
+            raise CellError(
+                f"the cell has run, and is not recorded: it read {names}, of which the recorded file is damaged. Execute the "
+                f"cell {' and '.join(sorted(set(damaged.values())))} again, then this one; or Run All"
+            )
+
     def _put_back(self, ahead: CellAhead) -> None:
         """Bind what was set aside and not bound again: it is a leftover of the execution before, as in any notebook."""
         for name, value in ahead.aside.items():
             self._space.setdefault(name, value)
-        ahead.aside = {}
+        ahead.aside, ahead.kept = {}, []
 
     def _reached_after(self, ahead: CellAhead, after: dict[str, int]) -> dict[str, SharedParts | None]:
         """Return the names that the cell reached and did not bind: those that it left as they were with their parts, others with None."""
@@ -500,16 +508,19 @@ class NotebookCells:
         names = self._names()
         reads = set(names) if code.unseen else set(code.reads | code.may_read)
         self._held.expose(data_names(reads & names.keys(), self._space))
+        self._kept = [self._space[name] for name in names if name not in code.binds]
         return names, self._lost_names(code)
 
     def other_ended(self, source: str, before: dict[str, int]) -> None:
         """Note that it has run."""
+        kept, self._kept = self._kept, []  # until the names are compared: see `CellAhead.kept`
         try:
             code = analyse(source)
         except SyntaxError:
             return
         after = self._names()
         self._held.forget([*code.binds, *(name for name in before if before[name] != after.get(name))])
+        del kept
 
     # --- inside
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,36 @@ def test_the_run_begins_anew_now_and_then_and_loses_nothing(tmp_path: Path, monk
 
 def test_a_folder_has_one_user_at_a_time(tmp_path: Path) -> None:
     log = CellLog(tmp_path / "cells")
-    with pytest.raises(CellError, match="which another kernel uses"):
+    who = rf"^another kernel \(process {os.getpid()}, since \d+-\d+-\d+ [\d:]+\) has the cells of this notebook, in .*: shut it down"
+    with pytest.raises(CellError, match=who):
         CellLog(tmp_path / "cells")
     log.close()
     CellLog(tmp_path / "cells").close()
+
+
+def test_a_damaged_log_is_named_and_can_be_put_aside(tmp_path: Path) -> None:
+    folder = tmp_path / "cells"
+    log = CellLog(folder)
+    for number in range(5):
+        log.end(f"cell{number}", record(f"cell{number}"), "")
+    log.close()
+    [file] = folder.glob("*/log.db")
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+    with pytest.raises(CellError, match=r"damaged.*: rename or remove .*cells; the cells then run again"):
+        CellLog(folder)
+    folder.rename(tmp_path / "aside")
+    again = CellLog(folder)
+    assert again.records == {}
+    again.close()
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_what_sets_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(
+        CellError, match=r"cannot be recorded in .*file.cells: set `%config RaftoralMagics.cells_dir = "
+    ):
+        CellLog(tmp_path / "file" / "cells")
 
 
 def test_its_cluster_is_nobodys_current_one(tmp_path: Path) -> None:

@@ -209,3 +209,17 @@ def test_most_of_it_is_restored_after_a_restart(folder: Path) -> None:
     kernel = Kernel(folder)
     assert kernel.run_all(notebook)
     assert kernel.restored == 5
+
+
+def test_a_value_that_lies_where_the_one_before_lay_is_another_one(folder: Path) -> None:
+    MemoryLog.kept, MemoryLog.begun = {}, None
+    for number in (3, 5):
+        notebook = [
+            (False, f"def g():\n    global x\n    x = None\n    x = [{number}]"),
+            (True, "x = [1]"),
+            (False, "g()"),
+            (True, "y = x[0]"),
+        ]
+        kernel = Kernel(folder)
+        assert kernel.run_all(notebook)
+        assert kernel.space["y"] == number

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kernel_ext.magics import durable_cells
 from kernel_ext.magics.extension import _loaded
+from raftoral_nb.cells import notebook_cells
+from raftoral_nb.cells.cell_blobs import CellBlob, FileBlobs
+from raftoral_nb.cells.cell_checks import BlobChecks
 from tests.kernel_ext.conftest import Notebook
 
 
@@ -536,6 +541,11 @@ def test_what_cannot_be_compared_is_said(lasting: Lasting) -> None:
     assert kinds(lasting.run("%%durable a\nwith lock:\n    x = 1")) == "restored"
 
 
+def test_what_a_command_ended_with_is_no_name_of_the_notebook(lasting: Lasting) -> None:
+    assert lasting.run("%%durable a\n!true")[0].endswith("recorded its output")
+    assert "_exit_code" in lasting.space
+
+
 def test_code_that_may_read_anything_says_so(lasting: Lasting) -> None:
     lasting.run("a = 1")
     said = lasting.run("%%durable c\nb = eval('a') + 1")
@@ -579,6 +589,68 @@ def test_a_damaged_file_has_the_cell_run_again_and_says_so(lasting: Lasting) -> 
     lasting.restart()
     assert kinds(lasting.run(cell)) == "restored"
     assert lasting.space["x"].sum() == sum(range(300_000))
+
+
+def test_nothing_is_recorded_of_a_cell_that_read_a_damaged_file_before_its_check_had_ended(
+    lasting: Lasting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = "%%durable big\nimport numpy as np\na = np.zeros(300_000)"
+    use = "%%durable use\ns = float(a[-1])"
+    lasting.run(big)
+    lasting.restart()
+    [file] = [one for one in lasting.durable.folder.joinpath("cells").iterdir() if one.stat().st_size > 2_000_000]
+    with file.open("r+b") as opened:
+        opened.seek(-8, io.SEEK_END)
+        opened.write(b"\x00\x00\x00\x00\x00\x00\xf8\x42")
+    waited = threading.Event()
+    whole, wait = FileBlobs.is_whole, BlobChecks.wait
+
+    def is_whole(self: FileBlobs, blob: CellBlob) -> bool:
+        if threading.current_thread() is not threading.main_thread():
+            assert waited.wait(60)
+        return whole(self, blob)
+
+    def waits(self: BlobChecks, *names: Any, **more: Any) -> None:
+        waited.set()
+        wait(self, *names, **more)
+
+    monkeypatch.setattr(notebook_cells, "CHECKED_BYTES", 1_000_000)
+    monkeypatch.setattr(FileBlobs, "is_whole", is_whole)
+    monkeypatch.setattr(BlobChecks, "wait", waits)
+    assert kinds(lasting.run(big)) == "restored"
+    ran = lasting.notebook.ok(use)
+    assert "the cell has run, and is not recorded: it read `a`, of which the recorded file is damaged" in ran.text
+    assert lasting.space["s"] > 1
+    assert (
+        "what was recorded of big is damaged, and was dropped: `a` is wrong in memory, and use used that. "
+        "Execute big and use again, in this order" in lasting.notebook.ok("1").text
+    )
+    assert kinds(lasting.run(big, use)) == "ran ran"
+    assert lasting.space["s"] == 0
+    lasting.restart()
+    assert kinds(lasting.run(big, use)) == "restored restored"
+    assert lasting.space["s"] == 0
+
+
+def test_what_is_known_to_be_damaged_is_not_taken_for_what_was_recorded(
+    lasting: Lasting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = "%%durable big\nimport numpy as np\na = np.zeros(300_000)"
+    use = "%%durable use\ns = float(a[-1])"
+    lasting.run(big)
+    lasting.restart()
+    [file] = [one for one in lasting.durable.folder.joinpath("cells").iterdir() if one.stat().st_size > 2_000_000]
+    with file.open("r+b") as opened:
+        opened.seek(-8, io.SEEK_END)
+        opened.write(b"\x00\x00\x00\x00\x00\x00\xf8\x42")
+    monkeypatch.setattr(notebook_cells, "CHECKED_BYTES", 1_000_000)
+    lasting.run(big)
+    lasting.durable.opened()._checks.wait()
+    lasting.run("1", use)
+    assert lasting.space["s"] > 1
+    said = lasting.run(big, use)
+    assert said[1].startswith("runs again, as `a` changed")
+    assert lasting.space["s"] == 0
 
 
 def test_a_missing_file_has_the_cell_run_again(lasting: Lasting) -> None:
@@ -655,6 +727,20 @@ def test_a_cell_without_a_name_gets_one_of_what_it_binds(lasting: Lasting) -> No
     lasting.restart()
     assert kinds(lasting.run("%%durable\ntable = [1]", "%%durable\ntable = table + [2]")) == "restored restored"
     assert lasting.space["table"] == [1, 2]
+
+
+@pytest.mark.parametrize("session", ["", "study.ipynb"])
+def test_a_kernel_that_does_not_know_its_notebook_says_once_where_it_records(
+    lasting: Lasting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, session: str
+) -> None:
+    monkeypatch.setattr(durable_cells, "is_kernel", lambda shell: True)
+    monkeypatch.setenv("JPY_SESSION_NAME", session)
+    monkeypatch.setattr(lasting.durable, "_beside", tmp_path)
+    lasting.notebook.ok("%config RaftoralMagics.cells_dir = ''")
+    shown = [lasting.notebook.ok(f"%%durable a\nx = {number}").text for number in range(2)]
+    told = [f"it records in {tmp_path / '.raftoral' / 'notebook'}" in text for text in shown]
+    assert told == [session == "", False]
+    assert ("%config RaftoralMagics.cells_dir" in shown[0]) == (session == "")
 
 
 def test_the_cluster_of_the_cells_is_not_the_one_that_the_magics_drive(lasting: Lasting) -> None:

@@ -152,8 +152,8 @@ def test_a_second_kernel_of_the_notebook_is_refused_and_says_why(kernels: Callab
     said(first, "%%durable a\nx = 1")
     second = kernels()
     assert second.run("%%durable a\nx = 1")[1] == "CellError"
-    assert "which another kernel uses" in second.reply["evalue"]
-    assert "Is the notebook open twice?" in second.reply["evalue"]
+    assert "another kernel (process " in second.reply["evalue"]
+    assert "run `%raftoral cells --close` in it" in second.reply["evalue"]
     assert second.run("print('x' in globals())")[0] == "False\n"
     first.kill()
     assert said(second, "%%durable a\nx = 1")[-1].startswith("restored ")
@@ -175,7 +175,8 @@ def test_what_is_damaged_and_too_large_to_be_checked_at_once_is_told_later(
     assert said(second, cell)[-1].startswith("restored ")
     wait = "import threading\n[one.join(60) for one in threading.enumerate() if one.name.endswith('-check')];"
     told = [*said(second, wait), *said(second, "1")]
-    assert "what was recorded of big is damaged, and was dropped: execute it again" in told
+    sentence = "what was recorded of big is damaged, and was dropped: `x` is wrong in memory. Execute it again, and what used it"
+    assert sentence in told
     assert said(second, cell)[-1].startswith("ran ")
 
 
