@@ -38,6 +38,8 @@ CLIENT_SECONDS = FAULT_SECONDS + 3.0
 LIVE_SECONDS = 30.0
 """The virtual seconds after the healing within which all must be well."""
 LEAST_SECONDS = 60.0
+PIECE_BYTES = 2000
+"""Bytes of a blob in one message, where many values are blobs: few, and not so few that the largest of them take too long."""
 
 
 def simulate(
@@ -92,9 +94,10 @@ def _simulate(setting: Setting, messages: tuple[float, float] | None) -> Result:
 
 @contextlib.contextmanager
 def _blobs(size: int) -> Iterator[None]:
-    """Let values of more than `size` bytes be blobs, which travel in pieces as small."""
+    """Let values of more than `size` bytes be blobs, and if that is few, let them travel in small pieces."""
     before = limits.BLOB_BYTES, blob_pieces.PIECE_BYTES
-    limits.BLOB_BYTES, blob_pieces.PIECE_BYTES = size, min(size, before[1])  # type: ignore[misc]
+    few = size < before[0]
+    limits.BLOB_BYTES, blob_pieces.PIECE_BYTES = size, PIECE_BYTES if few else before[1]  # type: ignore[misc]
     try:
         yield
     finally:
