@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
-import xxhash
 
-ALIGNMENT: Final = 64
-"""Bytes at which each part of a file begins: where arrays are fastest."""
+from ..storage.sqlite_store import sync_folder
+from ..workflow.codec.blobs import ALIGNMENT, new_hasher
 
 MAPPED_BYTES: Final = 1024 * 1024
 """Files from here on are mapped; smaller ones are read, as a mapping takes a file descriptor."""
@@ -66,7 +65,7 @@ class FileBlobs:
     def put(self, parts: Sequence[Any]) -> CellBlob:
         """See `Blobs.put`."""
         views = [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
-        hasher = xxhash.xxh3_128()
+        hasher = new_hasher()
         for view in views:
             hasher.update(view)
         blob = CellBlob(hasher.hexdigest(), sum(view.nbytes for view in views))
@@ -89,7 +88,8 @@ class FileBlobs:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        _sync_folder(self._folder)
+        with contextlib.suppress(OSError):  # of a file system that cannot
+            sync_folder(self._folder)
 
     def load(self, blob: CellBlob) -> memoryview:
         """See `Blobs.load`."""
@@ -104,14 +104,14 @@ class FileBlobs:
 
     def is_whole(self, blob: CellBlob) -> bool:
         """See `Blobs.is_whole`."""
-        hasher = xxhash.xxh3_128()
+        hasher = new_hasher()
         try:
             with self._path(blob).open("rb") as file:
                 while chunk := file.read(_CHUNK):
                     hasher.update(chunk)
         except OSError:
             return False
-        return bool(hasher.hexdigest() == blob.digest)
+        return hasher.hexdigest() == blob.digest
 
     def is_there(self, blob: CellBlob) -> bool:
         """See `Blobs.is_there`."""
@@ -136,16 +136,6 @@ class FileBlobs:
 
     def _path(self, blob: CellBlob) -> Path:
         return self._folder / blob.digest
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the names of the files survive a power loss, where the system can do that."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def aligned(parts: Iterable[memoryview]) -> tuple[list[Any], list[int]]:

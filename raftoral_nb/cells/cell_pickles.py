@@ -22,11 +22,11 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
-import xxhash
 from cloudpickle import cloudpickle as _cloudpickle
 
 from ..limits import MAX_CODE_BYTES
 from ..workflow.codec import classes, digests, pickling
+from ..workflow.codec.blobs import new_hasher
 from . import figure_states
 from .cell_blobs import Blobs, aligned
 from .cell_records import StoredBuffer, StoredGroup
@@ -213,7 +213,7 @@ class _Sink(io.BytesIO):
 
     def __init__(self, *, keep: bool) -> None:
         super().__init__()
-        self.hasher = xxhash.xxh3_128()
+        self.hasher = new_hasher()
         self.size = 0
         self._keep = keep
 
@@ -263,7 +263,9 @@ class TakenValue:
         """Return a digest of the value and of its classes that is the same in another process, as far as there is one."""
         known = digests.exact_digest(self.value) if self.size <= CANONICAL_BYTES else None
         parts = [known or f"pickle {self.digest}", *sorted(digests.code_digest(one) for one in self.classes)]
-        return str(xxhash.xxh3_128("|".join(parts).encode()).hexdigest())
+        hasher = new_hasher()
+        hasher.update("|".join(parts).encode())
+        return hasher.hexdigest()
 
 
 def is_steady(taken: TakenValue, value: Any, space: dict[str, Any], roots: frozenset[int]) -> bool:

@@ -96,11 +96,6 @@ def count_end(state: State, run: Run) -> None:
         state.finished_bytes += run.kept_bytes
 
 
-def live_blobs(state: State) -> set[str]:
-    """Return the digests of the blobs that runs of the state refer to."""
-    return set(state.blob_runs)
-
-
 def refs_of(state: State) -> list[BlobRef]:
     """Return references to all blobs that are needed, each once. Looks at every run."""
     sizes: dict[str, int] = {}

@@ -20,7 +20,7 @@ from typing import Any, Final
 from cloudpickle import cloudpickle as _cloudpickle
 
 from .. import limits
-from ..workflow.codec import exceptions, pickling
+from ..workflow.codec import blobs, exceptions, pickling
 from ..workflow.codec.anatomy import Identity
 from ..workflow.codec.classes import NOTEBOOK
 from ..workflow.codec.reducers import Reduced
@@ -126,6 +126,7 @@ def _is_found(obj: types.FunctionType | type) -> bool:
 def _begin_anew_in_child() -> None:
     # The thread that held these at the time of the fork is not in this process.
     pickling.forget_locks()
+    blobs.forget_locks()
     _cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK = threading.Lock()
     # What a child prints goes where its parent's goes: the node that would take it is not here.
     current_execution.set(None)

@@ -139,7 +139,7 @@ class BlobExchange:
 
         `done(outcome)` is called once, within `timeout` seconds and what the blobs may take besides (`SLOWEST_BYTES_A_SECOND`).
         """
-        ticket = BlobTicket(with_values(command, _plain), {ref.digest: ref.size for ref in refs}, timeout, done)
+        ticket = BlobTicket(with_values(command, plain), {ref.digest: ref.size for ref in refs}, timeout, done)
         for value in values_of(command):
             if isinstance(value, Carried) and not self._closed:
                 self._carry(value)
@@ -321,10 +321,6 @@ class BlobExchange:
         """Note that the link to `peer` is gone, and with it what was asked of it."""
         self._arrivals.disconnected(peer)
 
-    def members_changed(self) -> None:
-        """Note that the voting members are others now."""
-        self._look()
-
     # --- what is not referred to any more
 
     def dropped(self, digests: Collection[str]) -> None:
@@ -443,10 +439,6 @@ def _given_up(ticket: BlobTicket) -> Rejected:
     if ticket.problem:
         return Rejected(f"a value of {size:,} bytes could not be stored: {ticket.problem}", "value_not_stored")
     return Rejected(f"no majority has stored the value's {size:,} bytes in time", "no_leader")
-
-
-def _plain(value: bytes) -> bytes:
-    return plain(value) or b""
 
 
 def _nothing() -> None:

@@ -162,7 +162,7 @@ class DirectoryBlobs:
                 return _told(self._folder, error)
             return None
 
-        self._do(work, done)
+        self.do(work, done)
 
     def adopt(self, digest: str, done: Callable[[bool], None]) -> None:
         """See `BlobStore`. A file of its own that was not checked yet is taken first."""
@@ -174,12 +174,12 @@ class DirectoryBlobs:
                 if self.find(digest) is not None:
                     self._sync(digest)
                     return True
-            except DamagedBlobError as error:
+            except (DamagedBlobError, OSError) as error:
                 logger.warning("%s", error)
             return self._link(digest)
 
         # At a start there are as many as the log refers to; each is hashed, and new values must not wait for that.
-        self._do(work, done, later=True)
+        self.do(work, done, later=True)
 
     def arrive(self, digest: str, size: int) -> Arriving:  # noqa: ARG002 - a file grows
         """See `BlobStore`."""
@@ -199,7 +199,7 @@ class DirectoryBlobs:
                 return None
 
         if digest in self._checked:
-            self._do(work, done)
+            self.do(work, done)
         else:
             done(None)
 
@@ -287,7 +287,8 @@ class DirectoryBlobs:
 
     # --- on the thread
 
-    def _do(self, work: Callable[[], Any], done: Callable[[Any], None], *, later: bool = False) -> None:
+    def do(self, work: Callable[[], Any], done: Callable[[Any], None], *, later: bool = False) -> None:
+        """Have something done on the thread, and `done(what it returned)` called on this loop, unless the node is gone by then."""
         if self.closed:
             return
         loop = asyncio.get_running_loop()
@@ -349,13 +350,9 @@ class DirectoryBlobs:
                 sync_folder(self._folder)
             self._checked.add(digest)
 
-    def at_once_or_later(self, work: Callable[[], Any]) -> None:
+    def submit(self, work: Callable[[], Any]) -> None:
         """Have something done on the thread, also if the node is gone: files must be closed."""
         self._worker.submit(work)
-
-    def soon(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Have something done on the thread, and `done(what it returned)` called on this loop."""
-        self._do(work, done)
 
 
 class _Writing:
@@ -411,15 +408,15 @@ class _Arriving:
 
     def add(self, data: bytes) -> None:
         """See `Arriving`."""
-        self._store.soon(lambda: self._write(data), _ignored)
+        self._store.do(lambda: self._write(data), _ignored)
 
     def finish(self, done: Done) -> None:
         """See `Arriving`."""
-        self._store.soon(self._end, done)
+        self._store.do(self._end, done)
 
     def abandon(self) -> None:
         """See `Arriving`."""
-        self._store.at_once_or_later(self._writing.drop)
+        self._store.submit(self._writing.drop)
 
     def _write(self, data: bytes) -> None:
         if self._whole is not None:

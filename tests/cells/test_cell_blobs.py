@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from raftoral_nb.cells.cell_blobs import ALIGNMENT, MAPPED_BYTES, CellBlob, FileBlobs, aligned
+from raftoral_nb.cells.cell_blobs import MAPPED_BYTES, CellBlob, FileBlobs, aligned
+from raftoral_nb.workflow.codec.blobs import ALIGNMENT
 
 
 @pytest.fixture

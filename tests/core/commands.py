@@ -85,3 +85,8 @@ def propose(state: State, index: int, client: str, number: int, command: Command
 def code(applied: Applied) -> str:
     assert isinstance(applied.answer, Rejected)
     return applied.answer.code
+
+
+def live_blobs(state: State) -> set[str]:
+    """The digests of the blobs that runs of a state refer to."""
+    return set(state.blob_runs)

@@ -55,11 +55,12 @@ from raftoral_nb.core.records import (
     Record,
     Step,
 )
-from raftoral_nb.core.retention import counted, live_blobs
+from raftoral_nb.core.retention import counted
 from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.core.snapshot import Frozen, Reader
 from raftoral_nb.core.state import State, summary
 from raftoral_nb.core.validation import Limits
+from tests.core.commands import live_blobs
 from tests.core.histories import (
     OPENING,
     ROOMY,

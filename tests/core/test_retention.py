@@ -30,11 +30,10 @@ from raftoral_nb.core.events import (
     WorkflowStarted,
 )
 from raftoral_nb.core.records import Failure, Step
-from raftoral_nb.core.retention import live_blobs
 from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.core.state import Retention, State
 from raftoral_nb.core.validation import Limits
-from tests.core.commands import checkpoint, done, end, refusal, running, start
+from tests.core.commands import checkpoint, done, end, live_blobs, refusal, running, start
 
 
 def blob(digest: str, size: int = 1000) -> bytes:

@@ -38,7 +38,7 @@ async def bring_all(calls: Calls, commands: Sequence[Command]) -> list[Command]:
     for command in commands:
         for value in values_of(command):
             await bring(calls, value)
-    return [with_values(command, _plain) for command in commands]
+    return [with_values(command, plain) for command in commands]
 
 
 async def bring(calls: Calls, value: bytes) -> bytes:
@@ -61,14 +61,10 @@ async def bring(calls: Calls, value: bytes) -> bytes:
                     offset += len(data)
                     async with asyncio.timeout(READ_SECONDS):
                         await calls.ask(BringPiece(digest, data, offset == size))
-    return _plain(value)
+    return plain(value)
 
 
 _bringing: Final[weakref.WeakValueDictionary[tuple[int, str], asyncio.Lock]] = weakref.WeakValueDictionary()
-
-
-def _plain(value: bytes) -> bytes:
-    return plain(value) or b""
 
 
 class RemoteBlobsEnv(Protocol):

@@ -17,7 +17,7 @@ import contextlib
 import mmap
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
@@ -114,11 +114,6 @@ class Pickled:
             at += piece.nbytes
         return whole
 
-    def loads(self, load: Callable[[bytes, list[memoryview]], Any]) -> Any:
-        """Return what `load(pickle, buffers)` makes of it, on the very buffers: for a look, not to keep."""
-        (_, pickled), *buffers = self._parts[1:]
-        return load(bytes(pickled), [part for _, part in buffers])
-
 
 class InMemory:
     """The content of a blob in memory. Never changed."""
@@ -170,7 +165,7 @@ def carry(value: bytes, content: Content) -> bytes:
     return Carried.of(content, ref.digest, ref.shown)
 
 
-def plain(value: bytes | None) -> bytes | None:
+def plain(value: bytes) -> bytes:
     """Return a record's value without what it carries."""
     return bytes(value) if isinstance(value, Carried) else value
 

@@ -433,7 +433,8 @@ class Execution:
                 self.loop.close_run()
         # An execution may be kept, to be looked at; its tasks, which never ended, are not.
         self._main = None
-        self.result, self.continued = plain(self.result), plain(self.continued)
+        self.result = None if self.result is None else plain(self.result)
+        self.continued = None if self.continued is None else plain(self.continued)
         self.children.clear()
         self.done.set()
         self.queries.tell()

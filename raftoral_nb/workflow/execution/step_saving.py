@@ -69,10 +69,9 @@ class Saving(Sending):
             self._future.set_exception(error)
 
 
-async def bring(around: ExecutionEnv, run_id: RunId, step_id: StepId) -> None:
+async def bring(around: ExecutionEnv, saved: StepState) -> None:
     """Wait until this node has what an attempt before saved, if that is large."""
-    known = around.step_state(run_id, step_id)
-    ref = None if known is None else reference(known.value)
+    ref = reference(saved.value)
     if ref is not None and not around.holds_blob(ref.digest):
         came = asyncio.Event()
         around.fetch_blob(ref, came.set)

@@ -145,8 +145,8 @@ async def _until_done(execution: Execution, step_id: StepId, call: step_argument
                 made = await executor_steps.attempt(execution, executors, step_id, call, left, attempt)
                 return Made(*made, cached=None if made[1] is not None else cached)
             copied = call if given is None else given.copy()
-            if around.step_state(execution.run_id, step_id) is not None:
-                await step_saving.bring(around, execution.run_id, step_id)
+            if (saved := around.step_state(execution.run_id, step_id)) is not None:
+                await step_saving.bring(around, saved)
             value = await _attempt(execution, step_id, copied, left, attempt)
         except BaseException as raised:
             if not around.is_outcome(raised):
