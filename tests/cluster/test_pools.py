@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from raftoral_nb import Cluster
+from raftoral_nb import Cluster, WorkflowContext
 
 ROOT = Path(__file__).parents[2]
 METHODS = [method for method in ("fork", "forkserver", "spawn") if method in multiprocessing.get_all_start_methods()]
@@ -126,6 +127,37 @@ def test_those_of_a_notebook_go_there_too(method: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str([[True, 24, True, 4, 3]] * 2), done.stderr
+
+
+def wait_for_ever(connection: Any) -> None:
+    connection.send("here")
+    connection.recv()
+
+
+async def terminate_a_forked_child(ctx: WorkflowContext, _: None) -> tuple[int | None, int | None]:
+    def terminate() -> int | None:
+        context = multiprocessing.get_context("fork")
+        ours, its = context.Pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python does not like a fork beside threads
+            child = context.Process(target=wait_for_ever, args=(its,))
+            child.start()
+        ours.recv()
+        child.terminate()
+        child.join()
+        return child.exitcode
+
+    return await ctx.compute("terminate", terminate), await ctx.compute("again", terminate)
+
+
+@pytest.mark.skipif("fork" not in METHODS, reason="there is nothing to be forked")
+@pytest.mark.parametrize("processes", [False, True], ids=["here", "processes"])
+def test_a_forked_child_is_ended_by_the_system_when_it_is_terminated_and_so_need_not_come_back_from_a_lock(
+    processes: bool,
+) -> None:
+    with Cluster(1, processes=processes) as cluster:
+        ended = cluster.start_workflow(terminate_a_forked_child).wait_for_completion(60)
+    assert ended == (-signal.SIGTERM, -signal.SIGTERM)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is nothing to be forked")

@@ -42,6 +42,10 @@ RELEASE: Final = b"\n"
 """The byte sent after the spec, to a node that is to outlive its starter: from here on it does."""
 
 
+ENDING_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+"""The signals on which a node's process ends orderly."""
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The node listens."""
 
@@ -73,14 +77,16 @@ class Ending:
         return self._reading
 
     def catch_signals(self) -> None:
-        """End orderly on SIGTERM and SIGINT."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        """End orderly on SIGTERM and SIGINT; a forked child of user code ends at once, as other processes do."""
+        for number in ENDING_SIGNALS:
             signal.signal(number, self._signalled)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_stop_catching_signals)
 
     def _signalled(self, _number: int, _frame: FrameType | None) -> None:
         if os.getpid() == self._pid:
             self.ask()
-        else:  # a forked child of user code
+        else:  # a child that was forked a moment ago, and has not stopped catching them
             os._exit(1)
 
     def wait(self, watched: Sequence[int]) -> bool:
@@ -97,6 +103,13 @@ class Ending:
             return not self.wait([starter]) or os.read(starter, 1) == RELEASE
         finally:
             os.close(starter)
+
+
+def _stop_catching_signals() -> None:
+    # A handler in Python does not end a child that is about to wait for a lock: the signal is noted, the wait goes on. The
+    # worker of a pool is there whenever it has given back a result, and whoever ends the pool would join it for ever.
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def watch(parent: Process) -> list[int]:
