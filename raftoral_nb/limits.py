@@ -82,6 +82,9 @@ MAX_UNRECEIVED_SIGNALS: Final = 1000
 MAX_SIGNAL_IDS_KEPT: Final = 10_000
 """Signals and updates of one run whose repetition under the same id is recognized; the oldest are forgotten first."""
 
+MAX_LABELS: Final = 16
+"""The number of labels that a node may have."""
+
 MAX_STEP_STATES: Final = 1000
 """Open steps of one run of which a state is saved; more cannot save one."""
 

@@ -40,6 +40,9 @@ class Listener:
     def role_changed(self, role: str, term: int) -> None:
         """Do nothing."""
 
+    def link_changed(self, peer: int, up: bool) -> None:
+        """Do nothing."""
+
     def failed(self, *error: object) -> None:
         """Raise: it must not happen."""
         raise RuntimeError(f"a member broke: {error}")

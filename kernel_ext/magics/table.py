@@ -9,6 +9,7 @@ from typing import Any, Final
 from .subcommand import Subcommand
 from .subcommands import (
     add,
+    assign,
     attach,
     button,
     cache,
@@ -64,6 +65,7 @@ TABLE: Final[Mapping[str, Subcommand[Any]]] = MappingProxyType(
             register,
             run,
             move,
+            assign,
             check,
             runs,
             history,

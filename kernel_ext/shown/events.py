@@ -33,13 +33,17 @@ from raftoral_nb.core.events import (
     EpochChanged,
     MembersChanged,
     MessageSent,
+    NodeOffered,
+    NodeWithdrawn,
     NumberReserved,
     RetentionSet,
+    RunAssigned,
     RunDeleted,
     RunEvicted,
     RunMoved,
     RunPaused,
     RunResumed,
+    StepBound,
     StepStateSaved,
     TimerFired,
     WorkflowCancelled,
@@ -51,6 +55,7 @@ from raftoral_nb.core.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
+from raftoral_nb.hosts.log_words import offer_words
 
 from .words import bytes_words, counted, delay_words, group_words, link_list, node_words, recovered_words
 
@@ -121,6 +126,15 @@ def _run_words(event: ClusterEvent) -> str | None:
             return f"run {run_id} was evicted: its records were dropped, by {event.option}"
         case RunDeleted(run_id=run_id):
             return f"run {run_id} was deleted: its records were dropped"
+        case RunAssigned(run_id=run_id, node=node):
+            return (
+                f"run {run_id} is owned by node {node}"
+                if node
+                else f"run {run_id} has no owner: the leader does its steps"
+            )
+        case StepBound(run_id=run_id, step_id=step_id, where=where, node=node):
+            whom = f"is bound to node {node}" if node else "waits for a node"
+            return f"run {run_id}: step {step_id} {whom}, with label {where}"
         case RunHeld(run_id=run_id, difference=difference):
             return f"run {run_id} is held, because its code does not match its record on any node: {difference.reason}"
     return None
@@ -182,6 +196,10 @@ def _cluster_words(event: ClusterEvent) -> str | None:
             return f"workflow {workflow}, version {version}, was {'replaced' if replaced else 'registered'}"
         case RetentionSet(keep_runs=runs, keep_bytes=size):
             return f"finished runs are kept up to keep_runs={runs}, keep_bytes={bytes_words(size)}"
+        case NodeOffered(node=node, runs=runs, labels=labels):
+            return f"node {node} offers to do {' and '.join(offer_words(runs, labels))}"
+        case NodeWithdrawn(node=node):
+            return f"node {node} does no steps any more: what it owned goes to others"
         case BlobsDropped(digests=digests):
             return f"no run refers to {counted(len(digests), 'blob')} any more"
         case WorkflowDropped(workflow=workflow, version=version):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from raftoral_nb.core.statistics import STUCK
+from raftoral_nb.core.statistics import STUCK, UNFINISHED
 from raftoral_nb.errors import RunNotFoundError
 
 from .words import bytes_words, counted, link_state
@@ -153,6 +153,8 @@ def notes(statistics: ClusterStatistics) -> tuple[str, ...]:
     for run_id, run in statistics.runs.items():
         if run.held is not None:
             said.append(f"run {run_id} is held: {run.held.reason}")
+        if run.owner is not None and run.status in UNFINISHED:
+            said.append(f"run {run_id} is owned by node {run.owner}")
         if run.parent is not None:
             said.append(f"run {run_id} is a child of run {run.parent}")
         if run.status == "running" and any(

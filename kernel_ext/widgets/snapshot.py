@@ -253,6 +253,7 @@ def _run(run: RunStatistics, look: ClusterLook, attempts: Mapping[tuple[RunId, S
         "waits": None if ahead is None else _waits(*ahead),
         "stuck": ahead is not None and run.status == "running" and ahead[1].stuck,
         "parent": run.parent,
+        "owner": run.owner,
         "waiting": run.waiting,
         "lanes": [_lane(number, node, run) for number, node in sorted(look.statistics.nodes.items())],
     }

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import anyio.to_thread
 
-from ..core.cluster_events import ClusterRecovered, OutputLine
-from ..core.events import ClusterEvent
+from ..core.cluster_events import ClusterRecovered
 from ..core.records import NodeId, RunId
 from ..core.statistics import ClusterLook, ClusterStatistics, RetentionStatistics
 from ..errors import ClusterError
@@ -22,8 +21,8 @@ from ..faults import fault_lines
 from ..faults.fault_lines import Fault, parse_fault
 from ..faults.player import ScenarioPlay
 from ..hosts import collect_statistics, log_levels, options, recovery
+from ..hosts import spread as spreading
 from ..hosts.base import ClusterBackend
-from ..hosts.event_stream import EventStream
 from ..hosts.local import LocalBackend
 from ..hosts.local_announcement import Announcement
 from ..hosts.view_frame import Looker
@@ -41,6 +40,7 @@ from .member_changes import Membership
 from .network_faults import NetworkFaults
 from .node import Node, NodeTable
 from .node_faults import NodeFaults
+from .observing import Observing
 from .registry import Registration, Registry
 from .run import WorkflowRun
 from .run_retention import RunRetention
@@ -78,7 +78,13 @@ class Cluster:
     a run or registering a workflow may wait for a majority. `keep_runs` and `keep_bytes` bound what is kept of runs that have ended
     (`set_retention`; 1,000 runs and 1 GB if never said). `executors` are functions by name, each of which makes a
     `concurrent.futures.Executor` for a node, or addresses of Dask schedulers, for steps with `on=` that name. A `codec` goes around all that the data directory holds of your data, such
-    as `Encryption(key)`, or several in a list; give the same each time. Use it as a context manager, synchronous or asynchronous, or
+    as `Encryption(key)`, or several in a list; give the same each time.
+
+    With `spread_runs` each run has an owner, the node that does its steps, so that runs use the cores of all nodes that are processes; else the
+    leader does all steps. It is the default with `processes`. `labels` are those of nodes by number, such as `{3: ["gpu"]}`, for steps with
+    `where=`.
+
+    Use it as a context manager, synchronous or asynchronous, or
     call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so. One that ends in
     `_async` does the same as that without, and is awaited, on any event loop but the cluster's own, under asyncio and trio.
     """
@@ -103,6 +109,8 @@ class Cluster:
         keep_bytes: int | None = None,
         executors: Mapping[str, ExecutorFactory | str] | None = None,
         codec: Codec | Sequence[Codec] | None = None,
+        spread_runs: bool | None = None,
+        labels: Mapping[NodeId, Sequence[str]] | None = None,
     ) -> None:
         proposal_timeout = as_number(proposal_timeout)
         data = recovery.look(data_dir, durability, codec)
@@ -125,7 +133,8 @@ class Cluster:
         self.name = name or f"cluster-{next(_names)}"
         numbers = tuple(range(1, nodes + 1)) if data is None else data.numbers(nodes)
         kept = options.retention(keep_runs, keep_bytes)
-        founding = Founding(data, recovery.left_out(leave_out, numbers), log_level is not None, kept)
+        spread = spreading.spread(spread_runs, labels, processes=processes or detach)
+        founding = Founding(data, recovery.left_out(leave_out, numbers), log_level is not None, kept, spread.runs)
         shared: dict[str, Any] = {
             "network": network,
             "ports": None if ports is None else dict(zip(numbers, ports, strict=True)),
@@ -133,6 +142,7 @@ class Cluster:
             "compaction": compaction,
             "proposal_timeout": proposal_timeout,
             "executors": executor_table.checked(executors),
+            "spread": spread,
             "founders": None if data is None or data.found is None else data.found.founders,
         }
         if processes or detach:
@@ -161,6 +171,7 @@ class Cluster:
         self._runs = RunFinder(access)
         self._cached_steps = CachedSteps(access)
         self._telemetry = Telemetry(access, self.statistics)
+        self._observing = Observing(access)
         self._plays = ScenarioPlays(self, access)
         self._retention = RunRetention(access, founding.retention)
         self._life = ClusterLife(access, founding, self._announcement, self._telemetry, self._plays, self._retention)
@@ -576,25 +587,10 @@ class Cluster:
         """The server of the metrics, or the last one; None if there was none."""
         return self._telemetry.server
 
-    def events(self) -> EventStream:
-        """Typed events from this call on, as an async iterator (any anyio backend) that ends when the cluster stops."""
-        return self._host.observers.stream()
-
-    def subscribe(self, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:
-        """Call `callback(event)` for every event, in order, on the cluster's observer thread; returns what ends it.
-
-        What a callback raises is logged. A slow callback delays other callbacks, not the cluster; once `MAX_EVENTS_KEPT` events
-        wait, callbacks miss some, and a warning is logged.
-        """
-        return self._host.observers.subscribe(callback)
-
-    def history(self) -> tuple[tuple[float, ClusterEvent], ...]:
-        """Return the latest events with their times (Unix seconds), oldest first; at most `MAX_EVENTS_KEPT`."""
-        return self._host.observers.history()
-
-    def log(self, run_id: RunId | None = None, node: NodeId | None = None) -> tuple[OutputLine, ...]:
-        """Return what workflows printed and logged, and what the engine says of them; at most `MAX_OUTPUT_LINES_KEPT` lines."""
-        return self._host.observers.lines(run_id, node)
+    events = delegate(Observing.events, to=lambda self: self._observing)
+    subscribe = delegate(Observing.subscribe, to=lambda self: self._observing)
+    history = delegate(Observing.history, to=lambda self: self._observing)
+    log = delegate(Observing.log, to=lambda self: self._observing)
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name!r}: {len(self._access.numbers)} nodes, {self._access.status}>"

@@ -32,6 +32,10 @@ STOP_SECONDS = 2.0
 """The time `stop` waits for user code before it names that code and continues without it (seconds)."""
 
 
+OFFERS_SECONDS = 2.0
+"""The time that `start` waits for nodes to offer to take runs (seconds)."""
+
+
 class StopReport(msgspec.Struct, frozen=True):
     """The remains of a `Cluster.stop`: user code that could not be interrupted, by thread and place. Normally nothing."""
 
@@ -48,6 +52,8 @@ class Founding(msgspec.Struct, frozen=True):
     """True if the level of the logs was set, and is reset at the end."""
     retention: SetRetention | None = None
     """What is to be kept of finished runs, where that was said."""
+    spreads: bool = False
+    """True if every node takes runs."""
 
 
 class ClusterLife:
@@ -93,6 +99,7 @@ class ClusterLife:
             if not self._host.attached:  # one that has lost its majority can be attached to, and mended
                 self._access.wait_for_leader(self._host.proposal_timeout)
                 self._retention.begin()
+                self._await_offers()
             if data is not None:
                 data.end()
                 self.recovered = recovery.recovered(self._host.head(), time.monotonic() - began)
@@ -102,6 +109,15 @@ class ClusterLife:
             self.end(cluster, leave=self._host.attached)
             raise
         running_clusters.started(cluster)
+
+    def _await_offers(self) -> None:
+        """Wait until every node takes runs, or the first runs would be those of the quickest alone.
+
+        Where the leader does all steps: until none takes any more, as those of before may have.
+        """
+        wait = partial(self._host.on_await_offers, runs=self._founding.spreads)
+        with contextlib.suppress(TimeoutError):  # one that is slow takes those that come later
+            self._host.thread.run(wait, timeout=OFFERS_SECONDS)
 
     def _open(self, data: recovery.DataDirectory | None) -> None:
         stored, numbers = data is not None, self._access.numbers

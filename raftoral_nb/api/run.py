@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 
 from ..core.events import ClusterEvent, StateEvent
-from ..core.records import Difference, Failure, Message, Record, RunId, Step
+from ..core.records import Difference, Failure, Message, NodeId, Record, RunId, Step
 from ..core.statistics import RunCode, RunStatus
 from ..errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
 from ..hosts import history
@@ -111,6 +111,11 @@ class WorkflowRun(Generic[O]):
     def parent(self) -> RunId | None:
         """The run_id of the run that started this one as its child; None if none did."""
         return self._host.run_record(self._run_id).parent
+
+    @property
+    def owner(self) -> NodeId | None:
+        """The node that does its steps, or did last; None if the leader does: see `Cluster(spread_runs=...)`."""
+        return self._host.run_record(self._run_id).owner or None
 
     @property
     def generation(self) -> int:
@@ -388,6 +393,13 @@ class WorkflowRun(Generic[O]):
         ('cancelled', 'tea')
         """
         run_requests.cancel(self._host, self._run_id, reason)
+
+    def assign(self, node: NodeId | None = None) -> None:
+        """Have a node do its steps from here on (None: any other than the present owner). What is under way is begun again there.
+
+        Raises `ClusterError` if that node takes no runs (or no other does), `RunEndedError`, and `NotAcknowledgedError`.
+        """
+        run_requests.assign(self._host, self._run_id, node)
 
     def pause(self) -> None:
         """Let no new step of the run begin, and no timer fire, on any node, until `resume`.

@@ -8,7 +8,17 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.cluster_events import NodeChanged
-from ..core.commands import CancelRun, Command, DeleteRun, PauseRun, Rejected, ResumeRun, SendSignal, TerminateRun
+from ..core.commands import (
+    AssignRun,
+    CancelRun,
+    Command,
+    DeleteRun,
+    PauseRun,
+    Rejected,
+    ResumeRun,
+    SendSignal,
+    TerminateRun,
+)
 from ..core.events import ClusterEvent
 from ..core.records import NodeId, RunId, Step
 from ..core.step_ids import check_key
@@ -115,6 +125,14 @@ def delete(host: RunsBackend, run_id: RunId) -> None:
     # Gone, or already another run: somebody else was quicker, or the command came twice, by way of two nodes.
     if isinstance(answer, Rejected) and answer.code not in ("unknown_run", "stale_generation"):
         raise refusal(answer.code, what, answer.reason)
+
+
+def assign(host: RunsBackend, run_id: RunId, node: NodeId | None) -> None:
+    """See `WorkflowRun.assign`."""
+    to = "another node" if node is None else f"node {node}"
+    # To another than the present owner: said twice, by way of two nodes, it must not go on to a third.
+    number = host.run_record(run_id).assigned if node is None else 0
+    _ask(host, AssignRun(run_id, node or 0, number, host.wall_clock()), f"giving run {run_id!r} to {to}")
 
 
 def pause(host: RunsBackend, run_id: RunId) -> None:

@@ -58,6 +58,13 @@ def add_parsers(commands: Any) -> None:
         metavar="SIZE",
         help="how much of finished runs the cluster keeps, such as 200MB (default: as it is; at first, 1GB)",
     )
+    node.add_argument(
+        "--label",
+        metavar="LABEL",
+        action="append",
+        default=[],
+        help="steps with where=LABEL can run on this node; may be repeated",
+    )
     node.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="warning", metavar="LEVEL")
 
 

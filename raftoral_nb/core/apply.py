@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from . import ownership
 from .commands import (
     ChangeMembers,
     Command,
@@ -81,7 +82,8 @@ def _take_over(state: State, command: Takeover, _index: int) -> Events:
 def _change_members(state: State, command: ChangeMembers, _index: int) -> Events:
     # Decided by the leader that appended the entry: `apply_entry` has taken the members over before this.
     if (command.node in state.members) == (command.change == "add"):
-        return (MembersChanged(state.members),)
+        gone = () if command.node in state.members else ownership.removed(state, command.node)
+        return (MembersChanged(state.members), *gone)
     if command.change == "add" and command.node <= state.highest_member:
         why = "its number, or a higher one, was a member's before, and numbers of former members are never reused"
         return _refused("number_taken", f"cannot add node {command.node}: {why}")

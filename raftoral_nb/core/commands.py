@@ -298,6 +298,56 @@ class DeleteRun(msgspec.Struct, frozen=True, gc=False, tag="delete", array_like=
     at: float = 0.0
 
 
+class OfferNode(msgspec.Struct, frozen=True, gc=False, tag="offer", array_like=True):
+    """The command by which a node offers itself: to own runs, and to do steps that are bound to one of its labels.
+
+    Each start of a node has a `token` of its own, so that nothing of before is taken for it.
+    """
+
+    node: NodeId
+    token: str
+    runs: bool
+    """Whether it takes runs; if not, only steps that are bound to its labels."""
+    labels: tuple[str, ...] = ()
+    at: float = 0.0
+
+
+class WithdrawNode(msgspec.Struct, frozen=True, gc=False, tag="withdraw", array_like=True):
+    """The command to give what a node does to others. An offer of that node under another `token` is not meant."""
+
+    node: NodeId
+    token: str
+    at: float = 0.0
+
+
+class AssignRun(msgspec.Struct, frozen=True, gc=False, tag="assign", array_like=True):
+    """The command to give a run to another owner; 0: to the one of all others that owns the fewest.
+
+    A run whose assignment is not `number` any more stays where it is (0: whichever it has).
+    """
+
+    run_id: RunId
+    node: NodeId = 0
+    number: int = 0
+    at: float = 0.0
+
+
+class BindStep(msgspec.Struct, frozen=True, gc=False, tag="bind", array_like=True):
+    """The command to bind an open step of a run to a node that has a label. Only whoever may record for the run binds its steps."""
+
+    run_id: RunId
+    step_ids: tuple[StepId, ...]
+    """Of the step, behind that of its intent if it has one: both go to the same node."""
+    where: str
+    """The label."""
+    node: NodeId
+    epoch: int
+    version: int = 0
+    """As of a checkpoint."""
+    generation: int = 1
+    at: float = 0.0
+
+
 class SetRetention(msgspec.Struct, frozen=True, gc=False, tag="retention", array_like=True):
     """The command to keep so many finished runs, and so many bytes of them; None: as many as before."""
 
@@ -350,6 +400,10 @@ Command = (
     | ResumeRun
     | TerminateRun
     | DeleteRun
+    | OfferNode
+    | WithdrawNode
+    | AssignRun
+    | BindStep
     | SetRetention
 )
 

@@ -187,6 +187,45 @@ class BlobsDropped(msgspec.Struct, frozen=True, gc=False):
     digests: tuple[str, ...]
 
 
+class NodeOffered(msgspec.Struct, frozen=True, gc=False):
+    """A node offered itself: to own runs (`runs`), and to do steps that are bound to one of its labels."""
+
+    node: NodeId
+    runs: bool
+    labels: tuple[str, ...]
+    token: str
+    """Of this start of the node."""
+
+
+class NodeWithdrawn(msgspec.Struct, frozen=True, gc=False):
+    """A node does no steps any more, as it is gone or held: its runs go to others."""
+
+    node: NodeId
+
+
+class RunAssigned(msgspec.Struct, frozen=True, gc=False):
+    """A run has an owner from here on, which does its steps; 0: it has none, and the leader does them."""
+
+    run_id: RunId
+    node: NodeId
+    number: int
+    """Of the assignment; negative. The owner's records name it."""
+    token: str
+    """Of the start of the node that is meant."""
+
+
+class StepBound(msgspec.Struct, frozen=True, gc=False):
+    """A step is bound to a node from here on, which has the label `where`; 0: no node has it, and the step waits for one."""
+
+    run_id: RunId
+    step_id: StepId
+    where: str
+    node: NodeId
+    number: int
+    """As of an assignment."""
+    token: str
+
+
 class RetentionSet(msgspec.Struct, frozen=True, gc=False):
     """From here on so many finished runs are kept, and so many bytes of them."""
 
@@ -246,6 +285,10 @@ StateEvent = (
     | RunEvicted
     | RunDeleted
     | BlobsDropped
+    | NodeOffered
+    | NodeWithdrawn
+    | RunAssigned
+    | StepBound
     | RetentionSet
     | CommandRefused
 )

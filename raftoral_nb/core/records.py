@@ -106,6 +106,7 @@ class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     failure: Failure | None
     node: NodeId
     epoch: int
+    """The term in which `node` acted; if it owns the run, or the step is bound to it, the number of that assignment, which is negative."""
     at: float = 0.0
     """The time when it was proposed (Unix seconds, the clock of `node`), but not before that of the record before it."""
     message_id: str | None = None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from .records import Definition, Failure, Record, RunId, Step, StepId, StepState
+from .records import Definition, Failure, NodeId, Record, RunId, Step, StepId, StepState
 from .statistics import UNFINISHED, RunStatus
+
+if TYPE_CHECKING:
+    from .commands import StartRun
 
 RECORD_FORMAT: Final = 2
 """The format of a run's records: 1 had a record for each operation, found by its place in the code; 2 is replayed in the order of the log."""
@@ -19,6 +22,17 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     at: float
     change: Literal["asked to end", "paused", "resumed", "began anew"]
     reason: str = ""
+
+
+class Binding(msgspec.Struct, frozen=True, gc=False):
+    """What a step is bound to: a label, and the node that has it and does the step; 0 as long as none has it."""
+
+    where: str
+    node: NodeId
+    number: int
+    """As that of an assignment: negative, and named by what the node records of the step."""
+    group: StepId
+    """The step that it stands for: steps of one group go to one node."""
 
 
 class Run(msgspec.Struct):
@@ -85,6 +99,14 @@ class Run(msgspec.Struct):
     format: int = 1
     """The format of its records; runs of an earlier one than `RECORD_FORMAT` are not executed."""
 
+    owner: NodeId = 0
+    """The node that does its steps; 0: the leader. Once it has ended, the one that did last. See `ownership`."""
+    # Invariant: 0 or negative; another one each time it is assigned, or its owner offers itself anew.
+    assigned: int = 0
+
+    # Invariant: of steps that are not in `records`; none once the run has ended.
+    bound: dict[StepId, Binding] = msgspec.field(default_factory=dict)
+
     # Invariant: of steps that are not in `records`, at most `Limits.step_states`; none once the run has ended.
     step_states: dict[StepId, StepState] = msgspec.field(default_factory=dict)
 
@@ -102,3 +124,16 @@ class Run(msgspec.Struct):
     def unfinished(self) -> bool:
         """True if it has not ended (a paused one has not)."""
         return self.status in UNFINISHED
+
+    def differs_from(self, command: StartRun) -> str | None:
+        """Return how a request to start a run differs from this one, which is known by that id; None if it does not."""
+        known = self.definition
+        if known.workflow != command.workflow:
+            return f"another workflow: {known.workflow!r}, not {command.workflow!r}"
+        if known.version != command.version:
+            return f"another version of {known.workflow!r}: {known.version}, not {command.version}"
+        # Equal values may have other bytes. Without digests, as in logs of earlier versions, the bytes are all there is.
+        alike = self.input == command.input or (self.digest != "" and self.digest == command.digest)
+        if alike or self.generation > self.first_generation:
+            return None
+        return "another input (workflow and version are the same)"

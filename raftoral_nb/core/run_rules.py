@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from ..limits import MAX_RUN_CHANGES_KEPT
-from . import first_format, retention
+from . import first_format, ownership, retention
 from .blob_refs import REFERENCE_MARK
 from .commands import (
     CancelRun,
@@ -57,7 +57,7 @@ from .events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
-from .records import CancelRecord, Failure, Message, MoveRecord, NodeId, Record, RunId, Step, TimersFired
+from .records import CancelRecord, Failure, Message, MoveRecord, NodeId, Record, RunId, Step, StepId, TimersFired
 from .run_record import Change, Run
 
 if TYPE_CHECKING:
@@ -83,8 +83,12 @@ def start(state: State, command: StartRun, index: int) -> Events:
     run = _started(state, command, index, None)
     if isinstance(run, CommandRefused):
         return (run,)
-    # Started at this entry or at an earlier one: a repetition says nothing.
-    return () if run is None else (WorkflowStarted(run.run_id, command.workflow, command.version),)
+    if run is None:
+        return ()  # started at an earlier entry: a repetition says nothing
+    return (
+        WorkflowStarted(run.run_id, command.workflow, command.version),
+        *ownership.started(state, run),
+    )
 
 
 def _started(
@@ -100,7 +104,7 @@ def _started(
     if run is not None:
         # Not about the code, which may have been replaced since: to start a run again is to ask for the same run. A run that
         # has begun anew has another input by now, and is taken for the one it was.
-        differs = _differs(run, command)
+        differs = run.differs_from(command)
         return None if differs is None else CommandRefused("run_conflict", f"run {run_id!r} was started with {differs}")
     if run_id in state.evicted and not again:
         return CommandRefused("run_evicted", retention.gone(state, run_id))
@@ -125,20 +129,6 @@ def _started(
     )
     retention.count(state, run, run.input, None)
     return run
-
-
-def _differs(run: Run, command: StartRun) -> str | None:
-    """Return how the request differs from the existing run; None if it does not."""
-    known = run.definition
-    if known.workflow != command.workflow:
-        return f"another workflow: {known.workflow!r}, not {command.workflow!r}"
-    if known.version != command.version:
-        return f"another version of {known.workflow!r}: {known.version}, not {command.version}"
-    # Equal values may have other bytes. Without digests, as in logs of earlier versions, the bytes are all there is.
-    alike = run.input == command.input or (run.digest != "" and run.digest == command.digest)
-    return (
-        None if run.generation > run.first_generation or alike else "another input (workflow and version are the same)"
-    )
 
 
 def start_child(state: State, command: StartChild, index: int) -> Events:
@@ -181,6 +171,7 @@ def _link(state: State, parent: Run, command: StartChild, child: Run | None) -> 
     if child is not None:
         workflow = child.definition.workflow
         events.append(WorkflowStarted(child.run_id, workflow, child.definition.version, parent.run_id))
+        events += ownership.started(state, child)
     known = state.runs[command.child_id]
     if command.again:
         retention.used(state, known)
@@ -238,6 +229,8 @@ def _record(state: State, run: Run, step: Step, taken: int) -> StateEvent:
         retention.count(state, run, value, step.failure)
     if run.step_states:
         run.step_states.pop(step.step_id, None)
+    if run.bound:
+        run.bound.pop(step.step_id, None)
     _note_taken(run, taken)
     state.checkpoints += 1
     return CheckpointSet(run.run_id, step)
@@ -310,26 +303,31 @@ def _undeliverable(state: State, run_id: RunId) -> CommandRefused | None:
 
 def _find_lacking(state: State, run_id: RunId, step: Step, version: int, generation: int) -> Run | CommandRefused:
     """Return the run as `find_running` does, for the author of a step that it does not have yet."""
-    run = find_running(state, run_id, step.node, step.epoch, version, generation)
+    run = find_running(state, run_id, step.node, step.epoch, version, generation, step.step_id)
     if isinstance(run, Run) and step.step_id in run.by_id:
         return CommandRefused("already_recorded", f"step {step.step_id!r} of run {run_id!r} is recorded already")
     return run
 
 
 def find_running(
-    state: State, run_id: RunId, node: NodeId, term: int, version: int, generation: int
+    state: State,
+    run_id: RunId,
+    node: NodeId,
+    epoch: int,
+    version: int,
+    generation: int,
+    step_id: StepId | None = None,
 ) -> Run | CommandRefused:
-    """Return the run if `node` may record for it in `term`, and it executes that version (0: any) and generation.
+    """Return the run if `node` may record (that step) for it in an epoch, and it executes that version (0: any) and generation.
 
     It must be unfinished.
     """
     run = _find_unfinished(state, run_id)
     if isinstance(run, CommandRefused):
         return run
-    epoch = state.epoch
-    if term != epoch.term or node != epoch.node:
-        holder = f"node {epoch.node} does, since term {epoch.term}"
-        return CommandRefused("stale_epoch", f"node {node} does not act in term {term}: {holder}")
+    problem = ownership.author_problem(state, run, node, epoch, step_id)
+    if problem is not None:
+        return problem
     if version not in (0, run.definition.version):
         return CommandRefused("stale_version", f"run {run_id!r} was moved to version {run.definition.version}")
     if generation != run.generation:
@@ -501,6 +499,7 @@ def _close(state: State, run: Run, at: float) -> list[StateEvent]:
     if run.format == 1:
         first_format.close(run)
     run.records = tuple(run.records)
+    ownership.ended(state, run)
     retention.count(state, run, run.result, run.failure)
     run.step_states.clear()
     message = _end_message(run)
@@ -548,6 +547,7 @@ def continue_run(state: State, command: ContinueRun, _index: int) -> Events:
     carried = _carried(run, command)
     run.records, run.by_id = list(carried), {}
     run.step_states.clear()
+    run.bound.clear()
     run.received, run.taken = sum(isinstance(record, Message) for record in carried), 0
     run.input = command.input
     run.generation += 1
@@ -593,6 +593,7 @@ HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {
     ResumeRun: resume,
     TerminateRun: terminate,
     MoveRun: move,
+    **ownership.OWNER_HANDLERS,
     DeleteRun: retention.delete,
     SetRetention: retention.set_retention,
 }

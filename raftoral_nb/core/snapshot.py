@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
 import msgspec
 
 from ..errors import SnapshotError
+from . import ownership
 from .records import (
     CachedStep,
     CancelRecord,
@@ -23,22 +24,24 @@ from .records import (
     Failure,
     Message,
     MoveRecord,
+    NodeId,
     Record,
     RunId,
     Step,
+    StepId,
     StepState,
     TimersFired,
 )
 from .retention import count_end, count_head, count_records
-from .run_record import Run
-from .state import ClientSession, State
+from .run_record import Binding, Run
+from .state import ClientSession, Offer, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 T = TypeVar("T")
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The version of the format, raised whenever earlier versions cannot read what is written. All earlier ones can be read."""
 
 PIECE_BYTES: Final = 128 * 1024
@@ -70,8 +73,24 @@ def _head_of(struct: type[Any], name: str, without: frozenset[str], **others: An
 
 
 _NOT_IN_HEADS: Final = {
-    State: frozenset({"definitions", "runs", "evicted", "deleted", "sessions", "finished_bytes", "blob_runs", "cache"}),
-    Run: frozenset({"definition", "records", "by_id", "kept_bytes", "blobs", "step_states"}),
+    State: frozenset(
+        {
+            "definitions",
+            "runs",
+            "evicted",
+            "deleted",
+            "sessions",
+            "finished_bytes",
+            "blob_runs",
+            "cache",
+            "offers",
+            "assignments",
+            "owned",
+        }
+    ),
+    Run: frozenset(
+        {"definition", "records", "by_id", "kept_bytes", "blobs", "step_states", "owner", "assigned", "bound"}
+    ),
 }
 """The fields that are in records of their own, and those that follow from others."""
 _StateHead: Final = _head_of(State, "_StateHead", _NOT_IN_HEADS[State])
@@ -187,6 +206,26 @@ class _CacheRecord(_Record, frozen=True, tag=15):
     cached: list[CachedStep]
 
 
+class _OffersRecord(_Record, frozen=True, tag=17):
+    """What nodes offered to do, and how many assignments were made. Where none was there is no such record."""
+
+    offers: list[tuple[NodeId, Offer]]
+    assignments: int
+
+
+class _OwnerRecord(_Record, frozen=True, tag=18):
+    """The owner of the run that began last, and the number of its assignment. One that was never assigned has no such record."""
+
+    owner: NodeId
+    number: int
+
+
+class _BoundRecord(_Record, frozen=True, tag=16):
+    """Bound steps of the run that began last, behind its records."""
+
+    bound: list[tuple[StepId, Binding]]
+
+
 _AnyRecord = (
     _HeadRecord
     | _DefinitionRecord
@@ -204,6 +243,9 @@ _AnyRecord = (
     | _MovesRecord
     | _StepStatesRecord
     | _CacheRecord
+    | _BoundRecord
+    | _OffersRecord
+    | _OwnerRecord
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -231,6 +273,8 @@ class Frozen:
                 run.records,
                 len(run.records),
                 list(run.step_states.values()),
+                (run.owner, run.assigned),
+                list(run.bound.items()),
             )
             for run in state.runs.values()
         ]
@@ -238,6 +282,7 @@ class Frozen:
         self._again = [one for one in state.evicted.items() if one[1] > 1]
         self._deleted = list(state.deleted.items())
         self._cache = list(state.cache.values())
+        self._offers, self._assignments = list(state.offers.items()), state.assignments
         self._sessions = [
             (client, ClientSession(**_fields(session, frozenset()))) for client, session in state.sessions.items()
         ]
@@ -269,11 +314,16 @@ class Frozen:
                 yield _DefinitionRecord(definition), _RECORD_BYTES + len(definition.code) + _texts(definition)
         names = [(one.workflow, one.version, table[id(one)]) for one in self._registered]
         yield _NamesRecord(_Names(names)), _RECORD_BYTES * (len(names) + 1)
-        for fields, definition, records, count, states in self._runs:
+        for fields, definition, records, count, states, owner, bound in self._runs:
             yield _RunRecord(_RunHead(code=table[id(definition)], **fields)), _weight_of_head(fields)
             for kind, alike in itertools.groupby(itertools.islice(records, count), type):
                 yield from _slices(_SLICES[kind], alike, _weight_of, size)
             yield from _slices(_StepStatesRecord, states, _weight_of_state, size)
+            if owner[1]:
+                yield _OwnerRecord(*owner), _RECORD_BYTES
+            yield from _slices(_BoundRecord, bound, _weight_of_bound, size)
+        if self._assignments or self._offers:
+            yield _OffersRecord(self._offers, self._assignments), _RECORD_BYTES * (1 + len(self._offers))
         yield from _slices(_EvictedRecord, self._evicted, len, size)
         yield from _slices(_AgainRecord, self._again, _weight_of_id, size)
         yield from _slices(_DeletedRecord, self._deleted, _weight_of_id, size)
@@ -339,6 +389,10 @@ def _weight_of(record: Record) -> int:
 
 def _weight_of_state(state: StepState) -> int:
     return len(state.value) + len(state.step_id)
+
+
+def _weight_of_bound(one: tuple[StepId, Binding]) -> int:
+    return len(one[0]) + len(one[1].group) + len(one[1].where)
 
 
 def _weight_of_cached(cached: CachedStep) -> int:
@@ -450,6 +504,15 @@ class Reader:
             case _StepStatesRecord(states=states):
                 run = self._begun_run("what steps saved")
                 run.step_states.update((one.step_id, one) for one in states)
+            case _OffersRecord(offers=offers, assignments=assignments):
+                state.offers.update(offers)
+                state.assignments = assignments
+            case _OwnerRecord(owner=owner, number=number):
+                run = self._begun_run("an owner")
+                run.owner, run.assigned = owner, number
+                ownership.loaded(state, run)
+            case _BoundRecord(bound=bound):
+                self._begun_run("bound steps").bound.update(bound)
             case _CacheRecord(cached=cached):
                 state.cache.update((one.key, one) for one in cached)
         self._records += 1

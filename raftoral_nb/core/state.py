@@ -42,6 +42,17 @@ class ClientSession(msgspec.Struct):
     lowest: list[int] = msgspec.field(default_factory=list)
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """What a node offered to do when it started."""
+
+    token: str
+    """Of that start."""
+    runs: bool
+    """Whether it takes runs."""
+    labels: tuple[str, ...] = ()
+    """Those of steps that can be bound to it."""
+
+
 class Retention(msgspec.Struct, frozen=True):
     """How much is kept of the runs that have ended; those that were used longest ago go first, and the last one stays."""
 
@@ -57,7 +68,7 @@ class State(msgspec.Struct):
     limits: Limits = Limits()
     # Invariant: the index of the last applied entry.
     index: int = 0
-    # Invariant: its term only rises; steps and ends are recorded only by its node, in its term.
+    # Invariant: its term only rises; of runs without an owner, steps and ends are recorded only by its node, in its term.
     epoch: Epoch = NO_EPOCH
     # Invariant: those of the last applied entry that named members; ascending. Empty before the first such entry.
     members: tuple[NodeId, ...] = ()
@@ -76,6 +87,12 @@ class State(msgspec.Struct):
     evicted: OrderedDict[RunId, int] = msgspec.field(default_factory=OrderedDict)
     # Invariant: as `evicted`, and disjoint: runs that were deleted, whose ids are free.
     deleted: OrderedDict[RunId, int] = msgspec.field(default_factory=OrderedDict)
+    # Invariant: of members alone; those that were not withdrawn since. See `ownership`.
+    offers: dict[NodeId, Offer] = msgspec.field(default_factory=dict)
+    # Invariant: only rises, by one with each assignment of a run or binding of a step.
+    assignments: int = 0
+    # Invariant: how many unfinished runs each node owns; none that owns none.
+    owned: dict[NodeId, int] = msgspec.field(default_factory=dict)
     retention: Retention | None = None
     """What was asked for last; None if nothing was."""
     # Invariant: the sum of the `kept_bytes` of the runs in `finished`.
@@ -105,6 +122,11 @@ class State(msgspec.Struct):
         """How much is kept of finished runs."""
         return self.retention or Retention(self.limits.runs_kept, self.limits.bytes_kept)
 
+    @property
+    def takers(self) -> frozenset[NodeId]:
+        """The nodes that take runs."""
+        return frozenset(node for node, offer in tuple(self.offers.items()) if offer.runs)
+
     def latest_version(self, workflow: str) -> int | None:
         """Return the highest registered version of `workflow`, or None. Looks at every definition."""
         return max((version for name, version in tuple(self.definitions) if name == workflow), default=None)
@@ -128,6 +150,7 @@ def summary(state: State) -> dict[str, object]:
     """
     found = {name: _plain(getattr(state, name)) for name in state.__struct_fields__}
     found["blob_runs"] = sorted(state.blob_runs.items())  # its order says nothing
+    found["owned"] = sorted(state.owned.items())
     return found
 
 

@@ -247,6 +247,8 @@ class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """
     parent: RunId | None = None
     """The run that started it as its child, if one did."""
+    owner: NodeId | None = None
+    """The node that does its steps, or did last; None if the leader does."""
     waiting: int = 0
     """Messages (signals, updates) that were sent to it and that it has not received yet, as far as the acting node has said."""
 

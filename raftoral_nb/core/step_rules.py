@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from . import ownership
 from .blob_refs import kept_bytes
-from .commands import CacheStep, ClearCache, SaveStepState, SetCheckpoint
+from .commands import BindStep, CacheStep, ClearCache, SaveStepState, SetCheckpoint
 from .events import CacheCleared, CheckpointSet, CommandRefused, StepStateSaved
 from .records import CachedStep, StepSource, StepState
 from .run_rules import Events, find_running, set_checkpoint
@@ -31,10 +32,10 @@ def _refused(code: str, reason: str) -> Events:
 
 def save_step_state(state: State, command: SaveStepState, _index: int) -> Events:
     """Save the state of an open step; what is newer stays."""
-    run = find_running(state, command.run_id, command.node, command.epoch, command.version, command.generation)
+    step_id = command.step_id
+    run = find_running(state, command.run_id, command.node, command.epoch, command.version, command.generation, step_id)
     if isinstance(run, CommandRefused):
         return (run,)
-    step_id = command.step_id
     if step_id in run.by_id:
         return _refused("already_recorded", f"step {step_id!r} of run {run.run_id!r} is recorded already")
     known = run.step_states.get(step_id)
@@ -92,9 +93,16 @@ def clear_cache(state: State, command: ClearCache, _index: int) -> Events:
     return (CacheCleared(command.name, len(dropped)),)
 
 
+def bind_step(state: State, command: BindStep, _index: int) -> Events:
+    """Bind an open step to a node that has a label."""
+    run = find_running(state, command.run_id, command.node, command.epoch, command.version, command.generation)
+    return (run,) if isinstance(run, CommandRefused) else ownership.bind(state, run, command)
+
+
 STEP_HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {
     SaveStepState: save_step_state,
     CacheStep: cache_step,
     ClearCache: clear_cache,
+    BindStep: bind_step,
 }
 """The rule for each command about what steps leave behind."""

@@ -14,6 +14,8 @@ import msgspec
 
 from .. import limits as named
 from .commands import (
+    AssignRun,
+    BindStep,
     CacheStep,
     CancelRun,
     ChangeMembers,
@@ -24,6 +26,7 @@ from .commands import (
     FireTimers,
     MoveRun,
     NoteTaken,
+    OfferNode,
     PauseRun,
     Proposal,
     RegisterWorkflow,
@@ -38,6 +41,7 @@ from .commands import (
     Takeover,
     TellRun,
     TerminateRun,
+    WithdrawNode,
 )
 from .records import Definition, EarlierOperation, Failure, Operation, ProposalId, Step, StepSource
 
@@ -181,7 +185,7 @@ def _checkpoint(command: Any, limits: Limits) -> str | None:
         return _taken(taken)
     node: Any = step.node
     epoch: Any = step.epoch
-    if not (type(node) is int and type(epoch) is int and 1 <= node < _TOO_HIGH and 1 <= epoch < _TOO_HIGH):
+    if not (type(node) is int and type(epoch) is int and 1 <= node < _TOO_HIGH and 0 < abs(epoch) < _TOO_HIGH):
         return _author(node, epoch)
     if step.cached_from is not None and not _is_source(step.cached_from):
         return f"where the value of step {step_id!r} comes from is not a run and a step"
@@ -358,6 +362,39 @@ def _retention(command: Any, _limits: Limits) -> str | None:
     return None if size is None or _is_number(size, 1) else "keep_bytes must be a number from 1"
 
 
+def _offer(command: Any, limits: Limits) -> str | None:
+    labels = command.labels
+    if type(command.runs) is not bool:
+        return "a node takes runs or does not"
+    if not (isinstance(labels, tuple) and len(labels) <= named.MAX_LABELS and all(map(_is_name, labels))):
+        return f"a node has at most {named.MAX_LABELS} labels, and each {_NAME}"
+    return _withdraw(command, limits)
+
+
+def _withdraw(command: Any, _limits: Limits) -> str | None:
+    if not (_is_number(command.node, 1) and _is_name(command.token)):
+        return f"the node must be a number from 1, and the token of its start {_NAME}"
+    return _time(command.at)
+
+
+def _assign(command: Any, limits: Limits) -> str | None:
+    number = command.number
+    if not (_is_number(command.node, 0) and type(number) is int and -_TOO_HIGH < number <= 0):
+        return "a run is given to a node, a number from 1, or any (0); and an assignment has a negative number"
+    return _of_run(command, limits)
+
+
+def _bind(command: Any, _limits: Limits) -> str | None:
+    step_ids = command.step_ids
+    if not (isinstance(step_ids, tuple) and 1 <= len(step_ids) <= 2):
+        return "a step is bound alone or with its intent"
+    if not _is_name(command.where):
+        return f"the label {_NAME}"
+    if not (_is_name(command.run_id) and _is_number(command.version, 0)):
+        return f"the run_id {_NAME}, and the version must be a number from 0"
+    return next(filter(None, map(_step_id, step_ids)), None) or _ending(command)
+
+
 def _reason(reason: Any) -> str | None:
     good = isinstance(reason, str) and len(reason) <= named.MAX_REASON_CHARS
     return None if good else f"the reason must be text of at most {named.MAX_REASON_CHARS} characters"
@@ -373,7 +410,8 @@ def _time(at: Any) -> str | None:
 
 
 def _author(node: Any, epoch: Any) -> str | None:
-    return None if _is_number(node, 1) and _is_number(epoch, 1) else "its node and epoch must be numbers from 1"
+    good = _is_number(node, 1) and type(epoch) is int and 0 < abs(epoch) < _TOO_HIGH
+    return None if good else "its node must be a number from 1, and its epoch one from 1, or that of an assignment"
 
 
 def _one_of(value: Any, failure: Any, limits: Limits) -> str | None:
@@ -421,6 +459,10 @@ _CHECKS: Final[dict[type[Any], Callable[[Any, Limits], str | None]]] = {
     MoveRun: _move,
     DeleteRun: _delete,
     SetRetention: _retention,
+    OfferNode: _offer,
+    WithdrawNode: _withdraw,
+    AssignRun: _assign,
+    BindStep: _bind,
     ContinueRun: _continue,
     SendSignal: _signal,
     CancelRun: _stop,

@@ -116,6 +116,9 @@ class RecordsBackend(Protocol):
 class LifeBackend(NodesBackend, RecordsBackend, Announcing, Protocol):
     """What is asked of to start the nodes, to end them, and to let go of those that outlive this process."""
 
+    async def on_await_offers(self, *, runs: bool) -> None:
+        """Wait until every living node takes runs, or none does any more."""
+
     @property
     def outlives(self) -> bool:
         """True if the nodes outlive this process."""

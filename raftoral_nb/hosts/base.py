@@ -20,6 +20,8 @@ from ..core.events import (
     CheckpointSet,
     ClusterEvent,
     EpochChanged,
+    NodeOffered,
+    NodeWithdrawn,
     RunDeleted,
     RunEvicted,
     WorkflowCancelled,
@@ -49,6 +51,7 @@ from .node_life import Life
 from .observers import Observers
 from .update_answers import Answers
 from .variable_waits import LookedAt, VariableWaits, values_behind
+from .waiters import Waiters
 
 if TYPE_CHECKING:
     from .recovery import DataDirectory
@@ -105,7 +108,8 @@ class ClusterBackend(ABC):
         """The number of times each node was started."""
         # The rest belongs to the consensus loop.
         self._acting: dict[NodeId, int] = {}
-        self._leader_waiters: list[asyncio.Future[None]] = []
+        self._leader_waits = Waiters()
+        self._offer_waits = Waiters()
         self._waiting: dict[RunId, list[Callable[[RunEnding], None]]] = {}
         self._told_index = 0
         self._shut = False
@@ -221,13 +225,13 @@ class ClusterBackend(ABC):
     async def on_await_leader(self) -> NodeId:
         """Wait until a node acts."""
         while (leader := self.leader) is None:
-            await self._leader_change()
+            await self._leader_waits.change()
         return leader
 
     async def on_await_other_leader(self, former: NodeId | None) -> NodeId:
         """Wait until a node other than `former` acts."""
         while (leader := self.leader) is None or leader == former:
-            await self._leader_change()
+            await self._leader_waits.change()
         return leader
 
     async def on_transfer(self, number: NodeId) -> None:
@@ -243,16 +247,7 @@ class ClusterBackend(ABC):
             # The request may be lost on its way, and the node may lose its election.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.timing.retry):
-                    await self._leader_change()
-
-    async def _leader_change(self) -> None:
-        """Wait until a node begins to act."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._leader_waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            self._leader_waiters.remove(waiter)
+                    await self._leader_waits.change()
 
     @property
     def leader(self) -> NodeId | None:
@@ -270,9 +265,12 @@ class ClusterBackend(ABC):
             self._acting.pop(node, None)
             return
         self._acting[node] = term
-        for waiter in self._leader_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._leader_waits.tell()
+
+    async def on_await_offers(self, *, runs: bool) -> None:
+        """Wait until every living node takes runs, or none does any more, as those of before may have."""
+        while self.head().takers.intersection(self._incarnations) != (set(self._incarnations) if runs else set()):
+            await self._offer_waits.change()
 
     # --- what happens, on the consensus loop
 
@@ -288,6 +286,8 @@ class ClusterBackend(ABC):
                         if self._last_actor not in (None, actor):
                             self.counters.leader_changes += 1
                         self._last_actor = actor
+                    case NodeOffered() | NodeWithdrawn():
+                        self._offer_waits.tell()
                     case WorkflowStarted() | RunDeleted() | RunEvicted():
                         self.held_runs.told(event)
                     case WorkflowCompleted(run_id=run_id, result=result):
@@ -305,6 +305,7 @@ class ClusterBackend(ABC):
 
     def _state_skipped(self, state: State) -> None:
         """Tell the waiters of runs that ended, or even are gone, by entries which a state has replaced."""
+        self._offer_waits.tell()
         self.held_runs.skipped(state)
         head = self.head()
         for run_id in tuple(self._waiting):
@@ -322,9 +323,8 @@ class ClusterBackend(ABC):
             for callback in tuple(callbacks):
                 callback(ClusterError(f"cluster {self.name!r} was stopped before the run ended"))
         self._waiting.clear()
-        for waiter in self._leader_waiters:
-            if not waiter.done():
-                waiter.set_exception(ClusterError(f"cluster {self.name!r} was stopped"))
+        for waiters in (self._leader_waits, self._offer_waits):
+            waiters.fail(ClusterError(f"cluster {self.name!r} was stopped"))
 
     def when_numbers_change(self, callback: Callable[[], None]) -> None:
         """Have `callback()` called, on the consensus loop, when somebody else has changed which nodes there are. Once, before the start."""

@@ -83,6 +83,7 @@ def _run(host: ClusterBackend, run: Run) -> RunStatistics:
         failure=None if run.failure is None else str(run.failure),
         held=host.held(run.run_id) if run.unfinished else None,
         parent=run.parent,
+        owner=run.owner or None,
         waiting=run.waiting,
     )
 

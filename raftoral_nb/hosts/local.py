@@ -34,6 +34,7 @@ from .backend_parts import NodeChange
 from .base import ClusterBackend
 from .disk_retry import FailedDisks
 from .open_files import for_nodes
+from .spread import NOT_SPREAD, Spread
 
 if TYPE_CHECKING:
     from .recovery import DataDirectory
@@ -62,6 +63,7 @@ class LocalBackend(ClusterBackend):
         proposal_timeout: float,
         founders: Sequence[NodeId] | None = None,
         executors: Mapping[str, ExecutorFactory] = MappingProxyType({}),
+        spread: Spread = NOT_SPREAD,
     ) -> None:
         super().__init__(name, numbers, timing=timing, proposal_timeout=proposal_timeout)
         self._founders = self.numbers if founders is None else tuple(founders)
@@ -77,6 +79,7 @@ class LocalBackend(ClusterBackend):
         self._ports = ports
         self._compaction = compaction
         self._executors = executors
+        self._spread = spread
         self._dice: Dice = random.Random()
         self._incarnations: dict[NodeId, Incarnation] = {}
         self._booting: set[NodeId] = set()
@@ -251,6 +254,8 @@ class LocalBackend(ClusterBackend):
             timing=self.timing,
             compaction=self._compaction,
             name=self.name,
+            takes_runs=self._spread.runs,
+            labels=self._spread.labels_of(number),
             **surroundings,
         )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from ..core.commands import (
+    AssignRun,
+    BindStep,
     CacheStep,
     CancelRun,
     ChangeMembers,
@@ -16,6 +18,7 @@ from ..core.commands import (
     FireTimers,
     MoveRun,
     NoteTaken,
+    OfferNode,
     PauseRun,
     RegisterWorkflow,
     ReserveNumber,
@@ -29,6 +32,7 @@ from ..core.commands import (
     Takeover,
     TellRun,
     TerminateRun,
+    WithdrawNode,
 )
 from ..core.statistics import LogEntry
 from ..raft.journal import proposals_in
@@ -62,6 +66,11 @@ _DONE_TO_RUNS: Final[dict[type, str]] = {
 """The words for what a command does to the run that it names."""
 
 
+def offer_words(runs: bool, labels: Sequence[str]) -> list[str]:
+    """Return what a node offers to do, in words."""
+    return [*(["runs"] if runs else []), *(f"steps for {label}" for label in labels)]
+
+
 def command_words(command: Any) -> str:
     """Return a command in a few words; one that nobody has found words for, by its name."""
     match command:
@@ -73,6 +82,14 @@ def command_words(command: Any) -> str:
             return f"reserve number {node}"
         case RegisterWorkflow(definition=definition):
             return f"register {definition.workflow}, version {definition.version}"
+        case OfferNode(node=node, runs=runs, labels=labels):
+            return f"node {node} offers to do {' and '.join(offer_words(runs, labels))}"
+        case WithdrawNode(node=node):
+            return f"node {node} does no steps any more"
+        case AssignRun(run_id=run_id, node=node):
+            return f"{run_id}: to {f'node {node}' if node else 'another node'}"
+        case BindStep(run_id=run_id, step_ids=step_ids, where=where):
+            return f"{run_id}: step {step_ids[-1]} to a node with label {where}"
         case SetRetention(keep_runs=runs, keep_bytes=size):
             kept = {"keep_runs": runs, "keep_bytes": size}
             return ", ".join(f"{option}={number}" for option, number in kept.items() if number is not None)

@@ -20,7 +20,7 @@ from ..core.cluster_events import (
     StepProgress,
     StepRetrying,
 )
-from ..core.commands import Command, Committed, Outcome
+from ..core.commands import AssignRun, Command, Committed, Outcome
 from ..core.records import CachedStep, Definition, Failure, NodeId, RunId, StepId, StepState
 from ..core.run_record import RECORD_FORMAT
 from ..core.statistics import STUCK, ExecutionStatistics
@@ -34,6 +34,7 @@ from ..workflow.execution.execution import Execution
 from ..workflow.execution.inbox import (
     ActingChanged,
     HandedOver,
+    OwnerChanged,
     PauseChanged,
     RecordAdded,
     RecordsAdded,
@@ -42,6 +43,7 @@ from ..workflow.execution.inbox import (
     RunEnded,
     RunStarted,
     RunSwitched,
+    StepGiven,
 )
 from ..workflow.execution.products import Encoded
 from ..workflow.execution.running_step import CONTEXT
@@ -141,6 +143,7 @@ class Executor:
         self.steps = steps
         self.acting: int | None = None
         self.effects_run = 0
+        self.binds = True
         self.closed = False
         """Set, from any thread, before the node's loop is told to end."""
         self.replace_function: Callable[[RunId, StepId, Callable[..., Any]], Callable[..., Any]] | None = None
@@ -223,7 +226,7 @@ class Executor:
                 before = self._executions[run_id]
                 started = RunStarted(run_id, definition, item.input, item.generation, item.at, item.format)
                 execution = self._begin(started)
-                execution.paused = before.paused
+                execution.paused, execution.rights = before.paused, before.rights.moved()
                 self._let_wait(execution, before.after)
                 for record in item.records:
                     execution.add(record)
@@ -232,6 +235,14 @@ class Executor:
             case PauseChanged(run_id=run_id, paused=paused):
                 execution = self._executions[run_id]
                 execution.pause(paused)
+            case OwnerChanged(run_id=run_id, number=number):
+                execution = self._executions[run_id]
+                if execution.rights.assign(number):
+                    execution.right_changed()
+                    self._step_aside()
+            case StepGiven(run_id=run_id):
+                execution = self._executions[run_id]
+                execution.step_given(item)
             case RunEnded(run_id=run_id):
                 execution = self._executions[run_id]
                 execution.end(item)
@@ -242,7 +253,7 @@ class Executor:
                 # It waits for the one before to come to its end here, then takes its place.
                 started = RunStarted(run_id, item.definition, item.input, item.generation, item.at, before.format)
                 execution = self._begin(started)
-                execution.paused = before.paused
+                execution.paused, execution.rights.assigned = before.paused, before.rights.assigned
                 self._let_wait(execution, before)
                 for record in item.records:
                     execution.add(record)
@@ -514,33 +525,34 @@ class Executor:
     def _act(self, term: int | None) -> None:
         self.acting = term
         for execution in self._executions.values():
-            execution.acting_changed()
+            if execution.rights.assigned == 0:
+                execution.right_changed()
             if execution.status == "running":
                 self._ready[execution] = None
         self._step_aside()
 
     def _step_aside(self) -> None:
-        """Transfer leadership if an execution cannot continue here: its run would be stuck.
+        """Have another node do the steps of runs whose executions cannot continue here: they would be stuck.
 
-        At most once per run: should every node have diverged from it, leadership must come to rest somewhere. Not for runs that an
-        earlier version recorded: no other node of this one continues them either.
+        Those of runs that it owns; of runs without an owner by transferring leadership. At most once per run: should every node have diverged
+        from it, it must come to rest somewhere. Not for runs that an earlier version recorded: no other node of this one continues them either.
         """
-        if self.acting is None:
-            return
         stuck = [
-            run_id
+            (run_id, number)
             for run_id, execution in self._executions.items()
             if execution.status in STUCK
             and execution.format == RECORD_FORMAT
             and not execution.run_ended
             and run_id not in self._stepped_aside
+            and (number := execution.rights.now()) is not None
         ]
-        for run_id in stuck:
+        for run_id, number in stuck:
             self._stepped_aside.add(run_id)
-            self.say(
-                run_id, f"node {self.node} cannot go on with this run, and so not lead it: it lets another node lead"
-            )
-        if stuck:
+            whom = "own it: another is to" if number < 0 else "lead it: it lets another node lead"
+            self.say(run_id, f"node {self.node} cannot go on with this run, and so not {whom}")
+            if number < 0:
+                self.propose(AssignRun(run_id, 0, number, self.wall_clock()), lambda _: None)
+        if any(number > 0 for _, number in stuck):
             self._host.yield_leadership()
 
     def _loaded(self, definition: Definition) -> Loaded:

@@ -9,11 +9,13 @@ from ..core.events import (
     CancelRequested,
     CheckpointSet,
     MessageSent,
+    RunAssigned,
     RunDeleted,
     RunEvicted,
     RunPaused,
     RunResumed,
     StateEvent,
+    StepBound,
     TimerFired,
     WorkflowCancelled,
     WorkflowCompleted,
@@ -25,6 +27,7 @@ from ..core.events import (
 from ..core.records import CancelRecord
 from ..workflow.execution.inbox import (
     HandedOver,
+    OwnerChanged,
     PauseChanged,
     RecordAdded,
     RecordsAdded,
@@ -33,19 +36,22 @@ from ..workflow.execution.inbox import (
     RunEnded,
     RunStarted,
     RunSwitched,
+    StepGiven,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..core.records import NodeId
     from ..core.run_record import Run
     from ..core.state import State
 
 
-def handed_over(event: StateEvent, state: State) -> HandedOver | None:
+def handed_over(event: StateEvent, state: State, token: str = "") -> HandedOver | None:
     """Return the note that an executor gets of an event; None if the event does not concern it.
 
-    `state` is that after the event's entry. Of a run that was evicted in it no beginning is told.
+    `state` is that after the event's entry. Of a run that was evicted in it no beginning is told. What is given to the node is given
+    to its start of that `token`: assignments of before come again when it replays its log, and are not its own.
     """
     match event:
         case CheckpointSet(run_id=run_id, step=step):
@@ -72,6 +78,10 @@ def handed_over(event: StateEvent, state: State) -> HandedOver | None:
             return RecordAdded(run_id, timers)
         case CancelRequested(run_id=run_id, reason=reason, at=at):
             return RecordAdded(run_id, CancelRecord(reason, at))
+        case RunAssigned(run_id=run_id, node=node, number=number):
+            return OwnerChanged(run_id, _own(node, number, event.token == token))
+        case StepBound(run_id=run_id, step_id=step_id, where=where, node=node, number=number):
+            return StepGiven(run_id, step_id, where, node, number if node and event.token == token else None)
         case RunPaused(run_id=run_id):
             return PauseChanged(run_id, True)
         case RunResumed(run_id=run_id):
@@ -79,6 +89,12 @@ def handed_over(event: StateEvent, state: State) -> HandedOver | None:
         case RunEvicted(run_id=run_id) | RunDeleted(run_id=run_id):
             return RunDropped(run_id)
     return None
+
+
+def _own(node: NodeId, number: int, own: bool) -> int | None:
+    if not node:
+        return 0
+    return number if own else None
 
 
 def _started(run: Run) -> RunStarted:
@@ -90,8 +106,10 @@ def _switched(run: Run, count: int) -> RunSwitched:
     return RunSwitched(run.run_id, run.definition, run.input, records, run.generation, run.begun_at, run.format)
 
 
-def difference(old: State, new: State) -> Iterator[HandedOver]:
+def difference(old: State, new: State, token: str = "") -> Iterator[HandedOver]:
     """Return the notes for what happened between two states of one history, as if it had been applied entry by entry.
+
+    `token` is as of `handed_over`.
 
     Runs that began and were evicted in between are not mentioned. A run that has begun anew, or is another one under
     the same id, is dropped and started: what its earlier generation still had to do is gone.
@@ -109,6 +127,24 @@ def difference(old: State, new: State) -> Iterator[HandedOver]:
         elif known.definition.version != run.definition.version:
             yield _switched(run, len(known.records))
         yield from _since(run, known)
+        if run.unfinished:
+            yield from _given(run, known, new, token)
+
+
+def _given(run: Run, known: Run | None, state: State, token: str) -> Iterator[HandedOver]:
+    """Return who does the steps of a run from here on, as far as that has changed."""
+
+    def own(node: NodeId) -> bool:
+        return node in state.offers and state.offers[node].token == token
+
+    before = (0, 0) if known is None else (known.owner, known.assigned)
+    if before != (run.owner, run.assigned):
+        yield OwnerChanged(run.run_id, _own(run.owner, run.assigned, own(run.owner)))
+    for step_id, binding in run.bound.items():
+        if known is not None and known.bound.get(step_id) == binding:
+            continue
+        number = binding.number if own(binding.node) else None
+        yield StepGiven(run.run_id, step_id, binding.where, binding.node, number)
 
 
 def _since(run: Run, known: Run | None) -> Iterator[HandedOver]:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..core.apply import Applied
 from ..core.blob_refs import BlobRef
 from ..core.cluster_events import OutputLine, RoleChanged, SnapshotInstalled
-from ..core.commands import Command, Outcome, Unknown
+from ..core.commands import ChangeMembers, Command, OfferNode, Outcome, Unknown, WithdrawNode
 from ..core.events import ClusterEvent
 from ..core.records import CachedStep, Definition, Difference, Failure, NodeId, RunId, StepId, StepState
 from ..core.state import State
@@ -29,9 +29,11 @@ from ..workflow.execution.elsewhere import StepsElsewhere
 from ..workflow.execution.inbox import ActingChanged, HandedOver
 from ..workflow.execution.products import Encoded
 from . import execution_queries
+from .absent_nodes import AbsentNodes
 from .execution_queries import ExecutionEnd
 from .executor import PROPOSAL_SECONDS, Executor
 from .hand_over import difference, handed_over
+from .offering import Offering
 
 FOLLOWER_HAND_OVER = 0.005
 """The time for which a follower's records are gathered before its thread is woken for them (seconds): nothing waits for
@@ -42,6 +44,9 @@ CATCH_UP_SECONDS, CATCH_UP_SECONDS_AN_ENTRY, MAX_CATCH_UP_SECONDS = 0.25, 0.0002
 """The time for which the first records of a node are gathered that starts beside one that is likely to lead: some, and more for a longer
 log (seconds). Else all of them would replay all runs while somebody waits for the next step of one.
 """
+
+
+_ABOUT_OFFERS = frozenset({OfferNode, WithdrawNode, ChangeMembers})
 
 
 def catch_up_seconds(entries: int) -> float:
@@ -127,6 +132,8 @@ class Incarnation:
         first: bool = False,
         first_hand_over: float = FOLLOWER_HAND_OVER,
         executors: ClosedWithNode | None = None,
+        takes_runs: bool = False,
+        labels: Sequence[str] = (),
     ) -> None:
         self.node = node
         self.number = number
@@ -158,11 +165,17 @@ class Incarnation:
             guarded=guarded,
         )
 
+        # A token of this start: with a log on a disk, the number of starts counts from 1 in each process.
+        token = f"{node}.{number}.{int(dice.random() * 2**48):012x}" if takes_runs or labels else ""
+        self.offering = Offering(node, token, takes_runs, labels, self.member, wall_clock)
+        self.absent = AbsentNodes(self.member, loop, timing, wall_clock)
+
     async def start(self, network: Network) -> None:
         """Start the node's thread and join the network."""
         self.thread.start()
         self.thread.post(self._start_executor)
         await self.member.join(network)
+        self.offering.look()
 
     def _start_executor(self) -> None:
         self._main = asyncio.get_running_loop().create_task(self.executor.main(), name="executor")
@@ -170,6 +183,8 @@ class Incarnation:
     def close(self) -> None:
         """End the consensus side at once, and let the execution side act no more; `join` ends that."""
         self.executor.closed = True
+        self.offering.close()
+        self.absent.close()
         self.member.close()
         if self._hand_over_timer is not None:
             self._hand_over_timer.cancel()
@@ -293,34 +308,59 @@ class Incarnation:
         # First what waited, which may say that another node leads: the executor must not act before it has heard that.
         self.member.resume()
         self.thread.post(self.executor.open_gate, "pause")
+        self.absent.look()
 
     def hold(self) -> None:
         """Stop executing workflows, while the log continues and the catch-up queues grow."""
         self.held = True
         self.thread.post(self.executor.close_gate, "hold")
+        if self.offering.token:
+            self._consensus.post(self.offering.hold, True)
 
     def release(self) -> None:
         """End `hold`."""
         self.held = False
         self.thread.post(self.executor.open_gate, "hold")
+        if self.offering.token:
+            self._consensus.post(self.offering.hold, False)
 
     # --- from the member (raft.member.MemberListener), on the consensus loop
 
     def applied(self, index: int, applied: Sequence[Applied]) -> None:
         """Deliver what was applied to the executor, then let the cluster know."""
-        state = self.member.state
-        items = [item for one in applied for event in one.events if (item := handed_over(event, state)) is not None]
+        state, token = self.member.state, self.offering.token
+        items = [
+            item for one in applied for event in one.events if (item := handed_over(event, state, token)) is not None
+        ]
         if items:
             self._handing_over.extend(items)
-            if self.member.acting_term is not None:
+            if self.member.acting_term is not None or (token and self._waited_for(items)):
                 self._hand_over()
             else:
                 self._hand_over_soon()
         self._host.entry_applied(index, applied)
+        if state.offers or token:
+            self._look_at_offers(applied)
+
+    def _waited_for(self, items: Sequence[HandedOver]) -> bool:
+        """Return whether something here waits for any of these: this node owns the run, or a step is bound to a label."""
+        runs = self.member.state.runs
+        for item in items:
+            run = None if isinstance(item, ActingChanged) else runs.get(item.run_id)
+            if run is not None and (run.owner == self.node or run.bound):
+                return True
+        return False
+
+    def _look_at_offers(self, applied: Sequence[Applied]) -> None:
+        for one in applied:
+            if type(one.proposal.command) in _ABOUT_OFFERS:
+                self.offering.applied(applied)
+                self.absent.look()
+                return
 
     def state_replaced(self, old: State, new: State) -> None:
         """Deliver what happened in between to the executor, then let the cluster know."""
-        self._handing_over.extend(difference(old, new))
+        self._handing_over.extend(difference(old, new, self.offering.token))
         if self._handing_over and not old.index:
             self._hand_over_soon()
         elif self._handing_over:
@@ -328,12 +368,14 @@ class Incarnation:
         if old.index:
             self._host.tell(SnapshotInstalled(self.node, new.index))
         self._host.state_replaced(self.node)
+        self.offering.look()
 
     def acting_changed(self, term: int | None) -> None:
         """Deliver the right to act to the executor, behind every record that precedes it."""
         self._handing_over.append(ActingChanged(term))
         self._hand_over()
         self._host.acting_changed(self.node, term)
+        self.absent.look()
 
     def _hand_over_soon(self) -> None:
         if self._hand_over_timer is None:
@@ -346,6 +388,10 @@ class Incarnation:
             self._hand_over_timer = None
         items, self._handing_over = self._handing_over, []
         self.thread.post(self.executor.hand_over, items)
+
+    def link_changed(self, peer: NodeId, up: bool) -> None:
+        """Note since when a node cannot be reached."""
+        self.absent.link_changed(peer, up)
 
     def role_changed(self, role: RoleName, term: int) -> None:
         """Tell the cluster."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from ..core.apply import Applied, apply_entry
@@ -62,6 +62,10 @@ class MemberListener(Protocol):
 
     def role_changed(self, role: RoleName, term: int) -> None:
         """Note that the Raft role or term changed."""
+        ...
+
+    def link_changed(self, peer: NodeId, up: bool) -> None:
+        """Note that a link to another node is up, or gone."""
         ...
 
     def failed(self, error: BaseException) -> None:
@@ -164,6 +168,7 @@ class Member:
     def connected(self, peer: NodeId) -> None:
         """Note that a link to `peer` is up."""
         self.replica.connected(peer)
+        self._listener.link_changed(peer, True)
         self.blobs.connected(peer)
         self._begin()
         if peer == self._known_leader():
@@ -172,6 +177,7 @@ class Member:
     def disconnected(self, peer: NodeId) -> None:
         """Note that the link to `peer` is gone."""
         self.replica.disconnected(peer)
+        self._listener.link_changed(peer, False)
         self.blobs.disconnected(peer)
         self._proposer.lost(peer)
 
@@ -399,6 +405,11 @@ class Member:
     def connected_peers(self) -> frozenset[NodeId]:
         """The nodes to which a connection stands."""
         return frozenset() if self._endpoint is None else self._endpoint.connected_peers
+
+    @property
+    def heard_at(self) -> Mapping[NodeId, float]:
+        """When it last heard of each node as their leader (seconds of the loop's clock). Of no meaning while it does not lead."""
+        return self.replica.raft.heard_at
 
     @property
     def settled(self) -> bool:

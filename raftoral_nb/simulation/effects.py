@@ -9,6 +9,9 @@ import anyio
 from ..workflow.execution.running_step import current_step
 from .dice import chance_of
 
+LABEL: Final = "fast"
+"""The label of nodes that some steps name."""
+
 ONCE: Final = " at most once"
 """The suffix of the name of an effect that may occur once in a simulation."""
 

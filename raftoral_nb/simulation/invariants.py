@@ -56,6 +56,7 @@ from ..workflow.codec.blobs import Content, add_shelf
 from ..workflow.execution.inbox import PauseChanged, RunDropped
 from .conservation import Conservation
 from .observations import Observations
+from .owners import OWN_ASSIGNMENT, Owners
 from .pausing import Pauses
 from .run_logs import RunLogs
 
@@ -145,6 +146,7 @@ class Checker:
         self._archive = _Archive()
         self.starts: dict[RunId, int] = {}
         """The runs that were started, with their places in the order of the log."""
+        self.owners = Owners(self.violated)
         self._pauses = Pauses(now, self.violated, virtual=virtual)
 
     def violated(self, invariant: str, text: str, place: object = None) -> None:
@@ -356,6 +358,7 @@ class Checker:
                 continue
             self._account_command(index, one.proposal.command)
             for event in one.events:
+                self.owners.happened(index, self.logs.total, event)
                 self._account_event(applier, index, event)
 
     def _account_command(self, index: int, command: Command) -> None:
@@ -370,7 +373,7 @@ class Checker:
                 | TellRun(run_id=run_id, step=step, version=version)
             ):
                 self._check_version(index, run_id, version)
-                self._check_author(index, f"step {step.step_id!r}", run_id, step.node, step.epoch)
+                self._check_author(index, f"step {step.step_id!r}", run_id, step.node, step.epoch, step.step_id)
             case FireTimers(run_id=run_id, node=node, epoch=epoch, version=version):
                 self._check_version(index, run_id, version)
                 self._check_author(index, "timers", run_id, node, epoch)
@@ -445,16 +448,24 @@ class Checker:
                 index,
             )
 
-    def _check_author(self, index: int, part: str, run_id: RunId, node: NodeId, term: int) -> None:
+    def _check_author(
+        self, index: int, part: str, run_id: RunId, node: NodeId, number: int, step_id: StepId | None = None
+    ) -> None:
         what = f"{part} of run {run_id!r}"
-        self._pauses.recorded(index, what, run_id, self._epochs_begin.get(term, (0, 0))[0])
-        if (node, term) != self._epoch:
+        self._pauses.recorded(index, what, run_id, self._began(number)[0])
+        author = self.owners.author(run_id, step_id) or self._epoch
+        if (node, number) != author:
             self.violated(
                 "only the current epoch records",
-                f"entry {index} recorded {what} by node {node} in term {term}, while node {self._epoch[0]} acted since "
-                f"term {self._epoch[1]}",
+                f"entry {index} recorded {what} by node {node} under {number}, while node {author[0]} did its steps "
+                f"under {author[1]}",
                 index,
             )
+
+    def _began(self, number: int) -> tuple[int, int]:
+        """Return at which index an epoch or an assignment began, and how many records were made before."""
+        given = self.owners.given(number)
+        return self._epochs_begin.get(number, (0, 0)) if given is None else (given.at, given.records)
 
     def _recorded(self, index: int, run_id: RunId, step: Step) -> None:
         place = (self.logs.life(run_id), step.step_id)
@@ -506,13 +517,18 @@ class Checker:
 
     def effect_started(self, node: WatchedNode, event: EffectStarted) -> None:
         """Check an effect that a node began: it acts, was given all that precedes its epoch, and the step was not recorded by then."""
-        term = node.executor.acting
-        begin = None if term is None else self._epochs_begin.get(term)
+        execution = node.executor.execution(event.run_id)
+        term = node.executor.acting if execution is None else execution.rights.now(event.step_id)
         what = f"step {event.step_id!r} of run {event.run_id!r}"
-        if term is None or begin is None:
+        given = None if term is None else self.owners.given(term)
+        if term is None or (given is None and term not in self._epochs_begin):
             self.violated("effects need an epoch", f"node {node.number} began {what} in term {term}", event)
             return
-        index, records = begin
+        token = node.incarnation.offering.token
+        if given is not None and (given.node, given.token) != (node.number, token):
+            text = f"node {node.number} began {what} under assignment {term}, of node {given.node}, start {given.token}, not {token}"
+            self.violated(OWN_ASSIGNMENT, text, event)
+        index, records = self._began(term)
         if node.records_handed_over < records:
             self.violated(
                 "who acts has consumed what precedes its epoch",

@@ -13,7 +13,7 @@ from ..errors import DeadlineExceededError, OutcomeUnknown, StepTimeoutError
 from ..workflow.language.context import WorkflowContext
 from ..workflow.shipping.step_function import Retry, step
 from .diaries import Scene
-from .effects import ONCE, effect, long_effect, slow_effect
+from .effects import LABEL, ONCE, effect, long_effect, slow_effect
 
 PARTS_PER_RUN: Final = 2
 
@@ -134,7 +134,9 @@ async def _options(scene: Scene) -> None:
             return value
 
         try:
-            scene.note(await ctx.compute("once", step(once, at_most_once=True), f"{scene.name} {number}{ONCE}"))
+            scene.note(
+                await ctx.compute("once", step(once, at_most_once=True, where=LABEL), f"{scene.name} {number}{ONCE}")
+            )
         except OutcomeUnknown as error:
             scene.note(error.idempotency_key)
 

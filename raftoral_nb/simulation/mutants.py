@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from ..core import apply, run_rules
+from ..core import apply, ownership, run_rules
 from ..core.asked import Asked
 from ..core.commands import SetCheckpoint
 from ..core.events import CommandRefused
@@ -44,7 +44,7 @@ from ..workflow.execution.products import Made
 from ..workflow.language import steps
 from ..workflow.loop.run_future import RunFuture
 from ..workflow.loop.run_loop import RunLoop, RunTask
-from . import blob_mutants, disk
+from . import blob_mutants, disk, owner_mutants
 from .fast_path_mutants import altered
 
 Patch = tuple[Any, str, Any]
@@ -82,15 +82,15 @@ def _nothing_to_continue_from() -> list[Patch]:
 
 
 def _pause_unheeded() -> list[Patch]:
-    return [(execution.Execution, "may_begin", lambda self: self.around.acting)]
+    return [(execution.Execution, "may_begin", lambda self: self.rights.now())]
 
 
 def _any_version_records() -> list[Patch]:
     original = run_rules.find_running
 
-    def find(replicated: State, run_id: str, node: int, term: int, version: int, generation: int) -> Any:
+    def find(replicated: State, run_id: str, node: int, epoch: int, version: int, *others: Any) -> Any:
         del version
-        return original(replicated, run_id, node, term, 0, generation)
+        return original(replicated, run_id, node, epoch, 0, *others)
 
     return [(run_rules, "find_running", find)]
 
@@ -100,22 +100,20 @@ def _gates_without_moves() -> list[Patch]:
 
 
 def _no_epoch_check() -> list[Patch]:
-    original = run_rules.find_running
+    original = ownership.author_problem
 
-    def find(
-        replicated: State, run_id: str, node: int, term: int, version: int, generation: int
-    ) -> Run | CommandRefused:
-        del node, term
-        return original(replicated, run_id, replicated.epoch.node, replicated.epoch.term, version, generation)
+    def problem(replicated: State, run: Run, node: int, number: int, step_id: str | None) -> CommandRefused | None:
+        return original(replicated, run, node, number, step_id) if run.owner or run.bound else None
 
-    return [(run_rules, "find_running", find)]
+    return [(ownership, "author_problem", problem)]
 
 
 def _last_record_wins() -> list[Patch]:
     def set_checkpoint(replicated: State, command: SetCheckpoint, _index: int) -> tuple[Any, ...]:
         step = command.step
         author = step.node, step.epoch
-        run = run_rules.find_running(replicated, command.run_id, *author, command.version, command.generation)
+        found = (*author, command.version, command.generation, step.step_id)
+        run = run_rules.find_running(replicated, command.run_id, *found)
         if isinstance(run, CommandRefused):
             return (run,)
         return (run_rules._record(replicated, run, step, command.taken),)
@@ -556,6 +554,9 @@ MUTANTS: Final[dict[str, Mutant]] = {
         Mutant(
             "blobs: fetched", "who lacks a large value waits for ever", blob_mutants.never_fetched, schedule="members"
         ),
+        Mutant("owners record", "whoever owned a run before may record", owner_mutants.anybody_records),
+        Mutant("owners offer anew", "a node acts on what it owned before it started", owner_mutants.any_start_owns),
+        Mutant("owners are withdrawn", "who is gone keeps its runs", owner_mutants.never_withdrawn),
     )
 }
 """The mutants, by the name of the safeguard that is missing."""

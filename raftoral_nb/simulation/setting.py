@@ -12,6 +12,7 @@ from ..raft.compaction import Compaction
 from ..raft.timing import Timing
 from .dice import SeededDice
 from .disk import Store, disk_store, whole_store
+from .effects import LABEL
 from .faults import Plan
 from .invariants import Checker
 from .paths import Paths, paths_of
@@ -32,6 +33,8 @@ class Setting(msgspec.Struct, frozen=True):
     compaction: Compaction
     blob_bytes: int
     """The size (bytes) up to which values are in the log; of some seeds it is small, and many values are blobs."""
+    takes_runs: bool
+    """True if runs have owners, and some steps are bound to a label."""
     paths: Paths
     """The way that messages take. Without a rule of the guard they pass the guard: it is that rule's absence which is to be seen."""
 
@@ -47,6 +50,7 @@ class Setting(msgspec.Struct, frozen=True):
             without=without,
             paths=paths or ("guarded" if without is not None else paths_of(seed)),
             blob_bytes=SeededDice(seed, "blobs").pick([limits.BLOB_BYTES] * 4 + [300, 100, 16]),
+            takes_runs=SeededDice(seed, "run owners").happens(0.4),
             writes_disks=SeededDice(seed, "store").happens(0.6),
             rates={
                 number: 1.0 + conditions.clock_spread * clocks.between(-1, 1) for number in range(1, planned.nodes + 1)
@@ -68,6 +72,12 @@ class Setting(msgspec.Struct, frozen=True):
     def founders(self) -> tuple[NodeId, ...]:
         """The nodes that the cluster begins with."""
         return tuple(self.rates)
+
+    def labels_of(self, number: NodeId) -> tuple[str, ...]:
+        """Return the labels of a node. One founder has none, if there will always be another who has."""
+        moves = any(fault.kind in ("join", "leave", "replacement") for fault in self.plan.faults)
+        lacks = len(self.founders) >= 3 and not moves and number == 1
+        return (LABEL,) if self.takes_runs and not lacks else ()
 
     def store(self, number: NodeId, checker: Checker) -> Store:
         """Return a new disk for a node; what it loses is told to the checker."""

@@ -211,6 +211,8 @@ class SimulatedNode:
         proposal_seconds: float,
         compaction: Compaction,
         joins: bool = False,
+        takes_runs: bool = False,
+        labels: Sequence[str] = (),
     ) -> None:
         self.number = number
         self.gone = False
@@ -247,11 +249,14 @@ class SimulatedNode:
             proposal_seconds=proposal_seconds,
             compaction=compaction,
             joins=joins,
+            takes_runs=takes_runs,
+            labels=labels,
         )
         self.member = self.incarnation.member
         if guarded:
             self.member.replica.fast_path.choice = choice(paths, seed, number, incarnation)
         self.executor = self.incarnation.executor
+        self.executor.binds = takes_runs
         self._watch_hand_over()
 
     def _draw_lag(self, longest: float) -> float:
@@ -319,6 +324,7 @@ class SimulatedNode:
             while coroutine.send(None) is None:
                 pass
             raise ClusterError("joining the simulated network had to wait")
+        self.incarnation.offering.look()
 
     def end(self) -> None:
         """End the process, wherever it is."""

@@ -74,6 +74,8 @@ class SimulatedNodes:
             step_seconds=self._step_seconds,
             proposal_seconds=conditions.patience,
             compaction=setting.compaction,
+            takes_runs=setting.takes_runs,
+            labels=setting.labels_of(number),
         )
         self.living[number] = node
         self._witness.checker.journals[number] = node.journal

@@ -46,10 +46,11 @@ from ..workflow.codec import values
 from ..workflow.language.context import WorkflowContext
 from ..workflow.language.variables import ReplicatedVar
 from ..workflow.shipping import definitions
+from ..workflow.shipping.step_function import step
 from . import language, talking
 from .diaries import Diary, Scene
 from .dice import SeededDice
-from .effects import effect, slow_effect
+from .effects import LABEL, effect, slow_effect
 from .invariants import Checker
 from .linearizability import Access, Append
 from .plain_asyncio import plain_asyncio
@@ -117,7 +118,8 @@ async def _everything(ctx: WorkflowContext, input: Mapping[str, Any], gate: Gate
     async def branch(inner: WorkflowContext, number: int) -> None:
         seen.append(await inner.compute("in a branch", effect, f"{ctx.run_id} branch {number}"))
         seen.extend(await gate(inner, f"branch {number}"))
-        seen.append(await inner.compute("then", slow_effect, f"{ctx.run_id} branch {number} then"))
+        bound = step(slow_effect, where=LABEL)
+        seen.append(await inner.compute("then", bound, f"{ctx.run_id} branch {number} then"))
 
     await ctx.gather(*(partial(branch, number=number) for number in range(input["branches"])))
     seen += await gate(ctx, "parts")

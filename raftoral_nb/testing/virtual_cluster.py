@@ -114,6 +114,7 @@ class VirtualBackend(LocalBackend):
         assert isinstance(incarnation, VirtualIncarnation)
         incarnation.plan, incarnation.world, incarnation.die = self.plan, self.world, self.die_soon
         incarnation.executor.replace_function = self.plan.function
+        incarnation.executor.binds = False  # its nodes have no labels, and steps that name one are to run
         if self.user_code_waits:
             incarnation.executor.close_gate("test")
         return incarnation

@@ -8,6 +8,8 @@ import msgspec
 from raftoral_nb.core.apply import Applied, apply_entry
 from raftoral_nb.core.blob_refs import BlobRef, encode_reference
 from raftoral_nb.core.commands import (
+    AssignRun,
+    BindStep,
     CacheStep,
     CancelRun,
     ClearCache,
@@ -19,6 +21,7 @@ from raftoral_nb.core.commands import (
     FireTimers,
     MoveRun,
     NoteTaken,
+    OfferNode,
     PauseRun,
     Proposal,
     RegisterWorkflow,
@@ -33,6 +36,7 @@ from raftoral_nb.core.commands import (
     Takeover,
     TellRun,
     TerminateRun,
+    WithdrawNode,
 )
 from raftoral_nb.core.records import Definition, Failure, ProposalId, Step, StepSource
 from raftoral_nb.core.run_record import RECORD_FORMAT
@@ -188,6 +192,20 @@ asked = (
     | st.builds(DeleteRun, run_ids, generations)
 )
 retentions = st.builds(SetRetention, st.none() | st.integers(0, 3), st.none() | st.integers(0, 100))
+tokens = st.sampled_from(["t1", "t2"])
+offers = (
+    st.builds(OfferNode, nodes, tokens, st.sampled_from([True, True, False]), st.sampled_from([(), ("gpu",)]))
+    | st.builds(OfferNode, nodes, tokens, st.just(True))
+    | st.builds(WithdrawNode, nodes, tokens)
+)
+assignments = st.builds(AssignRun, run_ids, st.integers(0, 3), st.integers(-5, 0))
+
+
+def bindings(node: st.SearchStrategy[int], epoch: st.SearchStrategy[int]) -> st.SearchStrategy[BindStep]:
+    ids = st.sampled_from([("0/a",), ("0/b",), ("00/intent", "0/a")])
+    return st.builds(BindStep, run_ids, ids, st.sampled_from(["gpu", "tpu"]), node, epoch, st.just(0), generations)
+
+
 commands: st.SearchStrategy[Command] = (
     takeovers
     | registers
@@ -202,6 +220,9 @@ commands: st.SearchStrategy[Command] = (
     | notes
     | saving(nodes, terms)
     | caching(nodes, terms)
+    | offers
+    | assignments
+    | bindings(nodes, terms)
     | reservations
     | retentions
 )

@@ -32,10 +32,14 @@ from raftoral_nb.core.events import (
     CommandRefused,
     EpochChanged,
     MessageSent,
+    NodeOffered,
+    NodeWithdrawn,
     RetentionSet,
+    RunAssigned,
     RunDeleted,
     RunEvicted,
     RunMoved,
+    StepBound,
     TimerFired,
     WorkflowCancelled,
     WorkflowCompleted,
@@ -66,11 +70,14 @@ from tests.core.histories import (
     ROOMY,
     TINY,
     asked,
+    assignments,
+    bindings,
     children,
     commands,
     definitions,
     entries,
     lively,
+    offers,
     over_the_wire,
     proposals,
     renewals,
@@ -156,6 +163,11 @@ class Histories(RuleBasedStateMachine):
         self.generations: dict[str, int] = {}
         self.moved: dict[str, int] = {}
         self.epoch = (0, 0)
+        self.owners: dict[str, tuple[int, int]] = {}
+        self.bound: dict[tuple[str, str], tuple[int, int]] = {}
+        self.offered: dict[int, tuple[str, bool, tuple[str, ...]]] = {}
+        self.last_number = 0
+        self.last_bound: tuple[Any, ...] = ()
         self.finished: list[str] = []
         self.evicted: OrderedDict[str, int] = OrderedDict()
         self.deleted: OrderedDict[str, int] = OrderedDict()
@@ -210,10 +222,25 @@ class Histories(RuleBasedStateMachine):
                 assert term > self.epoch[1], "terms of epochs only grow"
                 self.epoch = (node, term)
             case CheckpointSet(run_id, step):
-                assert (step.node, step.epoch) == self.epoch, "only the acting node records"
+                author = self.author(run_id, step.step_id)
+                assert (step.node, step.epoch) == author, "only whoever does the steps records"
+                self.bound.pop((run_id, step.step_id), None)
                 self.record(run_id, step)
+            case NodeOffered(node, runs, labels, token):
+                self.offered[node] = (token, runs, labels)
+            case NodeWithdrawn(node):
+                del self.offered[node]
+            case RunAssigned(run_id, node, number, token):
+                self.assign((node, number), token)
+                self.owners[run_id] = (node, number)
+            case StepBound(run_id, step_id, where, node, number, token):
+                if self.last_bound != (run_id, where, node, number):  # an intent and its step go together
+                    self.assign((node, number), token)
+                self.last_bound = (run_id, where, node, number)
+                assert not node or where in self.offered[node][2], "a bound step goes to a node that has the label"
+                self.bound[run_id, step_id] = (node, number)
             case TimerFired(run_id, fired):
-                assert (fired.node, fired.epoch) == self.epoch
+                assert (fired.node, fired.epoch) == self.author(run_id)
                 assert fired.due > self.fired.get(run_id, 0.0), "what has fired does not fire again"
                 self.fired[run_id] = fired.at
                 self.record(run_id, fired)
@@ -222,6 +249,8 @@ class Histories(RuleBasedStateMachine):
                     "an evicted run stays refused"
                 )
                 self.generations[run_id] = 1 + max(self.evicted.pop(run_id, 0), self.deleted.pop(run_id, 0))
+                self.owners[run_id] = (0, 0)
+                self.unbind(run_id)
                 self.recorded[run_id] = []
                 self.times[run_id] = 0.0
                 self.fired.pop(run_id, None)
@@ -239,6 +268,7 @@ class Histories(RuleBasedStateMachine):
             case WorkflowContinued(run_id, generation, _, at, carried):
                 self.generations[run_id] += 1
                 assert generation == self.generations[run_id]
+                self.unbind(run_id)
                 begins_with = left_of(self.recorded[run_id], command)
                 assert carried == len(begins_with), "carried once"
                 run = self.state.runs.get(run_id)
@@ -253,6 +283,9 @@ class Histories(RuleBasedStateMachine):
                 | WorkflowTerminated(run_id)
             ):
                 assert run_id not in self.finished, "a run ends once"
+                if isinstance(command, EndRun):
+                    assert (command.node, command.epoch) == self.author(run_id), "only whoever does the steps ends it"
+                self.unbind(run_id)
                 self.finished.append(run_id)
             case WorkflowDropped(workflow, version):
                 assert any(other > version for name, other in self.state.definitions if name == workflow)
@@ -276,6 +309,20 @@ class Histories(RuleBasedStateMachine):
             case RetentionSet(keep_runs, keep_bytes):
                 self.keeps = (keep_runs, keep_bytes)
 
+    def author(self, run_id: str, step_id: str = "") -> tuple[int, int]:
+        """Who may record for a run, or that step of it, and under which number."""
+        owner = self.owners[run_id]
+        return self.bound.get((run_id, step_id)) or (owner if owner[0] else self.epoch)
+
+    def assign(self, given: tuple[int, int], token: str) -> None:
+        assert given[1] < self.last_number, "numbers of assignments are never used twice"
+        self.last_number = given[1]
+        assert not given[0] or token == self.offered[given[0]][0], "only nodes that offer themselves are given anything"
+
+    def unbind(self, run_id: str) -> None:
+        for key in [key for key in self.bound if key[0] == run_id]:
+            del self.bound[key]
+
     def forget(self, where: OrderedDict[str, int], run_id: str) -> None:
         where[run_id] = self.generations[run_id]
         while len(where) > TINY.evicted_run_ids:
@@ -294,17 +341,20 @@ class Histories(RuleBasedStateMachine):
     @rule(data=st.data())
     def what_the_acting_node_records(self, data: Any) -> None:
         """The likely command: without this most checkpoints would be stale."""
-        node, now = self.epoch
-        term = data.draw(st.sampled_from([now, now, max(1, now - 1), now + 1]))
-        step = data.draw(steps(st.just(node), st.just(term)))
         run_id = data.draw(run_ids)
         run = self.state.runs.get(run_id)
+        known = list(self.bound.items())
+        of_step = data.draw(st.sampled_from([None, *(author for key, author in known if key[0] == run_id)]))
+        node, now = of_step or (self.epoch if run is None else self.author(run_id))
+        term = data.draw(st.sampled_from([now, now, now - 1 or 1, now + 1 or 1]))
+        node = node or 1
+        step = data.draw(steps(st.just(node), st.just(term)))
         generation = 1 if run is None else run.generation
         failure = data.draw(st.none() | st.just(Failure("C", "")))
         result = b"" if failure is None else None
         end = EndRun(run_id, term, node, result, failure, cancelled=failure is not None, generation=generation)
         record = SetCheckpoint(run_id, step, generation=generation, taken=data.draw(st.integers(0, 3)))
-        kinds = (renewals, children, timers, tellings)
+        kinds = (renewals, children, timers, tellings, bindings)
         others = [data.draw(kind(st.just(node), st.just(term))) for kind in kinds]
         others = [msgspec.structs.replace(one, run_id=run_id, generation=generation) for one in others]
         command = data.draw(st.sampled_from([record, record, end, *others, *others[1:]]))
@@ -321,6 +371,10 @@ class Histories(RuleBasedStateMachine):
             Entry(tuple(Proposal(ProposalId(client, number), one) for number, one in enumerate(commands, 1)))
         )
 
+    @rule(command=offers | assignments)
+    def nodes_come_and_go(self, command: Any) -> None:
+        self.some_entry(Entry((Proposal(self.fresh(), command),)))
+
     @rule(run_id=run_ids)
     def a_start(self, run_id: str) -> None:
         self.some_entry(Entry((Proposal(self.fresh(), StartRun(run_id, "w", 1, b"", format=RECORD_FORMAT)),)))
@@ -328,7 +382,8 @@ class Histories(RuleBasedStateMachine):
     @rule(run_id=run_ids)
     def a_run_that_comes_and_goes(self, run_id: str) -> None:
         self.a_start(run_id)
-        self.some_entry(Entry((Proposal(self.fresh(), EndRun(run_id, self.epoch[1], self.epoch[0], b"", None)),)))
+        node, number = self.author(run_id) if run_id in self.owners else self.epoch
+        self.some_entry(Entry((Proposal(self.fresh(), EndRun(run_id, number, node, b"", None)),)))
 
     @rule(run_id=run_ids, definition=definitions)
     def a_cell_that_is_run_again_while_its_workflow_runs(self, run_id: str, definition: Definition) -> None:
@@ -421,6 +476,23 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def the_epoch_is_what_the_events_said(self) -> None:
         assert (self.state.epoch.node, self.state.epoch.term) == self.epoch
+
+    @invariant()
+    def who_does_what_is_what_the_events_said(self) -> None:
+        state = self.state
+        assert {node: (it.token, it.runs, it.labels) for node, it in state.offers.items()} == self.offered
+        unfinished = [run for run in state.runs.values() if run.unfinished]
+        for run in unfinished:
+            assert (run.owner, run.assigned) == self.owners[run.run_id]
+            assert not run.owner or state.offers[run.owner].runs
+            bound = {key[1]: author for key, author in self.bound.items() if key[0] == run.run_id}
+            assert {step_id: (it.node, it.number) for step_id, it in run.bound.items()} == bound
+            assert not set(run.bound) & set(run.by_id)
+            for binding in run.bound.values():
+                able = [node for node, it in state.offers.items() if binding.where in it.labels]
+                assert binding.node in able or not (binding.node or able)
+        owned = [run.owner for run in unfinished if run.owner]
+        assert state.owned == {node: owned.count(node) for node in owned}
 
     @invariant()
     def limits_hold(self) -> None:

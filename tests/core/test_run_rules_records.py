@@ -281,6 +281,7 @@ MALFORMED = [
         )
         for name in names
         for bad in NO_NUMBERS
+        if name != "epoch" or bad != -1  # which is the number of an assignment
     ),
     *(changed(fire(), **{name: 0}) for name in ("node", "epoch", "generation")),
     *(changed(start(), format=bad) for bad in (0,)),

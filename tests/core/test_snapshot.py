@@ -137,7 +137,7 @@ def test_pieces_out_of_order_or_behind_the_end_are_refused() -> None:
 def test_a_snapshot_of_another_version_is_refused_by_name() -> None:
     piece = written(running("r1"), 1)[0]
     ((kind, (_, head)),) = msgspec.msgpack.decode(piece)
-    with pytest.raises(SnapshotError, match="has format 99, this version reads formats up to 2"):
+    with pytest.raises(SnapshotError, match="has format 99, this version reads formats up to 3"):
         Reader().feed(msgspec.msgpack.encode([[kind, [99, head]]]))
 
 

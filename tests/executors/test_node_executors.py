@@ -75,7 +75,7 @@ def asked(*, attempt: int = 1, given_up: bool = False, told: list[Any] | None = 
         lambda: 0.0,
         tell,
         cast("Sender", None),
-        cast("Any", SimpleNamespace(around=SimpleNamespace(acting=None))),
+        cast("Any", SimpleNamespace(rights=SimpleNamespace(now=lambda step_id: None))),
     )
     return AskedElsewhere("kept", "digest/r/0/fit", running, (abs, (-3,), {}), {}, False, lambda: given_up)
 

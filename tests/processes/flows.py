@@ -95,3 +95,15 @@ def fits_until_killed(_data: int) -> list[int]:
 async def long_step(ctx: Any, data: int) -> list[int]:
     found: list[int] = await ctx.compute("fit", step(fits_until_killed, cache="inputs"), data)
     return found
+
+
+async def on_gpu(ctx: Any, _: object) -> int:
+    """A workflow of one step that is bound to a label: which process ran it."""
+    return int(await ctx.compute("fit", step(os.getpid, where="gpu")))
+
+
+async def odd_later(ctx: Any, odd_pid: int) -> int:
+    """Differs from its record in the process that is named; a signal comes before its last step."""
+    await ctx.compute("odd" if os.getpid() == odd_pid else "step", pid)
+    await ctx.receive("go", timeout=3600)
+    return int(await ctx.compute("last", pid))

@@ -47,6 +47,9 @@ class Watcher:
     def role_changed(self, role: str, term: int) -> None:
         self._wake()
 
+    def link_changed(self, peer: int, up: bool) -> None:
+        self._wake()
+
     def failed(self, error: BaseException) -> None:
         self.broke = True
         self._wake()

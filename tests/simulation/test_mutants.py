@@ -17,6 +17,7 @@ from raftoral_nb.simulation.invariants import (
 from raftoral_nb.simulation.many import rarely_collecting
 from raftoral_nb.simulation.mutants import MUTANTS, without
 from raftoral_nb.simulation.observations import SAME_TURNS
+from raftoral_nb.simulation.owners import OWN_ASSIGNMENT
 from raftoral_nb.simulation.pausing import PAUSED
 from raftoral_nb.simulation.result import Result
 from raftoral_nb.simulation.simulation import simulate
@@ -71,6 +72,9 @@ FOUND_BY = {
     "blobs: a majority": {BLOB_OF_MAJORITY},
     "blobs: held is stored": {BLOB_OF_MAJORITY},
     "blobs: fetched": {WELL, BLOB_OF_MAJORITY},
+    "owners record": {"only the current epoch records"},
+    "owners offer anew": {OWN_ASSIGNMENT},
+    "owners are withdrawn": {WELL},
 }
 """The invariants of which one must be violated: a mutant that fails for another reason proves nothing."""
 
@@ -80,8 +84,8 @@ BEGIN_AT = {
     "checksum of a stored record": 111,
     "vote kept": 52,
     "answers wait for the disk": 12,
-    "epoch check": 10,
-    "version check": 16,
+    "epoch check": 0,
+    "version check": 3,
     "getters take when they run": 2,
     "intent before the effect": 7,
     "pauses are heeded": 4,
@@ -99,6 +103,9 @@ BEGIN_AT = {
     "blobs: a majority": 4,
     "blobs: held is stored": 4,
     "blobs: fetched": 4,
+    "owners record": 39,
+    "owners offer anew": 2,
+    "owners are withdrawn": 5,
 }
 """Where the search begins, so that it is short as long as the engine does what it did; it goes round, and misses no seed."""
 

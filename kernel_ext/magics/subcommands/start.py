@@ -43,6 +43,8 @@ class Start(msgspec.Struct, frozen=True):
     detach: bool = False
     keep_runs: int | None = None
     keep_bytes: int | None = None
+    labels: dict[int, list[str]] | None = None
+    spread_runs: bool | None = None
 
 
 def _parse(rest: str, usage: str) -> Start:
@@ -53,6 +55,9 @@ def _parse(rest: str, usage: str) -> Start:
     parser.add_argument("--durability", type=str.lower, choices=DURABILITIES)
     parser.add_argument("--processes", action="store_true")
     parser.add_argument("--detach", action="store_true")
+    parser.add_argument("--spread-runs", action="store_true", default=None)
+    parser.add_argument("--leader-runs", dest="spread_runs", action="store_false")
+    parser.add_argument("--label", type=label, action="append", default=[])
     _add_tuning(parser)
     found = parser.read(rest)
     if found.durability is not None and found.data_dir is None:
@@ -74,6 +79,8 @@ def _parse(rest: str, usage: str) -> Start:
         detach=found.detach,
         keep_runs=found.keep_runs,
         keep_bytes=found.keep_bytes,
+        labels=_by_node(found.label),
+        spread_runs=found.spread_runs,
     )
 
 
@@ -85,6 +92,21 @@ def _add_tuning(parser: Parser) -> None:
     parser.add_argument("--keep-log", type=size)
     parser.add_argument("--keep-runs", type=count)
     parser.add_argument("--keep-bytes", type=size)
+
+
+def label(text: str) -> tuple[int, str]:
+    """The node and the label of `3=gpu`; raises what argparse expects."""
+    node, _, name = text.partition("=")
+    if not (node.isdecimal() and int(node) > 0 and name):
+        raise argparse.ArgumentTypeError(f"expected a node and its label such as 3=gpu, not {text!r}")
+    return int(node), name
+
+
+def _by_node(found: list[tuple[int, str]]) -> dict[int, list[str]] | None:
+    labels: dict[int, list[str]] = {}
+    for node, name in found:
+        labels.setdefault(node, []).append(name)
+    return labels or None
 
 
 def size(text: str) -> int:
@@ -147,6 +169,8 @@ def _do(asked: Start, notebook: Notebook) -> Shown:
         detach=asked.detach,
         keep_runs=asked.keep_runs,
         keep_bytes=asked.keep_bytes,
+        labels=asked.labels,
+        spread_runs=asked.spread_runs,
     )
     hints = [
         "" if cluster.recovered is None else recovered_words(cluster.recovered),
@@ -178,7 +202,7 @@ SUBCOMMAND = Subcommand(
     name="start",
     group="Cluster",
     usage=(
-        "start [--nodes N] [--data-dir DIR] [--durability process|disk] [--processes] [--detach] [--log-level LEVEL] "
+        "start [--nodes N] [--data-dir DIR] [--durability process|disk] [--processes] [--detach] [--spread-runs|--leader-runs] [--label NODE=LABEL] [--log-level LEVEL] "
         "[--heartbeat TIME] [--election-timeout TIME[-TIME]] [--snapshot-after SIZE] [--keep-log SIZE] [--keep-runs N] [--keep-bytes SIZE]"
     ),
     does="start a cluster",
@@ -188,7 +212,7 @@ SUBCOMMAND = Subcommand(
   %raftoral start --nodes 5             any number from 1 to 9
   %raftoral start --data-dir lab         keep it in a directory: after the kernel died, the same line continues from there
   %raftoral start --data-dir lab --durability disk   synced before it is acknowledged: survives a power loss as well
-  %raftoral start --processes           each node a process of its own, on a core of its own; kill is a SIGKILL then
+  %raftoral start --processes           each node a process of its own, which does the steps of the runs it owns; kill is a SIGKILL then
   %raftoral start --processes --data-dir lab --detach   ... that keep running without the notebook, until stopped""",
         """\
   %raftoral start --log-level info      also show what the engine logs (debug, info, warning, error)
@@ -196,6 +220,9 @@ SUBCOMMAND = Subcommand(
                                         a patient leader, for a busy machine; either one alone takes the other along
   %raftoral start --snapshot-after 20kB --keep-log 4kB
                                         how much log makes a node take a snapshot, and how much of it is kept then
+  %raftoral start --spread-runs         each run has an owner that does its steps (as with --processes; --leader-runs there: the leader does)
+  %raftoral start --processes --label 3=gpu
+                                        steps with where="gpu" run on node 3
   %raftoral start --keep-runs 200 --keep-bytes 500MB
                                         how many finished runs are kept, and how much of them; the oldest go first""",
     ),
@@ -208,6 +235,9 @@ SUBCOMMAND = Subcommand(
         "--durability": one_of(*DURABILITIES),
         "--processes": None,
         "--detach": None,
+        "--spread-runs": None,
+        "--leader-runs": None,
+        "--label": one_of("3=gpu"),
         "--log-level": one_of(*LOG_LEVELS),
         "--heartbeat": one_of("50ms", "200ms", "1s"),
         "--election-timeout": one_of("1s-2s", "5s-10s"),

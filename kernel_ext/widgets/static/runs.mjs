@@ -29,6 +29,7 @@ export function laneWords(lane, run, now = 0) {
 
 function laneRow(lane, run, snapshot, width, ui, plan, now) {
   const leads = lane.node === snapshot.leader;
+  const owns = lane.node === run.owner;
   const gone = lane.status === "none";
   const words = laneWords(lane, run, now);
   const ended = ["diverged", "unreadable", "superseded"].includes(lane.status); // then the queue says nothing any more
@@ -43,7 +44,7 @@ function laneRow(lane, run, snapshot, width, ui, plan, now) {
   return (
     `<div class="rv-row" role="listitem" style="height: ${plan.height + 4}px" data-run="${escape(run.run)}" data-node="${lane.node}" data-step="${lane.step}" ` +
     `data-queue="${lane.queue}" data-had="${lane.had}" data-status="${lane.status}" data-leads="${leads}" aria-label="node ${lane.node}: ${escape(words)}" title="${escape(lane.turn ? turnWords(lane) : words)}">` +
-    `<span class="rv-who${leads ? " rv-leads" : ""}">node ${lane.node}${leads ? ' <b class="rv-star" title="leader">♛</b>' : ""}</span>` +
+    `<span class="rv-who${(run.owner ? owns : leads) ? " rv-leads" : ""}">node ${lane.node}${leads ? ' <b class="rv-star" title="leader">♛</b>' : ""}${owns ? ' <b class="rv-star" title="owner: does the steps of this run">◆</b>' : ""}</span>` +
     `<span class="rv-count">${gone ? "–" : `${lane.had}/${run.records}`}</span>` +
     `<span class="rv-queue rv-is-${lane.status}" data-empty="${ended || lane.queue === 0}">${gone ? "" : ended ? kind.word : `queue ${lane.queue}`}</span>` +
     `<span class="rv-mark rv-is-${lane.status}">${kind.mark}</span>` +
@@ -61,6 +62,7 @@ function factsHtml(run, snapshot) {
   const children = snapshot.runs.filter((one) => one.parent === run.run).map((one) => one.run);
   const more = children.length > MOST_RELATED ? ` and ${children.length - MOST_RELATED} more` : "";
   const facts = [];
+  if (run.owner) facts.push(`<span title="does its steps">◆ owned by node ${run.owner}</span>`);
   if (run.parent) facts.push(`child of ${named(run.parent)}`);
   if (children.length) facts.push(`${children.length === 1 ? "child" : "children"} ${children.slice(0, MOST_RELATED).map(named).join(" ")}${more}`);
   if (run.stuck) facts.push('<b class="rv-stuck">nothing can wake it</b>');

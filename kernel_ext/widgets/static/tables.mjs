@@ -25,7 +25,7 @@ export function tablesHtml(snapshot, now = snapshot.time) {
   const links = snapshot.links.map((link) => [`${link.a}-${link.b}`, linkWords(link) || "well", link.up ? "connected" : "not connected", countWords(link.out), countWords(link.back)]);
   const logs = snapshot.nodes.flatMap((node) =>
     node.tail.slice(-5).map(([index, term]) => [`node ${node.node}`, index, term, node.role === "dead" ? "kept" : standing(node, index), entryWords(index, term, snapshot.entries[`${index}:${term}`])]));
-  const runs = snapshot.runs.flatMap((run) => run.lanes.map((lane) => [run.run, `${run.workflow}, version ${run.version}`, run.status, `node ${lane.node}`, laneWords(lane, run, now), [run.failure, run.stuck && "nothing can wake it", run.parent && `child of ${run.parent}`, run.waiting && `${counted(run.waiting, "message")} not received`].filter(Boolean).join("; ")]));
+  const runs = snapshot.runs.flatMap((run) => run.lanes.map((lane) => [run.run, `${run.workflow}, version ${run.version}`, run.status, `node ${lane.node}`, laneWords(lane, run, now), [run.failure, run.stuck && "nothing can wake it", run.owner && `owned by node ${run.owner}`, run.parent && `child of ${run.parent}`, run.waiting && `${counted(run.waiting, "message")} not received`].filter(Boolean).join("; ")]));
   const waits = snapshot.runs.flatMap((run) => waiting(run).map((wait) => [run.run, [wait.branch && `⇉${wait.branch}`, wait.name].filter(Boolean).join(" ") || "the workflow", wholeWords(wait, now)]));
   return (
     `<div class="rv-tables">${table("Nodes", ["node", "role", "term", "epoch", "commit", "applied", "log", "state"], nodes)}` +

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from ...core.commands import ChangeMembers, Command, Committed, Outcome, Rejected, SetRetention
+from ...core.labels import checked_labels
 from ...core.records import NodeId
 from ...discovery import key_file
 from ...discovery.key_file import KeyFile, Place
@@ -29,6 +30,7 @@ from ...storage.shared_directory import prepare
 from ...transport.frames import new_key
 from ...transport.tls import Tls, is_loopback, make_certificate
 from .. import options
+from ..spread import Spread
 from .announcement import address_text, parse_address
 from .messages import Address, Ask, Hello, Introduce, JoinAnswer, JoinRequest, Shared, Spec, Welcome
 from .node_process import Ending, Ready, run
@@ -53,6 +55,7 @@ def run_node(arguments: argparse.Namespace, default_port: int) -> int:
     if _is_anywhere(host):
         raise ClusterError(f"--listen {host!r} is no address that the others can dial: give the one of this machine")
     retention = _retention(arguments.keep_runs, arguments.keep_bytes)
+    labels = checked_labels(arguments.label, "--label")
     joins = [parse_address(text, default_port) for text in arguments.join]
     path: Path = arguments.data_dir.expanduser().absolute()
     manifest = _manifest_of_one_node(path)
@@ -84,6 +87,7 @@ def run_node(arguments: argparse.Namespace, default_port: int) -> int:
         parent=None,
         log_level=arguments.log_level,
         certificate=content.certificate,
+        labels=labels,
     )
     is_new_member = manifest is None and joined is not None
     return run(spec, ending, None, (), partial(_listening, spec, ending, file, content, is_new_member, retention))
@@ -241,6 +245,7 @@ def _shared(
         timing=Timing(),
         compaction=DEFAULT_COMPACTION,
         proposal_timeout=10.0,
+        spread=Spread(runs=True),
     )
 
 

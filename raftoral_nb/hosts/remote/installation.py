@@ -18,6 +18,7 @@ from ...storage.shared_directory import add_folder, drop_folder
 from ...transport.certificate import Certificate
 from ...transport.tls import Tls
 from ..recovery import DataDirectory
+from ..spread import Spread
 from .announcement import KeyFileOfProcesses
 from .last_known import stored_entries
 from .log_directory import Directory
@@ -53,6 +54,7 @@ class Installation:
         proposal_timeout: float,
         outlives: bool,
         executors: Mapping[str, bytes],
+        spread: Spread,
     ) -> None:
         """Make the folder, if there is none yet, and the key file. Raises `ClusterError`, `KeyFileError`, `StorageError`."""
         if self._directory is None:
@@ -72,6 +74,7 @@ class Installation:
             proposal_timeout=proposal_timeout,
             path=tuple(sys.path),
             executors=executors,
+            spread=spread,
         )
         self.announced = KeyFileOfProcesses.begin(name, key, self.shared.data_dir, outlives)
 

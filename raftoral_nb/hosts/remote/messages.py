@@ -24,6 +24,7 @@ from ...storage.data_directory import Durability
 from ...transport.certificate import Certificate
 from ...transport.messages import Digest
 from ..backend_parts import NodeChange
+from ..spread import NOT_SPREAD, Spread
 
 Address = tuple[str, int]
 
@@ -50,6 +51,7 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
     """The folders where modules of workflows are looked for, before the node's own `sys.path`."""
     executors: Mapping[str, bytes] = {}
     """The functions that make executors for steps, by name, shipped (`executors.executor_table`)."""
+    spread: Spread = NOT_SPREAD
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +77,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """The certificate for TLS; without one the node may listen on loopback only."""
     codec: bytes | None = None
     """The pickle of the codec of what it writes; None without one. It may have a key, and goes no other way than to its process."""
+    labels: tuple[str, ...] = ()
+    """The labels of this node, where it was told of them itself; else they are those that all nodes were told of."""
     first: bool = False
     """True for the node that asks for votes at once, of those that start together, all there are."""
 

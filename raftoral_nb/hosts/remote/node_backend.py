@@ -19,6 +19,7 @@ from ...transport.network import Network
 from ...transport.tcp_network import TcpNetwork
 from ...transport.tls import Tls
 from ..local import LocalBackend
+from ..spread import Spread
 from .event_log import EventLog
 from .messages import STATE_EVENTS, Spec, Status
 
@@ -38,6 +39,7 @@ class NodeBackend(LocalBackend):
             proposal_timeout=shared.proposal_timeout,
             founders=shared.founders,
             executors=executor_table.unshipped(shared.executors),
+            spread=shared.spread if not spec.labels else Spread(shared.spread.runs, {spec.node: spec.labels}),
         )
         self.spec = spec
         self.key = spec.key

@@ -28,6 +28,7 @@ from .. import history
 from ..backend_parts import Lifetime, NodeChange
 from ..base import ClusterBackend
 from ..recovery import DataDirectory
+from ..spread import NOT_SPREAD, Spread
 from .announcement import KeyFileOfProcesses
 from .background import Tasks
 from .child_process import Child, kill_process
@@ -95,6 +96,7 @@ class RemoteBackend(ClusterBackend):
         log_level: str | int | None = None,
         found: KeyFileOfProcesses | None = None,
         executors: Mapping[str, ExecutorFactory] = MappingProxyType({}),
+        spread: Spread = NOT_SPREAD,
     ) -> None:
         lifetime = Lifetime.ATTACHED if found is not None else Lifetime.DETACHED if detach else Lifetime.PROCESS
         super().__init__(name, numbers, timing=timing, proposal_timeout=proposal_timeout, lifetime=lifetime)
@@ -103,6 +105,7 @@ class RemoteBackend(ClusterBackend):
         self.network = RemoteLinks()
         self._compaction = compaction
         self._executors = executor_table.shipped(executors)
+        self._spread = spread
         self._founders = self.numbers if founders is None else tuple(founders)
         self._incarnations = {}
         self._booting: set[NodeId] = set()
@@ -147,6 +150,7 @@ class RemoteBackend(ClusterBackend):
                 proposal_timeout=self.proposal_timeout,
                 outlives=self.outlives,
                 executors=self._executors,
+                spread=self._spread,
             )
             await self._launcher.launch_all([number for number in self.numbers if number not in leave_out])
         else:

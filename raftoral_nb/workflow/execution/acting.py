@@ -10,9 +10,9 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ...core.commands import Command, Outcome, Rejected
 from . import recording
@@ -28,13 +28,28 @@ Produce = Callable[["StepId"], "Product | Awaitable[Product]"]
 """Makes the product of a step, where and when this node acts."""
 
 
+class Place(NamedTuple):
+    """Where a step is done."""
+
+    label: str
+    """Of the nodes that may do it."""
+    group: tuple[StepId, ...]
+    """The steps that go to one node: this one, behind its intent if it has one."""
+
+
 class OpenStep:
     """An operation that an execution waits for: what it is, and how its product is made."""
 
-    __slots__ = ("context", "future", "operation", "path", "produce", "step_id")
+    __slots__ = ("context", "future", "operation", "path", "place", "produce", "step_id")
 
     def __init__(
-        self, step_id: StepId, operation: Operation, path: str, produce: Produce, future: asyncio.Future[Step]
+        self,
+        step_id: StepId,
+        operation: Operation,
+        path: str,
+        produce: Produce,
+        future: asyncio.Future[Step],
+        place: Place | None = None,
     ) -> None:
         self.step_id = step_id
         self.operation = operation
@@ -42,6 +57,8 @@ class OpenStep:
         """Of the branch that asked."""
         self.produce = produce
         self.future = future
+        self.place = place
+        """Where it is done; None if whoever does the steps of the run does it."""
         self.context = contextvars.copy_context()
 
 
@@ -95,11 +112,10 @@ class ActingEffects:
         if effect is not None:
             self._stop(effect)
 
-    def end_all(self) -> None:
-        """Stop whatever is done: this node does not act any more, or the execution is over."""
-        begun, self._begun = self._begun, {}
-        for effect in begun.values():
-            self._stop(effect)
+    def end_all(self, but: Collection[StepId] = ()) -> None:
+        """Stop whatever is done, `but` for some steps: this node does not act any more, or the execution is over."""
+        for step_id in [step_id for step_id in self._begun if step_id not in but]:
+            self.end(step_id)
 
     def _stop(self, effect: _Effect) -> None:
         effect.over = True

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ...threads.step_threads import Steps
 
 
-FINAL_REFUSALS: Final = frozenset({"stale_epoch", "stale_generation", "stale_version", "already_recorded", "run_ended"})
+FINAL_REFUSALS: Final = frozenset(
+    {"stale_epoch", "stale_assignment", "stale_generation", "stale_version", "already_recorded", "run_ended"}
+)
 """Refusals after which a record, an epoch or the run's end is on its way to us."""
 
 
@@ -65,6 +67,8 @@ class ExecutionEnv(Protocol):
     """The runners of steps that name an executor; None if those run here as all others do, which is so in tests."""
     closed: bool
     """Whether the node stops."""
+    binds: bool
+    """Whether steps that name a label go to a node that has it; if not, which is so in tests, labels say nothing."""
 
     def spawn(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `fn()` in a task of the node's own loop, in the current context."""

@@ -35,17 +35,19 @@ from ...errors import ExecutionDropped, InternalError, RestlessError, Unreadable
 from ..codec import classes, failures, values
 from ..codec.blobs import plain
 from ..loop.run_loop import RunLoop, RunTask
-from . import divergence, end_comparison, reading, recording, waits
-from .acting import ActingEffects, OpenStep, Produce, propose
+from . import divergence, end_comparison, reading, waits
+from .acting import ActingEffects, OpenStep, Place, Produce
 from .blob_waits import BlobWaits, end_value
 from .branch_state import BranchState, Call, branch_of, outside_of_tasks, task_here
 from .child_ends import ChildEnds
+from .end_proposal import EndProposal
 from .environment import ExecutionEnv, Once
-from .inbox import RunContinued, RunEnded, RunStarted
+from .inbox import RunContinued, RunEnded, RunStarted, StepGiven
 from .mailbox import Mailbox, Queries
 from .open_steps import OpenSteps
 from .products import Encoded, Made, Told
 from .renewal import ContinueAsNew, as_cancelled, is_cancellation
+from .rights import Rights
 from .run_alarm import RunAlarm
 from .running_step import RunningSteps
 from .taken_messages import TakenMessages
@@ -113,6 +115,7 @@ class Execution:
         self._recorded_end: RunEnded | RunContinued | None = None
         self._open = OpenSteps()
         self.children = ChildEnds(self.loop)
+        self.rights = Rights(self.run_id, around)
         self._effects = ActingEffects(self, around)
         self._main: RunTask | None = None
         self._in_code = False
@@ -123,7 +126,7 @@ class Execution:
         self._ended = False
         self._cancelled = False
         self._alarm = RunAlarm(self, around)
-        self._ending_in: int | None = None
+        self._ending = EndProposal(self, around)
         self.steps_here = RunningSteps()
         self._waits = waits.Waits()
         self.say_once = Once(lambda text: around.say(started.run_id, text))
@@ -163,12 +166,18 @@ class Execution:
         """Begin no new step and fire no timer from here on, or do so again."""
         self.paused = paused
 
-    def acting_changed(self) -> None:
-        """Note that this node may act, or may not any more."""
-        self._effects.end_all()
+    def right_changed(self) -> None:
+        """Note that this node may do the steps of the run, or may not any more, or under another number."""
+        self._effects.end_all(self.rights.bound_here)
         self._open.all_new()
-        self._ending_in = None
+        self._ending.forget()
         self._alarm.forget()
+
+    def step_given(self, note: StepGiven) -> None:
+        """Note to which node a step is bound."""
+        if self.rights.given(note):
+            self._effects.end(note.step_id)
+            self._open.all_new()
 
     def stop(self, status: ExecutionStatus, reason: str) -> None:
         """End this execution, though not the run."""
@@ -281,6 +290,7 @@ class Execution:
                 self._taken.recorded()
                 self.steps_had += 1
                 self.last_step_id = record.step_id
+                self.rights.had(record.step_id)
                 self._resolve(record)
             case Message(kind="child"):
                 self.children.came(record)
@@ -377,22 +387,25 @@ class Execution:
 
     def _at_rest(self) -> None:
         """Do what is to be done when every record that was handed over has had its turn."""
-        self._taken.tell(self.around.acting)
+        self._taken.tell(self.rights.now())
         recorded = self._recorded_end
         if recorded is not None:
             if not self._lacks_value:
                 self._meet(recorded)
             return
         term = self.may_begin()
+        if self._ended:
+            # What a task that was made at the very end still asks for is not begun.
+            self._alarm.disarm()
+            self._ending.propose(term, cancelled=self._cancelled)
+            return
+        for ask in () if self.paused else self._open.to_begin():
+            number = self.rights.to_begin(self, ask, term)
+            if number is not None:
+                self._effects.begin(ask, number)
         if term is None:
             self._alarm.disarm()
             return
-        if self._ended:
-            # What a task that was made at the very end still asks for is not begun.
-            self._propose_end(term)
-            return
-        for ask in self._open.to_begin():
-            self._effects.begin(ask, term)
         self._alarm.arm(term)
         self._taken.note(term)
 
@@ -408,18 +421,6 @@ class Execution:
             self.differ(difference, asked="the end of the workflow", recorded="the end of the run")
         else:
             self.status = end_comparison.status(self.continued, self.failure, cancelled=self._cancelled)
-
-    def _propose_end(self, term: int) -> None:
-        self._alarm.disarm()
-        if self._ending_in == term:
-            return
-        self._ending_in = term
-        command = recording.end_command(self, term, cancelled=self._cancelled)
-
-        def wanted() -> bool:
-            return self.around.acting == term and self._recorded_end is None and self.status == "running"
-
-        propose(self.around, command, wanted, lambda reason: self.broke("recording the end", RuntimeError(reason)))
 
     def _close(self) -> None:
         """Let go of the code: nothing of this execution runs any more."""
@@ -483,9 +484,9 @@ class Execution:
         """
         return self.here(f"{what} {key!r}").branch.next_id(key)
 
-    async def at(self, step_id: StepId, operation: Operation, produce: Produce) -> Step:
-        """Return the same as `step`, for a step_id that was taken before."""
-        ask = self._ask(step_id, operation, produce)
+    async def at(self, step_id: StepId, operation: Operation, produce: Produce, place: Place | None = None) -> Step:
+        """Return the same as `step`, for a step_id that was taken before, and is done in a place of its own if it has one."""
+        ask = self._ask(step_id, operation, produce, place)
         try:
             return await ask.future
         except BaseException:
@@ -496,11 +497,11 @@ class Execution:
         """Return a future of what `at` returns. It stays asked for, whatever becomes of those who wait for it."""
         return self._ask(step_id, operation, produce).future
 
-    def _ask(self, step_id: StepId, operation: Operation, produce: Produce) -> OpenStep:
+    def _ask(self, step_id: StepId, operation: Operation, produce: Produce, place: Place | None = None) -> OpenStep:
         task = task_here(self.loop)
         if task is None or self.status != "running":
             raise InternalError(f"step {step_id!r} was asked for outside of a turn")
-        ask = OpenStep(step_id, operation, task.path, produce, self.loop.create_future())
+        ask = OpenStep(step_id, operation, task.path, produce, self.loop.create_future(), place)
         self._open.ask(ask)
         return ask
 
@@ -523,7 +524,7 @@ class Execution:
 
     def may_begin(self) -> int | None:
         """Return the term in which something new may begin here; None if it may not."""
-        return None if self.paused else self.around.acting
+        return None if self.paused else self.rights.now()
 
     # --- looking at it
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ...core.records import Definition, Failure, Record, RunId
+from ...core.records import Definition, Failure, NodeId, Record, RunId, StepId
 from ...core.run_record import RECORD_FORMAT
 
 
@@ -81,6 +81,23 @@ class RunSwitched(msgspec.Struct, frozen=True, gc=False):
     format: int
 
 
+class OwnerChanged(msgspec.Struct, frozen=True, gc=False):
+    """A run was given to a node. `number` is that of the assignment if it is this one; None if it is another; 0 if the leader does its steps."""
+
+    run_id: RunId
+    number: int | None
+
+
+class StepGiven(msgspec.Struct, frozen=True, gc=False):
+    """A step was bound to a node that has a label. `number` is that of the binding if it is this one; `node` is 0 if none has the label."""
+
+    run_id: RunId
+    step_id: StepId
+    where: str
+    node: NodeId
+    number: int | None
+
+
 class RunDropped(msgspec.Struct, frozen=True, gc=False):
     """A run's records are gone; a node that still executes it cannot finish."""
 
@@ -101,6 +118,8 @@ HandedOver = (
     | RunEnded
     | RunContinued
     | RunSwitched
+    | OwnerChanged
+    | StepGiven
     | RunDropped
     | ActingChanged
 )

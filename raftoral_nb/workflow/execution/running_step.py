@@ -65,7 +65,7 @@ class RunningStep:
         self._tell = tell
         self.sender = sender
         self._execution = execution
-        self._term = execution.around.acting
+        self._term = execution.rights.now(step_id)
         # Invariant: set once, by whichever thread first needs it.
         self._made: StepSaver | None = None
         self._continues = False

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ...core.records import Definition, RunId, StepId, StepState
     from ..codec.classes import View
     from .environment import ExecutionEnv, Once
+    from .rights import Rights
 
 SAVE_SECONDS: Final = 1.0
 """The least time between two saved checkpoints of one step, unless it says otherwise (seconds)."""
@@ -39,6 +40,7 @@ class SavingExecution(Protocol):
     generation: int
     definition: Definition
     around: ExecutionEnv
+    rights: Rights
     classes: View
     say_once: Once
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ...core.cluster_events import MessageTaken
 from ...limits import MAX_UNRECEIVED_SIGNALS
 from . import recording
-from .acting import propose
+from .acting import ActingExecution, propose
+from .rights import RightsExecution
 
 if TYPE_CHECKING:
-    from .acting import ActingExecution
     from .environment import ExecutionEnv
 
 NOTE_TAKEN_AFTER: Final = 200
 """Messages that are taken before the acting node says so, where nothing else is recorded meanwhile."""
 
 
+class TakingExecution(ActingExecution, RightsExecution, Protocol):
+    """The part of an `Execution` that is needed to tell what it took."""
+
+
 class TakenMessages:
     """The messages that one execution took and its node has not told of yet."""
 
-    def __init__(self, execution: ActingExecution, around: ExecutionEnv) -> None:
+    def __init__(self, execution: TakingExecution, around: ExecutionEnv) -> None:
         self._execution = execution
         self._around = around
         # Messages that were taken since the execution was at rest.
@@ -52,4 +56,4 @@ class TakenMessages:
         if taken - self._noted >= NOTE_TAKEN_AFTER:
             self._noted = taken
             command = recording.taken_command(self._execution, term)
-            propose(self._around, command, lambda: self._around.acting == term, lambda _: None)
+            propose(self._around, command, lambda: self._execution.rights.now() == term, lambda _: None)

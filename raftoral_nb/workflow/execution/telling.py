@@ -13,6 +13,7 @@ from ...core.records import RunId, StepId
 from ...core.step_ids import check_key
 from ...errors import (
     BadArgumentError,
+    ClusterError,
     InternalError,
     NotAcknowledgedError,
     RaftoralError,
@@ -43,6 +44,8 @@ def refusal(code: str, what: str, reason: str) -> RaftoralError:
             return RunEndedError(f"{what} was refused: {reason}")
         case "run_unfinished":
             return RunUnfinishedError(f"{what} was refused: {reason}")
+        case "no_such_owner":
+            return ClusterError(f"{what} was refused: {reason}")
         case "too_many_signals":
             return SignalRefusedError(f"{what} was refused: {reason}; the workflow must receive some first")
     return InternalError(f"{what} was refused: {reason}")

@@ -75,7 +75,7 @@ async def _run(
         call,
         execution.definition.sources,
         options.at_most_once,
-        _giving_up(execution),
+        _giving_up(execution, step_id),
     )
     ran = await executors.run(asked)
     if ran.failure is not None:
@@ -89,16 +89,17 @@ async def _run(
     return value_of(ran), None
 
 
-def _giving_up(execution: Execution) -> Callable[[], bool]:
-    around, term = execution.around, execution.around.acting
-    return lambda: term is not None and around.acting == term and not around.closed
+def _giving_up(execution: Execution, step_id: StepId) -> Callable[[], bool]:
+    around, rights = execution.around, execution.rights
+    term = rights.now(step_id)
+    return lambda: term is not None and rights.now(step_id) == term and not around.closed
 
 
 async def letting_go(
     execution: Execution, executors: StepsElsewhere, on: str, step_id: StepId, make: Callable[[], Awaitable[Product]]
 ) -> Product:
     """Return the product that `make` makes of a step; what is kept of its attempts is let go if it is given up meanwhile."""
-    given_up = _giving_up(execution)
+    given_up = _giving_up(execution, step_id)
     try:
         return await make()
     except BaseException:

@@ -17,7 +17,7 @@ from ...errors import LostChangeError, OutcomeUnknown, WorkflowDefinitionError
 from ..codec import bodies, exceptions
 from ..codec.values import describe
 from ..execution import step_saving
-from ..execution.acting import Produce
+from ..execution.acting import Place, Produce
 from ..execution.execution import Execution
 from ..execution.products import Made, Product
 from ..execution.running_step import STEP, RunningStep
@@ -63,7 +63,8 @@ async def compute(
     if options.at_most_once:
         recorded = await _at_most_once(execution, key, produce, options)
     else:
-        recorded = await execution.step(key, "compute", produce)
+        step_id = execution.next_id("compute", key)
+        recorded = await execution.at(step_id, "compute", produce, _place(execution, options, step_id))
     if options.on is not None:
         executor_steps.recorded(execution, options, recorded.step_id)
     return execution.decode(recorded)
@@ -88,7 +89,7 @@ def _made(
 
 async def _at_most_once(execution: Execution, key: str, produce: Produce, options: StepOptions) -> Step:
     """Record the intent, then run, then record the result; a node that finds an intent of another runs nothing."""
-    step_id = execution.next_id("compute", key)
+    compute_id = execution.next_id("compute", key)
     around = execution.around
     # The term in which this very call made the intent. A record by this node and in this epoch may still not be its own:
     # the execution may have begun anew.
@@ -97,18 +98,19 @@ async def _at_most_once(execution: Execution, key: str, produce: Produce, option
 
     def intend(step_id: StepId) -> Product | Awaitable[Product]:
         nonlocal made_in
-        made_in = around.acting
+        made_in = execution.rights.now(step_id)
         if executors is not None and options.on is not None:
             return executor_steps.intend(execution, executors, options.on, step_id)
         return execution.product(step_id, None)
 
-    intent_id = f"{path_of(position_of(step_id), 0)}0/intent"
-    intent = await execution.at(intent_id, "intent", intend)
+    intent_id = f"{path_of(position_of(compute_id), 0)}0/intent"
+    place = _place(execution, options, intent_id, compute_id)
+    intent = await execution.at(intent_id, "intent", intend, place)
     begun = False
 
     def once(step_id: StepId) -> Product | Awaitable[Product]:
         nonlocal begun
-        mine = intent.node == around.node and intent.epoch == made_in == around.acting
+        mine = intent.node == around.node and intent.epoch == made_in == execution.rights.now(step_id)
         if executors is not None and options.on is not None and not mine:
             return executor_steps.attached(execution, executors, options.on, intent, step_id, partial(produce, step_id))
         if begun or not mine:
@@ -116,7 +118,11 @@ async def _at_most_once(execution: Execution, key: str, produce: Produce, option
         begun = True
         return produce(step_id)
 
-    return await execution.at(step_id, "compute", once)
+    return await execution.at(compute_id, "compute", once, place)
+
+
+def _place(execution: Execution, options: StepOptions, *group: StepId) -> Place | None:
+    return None if options.where is None or not execution.around.binds else Place(options.where, group)
 
 
 async def _attempts(
@@ -151,7 +157,7 @@ async def _until_done(execution: Execution, step_id: StepId, call: step_argument
         except BaseException as raised:
             if not around.is_outcome(raised):
                 raise
-            chance = _chance(execution.run_id, step_id, around.acting, attempt)
+            chance = _chance(execution.run_id, step_id, execution.rights.now(step_id), attempt)
             error, seconds = left.after(raised, attempt, chance, around.alarms.clock())
             if seconds is None:
                 if attempt > 1 and isinstance(error, Exception):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Proto
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from ...core.labels import check_label
 from ...core.step_ids import check_key
 from ...errors import BadArgumentError, WorkflowDefinitionError
 from ...threads.seconds import Seconds, is_number, keep_numbers
@@ -114,6 +115,7 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     cache: Literal["inputs"] | None = None
     ttl: float | None = None
     on: str | None = None
+    where: str | None = None
 
     if TYPE_CHECKING:
 
@@ -127,6 +129,7 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
             cache: Literal["inputs"] | None = None,
             ttl: Seconds | None = None,
             on: str | None = None,
+            where: str | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -145,6 +148,8 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise BadArgumentError("a step that runs at_most_once cannot be retried: take one of the two")
         if self.on is not None:
             _check_executor(self.on)
+        if self.where is not None:
+            check_label(self.where, "where=")
         self._check_cache()
 
     def _check_cache(self) -> None:
@@ -205,6 +210,7 @@ class StepFunction(Generic[P, T_co]):
         cache: Literal["inputs"] | UnsetType | None = UNSET,
         ttl: Seconds | UnsetType | None = UNSET,
         on: str | UnsetType | None = UNSET,
+        where: str | UnsetType | None = UNSET,
     ) -> StepFunction[P, T_co]:
         """Return the same step with some options changed: `await charge.with_options(timeout=5)(order)`."""
         given = {
@@ -215,6 +221,7 @@ class StepFunction(Generic[P, T_co]):
             "cache": cache,
             "ttl": ttl,
             "on": on,
+            "where": where,
         }
         changes = {name: value for name, value in given.items() if value is not UNSET}
         options = StepOptions(**{**msgspec.structs.asdict(self.options), **changes})
@@ -256,6 +263,7 @@ def step(
     cache: Literal["inputs"] | None = None,
     ttl: Seconds | None = None,
     on: str | None = None,
+    where: str | None = None,
 ) -> StepFunction[P, T]: ...
 
 
@@ -272,6 +280,7 @@ def step(
     cache: Literal["inputs"] | None = None,
     ttl: Seconds | None = None,
     on: str | None = None,
+    where: str | None = None,
 ) -> StepFunction[P, T]: ...
 
 
@@ -286,6 +295,7 @@ def step(
     cache: Literal["inputs"] | None = None,
     ttl: Seconds | None = None,
     on: str | None = None,
+    where: str | None = None,
 ) -> _Decorator: ...
 
 
@@ -301,6 +311,7 @@ def step(
     cache: Literal["inputs"] | None = None,
     ttl: Seconds | None = None,
     on: str | None = None,
+    where: str | None = None,
 ) -> Any:
     """Make a function a step, with options; as a decorator (`@step`, `@step(timeout=5)`) or in place (`step(fn, timeout=5)`).
 
@@ -334,6 +345,9 @@ def step(
         on: the name of the executor that runs the function: "processes" (workers of the node, one per core, whose task can be cancelled), or
             one of `Cluster(executors=...)`; else it runs in the node itself. A cancelled or late attempt ends its worker.
             Function, arguments and result are copied; `current_step()` has its names and `progress`, but no `checkpoint`. In `raftoral_nb.testing` it runs inline.
+        where: a label of nodes (`Cluster(labels={3: ["gpu"]})`, `raftoral-nb node --label gpu`): the function runs on a node that has it, which is
+            recorded before it begins; when that node is gone, on another one that has it. The step waits, and the run's log says so, as
+            long as no node has the label. Takes one command more. Of no consequence in `raftoral_nb.testing`.
 
     Raises:
         BadArgumentError: an option makes no sense, or `at_most_once` meets retries.
@@ -347,6 +361,7 @@ def step(
         cache=cache,
         ttl=ttl,
         on=on,
+        where=where,
     )
     if fn is None:
         return lambda function: StepFunction(_function(function), options, _key(function, key))
