@@ -123,6 +123,7 @@ if TYPE_CHECKING:
         StorageFailed,
         TransferAsked,
         UnauthenticatedConnectionsRefused,
+        ValueHeld,
     )
     from .core.events import (
         BlobsDropped,
@@ -140,6 +141,7 @@ if TYPE_CHECKING:
         RunResumed,
         StepStateSaved,
         TimerFired,
+        ValueLimitSet,
         WorkflowCancelled,
         WorkflowCompleted,
         WorkflowContinued,
@@ -220,6 +222,7 @@ _HOMES = {
         "StorageFailed",
         "UnauthenticatedConnectionsRefused",
         "TransferAsked",
+        "ValueHeld",
     ),
     "core.events": (
         "BlobsDropped",
@@ -237,6 +240,7 @@ _HOMES = {
         "RunResumed",
         "StepStateSaved",
         "TimerFired",
+        "ValueLimitSet",
         "WorkflowCancelled",
         "WorkflowCompleted",
         "WorkflowContinued",
@@ -451,6 +455,8 @@ __all__ = [
     "UnreadableError",
     "Update",
     "UpdateRefusedError",
+    "ValueHeld",
+    "ValueLimitSet",
     "ValueNotShippableError",
     "VersionMismatchError",
     "WorkerDiedError",

@@ -23,6 +23,7 @@ from raftoral_nb.core.cluster_events import (
     StorageFailed,
     TransferAsked,
     UnauthenticatedConnectionsRefused,
+    ValueHeld,
 )
 from raftoral_nb.core.events import (
     BlobsDropped,
@@ -42,6 +43,7 @@ from raftoral_nb.core.events import (
     RunResumed,
     StepStateSaved,
     TimerFired,
+    ValueLimitSet,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -51,8 +53,9 @@ from raftoral_nb.core.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
+from raftoral_nb.core.sizes import size_words
 
-from .words import bytes_words, counted, delay_words, group_words, link_list, node_words, recovered_words
+from .words import counted, delay_words, group_words, link_list, node_words, recovered_words
 
 if TYPE_CHECKING:
     from raftoral_nb.core.events import ClusterEvent
@@ -139,6 +142,8 @@ def _execution_words(event: ClusterEvent) -> str | None:
             return f"run {run_id}: step {step_id} is at {fraction:.0%}{': ' if text else ''}{text}"
         case NodeBlocked(node=node, run_id=run_id, where=where):
             return f"run {run_id} blocks the thread of node {node} at {where}; ctx.compute would run that beside it"
+        case ValueHeld(run_id=run_id, reason=reason):
+            return f"run {run_id} is held: {reason}"
         case ExecutionStopped(node=node, run_id=run_id, status=status, reason=reason):
             return f"run {run_id}: node {node} stopped executing it ({status}): {reason}"
     return None
@@ -181,7 +186,9 @@ def _cluster_words(event: ClusterEvent) -> str | None:
         case WorkflowRegistered(workflow=workflow, version=version, replaced=replaced):
             return f"workflow {workflow}, version {version}, was {'replaced' if replaced else 'registered'}"
         case RetentionSet(keep_runs=runs, keep_bytes=size):
-            return f"finished runs are kept up to keep_runs={runs}, keep_bytes={bytes_words(size)}"
+            return f"finished runs are kept up to keep_runs={runs}, keep_bytes='{size_words(size)}'"
+        case ValueLimitSet(max_value_bytes=size):
+            return f"values of up to max_value_bytes='{size_words(size)}' are kept"
         case BlobsDropped(digests=digests):
             return f"no run refers to {counted(len(digests), 'blob')} any more"
         case WorkflowDropped(workflow=workflow, version=version):

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import anyio.to_thread
 
-from ..core.cluster_events import ClusterRecovered, OutputLine
-from ..core.events import ClusterEvent
+from ..core.cluster_events import ClusterRecovered
 from ..core.records import NodeId, RunId
 from ..core.statistics import ClusterLook, ClusterStatistics, RetentionStatistics
 from ..errors import ClusterError
@@ -23,7 +22,6 @@ from ..faults.fault_lines import Fault, parse_fault
 from ..faults.player import ScenarioPlay
 from ..hosts import collect_statistics, log_levels, options, recovery
 from ..hosts.base import ClusterBackend
-from ..hosts.event_stream import EventStream
 from ..hosts.local import LocalBackend
 from ..hosts.local_announcement import Announcement
 from ..hosts.view_frame import Looker
@@ -41,12 +39,14 @@ from .member_changes import Membership
 from .network_faults import NetworkFaults
 from .node import Node, NodeTable
 from .node_faults import NodeFaults
+from .observing import Observing
 from .registry import Registration, Registry
 from .run import WorkflowRun
 from .run_retention import RunRetention
 from .scenario_plays import ScenarioPlays
 from .start_runs import RunStarter, StartAsked
 from .telemetry import Telemetry
+from .value_limit import ValueLimit
 
 if TYPE_CHECKING:  # few clusters serve any
     from ..observability.metrics_server import MetricsServer
@@ -76,7 +76,8 @@ class Cluster:
 
     `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds, or a `timedelta`) starting
     a run or registering a workflow may wait for a majority. `keep_runs` and `keep_bytes` bound what is kept of runs that have ended
-    (`set_retention`; 1,000 runs and 1 GB if never said). `executors` are functions by name, each of which makes a
+    (`set_retention`; 1,000 runs and 1 GB if never said), `max_value_bytes` how large a value may be (`set_max_value_bytes`; 1 GiB if never said);
+    sizes are numbers, or text such as `"3GB"`. `executors` are functions by name, each of which makes a
     `concurrent.futures.Executor` for a node, or addresses of Dask schedulers, for steps with `on=` that name. A `codec` goes around all that the data directory holds of your data, such
     as `Encryption(key)`, or several in a list; give the same each time. Use it as a context manager, synchronous or asynchronous, or
     call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so. One that ends in
@@ -100,7 +101,8 @@ class Cluster:
         processes: bool = False,
         detach: bool = False,
         keep_runs: int | None = None,
-        keep_bytes: int | None = None,
+        keep_bytes: int | str | None = None,
+        max_value_bytes: int | str | None = None,
         executors: Mapping[str, ExecutorFactory | str] | None = None,
         codec: Codec | Sequence[Codec] | None = None,
     ) -> None:
@@ -124,8 +126,8 @@ class Cluster:
             name = data.path.name if data.found is None else data.found.name
         self.name = name or f"cluster-{next(_names)}"
         numbers = tuple(range(1, nodes + 1)) if data is None else data.numbers(nodes)
-        kept = options.retention(keep_runs, keep_bytes)
-        founding = Founding(data, recovery.left_out(leave_out, numbers), log_level is not None, kept)
+        kept = options.retention(keep_runs, keep_bytes), options.value_limit(max_value_bytes)
+        founding = Founding(data, recovery.left_out(leave_out, numbers), log_level is not None, *kept)
         shared: dict[str, Any] = {
             "network": network,
             "ports": None if ports is None else dict(zip(numbers, ports, strict=True)),
@@ -153,6 +155,7 @@ class Cluster:
         self._registry = Registry(host)
         self._starter = RunStarter(host, self._registry)
         self._looker = Looker(host)
+        self._observing = Observing(host)
         self._nodes = NodeTable(self, host)
         self.nodes: Mapping[NodeId, Node] = MappingProxyType(self._nodes)
         self._network_faults = NetworkFaults(access)
@@ -163,7 +166,9 @@ class Cluster:
         self._telemetry = Telemetry(access, self.statistics)
         self._plays = ScenarioPlays(self, access)
         self._retention = RunRetention(access, founding.retention)
-        self._life = ClusterLife(access, founding, self._announcement, self._telemetry, self._plays, self._retention)
+        self._value_limit = ValueLimit(access, founding.value_limit)
+        kept = (self._retention, self._value_limit)
+        self._life = ClusterLife(access, founding, self._announcement, self._telemetry, self._plays, kept)
         host.when_numbers_change(self._nodes.follow_host)
 
     @classmethod
@@ -536,6 +541,12 @@ class Cluster:
     clear_cache = delegate(CachedSteps.clear_cache, to=lambda self: self._cached_steps)
 
     set_retention = delegate(RunRetention.set_retention, to=lambda self: self._retention)
+    set_max_value_bytes = delegate(ValueLimit.set_max_value_bytes, to=lambda self: self._value_limit)
+
+    @property
+    def max_value_bytes(self) -> int:
+        """The largest encoded value that is kept, in bytes; see `set_max_value_bytes`."""
+        return self._value_limit.read()
 
     @property
     def retention(self) -> RetentionStatistics:
@@ -576,25 +587,10 @@ class Cluster:
         """The server of the metrics, or the last one; None if there was none."""
         return self._telemetry.server
 
-    def events(self) -> EventStream:
-        """Typed events from this call on, as an async iterator (any anyio backend) that ends when the cluster stops."""
-        return self._host.observers.stream()
-
-    def subscribe(self, callback: Callable[[ClusterEvent], None]) -> Callable[[], None]:
-        """Call `callback(event)` for every event, in order, on the cluster's observer thread; returns what ends it.
-
-        What a callback raises is logged. A slow callback delays other callbacks, not the cluster; once `MAX_EVENTS_KEPT` events
-        wait, callbacks miss some, and a warning is logged.
-        """
-        return self._host.observers.subscribe(callback)
-
-    def history(self) -> tuple[tuple[float, ClusterEvent], ...]:
-        """Return the latest events with their times (Unix seconds), oldest first; at most `MAX_EVENTS_KEPT`."""
-        return self._host.observers.history()
-
-    def log(self, run_id: RunId | None = None, node: NodeId | None = None) -> tuple[OutputLine, ...]:
-        """Return what workflows printed and logged, and what the engine says of them; at most `MAX_OUTPUT_LINES_KEPT` lines."""
-        return self._host.observers.lines(run_id, node)
+    events = delegate(Observing.events, to=lambda self: self._observing)
+    subscribe = delegate(Observing.subscribe, to=lambda self: self._observing)
+    history = delegate(Observing.history, to=lambda self: self._observing)
+    log = delegate(Observing.log, to=lambda self: self._observing)
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name!r}: {len(self._access.numbers)} nodes, {self._access.status}>"

@@ -58,6 +58,11 @@ def add_parsers(commands: Any) -> None:
         metavar="SIZE",
         help="how much of finished runs the cluster keeps, such as 200MB (default: as it is; at first, 1GB)",
     )
+    node.add_argument(
+        "--max-value-bytes",
+        metavar="SIZE",
+        help="how large a value may be that the cluster keeps, such as 3GB (default: as it is; at first, 1GiB)",
+    )
     node.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="warning", metavar="LEVEL")
 
 

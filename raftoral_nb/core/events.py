@@ -25,6 +25,7 @@ from .cluster_events import (
     StorageFailed,
     TransferAsked,
     UnauthenticatedConnectionsRefused,
+    ValueHeld,
 )
 from .records import Failure, Message, NodeId, RunId, Step, StepId, TimersFired
 
@@ -194,6 +195,12 @@ class RetentionSet(msgspec.Struct, frozen=True, gc=False):
     keep_bytes: int
 
 
+class ValueLimitSet(msgspec.Struct, frozen=True, gc=False):
+    """From here on values of up to so many encoded bytes are kept. Runs that are held by a larger one go on if it fits now."""
+
+    max_value_bytes: int
+
+
 class CommandRefused(msgspec.Struct, frozen=True, gc=False):
     """A command changed nothing; `code` is stable, `reason` is text."""
 
@@ -247,6 +254,7 @@ StateEvent = (
     | RunDeleted
     | BlobsDropped
     | RetentionSet
+    | ValueLimitSet
     | CommandRefused
 )
 
@@ -269,6 +277,7 @@ ClusterEvent = (
     | StepRetrying
     | StepProgress
     | NodeBlocked
+    | ValueHeld
     | ExecutionStopped
     | RunHeld
 )

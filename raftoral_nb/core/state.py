@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from ..limits import MAX_VALUE_BYTES
 from .commands import (
     Committed,
     Rejected,
@@ -78,6 +79,8 @@ class State(msgspec.Struct):
     deleted: OrderedDict[RunId, int] = msgspec.field(default_factory=OrderedDict)
     retention: Retention | None = None
     """What was asked for last; None if nothing was."""
+    value_limit: int | None = None
+    """The largest encoded value that is kept, in bytes, as it was asked for last; None if it never was."""
     # Invariant: the sum of the `kept_bytes` of the runs in `finished`.
     finished_bytes: int = 0
     # Invariant: the `blobs` of all runs, by digest, each with the number of runs that refer to it.
@@ -104,6 +107,11 @@ class State(msgspec.Struct):
     def keeps(self) -> Retention:
         """How much is kept of finished runs."""
         return self.retention or Retention(self.limits.runs_kept, self.limits.bytes_kept)
+
+    @property
+    def max_value_bytes(self) -> int:
+        """The largest encoded value that is kept, in bytes."""
+        return MAX_VALUE_BYTES if self.value_limit is None else self.value_limit
 
     def latest_version(self, workflow: str) -> int | None:
         """Return the highest registered version of `workflow`, or None. Looks at every definition."""

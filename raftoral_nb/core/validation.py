@@ -33,6 +33,7 @@ from .commands import (
     SendSignal,
     SetCheckpoint,
     SetRetention,
+    SetValueLimit,
     StartChild,
     StartRun,
     Takeover,
@@ -358,6 +359,11 @@ def _retention(command: Any, _limits: Limits) -> str | None:
     return None if size is None or _is_number(size, 1) else "keep_bytes must be a number from 1"
 
 
+def _value_limit(command: Any, _limits: Limits) -> str | None:
+    size, most = command.max_value_bytes, named.MAX_ENCODED_BYTES
+    return None if _is_number(size, 1) and size <= most else f"max_value_bytes must be a number from 1 to {most}"
+
+
 def _reason(reason: Any) -> str | None:
     good = isinstance(reason, str) and len(reason) <= named.MAX_REASON_CHARS
     return None if good else f"the reason must be text of at most {named.MAX_REASON_CHARS} characters"
@@ -421,6 +427,7 @@ _CHECKS: Final[dict[type[Any], Callable[[Any, Limits], str | None]]] = {
     MoveRun: _move,
     DeleteRun: _delete,
     SetRetention: _retention,
+    SetValueLimit: _value_limit,
     ContinueRun: _continue,
     SendSignal: _signal,
     CancelRun: _stop,

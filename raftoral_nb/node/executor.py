@@ -19,6 +19,7 @@ from ..core.cluster_events import (
     OutputLine,
     StepProgress,
     StepRetrying,
+    ValueHeld,
 )
 from ..core.commands import Command, Committed, Outcome
 from ..core.records import CachedStep, Definition, Failure, NodeId, RunId, StepId, StepState
@@ -42,7 +43,9 @@ from ..workflow.execution.inbox import (
     RunEnded,
     RunStarted,
     RunSwitched,
+    ValueLimitChanged,
 )
+from ..workflow.execution.large_values import HoldingNode, LargeValues
 from ..workflow.execution.products import Encoded
 from ..workflow.execution.running_step import CONTEXT
 from ..workflow.language import messages, unawaited
@@ -64,7 +67,7 @@ PROPOSAL_SECONDS = 30.0
 """The time that one proposal of a record may take before it is proposed again."""
 
 
-class ExecutorEnv(Protocol):
+class ExecutorEnv(HoldingNode, Protocol):
     """The environment of an executor: what it needs of its node.
 
     `propose` and `arm` reach the consensus loop; all may be called from anywhere.
@@ -83,7 +86,8 @@ class ExecutorEnv(Protocol):
         ...
 
     def tell(
-        self, event: EffectStarted | MessageTaken | StepRetrying | StepProgress | NodeBlocked | ExecutionStopped
+        self,
+        event: EffectStarted | MessageTaken | StepRetrying | StepProgress | NodeBlocked | ExecutionStopped | ValueHeld,
     ) -> None:
         """Publish an event."""
         ...
@@ -143,6 +147,7 @@ class Executor:
         self.effects_run = 0
         self.closed = False
         """Set, from any thread, before the node's loop is told to end."""
+        self.large_values = LargeValues(host)
         self.replace_function: Callable[[RunId, StepId, Callable[..., Any]], Callable[..., Any]] | None = None
         """The function that says what to run in place of a step's function; for tests."""
         self._host = host
@@ -209,6 +214,9 @@ class Executor:
                 execution = self._begin(item)
             case ActingChanged(term=term):
                 self._act(term)
+                return
+            case ValueLimitChanged():
+                self.large_values.limit_changed()
                 return
             case _ if item.run_id not in self._executions:
                 return  # it began, ended and was dropped in one entry
@@ -415,7 +423,7 @@ class Executor:
         self.effects_run += 1
         self._host.tell(EffectStarted(self.node, run_id, step_id))
 
-    def tell(self, event: MessageTaken | StepRetrying | StepProgress) -> None:
+    def tell(self, event: MessageTaken | StepRetrying | StepProgress | ValueHeld) -> None:
         """Publish an event. From any thread."""
         self._host.tell(event)
 
@@ -430,6 +438,8 @@ class Executor:
         sink = self._sinks.pop(execution, None)
         if sink is not None:
             sink.close()
+        if not self.closed and execution.status not in {*STUCK, "running"}:
+            self.large_values.run_over(execution.run_id)
         after = self._next.pop(execution, None)
         if after is not None and not self.closed:
             self._ready[after] = None
@@ -513,6 +523,7 @@ class Executor:
 
     def _act(self, term: int | None) -> None:
         self.acting = term
+        self.large_values.acting_changed(term, self._executions.values())
         for execution in self._executions.values():
             execution.acting_changed()
             if execution.status == "running":

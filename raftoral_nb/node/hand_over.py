@@ -15,6 +15,7 @@ from ..core.events import (
     RunResumed,
     StateEvent,
     TimerFired,
+    ValueLimitSet,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -33,6 +34,7 @@ from ..workflow.execution.inbox import (
     RunEnded,
     RunStarted,
     RunSwitched,
+    ValueLimitChanged,
 )
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ def handed_over(event: StateEvent, state: State) -> HandedOver | None:
             return PauseChanged(run_id, False)
         case RunEvicted(run_id=run_id) | RunDeleted(run_id=run_id):
             return RunDropped(run_id)
+        case ValueLimitSet():
+            return ValueLimitChanged()
     return None
 
 

@@ -14,10 +14,12 @@ from ..core.blob_refs import BlobRef
 from ..core.cluster_events import OutputLine, RoleChanged, SnapshotInstalled
 from ..core.commands import Command, Outcome, Unknown
 from ..core.events import ClusterEvent
+from ..core.held_keys import HeldKey
 from ..core.records import CachedStep, Definition, Difference, Failure, NodeId, RunId, StepId, StepState
 from ..core.state import State
 from ..core.statistics import STUCK
 from ..raft.compaction import DEFAULT_COMPACTION, Compaction
+from ..raft.held_values import HeldValues
 from ..raft.journal import MemoryJournal
 from ..raft.member import Member
 from ..raft.pysyncobj_driver import Dice
@@ -157,6 +159,7 @@ class Incarnation:
             first=first,
             guarded=guarded,
         )
+        self.executor.large_values.held = self.member.blobs.held.by_key
 
     async def start(self, network: Network) -> None:
         """Start the node's thread and join the network."""
@@ -368,6 +371,19 @@ class Incarnation:
     def fetch_blob(self, ref: BlobRef, ready: Callable[[], None]) -> None:
         """Have a blob fetched from another node; `ready()` is called on the consensus loop."""
         self._consensus.post(self.member.blobs.fetch, ref.digest, ref.size, ready)
+
+    @property
+    def max_value_bytes(self) -> int:
+        """The largest value that the cluster keeps, by this node's state, in bytes. From any thread."""
+        return self.member.max_value_bytes
+
+    def bring_held(self, key: HeldKey, done: Callable[[bytes | None], None]) -> None:
+        """Look whether a held value is there; `done(its reference, or None)` is called on the consensus loop."""
+        self._consensus.post(self.member.blobs.bring_held, key, done)
+
+    def drop_held(self, drop: Callable[[HeldValues], object]) -> None:
+        """Have `drop` let go of what the node holds, on the consensus loop."""
+        self._consensus.post(drop, self.member.blobs.held)
 
     def post(self, fn: Callable[..., object], *args: Any) -> None:
         """Call something on the node's own loop."""

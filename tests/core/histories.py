@@ -28,6 +28,7 @@ from raftoral_nb.core.commands import (
     SendSignal,
     SetCheckpoint,
     SetRetention,
+    SetValueLimit,
     StartChild,
     StartRun,
     Takeover,
@@ -204,6 +205,7 @@ commands: st.SearchStrategy[Command] = (
     | caching(nodes, terms)
     | reservations
     | retentions
+    | st.builds(SetValueLimit, st.integers(0, 3))
 )
 one = st.just(1)
 lively: st.SearchStrategy[Command] = (

@@ -77,6 +77,6 @@ def test_what_was_evicted_is_told_below_the_runs(notebook: Notebook) -> None:
     notebook.ok("runs = cluster.start_many(same, range(5))")
     assert notebook.ok("[run.wait_for_completion(timeout=10) for run in runs]").value == [0, 1, 2, 3, 4]
     said = notebook.ok("%raftoral runs").text
-    assert said.splitlines()[-1] == "3 older runs were evicted: keep_runs=2, keep_bytes=500MB"
+    assert said.splitlines()[-1] == "3 older runs were evicted: keep_runs=2, keep_bytes='500 MB'"
     assert "run 'same-1' has finished" in notebook.fails("%raftoral history same-1")
     assert "run same-3 was evicted: its records were dropped, by keep_runs" in notebook.ok("%raftoral events").text

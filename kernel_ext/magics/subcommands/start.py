@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 import raftoral_nb
+from raftoral_nb.core.sizes import bytes_of
 from raftoral_nb.errors import ClusterError
 
 from ...errors import MagicError
@@ -26,9 +26,6 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 DURABILITIES: Final = ("process", "disk")
 Durability = Literal["process", "disk"]
 
-_SIZE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>kB|MB|GB)", re.IGNORECASE)
-_BYTES: Final = {"kb": 1000, "mb": 1_000_000, "gb": 1_000_000_000}
-
 
 class Start(msgspec.Struct, frozen=True):
     """None means: as configured."""
@@ -43,6 +40,7 @@ class Start(msgspec.Struct, frozen=True):
     detach: bool = False
     keep_runs: int | None = None
     keep_bytes: int | None = None
+    max_value_bytes: int | None = None
 
 
 def _parse(rest: str, usage: str) -> Start:
@@ -74,6 +72,7 @@ def _parse(rest: str, usage: str) -> Start:
         detach=found.detach,
         keep_runs=found.keep_runs,
         keep_bytes=found.keep_bytes,
+        max_value_bytes=found.max_value_bytes,
     )
 
 
@@ -85,14 +84,15 @@ def _add_tuning(parser: Parser) -> None:
     parser.add_argument("--keep-log", type=size)
     parser.add_argument("--keep-runs", type=count)
     parser.add_argument("--keep-bytes", type=size)
+    parser.add_argument("--max-value-bytes", type=size)
 
 
 def size(text: str) -> int:
     """The bytes of `20kB`; raises what argparse expects."""
-    found = _SIZE.fullmatch(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"expected a size such as 20kB, 8MB or 1GB, not {text!r}")
-    return int(float(found["number"]) * _BYTES[found["unit"].lower()])
+    try:
+        return bytes_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def timing(heartbeat: float | None, election: tuple[float, float] | None, usage: str) -> Timing | None:
@@ -147,6 +147,7 @@ def _do(asked: Start, notebook: Notebook) -> Shown:
         detach=asked.detach,
         keep_runs=asked.keep_runs,
         keep_bytes=asked.keep_bytes,
+        max_value_bytes=asked.max_value_bytes,
     )
     hints = [
         "" if cluster.recovered is None else recovered_words(cluster.recovered),
@@ -179,7 +180,8 @@ SUBCOMMAND = Subcommand(
     group="Cluster",
     usage=(
         "start [--nodes N] [--data-dir DIR] [--durability process|disk] [--processes] [--detach] [--log-level LEVEL] "
-        "[--heartbeat TIME] [--election-timeout TIME[-TIME]] [--snapshot-after SIZE] [--keep-log SIZE] [--keep-runs N] [--keep-bytes SIZE]"
+        "[--heartbeat TIME] [--election-timeout TIME[-TIME]] [--snapshot-after SIZE] [--keep-log SIZE] [--keep-runs N] [--keep-bytes SIZE] "
+        "[--max-value-bytes SIZE]"
     ),
     does="start a cluster",
     examples=(
@@ -197,7 +199,9 @@ SUBCOMMAND = Subcommand(
   %raftoral start --snapshot-after 20kB --keep-log 4kB
                                         how much log makes a node take a snapshot, and how much of it is kept then
   %raftoral start --keep-runs 200 --keep-bytes 500MB
-                                        how many finished runs are kept, and how much of them; the oldest go first""",
+                                        how many finished runs are kept, and how much of them; the oldest go first
+  %raftoral start --max-value-bytes 3GB
+                                        how large a value may be; a run with a larger one waits until the limit is raised""",
     ),
     parse=_parse,
     do=_do,
@@ -215,5 +219,6 @@ SUBCOMMAND = Subcommand(
         "--keep-log": one_of("20kB", "1MB", "8MB"),
         "--keep-runs": one_of("100", "1000", "10000"),
         "--keep-bytes": one_of("100MB", "1GB", "10GB"),
+        "--max-value-bytes": one_of("1GB", "3GB", "10GB"),
     },
 )

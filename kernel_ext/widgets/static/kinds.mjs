@@ -15,6 +15,7 @@ const ENTRIES = {
   terminate: { mark: "X", word: "terminate" },
   delete: { mark: "X", word: "delete" },
   retention: { mark: "K", word: "how many runs are kept" },
+  value_limit: { mark: "K", word: "how large values may be" },
   pause: { mark: "P", word: "pause" },
   resume: { mark: "P", word: "resume" },
   child: { mark: "R", word: "child run starts" },

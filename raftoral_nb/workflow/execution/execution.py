@@ -36,7 +36,7 @@ from ..codec import classes, failures, values
 from ..codec.blobs import plain
 from ..loop.run_loop import RunLoop, RunTask
 from . import divergence, end_comparison, reading, recording, waits
-from .acting import ActingEffects, OpenStep, Produce, propose
+from .acting import ActingEffects, OpenStep, Produce
 from .blob_waits import BlobWaits, end_value
 from .branch_state import BranchState, Call, branch_of, outside_of_tasks, task_here
 from .child_ends import ChildEnds
@@ -114,6 +114,7 @@ class Execution:
         self._open = OpenSteps()
         self.children = ChildEnds(self.loop)
         self._effects = ActingEffects(self, around)
+        self.held_values = self._effects.held
         self._main: RunTask | None = None
         self._in_code = False
         # Whether the code got the request to cancel the run.
@@ -419,7 +420,7 @@ class Execution:
         def wanted() -> bool:
             return self.around.acting == term and self._recorded_end is None and self.status == "running"
 
-        propose(self.around, command, wanted, lambda reason: self.broke("recording the end", RuntimeError(reason)))
+        self._effects.propose_end(command, wanted)
 
     def _close(self) -> None:
         """Let go of the code: nothing of this execution runs any more."""
