@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -247,7 +248,7 @@ def test_a_lowered_limit_touches_nothing_that_is_recorded() -> None:
 
 def test_a_result_that_does_not_pickle_fails_as_ever() -> None:
     async def opens(ctx: WorkflowContext, given: None) -> Any:
-        return await ctx.compute("open", lambda: open(__file__))  # noqa: PTH123
+        return await ctx.compute("open", threading.Lock)
 
     with (
         Cluster(1, network="memory", max_value_bytes=LIMIT) as cluster,

@@ -45,7 +45,7 @@ def encode(
             value has classes of the notebook.
         whole: of what is sent and not recorded: it is never a reference, and takes at most `limits.MAX_RECORDED_BYTES`.
         most: the largest that the cluster keeps, in bytes, where a larger one is to be refused; otherwise `limits.MAX_ENCODED_BYTES` are the
-            limit, and a run waits with what the cluster does not keep.
+            limit, and a run waits with what the cluster does not keep. It counts what is stored, which may be compressed.
 
     Raises:
         ClassChangedError: the workflow knows one of these classes with other code.
@@ -84,7 +84,8 @@ def _encoded(
     used: dict[classes.Identity, type] = {}
     buffers: list[memoryview] = []
     try:
-        data = pickling.dumps(value, limit.most, used, beside=None if limit.whole else _Large(buffers))
+        most = limit.most if limit.whole else limits.MAX_ENCODED_BYTES  # it may become smaller
+        data = pickling.dumps(value, most, used, beside=None if limit.whole else _Large(buffers))
     except pickling.TooLargeError as error:
         raise _too_large(value, error.size, what, limit) from None
     except Exception as error:
@@ -121,13 +122,17 @@ class _Large:
 def _large(value: object, data: bytes, buffers: list[memoryview], what: str, limit: _Limit) -> bytes:
     """Return what is recorded of a large value: the reference to its blob, which is made here."""
     size = len(data) + sum(buffer.nbytes for buffer in buffers)
-    if size > limit.most:
-        raise _too_large(value, size, what, limit)
+    first = limit if limit.whole else _limit()
+    if size > first.most:
+        raise _too_large(value, size, what, first)
     if limit.whole:
         return data
-    made = blobs.Pickled(data, buffers)
-    # A copy: whoever made the value may change it.
-    content = blobs.InMemory(made.whole())
+    content = None if buffers else blobs.made(data)
+    if (size := size if content is None else content.size) > limit.most:
+        raise _too_large(value, size, what, limit)
+    if content is None:
+        # A copy: whoever made the value may change it.
+        content = blobs.InMemory(blobs.Pickled(data, buffers).whole())
     return blobs.Carried.of(content, blobs.digest_of(content), shorten(value))
 
 

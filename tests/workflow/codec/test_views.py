@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raftoral_nb import CodeNotShippableError, ValueNotShippableError, limits
-from raftoral_nb.workflow.codec import values
+from raftoral_nb.workflow.codec import blobs, values
 from raftoral_nb.workflow.shipping import definitions
 
 
@@ -44,6 +44,12 @@ def arrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 LARGE = 1_000_001
+
+
+@pytest.fixture(autouse=True)
+def _uncompressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables here are of zeros."""
+    monkeypatch.setattr(blobs, "compressed", lambda data: None)
 
 
 def refusal(value: object) -> str:
