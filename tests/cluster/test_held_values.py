@@ -12,7 +12,13 @@ import pytest
 
 from raftoral_nb import Cluster, ValueHeld, ValueLimitSet, WorkflowContext, step
 from raftoral_nb.core.events import CheckpointSet
-from raftoral_nb.errors import ClusterError, ValueNotShippableError, WorkflowFailedError, WorkflowTerminatedError
+from raftoral_nb.errors import (
+    ClusterError,
+    ValueNotShippableError,
+    WorkflowCancelledError,
+    WorkflowFailedError,
+    WorkflowTerminatedError,
+)
 from raftoral_nb.storage.directory_blobs import FOLDER, NOTES
 from tests.cluster.helpers import PATIENCE, Watch, engine, note, notes
 
@@ -129,6 +135,17 @@ def test_a_held_run_can_be_terminated_and_its_value_is_let_go(tmp_path: Path) ->
         cluster.start_workflow(returns_nothing).wait_for_completion(PATIENCE)  # the node has had the end by now
         assert len(blobs.held.by_key) == 0
     assert list((tmp_path / "data" / "node-1" / NOTES).iterdir()) == []
+
+
+def test_a_held_run_can_be_cancelled() -> None:
+    with Cluster(1, network="memory", max_value_bytes=LIMIT) as cluster:
+        run = held(cluster)
+        run.cancel()
+        with pytest.raises(WorkflowCancelledError):
+            run.wait_for_completion(PATIENCE)
+        assert run.held_value is None
+        cluster.start_workflow(returns_nothing).wait_for_completion(PATIENCE)
+        assert not engine(cluster)._incarnations[1].member.blobs.held.by_key
 
 
 async def returns_nothing(ctx: WorkflowContext, given: None) -> None:
