@@ -96,8 +96,6 @@ class BlobTicket:
         """The members of whom a majority is to have them, if they are not the present ones."""
         self.held_as: HeldKey | None = None
         """What its value is of, if that is larger than the cluster keeps: it is to be stored here, and then refused."""
-        self.too_large = ""
-        """Why it is refused then."""
         self.over = False
         self.problem = ""
         self.proposed: Ticket | None = None
@@ -160,12 +158,10 @@ class BlobExchange:
         `value_too_large` if the cluster keeps no value of that size; if it is of a run's own code, this node holds it by then.
         """
         ticket = BlobTicket(with_values(command, plain), {ref.digest: ref.size for ref in refs}, timeout, done)
-        largest = max(ticket.refs, key=ticket.refs.__getitem__)
-        if ticket.refs[largest] > self._around.max_value_bytes and largest not in self._around.live_blobs():
+        if (size := self._too_large(ticket)) is not None:
             ticket.held_as = held_key(command)
-            ticket.too_large = self._told_too_large(ticket.refs[largest], held=ticket.held_as is not None)
             if ticket.held_as is None:
-                self._loop.call_soon(_tell, ticket, Rejected(ticket.too_large, "value_too_large"))
+                self._loop.call_soon(_tell, ticket, self._refusal(size, held=False))
                 return ticket
         for value in values_of(command):
             if isinstance(value, Carried) and not self._closed:
@@ -202,15 +198,25 @@ class BlobExchange:
 
         self._store.adopt(ref.digest, adopted)
 
-    def _told_too_large(self, size: int, *, held: bool) -> str:
+    def _too_large(self, ticket: BlobTicket) -> int | None:
+        """Return the size of the largest value that the cluster does not keep; None if it keeps all. What it has already stays."""
+        most, live = self._around.max_value_bytes, self._around.live_blobs()
+        over = [digest for digest, size in ticket.refs.items() if size > most and digest not in live]
+        if over:
+            aside = self._around.side_blobs()
+            over = [digest for digest in over if digest not in aside]
+        return max((ticket.refs[digest] for digest in over), default=None)
+
+    def _refusal(self, size: int, *, held: bool) -> Rejected:
         told = f"a value takes {size:,} bytes, more than max_value_bytes ({self._around.max_value_bytes:,})"
         raising = f'cluster.set_max_value_bytes("{size_words(size, coarse=True)}")'
-        if not held:
-            return f"{told}; {raising} raises the limit"
-        return (
-            f"{told}. Node {self._node} holds it: {raising} lets the run go on from there, and nothing is computed again; "
+        told += (
+            f". Node {self._node} holds it: {raising} lets the run go on from there, and nothing is computed again; "
             "run.terminate() gives it up"
+            if held
+            else f"; {raising} raises the limit"
         )
+        return Rejected(told, "value_too_large")
 
     def _is_used(self, digest: str) -> bool:
         return digest in self._spreads or digest in self.held
@@ -308,7 +314,12 @@ class BlobExchange:
             ticket.proposed = self._around.propose_now(ticket.command, left, ticket.done)
 
     def _hold_back(self, ticket: BlobTicket, key: HeldKey) -> None:
-        """Hold what this node has stored, and refuse its command."""
+        """Hold what this node has stored, and refuse its command; unless the limit was raised meanwhile."""
+        size = self._too_large(ticket)
+        if size is None:
+            ticket.held_as = None
+            self._begin(ticket)
+            return
         ticket.over = True
         held = (
             value
@@ -316,7 +327,7 @@ class BlobExchange:
             if (ref := reference(value)) is not None and ref.digest in ticket.refs
         )
         self.held.hold(key, max(held, key=kept_bytes))
-        _tell(ticket, Rejected(ticket.too_large, "value_too_large"))
+        _tell(ticket, self._refusal(size, held=True))
 
     def _majority_has(self, ticket: BlobTicket) -> bool:
         if ticket.held_as is not None:
