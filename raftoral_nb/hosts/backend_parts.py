@@ -146,10 +146,6 @@ class RunsBackend(NodesBackend, RecordsBackend, Proposing, Alive, Protocol):
     def hold(self, run_id: RunId) -> HeldRun:
         """Return what a handle on a run holds: as long as it does, how the run ended is known. From any thread."""
 
-    @property
-    def leader(self) -> NodeId | None:
-        """The node that acts; None while there is none."""
-
     def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
         """Have the nodes looked at, if they are in other processes. Waits."""
 

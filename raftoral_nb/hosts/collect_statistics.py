@@ -86,7 +86,7 @@ def statistics(host: ClusterBackend, *, running: bool, only: Collection[RunId] |
 
 
 class HoldingBackend(Protocol):
-    """A backend that can be asked what its acting node holds back."""
+    """A backend that can be asked what its nodes hold back."""
 
     @property
     def thread(self) -> LoopThread:
@@ -94,8 +94,8 @@ class HoldingBackend(Protocol):
         ...
 
     @property
-    def leader(self) -> NodeId | None:
-        """The node that acts; None while there is none."""
+    def numbers(self) -> tuple[NodeId, ...]:
+        """The numbers of the nodes."""
         ...
 
     def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
@@ -108,14 +108,13 @@ class HoldingBackend(Protocol):
 
 
 def held_value(host: HoldingBackend, run_id: RunId) -> str | None:
-    """Return why a run waits with a value that is not kept now, as the node that acts has it; None if it does not. Waits."""
+    """Return why a run waits with a value that is not kept now, as the node that acts for it has it; None if it does not. Waits."""
     with contextlib.suppress(ClusterError):  # stopped meanwhile
         host.refresh((run_id,), 0)
 
     def look() -> str | None:
-        leader = host.leader
-        found = None if leader is None else host.node_statistics(leader, 0, (run_id,)).runs.get(run_id)
-        return None if found is None else found.held_value
+        looks = (host.node_statistics(number, 0, (run_id,)).runs.get(run_id) for number in host.numbers)
+        return next((look.held_value for look in looks if look is not None and look.held_value is not None), None)
 
     return host.thread.call(look) if host.thread.alive else look()
 

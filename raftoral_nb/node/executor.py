@@ -523,7 +523,8 @@ class Executor:
 
     def _act(self, term: int | None) -> None:
         self.acting = term
-        self.large_values.acting_changed(term, self._executions.values())
+        if term is not None:
+            self.large_values.keep_only(self._executions.values())
         for execution in self._executions.values():
             execution.acting_changed()
             if execution.status == "running":

@@ -198,10 +198,6 @@ def propose(
     never be recorded, `held(reason)` if its value is not kept now: it is proposed again when that may have changed.
     """
 
-    def again() -> None:
-        if wanted():
-            around.propose(command, refused)
-
     def refused(outcome: Outcome) -> None:
         nonlocal command
         if not wanted():
@@ -217,7 +213,7 @@ def propose(
             case Rejected(code="value_too_large", reason=reason):
                 held(reason)
                 command = with_values(command, plain)  # its bytes are stored, and need not be in memory as well
-                around.large_values.when_limit_changes(again)
+                around.large_values.when_limit_changes(wanted, lambda: around.propose(command, refused))
             case _:
                 around.propose(command, refused)
 

@@ -54,8 +54,8 @@ class LargeValues:
         self._node = node
         self.held: Mapping[HeldKey, bytes] = {}
         """References to what this node holds, by what it is of. Changes on another thread; set by the node, whose store has it."""
-        # Invariant: to be called once, when the limit changes.
-        self._waiting: list[Callable[[], object]] = []
+        # Invariant: what is to be called once, when the limit changes, behind what tells whether anybody waits for that yet.
+        self._waiting: list[tuple[Callable[[], bool], Callable[[], object]]] = []
 
     @property
     def most(self) -> int:
@@ -75,10 +75,9 @@ class LargeValues:
         if self.held:
             self._node.drop_held(lambda store: store.drop_run(run_id))
 
-    def acting_changed(self, term: int | None, executions: Iterable[Any]) -> None:
-        """Forget who waits: an epoch has begun, or ended. Who acts now holds nothing of runs that have no `Execution`."""
-        self._waiting.clear()
-        if term is None or not self.held:
+    def keep_only(self, executions: Iterable[Any]) -> None:
+        """Hold nothing of runs but those of these `Execution`s: by now this node has every record that was made before."""
+        if not self.held:
             return
         runs: set[tuple[RunId, int, int]] = set()
         for execution in executions:
@@ -88,12 +87,13 @@ class LargeValues:
                 one = one.after
         self._node.drop_held(lambda store: store.keep_only(runs))
 
-    def when_limit_changes(self, fn: Callable[[], object]) -> None:
-        """Call `fn()` once, when the cluster comes to keep larger values, or only smaller ones; not in another epoch."""
-        self._waiting.append(fn)
+    def when_limit_changes(self, wanted: Callable[[], bool], fn: Callable[[], object]) -> None:
+        """Call `fn()` once, when the cluster comes to keep larger values, or only smaller ones, if it is `wanted()` by then."""
+        self._waiting = [*(one for one in self._waiting if one[0]()), (wanted, fn)]
 
     def limit_changed(self) -> None:
         """Note that the limit has changed."""
         waiting, self._waiting = self._waiting, []
-        for fn in waiting:
-            fn()
+        for wanted, fn in waiting:
+            if wanted():
+                fn()
