@@ -123,6 +123,7 @@ if TYPE_CHECKING:
         StorageFailed,
         TransferAsked,
         UnauthenticatedConnectionsRefused,
+        ValueHeld,
     )
     from .core.events import (
         BlobsDropped,
@@ -144,6 +145,7 @@ if TYPE_CHECKING:
         StepBound,
         StepStateSaved,
         TimerFired,
+        ValueLimitSet,
         WorkflowCancelled,
         WorkflowCompleted,
         WorkflowContinued,
@@ -224,6 +226,7 @@ _HOMES = {
         "StorageFailed",
         "UnauthenticatedConnectionsRefused",
         "TransferAsked",
+        "ValueHeld",
     ),
     "core.events": (
         "BlobsDropped",
@@ -245,6 +248,7 @@ _HOMES = {
         "StepBound",
         "StepStateSaved",
         "TimerFired",
+        "ValueLimitSet",
         "WorkflowCancelled",
         "WorkflowCompleted",
         "WorkflowContinued",
@@ -463,6 +467,8 @@ __all__ = [
     "UnreadableError",
     "Update",
     "UpdateRefusedError",
+    "ValueHeld",
+    "ValueLimitSet",
     "ValueNotShippableError",
     "VersionMismatchError",
     "WorkerDiedError",

@@ -8,7 +8,10 @@ MAX_NODES: Final = 9
 """Nodes of one cluster. Raft clusters are small: every node acknowledges every entry."""
 
 MAX_VALUE_BYTES: Final = 1024 * 1024 * 1024
-"""Encoded size of one input, step value, message or result, in bytes."""
+"""Encoded size of one input, step value, message or result, in bytes, unless `max_value_bytes` says otherwise; a larger result holds its run."""
+
+MAX_ENCODED_BYTES: Final = 64 * 1024 * 1024 * 1024
+"""The most that `max_value_bytes` may say. Of a value that takes more, no bytes are made: whatever returned it fails."""
 
 MAX_RECORDED_BYTES: Final = 4 * 1024 * 1024
 """Encoded size of a value within the log, or of what is asked and answered without being recorded, in bytes."""

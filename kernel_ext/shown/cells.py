@@ -7,6 +7,8 @@ import time
 from html import escape
 from typing import TYPE_CHECKING, Final
 
+from raftoral_nb.core.sizes import size_words
+
 from .display import Shown, notice
 from .html import table_html
 from .tables import Table
@@ -123,7 +125,7 @@ def table(records: Mapping[str, CellRecord], folder: str) -> Shown:
     if not records:
         return notice("no cell is recorded here yet: begin one with %%durable NAME")
     rows = tuple(
-        (name, clock(one.began), duration(one.seconds), listed(one.variables) or "-", size(one.size))
+        (name, clock(one.began), duration(one.seconds), listed(one.variables) or "-", size_words(one.size))
         for name, one in records.items()
     )
     header = ("cell", "recorded", "ran", "variables", "size")
@@ -138,7 +140,7 @@ def _what(record: CellRecord) -> str:
     words = counted(len(names), "variable")
     if record.size < 1_000_000:
         return words
-    return f"{words}, {size(record.size)}"
+    return f"{words}, {size_words(record.size)}"
 
 
 def _line(lines: Sequence[str], bar: str) -> Shown:
@@ -177,12 +179,3 @@ def duration(seconds: float) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-
-
-def size(number: int) -> str:
-    """A number of bytes: `52 MB`."""
-    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
-        if number >= 10**power:
-            value = number / 10**power
-            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
-    return f"{number} bytes"

@@ -74,14 +74,16 @@ def started(nodes: Sequence[int], model_id: str | None = None, hint: str = "") -
     return Shown(words, html.line_html(words), model_id)
 
 
-def runs(all_runs: Sequence[WorkflowRun[object]], footer: str = "") -> Shown:
-    """Every run in one row, and a line below if there is more to say."""
+def runs(all_runs: Sequence[WorkflowRun[object]], held: Mapping[str, str] | None = None, footer: str = "") -> Shown:
+    """Every run in one row, and lines below if there is more to say: why runs are `held`, and what else is given."""
     if not all_runs:
         return notice(footer or "no runs yet")
-    table = tables.run_list(all_runs)
-    if not footer:
-        return Shown(text.table_text(table), html.table_html(table))
-    return Shown(f"{text.table_text(table)}\n{footer}", html.table_html(table) + html.line_html(footer))
+    held = held or {}
+    table = tables.run_list(all_runs, held)
+    lines = [f"run {run.run_id} is held: {held[run.run_id]}" for run in all_runs if run.run_id in held]
+    lines += [footer] if footer else []
+    below = "".join(map(html.line_html, lines))
+    return Shown("\n".join((text.table_text(table), *lines)), html.table_html(table) + below)
 
 
 def cached_steps(steps: Sequence[CachedStep], now: float) -> Shown:

@@ -23,6 +23,7 @@ from raftoral_nb.core.cluster_events import (
     StorageFailed,
     TransferAsked,
     UnauthenticatedConnectionsRefused,
+    ValueHeld,
 )
 from raftoral_nb.core.events import (
     BlobsDropped,
@@ -46,6 +47,7 @@ from raftoral_nb.core.events import (
     StepBound,
     StepStateSaved,
     TimerFired,
+    ValueLimitSet,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -55,9 +57,10 @@ from raftoral_nb.core.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
+from raftoral_nb.core.sizes import size_words
 from raftoral_nb.hosts.log_words import offer_words
 
-from .words import bytes_words, counted, delay_words, group_words, link_list, node_words, recovered_words
+from .words import counted, delay_words, group_words, link_list, node_words, recovered_words
 
 if TYPE_CHECKING:
     from raftoral_nb.core.events import ClusterEvent
@@ -153,6 +156,8 @@ def _execution_words(event: ClusterEvent) -> str | None:
             return f"run {run_id}: step {step_id} is at {fraction:.0%}{': ' if text else ''}{text}"
         case NodeBlocked(node=node, run_id=run_id, where=where):
             return f"run {run_id} blocks the thread of node {node} at {where}; ctx.compute would run that beside it"
+        case ValueHeld(run_id=run_id, reason=reason):
+            return f"run {run_id} is held: {reason}"
         case ExecutionStopped(node=node, run_id=run_id, status=status, reason=reason):
             return f"run {run_id}: node {node} stopped executing it ({status}): {reason}"
     return None
@@ -195,11 +200,13 @@ def _cluster_words(event: ClusterEvent) -> str | None:
         case WorkflowRegistered(workflow=workflow, version=version, replaced=replaced):
             return f"workflow {workflow}, version {version}, was {'replaced' if replaced else 'registered'}"
         case RetentionSet(keep_runs=runs, keep_bytes=size):
-            return f"finished runs are kept up to keep_runs={runs}, keep_bytes={bytes_words(size)}"
+            return f"finished runs are kept up to keep_runs={runs}, keep_bytes='{size_words(size)}'"
         case NodeOffered(node=node, runs=runs, labels=labels):
             return f"node {node} offers to do {' and '.join(offer_words(runs, labels))}"
         case NodeWithdrawn(node=node):
             return f"node {node} does no steps any more: what it owned goes to others"
+        case ValueLimitSet(max_value_bytes=size):
+            return f"values of up to max_value_bytes='{size_words(size)}' are kept"
         case BlobsDropped(digests=digests):
             return f"no run refers to {counted(len(digests), 'blob')} any more"
         case WorkflowDropped(workflow=workflow, version=version):

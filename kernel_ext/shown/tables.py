@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from raftoral_nb.core.sizes import size_words
 from raftoral_nb.core.statistics import STUCK, UNFINISHED
 from raftoral_nb.errors import RunNotFoundError
 
-from .words import bytes_words, counted, link_state
+from .words import counted, link_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from raftoral_nb import WorkflowRun
     from raftoral_nb.core.statistics import (
@@ -130,7 +131,11 @@ def runs_table(statistics: ClusterStatistics) -> Table:
             run_id,
             run.workflow,
             str(run.version),
-            "held" if run.held is not None else run.status if run.failure is None else f"{run.status}: {run.failure}",
+            "held"
+            if run.why_held is not None
+            else run.status
+            if run.failure is None
+            else f"{run.status}: {run.failure}",
             str(run.steps),
             *(
                 lane(statistics.nodes[number].runs.get(run_id), dead=statistics.nodes[number].role == "dead")
@@ -151,8 +156,8 @@ def notes(statistics: ClusterStatistics) -> tuple[str, ...]:
         if node.problem is not None:
             said.append(f"node {number} is not followed from here: {node.problem}")
     for run_id, run in statistics.runs.items():
-        if run.held is not None:
-            said.append(f"run {run_id} is held: {run.held.reason}")
+        if run.why_held is not None:
+            said.append(f"run {run_id} is held: {run.why_held}")
         if run.owner is not None and run.status in UNFINISHED:
             said.append(f"run {run_id} is owned by node {run.owner}")
         if run.parent is not None:
@@ -182,12 +187,12 @@ def activity_words(activity: StepActivity) -> str:
     return f"runs step {activity.step_id}{again}{share}{': ' if activity.text else ''}{activity.text}"
 
 
-def run_list(runs: Sequence[WorkflowRun[object]]) -> Table:
-    """A row per run, without what differs between nodes. Runs that are gone by now have none."""
+def run_list(runs: Sequence[WorkflowRun[object]], held: Collection[str] = ()) -> Table:
+    """A row per run, without what differs between nodes; `held` are those that stand still. Runs that are gone by now have none."""
     rows = []
     for run in runs:
         with contextlib.suppress(RunNotFoundError):
-            status = run.status if run.held is None else "held"
+            status = "held" if run.run_id in held else run.status
             rows.append((run.run_id, run.workflow, str(run.version), status, str(len(run.steps))))
     return Table("runs", ("run", "workflow", "version", "status", "steps"), tuple(rows), frozenset({2, 4}))
 
@@ -197,7 +202,7 @@ def retained_line(retention: RetentionStatistics) -> str:
     if not retention.evicted:
         return ""
     were = "was" if retention.evicted == 1 else "were"
-    options = f"keep_runs={retention.keep_runs}, keep_bytes={bytes_words(retention.keep_bytes)}"
+    options = f"keep_runs={retention.keep_runs}, keep_bytes='{size_words(retention.keep_bytes)}'"
     return f"{counted(retention.evicted, 'older run')} {were} evicted: {options}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from raftoral_nb.core.cluster_events import LinkDelay
+from raftoral_nb.core.sizes import size_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -71,19 +72,13 @@ def _many(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def size_words(size: int) -> str:
-    """A size in bytes as whole kB or MB, rounded up: coarse on purpose, as pickles differ by a few bytes between Pythons."""
-    kilobytes = max(1, -(-size // 1000))
-    return f"{kilobytes} kB" if kilobytes < 1000 else f"{-(-kilobytes // 1000)} MB"
-
-
 def registration_words(registration: Registration) -> str:
     """The result of a registration, and what the workflow took along."""
     who = f"{registration.workflow}, version {registration.version}"
     found = [f"  not deterministic: {finding}" for finding in registration.findings]
     if not registration.changed:
         return "\n".join([f"{who}: unchanged", *found])
-    taken = [f"{one.name} ({one.kind}, {size_words(one.size)})" for one in registration.captured]
+    taken = [f"{one.name} ({one.kind}, {size_words(one.size, coarse=True)})" for one in registration.captured]
     lines = [f"{who}: registered; {'captured ' + ', '.join(taken) if taken else 'nothing captured'}"]
     if registration.unfinished:
         runs = ", ".join(registration.unfinished[:5]) + (", ..." if len(registration.unfinished) > 5 else "")
@@ -97,14 +92,6 @@ def registration_words(registration: Registration) -> str:
 def counted(number: int, one: str) -> str:
     """`1 step`, `2 steps`: a number with its noun."""
     return f"{number} {one}" if number == 1 else f"{number} {one}s"
-
-
-def bytes_words(number: int) -> str:
-    """`200MB`, `1.5GB`: bytes, as a flag takes them; those that no unit fits as they are."""
-    for unit, size in (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)):
-        if number >= size and number % (size // 1000) == 0:
-            return f"{number / size:g}{unit}"
-    return str(number)
 
 
 def node_list(nodes: Iterable[int]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -12,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 import anyio.to_thread
 
 from ..core.cluster_events import ClusterRecovered
-from ..core.records import NodeId, RunId
-from ..core.statistics import ClusterLook, ClusterStatistics, RetentionStatistics
-from ..errors import ClusterError
+from ..core.records import NodeId
+from ..core.statistics import RetentionStatistics
 from ..executors import executor_table
 from ..executors.executor_table import ExecutorFactory
 from ..faults import fault_lines
@@ -25,7 +23,6 @@ from ..hosts import spread as spreading
 from ..hosts.base import ClusterBackend
 from ..hosts.local import LocalBackend
 from ..hosts.local_announcement import Announcement
-from ..hosts.view_frame import Looker
 from ..raft.compaction import DEFAULT_COMPACTION, Compaction
 from ..raft.replica import Timing
 from ..threads.seconds import Seconds, as_number
@@ -36,6 +33,7 @@ from .cached_steps import CachedSteps
 from .cluster_life import ClusterLife, Founding, StopReport
 from .delegation import delegate
 from .find_runs import RunFinder
+from .looks import Looks
 from .member_changes import Membership
 from .network_faults import NetworkFaults
 from .node import Node, NodeTable
@@ -47,6 +45,7 @@ from .run_retention import RunRetention
 from .scenario_plays import ScenarioPlays
 from .start_runs import RunStarter, StartAsked
 from .telemetry import Telemetry
+from .value_limit import ValueLimit
 
 if TYPE_CHECKING:  # few clusters serve any
     from ..observability.metrics_server import MetricsServer
@@ -76,7 +75,8 @@ class Cluster:
 
     `nodes` is how many (1 to `MAX_NODES`; 3 if not given); `ports` fixes their TCP ports; `proposal_timeout` is how long (seconds, or a `timedelta`) starting
     a run or registering a workflow may wait for a majority. `keep_runs` and `keep_bytes` bound what is kept of runs that have ended
-    (`set_retention`; 1,000 runs and 1 GB if never said). `executors` are functions by name, each of which makes a
+    (`set_retention`; 1,000 runs and 1 GB if never said), `max_value_bytes` how large a value may be (`set_max_value_bytes`; 1 GiB if never said);
+    sizes are numbers, or text such as `"3GB"`. `executors` are functions by name, each of which makes a
     `concurrent.futures.Executor` for a node, or addresses of Dask schedulers, for steps with `on=` that name. A `codec` goes around all that the data directory holds of your data, such
     as `Encryption(key)`, or several in a list; give the same each time.
 
@@ -84,8 +84,7 @@ class Cluster:
     leader does all steps. It is the default with `processes`. `labels` are those of nodes by number, such as `{3: ["gpu"]}`, for steps with
     `where=`.
 
-    Use it as a context manager, synchronous or asynchronous, or
-    call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so. One that ends in
+    Use it as a context manager, synchronous or asynchronous, or call `start` and `stop`. Methods may be called from any thread but the cluster's own; those that wait say so. One that ends in
     `_async` does the same as that without, and is awaited, on any event loop but the cluster's own, under asyncio and trio.
     """
 
@@ -106,7 +105,8 @@ class Cluster:
         processes: bool = False,
         detach: bool = False,
         keep_runs: int | None = None,
-        keep_bytes: int | None = None,
+        keep_bytes: int | str | None = None,
+        max_value_bytes: int | str | None = None,
         executors: Mapping[str, ExecutorFactory | str] | None = None,
         codec: Codec | Sequence[Codec] | None = None,
         spread_runs: bool | None = None,
@@ -132,9 +132,9 @@ class Cluster:
             name = data.path.name if data.found is None else data.found.name
         self.name = name or f"cluster-{next(_names)}"
         numbers = tuple(range(1, nodes + 1)) if data is None else data.numbers(nodes)
-        kept = options.retention(keep_runs, keep_bytes)
+        kept = options.retention(keep_runs, keep_bytes), options.value_limit(max_value_bytes)
         spread = spreading.spread(spread_runs, labels, processes=processes or detach)
-        founding = Founding(data, recovery.left_out(leave_out, numbers), log_level is not None, kept, spread.runs)
+        founding = Founding(data, recovery.left_out(leave_out, numbers), log_level is not None, *kept, spread.runs)
         shared: dict[str, Any] = {
             "network": network,
             "ports": None if ports is None else dict(zip(numbers, ports, strict=True)),
@@ -162,7 +162,7 @@ class Cluster:
         self._announcement = Announcement(host, None if founding.data is None else founding.data.path)
         self._registry = Registry(host)
         self._starter = RunStarter(host, self._registry)
-        self._looker = Looker(host)
+        self._looks = Looks(access)
         self._nodes = NodeTable(self, host)
         self.nodes: Mapping[NodeId, Node] = MappingProxyType(self._nodes)
         self._network_faults = NetworkFaults(access)
@@ -170,11 +170,13 @@ class Cluster:
         self._membership = Membership(access, self._announcement, self._nodes, self._network_faults.transfer)
         self._runs = RunFinder(access)
         self._cached_steps = CachedSteps(access)
-        self._telemetry = Telemetry(access, self.statistics)
+        self._telemetry = Telemetry(access, self._looks.statistics)
         self._observing = Observing(access)
         self._plays = ScenarioPlays(self, access)
         self._retention = RunRetention(access, founding.retention)
-        self._life = ClusterLife(access, founding, self._announcement, self._telemetry, self._plays, self._retention)
+        self._value_limit = ValueLimit(access, founding.value_limit)
+        kept = (self._retention, self._value_limit)
+        self._life = ClusterLife(access, founding, self._announcement, self._telemetry, self._plays, kept)
         host.when_numbers_change(self._nodes.follow_host)
 
     @classmethod
@@ -547,6 +549,12 @@ class Cluster:
     clear_cache = delegate(CachedSteps.clear_cache, to=lambda self: self._cached_steps)
 
     set_retention = delegate(RunRetention.set_retention, to=lambda self: self._retention)
+    set_max_value_bytes = delegate(ValueLimit.set_max_value_bytes, to=lambda self: self._value_limit)
+
+    @property
+    def max_value_bytes(self) -> int:
+        """The largest encoded value that is kept, in bytes; see `set_max_value_bytes`."""
+        return self._value_limit.read()
 
     @property
     def retention(self) -> RetentionStatistics:
@@ -560,25 +568,8 @@ class Cluster:
 
     # --- looking at it
 
-    def statistics(self) -> ClusterStatistics:
-        """Return one consistent look at everything, as frozen data."""
-        return self._seen(lambda: collect_statistics.statistics(self._host, running=self.running), None, 0)
-
-    def _seen(self, look: Callable[[], T], only: Collection[RunId] | None, entries: int) -> T:
-        if self.running:
-            with contextlib.suppress(ClusterError):  # stopped meanwhile
-                self._host.refresh(only, entries)
-                return self._host.thread.call(look)
-        return look()
-
-    def look(self, *, runs: int = 12, entries: int = 16, records: int = 60) -> ClusterLook:
-        """Return what a view shows: one cheap look, with at most so many runs, log entries per node and records per run."""
-        return self._seen(
-            lambda: self._looker.look(running=self.running, runs=runs, entries=entries, records=records),
-            self._looker.shown(runs),
-            entries,
-        )
-
+    statistics = delegate(Looks.statistics, to=lambda self: self._looks)
+    look = delegate(Looks.look, to=lambda self: self._looks)
     metrics = delegate(Telemetry.metrics, to=lambda self: self._telemetry)
     serve_metrics = delegate(Telemetry.serve_metrics, to=lambda self: self._telemetry)
 

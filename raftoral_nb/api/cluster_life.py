@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..core.cluster_events import ClusterRecovered
-from ..core.commands import SetRetention
+from ..core.commands import SetRetention, SetValueLimit
 from ..core.records import NodeId
 from ..errors import ClusterError
 from ..hosts import collect_statistics, log_levels, open_files, recovery
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .run_retention import RunRetention
     from .scenario_plays import ScenarioPlays
     from .telemetry import Telemetry
+    from .value_limit import ValueLimit
 
 STOP_SECONDS = 2.0
 """The time `stop` waits for user code before it names that code and continues without it (seconds)."""
@@ -52,6 +53,8 @@ class Founding(msgspec.Struct, frozen=True):
     """True if the level of the logs was set, and is reset at the end."""
     retention: SetRetention | None = None
     """What is to be kept of finished runs, where that was said."""
+    value_limit: SetValueLimit | None = None
+    """How large values may be, where that was said."""
     spreads: bool = False
     """True if every node takes runs."""
 
@@ -66,7 +69,7 @@ class ClusterLife:
         announcement: Announcement,
         telemetry: Telemetry,
         plays: ScenarioPlays,
-        retention: RunRetention,
+        kept: Sequence[RunRetention | ValueLimit],
     ) -> None:
         self._access = access
         self._host = access.host
@@ -74,7 +77,7 @@ class ClusterLife:
         self._announcement = announcement
         self._telemetry = telemetry
         self._plays = plays
-        self._retention = retention
+        self._kept = kept
         self._change = threading.Lock()
         self.recovered: ClusterRecovered | None = None
         """See `Cluster.recovered`."""
@@ -98,7 +101,8 @@ class ClusterLife:
                 self._open(data)
             if not self._host.attached:  # one that has lost its majority can be attached to, and mended
                 self._access.wait_for_leader(self._host.proposal_timeout)
-                self._retention.begin()
+                for one in self._kept:
+                    one.begin()
                 self._await_offers()
             if data is not None:
                 data.end()

@@ -15,7 +15,7 @@ from ..core.events import ClusterEvent, StateEvent
 from ..core.records import Difference, Failure, Message, NodeId, Record, RunId, Step
 from ..core.statistics import RunCode, RunStatus
 from ..errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
-from ..hosts import history
+from ..hosts import collect_statistics, history
 from ..hosts.backend_parts import RunEnding
 from ..threads.loop_thread import on_own_thread, refuse_on_own_thread
 from ..threads.seconds import Seconds, patience
@@ -106,6 +106,14 @@ class WorkflowRun(Generic[O]):
         It continues once it is moved to a version that fits (`move_to_version`), or a node that fits is restarted.
         """
         return self._host.held(self._run_id)
+
+    @property
+    def held_value(self) -> str | None:
+        """The reason why the run waits with a value that the cluster does not keep now, and what to do about it. Else None.
+
+        Nothing is lost: it goes on, without computing anything again, when there is room, or `cluster.set_max_value_bytes` lets it.
+        """
+        return collect_statistics.held_value(self._host, self._run_id)
 
     @property
     def parent(self) -> RunId | None:
@@ -466,6 +474,8 @@ class WorkflowRun(Generic[O]):
         held = self.held
         if held is not None:
             return f"it is held, because no node can continue it: {held.reason}"
+        if (reason := self.held_value) is not None:
+            return f"it is held: {reason}"
         record = self._host.head().runs.get(self._run_id)
         if record is not None and record.status == "paused":
             return "it is paused: run.resume() lets it go on"

@@ -74,7 +74,8 @@ def _send(
             f"the id of a {kind} is printable text of 1 to {MAX_NAME_CHARS} characters, got {given!r}"
         )
     assert message_id is not None
-    data = values.encode(value, what=f"the value of the {kind} {name!r}", known=lambda: _known(host, run_id))
+    what, most = f"the value of the {kind} {name!r}", host.head().max_value_bytes
+    data = values.encode(value, what=what, known=lambda: _known(host, run_id), most=most)
     if update:
         _have_it_validated(host, run_id, name, data, message_id, longest)
     _ask(

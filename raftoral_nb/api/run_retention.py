@@ -17,8 +17,10 @@ class RunRetention:
         self._access = access
         self._asked = asked
 
-    def set_retention(self, *, keep_runs: int | None = None, keep_bytes: int | None = None) -> None:
+    def set_retention(self, *, keep_runs: int | None = None, keep_bytes: int | str | None = None) -> None:
         """Change how many finished runs are kept (`keep_runs`), and how many bytes of them (`keep_bytes`); what is not given stays.
+
+        `keep_bytes` is a number, or text such as `"500MB"`.
 
         Applies to the whole cluster, now and after every restart, until it is changed again. Runs that are too many by then are evicted at
         once: their records are dropped, those that ended, or were last asked for as a child, longest ago first. The last one always stays.

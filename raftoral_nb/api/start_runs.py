@@ -23,6 +23,7 @@ from ..errors import (
     NotAllStartedError,
     RaftoralError,
     RunConflictError,
+    ValueNotShippableError,
     WorkflowNotFoundError,
 )
 from ..hosts.asks import Answer
@@ -223,7 +224,10 @@ class RunStarter:
         if fn is not None:
             input_types.check(fn, input_, workflow=name)
         data = values.encode(
-            input_, what=f"the input of workflow {name!r}", known=lambda: definitions.known_classes(definition)
+            input_,
+            what=f"the input of workflow {name!r}",
+            known=lambda: definitions.known_classes(definition),
+            most=self._host.head().max_value_bytes,
         )
         given: object = run_id
         if given is not None and not is_name(given):
@@ -287,6 +291,8 @@ def _not_started(answer: Rejected, run_id: str) -> RaftoralError:
             return RunConflictError(f"run {run_id!r} cannot be started: {answer.reason}")
         case "unknown_workflow":
             return WorkflowNotFoundError(answer.reason)
+        case "value_too_large":  # the limit was lowered since it was encoded
+            return ValueNotShippableError(f"the input of run {run_id!r} was refused: {answer.reason}")
         case _:
             return InternalError(f"run {run_id!r} was refused: {answer.reason}")
 

@@ -89,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("directory", type=Path, metavar="DIR", help="the data directory")
     inspect.add_argument("--steps", action="store_true", help="name every recorded step")
     inspect.add_argument("--json", action="store_true", help="as JSON")
+    inspect.add_argument(
+        "--encryption-key",
+        type=Path,
+        metavar="FILE",
+        help="the key of a directory that is encrypted: a file of 32 bytes, or of 64 hexadecimal digits",
+    )
     processes.add_parsers(commands)
     simulation.add_parser(commands)
     return parser

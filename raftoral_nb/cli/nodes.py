@@ -65,6 +65,11 @@ def add_parsers(commands: Any) -> None:
         default=[],
         help="steps with where=LABEL can run on this node; may be repeated",
     )
+    node.add_argument(
+        "--max-value-bytes",
+        metavar="SIZE",
+        help="how large a value may be that the cluster keeps, such as 3GB (default: as it is; at first, 1GiB)",
+    )
     node.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="warning", metavar="LEVEL")
 
 

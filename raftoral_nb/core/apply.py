@@ -37,6 +37,7 @@ from .commands import (
     RegisterWorkflow,
     Rejected,
     ReserveNumber,
+    SetValueLimit,
     Takeover,
 )
 from .events import (
@@ -45,6 +46,7 @@ from .events import (
     MembersChanged,
     NumberReserved,
     StateEvent,
+    ValueLimitSet,
     WorkflowDropped,
     WorkflowRegistered,
 )
@@ -134,11 +136,19 @@ def _definition_to_drop(state: State, workflow: str, version: int) -> tuple[str,
     return next((name for name in state.definitions if latest[name[0]] != name[1] and name not in used), None)
 
 
+def _set_value_limit(state: State, command: SetValueLimit, _index: int) -> Events:
+    if command.max_value_bytes == state.value_limit:
+        return ()
+    state.value_limit = command.max_value_bytes
+    return (ValueLimitSet(command.max_value_bytes),)
+
+
 _HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], Events]]] = {
     Takeover: _take_over,
     ChangeMembers: _change_members,
     ReserveNumber: _reserve_number,
     RegisterWorkflow: _register,
+    SetValueLimit: _set_value_limit,
     **HANDLERS,
     **STEP_HANDLERS,
 }

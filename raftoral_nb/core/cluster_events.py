@@ -162,6 +162,14 @@ class NodeBlocked(msgspec.Struct, frozen=True, gc=False):
     where: str
 
 
+class ValueHeld(msgspec.Struct, frozen=True, gc=False):
+    """A run waits with a value that the cluster does not keep now: its node holds it, and nothing is lost. `reason` says what to do."""
+
+    node: int
+    run_id: str
+    reason: str
+
+
 class ExecutionStopped(msgspec.Struct, frozen=True, gc=False):
     """One node's execution of a run ended otherwise than the run itself did."""
 

@@ -355,6 +355,12 @@ class SetRetention(msgspec.Struct, frozen=True, gc=False, tag="retention", array
     keep_bytes: int | None = None
 
 
+class SetValueLimit(msgspec.Struct, frozen=True, gc=False, tag="value_limit", array_like=True):
+    """The command to keep values of up to so many encoded bytes."""
+
+    max_value_bytes: int
+
+
 class Committed(msgspec.Struct, frozen=True, gc=False, tag="committed"):
     """The command was applied. `index` is the log index of its entry."""
 
@@ -405,6 +411,7 @@ Command = (
     | AssignRun
     | BindStep
     | SetRetention
+    | SetValueLimit
 )
 
 

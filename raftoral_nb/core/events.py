@@ -25,6 +25,7 @@ from .cluster_events import (
     StorageFailed,
     TransferAsked,
     UnauthenticatedConnectionsRefused,
+    ValueHeld,
 )
 from .records import Failure, Message, NodeId, RunId, Step, StepId, TimersFired
 
@@ -233,6 +234,12 @@ class RetentionSet(msgspec.Struct, frozen=True, gc=False):
     keep_bytes: int
 
 
+class ValueLimitSet(msgspec.Struct, frozen=True, gc=False):
+    """From here on values of up to so many encoded bytes are kept. Runs that are held by a larger one go on if it fits now."""
+
+    max_value_bytes: int
+
+
 class CommandRefused(msgspec.Struct, frozen=True, gc=False):
     """A command changed nothing; `code` is stable, `reason` is text."""
 
@@ -290,6 +297,7 @@ StateEvent = (
     | RunAssigned
     | StepBound
     | RetentionSet
+    | ValueLimitSet
     | CommandRefused
 )
 
@@ -312,6 +320,7 @@ ClusterEvent = (
     | StepRetrying
     | StepProgress
     | NodeBlocked
+    | ValueHeld
     | ExecutionStopped
     | RunHeld
 )

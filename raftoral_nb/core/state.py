@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from ..limits import MAX_VALUE_BYTES
 from .commands import (
     Committed,
     Rejected,
@@ -95,6 +96,8 @@ class State(msgspec.Struct):
     owned: dict[NodeId, int] = msgspec.field(default_factory=dict)
     retention: Retention | None = None
     """What was asked for last; None if nothing was."""
+    value_limit: int | None = None
+    """The largest encoded value that is kept, in bytes, as it was asked for last; None if it never was."""
     # Invariant: the sum of the `kept_bytes` of the runs in `finished`.
     finished_bytes: int = 0
     # Invariant: the `blobs` of all runs, by digest, each with the number of runs that refer to it.
@@ -126,6 +129,11 @@ class State(msgspec.Struct):
     def takers(self) -> frozenset[NodeId]:
         """The nodes that take runs."""
         return frozenset(node for node, offer in tuple(self.offers.items()) if offer.runs)
+
+    @property
+    def max_value_bytes(self) -> int:
+        """The largest encoded value that is kept, in bytes."""
+        return MAX_VALUE_BYTES if self.value_limit is None else self.value_limit
 
     def latest_version(self, workflow: str) -> int | None:
         """Return the highest registered version of `workflow`, or None. Looks at every definition."""

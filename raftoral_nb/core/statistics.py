@@ -124,6 +124,8 @@ class ExecutionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Branches besides."""
     stuck: bool = False
     """True if nothing but a request to cancel can wake it: it waits for no step, message, child or time, and has not ended."""
+    held_value: str | None = None
+    """The reason why this node, which acts, holds a value of the run and does not record it now, and what to do; None if it holds none."""
 
 
 class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,8 +251,15 @@ class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """The run that started it as its child, if one did."""
     owner: NodeId | None = None
     """The node that does its steps, or did last; None if the leader does."""
+    held_value: str | None = None
+    """The reason why the run waits with a value that is not kept now, and what to do about it: nothing is lost. None if it does not."""
     waiting: int = 0
     """Messages (signals, updates) that were sent to it and that it has not received yet, as far as the acting node has said."""
+
+    @property
+    def why_held(self) -> str | None:
+        """The reason why the run stands still, of `held` or `held_value`; None if it does not."""
+        return self.held_value if self.held is None else self.held.reason
 
 
 class ClusterStatistics(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,6 +36,7 @@ from .commands import (
     SendSignal,
     SetCheckpoint,
     SetRetention,
+    SetValueLimit,
     StartChild,
     StartRun,
     Takeover,
@@ -395,6 +396,11 @@ def _bind(command: Any, _limits: Limits) -> str | None:
     return next(filter(None, map(_step_id, step_ids)), None) or _ending(command)
 
 
+def _value_limit(command: Any, _limits: Limits) -> str | None:
+    size, most = command.max_value_bytes, named.MAX_ENCODED_BYTES
+    return None if _is_number(size, 1) and size <= most else f"max_value_bytes must be a number from 1 to {most}"
+
+
 def _reason(reason: Any) -> str | None:
     good = isinstance(reason, str) and len(reason) <= named.MAX_REASON_CHARS
     return None if good else f"the reason must be text of at most {named.MAX_REASON_CHARS} characters"
@@ -463,6 +469,7 @@ _CHECKS: Final[dict[type[Any], Callable[[Any, Limits], str | None]]] = {
     WithdrawNode: _withdraw,
     AssignRun: _assign,
     BindStep: _bind,
+    SetValueLimit: _value_limit,
     ContinueRun: _continue,
     SendSignal: _signal,
     CancelRun: _stop,

@@ -15,7 +15,7 @@ from ..core.events import ClusterEvent
 from ..core.records import Difference, Failure, NodeId, RunId, Step
 from ..core.run_record import Run
 from ..core.state import State
-from ..core.statistics import LogEntry, RunCode
+from ..core.statistics import LogEntry, NodeStatistics, RunCode
 from ..errors import RaftoralError
 from ..threads.loop_thread import LoopThread
 from ..transport.network import Links
@@ -148,6 +148,12 @@ class RunsBackend(NodesBackend, RecordsBackend, Proposing, Alive, Protocol):
 
     def hold(self, run_id: RunId) -> HeldRun:
         """Return what a handle on a run holds: as long as it does, how the run ended is known. From any thread."""
+
+    def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
+        """Have the nodes looked at, if they are in other processes. Waits."""
+
+    def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
+        """Return the statistics of one node."""
 
     def held(self, run_id: RunId) -> Difference | None:
         """Return where the code differs from a run's record on every living node; None if it does not."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import structs
 
@@ -21,7 +22,9 @@ from ..core.statistics import (
     RunStatistics,
     record_mark,
 )
+from ..errors import ClusterError
 from ..raft.journal import MemoryJournal
+from ..threads.loop_thread import LoopThread
 from ..transport.network import Network
 
 if TYPE_CHECKING:
@@ -50,6 +53,12 @@ def statistics(host: ClusterBackend, *, running: bool, only: Collection[RunId] |
     leading = host.incarnation(leader) if leader is not None else None
     commit_index = leading.commit_index if leading is not None else 0
     nodes = {number: host.node_statistics(number, commit_index, only) for number in host.numbers}
+    values = {
+        run_id: one.held_value
+        for node in nodes.values()
+        for run_id, one in node.runs.items()
+        if one.held_value is not None
+    }
     return ClusterStatistics(
         name=host.name,
         running=running,
@@ -58,7 +67,11 @@ def statistics(host: ClusterBackend, *, running: bool, only: Collection[RunId] |
         epoch=head.epoch.term,
         nodes=MappingProxyType(nodes),
         runs=MappingProxyType(
-            {run_id: _run(host, run) for run_id, run in tuple(head.runs.items()) if only is None or run_id in only}
+            {
+                run_id: _run(host, run, values.get(run_id))
+                for run_id, run in tuple(head.runs.items())
+                if only is None or run_id in only
+            }
         ),
         workflows=workflows(head),
         commands=head.commands,
@@ -72,7 +85,41 @@ def statistics(host: ClusterBackend, *, running: bool, only: Collection[RunId] |
     )
 
 
-def _run(host: ClusterBackend, run: Run) -> RunStatistics:
+class HoldingBackend(Protocol):
+    """A backend that can be asked what its nodes hold back."""
+
+    @property
+    def thread(self) -> LoopThread:
+        """The thread of the consensus loop."""
+        ...
+
+    @property
+    def numbers(self) -> tuple[NodeId, ...]:
+        """The numbers of the nodes."""
+        ...
+
+    def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
+        """Have the nodes looked at, if they are in other processes. Waits."""
+        ...
+
+    def node_statistics(self, number: NodeId, commit_index: int, only: Collection[RunId] | None) -> NodeStatistics:
+        """Return the statistics of one node."""
+        ...
+
+
+def held_value(host: HoldingBackend, run_id: RunId) -> str | None:
+    """Return why a run waits with a value that is not kept now, as the node that acts for it has it; None if it does not. Waits."""
+    with contextlib.suppress(ClusterError):  # stopped meanwhile
+        host.refresh((run_id,), 0)
+
+    def look() -> str | None:
+        looks = (host.node_statistics(number, 0, (run_id,)).runs.get(run_id) for number in host.numbers)
+        return next((look.held_value for look in looks if look is not None and look.held_value is not None), None)
+
+    return host.thread.call(look) if host.thread.alive else look()
+
+
+def _run(host: ClusterBackend, run: Run, held_value: str | None) -> RunStatistics:
     return RunStatistics(
         run_id=run.run_id,
         workflow=run.definition.workflow,
@@ -82,6 +129,7 @@ def _run(host: ClusterBackend, run: Run) -> RunStatistics:
         records=len(run.records),
         failure=None if run.failure is None else str(run.failure),
         held=host.held(run.run_id) if run.unfinished else None,
+        held_value=held_value if run.unfinished else None,
         parent=run.parent,
         owner=run.owner or None,
         waiting=run.waiting,

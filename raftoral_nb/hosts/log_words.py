@@ -27,6 +27,7 @@ from ..core.commands import (
     SendSignal,
     SetCheckpoint,
     SetRetention,
+    SetValueLimit,
     StartChild,
     StartRun,
     Takeover,
@@ -93,6 +94,8 @@ def command_words(command: Any) -> str:
         case SetRetention(keep_runs=runs, keep_bytes=size):
             kept = {"keep_runs": runs, "keep_bytes": size}
             return ", ".join(f"{option}={number}" for option, number in kept.items() if number is not None)
+        case SetValueLimit(max_value_bytes=size):
+            return f"max_value_bytes={size}"
         case SetCheckpoint(run_id=run_id, step=step):
             return f"{run_id}: step {step.step_id}"
         case CacheStep(run_id=run_id, step=step):

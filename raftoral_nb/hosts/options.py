@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from ..core.commands import SetRetention
+from ..core.commands import SetRetention, SetValueLimit
+from ..core.sizes import bytes_of
 from ..errors import ClusterError
-from ..limits import MAX_KEEP_RUNS, MAX_NODES
+from ..limits import MAX_ENCODED_BYTES, MAX_KEEP_RUNS, MAX_NODES
 from ..raft.compaction import Compaction
 from ..raft.timing import Timing
 
@@ -58,23 +58,34 @@ def retention(keep_runs: Any, keep_bytes: Any) -> SetRetention | None:
         raise ClusterError(
             f"keep_runs is how many finished runs are kept, from 1 to {MAX_KEEP_RUNS:,}, not {keep_runs!r}"
         )
-    if keep_bytes is not None and not _is_count(keep_bytes):
+    size = None if keep_bytes is None else _size(keep_bytes)
+    if keep_bytes is not None and not _is_count(size):
         raise ClusterError(
-            f"keep_bytes is how many bytes of finished runs are kept, a whole number from 1 (the last run always stays), not {keep_bytes!r}"
+            "keep_bytes is how many bytes of finished runs are kept, a whole number from 1 or text such as '500MB' (the last run always "
+            f"stays), not {keep_bytes!r}"
         )
-    return None if keep_runs is None and keep_bytes is None else SetRetention(keep_runs, keep_bytes)
+    return None if keep_runs is None and keep_bytes is None else SetRetention(keep_runs, size)
 
 
-def bytes_of(text: str) -> int:
-    """Return the bytes of `20kB`, `8MB`, `1.5GB`, or of a plain number of them. Raises ValueError for anything else."""
-    found = _SIZE.fullmatch(text)
-    if found is None:
-        raise ValueError(f"expected a size such as 20kB, 8MB or 1GB, not {text!r}")
-    return int(float(found["number"]) * _BYTES[(found["unit"] or "B").lower()])
+def value_limit(max_value_bytes: Any) -> SetValueLimit | None:
+    """Return the command for how large values may be; None if nothing is asked for. Raises `ClusterError`."""
+    if max_value_bytes is None:
+        return None
+    size = _size(max_value_bytes)
+    if size is None or not 1 <= size <= MAX_ENCODED_BYTES:
+        raise ClusterError(
+            "max_value_bytes is the encoded size up to which a value is kept, a whole number of bytes or text such as '3GB', from 1 to "
+            f"MAX_ENCODED_BYTES ({MAX_ENCODED_BYTES:,}), not {max_value_bytes!r}"
+        )
+    return SetValueLimit(size)
 
 
-_SIZE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[kMG]?B)?", re.IGNORECASE | re.ASCII)
-_BYTES: Final = {"b": 1, "kb": 1000, "mb": 1_000_000, "gb": 1_000_000_000}
+def _size(given: Any) -> int | None:
+    """Return the bytes that are meant; None if none are."""
+    try:
+        return bytes_of(given)
+    except ValueError:
+        return None
 
 
 def _is_count(given: Any) -> bool:

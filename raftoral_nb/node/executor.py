@@ -14,13 +14,11 @@ from ..core.blob_refs import BlobRef
 from ..core.cluster_events import (
     EffectStarted,
     ExecutionStopped,
-    MessageTaken,
     NodeBlocked,
     OutputLine,
-    StepProgress,
-    StepRetrying,
 )
 from ..core.commands import AssignRun, Command, Committed, Outcome
+from ..core.events import ClusterEvent
 from ..core.records import CachedStep, Definition, Failure, NodeId, RunId, StepId, StepState
 from ..core.run_record import RECORD_FORMAT
 from ..core.statistics import STUCK, ExecutionStatistics
@@ -44,7 +42,9 @@ from ..workflow.execution.inbox import (
     RunStarted,
     RunSwitched,
     StepGiven,
+    ValueLimitChanged,
 )
+from ..workflow.execution.large_values import HoldingNode, LargeValues
 from ..workflow.execution.products import Encoded
 from ..workflow.execution.running_step import CONTEXT
 from ..workflow.language import messages, unawaited
@@ -66,7 +66,7 @@ PROPOSAL_SECONDS = 30.0
 """The time that one proposal of a record may take before it is proposed again."""
 
 
-class ExecutorEnv(Protocol):
+class ExecutorEnv(HoldingNode, Protocol):
     """The environment of an executor: what it needs of its node.
 
     `propose` and `arm` reach the consensus loop; all may be called from anywhere.
@@ -84,9 +84,7 @@ class ExecutorEnv(Protocol):
         """Call `callback` after `seconds`, on a loop that workflows cannot block."""
         ...
 
-    def tell(
-        self, event: EffectStarted | MessageTaken | StepRetrying | StepProgress | NodeBlocked | ExecutionStopped
-    ) -> None:
+    def tell(self, event: ClusterEvent) -> None:
         """Publish an event."""
         ...
 
@@ -146,6 +144,7 @@ class Executor:
         self.binds = True
         self.closed = False
         """Set, from any thread, before the node's loop is told to end."""
+        self.large_values = LargeValues(host)
         self.replace_function: Callable[[RunId, StepId, Callable[..., Any]], Callable[..., Any]] | None = None
         """The function that says what to run in place of a step's function; for tests."""
         self._host = host
@@ -212,6 +211,9 @@ class Executor:
                 execution = self._begin(item)
             case ActingChanged(term=term):
                 self._act(term)
+                return
+            case ValueLimitChanged():
+                self.large_values.limit_changed()
                 return
             case _ if item.run_id not in self._executions:
                 return  # it began, ended and was dropped in one entry
@@ -426,7 +428,7 @@ class Executor:
         self.effects_run += 1
         self._host.tell(EffectStarted(self.node, run_id, step_id))
 
-    def tell(self, event: MessageTaken | StepRetrying | StepProgress) -> None:
+    def tell(self, event: ClusterEvent) -> None:
         """Publish an event. From any thread."""
         self._host.tell(event)
 
@@ -441,6 +443,8 @@ class Executor:
         sink = self._sinks.pop(execution, None)
         if sink is not None:
             sink.close()
+        if not self.closed and execution.status not in {*STUCK, "running"}:
+            self.large_values.run_over(execution.run_id)
         after = self._next.pop(execution, None)
         if after is not None and not self.closed:
             self._ready[after] = None
@@ -524,6 +528,8 @@ class Executor:
 
     def _act(self, term: int | None) -> None:
         self.acting = term
+        if term is not None:
+            self.large_values.keep_only(self._executions.values())
         for execution in self._executions.values():
             if execution.rights.assigned == 0:
                 execution.right_changed()

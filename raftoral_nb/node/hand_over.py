@@ -17,6 +17,7 @@ from ..core.events import (
     StateEvent,
     StepBound,
     TimerFired,
+    ValueLimitSet,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -37,6 +38,7 @@ from ..workflow.execution.inbox import (
     RunStarted,
     RunSwitched,
     StepGiven,
+    ValueLimitChanged,
 )
 
 if TYPE_CHECKING:
@@ -88,6 +90,8 @@ def handed_over(event: StateEvent, state: State, token: str = "") -> HandedOver 
             return PauseChanged(run_id, False)
         case RunEvicted(run_id=run_id) | RunDeleted(run_id=run_id):
             return RunDropped(run_id)
+        case ValueLimitSet():
+            return ValueLimitChanged()
     return None
 
 

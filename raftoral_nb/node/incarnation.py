@@ -14,10 +14,12 @@ from ..core.blob_refs import BlobRef
 from ..core.cluster_events import OutputLine, RoleChanged, SnapshotInstalled
 from ..core.commands import ChangeMembers, Command, OfferNode, Outcome, Unknown, WithdrawNode
 from ..core.events import ClusterEvent
+from ..core.held_keys import HeldKey
 from ..core.records import CachedStep, Definition, Difference, Failure, NodeId, RunId, StepId, StepState
 from ..core.state import State
 from ..core.statistics import STUCK
 from ..raft.compaction import DEFAULT_COMPACTION, Compaction
+from ..raft.held_values import HeldValues
 from ..raft.journal import MemoryJournal
 from ..raft.member import Member
 from ..raft.pysyncobj_driver import Dice
@@ -26,7 +28,7 @@ from ..threads.loop_thread import LoopThread
 from ..threads.step_threads import Steps, StepThreads
 from ..transport.network import Network
 from ..workflow.execution.elsewhere import StepsElsewhere
-from ..workflow.execution.inbox import ActingChanged, HandedOver
+from ..workflow.execution.inbox import ActingChanged, HandedOver, ValueLimitChanged
 from ..workflow.execution.products import Encoded
 from . import execution_queries
 from .absent_nodes import AbsentNodes
@@ -164,6 +166,7 @@ class Incarnation:
             first=first,
             guarded=guarded,
         )
+        self.executor.large_values.held = self.member.blobs.held.by_key
 
         # A token of this start: with a log on a disk, the number of starts counts from 1 in each process.
         token = f"{node}.{number}.{int(dice.random() * 2**48):012x}" if takes_runs or labels else ""
@@ -346,7 +349,7 @@ class Incarnation:
         """Return whether something here waits for any of these: this node owns the run, or a step is bound to a label."""
         runs = self.member.state.runs
         for item in items:
-            run = None if isinstance(item, ActingChanged) else runs.get(item.run_id)
+            run = None if isinstance(item, ActingChanged | ValueLimitChanged) else runs.get(item.run_id)
             if run is not None and (run.owner == self.node or run.bound):
                 return True
         return False
@@ -414,6 +417,19 @@ class Incarnation:
     def fetch_blob(self, ref: BlobRef, ready: Callable[[], None]) -> None:
         """Have a blob fetched from another node; `ready()` is called on the consensus loop."""
         self._consensus.post(self.member.blobs.fetch, ref.digest, ref.size, ready)
+
+    @property
+    def max_value_bytes(self) -> int:
+        """The largest value that the cluster keeps, by this node's state, in bytes. From any thread."""
+        return self.member.max_value_bytes
+
+    def bring_held(self, key: HeldKey, done: Callable[[bytes | None], None]) -> None:
+        """Look whether a held value is there; `done(its reference, or None)` is called on the consensus loop."""
+        self._consensus.post(self.member.blobs.bring_held, key, done)
+
+    def drop_held(self, drop: Callable[[HeldValues], object]) -> None:
+        """Have `drop` let go of what the node holds, on the consensus loop."""
+        self._consensus.post(drop, self.member.blobs.held)
 
     def post(self, fn: Callable[..., object], *args: Any) -> None:
         """Call something on the node's own loop."""

@@ -16,14 +16,17 @@ from ..core.blob_refs import BlobRef
 from ..core.cluster_events import OutputLine
 from ..core.commands import Command, Outcome
 from ..core.events import ClusterEvent
+from ..core.held_keys import HeldKey
 from ..core.records import CachedStep, Definition, Difference, MoveRecord, RunId, StepId, StepState
 from ..core.run_record import Run
 from ..core.state import State
 from ..core.statistics import STUCK
 from ..errors import NonDeterminismError, UnreadableError
+from ..limits import MAX_VALUE_BYTES
 from ..threads.step_threads import InlineSteps
 from ..virtual_time.clock import VirtualClockLoop
 from ..virtual_time.nested_loop import without_outer_loop
+from ..workflow.execution.large_values import HeldStore
 from .captured_output import capture
 from .executor import Executor
 from .hand_over import difference
@@ -88,6 +91,17 @@ class _Alone:
 
     def fetch_blob(self, ref: BlobRef, ready: Callable[[], None]) -> None:
         """Do nothing: there is no other node."""
+
+    @property
+    def max_value_bytes(self) -> int:
+        """See `HoldingNode`: it records nothing."""
+        return MAX_VALUE_BYTES
+
+    def bring_held(self, key: HeldKey, done: Callable[[bytes | None], None]) -> None:
+        """Do nothing: it holds nothing."""
+
+    def drop_held(self, drop: Callable[[HeldStore], object]) -> None:
+        """Do nothing: it holds nothing."""
 
     def definition(self, workflow: str, version: int | None) -> Definition | None:
         """Return None: it starts nothing."""

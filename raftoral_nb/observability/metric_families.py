@@ -151,8 +151,12 @@ def _runs(statistics: ClusterStatistics) -> Iterator[Metric]:
         ["workflow", "status"],
         (((name, status), counts[name, status]) for name in labels for status in get_args(RunStatus)),
     )
-    held = sum(run.held is not None for run in statistics.runs.values())
-    yield _gauge("runs_held", "Runs that stand still: their code differs from their record on every node.", held)
+    held = sum(run.why_held is not None for run in statistics.runs.values())
+    yield _gauge(
+        "runs_held",
+        "Runs that stand still: their code differs from their record on every node, or a value is not kept.",
+        held,
+    )
 
 
 def _gauge(name: str, words: str, value: float) -> Metric:

@@ -7,6 +7,9 @@ what its log refers to from any that has it; its executions wait for that, and n
 Who has a blob offers it; who lacks it asks for its pieces one after the other, a few at a time, and says when it has stored the whole. So a slow
 receiver is never sent more than it asked for. What gets lost with a link is asked for, and offered, again. Before the voting members change, the
 new ones are brought what the state refers to.
+
+What is larger than the cluster keeps (`max_value_bytes`) is offered to nobody. If a run's own code came to it, it is stored here all the same, and
+held (`held_values`): raising the limit costs no work.
 """
 
 from __future__ import annotations
@@ -16,15 +19,18 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 from typing import Final, Protocol
 
-from ..core.blob_refs import BlobRef
+from ..core.blob_refs import BlobRef, kept_bytes, reference
 from ..core.command_values import values_of, with_values
 from ..core.commands import Command, Outcome, Rejected
+from ..core.held_keys import HeldKey, held_key
 from ..core.records import NodeId
+from ..core.sizes import size_words
 from ..transport.messages import BlobHeld, BlobOffer, BlobPiece, BlobWant, Message
 from ..workflow.codec.blobs import Carried, Content, plain
 from . import blob_pieces
 from .blob_arrivals import BlobArrivals
 from .blob_store import BlobStore
+from .held_values import HeldValues
 from .proposer import Ticket
 from .unreferenced_blobs import UnreferencedBlobs
 
@@ -62,6 +68,11 @@ class ExchangeEnv(Protocol):
         """Whether all that is committed is applied here, as far as can be known: it hears a majority, and its log is applied."""
         ...
 
+    @property
+    def max_value_bytes(self) -> int:
+        """The largest value that the cluster keeps, in bytes."""
+        ...
+
     def live_blobs(self) -> Collection[str]:
         """Return the digests that runs of the state refer to."""
         ...
@@ -83,6 +94,8 @@ class BlobTicket:
         self.deadline = 0.0
         self.voting: frozenset[NodeId] | None = None
         """The members of whom a majority is to have them, if they are not the present ones."""
+        self.held_as: HeldKey | None = None
+        """What its value is of, if that is larger than the cluster keeps: it is to be stored here, and then refused."""
         self.over = False
         self.problem = ""
         self.proposed: Ticket | None = None
@@ -101,6 +114,8 @@ class _Spread:
         self.size = size
         self.content: Content | None = None
         self.storing = False
+        self.offered = False
+        """Whether others are to have it."""
         # Invariant: nodes that said that they have stored it, this one too if it has.
         self.held: set[NodeId] = set()
 
@@ -119,9 +134,11 @@ class BlobExchange:
         # Invariant: not over, in the order in which they were asked.
         self._tickets: list[BlobTicket] = []
         self._spreads: dict[str, _Spread] = {}
+        self.held = HeldValues(store)
+        """What this node holds back."""
         self._arrivals = BlobArrivals(node, store, self, self._arrived)
         self._unreferenced = UnreferencedBlobs(
-            store, loop, around.live_blobs, around.side_blobs, self._spreads.__contains__, lambda: around.current
+            store, loop, around.live_blobs, around.side_blobs, self._is_used, lambda: around.current
         )
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -137,9 +154,15 @@ class BlobExchange:
     ) -> BlobTicket:
         """Propose a command when a majority has what it refers to.
 
-        `done(outcome)` is called once, within `timeout` seconds and what the blobs may take besides (`SLOWEST_BYTES_A_SECOND`).
+        `done(outcome)` is called once, within `timeout` seconds and what the blobs may take besides (`SLOWEST_BYTES_A_SECOND`). It is
+        `value_too_large` if the cluster keeps no value of that size; if it is of a run's own code, this node holds it by then.
         """
         ticket = BlobTicket(with_values(command, plain), {ref.digest: ref.size for ref in refs}, timeout, done)
+        if (size := self._too_large(ticket)) is not None:
+            ticket.held_as = held_key(command)
+            if ticket.held_as is None:
+                self._loop.call_soon(_tell, ticket, self._refusal(size, held=False))
+                return ticket
         for value in values_of(command):
             if isinstance(value, Carried) and not self._closed:
                 self._carry(value)
@@ -160,6 +183,44 @@ class BlobExchange:
         self._begin(ticket)
         return ticket
 
+    def bring_held(self, key: HeldKey, done: Callable[[bytes | None], None]) -> None:
+        """Look whether what is held is there and whole; `done(its reference)`, or `done(None)` if it is not, and held no more."""
+        value = self.held.by_key.get(key)
+        ref = reference(value)
+        if ref is None:
+            done(None)
+            return
+
+        def adopted(here: bool) -> None:
+            if not here:
+                self.held.drop(key)
+            done(value if here else None)
+
+        self._store.adopt(ref.digest, adopted)
+
+    def _too_large(self, ticket: BlobTicket) -> int | None:
+        """Return the size of the largest value that the cluster does not keep; None if it keeps all. What it has already stays."""
+        most, live = self._around.max_value_bytes, self._around.live_blobs()
+        over = [digest for digest, size in ticket.refs.items() if size > most and digest not in live]
+        if over:
+            aside = self._around.side_blobs()
+            over = [digest for digest in over if digest not in aside]
+        return max((ticket.refs[digest] for digest in over), default=None)
+
+    def _refusal(self, size: int, *, held: bool) -> Rejected:
+        told = f"a value takes {size:,} bytes, more than max_value_bytes ({self._around.max_value_bytes:,})"
+        raising = f'cluster.set_max_value_bytes("{size_words(size, coarse=True)}")'
+        told += (
+            f". Node {self._node} holds it: {raising} lets the run go on from there, and nothing is computed again; "
+            "run.terminate() gives it up"
+            if held
+            else f"; {raising} raises the limit"
+        )
+        return Rejected(told, "value_too_large")
+
+    def _is_used(self, digest: str) -> bool:
+        return digest in self._spreads or digest in self.held
+
     def _carry(self, value: Carried) -> None:
         ref = value.ref
         spread = self._spreads.setdefault(ref.digest, _Spread(ref.size))
@@ -174,10 +235,11 @@ class BlobExchange:
         self._tickets.append(ticket)
         for digest, size in ticket.refs.items():
             self._unreferenced.keep(digest)
-            self._spreads.setdefault(digest, _Spread(size))
+            spread = self._spreads.setdefault(digest, _Spread(size))
+            spread.offered = spread.offered or ticket.held_as is None
         for digest in ticket.refs:  # all of them are spreads before the first is looked at
-            if (spread := self._spreads.get(digest)) is not None:
-                self._hold(digest, spread)
+            if digest in self._spreads:
+                self._hold(digest, self._spreads[digest])
         self._look_soon()
         self._arm()
 
@@ -210,7 +272,7 @@ class BlobExchange:
         self._arrived(digest)
 
     def _offer(self, digest: str, spread: _Spread) -> None:
-        for peer in self._around.connected_peers:
+        for peer in self._around.connected_peers if spread.offered else ():
             if peer not in spread.held:
                 self.send(peer, BlobOffer(digest, spread.size))
 
@@ -245,10 +307,31 @@ class BlobExchange:
             if self._node in spread.held or not spread.storing:
                 del self._spreads[digest]
         for ticket in ready:
+            if ticket.held_as is not None:
+                self._hold_back(ticket, ticket.held_as)
+                continue
             left = max(0.0, ticket.deadline - self._loop.time())
             ticket.proposed = self._around.propose_now(ticket.command, left, ticket.done)
 
+    def _hold_back(self, ticket: BlobTicket, key: HeldKey) -> None:
+        """Hold what this node has stored, and refuse its command; unless the limit was raised meanwhile."""
+        size = self._too_large(ticket)
+        if size is None:
+            ticket.held_as = None
+            self._begin(ticket)
+            return
+        ticket.over = True
+        held = (
+            value
+            for value in values_of(ticket.command)
+            if (ref := reference(value)) is not None and ref.digest in ticket.refs
+        )
+        self.held.hold(key, max(held, key=kept_bytes))
+        _tell(ticket, self._refusal(size, held=True))
+
     def _majority_has(self, ticket: BlobTicket) -> bool:
+        if ticket.held_as is not None:
+            return all(self._node in self._spreads[digest].held for digest in ticket.refs)
         voting = self._around.voting if ticket.voting is None else ticket.voting
         return all(
             2 * sum(node in self._spreads[digest].held for node in voting) > len(voting) for digest in ticket.refs
@@ -313,7 +396,7 @@ class BlobExchange:
             return
         self._unreferenced.renew()  # it may have missed what refers to them
         for digest, spread in self._spreads.items():
-            if self._node in spread.held and peer not in spread.held:
+            if spread.offered and self._node in spread.held and peer not in spread.held:
                 self.send(peer, BlobOffer(digest, spread.size))
         self._arrivals.connected()
 

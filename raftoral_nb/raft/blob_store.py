@@ -7,7 +7,7 @@ all of it, checked, and as durably as the log is kept.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Protocol
 
 from ..errors import DamagedBlobError
@@ -64,6 +64,14 @@ class BlobStore(Protocol):
         """Drop blobs that nothing refers to any more."""
         ...
 
+    def notes(self) -> Mapping[str, bytes]:
+        """Return the notes that lie beside the blobs, by name."""
+        ...
+
+    def set_note(self, name: str, note: bytes | None) -> None:
+        """Put a few bytes beside the blobs, under a name, or take them away (None). If that fails it is logged, and the blobs stay."""
+        ...
+
     def find(self, digest: str) -> Content | None:
         """See `Shelf`. From any thread."""
         ...
@@ -90,6 +98,7 @@ class MemoryBlobs:
         self._share = share
         # Invariant: whole, and checked.
         self._blobs: dict[str, InMemory] = {}
+        self._notes: dict[str, bytes] = {}
         add_shelf(self)
 
     def holds(self, digest: str) -> bool:
@@ -128,6 +137,17 @@ class MemoryBlobs:
         """See `BlobStore`."""
         for digest in digests:
             self._blobs.pop(digest, None)
+
+    def notes(self) -> Mapping[str, bytes]:
+        """See `BlobStore`."""
+        return self._notes.copy()
+
+    def set_note(self, name: str, note: bytes | None) -> None:
+        """See `BlobStore`."""
+        if note is None:
+            self._notes.pop(name, None)
+        else:
+            self._notes[name] = note
 
     def find(self, digest: str) -> Content | None:
         """See `Shelf`."""

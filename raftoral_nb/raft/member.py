@@ -326,6 +326,11 @@ class Member:
         silence = self.silence
         return raft.leader in self.connected_peers and (silence is None or silence < CURRENT_SECONDS)
 
+    @property
+    def max_value_bytes(self) -> int:
+        """The largest value that the cluster keeps, in bytes. From any thread."""
+        return self.state.max_value_bytes
+
     def live_blobs(self) -> Collection[str]:
         """Return the digests of the blobs that runs of the state refer to."""
         return self.state.blob_runs

@@ -18,7 +18,7 @@ import re
 import secrets
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,8 @@ from .sqlite_store import sync_file, sync_folder
 logger = logging.getLogger(__name__)
 
 FOLDER: Final = "blobs"
+NOTES: Final = "held"
+"""The folder, beside that of the blobs, of notes: which of them are held back, and for which steps."""
 _MOST_MAPPED: Final = 256
 """Files that are mapped at the same time: each mapping has a file descriptor (until Python 3.13), and a process few of those."""
 _mapped: Final[weakref.WeakSet[mmap.mmap]] = weakref.WeakSet()
@@ -114,6 +116,7 @@ class DirectoryBlobs:
         # Invariant: the blob that was decoded last; it may be read piece by piece.
         self._decoded: tuple[str, InMemory] | None = None
         self._folder = folder / FOLDER
+        self._notes = folder / NOTES
         self._beside = folder.parent
         self._synced = synced
         self._worker = _Worker(name)
@@ -124,7 +127,7 @@ class DirectoryBlobs:
         self._removals = 0
         self.closed = False
         with contextlib.suppress(OSError):
-            for part in self._folder.glob(".*"):  # of a process that ended while it wrote
+            for part in (*self._folder.glob(".*"), *self._notes.glob(".*")):  # of a process that ended while it wrote
                 part.unlink()
         add_shelf(self)
 
@@ -220,6 +223,41 @@ class DirectoryBlobs:
 
         if gone:
             self._worker.submit(work, later=True)
+
+    def notes(self) -> Mapping[str, bytes]:
+        """See `BlobStore`. One that cannot be read is left out."""
+        found: dict[str, bytes] = {}
+        with contextlib.suppress(OSError):
+            for file in self._notes.iterdir():
+                if _NAME.fullmatch(file.name):
+                    with contextlib.suppress(Exception):  # whatever a codec raises for bytes that it did not make
+                        data = file.read_bytes()
+                        found[file.name] = data if self._codec is None else self._codec.decode(data)
+        return found
+
+    def set_note(self, name: str, note: bytes | None) -> None:
+        """See `BlobStore`."""
+
+        def work() -> None:
+            file = self._notes / name
+            try:
+                if note is None:
+                    file.unlink(missing_ok=True)
+                    return
+                make_folder(self._notes, synced=self._synced)
+                part = file.with_name(f".{name}.{secrets.token_hex(4)}")
+                with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+                    opened.write(note if self._codec is None else self._codec.encode(note))
+                    opened.flush()
+                    if self._synced:
+                        sync_file(opened.fileno())
+                part.replace(file)
+                if self._synced:
+                    sync_folder(self._notes)
+            except Exception as error:  # a codec may raise anything
+                logger.warning("%s cannot be written, and its step would run again after a restart: %s", file, error)
+
+        self._worker.submit(work)
 
     def close(self) -> None:
         """See `BlobStore`."""
@@ -329,10 +367,7 @@ class DirectoryBlobs:
 
     def make_folder(self) -> None:
         """Make the folder, unless it is there. Raises OSError."""
-        if not self._folder.is_dir():
-            self._folder.mkdir(mode=0o700)
-            if self._synced:
-                sync_folder(self._folder.parent)
+        make_folder(self._folder, synced=self._synced)
 
     def open_part(self, digest: str) -> tuple[Path, int]:
         """Open a new file that is to become a blob's. Raises OSError."""
@@ -442,6 +477,14 @@ class _Arriving:
             self._writing.drop()
             return error
         return None
+
+
+def make_folder(folder: Path, *, synced: bool) -> None:
+    """Make a folder in one that is there, unless it is there too. Raises OSError."""
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700)
+        if synced:
+            sync_folder(folder.parent)
 
 
 def _told(folder: Path, error: BaseException) -> BaseException:

@@ -15,8 +15,10 @@ from raftoral_nb import (
     Cluster,
     ClusterError,
     ClusterRecovered,
+    Compression,
     DamagedStorageError,
     DirectoryInUseError,
+    Encryption,
     ForeignDirectoryError,
     NodeChanged,
     NoSuchNodeError,
@@ -237,6 +239,47 @@ def test_what_a_directory_holds_is_shown_without_starting_or_changing_anything(
     shown = capsys.readouterr().out
     assert "node 3  CANNOT BE READ" in shown
     assert "run  run-7" in shown
+
+
+@pytest.mark.parametrize("written", ["raw", "hex"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_encrypted_directory_says_so_and_is_read_with_its_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], written: str, packed: bool
+) -> None:
+    pytest.importorskip("cryptography")
+    path, key = tmp_path / "lab", Encryption.new_key()
+    codec: Any = [Compression(), Encryption(key)] if packed else Encryption(key)
+    with Cluster(1, data_dir=path, codec=codec) as cluster:
+        cluster.start_workflow(double, "x" * 300_000, run_id="secret").wait_for_completion(timeout=PATIENCE)
+    assert main.main(["inspect", str(path)]) == 1
+    shown = capsys.readouterr().out
+    assert "it was written with a codec: terms, entries, workflows and runs cannot be read without it" in shown
+    assert "give --encryption-key FILE" in shown
+    assert "node 1  bytes: blobs " in shown
+    assert "secret" not in shown
+    assert "as of entry" not in shown
+    assert main.main(["inspect", str(path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["encoded"]["1"]["blobs"] > 0
+
+    file, text = tmp_path / "key", key.hex().encode() + b"\n"
+    file.write_bytes(key if written == "raw" else text)
+    assert main.main(["inspect", str(path), "--encryption-key", str(file)]) == 0
+    assert "run  secret  double, version 1  " in capsys.readouterr().out
+
+    file.write_bytes(Encryption.new_key())
+    assert main.main(["inspect", str(path), "--encryption-key", str(file)]) == 1
+    assert "written with another codec than the one given, or with another key" in capsys.readouterr().err
+    for data in (b"short", b"z" * 64):
+        file.write_bytes(data)
+        assert main.main(["inspect", str(path), "--encryption-key", str(file)]) == 1
+        assert "holds no key: that is 32 bytes, or 64 hexadecimal digits" in capsys.readouterr().err
+
+
+def test_a_compressed_directory_is_read_without_being_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Cluster(1, data_dir=tmp_path / "lab", codec=Compression()) as cluster:
+        cluster.start_workflow(double, 4, run_id="it").wait_for_completion(timeout=PATIENCE)
+    assert main.main(["inspect", str(tmp_path / "lab")]) == 0
+    assert "run  it  double" in capsys.readouterr().out
 
 
 def test_nodes_that_joined_and_left_are_those_of_the_directory(tmp_path: Path) -> None:

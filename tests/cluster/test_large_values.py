@@ -13,7 +13,7 @@ import pytest
 
 from raftoral_nb import Cluster, WorkflowContext, WorkflowRun, current_step, limits, step
 from raftoral_nb.core.events import CheckpointSet, StepStateSaved
-from raftoral_nb.errors import ValueNotShippableError, WorkflowFailedError
+from raftoral_nb.errors import WorkflowFailedError
 from raftoral_nb.storage.directory_blobs import FOLDER
 from tests.cluster.helpers import PATIENCE, Watch, engine, gate, note, notes
 
@@ -200,13 +200,13 @@ def test_a_full_disk_keeps_the_run_waiting_and_loses_nothing(tmp_path: Path, mon
         assert notes().count("made") == 1
 
 
-def test_a_value_over_the_limit_fails_the_step_and_says_which_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_VALUE_BYTES", 1_000_000)
-    with Cluster(3, network="memory") as cluster:
-        with pytest.raises(WorkflowFailedError, match=r"1,600,\d+ bytes, more than MAX_VALUE_BYTES \(1,000,000\)"):
-            cluster.start_workflow(sums, 1).wait_for_completion(PATIENCE)
-        with pytest.raises(ValueNotShippableError, match="MAX_VALUE_BYTES"):
-            cluster.start_workflow(waits_in_the_middle, array(1))
+def test_a_value_that_no_limit_allows_fails_the_step_and_says_which_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_ENCODED_BYTES", 1_000_000)
+    with (
+        Cluster(3, network="memory") as cluster,
+        pytest.raises(WorkflowFailedError, match=r"1,600,\d+ bytes, more than MAX_ENCODED_BYTES \(1,000,000\)"),
+    ):
+        cluster.start_workflow(sums, 1).wait_for_completion(PATIENCE)
 
 
 def test_a_history_shows_large_values_in_short() -> None:

@@ -31,6 +31,7 @@ from raftoral_nb.core.commands import (
     SendSignal,
     SetCheckpoint,
     SetRetention,
+    SetValueLimit,
     StartChild,
     StartRun,
     Takeover,
@@ -225,6 +226,7 @@ commands: st.SearchStrategy[Command] = (
     | bindings(nodes, terms)
     | reservations
     | retentions
+    | st.builds(SetValueLimit, st.integers(0, 3))
 )
 one = st.just(1)
 lively: st.SearchStrategy[Command] = (

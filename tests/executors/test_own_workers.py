@@ -30,7 +30,6 @@ from raftoral_nb import (
 )
 from raftoral_nb.executors import own_workers
 from raftoral_nb.executors.own_workers import OwnWorkers, core_count
-from raftoral_nb.limits import MAX_VALUE_BYTES
 from tests.cluster.helpers import PATIENCE, Watch, followers
 
 ROOT = Path(__file__).parents[2]
@@ -186,15 +185,15 @@ def test_a_large_array_goes_there_and_can_be_written_to(cluster: Cluster) -> Non
 
 
 def test_the_limits_of_steps_and_lost_changes_are_told_as_ever(cluster: Cluster) -> None:
-    def large(_: None) -> bytes:
-        return bytes(MAX_VALUE_BYTES + 1)
+    def lock(_: None) -> Any:
+        return threading.Lock()
 
     def change(given: list[int]) -> None:
         given.append(1)
 
     async def flow(ctx: Any, _: None) -> Any:
         found = []
-        for name, fn, given in (("large", large, None), ("change", change, []), ("open", change, threading.Lock())):
+        for name, fn, given in (("lock", lock, None), ("change", change, []), ("open", change, threading.Lock())):
             try:
                 await ctx.compute(name, step(fn, on="processes"), given)
             except Exception as error:

@@ -77,6 +77,24 @@ def test_what_was_evicted_is_told_below_the_runs(notebook: Notebook) -> None:
     notebook.ok("runs = cluster.start_many(same, range(5))")
     assert notebook.ok("[run.wait_for_completion(timeout=10) for run in runs]").value == [0, 1, 2, 3, 4]
     said = notebook.ok("%raftoral runs").text
-    assert said.splitlines()[-1] == "3 older runs were evicted: keep_runs=2, keep_bytes=500MB"
+    assert said.splitlines()[-1] == "3 older runs were evicted: keep_runs=2, keep_bytes='500 MB'"
     assert "run 'same-1' has finished" in notebook.fails("%raftoral history same-1")
     assert "run same-3 was evicted: its records were dropped, by keep_runs" in notebook.ok("%raftoral events").text
+
+
+def test_a_run_that_waits_with_a_large_value_is_held_and_told_what_to_do(notebook: Notebook) -> None:
+    notebook.ok("%raftoral start --nodes 1 --max-value-bytes 1MB")
+    notebook.ok(
+        "%%workflow\nimport numpy\nasync def large(ctx, item):\n    return len(await ctx.compute('make', numpy.arange, item))"
+    )
+    notebook.ok("run = cluster.start_workflow(large, 200_000, run_id='l')")
+    assert "it is held: a value takes 1,600," in notebook.fails("run.wait_for_completion(timeout=2)")
+    said = notebook.ok("%raftoral runs").text
+    assert "held" in said.splitlines()[-2]
+    assert said.splitlines()[-1].startswith("run l is held: a value takes 1,600,")
+    assert 'cluster.set_max_value_bytes("2 MB")' in said
+    assert "run l is held: a value takes 1,600," in notebook.ok("%raftoral status").text
+    assert "run l is held: a value takes 1,600," in notebook.ok("%raftoral events").text
+    notebook.ok("cluster.set_max_value_bytes('2 MB')")
+    assert notebook.ok("run.wait_for_completion(timeout=10)").value == 200_000
+    assert "held" not in notebook.ok("%raftoral runs").text

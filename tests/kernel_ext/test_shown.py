@@ -14,7 +14,6 @@ from kernel_ext.magics.help import GROUPS, short_help
 from kernel_ext.magics.table import TABLE
 from kernel_ext.shown import display, html, tables, text, waiting
 from kernel_ext.shown.events import event_words
-from kernel_ext.shown.words import size_words
 from raftoral_nb import LogEntry
 from raftoral_nb.core.cluster_events import (
     CampaignAsked,
@@ -37,6 +36,7 @@ from raftoral_nb.core.cluster_events import (
     StorageFailed,
     TransferAsked,
     UnauthenticatedConnectionsRefused,
+    ValueHeld,
 )
 from raftoral_nb.core.events import (
     BlobsDropped,
@@ -57,6 +57,7 @@ from raftoral_nb.core.events import (
     RunResumed,
     StepStateSaved,
     TimerFired,
+    ValueLimitSet,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowContinued,
@@ -200,12 +201,6 @@ def test_all_forms_go_out_together() -> None:
         shown.plain = "other"
 
 
-def test_sizes_are_coarse() -> None:
-    assert [size_words(size) for size in (0, 1, 999, 1000, 1001, 999_000, 999_001, 2_500_000)] == [
-        *("1 kB", "1 kB", "1 kB", "1 kB", "2 kB", "999 kB", "1 MB", "3 MB")
-    ]
-
-
 STEP = Step("0/charge", "compute", b"", None, 2, 3)
 
 
@@ -241,7 +236,9 @@ STEP = Step("0/charge", "compute", b"", None, 2, 3)
         (RunEvicted("r"), "run r was evicted: its records were dropped, by keep_runs"),
         (RunDeleted("r"), "run r was deleted: its records were dropped"),
         (BlobsDropped(("d1", "d2")), "no run refers to 2 blobs any more"),
-        (RetentionSet(10, 500_000_000), "finished runs are kept up to keep_runs=10, keep_bytes=500MB"),
+        (ValueLimitSet(3_000_000_000), "values of up to max_value_bytes='3.0 GB' are kept"),
+        (ValueHeld(1, "r", "a value takes too much"), "run r is held: a value takes too much"),
+        (RetentionSet(10, 500_000_000), "finished runs are kept up to keep_runs=10, keep_bytes='500 MB'"),
         (CommandRefused("old_epoch", "too late"), "a command was refused (old_epoch): too late"),
         (NodeChanged(1, "killed"), "node 1 was killed"),
         (

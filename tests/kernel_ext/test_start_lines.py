@@ -40,8 +40,8 @@ def test_times_and_sizes_reach_the_cluster() -> None:
     assert asked.timing == Timing(heartbeat=0.2, election_min=1.0, election_max=2.5)
     assert asked.compaction == Compaction(log_bytes=20_000, kept_bytes=4_000)
     assert (started("").timing, started("").compaction) == (None, None)
-    kept = started("--keep-runs 200 --keep-bytes 1.5GB")
-    assert (kept.keep_runs, kept.keep_bytes) == (200, 1_500_000_000)
+    kept = started("--keep-runs 200 --keep-bytes '1.5 GB' --max-value-bytes 3GB")
+    assert (kept.keep_runs, kept.keep_bytes, kept.max_value_bytes) == (200, 1_500_000_000, 3_000_000_000)
     assert (started("").keep_runs, started("").keep_bytes) == (None, None)
 
 
@@ -78,9 +78,12 @@ def test_any_size_gives_sizes_that_fit(after: int) -> None:
         ("start --heartbeat 200", "--heartbeat: expected a time such as 200ms or 1.5s, not '200'"),
         ("start --heartbeat -1s", "--heartbeat"),
         ("start --election-timeout 1s-soon", "two times such as 1s-2s, or the first of them, not '1s-soon'"),
-        ("start --snapshot-after 8TB", "--snapshot-after: expected a size such as 20kB, 8MB or 1GB, not '8TB'"),
+        (
+            "start --snapshot-after 8XB",
+            "--snapshot-after: expected a size such as 20kB, 8MB, \"1.5 GB\" or 2GiB, not '8XB'",
+        ),
         ("start --keep-runs none", "--keep-runs"),
-        ("start --keep-bytes 5", "--keep-bytes: expected a size such as 20kB, 8MB or 1GB, not '5'"),
+        ("start --keep-bytes five", "--keep-bytes: expected a size such as 20kB, 8MB, \"1.5 GB\" or 2GiB, not 'five'"),
         ("delete", "the following arguments are required: RUN"),
         ("start --keep-log 0kB", "--snapshot-after and --keep-log are more than 0 bytes"),
         ("start --heartbeat 1s --election-timeout 2s-3s", "must be more than three heartbeats"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from raftoral_nb import limits
 from raftoral_nb.core.blob_refs import BlobRef
 from raftoral_nb.core.commands import Command, ContinueRun, TerminateRun
 from raftoral_nb.core.validation import Limits
@@ -51,6 +52,14 @@ class Alone:
 
     def fetch_blob(self, ref: BlobRef, ready: Callable[[], None]) -> None:
         """Do nothing: there is no other node."""
+
+    max_value_bytes = limits.MAX_VALUE_BYTES
+
+    def bring_held(self, *what: Any) -> None:
+        raise AssertionError("it holds nothing")
+
+    def drop_held(self, drop: object) -> None:
+        raise AssertionError("it holds nothing")
 
     def step_state(self, run_id: str, step_id: str) -> None:
         """Return None: it runs no step."""

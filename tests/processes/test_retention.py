@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raftoral_nb import Cluster, RetentionSet, RunNotFoundError, RunUnfinishedError
+from raftoral_nb import Cluster, RetentionSet, RunNotFoundError, RunUnfinishedError, ValueLimitSet
 from tests.cluster.helpers import Watch
 from tests.processes import flows
 from tests.processes.helpers import PATIENCE, command, end, script
@@ -55,7 +55,7 @@ def test_what_makes_no_sense_for_a_node_on_its_own_is_refused_before_anything_is
     refused = command("node", *where, "--keep-runs", "few")
     assert "from 1 to 100,000, not 'few'" in refused.stderr
     refused = command("node", *where, "--keep-bytes", "much")
-    assert "--keep-bytes: expected a size such as 20kB, 8MB or 1GB, not 'much'" in refused.stderr
+    assert "or text such as '500MB' (the last run always stays), not 'much'" in refused.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -63,7 +63,8 @@ def test_a_node_on_its_own_tells_the_cluster_what_to_keep(tmp_path: Path) -> Non
     file = tmp_path / "lab.json"
     where = ("--listen", "127.0.0.1:0", "--key-file", str(file), "--data-dir", str(tmp_path / "data"))
     node = script(
-        "from raftoral_nb.cli.main import main; main()", "node", *where, "--keep-runs", "5", "--keep-bytes", "2MB"
+        "from raftoral_nb.cli.main import main; main()",
+        *("node", *where, "--keep-runs", "5", "--keep-bytes", "2MB", "--max-value-bytes", "3GB"),
     )
     try:
         assert node.stdout is not None
@@ -73,7 +74,10 @@ def test_a_node_on_its_own_tells_the_cluster_what_to_keep(tmp_path: Path) -> Non
             with Watch(cluster) as watch:
                 if cluster.retention.keep_runs != 5:
                     watch.until(RetentionSet)
+                if cluster.max_value_bytes != 3_000_000_000:
+                    watch.until(ValueLimitSet)
             assert (cluster.retention.keep_runs, cluster.retention.keep_bytes) == (5, 2_000_000)
+            assert cluster.max_value_bytes == 3_000_000_000
         finally:
             cluster.stop()
         assert node.wait(PATIENCE) == 0

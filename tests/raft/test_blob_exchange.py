@@ -18,10 +18,12 @@ from raftoral_nb.core.commands import (
     Outcome,
     RegisterWorkflow,
     Rejected,
+    SetCheckpoint,
+    SetValueLimit,
     StartRun,
     TerminateRun,
 )
-from raftoral_nb.core.records import Definition, NodeId
+from raftoral_nb.core.records import Definition, NodeId, Step
 from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.errors import StorageWriteError
 from raftoral_nb.raft.blob_pieces import PIECE_BYTES
@@ -418,3 +420,95 @@ def test_many_large_values_at_once_take_time_that_grows_with_their_number() -> N
         await until(lambda: all(len(holders(members, value)) == 3 for value in values))
 
     on_members(3, test)
+
+
+def checkpoint(leader: Member, value: bytes) -> SetCheckpoint:
+    term = leader.acting_term
+    assert term is not None
+    return SetCheckpoint("run", Step("0/make", "compute", value, None, leader.node, term, 1.0), 1)
+
+
+async def with_a_run(members: Members, most: int) -> Member:
+    """The leader of members that keep values of up to `most` bytes, and have begun a run."""
+    leader = await members.leader()
+    assert committed(await leader.ask(start("run", b"small"), 20.0))
+    assert committed(await leader.ask(SetValueLimit(most), 20.0))
+    return leader
+
+
+def test_a_result_that_is_too_large_stays_with_its_node_until_the_limit_is_raised() -> None:
+    async def test(members: Members) -> None:
+        leader, value = await with_a_run(members, SIZE - 1), carried()
+        outcome = await leader.ask(checkpoint(leader, value), 20.0)
+        assert isinstance(outcome, Rejected)
+        assert outcome.code == "value_too_large"
+        assert f"takes {SIZE:,} bytes, more than max_value_bytes ({SIZE - 1:,})" in outcome.reason
+        assert holders(members, value) == {leader.node}
+        await asyncio.sleep(3 * UNREFERENCED_SECONDS)
+        assert holders(members, value) == {leader.node}
+        assert list(leader.blobs.held.by_key.values()) == [bytes(value)]
+        assert committed(await leader.ask(SetValueLimit(SIZE), 20.0))
+        assert committed(await leader.ask(checkpoint(leader, bytes(value)), 20.0))
+        await until(lambda: len(holders(members, value)) == 3)
+
+    on_members(3, test)
+
+
+def test_what_is_held_no_more_is_removed_after_a_while() -> None:
+    async def test(members: Members) -> None:
+        leader, value = await with_a_run(members, SIZE - 1), carried()
+        assert not committed(await leader.ask(checkpoint(leader, value), 20.0))
+        leader.blobs.held.drop_run("run")
+        await asyncio.sleep(3 * UNREFERENCED_SECONDS)
+        assert holders(members, value) == set()
+
+    on_members(1, test)
+
+
+def test_a_limit_that_is_raised_while_the_value_is_stored_lets_it_pass() -> None:
+    async def test(members: Members) -> None:
+        class Slow(MemoryBlobs):
+            stored = asyncio.Event()
+            begun = asyncio.Event()
+
+            def put(self, digest: str, content: Content, done: Done) -> None:
+                async def later() -> None:
+                    await self.stored.wait()
+                    super(Slow, self).put(digest, content, done)
+
+                self.begun.set()
+                self.task = asyncio.ensure_future(later())
+
+        leader = await with_a_run(members, SIZE - 1)
+        store = leader.blobs._store = Slow(share=False)
+        asking = asyncio.ensure_future(leader.ask(checkpoint(leader, carried()), 20.0))
+        await store.begun.wait()
+        assert committed(await leader.ask(SetValueLimit(SIZE), 20.0))
+        store.stored.set()
+        assert committed(await asking)
+        assert not leader.blobs.held.by_key
+
+    on_members(1, test)
+
+
+def test_an_input_that_is_too_large_is_refused_at_once_and_kept_nowhere() -> None:
+    async def test(members: Members) -> None:
+        leader, value = await with_a_run(members, SIZE - 1), carried()
+        outcome = await leader.ask(start("other", value), 20.0)
+        assert isinstance(outcome, Rejected)
+        assert outcome.code == "value_too_large"
+        assert "raises the limit" in outcome.reason
+        assert holders(members, value) == set()
+        assert not leader.blobs.held.by_key
+
+    on_members(1, test)
+
+
+def test_what_the_state_refers_to_already_may_be_recorded_again_under_a_lower_limit() -> None:
+    async def test(members: Members) -> None:
+        leader, value = await members.leader(), carried()
+        assert committed(await leader.ask(start("run", value), 20.0))
+        assert committed(await leader.ask(SetValueLimit(1), 20.0))
+        assert committed(await leader.ask(checkpoint(leader, bytes(value)), 20.0))
+
+    on_members(1, test)

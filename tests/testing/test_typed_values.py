@@ -16,6 +16,7 @@ import pandas as pd  # type: ignore[import-untyped]
 import pytest
 
 from raftoral_nb import RaftoralError, ValueNotShippableError, WorkflowContext, WorkflowFailedError, WorkflowRun, limits
+from raftoral_nb.core import state
 from raftoral_nb.testing import WorkflowTest, workflow_test
 from raftoral_nb.workflow.language.variables import ReplicatedVar
 
@@ -121,7 +122,8 @@ SMALL_LIMIT = 1_000_000
 
 @pytest.fixture
 def _small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_VALUE_BYTES", SMALL_LIMIT)
+    monkeypatch.setattr(limits, "MAX_ENCODED_BYTES", SMALL_LIMIT)
+    monkeypatch.setattr(state, "MAX_VALUE_BYTES", SMALL_LIMIT)
 
 
 def no_pickle() -> Any:
@@ -193,7 +195,7 @@ def start(test: WorkflowTest, workflow: Any, make: Callable[[], Any]) -> Workflo
 )
 @pytest.mark.parametrize(
     ("make", "says"),
-    [(no_pickle, "_thread.lock cannot be recorded, as it does not pickle"), (too_large, "MAX_VALUE_BYTES")],
+    [(no_pickle, "_thread.lock cannot be recorded, as it does not pickle"), (too_large, "MAX_ENCODED_BYTES")],
 )
 @pytest.mark.usefixtures("_small_limit")
 def test_what_cannot_be_recorded_is_refused_where_it_was_made(workflow: Any, place: str, make: Any, says: str) -> None:

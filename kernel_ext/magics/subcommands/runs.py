@@ -38,7 +38,8 @@ def _do(asked: Runs, notebook: Notebook) -> Shown:
     since = None if asked.since is None else timedelta(seconds=asked.since)
     cluster = notebook.session.latest
     found: Any = cluster.runs(status=asked.status, workflow=asked.workflow, since=since)
-    return shows.runs(found, retained_line(cluster.retention))
+    held = {run_id: why for run_id, run in cluster.statistics().runs.items() if (why := run.why_held) is not None}
+    return shows.runs(found, held, retained_line(cluster.retention))
 
 
 SUBCOMMAND = Subcommand(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 import raftoral_nb
+from raftoral_nb.core.sizes import bytes_of
 from raftoral_nb.errors import ClusterError
 
 from ...errors import MagicError
@@ -26,9 +26,6 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 DURABILITIES: Final = ("process", "disk")
 Durability = Literal["process", "disk"]
 
-_SIZE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>kB|MB|GB)", re.IGNORECASE)
-_BYTES: Final = {"kb": 1000, "mb": 1_000_000, "gb": 1_000_000_000}
-
 
 class Start(msgspec.Struct, frozen=True):
     """None means: as configured."""
@@ -45,6 +42,7 @@ class Start(msgspec.Struct, frozen=True):
     keep_bytes: int | None = None
     labels: dict[int, list[str]] | None = None
     spread_runs: bool | None = None
+    max_value_bytes: int | None = None
 
 
 def _parse(rest: str, usage: str) -> Start:
@@ -81,6 +79,7 @@ def _parse(rest: str, usage: str) -> Start:
         keep_bytes=found.keep_bytes,
         labels=_by_node(found.label),
         spread_runs=found.spread_runs,
+        max_value_bytes=found.max_value_bytes,
     )
 
 
@@ -92,6 +91,7 @@ def _add_tuning(parser: Parser) -> None:
     parser.add_argument("--keep-log", type=size)
     parser.add_argument("--keep-runs", type=count)
     parser.add_argument("--keep-bytes", type=size)
+    parser.add_argument("--max-value-bytes", type=size)
 
 
 def label(text: str) -> tuple[int, str]:
@@ -111,10 +111,10 @@ def _by_node(found: list[tuple[int, str]]) -> dict[int, list[str]] | None:
 
 def size(text: str) -> int:
     """The bytes of `20kB`; raises what argparse expects."""
-    found = _SIZE.fullmatch(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"expected a size such as 20kB, 8MB or 1GB, not {text!r}")
-    return int(float(found["number"]) * _BYTES[found["unit"].lower()])
+    try:
+        return bytes_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def timing(heartbeat: float | None, election: tuple[float, float] | None, usage: str) -> Timing | None:
@@ -171,6 +171,7 @@ def _do(asked: Start, notebook: Notebook) -> Shown:
         keep_bytes=asked.keep_bytes,
         labels=asked.labels,
         spread_runs=asked.spread_runs,
+        max_value_bytes=asked.max_value_bytes,
     )
     hints = [
         "" if cluster.recovered is None else recovered_words(cluster.recovered),
@@ -203,7 +204,8 @@ SUBCOMMAND = Subcommand(
     group="Cluster",
     usage=(
         "start [--nodes N] [--data-dir DIR] [--durability process|disk] [--processes] [--detach] [--spread-runs|--leader-runs] [--label NODE=LABEL] [--log-level LEVEL] "
-        "[--heartbeat TIME] [--election-timeout TIME[-TIME]] [--snapshot-after SIZE] [--keep-log SIZE] [--keep-runs N] [--keep-bytes SIZE]"
+        "[--heartbeat TIME] [--election-timeout TIME[-TIME]] [--snapshot-after SIZE] [--keep-log SIZE] [--keep-runs N] [--keep-bytes SIZE] "
+        "[--max-value-bytes SIZE]"
     ),
     does="start a cluster",
     examples=(
@@ -224,7 +226,9 @@ SUBCOMMAND = Subcommand(
   %raftoral start --processes --label 3=gpu
                                         steps with where="gpu" run on node 3
   %raftoral start --keep-runs 200 --keep-bytes 500MB
-                                        how many finished runs are kept, and how much of them; the oldest go first""",
+                                        how many finished runs are kept, and how much of them; the oldest go first
+  %raftoral start --max-value-bytes 3GB
+                                        how large a value may be; a run with a larger one waits until the limit is raised""",
     ),
     parse=_parse,
     do=_do,
@@ -245,5 +249,6 @@ SUBCOMMAND = Subcommand(
         "--keep-log": one_of("20kB", "1MB", "8MB"),
         "--keep-runs": one_of("100", "1000", "10000"),
         "--keep-bytes": one_of("100MB", "1GB", "10GB"),
+        "--max-value-bytes": one_of("1GB", "3GB", "10GB"),
     },
 )

@@ -19,6 +19,7 @@ const ENTRIES = {
   assign: { mark: "O", word: "run gets another owner" },
   bind: { mark: "O", word: "step bound to a label" },
   retention: { mark: "K", word: "how many runs are kept" },
+  value_limit: { mark: "K", word: "how large values may be" },
   pause: { mark: "P", word: "pause" },
   resume: { mark: "P", word: "resume" },
   child: { mark: "R", word: "child run starts" },

@@ -9,14 +9,14 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from ...core.commands import ChangeMembers, Command, Committed, Outcome, Rejected, SetRetention
+from ...core.commands import ChangeMembers, Command, Committed, Outcome, Rejected
 from ...core.labels import checked_labels
 from ...core.records import NodeId
 from ...discovery import key_file
@@ -54,8 +54,8 @@ def run_node(arguments: argparse.Namespace, default_port: int) -> int:
     host, port = parse_address(arguments.listen, default_port)
     if _is_anywhere(host):
         raise ClusterError(f"--listen {host!r} is no address that the others can dial: give the one of this machine")
-    retention = _retention(arguments.keep_runs, arguments.keep_bytes)
     labels = checked_labels(arguments.label, "--label")
+    settings = _settings(arguments.keep_runs, arguments.keep_bytes, arguments.max_value_bytes)
     joins = [parse_address(text, default_port) for text in arguments.join]
     path: Path = arguments.data_dir.expanduser().absolute()
     manifest = _manifest_of_one_node(path)
@@ -90,7 +90,7 @@ def run_node(arguments: argparse.Namespace, default_port: int) -> int:
         labels=labels,
     )
     is_new_member = manifest is None and joined is not None
-    return run(spec, ending, None, (), partial(_listening, spec, ending, file, content, is_new_member, retention))
+    return run(spec, ending, None, (), partial(_listening, spec, ending, file, content, is_new_member, settings))
 
 
 def _manifest_of_one_node(path: Path) -> Manifest | None:
@@ -127,17 +127,18 @@ def _prepared(
     return joined.node, joined.shared.founders
 
 
-def _retention(keep_runs: str | None, keep_bytes: str | None) -> SetRetention | None:
-    """Return the command for what is to be kept of finished runs, as it was written; None if nothing was. Raises `ClusterError`."""
+def _settings(keep_runs: str | None, keep_bytes: str | None, max_value_bytes: str | None) -> Mapping[str, Command]:
+    """Return the commands for what is to be kept, as it was written, by the flags that asked for it. Raises `ClusterError`."""
     number = int(keep_runs) if keep_runs is not None and keep_runs.isdecimal() else keep_runs
-    try:
-        return options.retention(number, None if keep_bytes is None else options.bytes_of(keep_bytes))
-    except ValueError as error:
-        raise ClusterError(f"--keep-bytes: {error}") from None
+    asked = {
+        "--keep-runs and --keep-bytes": options.retention(number, keep_bytes),
+        "--max-value-bytes": options.value_limit(max_value_bytes),
+    }
+    return {flags: command for flags, command in asked.items() if command is not None}
 
 
 def _listening(
-    spec: Spec, ending: Ending, file: Path, content: KeyFile, new: bool, retention: SetRetention | None, ready: Ready
+    spec: Spec, ending: Ending, file: Path, content: KeyFile, new: bool, settings: Mapping[str, Command], ready: Ready
 ) -> None:
     """Announce that the node listens: in its key file, to the other nodes, and to the process that started it."""
     node = spec.node
@@ -153,9 +154,9 @@ def _listening(
             ) from None
         return
     print(f"node {node} of cluster {content.name} listens at {address_text(ready.address)}", flush=True)
-    if retention is not None:
+    if settings:
         with contextlib.suppress(asyncio.CancelledError):  # it is ended, and says so elsewhere
-            asyncio.run(_until_asked(ending, _retain(content, node, ready.address, retention)))
+            asyncio.run(_until_asked(ending, _set(content, node, ready.address, settings)))
 
 
 def _is_anywhere(host: str) -> bool:
@@ -327,19 +328,20 @@ async def _introduce(content: KeyFile, node: NodeId, own: Address, others: dict[
     print(f"node {node} may not be a member; no majority answered within {JOIN_SECONDS:g} s: {why}", file=sys.stderr)
 
 
-async def _retain(content: KeyFile, node: NodeId, own: Address, command: SetRetention) -> None:
-    """Have the cluster keep as much of finished runs as was asked for, as soon as it has a leader; says so if it has none for long."""
-    try:
-        calls = await Calls.open(content.key, own, node, lambda calls: None, tls=_tls(content))
+async def _set(content: KeyFile, node: NodeId, own: Address, settings: Mapping[str, Command]) -> None:
+    """Have the cluster keep as much as was asked for, as soon as it has a leader; says so if it has none for long."""
+    for flags, command in settings.items():
         try:
-            outcome = await _asked(calls, command)
-        finally:
-            calls.close()
-            await calls.lost
-    except RaftoralError as error:
-        outcome = Rejected(str(error), "no_leader")
-    if not isinstance(outcome, Committed):
-        print(f"--keep-runs and --keep-bytes were not set, start the node again: {outcome.reason}", file=sys.stderr)
+            calls = await Calls.open(content.key, own, node, lambda calls: None, tls=_tls(content))
+            try:
+                outcome = await _asked(calls, command)
+            finally:
+                calls.close()
+                await calls.lost
+        except RaftoralError as error:
+            outcome = Rejected(str(error), "no_leader")
+        if not isinstance(outcome, Committed):
+            print(f"{flags} were not set, start the node again: {outcome.reason}", file=sys.stderr)
 
 
 def _never(outcome: Outcome) -> bool:

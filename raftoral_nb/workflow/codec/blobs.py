@@ -4,8 +4,8 @@ A blob is a pickle of protocol 5 with its large buffers beside it (PEP 574), lai
 
     magic, length of the table | table | pickle | buffer | buffer ...
 
-each part from the third on at a multiple of `ALIGNMENT`. The table has the places of the pickle and of each buffer. A blob is found, and
-checked, by the digest of its bytes. In a record stands a reference to it (`core/blob_refs`).
+each part from the third on at a multiple of `ALIGNMENT`. The table has the places of the pickle and of each buffer. A pickle without
+buffers that becomes much smaller by it is compressed: another magic, and the rest is that. A blob is found, and checked, by the digest of its bytes. In a record stands a reference to it (`core/blob_refs`).
 
 Whoever makes a value has its blob in hand until it is stored: `Carried`, the reference, holds it. Whoever reads one finds it in a `Shelf`, a
 place of this process where blobs are kept. Which one does not matter: what has the digest is the blob.
@@ -25,8 +25,12 @@ import msgspec
 
 from ...core.blob_refs import BlobRef, encode_reference, reference
 from ...errors import BlobMissingError, DamagedBlobError
+from .compression import compressed, decompressed
 
 MAGIC: Final = b"RNBLOB1\n"
+COMPRESSED: Final = b"RNBLOBZ\n"
+"""How a blob begins that is a compressed pickle."""
+
 ALIGNMENT: Final = 64
 """Where the pickle and each buffer begin in a blob: at multiples of it (bytes). Arrays are mapped as they are."""
 
@@ -113,6 +117,12 @@ class Pickled:
             whole[at : at + piece.nbytes] = piece
             at += piece.nbytes
         return whole
+
+
+def made(pickled: bytes) -> InMemory:
+    """Return the content of the blob of a pickle without buffers, compressed if that helps."""
+    smaller = compressed(pickled)
+    return InMemory(Pickled(pickled, []).whole() if smaller is None else COMPRESSED + smaller)
 
 
 class InMemory:
@@ -268,9 +278,11 @@ def kept(value: bytes) -> bytes:
 def parts(content: Content, *, private: bool) -> tuple[memoryview, list[memoryview]]:
     """Return a blob's pickle and buffers. `private` ones may be written to: nobody else sees that.
 
-    Raises `DamagedBlobError` if it is not laid out as a blob.
+    Raises `DamagedBlobError` if it is not laid out as a blob, and ImportError if it is compressed and cannot be decompressed here.
     """
     whole = content.view(private=private)
+    if bytes(whole[: len(COMPRESSED)]) == COMPRESSED:
+        return memoryview(decompressed(whole[len(COMPRESSED) :])), []
     with contextlib.suppress(msgspec.DecodeError, ValueError):
         if whole.nbytes >= _HEAD and bytes(whole[: len(MAGIC)]) == MAGIC:
             length = int.from_bytes(whole[len(MAGIC) : _HEAD], "little")

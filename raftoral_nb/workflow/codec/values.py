@@ -11,10 +11,11 @@ import inspect
 import pickle
 import re
 import reprlib
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ... import errors, limits
 from ...core.blob_refs import reference
+from ...core.sizes import size_words
 from . import blobs, classes, pickling, views
 from .digests import digest
 
@@ -32,7 +33,9 @@ _ADVICE: Final = (
 )
 
 
-def encode(value: object, *, what: str, known: classes.Lookup | None = None, whole: bool = False) -> bytes:
+def encode(
+    value: object, *, what: str, known: classes.Lookup | None = None, whole: bool = False, most: int | None = None
+) -> bytes:
     """Return the bytes under which `value` is recorded; of more than `limits.BLOB_BYTES` the reference to its blob, which carries that.
 
     Args:
@@ -41,31 +44,50 @@ def encode(value: object, *, what: str, known: classes.Lookup | None = None, who
         known: gives the classes of the workflow that the value is for, if it is to be compared with them; called only if the
             value has classes of the notebook.
         whole: of what is sent and not recorded: it is never a reference, and takes at most `limits.MAX_RECORDED_BYTES`.
+        most: the largest that the cluster keeps, in bytes, where a larger one is to be refused; otherwise `limits.MAX_ENCODED_BYTES` are the
+            limit, and a run waits with what the cluster does not keep. It counts what is stored, which may be compressed.
 
     Raises:
         ClassChangedError: the workflow knows one of these classes with other code.
-        ValueNotShippableError: it does not pickle, or takes more than `limits.MAX_VALUE_BYTES`.
+        ValueNotShippableError: it does not pickle, or takes more than that.
 
     The bytes of equal values may differ: compare `digest`.
     """
+    limit = _limit(most, whole=whole)
     if _is_plain(value):
         data = pickle.dumps(value, pickling.PROTOCOL)
         if len(data) <= limits.BLOB_BYTES:
             return data
-        return _large(value, data, [], what, whole=whole)
-    return _encoded(value, what, known, whole=whole)[0]
+        return _large(value, data, [], what, limit)
+    return _encoded(value, what, known, limit)[0]
+
+
+class _Limit(NamedTuple):
+    """The most bytes that a value may take, and the name of what says so."""
+
+    name: str
+    most: int
+
+    whole: bool = False
+
+
+def _limit(most: int | None = None, *, whole: bool = False) -> _Limit:
+    if whole:
+        return _Limit("MAX_RECORDED_BYTES", limits.MAX_RECORDED_BYTES, whole=True)
+    return _Limit("MAX_ENCODED_BYTES", limits.MAX_ENCODED_BYTES) if most is None else _Limit("max_value_bytes", most)
 
 
 def _encoded(
-    value: object, what: str, known: classes.Lookup | None, *, whole: bool = False
+    value: object, what: str, known: classes.Lookup | None, limit: _Limit | None = None
 ) -> tuple[bytes, dict[classes.Identity, type]]:
+    limit = limit or _limit()
     used: dict[classes.Identity, type] = {}
     buffers: list[memoryview] = []
-    most = limits.MAX_RECORDED_BYTES if whole else limits.MAX_VALUE_BYTES
     try:
-        data = pickling.dumps(value, most, used, beside=None if whole else _Large(buffers))
+        most = limit.most if limit.whole else limits.MAX_ENCODED_BYTES  # it may become smaller
+        data = pickling.dumps(value, most, used, beside=None if limit.whole else _Large(buffers))
     except pickling.TooLargeError as error:
-        raise _too_large(value, error.size, what, whole=whole) from None
+        raise _too_large(value, error.size, what, limit) from None
     except Exception as error:
         raise errors.ValueNotShippableError(
             f"{what}: a value of type {type_name(type(value))} cannot be recorded, as it does not pickle "
@@ -75,7 +97,7 @@ def _encoded(
     if theirs is not None:
         theirs.refuse_changed(used, what)
     if len(data) > limits.BLOB_BYTES or buffers:
-        data = _large(value, data, buffers, what, whole=whole)
+        data = _large(value, data, buffers, what, limit)
     return data, used
 
 
@@ -97,16 +119,20 @@ class _Large:
         return False
 
 
-def _large(value: object, data: bytes, buffers: list[memoryview], what: str, *, whole: bool) -> bytes:
+def _large(value: object, data: bytes, buffers: list[memoryview], what: str, limit: _Limit) -> bytes:
     """Return what is recorded of a large value: the reference to its blob, which is made here."""
     size = len(data) + sum(buffer.nbytes for buffer in buffers)
-    if size > (limits.MAX_RECORDED_BYTES if whole else limits.MAX_VALUE_BYTES):
-        raise _too_large(value, size, what, whole=whole)
-    if whole:
+    first = limit if limit.whole else _limit()
+    if size > first.most:
+        raise _too_large(value, size, what, first)
+    if limit.whole:
         return data
-    made = blobs.Pickled(data, buffers)
-    # A copy: whoever made the value may change it.
-    content = blobs.InMemory(made.whole())
+    content = None if buffers else blobs.made(data)
+    if (size := size if content is None else content.size) > limit.most:
+        raise _too_large(value, size, what, limit)
+    if content is None:
+        # A copy: whoever made the value may change it.
+        content = blobs.InMemory(blobs.Pickled(data, buffers).whole())
     return blobs.Carried.of(content, blobs.digest_of(content), shorten(value))
 
 
@@ -194,14 +220,6 @@ def preview(data: bytes, width: int = 60, *, what: str) -> str:
     return shorten_text(f"{size_words(ref.size)}: {ref.shown}", width)
 
 
-def size_words(size: int) -> str:
-    """Return a number of bytes in words, such as `52.4 MB`."""
-    for unit, words in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size >= unit:
-            return f"{size / unit:.1f} {words}"
-    return f"{size} bytes"
-
-
 def shorten(value: object, width: int = 60) -> str:
     """Return a one-line `repr` of at most `width` characters for views; the same in every process, without addresses.
 
@@ -286,12 +304,12 @@ def _is_plain(value: object) -> bool:
     return False
 
 
-def _too_large(value: object, size: int, what: str, *, whole: bool = False) -> errors.ValueNotShippableError:
+def _too_large(value: object, size: int, what: str, limit: _Limit) -> errors.ValueNotShippableError:
+    raised = "cluster.set_max_value_bytes(...) raises the limit. " if limit.name == "max_value_bytes" else ""
     advice = views.hint(parts(value)) or "Write large data to a file or a store inside the step, and return its name."
-    limit = "MAX_RECORDED_BYTES" if whole else "MAX_VALUE_BYTES"
     return errors.ValueNotShippableError(
-        f"{what}: a value of type {type_name(type(value))} takes {size:,} bytes, more than {limit} "
-        f"({getattr(limits, limit):,}). {advice}"
+        f"{what}: a value of type {type_name(type(value))} takes {size:,} bytes, more than {limit.name} "
+        f"({limit.most:,}). {raised}{advice}"
     )
 
 

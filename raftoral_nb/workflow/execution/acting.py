@@ -14,7 +14,11 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ...core.cluster_events import ValueHeld
+from ...core.command_values import with_values
 from ...core.commands import Command, Outcome, Rejected
+from ...core.held_keys import THE_END, HeldKey
+from ..codec.blobs import plain
 from . import recording
 from .environment import FINAL_REFUSALS, ExecutionEnv
 from .products import Made, Product
@@ -90,6 +94,8 @@ class ActingEffects:
         self._around = around
         # Invariant: begun here in the present epoch, and their records have not come. A dict for its order.
         self._begun: dict[StepId, _Effect] = {}
+        self.held: dict[StepId, str] = {}
+        """Why values wait that are not kept now, by what they are of: steps, or the end. Read from any thread."""
 
     def begin(self, ask: OpenStep, term: int) -> None:
         """Begin to make the product of what was asked for, and record it, unless that is under way."""
@@ -97,7 +103,12 @@ class ActingEffects:
             return
         effect = self._begun[ask.step_id] = _Effect(term)
         try:
-            product = ask.context.run(ask.produce, ask.step_id)
+            product: Product | Awaitable[Product]
+            held = self._around.large_values.held
+            if held and ask.operation == "compute" and (key := self._key(ask.step_id)) in held:
+                product = self._held_or_made(ask, key)
+            else:
+                product = ask.context.run(ask.produce, ask.step_id)
         except Exception as error:
             self._execution.broke(f"making step {ask.step_id!r}", error)
             return
@@ -108,14 +119,22 @@ class ActingEffects:
 
     def end(self, step_id: StepId) -> None:
         """Stop what is done for a step: its record has come, or nobody waits for it any more."""
+        held = step_id in self.held
+        self.stop(step_id)
+        if held or self._around.large_values.held:
+            self._around.large_values.drop(self._key(step_id))
+
+    def stop(self, step_id: StepId) -> None:
+        """Stop what is done for a step: it is another node's, or is to be begun anew. A value that is held for it stays."""
         effect = self._begun.pop(step_id, None)
         if effect is not None:
             self._stop(effect)
+        self.held.pop(step_id, None)
 
-    def end_all(self, but: Collection[StepId] = ()) -> None:
+    def stop_all(self, but: Collection[StepId] = ()) -> None:
         """Stop whatever is done, `but` for some steps: this node does not act any more, or the execution is over."""
-        for step_id in [step_id for step_id in self._begun if step_id not in but]:
-            self.end(step_id)
+        for step_id in [step_id for step_id in (*self._begun, *self.held) if step_id not in but]:
+            self.stop(step_id)
 
     def _stop(self, effect: _Effect) -> None:
         effect.over = True
@@ -140,26 +159,68 @@ class ActingEffects:
         finally:
             effect.task = None
 
+    def _key(self, step_id: StepId) -> HeldKey:
+        execution = self._execution
+        return HeldKey(execution.run_id, execution.generation, execution.definition.version, step_id)
+
+    async def _held_or_made(self, ask: OpenStep, key: HeldKey) -> Product:
+        """Return what this node holds of a step whose function has run; if it is not whole any more the function runs again."""
+        came = asyncio.Event()
+        found: list[bytes | None] = []
+
+        def looked(value: bytes | None) -> None:
+            found.append(value)
+            came.set()
+
+        self._around.large_values.bring(key, looked)
+        await came.wait()
+        if found[0] is not None:
+            return found[0], None
+        product = ask.produce(ask.step_id)
+        return await product if inspect.isawaitable(product) else product
+
+    def propose_end(self, command: Command, wanted: Callable[[], bool]) -> None:
+        """Propose the end of the run, or of its generation."""
+
+        def broken(reason: str) -> None:
+            self._execution.broke("recording the end", RuntimeError(reason))
+
+        propose(self._around, command, wanted, broken, partial(self._holds, THE_END))
+
+    def _holds(self, what: StepId, reason: str) -> None:
+        """Note that a value waits, as it is not kept now: of a step, or of the end."""
+        if self.held.get(what) != reason:
+            self.held[what] = reason
+            around, run_id = self._around, self._execution.run_id
+            around.say(run_id, f"the run waits, and nothing is lost: {reason}")
+            around.tell(ValueHeld(around.node, run_id, reason))
+
     def _record(self, ask: OpenStep, effect: _Effect, product: Product) -> None:
         if not effect.over:
             made = product if isinstance(product, Made) else Made(*product)
             command = recording.step_command(self._execution, ask.step_id, ask.operation, made, effect.term)
-            propose(self._around, command, lambda: not effect.over, partial(self._refused, ask.step_id))
+            broken, held = partial(self._refused, ask.step_id), partial(self._holds, ask.step_id)
+            propose(self._around, command, lambda: not effect.over, broken, held)
 
     def _refused(self, step_id: StepId, reason: str) -> None:
         self._execution.broke(f"recording step {step_id!r}", RuntimeError(reason))
 
 
 def propose(
-    around: ExecutionEnv, command: Command, wanted: Callable[[], bool], broken: Callable[[str], object]
+    around: ExecutionEnv,
+    command: Command,
+    wanted: Callable[[], bool],
+    broken: Callable[[str], object],
+    held: Callable[[str], object] = lambda reason: None,
 ) -> None:
     """Propose a command, again and again until it is known that its record, an epoch or the run's end is on its way.
 
     Said only as long as `wanted()`. The first record wins, so saying it again does no harm. `broken(reason)` is called if it can
-    never be recorded.
+    never be recorded, `held(reason)` if its value is not kept now: it is proposed again when that may have changed.
     """
 
     def refused(outcome: Outcome) -> None:
+        nonlocal command
         if not wanted():
             return
         match outcome:
@@ -168,8 +229,12 @@ def propose(
             case Rejected(code=code) if code in FINAL_REFUSALS or code == "stopped":
                 return
             case Rejected(code="value_not_stored", reason=reason):
-                around.say(getattr(command, "run_id", ""), f"the run waits, and nothing is lost: {reason}")
+                held(reason)
                 around.propose(command, refused)
+            case Rejected(code="value_too_large", reason=reason):
+                held(reason)
+                command = with_values(command, plain)  # its bytes are stored, and need not be in memory as well
+                around.large_values.when_limit_changes(wanted, lambda: around.propose(command, refused))
             case _:
                 around.propose(command, refused)
 

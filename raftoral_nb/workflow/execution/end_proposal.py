@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from .acting import ActingExecution, propose
+from .acting import ActingExecution
 from .recording import end_command
 from .rights import RightsExecution
 
 if TYPE_CHECKING:
     from ...core.statistics import ExecutionStatus
-    from .environment import ExecutionEnv
+    from .acting import ActingEffects
 
 
 class EndingExecution(ActingExecution, RightsExecution, Protocol):
@@ -27,9 +27,9 @@ class EndingExecution(ActingExecution, RightsExecution, Protocol):
 class EndProposal:
     """The end of one execution, as this node has it recorded."""
 
-    def __init__(self, execution: EndingExecution, around: ExecutionEnv) -> None:
+    def __init__(self, execution: EndingExecution, effects: ActingEffects) -> None:
         self._execution = execution
-        self._around = around
+        self._effects = effects
         # Invariant: the epoch in which it was proposed last, since that changed.
         self._proposed_in: int | None = None
 
@@ -43,10 +43,7 @@ class EndProposal:
         def wanted() -> bool:
             return execution.rights.now() == epoch and not execution.run_ended and execution.status == "running"
 
-        def broken(reason: str) -> None:
-            execution.broke("recording the end", RuntimeError(reason))
-
-        propose(self._around, end_command(execution, epoch, cancelled=cancelled), wanted, broken)
+        self._effects.propose_end(end_command(execution, epoch, cancelled=cancelled), wanted)
 
     def forget(self) -> None:
         """Note that another epoch has begun: what was proposed may be refused."""

@@ -11,10 +11,11 @@ from ...core.records import NodeId, RunId, StepId
 from ..codec.classes import Known
 from .alarms import Alarms
 from .elsewhere import StepsElsewhere
+from .large_values import LargeValues
 
 if TYPE_CHECKING:
     from ...core.blob_refs import BlobRef
-    from ...core.cluster_events import MessageTaken, StepProgress, StepRetrying
+    from ...core.cluster_events import MessageTaken, StepProgress, StepRetrying, ValueHeld
     from ...core.records import CachedStep, StepState
     from ...threads.step_threads import Steps
 
@@ -69,6 +70,8 @@ class ExecutionEnv(Protocol):
     """Whether the node stops."""
     binds: bool
     """Whether steps that name a label go to a node that has it; if not, which is so in tests, labels say nothing."""
+    large_values: LargeValues
+    """What is larger than the cluster keeps."""
 
     def spawn(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `fn()` in a task of the node's own loop, in the current context."""
@@ -132,7 +135,7 @@ class ExecutionEnv(Protocol):
         """Count and tell that a step's function begins to run here."""
         ...
 
-    def tell(self, event: MessageTaken | StepRetrying | StepProgress) -> None:
+    def tell(self, event: MessageTaken | StepRetrying | StepProgress | ValueHeld) -> None:
         """Publish an event. From any thread."""
         ...
 

@@ -117,6 +117,7 @@ class Execution:
         self.children = ChildEnds(self.loop)
         self.rights = Rights(self.run_id, around)
         self._effects = ActingEffects(self, around)
+        self.held_values = self._effects.held
         self._main: RunTask | None = None
         self._in_code = False
         # Whether the code got the request to cancel the run.
@@ -126,7 +127,7 @@ class Execution:
         self._ended = False
         self._cancelled = False
         self._alarm = RunAlarm(self, around)
-        self._ending = EndProposal(self, around)
+        self._ending = EndProposal(self, self._effects)
         self.steps_here = RunningSteps()
         self._waits = waits.Waits()
         self.say_once = Once(lambda text: around.say(started.run_id, text))
@@ -168,7 +169,7 @@ class Execution:
 
     def right_changed(self) -> None:
         """Note that this node may do the steps of the run, or may not any more, or under another number."""
-        self._effects.end_all(self.rights.bound_here)
+        self._effects.stop_all(self.rights.bound_here)
         self._open.all_new()
         self._ending.forget()
         self._alarm.forget()
@@ -176,7 +177,7 @@ class Execution:
     def step_given(self, note: StepGiven) -> None:
         """Note to which node a step is bound."""
         if self.rights.given(note):
-            self._effects.end(note.step_id)
+            self._effects.stop(note.step_id)
             self._open.all_new()
 
     def stop(self, status: ExecutionStatus, reason: str) -> None:
@@ -400,8 +401,7 @@ class Execution:
             self._ending.propose(term, cancelled=self._cancelled)
             return
         for ask in () if self.paused else self._open.to_begin():
-            number = self.rights.to_begin(self, ask, term)
-            if number is not None:
+            if (number := self.rights.to_begin(self, ask, term)) is not None:
                 self._effects.begin(ask, number)
         if term is None:
             self._alarm.disarm()
@@ -427,7 +427,7 @@ class Execution:
         if self.done.is_set():
             return
         self._alarm.close()
-        self._effects.end_all()
+        self._effects.stop_all()
         self._open.close()
         if not self.loop.dead:
             with self.loop.entered():

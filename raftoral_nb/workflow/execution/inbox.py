@@ -104,6 +104,10 @@ class RunDropped(msgspec.Struct, frozen=True, gc=False):
     run_id: RunId
 
 
+class ValueLimitChanged(msgspec.Struct, frozen=True, gc=False):
+    """Note that the cluster keeps larger values from here on, or only smaller ones."""
+
+
 class ActingChanged(msgspec.Struct, frozen=True, gc=False):
     """Note that this node may act in `term` from here on; None: it may not any more."""
 
@@ -121,5 +125,6 @@ HandedOver = (
     | OwnerChanged
     | StepGiven
     | RunDropped
+    | ValueLimitChanged
     | ActingChanged
 )

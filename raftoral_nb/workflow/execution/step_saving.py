@@ -29,7 +29,14 @@ if TYPE_CHECKING:
 SAVE_SECONDS: Final = 1.0
 """The least time between two saved checkpoints of one step, unless it says otherwise (seconds)."""
 
-_FINAL: Final = FINAL_REFUSALS | {"unknown_run", "bad_command", "stopped", "older_step_state", "too_many_step_states"}
+_FINAL: Final = FINAL_REFUSALS | {
+    "unknown_run",
+    "bad_command",
+    "stopped",
+    "older_step_state",
+    "too_many_step_states",
+    "value_too_large",
+}
 """Codes of refusals after which nothing more can be saved of this attempt."""
 
 
@@ -108,7 +115,7 @@ class StepSaver:
         """See `RunningStep.checkpoint`."""
         least = SAVE_SECONDS if every is None else max(0.0, seconds(every, "checkpoint(..., every=...)"))
         what = f"a checkpoint of step {self._step_id!r} of run {self._execution.run_id!r}"
-        data = values.encode(value, what=what)
+        data = values.encode(value, what=what, most=self._around.large_values.most)
         saving, command, due = Saving(what), None, False
         with self._lock:
             closed = self._closed

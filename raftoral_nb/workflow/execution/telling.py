@@ -21,14 +21,18 @@ from ...errors import (
     RunNotFoundError,
     RunUnfinishedError,
     SignalRefusedError,
+    ValueNotShippableError,
 )
 from ...limits import MAX_NAME_CHARS, MAX_REASON_CHARS
 from ..codec import values
+from .large_values import LargeValues
 
 SEND_SECONDS: Final = 60.0
 """The time that a step on a thread waits for what it sends to be recorded (seconds)."""
 
-FINAL: Final = frozenset({"unknown_run", "run_ended", "run_cancelling", "too_many_signals", "bad_command"})
+FINAL: Final = frozenset(
+    {"unknown_run", "run_ended", "run_cancelling", "too_many_signals", "bad_command", "value_too_large"}
+)
 """Codes of refusals that no repetition changes."""
 
 _CHARS_KEPT: Final = MAX_NAME_CHARS - 60
@@ -48,6 +52,8 @@ def refusal(code: str, what: str, reason: str) -> RaftoralError:
             return ClusterError(f"{what} was refused: {reason}")
         case "too_many_signals":
             return SignalRefusedError(f"{what} was refused: {reason}; the workflow must receive some first")
+        case "value_too_large":  # the limit was lowered since it was encoded
+            return ValueNotShippableError(f"{what} was refused: {reason}")
     return InternalError(f"{what} was refused: {reason}")
 
 
@@ -126,6 +132,8 @@ class SenderEnv(Protocol):
         """Return the time of day by this node's clock, in Unix seconds."""
         ...
 
+    large_values: LargeValues
+
     def ask(self, command: Command, done: Callable[[Outcome], None]) -> None:
         """Propose a command; `done(outcome)` is called once, on another thread. From any thread."""
         ...
@@ -149,7 +157,7 @@ class Sender:
         """See `RunningStep.signal`."""
         run_id = checked_run_id(target)
         check_key(name)
-        data = values.encode(value, what=f"the value of the signal {name!r}")
+        data = values.encode(value, what=f"the value of the signal {name!r}", most=self._env.large_values.most)
         number = self._counts[run_id, name] = self._counts.get((run_id, name), 0) + 1
         place = f"{self._step_id}/{name}.{number}"
         sent = SendSignal(

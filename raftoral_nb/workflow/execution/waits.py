@@ -57,6 +57,8 @@ class ShownExecution(Waiting, Protocol):
     last_step_id: StepId | None
     turn: Record | None
     steps_here: RunningSteps
+    held_values: dict[StepId, str]
+    """Why values of it are not recorded now."""
 
     @property
     def queue_length(self) -> int:
@@ -93,6 +95,7 @@ class Waits:
             waits=found,
             more_waits=more,
             stuck=execution.stuck,
+            held_value=next(iter(tuple(execution.held_values.values())), None),
             in_turn=running and not execution.at_rest,
         )
 

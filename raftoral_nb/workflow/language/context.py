@@ -53,8 +53,8 @@ class WorkflowContext(MessagingContext):
     async def compute(self, key: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run `fn(*args, **kwargs)` on the acting node and record what it returns or raises.
 
-        An async `fn` runs on the node's loop, a synchronous one on a worker thread. The result must survive pickling and is
-        at most `MAX_VALUE_BYTES`; what is returned is the decoded record, on the acting node too. What `fn` raises is
+        An async `fn` runs on the node's loop, a synchronous one on a worker thread. The result must survive pickling; one
+        that takes more than `max_value_bytes` holds the run until that is raised. What is returned is the decoded record, on the acting node too. What `fn` raises is
         raised here, on every node. Does *not* promise that `fn` runs once: if the leader dies or is deposed before the
         record is committed, the next one runs it again. `ValueNotShippableError` if the result does not pickle.
 

@@ -91,7 +91,7 @@ def test_what_is_done_to_a_value_later_does_not_change_what_was_recorded() -> No
 def test_small_values_are_in_the_log_and_large_ones_are_not() -> None:
     assert reference(values.encode(b"x" * (limits.BLOB_BYTES - 100), what="a value")) is None
     assert reference(values.encode(np.zeros(1000), what="a value")) is None
-    ref = reference(values.encode(b"x" * LARGE, what="a value"))
+    ref = reference(values.encode(np.random.default_rng(1).bytes(LARGE), what="a value"))
     assert ref is not None
     assert ref.size > LARGE
 
@@ -102,7 +102,7 @@ def test_equal_arrays_are_one_blob() -> None:
 
 def test_a_view_shows_a_large_value_without_reading_it() -> None:
     data = bytes(carried(np.zeros(100_000)))  # nobody keeps its blob
-    assert values.preview(data, what="a value").startswith("800.2 kB: array([0., 0., 0., ..., 0., 0., 0.]")
+    assert values.preview(data, what="a value").startswith("800 kB: array([0., 0., 0., ..., 0., 0., 0.]")
     with pytest.raises(BlobMissingError, match=r"bytes \(blob"):
         values.decode(data, what="a value")
 

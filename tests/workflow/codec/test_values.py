@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import enum
 import math
+import random
 import threading
 import types
 from collections.abc import Callable
@@ -95,14 +96,19 @@ def test_a_value_that_does_not_pickle_is_refused_with_its_name_type_and_reason()
         values.encode({"lock": threading.Lock()}, what="step 0/charge of run r1")
 
 
+RANDOM = random.Random(1).randbytes(500_001)
+
+
 @pytest.mark.parametrize(
     "value",
-    [b"x" * 500_001, [["x" * 500_001]], [np.zeros(500_001, "u1")]],
+    [RANDOM, [[RANDOM.decode("latin-1")]], [np.zeros(500_001, "u1")]],
     ids=["plain", "nested", "beside the pickle"],
 )
 def test_a_value_over_the_limit_is_refused_by_the_limits_name(value: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_VALUE_BYTES", 500_000)
-    with pytest.raises(errors.ValueNotShippableError, match=r"step 1/x.*more than MAX_VALUE_BYTES \(500,000\)"):
+    with pytest.raises(errors.ValueNotShippableError, match=r"step 1/x.*more than max_value_bytes \(500,000\)"):
+        values.encode(value, what="step 1/x", most=500_000)
+    monkeypatch.setattr(limits, "MAX_ENCODED_BYTES", 500_000)
+    with pytest.raises(errors.ValueNotShippableError, match=r"step 1/x.*more than MAX_ENCODED_BYTES \(500,000\)"):
         values.encode(value, what="step 1/x")
 
 

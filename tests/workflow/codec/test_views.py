@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raftoral_nb import CodeNotShippableError, ValueNotShippableError, limits
-from raftoral_nb.workflow.codec import values
+from raftoral_nb.workflow.codec import blobs, values
 from raftoral_nb.workflow.shipping import definitions
 
 
@@ -47,13 +47,14 @@ LARGE = 1_000_001
 
 
 @pytest.fixture(autouse=True)
-def _small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_VALUE_BYTES", LARGE - 1)
+def _uncompressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables here are of zeros."""
+    monkeypatch.setattr(blobs, "compressed", lambda data: None)
 
 
 def refusal(value: object) -> str:
     with pytest.raises(ValueNotShippableError) as caught:
-        values.encode(value, what="the value")
+        values.encode(value, what="the value", most=LARGE - 1)
     return str(caught.value)
 
 

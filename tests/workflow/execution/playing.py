@@ -8,6 +8,7 @@ import hashlib
 import random
 from collections.abc import Coroutine
 from typing import Any, Final
+from unittest.mock import Mock
 
 from raftoral_nb.core.records import CancelRecord, Definition, Message, Record, Step, TimersFired
 from raftoral_nb.simulation.observations import DiaryReader, Observation, diary_of, observed
@@ -16,6 +17,7 @@ from raftoral_nb.workflow.execution.acting import OpenStep
 from raftoral_nb.workflow.execution.alarms import Alarms
 from raftoral_nb.workflow.execution.execution import Execution
 from raftoral_nb.workflow.execution.inbox import RunStarted
+from raftoral_nb.workflow.execution.large_values import LargeValues
 from raftoral_nb.workflow.execution.products import Made
 from raftoral_nb.workflow.execution.running_step import CONTEXT
 from raftoral_nb.workflow.language.context import WorkflowContext
@@ -37,6 +39,7 @@ class Alone:
 
     def __init__(self, program: Block) -> None:
         self.timers = self.alarms = Alarms(lambda: BEGAN, lambda seconds, call: None, lambda call: None)
+        self.large_values = LargeValues(Mock())
         self._program = program
 
     def prepare(self, execution: Any) -> tuple[Coroutine[Any, Any, Any], contextvars.Context]:

@@ -32,6 +32,7 @@ class Alone:
         """What is under way."""
         self.sent: list[SaveStepState] = []
         self.said: list[str] = []
+        self.large_values = SimpleNamespace(most=10**9)
         self.known = known
         self.timers = SimpleNamespace(
             clock=lambda: self.now, call_at=lambda when, callback: self.alarms.append((when, callback))
