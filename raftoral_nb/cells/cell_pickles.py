@@ -28,7 +28,7 @@ from ..limits import MAX_CODE_BYTES
 from ..workflow.codec import classes, digests, pickling
 from ..workflow.codec.blobs import new_hasher
 from . import figure_states
-from .cell_blobs import Blobs, aligned
+from .cell_blobs import CellBlobs, aligned
 from .cell_records import StoredBuffer, StoredGroup
 from .shared_parts import ArraySpan, SharedParts, root_of, span_of
 
@@ -349,7 +349,7 @@ def named_arrays(space: dict[str, Any]) -> frozenset[int]:
 # --- groups, stored and loaded
 
 
-def store_group(names: Sequence[str], taken: TakenValue, blobs: Blobs) -> StoredGroup:
+def store_group(names: Sequence[str], taken: TakenValue, blobs: CellBlobs) -> StoredGroup:
     """Store a value that was taken apart with `keep`: that of one name, or a tuple of those of several. Raises `OSError`."""
     small = [one for one in taken.buffers if one.nbytes < OWN_FILE_BYTES]
     pack, places = aligned([memoryview(taken.pickled), *small])
@@ -363,7 +363,7 @@ def store_group(names: Sequence[str], taken: TakenValue, blobs: Blobs) -> Stored
     return StoredGroup(tuple(names), blobs.put(pack), len(taken.pickled), tuple(stored))
 
 
-def load_group(group: StoredGroup, blobs: Blobs, space: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+def load_group(group: StoredGroup, blobs: CellBlobs, space: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     """Return the values of a group by name, and the objects that they are made of.
 
     Raises whatever unpickling raises, and `OSError` if a file is not there.
@@ -379,7 +379,7 @@ def load_group(group: StoredGroup, blobs: Blobs, space: dict[str, Any]) -> tuple
     return dict(zip(group.names, values, strict=True)), objects
 
 
-def _buffer(one: StoredBuffer, pack: memoryview, blobs: Blobs) -> memoryview:
+def _buffer(one: StoredBuffer, pack: memoryview, blobs: CellBlobs) -> memoryview:
     if one.blob is None:
         return pack[one.at : one.at + one.size]
     return blobs.load(one.blob)

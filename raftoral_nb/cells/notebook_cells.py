@@ -15,14 +15,14 @@ from typing import Any, Final
 
 import msgspec
 
-from ..errors import CellError
-from .cell_blobs import CellBlob, FileBlobs
+from ..errors import CellError, DamagedBlobError
+from .cell_blobs import CellBlob, CellBlobs
 from .cell_checks import BlobChecks
 from .cell_code import CellCode, Suspect, analyse, compiled, parse
 from .cell_key import CellInputs
 from .cell_log import CellLog
 from .cell_pickles import TakenValue, is_steady, load_group, named_arrays
-from .cell_records import CellRecord, DamagedCell, LostName
+from .cell_records import CellRecord, DamagedCell, LostName, StoredGroup
 from .held_names import HeldName, HeldNames, ReadValue
 from .left_values import RESULT, same_groups, store_values, take_values
 from .library_state import LibraryState, restore_state
@@ -102,7 +102,7 @@ class NotebookCells:
         """
         self.folder = folder
         self._log = CellLog(folder)
-        self._blobs = FileBlobs(folder / BLOBS_FOLDER)
+        self._blobs = CellBlobs(folder / BLOBS_FOLDER)
         self._space = space
         self._hidden = hidden
         self._held = HeldNames(space)
@@ -243,17 +243,12 @@ class NotebookCells:
                     return [f"{reader} reads `{name}`, which cannot be recorded"]
         if record.name in self._must_run:
             return ["what it could not record is needed"]
-        blobs = list(record.blobs())
-        if all(self._blobs.is_there(blob) for blob in blobs) and all(
-            self._blobs.is_whole(blob) for blob in blobs if blob.size <= CHECKED_BYTES
-        ):
-            return []
-        damaged = [blob for blob in blobs if not self._blobs.is_whole(blob)]
-        for blob in damaged:  # what stays is not written again
-            self._blobs.discard(blob)
-        return [
-            f"its record is damaged ({', '.join(str(self.folder / BLOBS_FOLDER / blob.digest) for blob in damaged)})"
+        damaged = [
+            str(self.folder / BLOBS_FOLDER / blob.digest)
+            for blob in record.blobs()
+            if not self._blobs.is_there(blob, read=blob.size <= CHECKED_BYTES)
         ]
+        return [f"its record is damaged ({', '.join(damaged)})"] if damaged else []
 
     # --- it is restored
 
@@ -379,7 +374,7 @@ class NotebookCells:
                 for name, one in taken.items()
                 if name.isidentifier() and name != RESULT
             },
-            groups=self._stored(ahead.name, taken, groups, roots),
+            groups=self._stored(ahead, taken, groups, roots),
             shared=_shared(groups),
             bound=tuple(sorted(bound)),
             free=tuple(sorted(bound - ahead.before.keys())),
@@ -387,7 +382,7 @@ class NotebookCells:
             definitions=definitions,
             deleted=tuple(sorted(ahead.before.keys() - after.keys())),
             lost=tuple(_lost(why, ahead.code)),
-            output=None if output is None else self._put(ahead.name, output),
+            output=None if output is None else self._put(ahead, output),
             source=ahead.source,
             filename=ahead.filename,
             versions=_versions(package for one in taken.values() for package in one.packages),
@@ -477,22 +472,28 @@ class NotebookCells:
         return taken.content() if held is None else held.content
 
     def _stored(
-        self, name: str, taken: dict[str, TakenValue], groups: list[tuple[str, ...]], roots: frozenset[int]
-    ) -> Any:
+        self, ahead: CellAhead, taken: dict[str, TakenValue], groups: list[tuple[str, ...]], roots: frozenset[int]
+    ) -> tuple[StoredGroup, ...]:
         try:
             return store_values(taken, groups, self._space, roots, self._blobs)
-        except OSError as error:
-            raise self._not_stored(name, error) from error
+        except (OSError, DamagedBlobError) as error:
+            raise self._not_stored(ahead, error) from error
 
-    def _put(self, name: str, output: bytes) -> CellBlob:
+    def _put(self, ahead: CellAhead, output: bytes) -> CellBlob:
         try:
             return self._blobs.put([output])
         except OSError as error:
-            raise self._not_stored(name, error) from error
+            raise self._not_stored(ahead, error) from error
 
-    def _not_stored(self, name: str, error: OSError) -> CellError:
-        self._log.end(name, None, "not stored")
-        return CellError(f"the cell {name} has run, and is not recorded: {self.folder} cannot be written ({error})")
+    def _not_stored(self, ahead: CellAhead, error: OSError | DamagedBlobError) -> CellError:
+        """Note that the cell has run without being recorded, and return what is said of that."""
+        self.failed(ahead)
+        why = (
+            f"{self.folder} cannot be written ({error})"
+            if isinstance(error, OSError)
+            else "what it left changed while it was written: a thread or a task still works on it. Wait for that within the cell"
+        )
+        return CellError(f"the cell {ahead.name} has run, and is not recorded: {why}")
 
     # --- other cells
 

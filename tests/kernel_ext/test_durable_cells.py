@@ -14,8 +14,9 @@ import pytest
 from kernel_ext.magics import durable_cells
 from kernel_ext.magics.extension import _loaded
 from raftoral_nb.cells import notebook_cells
-from raftoral_nb.cells.cell_blobs import CellBlob, FileBlobs
+from raftoral_nb.cells.cell_blobs import CellBlob, CellBlobs
 from raftoral_nb.cells.cell_checks import BlobChecks
+from raftoral_nb.storage.content_files import ContentFiles, Part
 from tests.kernel_ext.conftest import Notebook
 
 
@@ -603,19 +604,18 @@ def test_nothing_is_recorded_of_a_cell_that_read_a_damaged_file_before_its_check
         opened.seek(-8, io.SEEK_END)
         opened.write(b"\x00\x00\x00\x00\x00\x00\xf8\x42")
     waited = threading.Event()
-    whole, wait = FileBlobs.is_whole, BlobChecks.wait
+    check, wait = CellBlobs.check, BlobChecks.wait
 
-    def is_whole(self: FileBlobs, blob: CellBlob) -> bool:
-        if threading.current_thread() is not threading.main_thread():
-            assert waited.wait(60)
-        return whole(self, blob)
+    def checks(self: CellBlobs, blob: CellBlob) -> None:
+        assert waited.wait(60)
+        check(self, blob)
 
     def waits(self: BlobChecks, *names: Any, **more: Any) -> None:
         waited.set()
         wait(self, *names, **more)
 
     monkeypatch.setattr(notebook_cells, "CHECKED_BYTES", 1_000_000)
-    monkeypatch.setattr(FileBlobs, "is_whole", is_whole)
+    monkeypatch.setattr(CellBlobs, "check", checks)
     monkeypatch.setattr(BlobChecks, "wait", waits)
     assert kinds(lasting.run(big)) == "restored"
     ran = lasting.notebook.ok(use)
@@ -671,12 +671,48 @@ def test_a_disk_that_is_full_costs_the_record_and_not_the_cell(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("raftoral_nb.cells.cell_blobs.FileBlobs._write", full)
+        patched.setattr("raftoral_nb.storage.content_files.ContentFiles.begin", full)
         ran = lasting.notebook.ok("%%durable a\nx = 2")
     assert "the cell a has run, and is not recorded" in ran.text
     assert "No space left on device" in ran.text
     assert lasting.space["x"] == 2
     assert kinds(lasting.run("%%durable a\nx = 1")) == "restored"
+
+
+def test_what_a_cell_changed_that_could_not_be_stored_is_not_taken_for_what_was_recorded(
+    lasting: Lasting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    made, use = "%%durable a\nx = [1]", "%%durable use\nn = len(x)"
+    lasting.run(made)
+    with monkeypatch.context() as patched:
+        patched.setattr("raftoral_nb.storage.content_files.ContentFiles.begin", full)
+        lasting.notebook.ok("%%durable b\nx.append(2)")
+    assert kinds(lasting.run(use)) == "ran"
+    assert lasting.space["n"] == 2
+    lasting.restart()
+    assert kinds(lasting.run(made, use)) == "restored ran"
+    assert lasting.space["n"] == 1
+
+
+def test_what_a_thread_changes_while_it_is_written_costs_the_record_and_is_said(
+    lasting: Lasting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = ContentFiles.begin
+
+    def changed(files: ContentFiles, digest: str) -> Part:
+        lasting.space["x"][0] += 1
+        return begin(files, digest)
+
+    cell = "%%durable a\nimport numpy as np\nx = np.zeros(300_000)"
+    with monkeypatch.context() as patched:
+        patched.setattr(ContentFiles, "begin", changed)
+        ran = lasting.notebook.ok(cell)
+    assert "the cell a has run, and is not recorded: what it left changed while it was written" in ran.text
+    assert kinds(lasting.run(cell)) == "ran"
+    assert kinds(lasting.run(cell)) == "restored"
 
 
 def test_whatever_fails_while_it_is_recorded_is_said(lasting: Lasting) -> None:
