@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import pickle
 import random
 import sys
+import types
 from typing import Any, Final
 
 RANDOM: Final = "random.getstate()"
@@ -84,3 +86,20 @@ def _differ(one: Any, other: Any) -> bool:
         return bool(one != other)
     except Exception:  # an array, say
         return True
+
+
+def named_method(value: Any) -> tuple[str, str] | None:
+    """Return the module and the name of a method that a library gives as one of its functions (`random.randint`); None for any other.
+
+    It is bound to the library's own state, and is found by its name like any function.
+    """
+    if not isinstance(value, types.MethodType | types.BuiltinMethodType):
+        return None
+    module, name = type(value.__self__).__module__, str(getattr(value, "__name__", ""))
+    found = None if module == "__main__" else getattr(sys.modules.get(module), name, None)
+    return (module, name) if type(found) is type(value) and found == value else None
+
+
+def of_module(module: str, name: str) -> Any:
+    """Return what a library has under a name."""
+    return getattr(importlib.import_module(module), name)

@@ -264,6 +264,84 @@ def test_a_module_beside_the_notebook_counts(lasting: Lasting, tmp_path: Path, m
     assert lasting.space["x"] == 222
 
 
+def test_a_module_beside_the_notebook_that_the_cell_itself_imports_counts(
+    lasting: Lasting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "importedbythecell.py"
+    file.write_text("def f():\n    return 1\n", encoding="utf-8")
+    cell = "%%durable a\nfrom importedbythecell import f\nx = f()"
+    assert kinds(lasting.run(cell, cell)) == "ran restored"
+    for text, became in (("return 222", "ran"), ("return 222  # as before", "restored")):
+        file.write_text(f"def f():\n    {text}\n", encoding="utf-8")
+        sys.modules.pop("importedbythecell")
+        lasting.restart()
+        assert kinds(lasting.run(cell)) == became
+        assert lasting.space["x"] == 222
+
+
+def test_what_another_extension_does_before_a_cell_is_done_before_the_cell_is_looked_at(lasting: Lasting) -> None:
+    """As `%autoreload` does, which is loaded when this extension is there already."""
+    cell = "%%durable a\nx = rate"
+    lasting.space["rate"] = 1
+
+    def reloads(_: object) -> None:
+        lasting.space["rate"] = 2
+
+    events = lasting.notebook.shell.events
+    lasting.run(cell)
+    events.register("pre_run_cell", reloads)
+    try:
+        lasting.run("1")
+        lasting.space["rate"] = 1
+        assert lasting.said(cell).startswith("runs again, as `rate` changed")
+    finally:
+        events.unregister("pre_run_cell", reloads)
+    assert lasting.space["x"] == 2
+
+
+def test_functions_of_random_stay_those_of_the_module(lasting: Lasting) -> None:
+    cells = (
+        "%%durable imports\nimport random\nfrom random import randint, shuffle\nfrom numpy.random import rand",
+        "%%durable draw\nrandom.seed(1)\na = randint(0, 10**9)\nb = rand()\nc = [1, 2, 3]\nshuffle(c)",
+    )
+    lasting.run(*cells)
+    a = lasting.space["a"]
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored restored"
+    assert lasting.run("random.seed(1)\nagain = randint(0, 10**9)") == [""]
+    assert lasting.space["again"] == a
+    assert lasting.space["rand"] == sys.modules["numpy.random"].rand
+    assert kinds(lasting.run(cells[1])) == "restored"
+
+
+def test_what_is_empty_is_shared_too(lasting: Lasting) -> None:
+    box = (
+        "class Box:\n    def __init__(self, items):\n        self.items = items\none = Box({})\nother = Box(one.items)"
+    )
+    cells = (
+        f"%%durable a\nx = []\ny = x\n{box}\nadd = set().add\nheld = add.__self__",
+        "%%durable b\nx.append(1)\none.items[1] = 2\nadd(3)",
+    )
+    lasting.run(*cells)
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored restored"
+    assert lasting.space["y"] is lasting.space["x"]
+    assert lasting.space["y"] == [1]
+    assert lasting.space["other"].items == {1: 2}
+    assert lasting.space["held"] == {3}
+
+
+def test_what_a_librarys_class_gives_all_its_objects_does_not_make_them_one_thing(lasting: Lasting) -> None:
+    made = (
+        "import pandas as pd\none = pd.Series([1.0])\nother = pd.Series([{}])\ndef f(x: int = 1): ...\ng = [f]\nh = [f]"
+    )
+    use = "%%durable use\nn = one.sum(), len(g)"
+    lasting.run(made.format(2), use)
+    assert kinds(lasting.run(made.format(3) + "\nh.append(1)", use)) == "restored"
+
+
 def test_a_query_and_a_magic_read_the_names_in_their_text(lasting: Lasting) -> None:
     cell = "%%durable a\nimport pandas as pd\nn = len(pd.DataFrame({'v': [1, 5]}).query('v > @lim'))\n%time m = lim + 1"
     lasting.run("lim = 2", cell)
