@@ -109,8 +109,8 @@ class DurableCells:
     def opened(self) -> NotebookCells:
         """The recorded cells. Opens them. Raises `RaftoralError`."""
         folder = self.folder
-        if self._cells is not None and self._cells.folder != folder:
-            self.close()
+        if self._cells is not None and (self._cells.folder != folder or not folder.is_dir()):
+            self.close()  # somebody who removed the folder wants to begin anew
         if self._cells is None:
             from raftoral_nb.cells.notebook_cells import NotebookCells  # it brings the engine, with its first cluster
 

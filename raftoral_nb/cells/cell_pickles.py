@@ -251,7 +251,7 @@ class TakenValue:
         memo = pickler.memo.copy()
         self.parts = SharedParts(_changeable(entry[1] for entry in memo.values()), pickler.spans)
         """All in it by which it may be one with another value."""
-        self.packages = {type(entry[1]).__module__.partition(".")[0] for entry in memo.values()}
+        self.packages = {kind.__module__.partition(".")[0] for kind in {type(entry[1]) for entry in memo.values()}}
         """The packages that its objects are of."""
         self._memo = memo  # as long as it is kept, no id of a temporary is used again
         self.classes: list[type] = list(pickler.used.values())
@@ -317,6 +317,8 @@ def shared_parts(value: Any, space: dict[str, Any], roots: frozenset[int]) -> Sh
     return SharedParts(_changeable(entry[1] for entry in pickler.memo.copy().values()), pickler.spans)
 
 
+_CONTAINERS: Final = frozenset({list, dict, set, bytearray})
+
 _HOLDS_OTHERS: Final = (tuple, frozenset, types.MethodType, types.BuiltinMethodType)
 """What cannot be changed itself, and may hold what can."""
 
@@ -325,27 +327,31 @@ def _changeable(objects: Iterable[Any]) -> list[Any]:
     """Return the objects that can be changed, but not those of a function, or of a library's class: whoever has that refers to them."""
     found = list(objects)
     belong: set[int] = set()
-    for kind in {type(one) for one in found}:
+    kinds = set(map(type, found))
+    for kind in kinds:
         for owner in kind.__mro__:
             if owner.__module__ != "__main__" and not local_modules.is_local(owner.__module__):
                 for held in vars(owner).values():
                     belong.add(id(held))
                     if isinstance(held, kind) and type(getattr(held, "__dict__", None)) is dict:
                         belong.add(id(vars(held)))
-    for one in found:
-        if isinstance(one, types.FunctionType):
+    if types.FunctionType in kinds:
+        for function in (one for one in found if type(one) is types.FunctionType):
             with contextlib.suppress(Exception):  # annotations may be code that fails
-                belong.update((id(vars(one)), id(one.__annotations__), id(one.__kwdefaults__)))
-        elif type(one).__module__ == "numpy.dtypes" and one.fields:
-            belong.update(id(part) for part in one.__reduce__()[2] if type(part) is dict)
+                belong.update((id(vars(function)), id(function.__annotations__), id(function.__kwdefaults__)))
+    if any(kind.__module__ == "numpy.dtypes" for kind in kinds):
+        for dtype in (one for one in found if type(one).__module__ == "numpy.dtypes" and one.fields):
+            belong.update(id(part) for part in dtype.__reduce__()[2] if type(part) is dict)
     return [one for one in found if is_shared(one) and id(one) not in belong]
 
 
 def is_shared(one: Any) -> bool:
     """Tell whether an object can be changed, so that it matters who else has it."""
+    kind = type(one)
+    if kind in _CONTAINERS:  # most of what there is many of
+        return True
     if isinstance(one, _IMMUTABLE):
         return False
-    kind = type(one)
     if kind.__module__.startswith(_IMMUTABLE_MODULES) or kind.__name__.lower().endswith("dtype"):
         return False
     if callable(one) and hasattr(one, "__qualname__"):  # functions of compiled modules

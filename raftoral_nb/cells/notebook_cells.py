@@ -23,6 +23,7 @@ from .cell_key import CellInputs
 from .cell_log import CellLog
 from .cell_pickles import TakenValue, is_steady, load_group, named_arrays
 from .cell_records import CellRecord, DamagedCell, LostName, StoredGroup
+from .code_state import CodeState, code_name, restore_code
 from .held_names import HeldName, HeldNames, ReadValue
 from .left_values import RESULT, same_groups, store_values, take_values
 from .library_state import LibraryState, restore_state
@@ -70,6 +71,7 @@ class CellAhead(msgspec.Struct, kw_only=True):
     digests: dict[str, tuple[int, str]] = {}
     """Of the values that it reaches: what they are bound to, and the digest of the pickle."""
     state: LibraryState | None = None
+    code_state: CodeState | None = None
     unsteady: set[str] = set()
     """Names whose values cannot be compared, as was found when the cell had run."""
 
@@ -277,11 +279,13 @@ class NotebookCells:
             ) from error
         results = (values.pop(RESULT),) if RESULT in values else ()
         named = {name: value for name, value in values.items() if name.isidentifier()}
-        restore_state({name: value for name, value in values.items() if name not in named})
+        others = {name: value for name, value in values.items() if name not in named}
+        restore_state(others)
         for name in record.deleted:
             self._space.pop(name, None)
         self._space.update(modules)
         self._space.update(named)
+        restore_code(others, self._space)
         self._hold(record, named)
         self._restored.add(record.name)
         self._checks.begin(record, [blob for blob in record.blobs() if blob.size > CHECKED_BYTES])
@@ -318,6 +322,7 @@ class NotebookCells:
             taken.forget()
         ahead.reads = {}
         ahead.state = LibraryState()
+        ahead.code_state = CodeState(ahead.inputs.functions, self._space)
         ahead.began, ahead.clock = time.time(), time.monotonic()
         self._log.begin(ahead.name, ahead.began, tuple(ahead.inputs.reads))
         ahead.aside = {name: self._space.pop(name) for name in ahead.own if name in self._space}
@@ -351,7 +356,15 @@ class NotebookCells:
             name: self._space[name].__name__ for name in bound if isinstance(self._space[name], types.ModuleType)
         }
         definitions = self._definitions(ahead.code, bound, changed)
-        named = [name for name in sorted(bound | changed) if name not in modules and name not in definitions]
+        if ahead.code_state is not None:
+            inside = ahead.code_state.changes(bound, definitions)
+            changed |= {code_name(place) for place in inside}.difference(definitions)
+            state |= inside
+        named = [
+            name
+            for name in sorted(bound | (changed & reached.keys()))
+            if name not in modules and name not in definitions
+        ]
         values = {name: self._space[name] for name in named}
         values |= {RESULT: results[0]} if results else {}
         roots = named_arrays(self._space)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -314,6 +315,68 @@ def test_functions_of_random_stay_those_of_the_module(lasting: Lasting) -> None:
     assert lasting.space["again"] == a
     assert lasting.space["rand"] == sys.modules["numpy.random"].rand
     assert kinds(lasting.run(cells[1])) == "restored"
+
+
+def test_what_a_cell_changes_of_a_class_or_a_function_is_restored_and_counts_as_changed(lasting: Lasting) -> None:
+    cells = (
+        "%%durable a\nclass Config:\n    rate = 1\n    seen = []\nConfig.rate = 2\ndef f():\n    f.calls += 1\nf.calls = 0\nf()",
+        "%%durable b\nConfig.rate = 3\nConfig.seen.append(Config.rate)\nf()",
+        "%%durable c\nx = Config.rate, f.calls",
+    )
+    assert lasting.run(*cells)[1].endswith("changed Config and f")
+    for _ in range(2):
+        lasting.restart()
+        assert kinds(lasting.run(*cells)) == "restored restored restored"
+        assert kinds(lasting.run(*cells)) == "restored restored restored"
+        lasting.run("held = Config.rate, Config.seen, f.calls")
+        assert lasting.space["held"] == (3, [3], 2)
+        assert lasting.space["x"] == (3, 2)
+    assert lasting.run("Config.rate = 7", cells[2])[1].startswith("runs again, as `Config` changed")
+
+
+def test_what_a_closure_has_counted_is_restored(lasting: Lasting) -> None:
+    counter = "def counter():\n    n = 0\n    def add():\n        nonlocal n\n        n += 1\n        return n\n    return add"
+    cells = (f"%%durable a\n{counter}\nadd = counter()\nadd()", "%%durable b\nadd()")
+    assert lasting.run(*cells)[1].endswith("changed add")
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored restored"
+    lasting.run("n = add()")
+    assert lasting.space["n"] == 3
+
+
+def test_what_a_cell_sets_in_a_module_beside_the_notebook_is_restored(
+    lasting: Lasting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "setbythecell.py").write_text(
+        "rate = 1\nunit = ''\ndef use(one):\n    global unit\n    unit = one\ndef get():\n    return rate, unit\n",
+        "utf-8",
+    )
+    cells = (
+        "%%durable a\nimport setbythecell as m\nm.rate = 5\nm.use('m')",
+        "%%durable b\nfrom setbythecell import get\nx = get()",
+    )
+    lasting.run(*cells)
+    sys.modules.pop("setbythecell")
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored restored"
+    lasting.run("held = get()")
+    assert lasting.space["held"] == lasting.space["x"] == (5, "m")
+
+
+def test_a_folder_that_was_removed_is_begun_anew(lasting: Lasting) -> None:
+    cell = "%%durable a\nx = [1]"
+    lasting.run(cell)
+    shutil.rmtree(lasting.durable.folder)
+    assert kinds(lasting.run(cell, cell)) == "ran restored"
+    lasting.restart()
+    assert kinds(lasting.run(cell)) == "restored"
+
+
+def test_what_an_iterator_is_is_said_as_of_other_things(lasting: Lasting) -> None:
+    lasting.run("gen = (x for x in range(3))")
+    assert "`gen` is a generator: the cell runs each time" in lasting.said("%%durable a\nx = list(gen)")
 
 
 def test_what_is_empty_is_shared_too(lasting: Lasting) -> None:
