@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from ..workflow.codec import digests, local_modules, sources
+from .cell_key import IMPORT
 from .cell_pickles import TakenValue, is_shared, is_steady, named_arrays
 from .reached import is_code
 
@@ -28,7 +29,7 @@ class CodeState:
     """What code that the notebook knows by these names holds at one moment; the names may also be those of loaded modules."""
 
     def __init__(self, names: Collection[str], space: dict[str, Any]) -> None:
-        self._names = frozenset(names)
+        self._names = frozenset(name.replace(IMPORT, _MODULE) for name in names)
         self._space = space
         self._before = {name: taken.digest for name, (_, taken) in self._held(self._names).items()}
 

@@ -9,6 +9,7 @@ import pickle
 import random
 import sys
 import types
+from collections.abc import Sequence
 from typing import Any, Final
 
 RANDOM: Final = "random.getstate()"
@@ -26,6 +27,13 @@ class LibraryState:
         self._numpy = _numpy_state()
         self._folder = _folder()
         self._plots = _plots()
+        self._paths = tuple(sys.path)
+
+    @property
+    def new_paths(self) -> tuple[str, ...]:
+        """What `sys.path` is now; empty if it is as it was."""
+        now = tuple(sys.path)
+        return () if now == self._paths else now
 
     def changes(self) -> dict[str, Any]:
         """Return what has changed since then, as it is now."""
@@ -61,6 +69,13 @@ def restore_state(changes: dict[str, Any]) -> None:
             import matplotlib as mpl
 
             mpl.rcParams.update(changes[PLOTS])
+
+
+def restore_paths(paths: Sequence[str]) -> None:
+    """Put what `sys.path` had where it had it; what is there already stays where it is."""
+    for place, path in enumerate(paths):
+        if path not in sys.path:
+            sys.path.insert(place, path)
 
 
 def _numpy_state() -> bytes | None:

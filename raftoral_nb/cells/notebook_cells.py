@@ -26,7 +26,7 @@ from .cell_records import CellRecord, DamagedCell, LostName, StoredGroup
 from .code_state import CodeState, code_name, restore_code
 from .held_names import HeldName, HeldNames, ReadValue
 from .left_values import RESULT, same_groups, store_values, take_values
-from .library_state import LibraryState, restore_state
+from .library_state import LibraryState, restore_paths, restore_state
 from .reached import Reached, data_names, is_code, reach
 from .shared_parts import SharedParts
 
@@ -176,6 +176,7 @@ class NotebookCells:
         problems = [f"`{one}` is {read.problem}" for one, read in reads.items() if read.problem]
         if restored and record is not None:
             notes = _versions_differ(record)
+            restore_paths(record.paths)  # its imports run before the rest is restored
         else:
             notes = [*map(_suspected, code.suspects), *_unseen(code), *problems]
         return CellAhead(
@@ -301,6 +302,14 @@ class NotebookCells:
                 self._held.keep(name, held)
         self._held.bound_by(record.name, (name for name in record.bound if name in self._space))
 
+    def _hold_left(self, record: CellRecord, touched: Collection[str], taken: dict[str, TakenValue]) -> None:
+        self._held.forget(touched)
+        self._hold(record, [name for name in taken if name in self._space and name != RESULT])
+        for name, one in taken.items():
+            held = self._held.get(name)
+            if held is not None:
+                held.base = one.digest
+
     def _show_lines_of(self, record: CellRecord) -> None:
         """Have tracebacks and `inspect.getsource` find the lines of functions that were recorded by value."""
         if record.filename and record.filename not in linecache.cache:
@@ -356,16 +365,10 @@ class NotebookCells:
             name: self._space[name].__name__ for name in bound if isinstance(self._space[name], types.ModuleType)
         }
         definitions = self._definitions(ahead.code, bound, changed)
-        if ahead.code_state is not None:
-            inside = ahead.code_state.changes(bound, definitions)
-            changed |= {code_name(place) for place in inside}.difference(definitions)
-            state |= inside
-        named = [
-            name
-            for name in sorted(bound | (changed & reached.keys()))
-            if name not in modules and name not in definitions
-        ]
-        values = {name: self._space[name] for name in named}
+        inside = {} if ahead.code_state is None else ahead.code_state.changes(bound, definitions)
+        state |= inside
+        left = sorted((bound | changed).difference(modules, definitions))
+        values = {name: self._space[name] for name in left}
         values |= {RESULT: results[0]} if results else {}
         roots = named_arrays(self._space)
         taken, why = take_values({**values, **state}, self._space, roots)
@@ -398,20 +401,17 @@ class NotebookCells:
             output=None if output is None else self._put(ahead, output),
             source=ahead.source,
             filename=ahead.filename,
+            paths=() if ahead.state is None else ahead.state.new_paths,
             versions=_versions(package for one in taken.values() for package in one.packages),
         )
         self._log.end(ahead.name, record, f"{len(record.variables)} names, {record.size} bytes, {seconds:.3f} s")
-        self._held.forget([*bound, *changed])
-        self._hold(record, [name for name in taken if name in self._space and name != RESULT])
-        for name, one in taken.items():
-            held = self._held.get(name)
-            if held is not None:
-                held.base = one.digest
+        self._hold_left(record, {*bound, *changed}, taken)
         self._put_back(ahead)
         self._checks.drop(ahead.name)
         self._restored.discard(ahead.name)
         self._must_run.discard(ahead.name)
         self._sweep()
+        changed |= {code_name(place) for place in inside}.difference(definitions)
         return CellDone(record, tuple(sorted(changed)), tuple(sorted(ahead.unsteady)))
 
     def _refuse_damaged(self, ahead: CellAhead) -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from ..workflow.codec import digests, local_modules, wrappers
 from .cell_code import global_reads
+from .cell_key import IMPORT
 from .library_state import named_method
 
 
@@ -34,7 +35,7 @@ def reach(names: Iterable[str], space: dict[str, Any], user: types.CodeType) -> 
     mentions = types.FunctionType(user, {})
     # What the code itself imports, it reads: after a restart it is not there yet.
     for name, module in local_modules.imported(mentions).items():
-        code[name], read = digests.code_apart(module, space, mentions)
+        code[f"{IMPORT}{name}"], read = digests.code_apart(module, space, mentions)
         pending += sorted(read - seen)
         seen |= read
     while pending:

@@ -17,6 +17,7 @@ from kernel_ext.magics.extension import _loaded
 from raftoral_nb.cells import notebook_cells
 from raftoral_nb.cells.cell_blobs import CellBlob, CellBlobs
 from raftoral_nb.cells.cell_checks import BlobChecks
+from raftoral_nb.hosts import observers
 from raftoral_nb.storage.content_files import ContentFiles, Part
 from tests.kernel_ext.conftest import Notebook
 
@@ -363,6 +364,32 @@ def test_what_a_cell_sets_in_a_module_beside_the_notebook_is_restored(
     assert kinds(lasting.run(*cells)) == "restored restored"
     lasting.run("held = get()")
     assert lasting.space["held"] == lasting.space["x"] == (5, "m")
+
+
+def test_a_cell_that_sets_the_path_of_its_imports_is_restored(
+    lasting: Lasting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "onthepath.py").write_text("def f():\n    return 1\n", "utf-8")
+    cell = f"%%durable a\nimport sys\nsys.path.insert(0, {str(tmp_path)!r})\nimport onthepath\nx = onthepath.f()"
+    assert kinds(lasting.run(cell, cell)) == "ran restored"
+    for _ in range(2):
+        sys.modules.pop("onthepath")
+        sys.path.remove(str(tmp_path))
+        lasting.restart()
+        assert kinds(lasting.run(cell, cell)) == "restored restored"
+        assert sys.path[0] == str(tmp_path)
+    sys.path.remove(str(tmp_path))
+
+
+def test_who_logs_everything_is_told_nothing_of_the_node_that_records(
+    lasting: Lasting, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        lasting.run("%%durable a\nx = 1")
+        assert not caplog.records
+        observers.logger.info("%s: %s", "another cluster", "event")
+    assert len(caplog.records) == 1
 
 
 def test_a_folder_that_was_removed_is_begun_anew(lasting: Lasting) -> None:
