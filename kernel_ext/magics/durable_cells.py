@@ -109,8 +109,8 @@ class DurableCells:
     def opened(self) -> NotebookCells:
         """The recorded cells. Opens them. Raises `RaftoralError`."""
         folder = self.folder
-        if self._cells is not None and self._cells.folder != folder:
-            self.close()
+        if self._cells is not None and (self._cells.folder != folder or not folder.is_dir()):
+            self.close()  # somebody who removed the folder wants to begin anew
         if self._cells is None:
             from raftoral_nb.cells.notebook_cells import NotebookCells  # it brings the engine, with its first cluster
 
@@ -207,6 +207,7 @@ class DurableCells:
         now.depth = max(now.depth - 1, 0)
         if now.depth:
             return
+        self._stay_last()
         now.armed = None
         ahead, now.ahead = now.ahead, None
         recorder, now.recorder = now.recorder, None
@@ -223,6 +224,12 @@ class DurableCells:
                 if result.success
                 else words.failed(self._cells.failed(ahead))
             )
+
+    def _stay_last(self) -> None:
+        """Has what came meanwhile, such as `%autoreload`, do its part before a cell is looked at."""
+        if self._shell.events.callbacks["pre_run_cell"][-1] != self._before:
+            self._shell.events.unregister("pre_run_cell", self._before)
+            self._shell.events.register("pre_run_cell", self._before)
 
     def _recorded(
         self, cells: NotebookCells, ahead: CellAhead, outputs: bytes | None, results: tuple[Any, ...]

@@ -9,14 +9,15 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
 
-from .cell_blobs import Blobs, CellBlob
+from ..errors import DamagedBlobError
+from .cell_blobs import CellBlob, CellBlobs
 from .cell_records import CellRecord, DamagedCell
 
 
 class _Check:
     """The check of one record's files, by a thread of its own."""
 
-    def __init__(self, record: CellRecord, large: Sequence[CellBlob], blobs: Blobs, owner: str) -> None:
+    def __init__(self, record: CellRecord, large: Sequence[CellBlob], blobs: CellBlobs, owner: str) -> None:
         self.record = record
         self.damaged = False
         self.used_by: list[str] = []
@@ -27,10 +28,12 @@ class _Check:
 
     def _read(self) -> None:
         for blob in self._large:
-            # One that is not there was swept, as the cell was recorded anew meanwhile: nobody can tell about it any more.
-            if not self._blobs.is_whole(blob) and self._blobs.is_there(blob):
-                self._blobs.discard(blob)
+            try:
+                self._blobs.check(blob)
+            except DamagedBlobError:
                 self.damaged = True
+            except OSError:  # it was swept, as the cell was recorded anew meanwhile: nobody can tell about it any more
+                continue
 
     def concerns(self, names: Collection[str]) -> bool:
         """Tell whether one of these names came from it."""
@@ -40,7 +43,7 @@ class _Check:
 class BlobChecks:
     """The checks of one notebook. All methods are called by the thread that runs its cells."""
 
-    def __init__(self, owner: str, blobs: Blobs) -> None:
+    def __init__(self, owner: str, blobs: CellBlobs) -> None:
         """Begin with none; `owner` stands in the names of the threads."""
         self._owner = owner
         self._blobs = blobs

@@ -120,7 +120,7 @@ class _Flow:
         self.reads: set[str] = set()
         self.may_read: set[str] = set()
         self.deferred: set[str] = set()
-        """Read by functions, whenever they are called."""
+        """Read by functions, whenever they are called, and not bound for certain when these are defined."""
         self.binds: dict[str, int] = {}
         self.deletes: set[str] = set()
         self.unseen: set[str] = set()
@@ -268,7 +268,7 @@ class _Flow:
         now, later, bound = _names_of(code, node.name)
         for name in now:
             self.read(name)
-        self.deferred |= later
+        self.deferred |= later - self._bound
         for name in bound:
             self.binds.setdefault(name, node.lineno)
             self._perhaps.add(name)
@@ -285,7 +285,7 @@ class _Flow:
             case ast.Lambda() | ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
                 now, later, bound = _names_of(compiled(ast.Expression(node)), "")
                 if isinstance(node, ast.Lambda):
-                    self.deferred |= later
+                    self.deferred |= later - self._bound
                 else:
                     now = [*now, *later]
                 for name in bound:

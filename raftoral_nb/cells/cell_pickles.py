@@ -18,18 +18,19 @@ import re
 import sys
 import types
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
 from cloudpickle import cloudpickle as _cloudpickle
 
 from ..limits import MAX_CODE_BYTES
-from ..workflow.codec import classes, digests, pickling
+from ..workflow.codec import classes, digests, local_modules, pickling
 from ..workflow.codec.blobs import new_hasher
 from . import figure_states
-from .cell_blobs import Blobs, aligned
+from .cell_blobs import CellBlobs, aligned
 from .cell_records import StoredBuffer, StoredGroup
+from .library_state import named_method, of_module
 from .shared_parts import ArraySpan, SharedParts, root_of, span_of
 
 OWN_FILE_BYTES: Final = 1024 * 1024
@@ -107,6 +108,8 @@ class CellPickler(pickling.ValuePickler):
                 return state
         if isinstance(obj, io.IOBase) and kind not in _IN_MEMORY:
             raise pickle.PicklingError("an open file" if not obj.closed else "a closed file")
+        if (named := named_method(obj)) is not None:
+            return of_module, named
         try:
             return super().reducer_override(obj)
         except pickling.TooLargeError:
@@ -246,9 +249,9 @@ class TakenValue:
         self.digest: str = sink.hasher.hexdigest()
         """Of the pickle: equal within one process for a value that did not change. Equal values may differ in it."""
         memo = pickler.memo.copy()
-        self.parts = SharedParts((entry[1] for entry in memo.values() if is_shared(entry[1])), pickler.spans)
+        self.parts = SharedParts(_changeable(entry[1] for entry in memo.values()), pickler.spans)
         """All in it by which it may be one with another value."""
-        self.packages = {type(entry[1]).__module__.partition(".")[0] for entry in memo.values()}
+        self.packages = {kind.__module__.partition(".")[0] for kind in {type(entry[1]) for entry in memo.values()}}
         """The packages that its objects are of."""
         self._memo = memo  # as long as it is kept, no id of a temporary is used again
         self.classes: list[type] = list(pickler.used.values())
@@ -304,23 +307,51 @@ class _Nowhere(io.BytesIO):
 
 def shared_parts(value: Any, space: dict[str, Any], roots: frozenset[int]) -> SharedParts:
     """Return all in a value by which it may be one with another one. None, if it cannot be taken apart."""
-    if not is_shared(value) and not isinstance(value, tuple | frozenset | types.MethodType):
+    if not is_shared(value) and not isinstance(value, _HOLDS_OTHERS):
         return SharedParts()
     pickler = CellPickler(_Nowhere(), space, [], roots)
     try:
         pickler.dump(value)
     except Exception:  # whatever pickling it raises
         return SharedParts()
-    return SharedParts((entry[1] for entry in pickler.memo.copy().values() if is_shared(entry[1])), pickler.spans)
+    return SharedParts(_changeable(entry[1] for entry in pickler.memo.copy().values()), pickler.spans)
+
+
+_CONTAINERS: Final = frozenset({list, dict, set, bytearray})
+
+_HOLDS_OTHERS: Final = (tuple, frozenset, types.MethodType, types.BuiltinMethodType)
+"""What cannot be changed itself, and may hold what can."""
+
+
+def _changeable(objects: Iterable[Any]) -> list[Any]:
+    """Return the objects that can be changed, but not those of a function, or of a library's class: whoever has that refers to them."""
+    found = list(objects)
+    belong: set[int] = set()
+    kinds = set(map(type, found))
+    for kind in kinds:
+        for owner in kind.__mro__:
+            if owner.__module__ != "__main__" and not local_modules.is_local(owner.__module__):
+                for held in vars(owner).values():
+                    belong.add(id(held))
+                    if isinstance(held, kind) and type(getattr(held, "__dict__", None)) is dict:
+                        belong.add(id(vars(held)))
+    if types.FunctionType in kinds:
+        for function in (one for one in found if type(one) is types.FunctionType):
+            with contextlib.suppress(Exception):  # annotations may be code that fails
+                belong.update((id(vars(function)), id(function.__annotations__), id(function.__kwdefaults__)))
+    if any(kind.__module__ == "numpy.dtypes" for kind in kinds):
+        for dtype in (one for one in found if type(one).__module__ == "numpy.dtypes" and one.fields):
+            belong.update(id(part) for part in dtype.__reduce__()[2] if type(part) is dict)
+    return [one for one in found if is_shared(one) and id(one) not in belong]
 
 
 def is_shared(one: Any) -> bool:
     """Tell whether an object can be changed, so that it matters who else has it."""
+    kind = type(one)
+    if kind in _CONTAINERS:  # most of what there is many of
+        return True
     if isinstance(one, _IMMUTABLE):
         return False
-    kind = type(one)
-    if kind in _CONTAINERS:
-        return len(one) > 0
     if kind.__module__.startswith(_IMMUTABLE_MODULES) or kind.__name__.lower().endswith("dtype"):
         return False
     if callable(one) and hasattr(one, "__qualname__"):  # functions of compiled modules
@@ -331,9 +362,6 @@ def is_shared(one: Any) -> bool:
 def _is_index(one: Any) -> bool:
     """Tell whether it is an index of pandas, which nobody can change."""
     return type(one).__module__.startswith("pandas") and isinstance(one, sys.modules["pandas"].Index)
-
-
-_CONTAINERS: Final = frozenset({list, dict, set, bytearray})
 
 
 def named_arrays(space: dict[str, Any]) -> frozenset[int]:
@@ -349,7 +377,7 @@ def named_arrays(space: dict[str, Any]) -> frozenset[int]:
 # --- groups, stored and loaded
 
 
-def store_group(names: Sequence[str], taken: TakenValue, blobs: Blobs) -> StoredGroup:
+def store_group(names: Sequence[str], taken: TakenValue, blobs: CellBlobs) -> StoredGroup:
     """Store a value that was taken apart with `keep`: that of one name, or a tuple of those of several. Raises `OSError`."""
     small = [one for one in taken.buffers if one.nbytes < OWN_FILE_BYTES]
     pack, places = aligned([memoryview(taken.pickled), *small])
@@ -363,7 +391,7 @@ def store_group(names: Sequence[str], taken: TakenValue, blobs: Blobs) -> Stored
     return StoredGroup(tuple(names), blobs.put(pack), len(taken.pickled), tuple(stored))
 
 
-def load_group(group: StoredGroup, blobs: Blobs, space: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+def load_group(group: StoredGroup, blobs: CellBlobs, space: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     """Return the values of a group by name, and the objects that they are made of.
 
     Raises whatever unpickling raises, and `OSError` if a file is not there.
@@ -379,7 +407,7 @@ def load_group(group: StoredGroup, blobs: Blobs, space: dict[str, Any]) -> tuple
     return dict(zip(group.names, values, strict=True)), objects
 
 
-def _buffer(one: StoredBuffer, pack: memoryview, blobs: Blobs) -> memoryview:
+def _buffer(one: StoredBuffer, pack: memoryview, blobs: CellBlobs) -> memoryview:
     if one.blob is None:
         return pack[one.at : one.at + one.size]
     return blobs.load(one.blob)

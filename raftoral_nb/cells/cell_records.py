@@ -81,6 +81,8 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The cell as plain Python: functions that were recorded by value have their lines in it."""
     filename: str
     """The name of its file in tracebacks."""
+    paths: tuple[str, ...] = ()
+    """What `sys.path` was at its end, if it has changed that: its imports need it."""
     versions: dict[str, str]
     """Python, and the packages that the values are of."""
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from .cell_pickles import TakenValue, is_shared, is_steady, named_arrays, shared_parts
+from .left_values import why_not
 from .shared_parts import SharedParts
 
 
@@ -186,7 +187,7 @@ def _not_compared(value: Any, error: Exception) -> ReadValue:
     if hasattr(value, "__next__") or hasattr(value, "readable"):
         # Each read of it changes it, and where it is cannot be told.
         return ReadValue(
-            f"never {secrets.token_hex(8)}", None, None, f"{_words(error) or name}: the cell runs each time"
+            f"never {secrets.token_hex(8)}", None, None, f"{why_not(value, error)}: the cell runs each time"
         )
     return ReadValue(f"type {name}", None, None, f"{name}: taken to be the same each time")
 
@@ -194,8 +195,3 @@ def _not_compared(value: Any, error: Exception) -> ReadValue:
 def _kind(value: Any) -> str:
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _words(error: Exception) -> str:
-    text = str(error)
-    return text if text in {"an open file", "a closed file"} else ""

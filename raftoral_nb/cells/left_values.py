@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from .cell_blobs import Blobs
+from .cell_blobs import CellBlobs
 from .cell_pickles import OWN_FILE_BYTES, TakenValue, store_group
 from .cell_records import StoredGroup
 from .shared_parts import ArraySpan, linked_by_memory, overlapping_roots
@@ -88,7 +88,7 @@ def store_values(
     groups: Iterable[Sequence[str]],
     space: dict[str, Any],
     roots: frozenset[int],
-    blobs: Blobs,
+    blobs: CellBlobs,
 ) -> tuple[StoredGroup, ...]:
     """Store values that were taken apart. Raises `OSError`.
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import pickle
 import random
 import sys
+import types
+from collections.abc import Sequence
 from typing import Any, Final
 
 RANDOM: Final = "random.getstate()"
@@ -24,6 +27,13 @@ class LibraryState:
         self._numpy = _numpy_state()
         self._folder = _folder()
         self._plots = _plots()
+        self._paths = tuple(sys.path)
+
+    @property
+    def new_paths(self) -> tuple[str, ...]:
+        """What `sys.path` is now; empty if it is as it was."""
+        now = tuple(sys.path)
+        return () if now == self._paths else now
 
     def changes(self) -> dict[str, Any]:
         """Return what has changed since then, as it is now."""
@@ -61,6 +71,13 @@ def restore_state(changes: dict[str, Any]) -> None:
             mpl.rcParams.update(changes[PLOTS])
 
 
+def restore_paths(paths: Sequence[str]) -> None:
+    """Put what `sys.path` had where it had it; what is there already stays where it is."""
+    for place, path in enumerate(paths):
+        if path not in sys.path:
+            sys.path.insert(place, path)
+
+
 def _numpy_state() -> bytes | None:
     module = sys.modules.get("numpy.random")
     return None if module is None else pickle.dumps(module.get_state())
@@ -84,3 +101,20 @@ def _differ(one: Any, other: Any) -> bool:
         return bool(one != other)
     except Exception:  # an array, say
         return True
+
+
+def named_method(value: Any) -> tuple[str, str] | None:
+    """Return the module and the name of a method that a library gives as one of its functions (`random.randint`); None for any other.
+
+    It is bound to the library's own state, and is found by its name like any function.
+    """
+    if not isinstance(value, types.MethodType | types.BuiltinMethodType):
+        return None
+    module, name = type(value.__self__).__module__, str(getattr(value, "__name__", ""))
+    found = None if module == "__main__" else getattr(sys.modules.get(module), name, None)
+    return (module, name) if type(found) is type(value) and found == value else None
+
+
+def of_module(module: str, name: str) -> Any:
+    """Return what a library has under a name."""
+    return getattr(importlib.import_module(module), name)

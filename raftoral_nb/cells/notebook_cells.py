@@ -15,17 +15,18 @@ from typing import Any, Final
 
 import msgspec
 
-from ..errors import CellError
-from .cell_blobs import CellBlob, FileBlobs
+from ..errors import CellError, DamagedBlobError
+from .cell_blobs import CellBlob, CellBlobs
 from .cell_checks import BlobChecks
 from .cell_code import CellCode, Suspect, analyse, compiled, parse
 from .cell_key import CellInputs
 from .cell_log import CellLog
 from .cell_pickles import TakenValue, is_steady, load_group, named_arrays
-from .cell_records import CellRecord, DamagedCell, LostName
+from .cell_records import CellRecord, DamagedCell, LostName, StoredGroup
+from .code_state import CodeState, code_name, restore_code
 from .held_names import HeldName, HeldNames, ReadValue
 from .left_values import RESULT, same_groups, store_values, take_values
-from .library_state import LibraryState, restore_state
+from .library_state import LibraryState, restore_paths, restore_state
 from .reached import Reached, data_names, is_code, reach
 from .shared_parts import SharedParts
 
@@ -70,6 +71,7 @@ class CellAhead(msgspec.Struct, kw_only=True):
     digests: dict[str, tuple[int, str]] = {}
     """Of the values that it reaches: what they are bound to, and the digest of the pickle."""
     state: LibraryState | None = None
+    code_state: CodeState | None = None
     unsteady: set[str] = set()
     """Names whose values cannot be compared, as was found when the cell had run."""
 
@@ -102,7 +104,7 @@ class NotebookCells:
         """
         self.folder = folder
         self._log = CellLog(folder)
-        self._blobs = FileBlobs(folder / BLOBS_FOLDER)
+        self._blobs = CellBlobs(folder / BLOBS_FOLDER)
         self._space = space
         self._hidden = hidden
         self._held = HeldNames(space)
@@ -174,6 +176,7 @@ class NotebookCells:
         problems = [f"`{one}` is {read.problem}" for one, read in reads.items() if read.problem]
         if restored and record is not None:
             notes = _versions_differ(record)
+            restore_paths(record.paths)  # its imports run before the rest is restored
         else:
             notes = [*map(_suspected, code.suspects), *_unseen(code), *problems]
         return CellAhead(
@@ -243,17 +246,12 @@ class NotebookCells:
                     return [f"{reader} reads `{name}`, which cannot be recorded"]
         if record.name in self._must_run:
             return ["what it could not record is needed"]
-        blobs = list(record.blobs())
-        if all(self._blobs.is_there(blob) for blob in blobs) and all(
-            self._blobs.is_whole(blob) for blob in blobs if blob.size <= CHECKED_BYTES
-        ):
-            return []
-        damaged = [blob for blob in blobs if not self._blobs.is_whole(blob)]
-        for blob in damaged:  # what stays is not written again
-            self._blobs.discard(blob)
-        return [
-            f"its record is damaged ({', '.join(str(self.folder / BLOBS_FOLDER / blob.digest) for blob in damaged)})"
+        damaged = [
+            str(self.folder / BLOBS_FOLDER / blob.digest)
+            for blob in record.blobs()
+            if not self._blobs.is_there(blob, read=blob.size <= CHECKED_BYTES)
         ]
+        return [f"its record is damaged ({', '.join(damaged)})"] if damaged else []
 
     # --- it is restored
 
@@ -282,11 +280,13 @@ class NotebookCells:
             ) from error
         results = (values.pop(RESULT),) if RESULT in values else ()
         named = {name: value for name, value in values.items() if name.isidentifier()}
-        restore_state({name: value for name, value in values.items() if name not in named})
+        others = {name: value for name, value in values.items() if name not in named}
+        restore_state(others)
         for name in record.deleted:
             self._space.pop(name, None)
         self._space.update(modules)
         self._space.update(named)
+        restore_code(others, self._space)
         self._hold(record, named)
         self._restored.add(record.name)
         self._checks.begin(record, [blob for blob in record.blobs() if blob.size > CHECKED_BYTES])
@@ -301,6 +301,14 @@ class NotebookCells:
                 held = HeldName(identity, record.contents[name], peers.get(name, frozenset()), record.name)
                 self._held.keep(name, held)
         self._held.bound_by(record.name, (name for name in record.bound if name in self._space))
+
+    def _hold_left(self, record: CellRecord, touched: Collection[str], taken: dict[str, TakenValue]) -> None:
+        self._held.forget(touched)
+        self._hold(record, [name for name in taken if name in self._space and name != RESULT])
+        for name, one in taken.items():
+            held = self._held.get(name)
+            if held is not None:
+                held.base = one.digest
 
     def _show_lines_of(self, record: CellRecord) -> None:
         """Have tracebacks and `inspect.getsource` find the lines of functions that were recorded by value."""
@@ -323,6 +331,7 @@ class NotebookCells:
             taken.forget()
         ahead.reads = {}
         ahead.state = LibraryState()
+        ahead.code_state = CodeState(ahead.inputs.functions, self._space)
         ahead.began, ahead.clock = time.time(), time.monotonic()
         self._log.begin(ahead.name, ahead.began, tuple(ahead.inputs.reads))
         ahead.aside = {name: self._space.pop(name) for name in ahead.own if name in self._space}
@@ -356,8 +365,10 @@ class NotebookCells:
             name: self._space[name].__name__ for name in bound if isinstance(self._space[name], types.ModuleType)
         }
         definitions = self._definitions(ahead.code, bound, changed)
-        named = [name for name in sorted(bound | changed) if name not in modules and name not in definitions]
-        values = {name: self._space[name] for name in named}
+        inside = {} if ahead.code_state is None else ahead.code_state.changes(bound, definitions)
+        state |= inside
+        left = sorted((bound | changed).difference(modules, definitions))
+        values = {name: self._space[name] for name in left}
         values |= {RESULT: results[0]} if results else {}
         roots = named_arrays(self._space)
         taken, why = take_values({**values, **state}, self._space, roots)
@@ -379,7 +390,7 @@ class NotebookCells:
                 for name, one in taken.items()
                 if name.isidentifier() and name != RESULT
             },
-            groups=self._stored(ahead.name, taken, groups, roots),
+            groups=self._stored(ahead, taken, groups, roots),
             shared=_shared(groups),
             bound=tuple(sorted(bound)),
             free=tuple(sorted(bound - ahead.before.keys())),
@@ -387,23 +398,20 @@ class NotebookCells:
             definitions=definitions,
             deleted=tuple(sorted(ahead.before.keys() - after.keys())),
             lost=tuple(_lost(why, ahead.code)),
-            output=None if output is None else self._put(ahead.name, output),
+            output=None if output is None else self._put(ahead, output),
             source=ahead.source,
             filename=ahead.filename,
+            paths=() if ahead.state is None else ahead.state.new_paths,
             versions=_versions(package for one in taken.values() for package in one.packages),
         )
         self._log.end(ahead.name, record, f"{len(record.variables)} names, {record.size} bytes, {seconds:.3f} s")
-        self._held.forget([*bound, *changed])
-        self._hold(record, [name for name in taken if name in self._space and name != RESULT])
-        for name, one in taken.items():
-            held = self._held.get(name)
-            if held is not None:
-                held.base = one.digest
+        self._hold_left(record, {*bound, *changed}, taken)
         self._put_back(ahead)
         self._checks.drop(ahead.name)
         self._restored.discard(ahead.name)
         self._must_run.discard(ahead.name)
         self._sweep()
+        changed |= {code_name(place) for place in inside}.difference(definitions)
         return CellDone(record, tuple(sorted(changed)), tuple(sorted(ahead.unsteady)))
 
     def _refuse_damaged(self, ahead: CellAhead) -> None:
@@ -477,22 +485,28 @@ class NotebookCells:
         return taken.content() if held is None else held.content
 
     def _stored(
-        self, name: str, taken: dict[str, TakenValue], groups: list[tuple[str, ...]], roots: frozenset[int]
-    ) -> Any:
+        self, ahead: CellAhead, taken: dict[str, TakenValue], groups: list[tuple[str, ...]], roots: frozenset[int]
+    ) -> tuple[StoredGroup, ...]:
         try:
             return store_values(taken, groups, self._space, roots, self._blobs)
-        except OSError as error:
-            raise self._not_stored(name, error) from error
+        except (OSError, DamagedBlobError) as error:
+            raise self._not_stored(ahead, error) from error
 
-    def _put(self, name: str, output: bytes) -> CellBlob:
+    def _put(self, ahead: CellAhead, output: bytes) -> CellBlob:
         try:
             return self._blobs.put([output])
         except OSError as error:
-            raise self._not_stored(name, error) from error
+            raise self._not_stored(ahead, error) from error
 
-    def _not_stored(self, name: str, error: OSError) -> CellError:
-        self._log.end(name, None, "not stored")
-        return CellError(f"the cell {name} has run, and is not recorded: {self.folder} cannot be written ({error})")
+    def _not_stored(self, ahead: CellAhead, error: OSError | DamagedBlobError) -> CellError:
+        """Note that the cell has run without being recorded, and return what is said of that."""
+        self.failed(ahead)
+        why = (
+            f"{self.folder} cannot be written ({error})"
+            if isinstance(error, OSError)
+            else "what it left changed while it was written: a thread or a task still works on it. Wait for that within the cell"
+        )
+        return CellError(f"the cell {ahead.name} has run, and is not recorded: {why}")
 
     # --- other cells
 

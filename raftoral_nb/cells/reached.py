@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
-from ..workflow.codec import digests, wrappers
+from ..workflow.codec import digests, local_modules, wrappers
 from .cell_code import global_reads
+from .cell_key import IMPORT
+from .library_state import named_method
 
 
 class Reached(msgspec.Struct, frozen=True):
@@ -22,12 +24,20 @@ class Reached(msgspec.Struct, frozen=True):
 
 
 def reach(names: Iterable[str], space: dict[str, Any], user: types.CodeType) -> Reached:
-    """Return what these names of the notebook reach; those that it does not have are left out. `user` is the code that has them."""
+    """Return what these names of the notebook reach; those that it does not have are left out.
+
+    `user` is the code that has them. Modules beside the notebook that it imports are loaded.
+    """
     pending = sorted(set(names))
     seen = set(pending)
     data: set[str] = set()
     code: dict[str, str] = {}
-    mentions = types.FunctionType(user, {}) if not user.co_freevars else reach
+    mentions = types.FunctionType(user, {})
+    # What the code itself imports, it reads: after a restart it is not there yet.
+    for name, module in local_modules.imported(mentions).items():
+        code[f"{IMPORT}{name}"], read = digests.code_apart(module, space, mentions)
+        pending += sorted(read - seen)
+        seen |= read
     while pending:
         name = pending.pop()
         if name not in space:
@@ -35,6 +45,9 @@ def reach(names: Iterable[str], space: dict[str, Any], user: types.CodeType) -> 
         value = space[name]
         if not is_code(value):
             data.add(name)
+            continue
+        if (named := named_method(value)) is not None:
+            code[name] = ".".join(named)
             continue
         code[name], read = digests.code_apart(value, space, mentions)
         new = sorted(read - seen)
@@ -97,7 +110,12 @@ def _holds(cell: types.CellType) -> bool:
 
 
 def is_code(value: Any) -> bool:
-    """Tell whether a value is a function, a class, a module or a wrapper of a function: what it does counts, not what it is made of."""
-    if isinstance(value, types.FunctionType | types.BuiltinFunctionType | type | types.ModuleType):
+    """Tell whether a value is a function, a class, a module or a wrapper of a function: what it does counts, not what it is made of.
+
+    A method is data, as the object is that it is of.
+    """
+    if isinstance(value, types.FunctionType | type | types.ModuleType):
         return True
-    return wrappers.parts(value) is not None
+    if isinstance(value, types.BuiltinFunctionType) and isinstance(value.__self__, types.ModuleType | type | None):
+        return True
+    return named_method(value) is not None or wrappers.parts(value) is not None

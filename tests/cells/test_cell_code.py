@@ -59,6 +59,8 @@ def test_what_a_cell_reads_is_what_it_has_not_bound_before(source: str, expected
         ("for i in many:\n    x = i\n    print(x)", set()),
         ("while c:\n    x = 1\nprint(x)", {"x"}),
         ("def f():\n    return k\nk = 1", {"k"}),
+        ("k = 1\ndef f():\n    return k", set()),
+        ("k = 1\ndel k\nf = lambda: k\nk = 2", {"k"}),
         ("try:\n    x = 1\nexcept E:\n    pass\nprint(x)", {"x"}),
         ("try:\n    x = 1\nexcept E:\n    x = 2\nprint(x)", set()),
         ("try:\n    x = 1\nexcept E:\n    raise\nprint(x)", set()),

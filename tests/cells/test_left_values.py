@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftoral_nb.cells.cell_blobs import FileBlobs
+from raftoral_nb.cells.cell_blobs import CellBlobs
 from raftoral_nb.cells.cell_pickles import OWN_FILE_BYTES, TakenValue, load_group, named_arrays, shared_parts
 from raftoral_nb.cells.left_values import bundles, same_groups, store_values, take_values, why_not
 from raftoral_nb.cells.shared_parts import ArraySpan, SharedParts
@@ -22,7 +22,7 @@ def grouped(taken: dict[str, TakenValue]) -> list[tuple[str, ...]]:
 
 def restored(space: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Stores all values of a namespace, and loads them into another one."""
-    blobs = FileBlobs(folder)
+    blobs = CellBlobs(folder)
     roots = named_arrays(space)
     taken, lost = take_values(space, space, roots)
     assert lost == {}

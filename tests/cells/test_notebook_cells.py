@@ -103,7 +103,8 @@ class Kernel:
 
 def shape_of(value: Any, seen: dict[int, int]) -> Any:
     if callable(value):
-        return "function"
+        held = {name: one for name, one in vars(value).items() if not name.startswith("__") and not callable(one)}
+        return "function", {name: shape_of(one, {}) for name, one in held.items()}
     if not isinstance(value, list | dict):
         return value
     if id(value) in seen:
@@ -145,6 +146,15 @@ FORMS = [
     "class A:\n    kept = {m}\n    def get(self):\n        return {n}",
     "{n} = A().get()",
     "{n} = A.kept",
+    "A.kept = [{k}]",
+    "A.more = {m}",
+    "A.kept.append({k})",
+    "A.kept = len(A.kept) + {k}",
+    "f.calls = [{k}]",
+    "f.calls.append({k})",
+    "{n} = f.calls[-1]",
+    "def h(x):\n    found = [x]\n    def add(y):\n        found.append(y)\n        return len(found)\n    return add\nk = h({k})",
+    "{n} = [k({k})]",
 ]
 STATEMENTS = st.builds(lambda form, n, m, k: form.format(n=n, m=m, k=k), st.sampled_from(FORMS), NAMES, NAMES, NUMBERS)
 CELLS = st.tuples(st.sampled_from([True, True, False]), st.lists(STATEMENTS, min_size=1, max_size=3).map("\n".join))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ import pytest
 from kernel_ext.magics import durable_cells
 from kernel_ext.magics.extension import _loaded
 from raftoral_nb.cells import notebook_cells
-from raftoral_nb.cells.cell_blobs import CellBlob, FileBlobs
+from raftoral_nb.cells.cell_blobs import CellBlob, CellBlobs
 from raftoral_nb.cells.cell_checks import BlobChecks
+from raftoral_nb.hosts import observers
+from raftoral_nb.storage.content_files import ContentFiles, Part
 from tests.kernel_ext.conftest import Notebook
 
 
@@ -261,6 +264,172 @@ def test_a_module_beside_the_notebook_counts(lasting: Lasting, tmp_path: Path, m
     lasting.restart()
     assert kinds(lasting.run(*cells)) == "ran"
     assert lasting.space["x"] == 222
+
+
+def test_a_module_beside_the_notebook_that_the_cell_itself_imports_counts(
+    lasting: Lasting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "importedbythecell.py"
+    file.write_text("def f():\n    return 1\n", encoding="utf-8")
+    cell = "%%durable a\nfrom importedbythecell import f\nx = f()"
+    assert kinds(lasting.run(cell, cell)) == "ran restored"
+    for text, became in (("return 222", "ran"), ("return 222  # as before", "restored")):
+        file.write_text(f"def f():\n    {text}\n", encoding="utf-8")
+        sys.modules.pop("importedbythecell")
+        lasting.restart()
+        assert kinds(lasting.run(cell)) == became
+        assert lasting.space["x"] == 222
+
+
+def test_what_another_extension_does_before_a_cell_is_done_before_the_cell_is_looked_at(lasting: Lasting) -> None:
+    """As `%autoreload` does, which is loaded when this extension is there already."""
+    cell = "%%durable a\nx = rate"
+    lasting.space["rate"] = 1
+
+    def reloads(_: object) -> None:
+        lasting.space["rate"] = 2
+
+    events = lasting.notebook.shell.events
+    lasting.run(cell)
+    events.register("pre_run_cell", reloads)
+    try:
+        lasting.run("1")
+        lasting.space["rate"] = 1
+        assert lasting.said(cell).startswith("runs again, as `rate` changed")
+    finally:
+        events.unregister("pre_run_cell", reloads)
+    assert lasting.space["x"] == 2
+
+
+def test_functions_of_random_stay_those_of_the_module(lasting: Lasting) -> None:
+    cells = (
+        "%%durable imports\nimport random\nfrom random import randint, shuffle\nfrom numpy.random import rand",
+        "%%durable draw\nrandom.seed(1)\na = randint(0, 10**9)\nb = rand()\nc = [1, 2, 3]\nshuffle(c)",
+    )
+    lasting.run(*cells)
+    a = lasting.space["a"]
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored restored"
+    assert lasting.run("random.seed(1)\nagain = randint(0, 10**9)") == [""]
+    assert lasting.space["again"] == a
+    assert lasting.space["rand"] == sys.modules["numpy.random"].rand
+    assert kinds(lasting.run(cells[1])) == "restored"
+
+
+def test_what_a_cell_changes_of_a_class_or_a_function_is_restored_and_counts_as_changed(lasting: Lasting) -> None:
+    cells = (
+        "%%durable a\nclass Config:\n    rate = 1\n    seen = []\nConfig.rate = 2\ndef f():\n    f.calls += 1\nf.calls = 0\nf()",
+        "%%durable b\nConfig.rate = 3\nConfig.seen.append(Config.rate)\nf()",
+        "%%durable c\nx = Config.rate, f.calls",
+    )
+    assert lasting.run(*cells)[1].endswith("changed Config and f")
+    for _ in range(2):
+        lasting.restart()
+        assert kinds(lasting.run(*cells)) == "restored restored restored"
+        assert kinds(lasting.run(*cells)) == "restored restored restored"
+        lasting.run("held = Config.rate, Config.seen, f.calls")
+        assert lasting.space["held"] == (3, [3], 2)
+        assert lasting.space["x"] == (3, 2)
+    assert lasting.run("Config.rate = 7", cells[2])[1].startswith("runs again, as `Config` changed")
+
+
+def test_what_a_closure_has_counted_is_restored(lasting: Lasting) -> None:
+    counter = "def counter():\n    n = 0\n    def add():\n        nonlocal n\n        n += 1\n        return n\n    return add"
+    cells = (f"%%durable a\n{counter}\nadd = counter()\nadd()", "%%durable b\nadd()")
+    assert lasting.run(*cells)[1].endswith("changed add")
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored restored"
+    lasting.run("n = add()")
+    assert lasting.space["n"] == 3
+
+
+def test_what_a_cell_sets_in_a_module_beside_the_notebook_is_restored(
+    lasting: Lasting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "setbythecell.py").write_text(
+        "rate = 1\nunit = ''\ndef use(one):\n    global unit\n    unit = one\ndef get():\n    return rate, unit\n",
+        "utf-8",
+    )
+    cells = (
+        "%%durable a\nimport setbythecell as m\nm.rate = 5\nm.use('m')",
+        "%%durable b\nfrom setbythecell import get\nx = get()",
+    )
+    lasting.run(*cells)
+    sys.modules.pop("setbythecell")
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored restored"
+    lasting.run("held = get()")
+    assert lasting.space["held"] == lasting.space["x"] == (5, "m")
+
+
+def test_a_cell_that_sets_the_path_of_its_imports_is_restored(
+    lasting: Lasting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "onthepath.py").write_text("def f():\n    return 1\n", "utf-8")
+    cell = f"%%durable a\nimport sys\nsys.path.insert(0, {str(tmp_path)!r})\nimport onthepath\nx = onthepath.f()"
+    assert kinds(lasting.run(cell, cell)) == "ran restored"
+    for _ in range(2):
+        sys.modules.pop("onthepath")
+        sys.path.remove(str(tmp_path))
+        lasting.restart()
+        assert kinds(lasting.run(cell, cell)) == "restored restored"
+        assert sys.path[0] == str(tmp_path)
+    sys.path.remove(str(tmp_path))
+
+
+def test_who_logs_everything_is_told_nothing_of_the_node_that_records(
+    lasting: Lasting, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        lasting.run("%%durable a\nx = 1")
+        assert not caplog.records
+        observers.logger.info("%s: %s", "another cluster", "event")
+    assert len(caplog.records) == 1
+
+
+def test_a_folder_that_was_removed_is_begun_anew(lasting: Lasting) -> None:
+    cell = "%%durable a\nx = [1]"
+    lasting.run(cell)
+    shutil.rmtree(lasting.durable.folder)
+    assert kinds(lasting.run(cell, cell)) == "ran restored"
+    lasting.restart()
+    assert kinds(lasting.run(cell)) == "restored"
+
+
+def test_what_an_iterator_is_is_said_as_of_other_things(lasting: Lasting) -> None:
+    lasting.run("gen = (x for x in range(3))")
+    assert "`gen` is a generator: the cell runs each time" in lasting.said("%%durable a\nx = list(gen)")
+
+
+def test_what_is_empty_is_shared_too(lasting: Lasting) -> None:
+    box = (
+        "class Box:\n    def __init__(self, items):\n        self.items = items\none = Box({})\nother = Box(one.items)"
+    )
+    cells = (
+        f"%%durable a\nx = []\ny = x\n{box}\nadd = set().add\nheld = add.__self__",
+        "%%durable b\nx.append(1)\none.items[1] = 2\nadd(3)",
+    )
+    lasting.run(*cells)
+    lasting.restart()
+    assert kinds(lasting.run(*cells)) == "restored restored"
+    assert lasting.space["y"] is lasting.space["x"]
+    assert lasting.space["y"] == [1]
+    assert lasting.space["other"].items == {1: 2}
+    assert lasting.space["held"] == {3}
+
+
+def test_what_a_librarys_class_gives_all_its_objects_does_not_make_them_one_thing(lasting: Lasting) -> None:
+    made = (
+        "import pandas as pd\none = pd.Series([1.0])\nother = pd.Series([{}])\ndef f(x: int = 1): ...\ng = [f]\nh = [f]"
+    )
+    use = "%%durable use\nn = one.sum(), len(g)"
+    lasting.run(made.format(2), use)
+    assert kinds(lasting.run(made.format(3) + "\nh.append(1)", use)) == "restored"
 
 
 def test_a_query_and_a_magic_read_the_names_in_their_text(lasting: Lasting) -> None:
@@ -603,19 +772,18 @@ def test_nothing_is_recorded_of_a_cell_that_read_a_damaged_file_before_its_check
         opened.seek(-8, io.SEEK_END)
         opened.write(b"\x00\x00\x00\x00\x00\x00\xf8\x42")
     waited = threading.Event()
-    whole, wait = FileBlobs.is_whole, BlobChecks.wait
+    check, wait = CellBlobs.check, BlobChecks.wait
 
-    def is_whole(self: FileBlobs, blob: CellBlob) -> bool:
-        if threading.current_thread() is not threading.main_thread():
-            assert waited.wait(60)
-        return whole(self, blob)
+    def checks(self: CellBlobs, blob: CellBlob) -> None:
+        assert waited.wait(60)
+        check(self, blob)
 
     def waits(self: BlobChecks, *names: Any, **more: Any) -> None:
         waited.set()
         wait(self, *names, **more)
 
     monkeypatch.setattr(notebook_cells, "CHECKED_BYTES", 1_000_000)
-    monkeypatch.setattr(FileBlobs, "is_whole", is_whole)
+    monkeypatch.setattr(CellBlobs, "check", checks)
     monkeypatch.setattr(BlobChecks, "wait", waits)
     assert kinds(lasting.run(big)) == "restored"
     ran = lasting.notebook.ok(use)
@@ -671,12 +839,48 @@ def test_a_disk_that_is_full_costs_the_record_and_not_the_cell(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("raftoral_nb.cells.cell_blobs.FileBlobs._write", full)
+        patched.setattr("raftoral_nb.storage.content_files.ContentFiles.begin", full)
         ran = lasting.notebook.ok("%%durable a\nx = 2")
     assert "the cell a has run, and is not recorded" in ran.text
     assert "No space left on device" in ran.text
     assert lasting.space["x"] == 2
     assert kinds(lasting.run("%%durable a\nx = 1")) == "restored"
+
+
+def test_what_a_cell_changed_that_could_not_be_stored_is_not_taken_for_what_was_recorded(
+    lasting: Lasting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    made, use = "%%durable a\nx = [1]", "%%durable use\nn = len(x)"
+    lasting.run(made)
+    with monkeypatch.context() as patched:
+        patched.setattr("raftoral_nb.storage.content_files.ContentFiles.begin", full)
+        lasting.notebook.ok("%%durable b\nx.append(2)")
+    assert kinds(lasting.run(use)) == "ran"
+    assert lasting.space["n"] == 2
+    lasting.restart()
+    assert kinds(lasting.run(made, use)) == "restored ran"
+    assert lasting.space["n"] == 1
+
+
+def test_what_a_thread_changes_while_it_is_written_costs_the_record_and_is_said(
+    lasting: Lasting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = ContentFiles.begin
+
+    def changed(files: ContentFiles, digest: str) -> Part:
+        lasting.space["x"][0] += 1
+        return begin(files, digest)
+
+    cell = "%%durable a\nimport numpy as np\nx = np.zeros(300_000)"
+    with monkeypatch.context() as patched:
+        patched.setattr(ContentFiles, "begin", changed)
+        ran = lasting.notebook.ok(cell)
+    assert "the cell a has run, and is not recorded: what it left changed while it was written" in ran.text
+    assert kinds(lasting.run(cell)) == "ran"
+    assert kinds(lasting.run(cell)) == "restored"
 
 
 def test_whatever_fails_while_it_is_recorded_is_said(lasting: Lasting) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from raftoral_nb.errors import DamagedBlobError, StorageWriteError
-from raftoral_nb.storage import directory_blobs
+from raftoral_nb.storage import content_files
 from raftoral_nb.storage.directory_blobs import FOLDER, DirectoryBlobs
 from raftoral_nb.workflow.codec.blobs import InMemory, digest_of
 
@@ -239,7 +239,7 @@ def test_a_file_that_was_removed_while_it_was_checked_is_not_held(
             assert removed.wait(30)
             return found
 
-        monkeypatch.setattr(directory_blobs, "digest_of", slow)
+        monkeypatch.setattr(content_files, "digest_of", slow)
         reader = threading.Thread(target=store.find, args=(digest,))
         reader.start()
         await asyncio.to_thread(hashed.wait, 30)
@@ -307,23 +307,5 @@ def test_a_codec_that_fails_is_told_and_ends_nothing(tmp_path: Path) -> None:
         assert not await told(lambda done: store.adopt("0" * 32, done))
         store.close()
         store.end()
-
-    run(test)
-
-
-def test_many_values_that_are_looked_at_take_few_descriptors(
-    nodes: list[Node], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def test() -> None:
-        monkeypatch.setattr(directory_blobs, "_MOST_MAPPED", 5)
-        looked = []
-        for seed in range(20):
-            data = content(seed, 100_000)
-            await nodes[0].put(data)
-            found = nodes[0].store.find(digest_of(data))
-            assert found is not None
-            looked.append((found.view(private=seed % 2 == 0), data))
-        assert all(bytes(view) == bytes(data.view(private=False)) for view, data in looked)
-        assert len(directory_blobs._mapped) <= 5
 
     run(test)

@@ -115,7 +115,8 @@ class RemoteBlobs:
         folder = self._around.data_folder()
         if folder is None:
             return None
-        from ...storage.directory_blobs import FOLDER, Mapped
+        from ...storage.content_files import Mapped
+        from ...storage.directory_blobs import FOLDER
 
         for file in folder.glob(f"node-*/{FOLDER}/{digest}"):
             with contextlib.suppress(OSError):
