@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from benchmarks.burning import expected
+
 Numbers = Mapping[str, int]
 """How often, how many, how large: what a case is asked to do."""
 
@@ -63,6 +65,8 @@ _COMMANDS = Figure("commands", "commands an entry", "x", "more")
 _ALL = ("memory-*", "process-*", "disk-*", "before-*", "restate-*", "dbos-*")
 _SERVED = (*_ALL, "prefect")
 _BARE = "pysyncobj-?"
+_SPREAD = (Figure("again", "workers are there", "s"), Figure("first", "the first time", "s"), _CPU)
+_SPREADING = ("memory-*", "disk-*", "joblib", "process-pool")
 
 
 def _quantiles(series: str, title: str, unit: Literal["ms", "µs", "s"] = "ms") -> tuple[Figure, Figure]:
@@ -244,6 +248,49 @@ CASES: Final = (
         ("memory-3", "before-memory-3"),
         limit=900,
         rounds=1,
+    ),
+    Case(
+        "fan_out",
+        "functions that compute for about 50 ms, on all cores",
+        {"functions": 60, "rounds": 1_000_000},
+        {"functions": 4, "rounds": 1000},
+        expected,
+        _SPREAD,
+        _SPREADING,
+    ),
+    Case(
+        "fan_small",
+        "functions that compute for about 2 ms, on all cores",
+        {"functions": 600, "rounds": 40_000},
+        {"functions": 8, "rounds": 100},
+        expected,
+        _SPREAD,
+        _SPREADING,
+    ),
+    Case(
+        "dask",
+        "a step on Dask, one after another, and the same calls of its client, in turns",
+        {"turns": 8},
+        {"turns": 1},
+        lambda n: (n["turns"] + 1) * 2 * 25,
+        (*_quantiles("step", "step"), *_quantiles("bare", "client alone"), Figure("more", "more than it", "ms")),
+        ("memory-*", "disk-*"),
+    ),
+    Case(
+        "restore",
+        "arrays and a table, in a new kernel: a durable cell is restored, files are read",
+        {"megabytes": 1000},
+        {"megabytes": 2},
+        lambda n: n["megabytes"],
+        (
+            Figure("there", "the names are bound", "ms"),
+            Figure("touched", "every byte was read", "ms"),
+            Figure("checked", "digests compared", "ms"),
+            Figure("opened", "before: the first cell of the kernel", "ms"),
+            Figure("ran", "the first time", "s"),
+        ),
+        ("disk-1", "parquet", "pickle"),
+        limit=300,
     ),
 )
 

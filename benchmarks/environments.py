@@ -62,6 +62,7 @@ class Environments:
                 "dbos-postgres": self._dbos_postgres,
                 "restate": self._restate,
                 "prefect": self._prefect,
+                "files": self._files,
             }[place]
             try:
                 self._made[place] = make()
@@ -123,6 +124,10 @@ class Environments:
 
     def _prefect(self) -> Ready:
         return Ready(self._pinned("prefect"), f"Prefect {_pin('prefect', 'prefect')}")
+
+    def _files(self) -> Ready:
+        version = f"pandas {_pin('files', 'pandas')}, pyarrow {_pin('files', 'pyarrow')}"
+        return Ready(self._pinned("files"), version)
 
     # --- making one
 

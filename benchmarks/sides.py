@@ -17,7 +17,9 @@ _LEVELS: Final = {
     "disk": "each group of records, on each node, before that node acknowledges it",
 }
 
-Place = Literal["here", "before", "dbos", "restate", "prefect"]
+_UNSYNCED = "nothing; files are written"
+
+Place = Literal["here", "before", "dbos", "restate", "prefect", "files"]
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,17 @@ SIDES: Final[Sequence[Side]] = (
     Side("pysyncobj-3", "here", "benchmarks.peers.pysyncobj_peer", {"nodes": 3}, _NOTHING),
     Side("pysyncobj-1", "here", "benchmarks.peers.pysyncobj_peer", {"nodes": 1}, _NOTHING),
     Side("pysyncobj-plain-3", "here", "benchmarks.peers.pysyncobj_peer", {"nodes": 3, "plain": True}, _NOTHING),
+    Side("joblib", "here", "benchmarks.peers.pool_peer", {"of": "joblib"}, _NOTHING),
+    Side("process-pool", "here", "benchmarks.peers.pool_peer", {"of": "pool"}, _NOTHING),
+    Side("parquet", "files", "benchmarks.peers.file_peer", {"of": "parquet"}, _UNSYNCED),
+    Side("pickle", "files", "benchmarks.peers.file_peer", {"of": "pickle"}, _UNSYNCED),
 )
 """All sides, in the order in which they take turns. `pysyncobj-plain` has the library's own settings, the others the best for it."""
 
 GROUPS: Final = {
     "own": ("memory-*", "process-*", "disk-*"),
     "before": ("before-*",),
-    "peers": ("restate-*", "dbos-*", "pysyncobj-*"),
+    "peers": ("restate-*", "dbos-*", "pysyncobj-*", "joblib", "process-pool", "parquet", "pickle"),
     "all": ("*",),
 }
 """Short names of several sides. Prefect is no part of `peers`: it must be asked for, as it takes half a minute for a case."""

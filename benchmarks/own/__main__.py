@@ -10,8 +10,13 @@ from .measure import measure
 
 if __name__ == "__main__":
     task = Task.given()
-    if len(sys.argv) > 2:  # a part of the case that kills its own processes
+    if len(sys.argv) == 2:
+        measure(task).say()
+    elif task.case == "restore":
+        from .restoring import record
+
+        record(task)
+    else:  # a part of the case that kills its own processes
         from .recovering import be
 
         be(task, sys.argv[2])
-    measure(task).say()

@@ -24,10 +24,14 @@ ROOMS: Final = {
     "life": "life",
     "command": "engine",
     "growth": "growth",
+    "fan_out": "executing",
+    "fan_small": "executing",
+    "dask": "executing",
+    "restore": "restoring",
 }
 """The module of each case; the function in it has the name of the case."""
 
-SAME: Final = {"wide": "batch"}
+SAME: Final = {"wide": "batch", "fan_small": "fan_out"}
 """Cases that differ from another only in their numbers."""
 
 

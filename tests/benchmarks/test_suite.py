@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import cases, curve, environments, run, targets
+from benchmarks import cases, curve, environments, keepsakes, run, targets
 from benchmarks.cases import BY_NAME, CASES, Case
 from benchmarks.environments import ROOT, Absent, Environments, Ready
 from benchmarks.measuring import Found, Task
@@ -54,6 +54,34 @@ def test_each_case_measures_every_figure_and_computes_what_it_should(
 @pytest.mark.parametrize("side", [pytest.param(side, id=side.name) for side in OWN])
 def test_each_level_takes_the_same_steps(side: Side, tmp_path: Path) -> None:
     assert tried(BY_NAME["step"], side, tmp_path).result == BY_NAME["step"].result(BY_NAME["step"].smoke)
+
+
+@pytest.mark.parametrize(
+    ("case", "side"),
+    [("fan_out", "joblib"), ("fan_out", "process-pool"), ("fan_small", "joblib"), ("restore", "pickle")],
+)
+def test_what_needs_no_environment_of_its_own_computes_the_same(
+    case: str, side: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Environments, "of", lambda self, side: Ready(sys.executable, "", (str(ROOT),)))
+    assert run.main(["--smoke", "--rounds", "1", "--cases", case, "--sides", side]) == 0
+    printed = capsys.readouterr().out
+    assert "FAILED" not in printed
+    assert "absent" not in printed
+    assert re.search(rf"{side} +[\d.,]+ m?s", printed)
+
+
+def test_an_array_that_came_back_with_one_other_byte_gives_another_sum() -> None:
+    values = keepsakes.made(1)
+    total = keepsakes.touched(values)
+    assert total == keepsakes.touched(keepsakes.made(1))
+    for name in ("samples", "pictures", "labels"):
+        changed = {**values, name: values[name].copy()}
+        changed[name].view("uint8").reshape(-1)[-1] ^= 1
+        assert keepsakes.touched(changed) != total
+    table = values["table"].copy()
+    table.loc[0, "count"] += 1
+    assert keepsakes.touched({**values, "table": table}) != total
 
 
 def test_the_runner_takes_sides_in_turn_and_writes_what_it_found(
