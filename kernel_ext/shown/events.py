@@ -57,8 +57,8 @@ from raftoral_nb.core.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
+from raftoral_nb.core.labels import offer_words
 from raftoral_nb.core.sizes import size_words
-from raftoral_nb.hosts.log_words import offer_words
 
 from .words import counted, delay_words, group_words, link_list, node_words, recovered_words
 
@@ -202,7 +202,7 @@ def _cluster_words(event: ClusterEvent) -> str | None:
         case RetentionSet(keep_runs=runs, keep_bytes=size):
             return f"finished runs are kept up to keep_runs={runs}, keep_bytes='{size_words(size)}'"
         case NodeOffered(node=node, runs=runs, labels=labels):
-            return f"node {node} offers to do {' and '.join(offer_words(runs, labels))}"
+            return f"node {node} offers to do {offer_words(runs, labels)}"
         case NodeWithdrawn(node=node):
             return f"node {node} does no steps any more: what it owned goes to others"
         case ValueLimitSet(max_value_bytes=size):

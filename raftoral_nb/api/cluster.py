@@ -23,6 +23,7 @@ from ..hosts import spread as spreading
 from ..hosts.base import ClusterBackend
 from ..hosts.local import LocalBackend
 from ..hosts.local_announcement import Announcement
+from ..hosts.view_frame import Looker
 from ..raft.compaction import DEFAULT_COMPACTION, Compaction
 from ..raft.replica import Timing
 from ..threads.seconds import Seconds, as_number
@@ -162,7 +163,7 @@ class Cluster:
         self._announcement = Announcement(host, None if founding.data is None else founding.data.path)
         self._registry = Registry(host)
         self._starter = RunStarter(host, self._registry)
-        self._looks = Looks(access)
+        self._looks = Looks(access, lambda running: collect_statistics.statistics(host, running=running), Looker(host))
         self._nodes = NodeTable(self, host)
         self.nodes: Mapping[NodeId, Node] = MappingProxyType(self._nodes)
         self._network_faults = NetworkFaults(access)

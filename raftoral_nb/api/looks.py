@@ -7,8 +7,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ClusterError
-from ..hosts import collect_statistics
-from ..hosts.base import ClusterBackend
+from ..hosts.backend_parts import SeenBackend
 from ..hosts.view_frame import Looker
 from .access import ClusterAccess
 
@@ -22,14 +21,17 @@ T = TypeVar("T")
 class Looks:
     """What one cluster is asked for by those who look at it as a whole. From any thread; also after its stop."""
 
-    def __init__(self, access: ClusterAccess[ClusterBackend]) -> None:
+    def __init__(
+        self, access: ClusterAccess[SeenBackend], statistics: Callable[[bool], ClusterStatistics], looker: Looker
+    ) -> None:
+        """`statistics(running)` and the looker make what is returned, on the consensus loop or after the stop."""
         self._access = access
-        self._looker = Looker(access.host)
+        self._statistics = statistics
+        self._looker = looker
 
     def statistics(self) -> ClusterStatistics:
         """Return one consistent look at everything, as frozen data."""
-        access = self._access
-        return self._seen(lambda: collect_statistics.statistics(access.host, running=access.running), None, 0)
+        return self._seen(lambda: self._statistics(self._access.running), None, 0)
 
     def look(self, *, runs: int = 12, entries: int = 16, records: int = 60) -> ClusterLook:
         """Return what a view shows: one cheap look, with at most so many runs, log entries per node and records per run."""

@@ -27,3 +27,8 @@ def checked_labels(labels: Iterable[object], what: str) -> tuple[str, ...]:
     if len(found) > MAX_LABELS:
         raise BadArgumentError(f"{what} takes at most {MAX_LABELS} labels for a node, not {len(found)}")
     return found
+
+
+def offer_words(runs: bool, labels: Iterable[str]) -> str:
+    """Return what a node offers to do, in words: `runs and steps for gpu`."""
+    return " and ".join([*(["runs"] if runs else []), *(f"steps for {label}" for label in labels)])

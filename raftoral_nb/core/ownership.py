@@ -18,7 +18,6 @@ A run stays with its owner otherwise: to move it would interrupt its steps.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from zlib import crc32
 
 from . import retention
 from .commands import AssignRun, BindStep, OfferNode, WithdrawNode
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from .state import State
 
 Events = tuple[StateEvent, ...]
+
+_PRIME: Final = 1_000_003
 
 
 def _refused(code: str, reason: str) -> Events:
@@ -217,7 +218,7 @@ def _bind(state: State, run: Run, step_ids: list[StepId], where: str, group: Ste
         return []
     able = sorted(node for node, known in state.offers.items() if where in known.labels)
     # By a number that says nothing: to count what each has to do would take longer the more there is.
-    node = able[crc32(f"{run.run_id}\n{group}".encode()) % len(able)] if able else 0
+    node = able[int.from_bytes(f"{run.run_id}\n{group}".encode()) % _PRIME % len(able)] if able else 0
     number, token = _number(state), state.offers[node].token if node else ""
     for step_id in step_ids:
         run.bound[step_id] = Binding(where, node, number, group)

@@ -504,6 +504,13 @@ class Reader:
             case _StepStatesRecord(states=states):
                 run = self._begun_run("what steps saved")
                 run.step_states.update((one.step_id, one) for one in states)
+            case _:
+                self._take_beside(state, record)
+        self._records += 1
+
+    def _take_beside(self, state: State, record: _AnyRecord) -> None:
+        """Take what is beside the records of runs: who does their steps, and results in the cache."""
+        match record:
             case _OffersRecord(offers=offers, assignments=assignments):
                 state.offers.update(offers)
                 state.assignments = assignments
@@ -515,7 +522,6 @@ class Reader:
                 self._begun_run("bound steps").bound.update(bound)
             case _CacheRecord(cached=cached):
                 state.cache.update((one.key, one) for one in cached)
-        self._records += 1
 
     def _begun_run(self, what: str) -> Run:
         if self._run is None:

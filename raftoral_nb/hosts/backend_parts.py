@@ -143,6 +143,13 @@ class LifeBackend(NodesBackend, RecordsBackend, Announcing, Protocol):
         """End the threads, after `on_shut`; `left()` is how many seconds that may take. Names the user code that could not be ended."""
 
 
+class SeenBackend(NodesBackend, Protocol):
+    """What is asked of to look at the whole cluster."""
+
+    def refresh(self, only: Collection[RunId] | None, entries: int) -> None:
+        """Learn, before a look, what only the nodes know (of these runs, and so many log entries). Waits a little."""
+
+
 class RunsBackend(NodesBackend, RecordsBackend, Proposing, Alive, Protocol):
     """What is asked of for runs: to start them, to read their records, to send them messages, to wait for their ends."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from ..core.commands import (
@@ -35,6 +35,7 @@ from ..core.commands import (
     TerminateRun,
     WithdrawNode,
 )
+from ..core.labels import offer_words
 from ..core.statistics import LogEntry
 from ..raft.journal import proposals_in
 
@@ -67,11 +68,6 @@ _DONE_TO_RUNS: Final[dict[type, str]] = {
 """The words for what a command does to the run that it names."""
 
 
-def offer_words(runs: bool, labels: Sequence[str]) -> list[str]:
-    """Return what a node offers to do, in words."""
-    return [*(["runs"] if runs else []), *(f"steps for {label}" for label in labels)]
-
-
 def command_words(command: Any) -> str:
     """Return a command in a few words; one that nobody has found words for, by its name."""
     match command:
@@ -84,7 +80,7 @@ def command_words(command: Any) -> str:
         case RegisterWorkflow(definition=definition):
             return f"register {definition.workflow}, version {definition.version}"
         case OfferNode(node=node, runs=runs, labels=labels):
-            return f"node {node} offers to do {' and '.join(offer_words(runs, labels))}"
+            return f"node {node} offers to do {offer_words(runs, labels)}"
         case WithdrawNode(node=node):
             return f"node {node} does no steps any more"
         case AssignRun(run_id=run_id, node=node):

@@ -23,7 +23,7 @@ NUMBERED_ONCE: Final = "assignments are numbered once"
 OWN_ASSIGNMENT: Final = "effects need an assignment of this start of the node"
 
 
-class Given(NamedTuple):
+class Assignment(NamedTuple):
     """An assignment of a run, or of a step that is bound to a label."""
 
     node: NodeId
@@ -41,9 +41,9 @@ class Owners:
 
     def __init__(self, violated: Callable[[str, str], object]) -> None:
         self._violated = violated
-        self._by_number: dict[int, Given] = {}
-        self._runs: dict[RunId, Given] = {}
-        self._steps: dict[tuple[RunId, StepId], Given] = {}
+        self._by_number: dict[int, Assignment] = {}
+        self._runs: dict[RunId, Assignment] = {}
+        self._steps: dict[tuple[RunId, StepId], Assignment] = {}
         self._bound_of: dict[RunId, set[StepId]] = {}
 
     @property
@@ -59,7 +59,7 @@ class Owners:
             return None
         return given.node, given.number
 
-    def given(self, number: int) -> Given | None:
+    def given(self, number: int) -> Assignment | None:
         """Return an assignment by its number."""
         return self._by_number.get(number)
 
@@ -70,9 +70,9 @@ class Owners:
                 self._runs.pop(run_id, None)
                 self._unbind(run_id)
             case RunAssigned(run_id=run_id, node=node, number=number, token=token):
-                self._runs[run_id] = self._number(Given(node, number, token, index, records))
+                self._runs[run_id] = self._number(Assignment(node, number, token, index, records))
             case StepBound(run_id=run_id, step_id=step_id, node=node, number=number, token=token):
-                self._steps[run_id, step_id] = self._number(Given(node, number, token, index, records))
+                self._steps[run_id, step_id] = self._number(Assignment(node, number, token, index, records))
                 self._bound_of.setdefault(run_id, set()).add(step_id)
             case CheckpointSet(run_id=run_id, step=step):
                 self._steps.pop((run_id, step.step_id), None)
@@ -87,7 +87,7 @@ class Owners:
             case _:
                 pass
 
-    def _number(self, given: Given) -> Given:
+    def _number(self, given: Assignment) -> Assignment:
         # An intent and its step go together.
         if given.number >= 0 or self._by_number.get(given.number, given) != given:
             self._violated(NUMBERED_ONCE, f"entry {given.at} made assignment {given.number}, which there is already")

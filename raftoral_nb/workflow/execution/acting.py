@@ -32,7 +32,7 @@ Produce = Callable[["StepId"], "Product | Awaitable[Product]"]
 """Makes the product of a step, where and when this node acts."""
 
 
-class Place(NamedTuple):
+class StepPlace(NamedTuple):
     """Where a step is done."""
 
     label: str
@@ -53,7 +53,7 @@ class OpenStep:
         path: str,
         produce: Produce,
         future: asyncio.Future[Step],
-        place: Place | None = None,
+        place: StepPlace | None = None,
     ) -> None:
         self.step_id = step_id
         self.operation = operation

@@ -36,7 +36,7 @@ from ..codec import classes, failures, values
 from ..codec.blobs import plain
 from ..loop.run_loop import RunLoop, RunTask
 from . import divergence, end_comparison, reading, waits
-from .acting import ActingEffects, OpenStep, Place, Produce
+from .acting import ActingEffects, OpenStep, Produce, StepPlace
 from .blob_waits import BlobWaits, end_value
 from .branch_state import BranchState, Call, branch_of, outside_of_tasks, task_here
 from .child_ends import ChildEnds
@@ -484,7 +484,7 @@ class Execution:
         """
         return self.here(f"{what} {key!r}").branch.next_id(key)
 
-    async def at(self, step_id: StepId, operation: Operation, produce: Produce, place: Place | None = None) -> Step:
+    async def at(self, step_id: StepId, operation: Operation, produce: Produce, place: StepPlace | None = None) -> Step:
         """Return the same as `step`, for a step_id that was taken before, and is done in a place of its own if it has one."""
         ask = self._ask(step_id, operation, produce, place)
         try:
@@ -497,7 +497,7 @@ class Execution:
         """Return a future of what `at` returns. It stays asked for, whatever becomes of those who wait for it."""
         return self._ask(step_id, operation, produce).future
 
-    def _ask(self, step_id: StepId, operation: Operation, produce: Produce, place: Place | None = None) -> OpenStep:
+    def _ask(self, step_id: StepId, operation: Operation, produce: Produce, place: StepPlace | None = None) -> OpenStep:
         task = task_here(self.loop)
         if task is None or self.status != "running":
             raise InternalError(f"step {step_id!r} was asked for outside of a turn")

@@ -9,7 +9,7 @@ from .acting import propose
 
 if TYPE_CHECKING:
     from ...core.records import RunId, StepId
-    from .acting import OpenStep, Place
+    from .acting import OpenStep, StepPlace
     from .environment import ExecutionEnv
     from .inbox import StepGiven
     from .recording import RecordingExecution
@@ -70,7 +70,7 @@ class Rights:
             self._bind(execution, ask.step_id, ask.place, epoch)
         return None
 
-    def _bind(self, execution: RecordingExecution, step_id: StepId, place: Place, epoch: int) -> None:
+    def _bind(self, execution: RecordingExecution, step_id: StepId, place: StepPlace, epoch: int) -> None:
         around = self._around
         version, generation = execution.definition.version, execution.generation
         at = around.alarms.clock()

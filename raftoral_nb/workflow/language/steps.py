@@ -17,7 +17,7 @@ from ...errors import LostChangeError, OutcomeUnknown, WorkflowDefinitionError
 from ..codec import bodies, exceptions
 from ..codec.values import describe
 from ..execution import step_saving
-from ..execution.acting import Place, Produce
+from ..execution.acting import Produce, StepPlace
 from ..execution.execution import Execution
 from ..execution.products import Made, Product
 from ..execution.running_step import STEP, RunningStep
@@ -121,8 +121,8 @@ async def _at_most_once(execution: Execution, key: str, produce: Produce, option
     return await execution.at(compute_id, "compute", once, place)
 
 
-def _place(execution: Execution, options: StepOptions, *group: StepId) -> Place | None:
-    return None if options.where is None or not execution.around.binds else Place(options.where, group)
+def _place(execution: Execution, options: StepOptions, *group: StepId) -> StepPlace | None:
+    return None if options.where is None or not execution.around.binds else StepPlace(options.where, group)
 
 
 async def _attempts(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raftoral_nb.core.commands import BindStep, Command
-from raftoral_nb.workflow.execution.acting import OpenStep, Place
+from raftoral_nb.workflow.execution.acting import OpenStep, StepPlace
 from raftoral_nb.workflow.execution.inbox import StepGiven
 from raftoral_nb.workflow.execution.rights import Rights
 
@@ -36,7 +36,7 @@ EXECUTION: Any = SimpleNamespace(definition=SimpleNamespace(version=3), generati
 
 
 def ask(step_id: str = "0/fit", label: str | None = "gpu") -> OpenStep:
-    place = None if label is None else Place(label, (step_id,))
+    place = None if label is None else StepPlace(label, (step_id,))
     future: Any = asyncio.Future(loop=asyncio.new_event_loop())
     future.get_loop().close()
     return OpenStep(step_id, "compute", "", lambda step_id: (b"", None), future, place)
