@@ -110,7 +110,7 @@ PUBLIC_TO_KERNEL_EXT: Final = {
     *(f"{ENGINE}.cells.{name}" for name in ("notebook_cells", "cell_records", "cell_code")),
     *(
         f"{ENGINE}.core.{name}"
-        for name in ("statistics", "records", "blob_refs", "commands", "events", "cluster_events", "sizes")
+        for name in ("statistics", "records", "blob_refs", "commands", "events", "cluster_events", "labels", "sizes")
     ),
 }
 
