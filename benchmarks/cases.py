@@ -268,6 +268,20 @@ CASES: Final = (
         _SPREADING,
     ),
     Case(
+        "owners",
+        "runs that compute, with three nodes in processes: each done by its owner, or all by the leader, in turns",
+        {"functions": 32, "rounds": 1_000_000, "turns": 2},
+        {"functions": 4, "rounds": 1000, "turns": 1},
+        expected,
+        (
+            Figure("spread", "by owners", "s"),
+            Figure("leader", "by the leader", "s"),
+            Figure("part", "part of that time", "x"),
+        ),
+        ("memory-3",),
+        limit=240,
+    ),
+    Case(
         "dask",
         "a step on Dask, one after another, and the same calls of its client, in turns",
         {"turns": 8},

@@ -63,6 +63,7 @@ TARGETS: Final[Sequence[Target]] = (
     Target("fan_out", "again", "memory-3", "joblib", 1.15),
     # Where something else runs as well, times of many processes depend on how the system groups them; processor time does not.
     Target("fan_out", "processor", "memory-3", "joblib", 1.15),
+    Target("owners", "part", "memory-3", None, 0.6),
     Target("dask", "more", "memory-3", None, 5e-3),
     Target("restore", "touched", "disk-1", "pickle", 1),
     Target("restore", "touched", "disk-1", "parquet", 1),

@@ -42,6 +42,36 @@ def fan_out(task: Task) -> Found:
         )
 
 
+STEPS_OF_A_RUN = 4
+
+
+@workflow(version=1)
+async def burning(ctx: WorkflowContext, given: list[tuple[int, int]]) -> int:
+    """Burn processor time in steps, one after another; return what they give."""
+    total = 0
+    for one in given:
+        total += await ctx.compute("burn", burnt, one)
+    return total
+
+
+def owners(task: Task) -> Found:
+    """Measure runs of steps that compute, on three nodes in processes: spread over them, and all done by the leader, in turns."""
+    given = numbers_of(task.numbers)
+    inputs = [given[begin : begin + STEPS_OF_A_RUN] for begin in range(0, len(given), STEPS_OF_A_RUN)]
+    times: dict[bool, list[float]] = {True: [], False: []}
+    results = set()
+    for turn in range(2 * task.numbers["turns"]):
+        spread = turn % 2 == 0
+        with Cluster(3, processes=True, spread_runs=spread) as cluster:
+            begun = time.perf_counter()
+            runs = cluster.start_many(burning, inputs)
+            results.add(sum(run.wait_for_completion(PATIENCE) for run in runs))
+            times[spread].append(time.perf_counter() - begun)
+    (result,) = results
+    by_owners, by_leader = (min(times[spread]) for spread in (True, False))
+    return Found(result, figures={"spread": by_owners, "leader": by_leader, "part": by_owners / by_leader})
+
+
 @workflow(version=1)
 async def on_dask(ctx: WorkflowContext, value: int) -> int:
     """Take a block of steps on Dask, one after another; keep how long each took."""

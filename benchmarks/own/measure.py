@@ -26,6 +26,7 @@ ROOMS: Final = {
     "growth": "growth",
     "fan_out": "executing",
     "fan_small": "executing",
+    "owners": "executing",
     "dask": "executing",
     "restore": "restoring",
 }
