@@ -47,14 +47,14 @@ def farthest(run: RunStatistics, statistics: ClusterStatistics) -> tuple[int, Ex
         for number, node in sorted(statistics.nodes.items())
         if node.role != "dead" and (execution := node.runs.get(run.run_id)) and execution.status == "running"
     ]
-    return max(found, key=lambda one: (one[1].had, one[0] == statistics.leader), default=None)
+    return max(found, key=lambda one: (one[1].had, one[0] == (run.owner or statistics.leader)), default=None)
 
 
 def wait_words(wait: BranchWait, doing: StepActivity | None, now: float) -> str:
     """What one branch waits for: `step 3/fit, attempt 2 failed with ConnectionError: away, again in 3 s`."""
     match wait.kind:
         case "step" | "signal" | "update":
-            said = f"{wait.kind} {wait.what}"
+            said = f"{wait.kind} {wait.what}" + (f", by a node with label {wait.label}" if wait.label else "")
         case "child":
             said = f"end of child {wait.what}"
         case "time":

@@ -277,6 +277,7 @@ def _wait(wait: BranchWait, doing: StepActivity | None) -> dict[str, Any]:
         "kind": wait.kind,
         "what": _short(wait.what),
         "op": wait.operation,
+        "label": _short(wait.label, MAX_MARK),
         "until": None if wait.until is None else round(wait.until, 3),
     }
     return told if doing is None else told | _activity(doing, MAX_TEXT)

@@ -90,6 +90,8 @@ class BranchWait(msgspec.Struct, frozen=True, kw_only=True):
     """The step_id, the names of the messages (`'yes' or 'no'`), the child's run_id, the paths of branches, or what it awaits (`Lock.acquire`)."""
     operation: str = ""
     """Of a step."""
+    label: str = ""
+    """That of the nodes that may do the step, if it names one (`where=`)."""
     until: float | None = None
     """When that is over: the end of a sleep, or the timeout of anything else (Unix seconds of the run's time); None if not known."""
 

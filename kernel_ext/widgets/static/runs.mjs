@@ -43,7 +43,7 @@ function laneRow(lane, run, snapshot, width, ui, plan, now) {
   const problem = lane.problem ? `<p class="rv-failure rv-problem">node ${lane.node}: ${escape(lane.problem)}</p>` : "";
   return (
     `<div class="rv-row" role="listitem" style="height: ${plan.height + 4}px" data-run="${escape(run.run)}" data-node="${lane.node}" data-step="${lane.step}" ` +
-    `data-queue="${lane.queue}" data-had="${lane.had}" data-status="${lane.status}" data-leads="${leads}" aria-label="node ${lane.node}: ${escape(words)}" title="${escape(lane.turn ? turnWords(lane) : words)}">` +
+    `data-queue="${lane.queue}" data-had="${lane.had}" data-status="${lane.status}" data-leads="${run.owner ? owns : leads}" aria-label="node ${lane.node}: ${escape(words)}" title="${escape(lane.turn ? turnWords(lane) : words)}">` +
     `<span class="rv-who${(run.owner ? owns : leads) ? " rv-leads" : ""}">node ${lane.node}${leads ? ' <b class="rv-star" title="leader">♛</b>' : ""}${owns ? ' <b class="rv-star" title="owner: does the steps of this run">◆</b>' : ""}</span>` +
     `<span class="rv-count">${gone ? "–" : `${lane.had}/${run.records}`}</span>` +
     `<span class="rv-queue rv-is-${lane.status}" data-empty="${ended || lane.queue === 0}">${gone ? "" : ended ? kind.word : `queue ${lane.queue}`}</span>` +
@@ -80,7 +80,7 @@ function factsHtml(run, snapshot) {
 export function runsHtml(snapshot, width, ui = {}, details = {}, { code = {}, able = false, now = snapshot.time, part = (_, html) => html } = {}) {
   if (!snapshot.runs.length) return '<p class="rv-quiet">No runs yet: <code>%raftoral run NAME</code> starts one.</p>';
   const narrow = width < NARROW; // a narrow lane leaves its count to the reader of blocks
-  const room = Math.max(30, width - (narrow ? 190 : 264));
+  const room = Math.max(30, width - (narrow ? 198 : 272));
   const shown = snapshot.runs.map((run, place) => {
     const open = (ui.open ?? []).includes(run.run);
     const failure = run.failure ? `<span class="rv-failure" title="${escape(run.failure)}">${escape(shorten(run.failure, 80))}</span>` : "";

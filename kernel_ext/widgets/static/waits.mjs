@@ -35,7 +35,7 @@ const pathWords = (text) => text.split(", ").map((path) => path.replace(/\.$/, "
 export function waitWords(wait) {
   switch (wait.kind) {
     case "step":
-      return `step ${wait.what}`;
+      return `step ${wait.what}${wait.label ? `, by a node with label ${wait.label}` : ""}`;
     case "signal":
     case "update":
       return `${wait.kind} ${wait.what}`;

@@ -143,6 +143,7 @@ class _Reasons:
         self._reasons: dict[object, tuple[Any, str, str]] = {}
         self._ends: dict[object, float] = {}
         self._limits: dict[object, float] = {}
+        self._labels = {ask.step_id: ask.place.label for ask in tuple(execution.asks.values()) if ask.place is not None}
         for ask in tuple(islice(execution.asks.values(), MAX_LOOKED_AT)):
             self._reasons[ask.future] = reason = ("step", ask.step_id, ask.operation)
             self._reasons.update((waiter, reason) for waiter in _waiters(ask.future))
@@ -176,7 +177,10 @@ class _Reasons:
             until = limit if until is None else until if limit is None else min(until, limit)
         name = task.get_name()
         shown = "" if name == task.path[:-1] or not task.path else name
-        return BranchWait(branch=task.path, name=shown, kind=kind, what=what, operation=operation, until=until)
+        label = self._labels.get(what, "") if kind == "step" else ""
+        return BranchWait(
+            branch=task.path, name=shown, kind=kind, what=what, operation=operation, label=label, until=until
+        )
 
 
 def _waiters(future: asyncio.Future[Any]) -> list[object]:
