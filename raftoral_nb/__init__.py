@@ -161,6 +161,7 @@ if TYPE_CHECKING:
         StepActivity,
     )
     from .executors.dask_factory import dask_executor
+    from .executors.ipyparallel_factory import ipyparallel_executor
     from .faults.fault_lines import FAULTS, Fault, parse_fault
     from .faults.player import ScenarioPlay
     from .faults.scenario import SCENARIOS, Scenario
@@ -266,6 +267,7 @@ _HOMES = {
         "StepActivity",
     ),
     "executors.dask_factory": ("dask_executor",),
+    "executors.ipyparallel_factory": ("ipyparallel_executor",),
     "faults.fault_lines": (
         "FAULTS",
         "Fault",
@@ -479,6 +481,7 @@ __all__ = [
     "current_cluster",
     "current_step",
     "dask_executor",
+    "ipyparallel_executor",
     "parse_fault",
     "replay_history",
     "set_current_cluster",
