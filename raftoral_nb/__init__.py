@@ -162,6 +162,7 @@ if TYPE_CHECKING:
     )
     from .executors.dask_factory import dask_executor
     from .executors.ipyparallel_factory import ipyparallel_executor
+    from .executors.ray_factory import ray_executor
     from .faults.fault_lines import FAULTS, Fault, parse_fault
     from .faults.player import ScenarioPlay
     from .faults.scenario import SCENARIOS, Scenario
@@ -268,6 +269,7 @@ _HOMES = {
     ),
     "executors.dask_factory": ("dask_executor",),
     "executors.ipyparallel_factory": ("ipyparallel_executor",),
+    "executors.ray_factory": ("ray_executor",),
     "faults.fault_lines": (
         "FAULTS",
         "Fault",
@@ -483,6 +485,7 @@ __all__ = [
     "dask_executor",
     "ipyparallel_executor",
     "parse_fault",
+    "ray_executor",
     "replay_history",
     "set_current_cluster",
     "step",

@@ -33,7 +33,7 @@ class WithoutChannel:
         raise WrongTaskError(
             "current_step().checkpoint() has no way to the node from here: this executor passes nothing on while a function runs, and the "
             "node's own socket cannot be reached, as from another machine. Leave on= out, take an executor that can "
-            '(on="processes", Dask, ipyparallel, pools on the node\'s machine), or make several steps of it'
+            '(on="processes", Dask, Ray, pools on the node\'s machine), or make several steps of it'
         )
 
     def kept(self) -> SavedValue | None:

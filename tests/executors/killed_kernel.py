@@ -1,4 +1,4 @@
-"""A process with a data directory and a step on Dask, or on engines of ipyparallel: it is killed while the step runs, and started again."""
+"""A process with a data directory and a step on Dask, Ray, or engines of ipyparallel: it is killed while the step runs, and started again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raftoral_nb import Cluster, current_step, ipyparallel_executor, step
+from raftoral_nb import Cluster, current_step, ipyparallel_executor, ray_executor, step
 
 
 def write_and_wait(folder: str) -> str:
@@ -29,7 +29,11 @@ async def flow(ctx: Any, given: tuple[str, bool]) -> str:
 
 def main() -> None:
     data, address, folder, once, life = sys.argv[1:]
-    there = ipyparallel_executor(address) if address.endswith(".json") else address
+    there: Any = address
+    if address.endswith(".json"):
+        there = ipyparallel_executor(address)
+    elif address.startswith("ray:"):
+        there = ray_executor(address.removeprefix("ray:"))
     with Cluster(3, data_dir=data, executors={"there": there}) as cluster:
         if life == "first":
             cluster.start_workflow(flow, (folder, once == "once"), run_id="r")
