@@ -30,6 +30,8 @@ class CheckpointOutlet:
         self._waiting: list[Saving] = []
         # Invariant: the value that is under way, and those who wait for it.
         self._sent: Checkpoint | None = None
+        # Invariant: the value that was under way last, if the node did not take it.
+        self._unsaved: Checkpoint | None = None
         self._under_way: list[Saving] = []
         self._sent_at = -math.inf
         self._timer: threading.Timer | None = None
@@ -64,7 +66,7 @@ class CheckpointOutlet:
             self._closed = True
             if self._timer is not None:
                 self._timer.cancel()
-            left, self._latest = self._latest or self._sent, None
+            left, self._latest = self._latest or self._sent or self._unsaved, None
             waiting, self._waiting = self._waiting, []
         for saving in waiting:
             saving.finish(NotAcknowledgedError(f"{self._what} was not saved: its function has ended", may_commit=True))
@@ -104,6 +106,7 @@ class CheckpointOutlet:
 
     def _answered(self, answer: CheckpointAnswer) -> None:
         with self._lock:
+            self._unsaved = self._sent if answer.refused else None
             self._sent = None
             done, self._under_way = self._under_way, []
         for saving in done:

@@ -274,6 +274,10 @@ class SocketChannel(WithoutChannel):
                 if frame[:1] == _END:
                     break
                 self._answer(decoded_checkpoint_answer(frame[1:]))
+        with self._using:  # what comes from now on is kept here
+            if self._connection is connection:
+                self._connection = None
+        connection.close()
         self._heard.set()
         self._answer(_GONE)
 
