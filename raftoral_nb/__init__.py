@@ -167,6 +167,8 @@ if TYPE_CHECKING:
         StepActivity,
     )
     from .executors.dask_factory import dask_executor
+    from .executors.ipyparallel_factory import ipyparallel_executor
+    from .executors.ray_factory import ray_executor
     from .faults.fault_lines import FAULTS, Fault, parse_fault
     from .faults.player import ScenarioPlay
     from .faults.scenario import SCENARIOS, Scenario
@@ -278,6 +280,8 @@ _HOMES = {
         "StepActivity",
     ),
     "executors.dask_factory": ("dask_executor",),
+    "executors.ipyparallel_factory": ("ipyparallel_executor",),
+    "executors.ray_factory": ("ray_executor",),
     "faults.fault_lines": (
         "FAULTS",
         "Fault",
@@ -497,7 +501,9 @@ __all__ = [
     "current_cluster",
     "current_step",
     "dask_executor",
+    "ipyparallel_executor",
     "parse_fault",
+    "ray_executor",
     "replay_history",
     "set_current_cluster",
     "step",

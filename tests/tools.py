@@ -15,7 +15,7 @@ def missing(what: str, *, get_it: str) -> NoReturn:
     message = f"{what} is not installed; to get it: {get_it}"
     if os.environ.get("RAFTORAL_REQUIRE_ALL_TOOLS") == "1":
         pytest.fail(message)
-    pytest.skip(message)
+    pytest.skip(message, allow_module_level=True)
 
 
 def require_tool(*names: str, get_it: str) -> str:

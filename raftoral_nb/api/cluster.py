@@ -154,14 +154,14 @@ class Cluster:
             )
         else:
             host = self._make_host(self.name, numbers, **shared)
-        self._take(host, founding)
+        self._take(host, founding, (executor_table.OWN_WORKERS, *shared["executors"]))
 
-    def _take(self, host: ClusterBackend, founding: Founding) -> None:
-        """Be the handle of a host."""
+    def _take(self, host: ClusterBackend, founding: Founding, executors: tuple[str, ...] | None = None) -> None:
+        """Be the handle of a host. `executors` are the names that are known here."""
         self._host = host
         self._access = access = ClusterAccess(host)
         self._announcement = Announcement(host, None if founding.data is None else founding.data.path)
-        self._registry = Registry(host)
+        self._registry = Registry(host, executors)
         self._starter = RunStarter(host, self._registry)
         self._looks = Looks(access, lambda running: collect_statistics.statistics(host, running=running), Looker(host))
         self._nodes = NodeTable(self, host)

@@ -23,6 +23,7 @@ from ..errors import (
     WorkflowDefinitionError,
     WorkflowNotFoundError,
 )
+from ..executors import executor_table
 from ..limits import MAX_DEFINITIONS
 from ..workflow.lint import checker
 from ..workflow.lint.checker import Finding
@@ -54,8 +55,10 @@ class Registration(msgspec.Struct, frozen=True):
 class Registry:
     """The workflows of one cluster. Call it from any thread but the cluster's own; it waits for a majority."""
 
-    def __init__(self, host: RunsBackend) -> None:
+    def __init__(self, host: RunsBackend, executors: tuple[str, ...] | None = None) -> None:
         self._host = host
+        self.executors = executors
+        """The names of the executors that all nodes have; None if that is not known here, or a step runs anywhere, as in tests."""
         self._lock = threading.Lock()
         self._registering = threading.Lock()
         self._local: dict[tuple[str, int], tuple[Callable[..., Any], Registration]] = {}
@@ -67,6 +70,8 @@ class Registry:
         """See `Cluster.register_workflow`."""
         name, version, fn = _arguments(name, version, fn)
         definitions.validate(fn)
+        if self.executors is not None:
+            executor_table.check_named(name, fn, self.executors)
         if strict:
             _refuse_findings(name, checker.findings(fn))
         # One at a time: two threads that register different code under one name must not both take the same next version.

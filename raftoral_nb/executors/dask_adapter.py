@@ -11,7 +11,8 @@ import concurrent.futures
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, TypeVar, cast
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import dask
 from distributed import Client, wait
@@ -21,10 +22,20 @@ from ..errors import ClusterError, UnknownExecutorError, WorkerDiedError
 from ..threads.loop_thread import LoopThread
 from ..workflow.codec.values import describe
 from ..workflow.execution.elsewhere import RanElsewhere
-from .dask_plugin import HOLD, KeepingPlugin
-from .dask_task import TOPIC, run_on_dask
+from .dask_plugin import HOLD, TOPIC, KeepingPlugin
+from .dask_task import run_on_dask
+from .on_thread import on_thread
 from .step_adapter import Keeps
-from .step_work import Hear, Said, Work, WorkAnswer, encoded_answer
+from .step_work import (
+    CheckpointAnswer,
+    Hear,
+    Said,
+    Work,
+    WorkAnswer,
+    decoded_checkpoint,
+    encoded_answer,
+    encoded_checkpoint_answer,
+)
 
 T = TypeVar("T")
 
@@ -58,6 +69,10 @@ class _DaskTask:
         self.packed = work.packed()
         self.place = work.head.place
         """The scheduler where it may have begun; "" if it has not anywhere."""
+        self.latest = b""
+        """What its function saved last, as far as it was passed on here."""
+        self.fetching = False
+        self.fetch_again = False
         self.submitted = False
         self.runs: asyncio.Task[bytes] | None = None
 
@@ -65,13 +80,17 @@ class _DaskTask:
 class _Connection:
     """A client of one scheduler, with which it ends."""
 
-    def __init__(self, client: Any, place: str, held: Sequence[str], said: dict[str, Said]) -> None:
+    def __init__(
+        self, client: Any, place: str, held: Sequence[str], said: dict[str, Said], saved: Sequence[str]
+    ) -> None:
         self.client = client
         self.place = place
         self._comm = client.scheduler_comm
         self.held = tuple(held)
         self.said = said
         """The latest progress of tasks, as they told it before there was this connection."""
+        self.saved = set(saved)
+        """Tasks that had saved something by then, until that is fetched."""
 
     @property
     def holds(self) -> bool:
@@ -96,6 +115,8 @@ class DaskAdapter:
         self._connection: _Connection | None = None
         self._to_release: list[str] = []
         self._asking: set[asyncio.Task[None]] = set()
+        # Invariant: tasks of which something was heard since the connection is made that there is not yet.
+        self._heard_since: set[str] = set()
         self._closed = False
 
     # --- see `StepAdapter`; on the node's loop
@@ -139,24 +160,7 @@ class DaskAdapter:
 
     async def _there(self, fn: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """Run `await fn(*args)` on the client's thread."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-
-        def settle(result: T | None, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if error is not None:
-                future.set_exception(error)
-                future.exception()
-            else:
-                future.set_result(cast("T", result))
-
-        def done(result: T | None, error: BaseException | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the node's loop has ended
-                loop.call_soon_threadsafe(settle, result, error)
-
-        self._thread.begin(fn, *args, done=done)
-        return await future
+        return await on_thread(self._thread, fn, *args)
 
     # --- on the client's thread
 
@@ -175,6 +179,7 @@ class DaskAdapter:
 
     async def _connect(self) -> _Connection:
         before, self._connection = self._connection, None
+        self._heard_since.clear()
         if before is not None:
             await _closed(before.client)
         client: Any = _Client(
@@ -183,8 +188,8 @@ class DaskAdapter:
         try:
             await client
             await client.register_plugin(KeepingPlugin())
-            there = await client.scheduler.raftoral_place()
             client.subscribe_topic(TOPIC, self._heard)
+            there = await client.scheduler.raftoral_place(client=client.id)
             events = await client.get_events(TOPIC)
         except BaseException as error:
             await _closed(client)
@@ -195,7 +200,9 @@ class DaskAdapter:
                 "allow plugins (distributed.scheduler.pickle)"
             ) from error
         said = {event["key"]: _said(event) for _, event in events if event.get("kind") == "progress"}
-        self._connection = _Connection(client, there["id"], there["held"], said)
+        for key in self._heard_since:
+            said.pop(key, None)  # it is newer already
+        self._connection = _Connection(client, there["id"], there["held"], said, there["saved"])
         return self._connection
 
     async def _begin(self, task: _DaskTask) -> None:
@@ -236,6 +243,11 @@ class DaskAdapter:
         task.place, task.submitted = connection.place, True
         if (said := connection.said.pop(task.key, None)) is not None and task.key in self._hears:
             self._hears[task.key](said)
+        if task.key in connection.saved:
+            connection.saved.discard(task.key)
+            self._fetch(task.key)
+        elif task.latest:
+            await _asked(connection.client, "raftoral_seed", key=task.key, data=task.latest)
         with _dask.annotate(**{HOLD: True}):
             future = connection.client.submit(run_on_dask, task.packed, key=task.key, pure=False)
         try:
@@ -253,9 +265,58 @@ class DaskAdapter:
     def _heard(self, event: Any) -> None:
         """Take what a function said, wherever it runs."""
         _, message = event
-        hear = self._hears.get(message.get("key", ""))
-        if hear is not None:
+        key = message.get("key", "")
+        hear = self._hears.get(key)
+        if hear is None:
+            return
+        if self._connection is None:
+            self._heard_since.add(key)
+        else:
+            self._connection.said.pop(key, None)
+        if message["kind"] == "saved":
+            self._fetch(key)
+        else:
             hear(_said(message))
+
+    def _fetch(self, key: str) -> None:
+        """Have what a function saved last brought here; once more, if it saves something meanwhile."""
+        task = self._tasks.get(key)
+        if task is None:
+            return
+        if task.fetching:
+            task.fetch_again = True
+            return
+        task.fetching = True
+        self._ask_soon(self._bring(task))
+
+    async def _bring(self, task: _DaskTask) -> None:
+        try:
+            try:
+                connection = await self._connected()
+                found = await connection.client.scheduler.raftoral_saved(key=task.key)
+            except (OSError, UnknownExecutorError) as error:  # it is gone: what comes next is seeded with what is here
+                logger.info("a checkpoint of %r was not fetched: %s", task.key, error)
+                return
+            hear = self._hears.get(task.key)
+            if found is None or hear is None:
+                return
+            number, task.latest = found
+            hear.save(decoded_checkpoint(task.latest), partial(self._answer_soon, task.key, number))
+        finally:
+            task.fetching = False
+            if task.fetch_again:
+                task.fetch_again = False
+                self._fetch(task.key)
+
+    def _answer_soon(self, key: str, number: int, answer: CheckpointAnswer) -> None:
+        """Answer a checkpoint. From any thread."""
+        self._thread.post(self._answer, key, number, answer)
+
+    def _answer(self, key: str, number: int, answer: CheckpointAnswer) -> None:
+        connection = self._connection
+        if connection is not None and key in self._tasks:
+            data = encoded_checkpoint_answer(answer)
+            self._ask_soon(_asked(connection.client, "raftoral_answer", key=key, number=number, data=data))
 
     def _listen(self, key: str, hear: Hear) -> None:
         self._hears[key] = hear
@@ -285,9 +346,12 @@ class DaskAdapter:
     def _request(self, handler: str, keys: Sequence[str]) -> None:
         connection = self._connection
         if connection is not None:
-            asking = asyncio.get_running_loop().create_task(_asked(connection.client, handler, keys))
-            self._asking.add(asking)
-            asking.add_done_callback(self._asking.discard)
+            self._ask_soon(_asked(connection.client, handler, keys=list(keys)))
+
+    def _ask_soon(self, asks: Coroutine[Any, Any, None]) -> None:
+        asking = asyncio.get_running_loop().create_task(asks)
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
 
     async def _close(self) -> None:
         self._closed = True
@@ -310,11 +374,11 @@ def _looked_at(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-async def _asked(client: Any, handler: str, keys: Sequence[str]) -> None:
+async def _asked(client: Any, handler: str, **what: Any) -> None:
     try:
-        await getattr(client.scheduler, handler)(keys=list(keys))
+        await getattr(client.scheduler, handler)(**what)
     except Exception as error:  # it is gone, and what it kept with it; or it is told again by the next node
-        logger.info("%s of %d tasks was not answered: %s", handler, len(keys), error)
+        logger.info("%s was not answered: %s", handler, error)
 
 
 async def _waited(future: Any) -> None:

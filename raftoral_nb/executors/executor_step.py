@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from typing import Any, Final, NoReturn
 
 from ..errors import WrongTaskError
+from ..threads.seconds import Seconds
+from ..workflow.codec import values
+from ..workflow.codec.classes import View
 from ..workflow.execution.running_step import PROGRESS_SECONDS, checked_progress
-from .step_work import Hear, Said, WorkHead
+from ..workflow.execution.step_saving import Saving
+from .checkpoint_outlet import CheckpointOutlet
+from .step_work import Channel, Said, SavedValue, WorkHead, saved_bytes
 
 
 class ExecutorStep:
@@ -17,14 +23,20 @@ class ExecutorStep:
     What the function says goes to the node by the way that the executor has.
     """
 
-    def __init__(self, head: WorkHead, hear: Hear) -> None:
+    def __init__(self, head: WorkHead, channel: Channel, saved: SavedValue | None, view: View) -> None:
         self.node: Final = head.node
         """The node that asked for it."""
         self.run_id: Final = head.run_id
         self.step_id: Final = head.step_id
         self.attempt: Final = head.attempt
-        self._hear = hear
+        self._channel = channel
         self._told_at = -math.inf
+        self._view = view
+        self._before = saved
+        self._looked = False
+        self._asking = threading.Lock()
+        self.outlet: Final = CheckpointOutlet(channel, head.run_id, head.step_id)
+        """What its checkpoints go through."""
 
     @property
     def key(self) -> str:
@@ -42,22 +54,37 @@ class ExecutorStep:
         now = time.monotonic()
         if fraction >= 1.0 or now - self._told_at >= PROGRESS_SECONDS:
             self._told_at = now
-            self._hear(Said("progress", text, fraction))
-
-    has_last = False
-    """Whether an attempt before saved something: none can, on an executor."""
+            self._channel(Said("progress", text, fraction))
 
     @property
-    def last(self) -> None:
-        """None: on an executor no attempt saves anything."""
-        return None
+    def has_last(self) -> bool:
+        """Whether an attempt before this one left a checkpoint, which may be None."""
+        return self._known() is not None
 
-    def checkpoint(self, value: Any, every: Any = None) -> NoReturn:  # noqa: ARG002
-        """Raise `WrongTaskError`: from an executor nothing is saved for the next attempt."""
-        raise WrongTaskError(
-            "current_step().checkpoint() works in the node's own process, and this function runs on an executor (on=...): leave on= out, "
-            "or make several steps of it"
-        )
+    @property
+    def last(self) -> Any:
+        """The last checkpoint of the attempts before this one, as `RunningStep.last` is."""
+        known = self._known()
+        if known is None:
+            return None
+        self._channel(Said("continues", ""))
+        what = f"the last checkpoint of step {self.step_id!r} of run {self.run_id!r}"
+        return values.decode(saved_bytes(known), what=what, view=self._view)
+
+    def checkpoint(self, value: Any, every: Seconds | None = None) -> Saving:
+        """Save how far the step has come, for the next attempt at it, as `RunningStep.checkpoint` does.
+
+        Raises `WrongTaskError` where the executor has no way back to the node.
+        """
+        self._known()  # what it is from now on would be this attempt's own
+        return self.outlet.take(value, every)
+
+    def _known(self) -> SavedValue | None:
+        with self._asking:
+            if not self._looked:
+                self._before = self._channel.kept() or self._before
+                self._looked = True
+            return self._before
 
     def signal(self, run_id: object, name: str, value: Any = None) -> NoReturn:  # noqa: ARG002
         """Raise `WrongTaskError`: from an executor no run is told anything."""

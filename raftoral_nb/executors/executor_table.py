@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
 from .. import limits
-from ..errors import BadArgumentError, CodeNotShippableError
+from ..errors import BadArgumentError, CodeNotShippableError, UnknownExecutorError
 from ..workflow.codec import pickling
 from ..workflow.codec.values import describe
+from ..workflow.shipping.named_executors import named_executors
 from . import dask_factory
 from .step_adapter import StepAdapter
 
@@ -37,6 +39,33 @@ def checked(given: Any) -> dict[str, ExecutorFactory]:
             raise BadArgumentError(f"the executor {name!r} is built in: choose another name")
         found[name] = _factory(name, made)
     return found
+
+
+def unknown(on: str, known: Iterable[str], what: str) -> UnknownExecutorError:
+    """Return the error that says `what`: there is no executor of that name, and which there are."""
+    names = tuple(known)
+    near = difflib.get_close_matches(on, names, 1)
+    meant = f": did you mean {near[0]!r}?" if near else ""
+    return UnknownExecutorError(
+        f"{what}{meant}; those there are: {', '.join(map(repr, names))}. Executors are given to the cluster, "
+        f"Cluster(executors={{{on!r}: ...}}), each time it is started"
+    )
+
+
+def check_named(workflow: str, function: Callable[..., Any], known: Iterable[str]) -> None:
+    """Refuse a workflow whose code names an executor that its cluster does not have.
+
+    Raises `UnknownExecutorError`, which names the step and the executors that there are.
+    """
+    names = tuple(known)
+    for one in named_executors(function):
+        if one.on not in names:
+            raise unknown(
+                one.on,
+                names,
+                f"workflow {workflow!r} was not registered: its step {one.step!r} ({one.place}) is to run on executor {one.on!r}, which this "
+                "cluster does not have",
+            )
 
 
 def _factory(name: str, made: Any) -> ExecutorFactory:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import difflib
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from ..errors import RaftoralError, UnknownExecutorError
+from ..errors import DamagedBlobError, RaftoralError, UnknownExecutorError
 from ..node.captured_output import Sink, current_execution
 from ..threads.step_threads import Steps
 from ..workflow.codec.values import describe, type_name
 from ..workflow.execution.elsewhere import AskedElsewhere, AttemptElsewhere, RanElsewhere
-from .executor_table import OWN_WORKERS, ExecutorFactory
+from .executor_table import OWN_WORKERS, ExecutorFactory, unknown
 from .own_workers import OwnWorkers
 from .pool_adapter import PoolAdapter
 from .step_adapter import StepAdapter
-from .step_work import Said, decoded_answer, pack
+from .step_work import Answered, Checkpoint, CheckpointAnswer, Said, decoded_answer, pack, saved_bytes
 
 MAX_RECORDED: Final = 10_000
 """Steps of one executor that are remembered as recorded, for tasks that a node which died did not release."""
@@ -54,7 +53,7 @@ class NodeExecutors:
         """Run a function, or attach to where it runs. See `StepsElsewhere.run`."""
         adapter = await self._adapter(asked.on)
         key, work = asked.key, pack(asked, self._places.pop(asked.prefix, ""))
-        hear = partial(_hear, asked.running, current_execution.get())
+        hear = _NodeHears(asked.running, current_execution.get(), keeps=adapter.keeps == "running and done")
         self._recorded.get(asked.on, {}).pop(asked.prefix, None)
         self._keys.setdefault(asked.prefix, {})[key] = None
         try:
@@ -70,6 +69,8 @@ class NodeExecutors:
         answer = decoded_answer(data)
         for said in answer.said:
             hear(said)
+        if answer.checkpoint is not None:
+            hear.save(answer.checkpoint, _unasked)
         return answer.ran
 
     async def place(self, on: str, prefix: str) -> str:
@@ -124,13 +125,7 @@ class NodeExecutors:
         if making is None:
             factory = self._factories.get(on)
             if factory is None:
-                known = ", ".join(map(repr, self._factories))
-                near = difflib.get_close_matches(on, self._factories, 1)
-                meant = f": did you mean {near[0]!r}?" if near else ""
-                raise UnknownExecutorError(
-                    f"there is no executor {on!r} on this node{meant}; those there are: {known}. Executors are given to the cluster, "
-                    f"Cluster(executors={{{on!r}: ...}}), each time it is started"
-                )
+                raise unknown(on, self._factories, f"there is no executor {on!r} on this node")
             if sys.platform in ("emscripten", "wasi"):
                 raise UnknownExecutorError(
                     f"a step asks for executor {on!r}, and this Python runs in a browser, without threads and processes: leave out on="
@@ -183,9 +178,40 @@ class NodeExecutors:
             adapter.release(left)
 
 
-def _hear(running: AttemptElsewhere, sink: Sink | None, said: Said) -> None:
-    """Tell what a function said on its executor where its step is. From any thread."""
-    if said.kind == "progress":
-        running.progress(said.fraction, said.text)
-    elif sink is not None:
-        sink(said.kind, said.text)
+class _NodeHears:
+    """Tells and saves, where its step is, what a function says on its executor. From any thread. See `Hear`."""
+
+    def __init__(self, running: AttemptElsewhere, sink: Sink | None, *, keeps: bool) -> None:
+        self._running = running
+        self._keeps = keeps
+        """Whether the function goes on when this node has no say any more: then the next one answers it."""
+        self._sink = sink
+
+    def __call__(self, said: Said) -> None:
+        """Tell something."""
+        if said.kind == "progress":
+            self._running.progress(said.fraction, said.text)
+        elif said.kind == "continues":
+            self._running.continues()
+        elif self._sink is not None:
+            self._sink(said.kind, said.text)
+
+    def save(self, checkpoint: Checkpoint, answered: Answered) -> None:
+        """Save a checkpoint, as a step of this node would."""
+        try:
+            data = saved_bytes(checkpoint.saved)
+        except DamagedBlobError as error:
+            answered(CheckpointAnswer(describe(error)))
+            return
+
+        def told(error: BaseException | None, by_rule: bool) -> None:
+            if error is None:
+                answered(CheckpointAnswer())
+            elif by_rule or not self._keeps:
+                answered(CheckpointAnswer(str(error), getattr(error, "may_commit", True)))
+
+        self._running.save(data, checkpoint.least, told)
+
+
+def _unasked(_: CheckpointAnswer) -> None:
+    """The function has ended."""

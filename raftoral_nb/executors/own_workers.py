@@ -15,20 +15,22 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from ..errors import ClusterError, UnknownExecutorError, WorkerDiedError
 from ..threads.user_code import PACKAGE
 from .step_adapter import Keeps
-from .step_work import Hear, Work
+from .step_work import Answered, CheckpointAnswer, Hear, Work, decoded_checkpoint, decoded_said
 from .worker_pipe import (
     BEGUN,
+    CHECKPOINT,
     DONE,
     SAID,
     PipeEndedError,
     WorkerHello,
-    decoded_said,
     read_frame,
+    write_answer,
     write_hello,
     write_work,
 )
@@ -104,8 +106,28 @@ class _StepProcess:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self.asks, self.answers = self._process.stdin, self._process.stdout
+        self._answering = threading.Lock()
+        # Invariant: the attempt that it runs, while nothing but answers is written to it.
+        self._key = ""
         with contextlib.suppress(OSError):  # it has ended, which is noticed when it is asked
             write_hello(self.asks, WorkerHello(os.getpid(), tuple(sys.path)))
+
+    def begin(self, key: str, work: Work) -> None:
+        """Give it an attempt."""
+        write_work(self.asks, work)
+        self.busy_with(key)
+
+    def busy_with(self, key: str) -> None:
+        """Note which attempt may be answered; "" for none."""
+        with self._answering:
+            self._key = key
+
+    def answer(self, key: str, answer: CheckpointAnswer) -> None:
+        """Say what became of the checkpoint of an attempt, if that still runs. From any thread."""
+        # The pipe takes it at once: there is one answer at a time, and the worker always reads.
+        with self._answering, contextlib.suppress(OSError, ValueError):
+            if self._key == key:
+                write_answer(self.asks, answer)
 
     def kill(self) -> None:
         """End it at once, with what it has started. From any thread."""
@@ -174,17 +196,21 @@ class _Lane:
             process, work = self.process, task.work
             assert work is not None
             try:
-                write_work(process.asks, work)
+                process.begin(task.key, work)
                 while True:
                     kind, data = read_frame(process.answers)
                     if kind == BEGUN:
                         task.begun = True
                     elif kind == SAID:
                         self._owner.heard(task.key, data)
+                    elif kind == CHECKPOINT:
+                        self._owner.saves(task.key, data, partial(process.answer, task.key))
                     elif kind == DONE:
                         return data
             except (PipeEndedError, OSError):
                 how = self._drop()
+            finally:
+                process.busy_with("")
             if task.begun or self._is_dropped(task):
                 raise WorkerDiedError(
                     f"process {process.pid}, in which step {_name(task)} ran, ended {how} before the function returned. That "
@@ -327,6 +353,12 @@ class OwnWorkers:
         if not lane.idle:
             lane.idle = True
             self._idle += 1
+
+    def saves(self, key: str, data: bytes, answered: Answered) -> None:
+        """Pass on what a function saves."""
+        hear = self._hears.get(key)
+        if hear is not None:
+            hear.save(decoded_checkpoint(data), answered)
 
     def heard(self, key: str, data: bytes) -> None:
         """Pass on what a function said."""

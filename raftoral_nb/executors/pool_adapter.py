@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import WorkerDiedError
 from ..workflow.codec.values import describe
 from . import calling
+from .node_channel import NodeChannels
 from .step_adapter import Keeps
 from .step_work import Hear, Work
 
@@ -16,7 +18,8 @@ from .step_work import Hear, Work
 class PoolAdapter:
     """An executor of somebody else's. One that broke is made anew for the next task.
 
-    What functions print comes when they have ended, and their progress is not seen.
+    What functions say and save comes at once if they run on the node's machine (`node_channel`). From elsewhere, what they print comes when they
+    have ended, and their progress is not seen.
     """
 
     keeps: Keeps = "nothing"
@@ -27,6 +30,7 @@ class PoolAdapter:
         self._again = again
         """Makes another one."""
         self._futures: dict[str, concurrent.futures.Future[bytes]] = {}
+        self._ways = NodeChannels(name)
 
     async def place(self) -> str:
         """Nothing is kept."""
@@ -36,7 +40,7 @@ class PoolAdapter:
         """Submit a task, unless it is there."""
         if key in self._futures:
             return
-        data = work.packed()
+        data = self._ways.lead(key, work, socket=type(self._pool) is not ThreadPoolExecutor).packed()
         try:
             future = self._pool.submit(calling.call, data)
         except concurrent.futures.BrokenExecutor:
@@ -67,11 +71,13 @@ class PoolAdapter:
             raise WorkerDiedError(f"executor {self._name!r} cancelled step {key!r}: it was shut down") from None
 
     def progress(self, key: str, hear: Hear) -> None:
-        """Do nothing: what a function says comes with its outcome."""
+        """See `StepAdapter`."""
+        self._ways.listen(key, hear)
 
     def cancel(self, key: str) -> None:
         """Cancel a task that has not begun; one that has goes on, and what comes of it is dropped."""
         future = self._futures.pop(key, None)
+        self._ways.forget(key)
         if future is not None:
             future.cancel()
 
@@ -79,6 +85,7 @@ class PoolAdapter:
         """See `StepAdapter`."""
         for key in keys:
             self._futures.pop(key, None)
+            self._ways.forget(key)
 
     def held(self) -> Sequence[str]:
         """Nothing is kept."""
@@ -87,4 +94,5 @@ class PoolAdapter:
     def close(self) -> None:
         """Shut the executor down; what runs on it goes on."""
         self._futures.clear()
+        self._ways.close()
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -7,15 +7,19 @@ from typing import Literal, Protocol, runtime_checkable
 
 from .step_work import Hear, Work
 
-Keeps = Literal["nothing", "running and done"]
-"""What an executor keeps of its tasks when the node dies that asked for them."""
+Keeps = Literal["nothing", "running and done", "by label"]
+"""What an executor keeps of its tasks when the node dies that asked for them.
+
+"by label" is "running and done" with two limits: a node that dies in the moment of submitting may have a task begun twice, and what a function says while it
+runs reaches only the node that submitted it.
+"""
 
 
 @runtime_checkable
 class StepAdapter(Protocol):
     """Runs attempts at steps, each under a key. Every method may be called again with the same key, and is called on the node's own loop.
 
-    One that keeps tasks which are "running and done" finds them by their keys for whoever submits them again, from whichever process:
+    One that keeps tasks finds them by their keys for whoever submits them again, from whichever process:
     such a task is attached to and not begun anew, until its key was released.
     """
 

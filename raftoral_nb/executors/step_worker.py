@@ -11,21 +11,34 @@ import select
 import signal
 import sys
 import threading
-from typing import IO, NoReturn
+from typing import IO, Final, NoReturn
 
 from .calling import run_work
-from .step_work import Said, Work, WorkAnswer, encoded_answer
+from .step_work import (
+    Answered,
+    Checkpoint,
+    CheckpointAnswer,
+    Said,
+    SavedValue,
+    Work,
+    encoded_answer,
+    encoded_checkpoint,
+    encoded_said,
+)
 from .worker_pipe import (
     BEGUN,
+    CHECKPOINT,
     DONE,
     SAID,
     FrameKind,
     PipeEndedError,
-    encoded_said,
+    read_asked,
     read_hello,
-    read_work,
     write_frame,
 )
+
+CHECKPOINT_SECONDS: Final = 0.05
+"""The least time between two checkpoints that go to the node (seconds): what a worker that dies has not passed on yet is no older."""
 
 
 def main() -> NoReturn:
@@ -44,32 +57,78 @@ def main() -> NoReturn:
     sys.path[:0] = [folder for folder in hello.path if folder not in sys.path]
     _end_with(hello.parent)
     come: queue.SimpleQueue[Work] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(asking, come), name="raftoral-work", daemon=True).start()
-    lock = threading.Lock()
-
-    def tell(kind: FrameKind, data: bytes = b"") -> None:
-        try:
-            with lock:
-                write_frame(answering, kind, data)
-        except OSError:  # nobody is there any more
-            _end()
-
-    def hear(said: Said) -> None:
-        tell(SAID, encoded_said(said))
-
+    pipe = _Pipe(answering)
+    threading.Thread(target=_read, args=(asking, come, pipe), name="raftoral-work", daemon=True).start()
     while True:
         work = come.get()
-        tell(BEGUN)
-        answer = encoded_answer(WorkAnswer(run_work(work, hear)))
+        pipe.tell(BEGUN)
+        answer = encoded_answer(run_work(work, pipe.attempt()))
         del work
-        tell(DONE, answer)
+        pipe.tell(DONE, answer)
         del answer
 
 
-def _read(asking: IO[bytes], come: queue.SimpleQueue[Work]) -> None:
+class _Pipe:
+    """The way to the node."""
+
+    def __init__(self, answering: IO[bytes]) -> None:
+        self._answering = answering
+        self._lock = threading.Lock()
+        self.channel: _PipeChannel | None = None
+        """That of the attempt that runs."""
+
+    def tell(self, kind: FrameKind, data: bytes = b"") -> None:
+        """Write a frame. From any thread."""
+        try:
+            with self._lock:
+                write_frame(self._answering, kind, data)
+        except OSError:  # nobody is there any more
+            _end()
+
+    def attempt(self) -> _PipeChannel:
+        """Return the channel of another attempt."""
+        self.channel = _PipeChannel(self)
+        return self.channel
+
+
+class _PipeChannel:
+    """The `Channel` of one attempt."""
+
+    spacing = CHECKPOINT_SECONDS
+
+    def __init__(self, pipe: _Pipe) -> None:
+        self._pipe = pipe
+        self._answered: Answered | None = None
+
+    def __call__(self, said: Said) -> None:
+        """Tell the node something."""
+        if self._pipe.channel is self:  # else it is a thread that the function of an earlier task left behind
+            self._pipe.tell(SAID, encoded_said(said))
+
+    def save(self, checkpoint: Checkpoint, answered: Answered) -> None:
+        """Pass a checkpoint on; there is one at a time."""
+        self._answered = answered
+        self._pipe.tell(CHECKPOINT, encoded_checkpoint(checkpoint))
+
+    def answer(self, answer: CheckpointAnswer) -> None:
+        """Take the node's answer to it."""
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            answered(answer)
+
+    def kept(self) -> SavedValue | None:
+        """Nothing is kept: the node says it with the work."""
+        return None
+
+
+def _read(asking: IO[bytes], come: queue.SimpleQueue[Work], pipe: _Pipe) -> None:
     try:
         while True:
-            come.put(read_work(asking))
+            asked = read_asked(asking)
+            if isinstance(asked, Work):
+                come.put(asked)
+            elif pipe.channel is not None:
+                pipe.channel.answer(asked)
     except (PipeEndedError, OSError):
         _end()
 

@@ -8,19 +8,30 @@ from typing import IO, Any, Final, Literal
 
 import msgspec
 
-from .step_work import Said, Work, WorkHead
+from .step_work import (
+    CheckpointAnswer,
+    SavedValue,
+    Work,
+    WorkHead,
+    decoded_checkpoint_answer,
+    encoded_checkpoint_answer,
+)
 
 _COUNT: Final = struct.Struct(">I")
 _LENGTH: Final = struct.Struct(">Q")
 _FRAME: Final = struct.Struct(">BQ")
 
-FrameKind = Literal[1, 2, 3]
+FrameKind = Literal[1, 2, 3, 4]
 BEGUN: Final = 1
 """A frame that says: from here on the function may have had effects."""
 SAID: Final = 2
 """A frame with a `Said`."""
 DONE: Final = 3
 """A frame with a `WorkAnswer`."""
+
+
+CHECKPOINT: Final = 4
+"""A frame with a `Checkpoint`. The node answers it, unless the function has ended."""
 
 
 class WorkerHello(msgspec.Struct, frozen=True):
@@ -34,7 +45,6 @@ class WorkerHello(msgspec.Struct, frozen=True):
 
 _hellos: Final = msgspec.msgpack.Decoder(WorkerHello)
 _heads: Final = msgspec.msgpack.Decoder(WorkHead)
-_said: Final = msgspec.msgpack.Decoder(Said)
 
 
 class PipeEndedError(Exception):
@@ -78,13 +88,28 @@ def read_hello(stream: IO[bytes]) -> WorkerHello:
 
 def write_work(stream: IO[bytes], work: Work) -> None:
     """Write an attempt, large buffers as they are."""
-    _write_parts(stream, [msgspec.msgpack.encode(work.head), work.code, work.given, *work.buffers])
+    saved: list[Any] = []
+    if work.saved is not None:
+        saved = [work.saved.value, *(() if work.saved.content is None else (work.saved.content,))]
+    counts = bytes([len(saved)])
+    _write_parts(stream, [msgspec.msgpack.encode(work.head), work.code, work.given, counts, *saved, *work.buffers])
 
 
-def read_work(stream: IO[bytes]) -> Work:
-    """Read what `write_work` wrote. Raises `PipeEndedError`."""
-    head, code, given, *buffers = _read_parts(stream)
-    return Work(_heads.decode(head), bytes(code), bytes(given), tuple(buffers))
+def write_answer(stream: IO[bytes], answer: CheckpointAnswer) -> None:
+    """Write what became of a checkpoint."""
+    _write_parts(stream, [encoded_checkpoint_answer(answer)])
+
+
+def read_asked(stream: IO[bytes]) -> Work | CheckpointAnswer:
+    """Read what `write_work` or `write_answer` wrote. Raises `PipeEndedError`."""
+    head, *parts = _read_parts(stream)
+    if not parts:
+        return decoded_checkpoint_answer(head)
+    code, given, counts, *parts = parts
+    (count,) = counts
+    saved, buffers = parts[:count], parts[count:]
+    value = SavedValue(bytes(saved[0]), saved[1] if count > 1 else None) if count else None
+    return Work(_heads.decode(head), bytes(code), bytes(given), tuple(buffers), value)
 
 
 def write_frame(stream: IO[bytes], kind: FrameKind, data: bytes = b"") -> None:
@@ -98,13 +123,3 @@ def read_frame(stream: IO[bytes]) -> tuple[int, bytes]:
     """Read what `write_frame` wrote. Raises `PipeEndedError`."""
     kind, size = _FRAME.unpack(_exactly(stream, _FRAME.size))
     return kind, bytes(_exactly(stream, size))
-
-
-def encoded_said(said: Said) -> bytes:
-    """Return something that was said as the data of a frame."""
-    return msgspec.msgpack.encode(said)
-
-
-def decoded_said(data: bytes) -> Said:
-    """Return what `encoded_said` was given."""
-    return _said.decode(data)

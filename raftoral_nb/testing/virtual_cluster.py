@@ -344,6 +344,7 @@ class VirtualCluster(Cluster):
 
     def start(self) -> VirtualCluster:
         """Start all nodes and wait until one of them acts as leader."""
+        self._registry.executors = None  # steps run inline, whatever executor they name
         super().start()
         running_clusters.stopped(self)  # nobody means a test's cluster when none is named
         return self

@@ -1,4 +1,4 @@
-"""A process with a data directory and a step on Dask: it is killed while the step runs, and started again."""
+"""A process with a data directory and a step on Dask, Ray, or engines of ipyparallel: it is killed while the step runs, and started again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raftoral_nb import Cluster, current_step, step
+from raftoral_nb import Cluster, current_step, ipyparallel_executor, ray_executor, step
 
 
 def write_and_wait(folder: str) -> str:
@@ -23,13 +23,18 @@ def write_and_wait(folder: str) -> str:
 
 async def flow(ctx: Any, given: tuple[str, bool]) -> str:
     folder, once = given
-    found: str = await ctx.compute("write", step(write_and_wait, on="dask", at_most_once=once), folder)
+    found: str = await ctx.compute("write", step(write_and_wait, on="there", at_most_once=once), folder)
     return found
 
 
 def main() -> None:
     data, address, folder, once, life = sys.argv[1:]
-    with Cluster(3, data_dir=data, executors={"dask": address}) as cluster:
+    there: Any = address
+    if address.endswith(".json"):
+        there = ipyparallel_executor(address)
+    elif address.startswith("ray:"):
+        there = ray_executor(address.removeprefix("ray:"))
+    with Cluster(3, data_dir=data, executors={"there": there}) as cluster:
         if life == "first":
             cluster.start_workflow(flow, (folder, once == "once"), run_id="r")
         run = cluster.run("r")

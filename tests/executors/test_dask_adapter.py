@@ -15,9 +15,11 @@ import pytest
 
 from raftoral_nb import (
     Cluster,
+    NotAcknowledgedError,
     OutcomeUnknown,
     Retry,
     StepProgress,
+    StepStateSaved,
     StepTimeoutError,
     UnknownExecutorError,
     WorkflowCancelledError,
@@ -250,6 +252,104 @@ def test_when_the_scheduler_dies_the_attempt_is_made_again_unless_it_runs_at_mos
         dask.start_scheduler()
         dask.start_worker()
         assert run.wait_for_completion(PATIENCE) == ("OutcomeUnknown" if once else "done")
+
+
+def write_and_save(folder: str) -> Any:
+    """Note what is found, save twice with a pause between, and say it each time."""
+    here = current_step()
+    with Path(folder, "begun").open("a") as file:
+        print(here.last, file=file)
+    here.checkpoint("first", every=0).wait()
+    here.progress(0.5, "first")
+    until(lambda: Path(folder, "second").exists(), "the test did not go on")
+    here.checkpoint("second", every=0).wait()
+    here.progress(1.0, "second")
+    until(lambda: Path(folder, "go").exists(), "the test did not go on")
+    return here.last
+
+
+async def saving(ctx: Any, folder: str) -> Any:
+    return await ctx.compute("save", step(write_and_save, on="dask"), folder)
+
+
+def test_a_retry_continues_from_the_last_checkpoint_though_it_was_not_due(dask: DaskProcesses) -> None:
+    def climb(top: int) -> Any:
+        here = current_step()
+        if here.has_last:
+            return here.last, here.attempt
+        for height in range(1, top + 1):
+            here.checkpoint([height] * 200_000)
+        raise OSError("slipped")
+
+    async def flow(ctx: Any, top: int) -> Any:
+        last, attempt = await ctx.compute("it", step(climb, on="dask", retry=Retry(attempts=2, first_wait=0.0)), top)
+        return last == [top] * 200_000, attempt
+
+    with Cluster(1, executors={"dask": dask.address}) as cluster:
+        assert cluster.start_workflow(flow, 5).wait_for_completion(PATIENCE) == (True, 2)
+
+
+def test_when_the_leader_dies_the_next_one_records_what_the_task_saves_from_then_on(
+    dask: DaskProcesses, tmp_path: Path
+) -> None:
+    with Cluster(3, executors={"dask": dask.address}) as cluster, Watch(cluster) as watch:
+        leader = cluster.wait_for_leader()
+        run = cluster.start_workflow(saving, str(tmp_path))
+        watch.until(StepStateSaved)
+        watch.until(StepProgress)
+        cluster.kill(leader)
+        (tmp_path / "second").touch()
+        # It waits until a majority has recorded that, which the dead node cannot bring about.
+        assert watch.until(StepProgress, lambda event: event.text == "second").node != leader
+        (tmp_path / "go").touch()
+        assert run.wait_for_completion(PATIENCE) is None
+    assert lines(tmp_path) == ["None"]
+
+
+@pytest.mark.parametrize("scheduler", ["stays", "dies too"])
+def test_when_the_worker_dies_its_task_continues_from_what_it_saved(tmp_path: Path, scheduler: str) -> None:
+    with (
+        dask_processes(tmp_path) as dask,
+        Cluster(1, executors={"dask": dask.address}) as cluster,
+        Watch(cluster) as watch,
+    ):
+        run = cluster.start_workflow(saving, str(tmp_path))
+        watch.until(StepProgress)
+        (tmp_path / "second").touch()
+        watch.until(StepProgress, lambda event: event.text == "second")
+        for process in (dask.workers[0], *([dask.scheduler] if scheduler == "dies too" else [])):
+            process.kill()
+            process.wait(PATIENCE)
+        if scheduler == "dies too":
+            dask.start_scheduler()
+        dask.start_worker()
+        (tmp_path / "go").touch()
+        assert run.wait_for_completion(PATIENCE) == "second"
+        assert lines(tmp_path) == ["None", "second"]
+
+
+def test_a_task_that_nobody_waits_for_any_more_cannot_save(dask: DaskProcesses, tmp_path: Path) -> None:
+    def late(folder: str) -> None:
+        Path(folder, "begun").touch()
+        until(lambda: Path(folder, "go").exists(), "the test did not go on")
+        try:
+            current_step().checkpoint(1, every=0).wait()
+        except NotAcknowledgedError as error:
+            Path(folder, "refused").write_text(str(error))
+
+    async def flow(ctx: Any, folder: str) -> None:
+        await ctx.compute("late", step(late, on="dask"), folder)
+
+    with Cluster(1, executors={"dask": dask.address}) as cluster:
+        run = cluster.start_workflow(flow, str(tmp_path))
+        until((tmp_path / "begun").exists, "it did not begin")
+        run.cancel()
+        with pytest.raises(WorkflowCancelledError):
+            run.wait_for_completion(PATIENCE)
+        until(lambda: not tasks_of(dask.address), "the task is kept")
+        (tmp_path / "go").touch()
+        until((tmp_path / "refused").exists, "it was not refused")
+    assert "nobody waits" in (tmp_path / "refused").read_text()
 
 
 def test_where_no_scheduler_answers_the_step_fails_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,16 @@ from raftoral_nb import UnknownExecutorError
 from raftoral_nb.executors.executor_table import ExecutorFactory
 from raftoral_nb.executors.node_executors import NodeExecutors
 from raftoral_nb.executors.step_adapter import Keeps
-from raftoral_nb.executors.step_work import Hear, Said, Work, WorkAnswer, encoded_answer
+from raftoral_nb.executors.step_work import (
+    Checkpoint,
+    CheckpointAnswer,
+    Hear,
+    Said,
+    SavedValue,
+    Work,
+    WorkAnswer,
+    encoded_answer,
+)
 from raftoral_nb.threads.step_threads import InlineSteps
 from raftoral_nb.workflow.execution.elsewhere import AskedElsewhere, RanElsewhere
 from raftoral_nb.workflow.execution.running_step import RunningStep
@@ -75,9 +84,16 @@ def asked(*, attempt: int = 1, given_up: bool = False, told: list[Any] | None = 
         lambda: 0.0,
         tell,
         cast("Sender", None),
-        cast("Any", SimpleNamespace(rights=SimpleNamespace(now=lambda step_id: None))),
+        cast(
+            "Any",
+            SimpleNamespace(
+                run_id="r",
+                rights=SimpleNamespace(now=lambda step_id: None),
+                around=SimpleNamespace(step_state=lambda *_: None),
+            ),
+        ),
     )
-    return AskedElsewhere("kept", "digest/r/0/fit", running, (abs, (-3,), {}), {}, False, lambda: given_up)
+    return AskedElsewhere("kept", "digest/r/0/fit", running, (abs, (-3,), {}), {}, False, None, lambda: given_up)
 
 
 async def submitted(adapter: Keeper, count: int) -> None:
@@ -178,4 +194,25 @@ def test_a_browser_has_no_executors(monkeypatch: pytest.MonkeyPatch) -> None:
             await executors(Keeper()).run(asked())
 
     monkeypatch.setattr(node_executors.sys, "platform", "emscripten")  # type: ignore[attr-defined]
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("keeps", ["running and done", "nothing"])
+def test_a_checkpoint_that_comes_late_is_answered_by_the_next_node_if_its_function_goes_on(keeps: Keeps) -> None:
+    answers: list[CheckpointAnswer] = []
+
+    class Saves(Keeper):
+        def progress(self, key: str, hear: Hear) -> None:
+            hear.save(Checkpoint(SavedValue(b"1"), 0.0), answers.append)
+
+    async def body() -> None:
+        adapter = Saves()
+        adapter.keeps = keeps
+        run = asyncio.create_task(executors(adapter).run(asked()))  # the node does not act
+        await submitted(adapter, 1)
+        run.cancel()
+        assert [answer.refused for answer in answers] == (
+            ["a checkpoint of step '0/fit' of run 'r' is not needed any more"] if keeps == "nothing" else []
+        )
+
     asyncio.run(body())

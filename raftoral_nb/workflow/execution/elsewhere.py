@@ -53,6 +53,14 @@ class AttemptElsewhere(Protocol):
         """Say how far it has come."""
         ...
 
+    def save(self, data: bytes, least: float, told: Callable[[BaseException | None, bool], None]) -> None:
+        """Save an encoded checkpoint, at most one every so many seconds. `told` hears, on some thread, why it was not saved, or None, and if that is for what it is, whoever asks."""
+        ...
+
+    def continues(self) -> None:
+        """Note that it continues from what an attempt before saved."""
+        ...
+
 
 class AskedElsewhere(msgspec.Struct, frozen=True):
     """One attempt that is to run on an executor."""
@@ -67,6 +75,8 @@ class AskedElsewhere(msgspec.Struct, frozen=True):
     """The text of the workflow's cells, by file."""
     once: bool
     """True if it runs at most once."""
+    saved: bytes | None
+    """What an attempt before saved last, as it is recorded; a large value is in this process."""
     given_up: Callable[[], bool]
     """Whether nobody waits for the step any more. False if this node only ceased to act, or stops: another one may ask for it again."""
 

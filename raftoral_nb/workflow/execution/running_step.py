@@ -20,7 +20,7 @@ from ...errors import BadArgumentError, WrongTaskError
 from ...limits import MAX_PROGRESS_CHARS
 from ...threads.seconds import Seconds
 from ..codec import values
-from .step_saving import Saving, SavingExecution, StepSaver
+from .step_saving import Saving, SavingExecution, StepSaver, Told
 from .telling import Sender
 
 PROGRESS_SECONDS: Final = 0.1
@@ -121,6 +121,17 @@ class RunningStep:
         `BadArgumentError` if `every` is no number of seconds. What is awaited raises `NotAcknowledgedError` if it cannot be recorded.
         """
         return self._saver().take(value, every)
+
+    def save(self, data: bytes, least: float, told: Told) -> None:
+        """Do what `checkpoint` does with a value that is encoded already: its function runs on an executor.
+
+        `told` is called when the function need wait no longer, with the reason if it was not saved.
+        """
+        self._saver().take_encoded(data, least).then(told)
+
+    def continues(self) -> None:
+        """Note that the function looked at what an attempt before saved."""
+        self._continues = True
 
     @property
     def last(self) -> Any:

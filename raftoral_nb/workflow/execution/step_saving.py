@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import math
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ...core.blob_refs import reference
@@ -29,14 +30,10 @@ if TYPE_CHECKING:
 SAVE_SECONDS: Final = 1.0
 """The least time between two saved checkpoints of one step, unless it says otherwise (seconds)."""
 
-_FINAL: Final = FINAL_REFUSALS | {
-    "unknown_run",
-    "bad_command",
-    "stopped",
-    "older_step_state",
-    "too_many_step_states",
-    "value_too_large",
-}
+_RULES: Final = frozenset({"bad_command", "too_many_step_states"})
+"""Codes of refusals of what was to be saved, whoever asks."""
+
+_FINAL: Final = FINAL_REFUSALS | _RULES | {"unknown_run", "stopped", "older_step_state", "value_too_large"}
 """Codes of refusals after which nothing more can be saved of this attempt."""
 
 
@@ -50,6 +47,10 @@ class SavingExecution(Protocol):
     rights: Rights
     classes: View
     say_once: Once
+
+
+Told = Callable[[BaseException | None, bool], None]
+"""Takes why a checkpoint was not saved, or None, and `Saving.by_rule`."""
 
 
 class Saving(Sending):
@@ -70,6 +71,14 @@ class Saving(Sending):
         except RuntimeError:
             super().wait()
 
+    by_rule = False
+    """True if it was refused for what it is, and not because its attempt, or its node, has no say any more."""
+
+    def then(self, told: Told) -> None:
+        """Call `told` when it needs no more waiting. On whichever thread finishes it."""
+        self.looked_at = True
+        self._future.add_done_callback(lambda future: told(future.exception(), self.by_rule))
+
     def finish(self, error: RaftoralError | None = None) -> None:
         """Note that it needs no more waiting, or why it was not saved."""
         if error is None:
@@ -87,6 +96,16 @@ async def bring(around: ExecutionEnv, saved: StepState) -> None:
         await came.wait()
 
 
+def least_seconds(every: object) -> float:
+    """Return the least time between two recorded checkpoints (seconds), as `checkpoint(..., every=)` says it. Raises `BadArgumentError`."""
+    return SAVE_SECONDS if every is None else max(0.0, seconds(every, "checkpoint(..., every=...)"))
+
+
+def what_is_saved(run_id: RunId, step_id: StepId) -> str:
+    """Return the name of a step's checkpoint in messages."""
+    return f"a checkpoint of step {step_id!r} of run {run_id!r}"
+
+
 class StepSaver:
     """What one attempt at a step saves. From any thread; its commands are sent one at a time, in order."""
 
@@ -94,6 +113,7 @@ class StepSaver:
         self._execution = execution
         self._around = execution.around
         self._step_id = step_id
+        self._what = what_is_saved(execution.run_id, step_id)
         self._term = term
         self.known: StepState | None = self._around.step_state(execution.run_id, step_id)
         """What an attempt before saved last."""
@@ -113,9 +133,12 @@ class StepSaver:
 
     def take(self, value: object, every: object) -> Saving:
         """See `RunningStep.checkpoint`."""
-        least = SAVE_SECONDS if every is None else max(0.0, seconds(every, "checkpoint(..., every=...)"))
-        what = f"a checkpoint of step {self._step_id!r} of run {self._execution.run_id!r}"
-        data = values.encode(value, what=what, most=self._around.large_values.most)
+        least = least_seconds(every)
+        return self.take_encoded(values.encode(value, what=self._what, most=self._around.large_values.most), least)
+
+    def take_encoded(self, data: bytes, least: float) -> Saving:
+        """Take a value that is encoded already, as a step on an executor does it; `least` is its `every`, in seconds."""
+        what = self._what
         saving, command, due = Saving(what), None, False
         with self._lock:
             closed = self._closed
@@ -233,4 +256,5 @@ class StepSaver:
                 f"steps save no more checkpoints: {MAX_STEP_STATES} open steps of this run have one (MAX_STEP_STATES)"
             )
         for saving in left:
+            saving.by_rule = code in _RULES
             saving.finish(NotAcknowledgedError(f"{saving.what} was not saved: {reason}", may_commit=not code))

@@ -10,6 +10,7 @@ import anyio
 from ...core.records import Step, StepId
 from ...errors import LostChangeError, OutcomeUnknown
 from ..codec import failures
+from ..execution import step_saving
 from ..execution.elsewhere import AskedElsewhere, StepsElsewhere, value_of
 from ..execution.execution import Execution
 from ..execution.products import Encoded, Product
@@ -43,6 +44,8 @@ async def attempt(
     Raises what the function raised, and `StepTimeoutError`.
     """
     around, options = execution.around, left.options
+    if (saved := around.step_state(execution.run_id, step_id)) is not None:
+        await step_saving.bring(around, saved)
     timeout = left.of_attempt(around.alarms.clock())
     sender = Sender(around, execution.run_id, execution.generation, step_id)
     running = RunningStep(
@@ -75,6 +78,7 @@ async def _run(
         call,
         execution.definition.sources,
         options.at_most_once,
+        None if (saved := execution.around.step_state(execution.run_id, step_id)) is None else saved.value,
         _giving_up(execution, step_id),
     )
     ran = await executors.run(asked)

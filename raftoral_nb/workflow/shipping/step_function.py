@@ -224,8 +224,12 @@ class StepFunction(Generic[P, T_co]):
             "where": where,
         }
         changes = {name: value for name, value in given.items() if value is not UNSET}
-        options = StepOptions(**{**msgspec.structs.asdict(self.options), **changes})
-        return StepFunction(self.fn, options, self.key if isinstance(key, UnsetType) else _key(self.fn, key))
+        name = self.key if isinstance(key, UnsetType) else _key(self.fn, key)
+        try:
+            options = StepOptions(**{**msgspec.structs.asdict(self.options), **changes})
+        except BadArgumentError as error:
+            raise BadArgumentError(f"step {name!r}: {error}") from None
+        return StepFunction(self.fn, options, name)
 
     def __repr__(self) -> str:
         return f"StepFunction({self.key!r})"
@@ -344,7 +348,7 @@ def step(
         ttl: seconds (or a `timedelta`) for which a cached result is good for this step; else for as long as the cache keeps it.
         on: the name of the executor that runs the function: "processes" (workers of the node, one per core, whose task can be cancelled), or
             one of `Cluster(executors=...)`; else it runs in the node itself. A cancelled or late attempt ends its worker.
-            Function, arguments and result are copied; `current_step()` has its names and `progress`, but no `checkpoint`. In `raftoral_nb.testing` it runs inline.
+            Function, arguments and result are copied; `current_step()` has its names, `progress` and `checkpoint`, but no `signal`. A name that the cluster does not have is refused when the workflow is registered, if its code says it. In `raftoral_nb.testing` it runs inline.
         where: a label of nodes (`Cluster(labels={3: ["gpu"]})`, `raftoral-nb node --label gpu`): the function runs on a node that has it, which is
             recorded before it begins; when that node is gone, on another one that has it. The step waits, and the run's log says so, as
             long as no node has the label. Takes one command more. Of no consequence in `raftoral_nb.testing`.
@@ -353,16 +357,21 @@ def step(
         BadArgumentError: an option makes no sense, or `at_most_once` meets retries.
         WorkflowDefinitionError: what is given is not a function.
     """
-    options = StepOptions(
-        retry=retry,
-        timeout=timeout,
-        total_timeout=total_timeout,
-        at_most_once=at_most_once,
-        cache=cache,
-        ttl=ttl,
-        on=on,
-        where=where,
-    )
+    try:
+        options = StepOptions(
+            retry=retry,
+            timeout=timeout,
+            total_timeout=total_timeout,
+            at_most_once=at_most_once,
+            cache=cache,
+            ttl=ttl,
+            on=on,
+            where=where,
+        )
+    except BadArgumentError as error:
+        if key is None and not callable(fn):
+            raise  # over `def`: the traceback shows it
+        raise BadArgumentError(f"step {_key(fn, key)!r}: {error}") from None
     if fn is None:
         return lambda function: StepFunction(_function(function), options, _key(function, key))
     return StepFunction(_function(fn), options, _key(fn, key))
