@@ -84,7 +84,7 @@ binder-check: $(VENV)/.installed-test ## do what Binder does with binder/, witho
 
 # Sides that are not there are set up in ~/.cache, which takes some minutes the first time; all of it takes an hour or more.
 BENCH_FLAGS ?= --rounds 3
-bench: $(VENV)/.installed-demo ## measure this build beside the one before and beside others, and draw README's pictures
+bench: $(VENV)/.installed-demo ## measure this build beside the one before and beside others, and draw the picture of docs/measured.md
 	$(BIN)/python -m benchmarks.counts
 	$(BIN)/python benchmarks/run.py --json benchmarks/latest.json --svg docs $(BENCH_FLAGS)
 	$(BIN)/python -m benchmarks.stall

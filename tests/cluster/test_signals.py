@@ -375,7 +375,7 @@ def test_what_is_received_can_be_used_like_any_value_and_steps_after_it_run_once
     assert notes() == [5]
 
 
-def test_the_example_of_the_readme_does_what_it_says(cluster: Cluster) -> None:
+def test_an_expense_is_looked_at_changed_and_approved(cluster: Cluster) -> None:
     async def expense(ctx: WorkflowContext, amount: int) -> Any:
         ctx.on_query("amount", lambda: amount)
         update = await ctx.receive_update("change", timeout=3600)

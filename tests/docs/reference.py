@@ -38,7 +38,7 @@ HEAD: Final = """\
 # Reference
 
 Written by `make docs` from the docstrings, the magics' help and the parsers: change those, not this file. What all of it is for
-is in the [README](../README.md).
+is in the [README](../README.md), and in the [pages](index.md).
 
 [Magics](#magics) · [Python](#python) · [Command line](#command-line)
 """

@@ -1,4 +1,4 @@
-"""The feature table of the README names the test that holds each row, and that test is there."""
+"""The feature table of `docs/compared.md` names the test that holds each row, and that test is there."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-TEST: Final = re.compile(r"\]\((?P<file>tests/[\w/]+\.py)#(?P<test>\w+)\)")
+TEST: Final = re.compile(r"\]\(\.\./(?P<file>tests/[\w/]+\.py)#(?P<test>\w+)\)")
 
 
 def table() -> list[list[str]]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.partition("## Beside others\n")[2].partition("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("|")]
+    text = (ROOT / "docs" / "compared.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 

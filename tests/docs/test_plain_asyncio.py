@@ -1,4 +1,4 @@
-"""What README says of plain asyncio: tasks share state, and what came first stays first, whoever leads and whatever restarts."""
+"""What `docs/workflows.md` says of plain asyncio: tasks share state, and what came first stays first, whoever leads and whatever restarts."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ BY_WAKING: Final = [1, 2, 3, 4]
 
 def shown() -> Any:
     """The workflow below the heading."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("\n## What a workflow can do\n")[2]
-    space: dict[str, Any] = {"__name__": "readme", "asyncio": asyncio, "measure": len}
+    page = (ROOT / "docs" / "workflows.md").read_text(encoding="utf-8")
+    section = page.partition("\n## What a workflow can do\n")[2]
+    space: dict[str, Any] = {"__name__": "page", "asyncio": asyncio, "measure": len}
     exec(section.partition("```python\n")[2].partition("```")[0], space)
     return space["sweep"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step_id", [f"t{task}.0/measure" for task in (1, 2, 3, 4)])
-def test_the_sweep_of_the_readme_has_one_result_wherever_its_leader_dies(step_id: str, when: Any) -> None:
+def test_the_sweep_of_the_page_has_one_result_wherever_its_leader_dies(step_id: str, when: Any) -> None:
     with workflow_test(nodes=3) as test:
         run = test.start(shown(), FILES)
         test.kill_leader_at(step_id, when=when, restart=True)

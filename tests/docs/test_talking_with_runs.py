@@ -1,4 +1,4 @@
-"""The workflow that README talks with does what README says of it."""
+"""The workflow that `docs/runs.md` talks with does what it says of it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def positive(amount: int) -> None:
 
 
 def test_an_amount_is_changed_refused_looked_at_and_approved() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("\n## Talking with runs\n")[2]
-    space: dict[str, Any] = {"__name__": "readme", "check": int, "pay": "{} paid".format, "positive": positive}
+    page = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Talking with runs\n")[2]
+    space: dict[str, Any] = {"__name__": "page", "check": int, "pay": "{} paid".format, "positive": positive}
     exec(section.partition("```python\n")[2].partition("```")[0], space)
     with workflow_test(nodes=3) as test:
         run = test.start(space["expense"], 120)

@@ -13,7 +13,7 @@ from raftoral_nb.errors import NoSuchNodeError, RaftoralError, WorkflowFailedErr
 from tests.kernel_ext.conftest import ORDER, Notebook
 
 
-def test_the_readme_example_runs(with_order: Notebook) -> None:
+def test_a_run_is_started_and_waited_for(with_order: Notebook) -> None:
     with_order.ok("run = %raftoral run order 20")
     assert with_order.ok("run.wait_for_completion(timeout=10)").value == 41
     assert with_order.ok("run").text == "run order-1 of order, version 1: completed, 1 step recorded"

@@ -27,11 +27,10 @@ def test_the_examples_in_the_docstrings_work(name: str) -> None:
     assert not failed
 
 
-def test_the_tests_that_the_readme_shows_pass() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("## Testing your workflows")[2]
-    code = section.partition("```python")[2].partition("```")[0]
-    space: dict[str, Any] = {"__name__": "readme"}
+def test_the_tests_that_the_page_on_testing_shows_pass() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
+    code = page.partition("```python")[2].partition("```")[0]
+    space: dict[str, Any] = {"__name__": "page"}
     exec(code, space)
     tests = [value for name, value in space.items() if name.startswith("test_")]
     assert len(tests) == 3

@@ -473,7 +473,7 @@ class Execution:
         """Return the record of the branch's next step, when that has its turn.
 
         `produce(step_id)` makes the product; it runs only where and when this node acts, is cancelled when it loses the
-        epoch, and may therefore run again, here or elsewhere (see the promises in the README).
+        epoch, and may therefore run again, here or elsewhere (see `docs/promises.md`).
         """
         return self.at(self.next_id(operation, key), operation, produce)
 

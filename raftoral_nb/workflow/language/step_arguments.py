@@ -4,7 +4,7 @@ Only the acting node runs a step. What the step changed in the workflow's own ob
 nodes would continue with something else. So it gets a copy, and if what it changed there is not among what it returns,
 that is reported: a change that gets lost is nearly always a mistake.
 
-What was shipped keeps its state on its node (globals are copies, see the README): the closures of a notebook's functions,
+What was shipped keeps its state on its node (globals are copies, see `docs/promises.md`): the closures of a notebook's functions,
 objects of modules. What does not pickle (connections, locks) or is larger than `limits.MAX_COPIED_BYTES` is passed on as it
 is, and not compared. Two steps that run at the same time and change the same global cannot be told apart.
 """
