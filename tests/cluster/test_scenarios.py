@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +100,23 @@ def test_minority_leader_what_it_writes_is_not_acknowledged_and_the_majority_doe
         assert recorded[0].node != old, "what the minority wrote is no record"
         assert len(recorded) == 10
         assert watch.of(NetworkChanged)[-1].change == "healed"
+
+
+def test_the_scenario_of_the_page_on_faults_is_played_to_its_end(cluster: Cluster) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text(encoding="utf-8")
+    code, last, _ = page.partition("```python\n")[2].partition("cluster.scenario(mine).wait()")
+    assert last
+    space: dict[str, Any] = {}
+    exec(code, space)
+    with Watch(cluster) as watch:
+        cluster.register_workflow(count)
+        play = cluster.scenario(space["mine"])
+        watch.until(ScenarioChanged, lambda event: event.change == "started")
+        run = cluster.start_workflow("count", 0)
+        watch.until(NetworkChanged, lambda event: event.change == "isolated")
+        gate("effect").open()
+        assert "# what the old leader records now is not acknowledged" in play.wait(PATIENCE)
+        check_run(cluster, run)
 
 
 def test_late_follower_gets_what_it_missed_and_holds_up_nobody(cluster: Cluster) -> None:
