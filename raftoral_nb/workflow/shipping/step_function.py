@@ -333,18 +333,16 @@ def step(
         timeout: seconds (or a `timedelta`) that one attempt may take, then it ends with `StepTimeoutError`. An async function is cancelled,
             once, and has `MAX_CANCEL_SECONDS` to clean up; one that has not ended then is abandoned, as a synchronous one is at once: it
             continues, its result is dropped, and `Cluster.stop` names it if it never ends.
-        total_timeout: seconds (or a `timedelta`) for all attempts and the waits between them, after which it ends with
-            `StepTimeoutError`, and is not tried again. Counted from the run's time at which the workflow asked for the step, which is the
-            same for every leader: times when no node led, the run was paused or the cluster stopped count. As exact as the clocks of
-            the nodes agree. May end sooner if no further attempt could begin in time.
+        total_timeout: seconds (or a `timedelta`) for all attempts and the waits between them, after which it ends with `StepTimeoutError`, and is not tried
+            again. Counted from the run's time at which the workflow asked for the step, which is the same for every leader: times when no node led, the run
+            was paused or the cluster stopped count. As exact as the clocks of the nodes agree. May end sooner if no further attempt could begin in time.
         at_most_once: an intent is recorded before the function runs. If its node dies or is deposed before the result is
             recorded, the function is not called again; `OutcomeUnknown` is raised, on every node, for the workflow to decide.
-        cache: "inputs" to reuse a result that any run's step computed with the same code and equal inputs, and to keep this one. The code
-            is the function with all that it captures and reaches in the notebook, the versions of Python and of the packages it
-            uses; changes in an importable module are not seen. What is found is recorded as the step's result, and is the
-            same on every node. Failures are never kept. Two steps that ask at the same time may both compute. Inputs that have no digest (those that
-            do not pickle, or are very large) are computed each time, which the run's log says once. For functions whose result follows
-            from their inputs. What the cache holds: `Cluster.cached_steps`.
+        cache: "inputs" to reuse a result that any run's step computed with the same code and equal inputs, and to keep this one. The code is the function
+            with all that it captures and reaches in the notebook, the versions of Python and of the packages it uses; changes in an importable module are not
+            seen. What is found is recorded as the step's result, and is the same on every node. Failures are never kept. Two steps that ask at the same time
+            may both compute. Inputs that have no digest (those that do not pickle, or are very large) are computed each time, which the run's log says once.
+            For functions whose result follows from their inputs. What the cache holds: `Cluster.cached_steps`.
         ttl: seconds (or a `timedelta`) for which a cached result is good for this step; else for as long as the cache keeps it.
         on: the name of the executor that runs the function: "processes" (workers of the node, one per core, whose task can be cancelled), or
             one of `Cluster(executors=...)`; else it runs in the node itself. A cancelled or late attempt ends its worker.
