@@ -310,13 +310,7 @@ def _find_lacking(state: State, run_id: RunId, step: Step, version: int, generat
 
 
 def find_running(
-    state: State,
-    run_id: RunId,
-    node: NodeId,
-    epoch: int,
-    version: int,
-    generation: int,
-    step_id: StepId | None = None,
+    state: State, run_id: RunId, node: NodeId, epoch: int, version: int, generation: int, step_id: StepId | None = None
 ) -> Run | CommandRefused:
     """Return the run if `node` may record (that step) for it in an epoch, and it executes that version (0: any) and generation.
 
@@ -325,9 +319,11 @@ def find_running(
     run = _find_unfinished(state, run_id)
     if isinstance(run, CommandRefused):
         return run
-    problem = ownership.author_problem(state, run, node, epoch, step_id)
-    if problem is not None:
-        return problem
+    # Without a call where the leader does the steps: every node does this for every step.
+    if run.owner or run.bound or epoch != state.epoch.term or node != state.epoch.node:
+        problem = ownership.author_problem(state, run, node, epoch, step_id)
+        if problem is not None:
+            return problem
     if version not in (0, run.definition.version):
         return CommandRefused("stale_version", f"run {run_id!r} was moved to version {run.definition.version}")
     if generation != run.generation:

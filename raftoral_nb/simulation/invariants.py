@@ -524,8 +524,8 @@ class Checker:
         if term is None or (given is None and term not in self._epochs_begin):
             self.violated("effects need an epoch", f"node {node.number} began {what} in term {term}", event)
             return
-        token = node.incarnation.offering.token
-        if given is not None and (given.node, given.token) != (node.number, token):
+        if given is not None and (given.node, given.token) != (node.number, node.incarnation.offering.token):
+            token = node.incarnation.offering.token
             text = f"node {node.number} began {what} under assignment {term}, of node {given.node}, start {given.token}, not {token}"
             self.violated(OWN_ASSIGNMENT, text, event)
         index, records = self._began(term)

@@ -53,6 +53,7 @@ NO_SECONDS = {
     "Retry.jitter",
     "Retry.chance",
     "RunningStep.clock",
+    "RunningStep.least",  # of a checkpoint that comes from an executor, where the timedelta was taken
     "CancelRequested.at",
     "WorkflowContinued.at",
 }

@@ -11,6 +11,7 @@ import pytest
 from raftoral_nb.core.apply import Applied
 from raftoral_nb.core.cluster_events import EffectStarted
 from raftoral_nb.core.commands import (
+    AssignRun,
     Committed,
     FireTimers,
     MoveRun,
@@ -23,6 +24,7 @@ from raftoral_nb.core.commands import (
 from raftoral_nb.core.events import (
     CheckpointSet,
     EpochChanged,
+    RunAssigned,
     RunMoved,
     RunPaused,
     RunResumed,
@@ -35,6 +37,7 @@ from raftoral_nb.core.state import Epoch
 from raftoral_nb.raft.journal import MemoryJournal
 from raftoral_nb.raft.pysyncobj_driver import LEADER
 from raftoral_nb.simulation.invariants import COMMITTED_BY_LEADER, DELETED, LATER_TERM, Checker
+from raftoral_nb.simulation.owners import NUMBERED_ONCE, OWN_ASSIGNMENT
 from raftoral_nb.simulation.pausing import PAUSED, Pauses
 from raftoral_nb.workflow.execution.inbox import RecordAdded, RunStarted
 
@@ -53,8 +56,8 @@ class Table:
             number=number,
             journal=journal,
             records_handed_over=0,
-            incarnation=SimpleNamespace(number=1),
-            executor=SimpleNamespace(acting=None),
+            incarnation=SimpleNamespace(number=1, offering=SimpleNamespace(token=f"start of {number}")),
+            executor=SimpleNamespace(acting=None, execution=lambda run_id: None),
             member=SimpleNamespace(
                 state=SimpleNamespace(index=0, epoch=Epoch(0, 0), runs={}),
                 replica=SimpleNamespace(raft=SimpleNamespace(term=0, role=0)),
@@ -277,6 +280,53 @@ def test_an_effect_before_everything_that_precedes_its_epoch_was_handed_over_is_
     table.checker.handed_over(node, [RunStarted("r", definition, b""), RecordAdded("r", record)])
     table.checker.effect_started(node, EffectStarted(2, "r", "2/c"))
     assert not table.violated
+
+
+def given(number: int, node: int, token: str, run_id: str = "r") -> Applied:
+    """A run is given to a node."""
+    command = AssignRun(run_id, node)
+    event = RunAssigned(run_id, node, number, token)
+    return Applied(Proposal(ProposalId(f"0.1.{number}", 1), command), Committed(1), (event,))
+
+
+def owns(number: int | None) -> Any:
+    """An execution of a run, at a node that does its steps under a number."""
+    return SimpleNamespace(rights=SimpleNamespace(now=lambda step_id: number))
+
+
+def test_a_record_by_another_than_the_owner_or_under_another_number_is_found(table: Table) -> None:
+    table.add(1, 1, 1, 2)
+    table.apply(1, 1, taken_over(1, 1), given(-1, 2, "start of 2"), recorded("0/a", 2, -1))
+    assert not table.violated
+    for index, (node, number) in enumerate(((1, 1), (3, -1), (2, -2)), start=2):
+        table.add(index, 1, 1, 2)
+        table.apply(1, index, recorded(f"{index}/b", node, number, index=index, number=index))
+        assert table.violated == {"only the current epoch records"}
+        table.checker.violations.clear()
+
+
+def test_a_number_that_is_given_twice_is_found(table: Table) -> None:
+    table.add(1, 1, 1, 2)
+    table.apply(1, 1, taken_over(1, 1), given(-1, 2, "start of 2"), given(-1, 3, "start of 3", "s"))
+    assert table.violated == {NUMBERED_ONCE}
+
+
+def test_an_effect_under_an_assignment_of_an_earlier_start_of_the_node_is_found(table: Table) -> None:
+    table.add(1, 1, 1, 2)
+    table.apply(1, 1, taken_over(1, 1), given(-1, 2, "start of 2"), given(-2, 2, "an earlier start", "s"))
+    node = table.nodes[2]
+    node.executor.execution = lambda run_id: owns(-1 if run_id == "r" else -2)
+    table.checker.effect_started(node, EffectStarted(2, "r", "0/a"))
+    assert not table.violated
+    table.checker.effect_started(node, EffectStarted(2, "s", "0/a"))
+    assert table.violated == {OWN_ASSIGNMENT}
+
+
+def test_an_effect_of_a_node_that_owns_nothing_is_found(table: Table) -> None:
+    node = table.nodes[2]
+    node.executor.execution = lambda run_id: owns(None)
+    table.checker.effect_started(node, EffectStarted(2, "r", "0/a"))
+    assert table.violated == {"effects need an epoch"}
 
 
 def test_records_that_are_handed_over_in_another_order_than_they_were_made_are_found(table: Table) -> None:

@@ -35,11 +35,13 @@ from raftoral_nb.core.events import ClusterEvent
 from raftoral_nb.core.records import NodeId
 from raftoral_nb.core.state import State
 from raftoral_nb.hosts import local as host_module
+from raftoral_nb.limits import MAX_NODES
 from raftoral_nb.node.incarnation import Incarnation
 from raftoral_nb.raft.compaction import Compaction
 from raftoral_nb.raft.journal import Journals, MemoryJournal
 from raftoral_nb.simulation import effects, final_checks, workload
 from raftoral_nb.simulation.disk import WholeJournal
+from raftoral_nb.simulation.effects import LABEL
 from raftoral_nb.simulation.invariants import Checker
 from raftoral_nb.workflow.execution.inbox import HandedOver
 from raftoral_nb.workflow.language.context import WorkflowContext
@@ -142,7 +144,10 @@ class Soak:
         self._seconds = seconds
         self._began = time.monotonic()
         self.checker = Checker(lambda: self.elapsed, virtual=False)
-        self.cluster = Cluster(nodes, proposal_timeout=5.0, compaction=SMALL)
+        # Every other seed has owners of runs; some steps name a label, which all nodes have.
+        labels = {number: [LABEL] for number in range(1, MAX_NODES + 1)}
+        spread = seed % 2 == 0
+        self.cluster = Cluster(nodes, proposal_timeout=5.0, compaction=SMALL, spread_runs=spread, labels=labels)
         self.host = engine(self.cluster)
         self.host.journals = WatchedJournals(self.checker)
         self._choice = random.Random(f"{seed} choice")

@@ -291,7 +291,7 @@ class Execution:
                 self._taken.recorded()
                 self.steps_had += 1
                 self.last_step_id = record.step_id
-                self.rights.had(record.step_id)
+                self.rights.bound.pop(record.step_id, None)
                 self._resolve(record)
             case Message(kind="child"):
                 self.children.came(record)
@@ -401,7 +401,8 @@ class Execution:
             self._ending.propose(term, cancelled=self._cancelled)
             return
         for ask in () if self.paused else self._open.to_begin():
-            if (number := self.rights.to_begin(self, ask, term)) is not None:
+            number = term if ask.place is None else self.rights.to_begin(self, ask, ask.place, term)
+            if number is not None:
                 self._effects.begin(ask, number)
         if term is None:
             self._alarm.disarm()
@@ -506,10 +507,7 @@ class Execution:
         return ask
 
     def passes_gate(self, step_id: StepId) -> bool:
-        """Return whether a gate is to be waited for, or recorded.
-
-        If not, the run passed here with code that had no such gate: a move lies ahead, and no record of the gate.
-        """
+        """Return whether a gate is to be waited for, or recorded: not if the run passed here with code that had none."""
         return step_id in self._gates or not self._moves_ahead
 
     async def end_child(self, run_id: RunId) -> None:

@@ -29,15 +29,15 @@ class Rights:
         self._around = around
         # Invariant: the number of this node's assignment; 0 if the run has no owner, None if another node is that.
         self.assigned: int | None = 0
-        # Invariant: of the steps that are bound to a label, the number if they are bound to this node, None if to another or to none.
-        self._bound: dict[StepId, int | None] = {}
+        self.bound: dict[StepId, int | None] = {}
+        """Of the open steps that are bound to a label, the number if they are bound to this node, None if to another or to none."""
         # Invariant: what this node has proposed to bind, and in which epoch.
         self._binding: dict[StepId, int] = {}
 
     def now(self, step_id: StepId | None = None) -> int | None:
         """Return the number under which this node does the steps of the run, or that step of it; None if it does not."""
-        if self._bound and step_id in self._bound:
-            return self._bound[step_id]
+        if self.bound and step_id in self.bound:
+            return self.bound[step_id]
         return self._around.acting if self.assigned == 0 else self.assigned
 
     def assign(self, number: int | None) -> bool:
@@ -48,26 +48,24 @@ class Rights:
     def moved(self) -> Rights:
         """Return the rights of the execution that takes the place of this one, with other code: what that asks for is asked for anew."""
         rights = Rights(self._run_id, self._around)
-        rights.assigned, rights._bound = self.assigned, self._bound
+        rights.assigned, rights._bound = self.assigned, self.bound
         return rights
 
     @property
     def bound_here(self) -> frozenset[StepId]:
         """The steps that are bound to this node."""
-        return frozenset(step_id for step_id, number in self._bound.items() if number is not None)
+        return frozenset(step_id for step_id, number in self.bound.items() if number is not None)
 
-    def to_begin(self, execution: RecordingExecution, ask: OpenStep, epoch: int | None) -> int | None:
-        """Return the number under which to begin a step here now; None if it is not to be begun.
+    def to_begin(self, execution: RecordingExecution, ask: OpenStep, place: StepPlace, epoch: int | None) -> int | None:
+        """Return the number under which to begin a step that names a label here now; None if it is not to be begun.
 
-        `epoch` is the run's right. Whoever has that has a step bound that names a label.
+        `epoch` is the run's right. Whoever has that has the step bound first.
         """
-        if ask.place is None:
-            return epoch
-        if ask.step_id in self._bound:
-            return self._bound[ask.step_id]
+        if ask.step_id in self.bound:
+            return self.bound[ask.step_id]
         if epoch is not None and self._binding.get(ask.step_id) != epoch:
-            self._binding.update(dict.fromkeys(ask.place.group, epoch))
-            self._bind(execution, ask.step_id, ask.place, epoch)
+            self._binding.update(dict.fromkeys(place.group, epoch))
+            self._bind(execution, ask.step_id, place, epoch)
         return None
 
     def _bind(self, execution: RecordingExecution, step_id: StepId, place: StepPlace, epoch: int) -> None:
@@ -86,9 +84,9 @@ class Rights:
 
     def given(self, note: StepGiven) -> bool:
         """Note what a step is bound to; return whether that is new."""
-        if note.step_id in self._bound and self._bound[note.step_id] == note.number:
+        if note.step_id in self.bound and self.bound[note.step_id] == note.number:
             return False
-        self._bound[note.step_id] = note.number
+        self.bound[note.step_id] = note.number
         self._binding.pop(note.step_id, None)
         if not note.node and self.now() is not None:
             label = f"a node with the label {note.where!r}"
@@ -97,8 +95,3 @@ class Rights:
                 f"step {note.step_id!r} waits for {label}, which none has: start one with it (Cluster(labels=...), --label)",
             )
         return True
-
-    def had(self, step_id: StepId) -> None:
-        """Note that a step is recorded: nothing is bound any more."""
-        if self._bound:
-            self._bound.pop(step_id, None)

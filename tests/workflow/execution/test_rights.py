@@ -35,11 +35,13 @@ class Around:
 EXECUTION: Any = SimpleNamespace(definition=SimpleNamespace(version=3), generation=1)
 
 
-def ask(step_id: str = "0/fit", label: str | None = "gpu") -> OpenStep:
-    place = None if label is None else StepPlace(label, (step_id,))
+PLACE = StepPlace("gpu", ("0/fit",))
+
+
+def ask(step_id: str = "0/fit") -> OpenStep:
     future: Any = asyncio.Future(loop=asyncio.new_event_loop())
     future.get_loop().close()
-    return OpenStep(step_id, "compute", "", lambda step_id: (b"", None), future, place)
+    return OpenStep(step_id, "compute", "", lambda step_id: (b"", None), future, PLACE)
 
 
 def rights(acting: int | None = 7) -> tuple[Rights, Any]:
@@ -66,36 +68,35 @@ def test_an_owner_may_whoever_leads_and_nobody_else(acting: int | None) -> None:
 
 def test_a_step_with_a_label_is_bound_first_and_begun_by_the_node_that_it_is_bound_to() -> None:
     mine, around = rights()
-    assert mine.to_begin(EXECUTION, ask(label=None), 7) == 7
-    assert mine.to_begin(EXECUTION, ask(), 7) is None
-    assert mine.to_begin(EXECUTION, ask(), 7) is None
+    assert mine.to_begin(EXECUTION, ask(), PLACE, 7) is None
+    assert mine.to_begin(EXECUTION, ask(), PLACE, 7) is None
     assert around.proposed == [BindStep("r", ("0/fit",), "gpu", 1, 7, 3, 1, 5.0)], "asked for once"
     assert mine.given(StepGiven("r", "0/fit", "gpu", 1, -2))
-    assert mine.to_begin(EXECUTION, ask(), 7) == -2
+    assert mine.to_begin(EXECUTION, ask(), PLACE, 7) == -2
     assert mine.now("0/fit") == -2
     assert mine.bound_here == {"0/fit"}
     assert mine.given(StepGiven("r", "0/fit", "gpu", 2, None))
-    assert mine.to_begin(EXECUTION, ask(), 7) is None
+    assert mine.to_begin(EXECUTION, ask(), PLACE, 7) is None
     assert not mine.bound_here
-    mine.had("0/fit")
+    del mine.bound["0/fit"]  # it is recorded
     assert mine.now("0/fit") == 7
 
 
 def test_whoever_may_not_do_the_steps_of_a_run_binds_none() -> None:
     mine, around = rights(None)
-    assert mine.to_begin(EXECUTION, ask(), None) is None
+    assert mine.to_begin(EXECUTION, ask(), PLACE, None) is None
     assert not around.proposed
 
 
 def test_what_was_to_be_bound_is_asked_for_again_in_another_epoch_and_after_a_move_to_other_code() -> None:
     mine, around = rights()
-    mine.to_begin(EXECUTION, ask(), 7)
-    mine.to_begin(EXECUTION, ask(), 8)
+    mine.to_begin(EXECUTION, ask(), PLACE, 7)
+    mine.to_begin(EXECUTION, ask(), PLACE, 8)
     assert len(around.proposed) == 2
     mine.assign(-9)
     moved = mine.moved()
     assert moved.now() == -9
-    moved.to_begin(EXECUTION, ask(), 8)
+    moved.to_begin(EXECUTION, ask(), PLACE, 8)
     assert len(around.proposed) == 3, "what the old code asked for may have been refused"
 
 
