@@ -81,8 +81,8 @@ FOUND_BY = {
 
 BEGIN_AT = {
     "long steps continue": 1,
-    "checksum of a stored record": 111,
-    "vote kept": 52,
+    "checksum of a stored record": 177,
+    "vote kept": 62,
     "answers wait for the disk": 12,
     "epoch check": 0,
     "version check": 3,
