@@ -85,10 +85,7 @@ def start(state: State, command: StartRun, index: int) -> Events:
         return (run,)
     if run is None:
         return ()  # started at an earlier entry: a repetition says nothing
-    return (
-        WorkflowStarted(run.run_id, command.workflow, command.version),
-        *ownership.started(state, run),
-    )
+    return (WorkflowStarted(run.run_id, command.workflow, command.version), *ownership.started(state, run))
 
 
 def _started(
@@ -442,6 +439,7 @@ def move(state: State, command: MoveRun, _index: int) -> Events:
     if (had, run.generation) != (command.steps, command.generation):
         return _refused("run_went_on", f"run {run.run_id!r} has {had} {what} by now, not {command.steps}")
     run.definition = definition
+    run.bound.clear()  # the other code may name another label for a step, or none: it has bound what it asks for
     _append(run, MoveRecord(command.version, run.time))
     return (RunMoved(run.run_id, command.version, command.steps),)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from ..core import events
@@ -25,7 +26,7 @@ from ..core.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
-from ..core.records import CancelRecord
+from ..core.records import CancelRecord, MoveRecord
 from ..workflow.execution.inbox import (
     HandedOver,
     OwnerChanged,
@@ -110,6 +111,11 @@ def _switched(run: Run, count: int) -> RunSwitched:
     return RunSwitched(run.run_id, run.definition, run.input, records, run.generation, run.begun_at, run.format)
 
 
+def _moved(run: Run, begin: int) -> bool:
+    """Return whether a run was moved by a record from there on: there and back, perhaps, with other bound steps."""
+    return any(isinstance(record, MoveRecord) for record in itertools.islice(run.records, begin, None))
+
+
 def difference(old: State, new: State, token: str = "") -> Iterator[HandedOver]:
     """Return the notes for what happened between two states of one history, as if it had been applied entry by entry.
 
@@ -128,7 +134,7 @@ def difference(old: State, new: State, token: str = "") -> Iterator[HandedOver]:
             known = None
         if known is None:
             yield _started(run)
-        elif known.definition.version != run.definition.version:
+        elif known.definition.version != run.definition.version or _moved(run, len(known.records)):
             yield _switched(run, len(known.records))
         yield from _since(run, known)
         if run.unfinished:

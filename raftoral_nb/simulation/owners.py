@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from ..core.events import (
     CheckpointSet,
     RunAssigned,
+    RunMoved,
     StateEvent,
     StepBound,
     WorkflowCancelled,
@@ -78,6 +79,7 @@ class Owners:
                 self._steps.pop((run_id, step.step_id), None)
             case (
                 WorkflowContinued(run_id=run_id)
+                | RunMoved(run_id=run_id)
                 | WorkflowCompleted(run_id=run_id)
                 | WorkflowFailed(run_id=run_id)
                 | WorkflowCancelled(run_id=run_id)

@@ -211,6 +211,25 @@ def test_a_step_waits_for_a_node_with_its_label_and_the_log_of_the_run_says_so(s
     assert "--label" in said
 
 
+@pytest.mark.parametrize("label", [None, "gpu"])
+def test_a_step_that_waits_for_a_label_is_done_where_the_code_says_to_which_its_run_is_moved(
+    spread: Cluster, label: str | None
+) -> None:
+    async def before(ctx: WorkflowContext, _: Any) -> int:
+        return await ctx.compute("fit", step(done_by, where="tpu"))
+
+    async def after(ctx: WorkflowContext, _: Any) -> int:
+        return await ctx.compute("fit", step(done_by, where=label) if label else done_by)
+
+    spread.register_workflow("w", 1, before)
+    with Watch(spread) as watch:
+        run = spread.start_workflow("w")
+        assert watch.until(StepBound).node == 0
+    spread.register_workflow("w", 2, after)
+    run.move_to_version(2)
+    assert run.wait_for_completion(PATIENCE) == (3 if label else run.owner)
+
+
 async def once_there(ctx: WorkflowContext, name: str) -> Any:
     try:
         return await ctx.compute("once", step(waits, where="fast", at_most_once=True), name)

@@ -15,6 +15,7 @@ from raftoral_nb.core.commands import (
     EndRun,
     Entry,
     FireTimers,
+    MoveRun,
     OfferNode,
     RegisterWorkflow,
     SaveStepState,
@@ -241,6 +242,13 @@ def test_a_run_that_ends_leaves_no_step_bound() -> None:
     state = led(1)
     done(state, start("r"), bind(-1), EndRun("r", -1, 1, b"", None))
     assert not state.runs["r"].bound
+
+
+@pytest.mark.parametrize("labels", [{}, {2: ("gpu",)}])
+def test_a_run_that_is_moved_to_other_code_has_its_open_steps_bound_anew(labels: dict[int, tuple[str, ...]]) -> None:
+    state = led(1, 2, labels=labels)
+    done(state, RegisterWorkflow(Definition("w", 2, "g", "e", b"", {})), start("r"), bind(-1), MoveRun("r", 2, 0))
+    done(state, record("r", 1, -1))  # the new code names no label for it
 
 
 # --- malformed, and kept

@@ -107,6 +107,16 @@ def test_a_snapshot_tells_an_executor_of_a_move_that_it_missed(state: State) -> 
     assert added == inbox.RecordsAdded("r", tuple(run.records[1:]))
 
 
+def test_a_snapshot_tells_of_a_move_there_and_back_as_what_was_bound_before_is_not_any_more(state: State) -> None:
+    before = copy_of(state)
+    apply(state, MoveRun("r", 2, 1), 9)
+    apply(state, MoveRun("r", 1, 2), 10)
+    moved, added = difference(before, copy_of(state))
+    assert isinstance(moved, inbox.RunSwitched)
+    assert moved.definition.version == 1
+    assert isinstance(added, inbox.RecordsAdded)
+
+
 def test_a_move_is_refused_once_anything_more_was_recorded_a_message_too(state: State) -> None:
     apply(state, SendSignal("r", "s", "go", b""), 9)
     assert code(apply(state, MoveRun("r", 2, 1), 10)) == "run_went_on"

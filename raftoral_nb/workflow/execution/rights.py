@@ -46,9 +46,9 @@ class Rights:
         return before != number
 
     def moved(self) -> Rights:
-        """Return the rights of the execution that takes the place of this one, with other code: what that asks for is asked for anew."""
+        """Return the rights of the execution that takes the place of this one, with other code: what that asks for is bound anew."""
         rights = Rights(self._run_id, self._around)
-        rights.assigned, rights._bound = self.assigned, self.bound
+        rights.assigned = self.assigned
         return rights
 
     @property

@@ -94,8 +94,9 @@ def test_what_was_to_be_bound_is_asked_for_again_in_another_epoch_and_after_a_mo
     mine.to_begin(EXECUTION, ask(), PLACE, 8)
     assert len(around.proposed) == 2
     mine.assign(-9)
+    mine.given(StepGiven("r", "0/other", "gpu", 1, -8))
     moved = mine.moved()
-    assert moved.now() == -9
+    assert moved.now() == moved.now("0/other") == -9, "its steps are bound anew"
     moved.to_begin(EXECUTION, ask(), PLACE, 8)
     assert len(around.proposed) == 3, "what the old code asked for may have been refused"
 
