@@ -321,7 +321,7 @@ class WithdrawNode(msgspec.Struct, frozen=True, gc=False, tag="withdraw", array_
 
 
 class AssignRun(msgspec.Struct, frozen=True, gc=False, tag="assign", array_like=True):
-    """The command to give a run to another owner; 0: to the one of all others that owns the fewest.
+    """The command to give a run to another owner; 0: to any other, one after the other of all there are.
 
     A run whose assignment is not `number` any more stays where it is (0: whichever it has).
     """

@@ -138,7 +138,7 @@ def assign(state: State, command: AssignRun, _index: int) -> Events:
         return _refused("run_ended", f"run {run.run_id!r} has ended ({run.status})")
     if command.number not in (0, run.assigned):
         return ()  # it was given to another meanwhile
-    node = command.node or _choose(state, run.owner)
+    node = command.node or _next(state, run)
     known = state.offers.get(node)
     if known is None or not known.runs:
         others = ", ".join(map(str, sorted(state.takers))) or "none do"
@@ -182,6 +182,23 @@ def _choose(state: State, but: NodeId) -> NodeId:
     """Return the node that owns the fewest runs of those that take any; 0 if there is none."""
     takers = [node for node, known in state.offers.items() if known.runs and node != but]
     return min(takers, key=lambda node: (state.owned.get(node, 0), node), default=0)
+
+
+def _next(state: State, run: Run) -> NodeId:
+    """Return the node that is to own a run after its present owner; 0 if no other takes runs.
+
+    In a circle of the run's own: if one after the other cannot go on with it, it comes to all of them.
+    """
+    if not run.owner:
+        return _choose(state, 0)
+
+    def place(node: NodeId) -> tuple[int, NodeId]:
+        # Any number that differs from run to run, so that runs which leave a node do not all go to the same one.
+        return pow(int.from_bytes(f"{run.run_id}\n{node}".encode()), 5, _PRIME), node
+
+    circle = sorted({*state.takers, run.owner}, key=place)
+    node = circle[(circle.index(run.owner) + 1) % len(circle)]
+    return 0 if node == run.owner else node
 
 
 def _count(state: State, node: NodeId, by: int) -> None:

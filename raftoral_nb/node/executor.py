@@ -17,7 +17,7 @@ from ..core.cluster_events import (
     NodeBlocked,
     OutputLine,
 )
-from ..core.commands import AssignRun, Command, Committed, Outcome
+from ..core.commands import Command, Committed, Outcome
 from ..core.events import ClusterEvent
 from ..core.records import CachedStep, Definition, Failure, NodeId, RunId, StepId, StepState
 from ..core.run_record import RECORD_FORMAT
@@ -55,6 +55,7 @@ from ..workflow.shipping import arithmetic, definitions
 from ..workflow.shipping.definitions import Loaded
 from . import process_pools
 from .captured_output import LineSink, Stream, capture, capturing, current_execution
+from .stepping_aside import SteppingAside
 from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ class Executor:
         # Invariant: the latest used last; at most MAX_FUNCTIONS_KEPT.
         self._functions: dict[str, Loaded] = {}
         self._closed_gates: set[str] = set()
-        self._stepped_aside: set[RunId] = set()
+        self._aside = SteppingAside(self)
         # Invariant: executions for which something has changed since they took their turns last. A dict for its order.
         self._ready: dict[Execution, None] = {}
         # Invariant: by an execution that has not ended here, that of the next generation, which waits for it. A run may have begun
@@ -233,7 +234,7 @@ class Executor:
                 for record in item.records:
                     execution.add(record)
                 before.stop("superseded", f"the run was moved to version {definition.version}")
-                self._stepped_aside.discard(run_id)
+                self._aside.forget(run_id)
             case PauseChanged(run_id=run_id, paused=paused):
                 execution = self._executions[run_id]
                 execution.pause(paused)
@@ -241,7 +242,7 @@ class Executor:
                 execution = self._executions[run_id]
                 if execution.rights.assign(number):
                     execution.right_changed()
-                    self._step_aside()
+                    self._aside.look([execution])
             case StepGiven(run_id=run_id):
                 execution = self._executions[run_id]
                 execution.step_given(item)
@@ -263,7 +264,7 @@ class Executor:
                 execution = self._executions.pop(run_id)
                 execution.stop("superseded", "its records were dropped")
                 _drop_those_before(execution)
-                self._stepped_aside.discard(run_id)
+                self._aside.forget(run_id)
         self._ready[execution] = None
 
     def _begin(self, started: RunStarted) -> Execution:
@@ -460,7 +461,8 @@ class Executor:
         if status in ("diverged", "unreadable", "superseded"):
             self.say(execution.run_id, f"node {self.node} stopped executing this run ({status}): {reason}")
             self._host.tell(ExecutionStopped(self.node, execution.run_id, status, reason, execution.difference))
-            self._step_aside()
+            if self._executions.get(execution.run_id) is execution:
+                self._aside.look([execution])
 
     # --- gates
 
@@ -535,31 +537,15 @@ class Executor:
                 execution.right_changed()
             if execution.status == "running":
                 self._ready[execution] = None
-        self._step_aside()
+        self._aside.look(self._executions.values())
 
-    def _step_aside(self) -> None:
-        """Have another node do the steps of runs whose executions cannot continue here: they would be stuck.
+    def other_offers(self) -> None:
+        """Note that another node takes runs from here on: it may be able to continue what this one cannot."""
+        self._aside.other_offers(self._executions.values())
 
-        Those of runs that it owns; of runs without an owner by transferring leadership. At most once per run: should every node have diverged
-        from it, it must come to rest somewhere. Not for runs that an earlier version recorded: no other node of this one continues them either.
-        """
-        stuck = [
-            (run_id, number)
-            for run_id, execution in self._executions.items()
-            if execution.status in STUCK
-            and execution.format == RECORD_FORMAT
-            and not execution.run_ended
-            and run_id not in self._stepped_aside
-            and (number := execution.rights.now()) is not None
-        ]
-        for run_id, number in stuck:
-            self._stepped_aside.add(run_id)
-            whom = "own it: another is to" if number < 0 else "lead it: it lets another node lead"
-            self.say(run_id, f"node {self.node} cannot go on with this run, and so not {whom}")
-            if number < 0:
-                self.propose(AssignRun(run_id, 0, number, self.wall_clock()), lambda _: None)
-        if any(number > 0 for _, number in stuck):
-            self._host.yield_leadership()
+    def yield_leadership(self) -> None:
+        """Have another node lead."""
+        self._host.yield_leadership()
 
     def _loaded(self, definition: Definition) -> Loaded:
         """Return this node's copy of a workflow; one that was not used for long is made anew."""

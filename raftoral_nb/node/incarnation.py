@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from ..core.apply import Applied
 from ..core.blob_refs import BlobRef
 from ..core.cluster_events import OutputLine, RoleChanged, SnapshotInstalled
 from ..core.commands import ChangeMembers, Command, OfferNode, Outcome, Unknown, WithdrawNode
-from ..core.events import ClusterEvent
+from ..core.events import ClusterEvent, NodeOffered
 from ..core.held_keys import HeldKey
 from ..core.records import CachedStep, Definition, Difference, Failure, NodeId, RunId, StepId, StepState
 from ..core.state import State
@@ -359,7 +359,13 @@ class Incarnation:
             if type(one.proposal.command) in _ABOUT_OFFERS:
                 self.offering.applied(applied)
                 self.absent.look()
+                self._look_at_others(event for other in applied for event in other.events)
                 return
+
+    def _look_at_others(self, events: Iterable[object]) -> None:
+        """Let the executor know of another node that takes runs from here on."""
+        if any(isinstance(event, NodeOffered) and event.runs and event.node != self.node for event in events):
+            self.thread.post(self.executor.other_offers)
 
     def state_replaced(self, old: State, new: State) -> None:
         """Deliver what happened in between to the executor, then let the cluster know."""
@@ -372,6 +378,8 @@ class Incarnation:
             self._host.tell(SnapshotInstalled(self.node, new.index))
         self._host.state_replaced(self.node)
         self.offering.look()
+        if old.index and old.offers != new.offers:
+            self.thread.post(self.executor.other_offers)
 
     def acting_changed(self, term: int | None) -> None:
         """Deliver the right to act to the executor, behind every record that precedes it."""

@@ -12,6 +12,7 @@ from raftoral_nb import (
     BadArgumentError,
     Cluster,
     ClusterError,
+    ExecutionStopped,
     NodeOffered,
     NodeWithdrawn,
     OutcomeUnknown,
@@ -170,6 +171,38 @@ def test_a_child_has_an_owner_of_its_own_and_signals_timers_and_updates_find_who
     assert signal == "now"
     assert by_parent == run.owner
     assert set(by_child) != {run.owner}
+
+
+async def able(ctx: WorkflowContext, nodes: list[int]) -> int:
+    """Differs from its record on all nodes but these, of which the first does what is recorded first."""
+    await ctx.compute("step" if ctx.node in nodes else f"odd {ctx.node}", done_by)
+    await ctx.receive("go")
+    return await ctx.compute("last", done_by)
+
+
+@pytest.mark.filterwarnings("ignore::raftoral_nb.NonDeterminismWarning")
+@pytest.mark.parametrize("only", [2, 3, 4])
+def test_a_run_that_all_nodes_but_one_cannot_go_on_with_comes_to_that_one(only: int) -> None:
+    with Cluster(4, spread_runs=True, network="memory") as cluster, Watch(cluster) as watch:
+        run = cluster.start_workflow(able, [1, only])
+        assert run.owner == 1
+        watch.until(ExecutionStopped, times=2)
+        cluster.kill(1)
+        run.signal("go")
+        assert run.wait_for_completion(PATIENCE) == only
+
+
+@pytest.mark.filterwarnings("ignore::raftoral_nb.NonDeterminismWarning")
+def test_a_run_that_nobody_can_go_on_with_goes_on_once_a_node_offers_itself_that_can(spread: Cluster) -> None:
+    with Watch(spread) as watch:
+        run = spread.start_workflow(able, [1])
+        watch.until(ExecutionStopped, times=2)
+        spread.hold(1)
+        watch.until(NodeWithdrawn)
+        watch.until(RunAssigned, times=3)
+        run.signal("go")
+        spread.release(1)
+        assert run.wait_for_completion(PATIENCE) == 1
 
 
 # --- labels

@@ -179,12 +179,28 @@ def test_a_run_can_be_given_to_a_node_or_to_any_other_but_not_to_one_that_takes_
     done(state, start("r"), AssignRun("r", 3))
     assert owner(state, "r") == (3, -2)
     done(state, AssignRun("r", 0, -2))
-    assert owner(state, "r") == (1, -3)
+    assert owner(state, "r") in {(1, -3), (2, -3)}
     assert done(state, AssignRun("r", 0, -2)) == (), "it was given to another meanwhile"
     assert code(state, AssignRun("r", 4)) == "no_such_owner"
     assert code(state, AssignRun("unknown", 1)) == "unknown_run"
     done(state, WithdrawNode(2, "t2"), WithdrawNode(3, "t3"))
     assert code(state, AssignRun("r")) == "no_such_owner"
+
+
+def test_a_run_that_one_after_the_other_gives_away_comes_to_all_nodes_and_not_all_runs_to_the_same_one_first() -> None:
+    state = led(1, 2, 3, 4)
+    done(state, WithdrawNode(4, "t4"))  # it takes none
+    firsts = set()
+    for number in range(20):
+        done(state, start(f"r{number}"), AssignRun(f"r{number}", 1))
+        owners = []
+        for _ in range(3):
+            done(state, AssignRun(f"r{number}"))
+            owners.append(owner(state, f"r{number}")[0])
+        assert sorted(owners) == [1, 2, 3]
+        assert owners[-1] == 1
+        firsts.add(owners[0])
+    assert firsts == {2, 3}
 
 
 # --- steps that are bound to a label

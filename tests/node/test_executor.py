@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -14,9 +14,11 @@ from raftoral_nb.core.commands import Command, ContinueRun, TerminateRun
 from raftoral_nb.core.validation import Limits
 from raftoral_nb.node.executor import Executor
 from raftoral_nb.node.hand_over import handed_over
+from raftoral_nb.node.stepping_aside import SteppingAside
 from raftoral_nb.threads.step_threads import InlineSteps
 from raftoral_nb.workflow.codec import values
-from raftoral_nb.workflow.execution.inbox import HandedOver, RunContinued, RunEnded, RunStarted
+from raftoral_nb.workflow.execution.execution import Execution
+from raftoral_nb.workflow.execution.inbox import HandedOver, OwnerChanged, RunContinued, RunEnded, RunStarted
 from raftoral_nb.workflow.language.context import WorkflowContext
 from raftoral_nb.workflow.shipping import definitions
 from tests.core.commands import definition, done, running, start
@@ -130,3 +132,21 @@ def test_runs_that_were_evicted_in_the_entry_in_which_they_began_are_not_begun()
         return list(executor.statistics())
 
     assert asyncio.run(main()) == ["last"]
+
+
+def test_a_run_that_gets_an_owner_has_no_other_run_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run gets one when it starts: with thousands of them that would be millions of looks."""
+    looked_at: list[str] = []
+
+    def look(aside: SteppingAside, executions: Iterable[Execution]) -> None:
+        looked_at.extend(execution.run_id for execution in executions)
+
+    monkeypatch.setattr(SteppingAside, "look", look)
+
+    async def main() -> None:
+        executor = Executor(1, Alone(), InlineSteps(), asyncio.get_running_loop().time)
+        for run_id in "abc":
+            executor.hand_over([RunStarted(run_id, definition(), b"in"), OwnerChanged(run_id, None)])
+
+    asyncio.run(main())
+    assert looked_at == ["a", "b", "c"]
