@@ -24,6 +24,14 @@ WITHDRAW_SECONDS: Final = 5.0
 """The time that one proposal may take before it is made again."""
 
 
+class Cancelled(Protocol):
+    """A proposal that can be given up."""
+
+    def cancel(self) -> None:
+        """Forget it: it is not sent again, and its outcome is not told."""
+        ...
+
+
 class Observer(Protocol):
     """The node that looks: its member."""
 
@@ -49,7 +57,7 @@ class Observer(Protocol):
         """Whether it is frozen."""
         ...
 
-    def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> object:
+    def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> Cancelled:
         """Propose a command; `done(outcome)` is called once, on the consensus loop."""
         ...
 
@@ -73,8 +81,8 @@ class AbsentNodes:
         self._lost_at: dict[NodeId, float] = {}
         self._met_at: dict[NodeId, float] = {}
         self._began_at = loop.time()
-        # Invariant: nodes that are being withdrawn.
-        self._asking: set[NodeId] = set()
+        # Invariant: nodes that are being withdrawn; none while this node does not act.
+        self._asking: dict[NodeId, Cancelled | None] = {}
         self._closed = False
 
     def link_changed(self, peer: NodeId, up: bool) -> None:
@@ -92,6 +100,8 @@ class AbsentNodes:
             self._timer.cancel()
             self._timer = None
         member = self._member
+        if member.acting_term is None:
+            self._forget()
         if self._closed or member.acting_term is None or member.paused:
             return
         now, next_at = self._loop.time(), math.inf
@@ -121,10 +131,20 @@ class AbsentNodes:
         return silent_at if lost_at is None else min(silent_at, lost_at + self._link_seconds)
 
     def _withdraw(self, node: NodeId, token: str) -> None:
-        self._asking.add(node)
+        # The answer may come before `propose` returns.
+        self._asking[node] = None
 
         def done(_: Outcome) -> None:
-            self._asking.discard(node)
+            self._asking.pop(node, None)
             self.look()
 
-        self._member.propose(WithdrawNode(node, token, self._clock()), WITHDRAW_SECONDS, done)
+        ticket = self._member.propose(WithdrawNode(node, token, self._clock()), WITHDRAW_SECONDS, done)
+        if node in self._asking:
+            self._asking[node] = ticket
+
+    def _forget(self) -> None:
+        """Ask for nothing any more: what this node took for gone may be well, and would be withdrawn by way of the next leader."""
+        asking, self._asking = self._asking, {}
+        for ticket in asking.values():
+            if ticket is not None:
+                ticket.cancel()
