@@ -9,7 +9,7 @@ from ..core.commands import WithdrawNode
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from ..core.commands import Command, Outcome
     from ..core.records import NodeId
@@ -47,9 +47,8 @@ class Observer(Protocol):
         """The term in which it acts; None if it does not."""
         ...
 
-    @property
-    def heard_at(self) -> Mapping[NodeId, float]:
-        """When it last heard of each node as their leader (seconds of the loop's clock)."""
+    def heard_of(self, node: NodeId) -> float:
+        """Return when it last heard of a node as its leader (seconds of the loop's clock), put off by what it has slept itself since."""
         ...
 
     @property
@@ -124,7 +123,7 @@ class AbsentNodes:
             self._timer = None
 
     def _gone_at(self, node: NodeId) -> float:
-        heard_at = max(self._member.heard_at.get(node, 0.0), self._met_at.get(node, self._began_at))
+        heard_at = max(self._member.heard_of(node), self._met_at.get(node, self._began_at))
         silent_at = heard_at + self._silent_seconds
         lost_at = self._lost_at.get(node)
         # One that was not met yet may be about to start, as this one was.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from ..core.apply import Applied, apply_entry
@@ -411,10 +411,12 @@ class Member:
         """The nodes to which a connection stands."""
         return frozenset() if self._endpoint is None else self._endpoint.connected_peers
 
-    @property
-    def heard_at(self) -> Mapping[NodeId, float]:
-        """When it last heard of each node as their leader (seconds of the loop's clock). Of no meaning while it does not lead."""
-        return self.replica.raft.heard_at
+    def heard_of(self, node: NodeId) -> float:
+        """Return when it last heard of a node as its leader (seconds of the loop's clock), put off by what it has slept itself since.
+
+        Of no meaning while it does not lead.
+        """
+        return self.replica.raft.heard_of(node)
 
     @property
     def settled(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import socket
 import sys
 import time
@@ -327,7 +328,11 @@ class Raft:
         self.match_indexes: dict[NodeId, int] = self._get("raftMatchIndex")
         """The last index that each peer is known to hold (leader only)."""
         self.heard_at: dict[NodeId, float] = self._get("lastResponseTime")
-        """The time when each peer last answered (leader only; clock seconds)."""
+        """The time when each peer last answered, or was excused for the own sleep (leader only; clock seconds)."""
+        # Invariant: the time that stands in `heard_at` of those who have not answered since the own sleep was excused last, and when
+        # each of them did answer, put off by what was slept since.
+        self._excused_at = -math.inf
+        self._answered_at: dict[NodeId, float] = {}
         self._read()
 
     def _read(self) -> None:
@@ -539,7 +544,19 @@ class Raft:
         """
         if self.role == LEADER:
             if _NOW < self.heartbeat_due < now - slack:
-                for peer in self.heard_at:
-                    self.heard_at[peer] = now
+                self._excuse(now)
         elif _NOW < self.election_due < now - slack:
             self.restart_election_timer()
+
+    def _excuse(self, now: float) -> None:
+        slept = now - max(self.heartbeat_due, self._excused_at)
+        excused_at = math.nextafter(now, -math.inf)  # who answers right now is not taken for excused
+        self._answered_at = {peer: min(self.heard_of(peer) + slept, now) for peer in self.heard_at}
+        self._excused_at = excused_at
+        for peer in self.heard_at:
+            self.heard_at[peer] = excused_at
+
+    def heard_of(self, peer: NodeId) -> float:
+        """Return when a peer last answered, put off by what this process has slept since (leader only; clock seconds)."""
+        heard_at = self.heard_at.get(peer, 0.0)
+        return self._answered_at.get(peer, heard_at) if heard_at == self._excused_at else heard_at

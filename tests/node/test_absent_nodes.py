@@ -31,7 +31,6 @@ class Acting:
     def __init__(self) -> None:
         self.state = State(offers={number: Offer(f"t{number}", True) for number in (1, 2, 3)})
         self.acting_term: int | None = 3
-        self.heard_at: dict[int, float] = {2: 0.0, 3: 0.0}
         self.proposed: list[Ticket] = []
         self.now = 0.0
         self.alarm: tuple[float, Callable[[], None]] | None = None
@@ -41,6 +40,9 @@ class Acting:
     def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> Ticket:
         self.proposed.append(Ticket(command, done))
         return self.proposed[-1]
+
+    def heard_of(self, node: int) -> float:
+        return 0.0
 
     def time(self) -> float:
         return self.now

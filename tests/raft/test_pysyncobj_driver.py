@@ -76,3 +76,28 @@ def test_a_leader_that_would_offer_a_snapshot_of_pysyncobjs_goes_on_though_its_c
     assert [message.get("serialized", "entries") for message in sent] == [None]
     assert not raft.has_more, "there is nothing that it could send next"
     assert raft.reachable == 1
+
+
+def test_a_leader_that_stalls_again_and_again_knows_for_how_long_a_peer_has_said_nothing_while_it_was_awake() -> None:
+    now = 1.0
+    raft = leader(lambda: now, MemoryJournal(), [])
+    slack = Timing().heartbeat
+    for _ in range(20):  # awake for 0.05 s, asleep for 0.15 s
+        now = raft.heartbeat_due + 0.15
+        raft.excuse_own_sleep(slack, now)
+        raft.excuse_own_sleep(slack, now)
+        raft.tick()
+        assert raft.role == LEADER, "its own sleep is not the peer's"
+    assert now - raft.heard_at[2] < 0.01
+    assert 0.9 < now - raft.heard_of(2) < 1.1
+    raft.excuse_own_sleep(slack, now)
+    acknowledge(raft, 1)
+    assert raft.heard_of(2) == now
+
+
+def test_a_leader_that_slept_for_long_has_not_missed_its_peers_meanwhile() -> None:
+    now = 1.0
+    raft = leader(lambda: now, MemoryJournal(), [])
+    now = 100.0
+    raft.excuse_own_sleep(Timing().heartbeat, now)
+    assert now - raft.heard_of(2) < 0.2
