@@ -230,7 +230,7 @@ def test_when_the_kernel_is_killed_and_started_again_the_run_goes_on_with_the_ta
 def test_a_task_that_was_given_up_is_forgotten_when_it_has_ended(engines: Engines, tmp_path: Path, how: str) -> None:
     executors = {"engines": ipyparallel_executor(engines.file)}
     with Cluster(1, executors=executors) as cluster, Watch(cluster) as watch:
-        options = {} if how == "cancelled" else {"timeout": 1.5}
+        options = {} if how == "cancelled" else {"timeout": 5}
         run = cluster.start_workflow(one_step, (str(tmp_path), options))
         watch.until(StepProgress)
         if how == "cancelled":

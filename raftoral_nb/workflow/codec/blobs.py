@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -55,7 +56,17 @@ _HEAD: Final = len(MAGIC) + 8
 
 def room(size: int) -> memoryview:
     """Return so many writeable bytes. They are the operating system's own again when nobody refers to them, whatever Python keeps."""
-    return memoryview(mmap.mmap(-1, size)) if size >= _MAPPED else memoryview(bytearray(size))
+    return memoryview(_anonymous(size)) if size >= _MAPPED else memoryview(bytearray(size))
+
+
+def _anonymous(size: int) -> mmap.mmap:
+    if sys.platform != "linux":
+        return mmap.mmap(-1, size)
+    # Shared, as is the default, it has no huge pages; to be given small ones takes longer than to fill them.
+    mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without them
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    return mapping
 
 
 class Content(Protocol):
@@ -282,7 +293,12 @@ def parts(content: Content, *, private: bool) -> tuple[memoryview, list[memoryvi
     """
     whole = content.view(private=private)
     if bytes(whole[: len(COMPRESSED)]) == COMPRESSED:
-        return memoryview(decompressed(whole[len(COMPRESSED) :])), []
+        try:
+            return memoryview(decompressed(whole[len(COMPRESSED) :])), []
+        except ImportError:
+            raise
+        except Exception as error:  # whatever Zstandard raises for bytes that it did not make
+            raise DamagedBlobError(f"a blob of {whole.nbytes:,} bytes cannot be decompressed: {error}") from error
     with contextlib.suppress(msgspec.DecodeError, ValueError):
         if whole.nbytes >= _HEAD and bytes(whole[: len(MAGIC)]) == MAGIC:
             length = int.from_bytes(whole[len(MAGIC) : _HEAD], "little")

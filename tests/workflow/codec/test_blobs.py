@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raftoral_nb import limits
@@ -43,6 +43,9 @@ def test_a_blob_has_its_pickle_and_buffers_each_where_it_can_be_mapped(pickled: 
 
 
 @given(st.binary(max_size=200))
+@example(blobs.COMPRESSED)
+@example(blobs.COMPRESSED + b"no frame")
+@example(blobs.MAGIC)
 def test_what_is_no_blob_is_told_as_that(data: bytes) -> None:
     with pytest.raises(DamagedBlobError):
         blobs.parts(blobs.InMemory(data), private=True)
