@@ -143,8 +143,10 @@ class _Reasons:
         self._reasons: dict[object, tuple[Any, str, str]] = {}
         self._ends: dict[object, float] = {}
         self._limits: dict[object, float] = {}
-        self._labels = {ask.step_id: ask.place.label for ask in tuple(execution.asks.values()) if ask.place is not None}
+        self._labels: dict[StepId, str] = {}
         for ask in tuple(islice(execution.asks.values(), MAX_LOOKED_AT)):
+            if ask.place is not None:
+                self._labels[ask.step_id] = ask.place.label
             self._reasons[ask.future] = reason = ("step", ask.step_id, ask.operation)
             self._reasons.update((waiter, reason) for waiter in _waiters(ask.future))
         for getter in execution.mailbox.getters[:MAX_LOOKED_AT]:
