@@ -224,6 +224,23 @@ def test_no_key_leaves_the_picture(draw: Draw) -> None:
     assert view.page.evaluate("window.leaked") == 0
 
 
+def test_a_form_is_empty_after_it_was_sent_even_if_nothing_was_drawn_since_it_was_typed(draw: Draw) -> None:
+    view = draw(snapshot(look(broken_cluster()), 7), more=opened_run())
+    view.locator("[data-act=open][data-run=order-2]").click()
+    view.locator("input[data-field=name]").fill("paid")
+    expect(view.locator("input[data-field=name]")).to_have_attribute("value", "paid")  # drawn
+    value = view.locator("input[data-field=value]")
+    value.evaluate(
+        """field => {
+            field.value = "3";
+            field.dispatchEvent(new Event("input", { bubbles: true }));
+            field.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
+        }"""
+    )
+    expect(value).to_have_value("")
+    assert view.page.evaluate("model.sent.filter((one) => one.do).map((one) => one.do)") == ["signal order-2 paid 3"]
+
+
 def test_a_picture_that_changed_step_by_step_is_the_one_that_is_drawn_at_once(draw: Draw) -> None:
     """Parts that stay the same are left alone, and cells of logs move on: what comes of it must not differ."""
     busy = broken_cluster()

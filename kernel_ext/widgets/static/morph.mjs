@@ -24,18 +24,18 @@ export function morph(old, fresh) {
     old.replaceWith(fresh);
     return;
   }
-  if (fresh.dataset?.same) return;
+  if (fresh.dataset?.same) {
+    // It is as it was last drawn, but for what was typed into it and taken back since, before another picture was drawn.
+    old.querySelectorAll("input").forEach((field) => fill(field, field));
+    return;
+  }
   if (old.nodeType !== Node.ELEMENT_NODE) {
     if (old.data !== fresh.data) old.data = fresh.data;
     return;
   }
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
   for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-  if (old.nodeName === "INPUT") {
-    // What was typed or dragged hides the attribute.
-    if (old.type === "checkbox" || old.type === "radio") old.checked = fresh.hasAttribute("checked");
-    else if (old.value !== fresh.getAttribute("value")) old.value = fresh.getAttribute("value");
-  }
+  if (old.nodeName === "INPUT") fill(old, fresh);
   if (old.dataset?.kept) return; // what is in it is somebody else's
   if (old.dataset?.keyed) {
     shift(old, fresh);
@@ -44,6 +44,12 @@ export function morph(old, fresh) {
   const [olds, freshes] = [[...old.childNodes], [...fresh.childNodes]];
   freshes.forEach((child, index) => (index < olds.length ? morph(olds[index], child) : old.append(child)));
   olds.slice(freshes.length).forEach((child) => child.remove());
+}
+
+/** Has a field show what is drawn: what was typed or dragged hides the attribute. */
+function fill(field, drawn) {
+  if (field.type === "checkbox" || field.type === "radio") field.checked = drawn.hasAttribute("checked");
+  else if (field.value !== drawn.getAttribute("value")) field.value = drawn.getAttribute("value");
 }
 
 /** Children that have a `data-entry` are followed by it: when a log grows its cells move on, and hardly any changes. */
