@@ -39,6 +39,7 @@ from .commands import (
     ReserveNumber,
     SetValueLimit,
     Takeover,
+    WithBlobs,
 )
 from .events import (
     CommandRefused,
@@ -50,7 +51,7 @@ from .events import (
     WorkflowDropped,
     WorkflowRegistered,
 )
-from .records import ProposalId
+from .records import NodeId, ProposalId
 from .run_rules import HANDLERS, Events
 from .state import ClientSession, Epoch, State
 from .step_rules import STEP_HANDLERS
@@ -200,6 +201,10 @@ def _apply_proposal(state: State, index: int, proposal: Proposal, committed: Com
     if problem is not None:
         return Applied(proposal, Rejected(problem, "bad_command"), ())
     id_ = proposal.id
+    carried = proposal.carried
+    counted = None
+    if type(carried) is WithBlobs:
+        counted, proposal = carried.members, Proposal(id_, carried.command)
     if id_ is None:
         # A takeover is sent once and refuses itself if it came again: its term is not greater any more.
         return _carry_out(state, index, proposal, committed)
@@ -212,7 +217,10 @@ def _apply_proposal(state: State, index: int, proposal: Proposal, committed: Com
     if id_.number <= found.horizon:
         reason = f"proposal {id_.number} is older than what is remembered of its client (from {found.horizon + 1})"
         return Applied(proposal, Rejected(reason, "too_old"), ())
-    applied = _carry_out(state, index, proposal, committed)
+    if counted is None or _still_vote(state, counted):
+        applied = _carry_out(state, index, proposal, committed)
+    else:
+        applied = _counted_others(state, proposal, counted)
     found.answers[id_.number] = applied.answer
     heapq.heappush(found.lowest, id_.number)
     if len(found.lowest) > state.limits.session_answers:
@@ -222,11 +230,21 @@ def _apply_proposal(state: State, index: int, proposal: Proposal, committed: Com
 
 
 def _carry_out(state: State, index: int, proposal: Proposal, committed: Committed) -> Applied:
-    events = apply(state, proposal.command, index)
+    events = apply(state, proposal.carried, index)  # type: ignore[arg-type]  # what is no command is refused there
     if events and isinstance(refused := events[0], CommandRefused):
         return Applied(proposal, Rejected(refused.reason, refused.code), events)
     state.commands += 1
     return Applied(proposal, committed, events)
+
+
+def _still_vote(state: State, counted: tuple[NodeId, ...]) -> bool:
+    return counted == state.members
+
+
+def _counted_others(state: State, proposal: Proposal, counted: tuple[NodeId, ...]) -> Applied:
+    """Refuse a command whose large values a majority of other members has: not of those that count here, perhaps."""
+    reason = f"its large values were counted among nodes {counted}, and {state.members} are the voting members now"
+    return Applied(proposal, Rejected(reason, "members_changed"), _refused("members_changed", reason))
 
 
 def _session(state: State, index: int, id_: ProposalId) -> ClientSession | Rejected:

@@ -25,6 +25,9 @@ class ChangeMembers(msgspec.Struct, frozen=True, gc=False, tag="members", array_
 
     node: NodeId
     change: Literal["add", "remove"]
+    blobs_to: int = 0
+    """The index up to which a majority of the members after the change has all large values that the log refers to. A leader does
+    not make the change if a later entry refers to some."""
 
 
 class ReserveNumber(msgspec.Struct, frozen=True, gc=False, tag="reserve", array_like=True):
@@ -415,11 +418,28 @@ Command = (
 )
 
 
+class WithBlobs(msgspec.Struct, frozen=True, gc=False, tag="blobs", array_like=True):
+    """A command that refers to large values, which a majority of `members` has stored.
+
+    It is refused, with the code `members_changed`, where the voting members are others. Stands nowhere but in a `Proposal`.
+    """
+
+    command: Command
+    members: tuple[NodeId, ...]
+
+
 class Proposal(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A command with the id under which it is retried and answered. `id` is None only for a `Takeover`."""
 
     id: ProposalId | None
-    command: Command
+    carried: Command | WithBlobs
+    """The command, as it stands in the log."""
+
+    @property
+    def command(self) -> Command:
+        """The command, without what was counted for its large values."""
+        carried = self.carried
+        return carried.command if isinstance(carried, WithBlobs) else carried
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -9,7 +9,7 @@ import msgspec
 
 from ..errors import ProtocolError
 from ..limits import MAX_ENTRY_BYTES
-from .commands import Command, Entry, Proposal
+from .commands import Command, Entry, Proposal, WithBlobs
 from .records import NodeId
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
@@ -48,7 +48,7 @@ _DECODE_ERRORS: Final = (ValueError, TypeError, OverflowError, RecursionError, M
 _ENCODE_ERRORS: Final = (ValueError, TypeError, OverflowError)
 
 
-def size_of(command: Command) -> int:
+def size_of(command: Command | WithBlobs) -> int:
     """Return the size in bytes of a command as part of an entry or a `Forward`, its id included.
 
     Raises ProtocolError for one that cannot be encoded.
@@ -64,7 +64,7 @@ def batches(proposals: Iterable[Proposal]) -> Iterator[tuple[Proposal, ...]]:
     batch: list[Proposal] = []
     total = 0
     for proposal in proposals:
-        size = size_of(proposal.command)
+        size = size_of(proposal.carried)
         if batch and total + size > MAX_ENTRY_BYTES:
             yield tuple(batch)
             batch, total = [], 0

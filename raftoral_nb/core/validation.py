@@ -94,7 +94,7 @@ def proposal_problem(proposal: Any) -> str | None:
         return f"a {type(proposal).__name__} is not a proposal"
     id_: Any = proposal.id
     if id_ is None:
-        return None if isinstance(proposal.command, Takeover) else "only a takeover may come without an id"
+        return None if isinstance(proposal.carried, Takeover) else "only a takeover may come without an id"
     if isinstance(id_, ProposalId) and _is_name(id_.client):
         number: Any = id_.number
         if type(number) is int and 1 <= number < _TOO_HIGH:
@@ -118,8 +118,8 @@ def _takeover(command: Any, _limits: Limits) -> str | None:
 
 
 def _change_members(command: Any, _limits: Limits) -> str | None:
-    good = _is_number(command.node, 1) and command.change in ("add", "remove")
-    return None if good else "a change of members names a node, from 1, to add or to remove"
+    good = _is_number(command.node, 1) and command.change in ("add", "remove") and _is_number(command.blobs_to, 0)
+    return None if good else "a change of members names a node, from 1, to add or to remove, and an index"
 
 
 def _reserve(command: Any, _limits: Limits) -> str | None:

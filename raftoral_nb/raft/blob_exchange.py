@@ -5,8 +5,12 @@ value is as durable as the record: of any majority that is left one node has bot
 what its log refers to from any that has it; its executions wait for that, and nobody waits for them.
 
 Who has a blob offers it; who lacks it asks for its pieces one after the other, a few at a time, and says when it has stored the whole. So a slow
-receiver is never sent more than it asked for. What gets lost with a link is asked for, and offered, again. Before the voting members change, the
-new ones are brought what the state refers to.
+receiver is never sent more than it asked for. What gets lost with a link is asked for, and offered, again.
+
+When the voting members change, a majority of the new ones is to have what a majority of the old ones had. So a command says which members were
+counted (`WithBlobs`), and is refused, and counted again, if they are others where it stands in the log. A change is proposed when a majority after
+it has all that the state refers to; it says up to which entry that is (`ChangeMembers.blobs_to`), and its leader refuses it if a later one refers
+to blobs. As it is about to be proposed, this node proposes no blobs of its own, so one change does not miss its chance for ever.
 
 What is larger than the cluster keeps (`max_value_bytes`) is offered to nobody. If a run's own code came to it, it is stored here all the same, and
 held (`held_values`): raising the limit costs no work.
@@ -16,12 +20,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, Protocol
+
+import msgspec
 
 from ..core.blob_refs import BlobRef, kept_bytes, reference
 from ..core.command_values import values_of, with_values
-from ..core.commands import Command, Outcome, Rejected
+from ..core.commands import ChangeMembers, Command, Outcome, Rejected, WithBlobs
 from ..core.held_keys import HeldKey, held_key
 from ..core.records import NodeId
 from ..core.sizes import size_words
@@ -59,8 +65,17 @@ class ExchangeEnv(Protocol):
         """Send a message, if there is a connection."""
         ...
 
-    def propose_now(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> Ticket:
+    def propose_now(self, command: Command | WithBlobs, timeout: float, done: Callable[[Outcome], None]) -> Ticket:
         """Propose a command whose blobs a majority has."""
+        ...
+
+    @property
+    def applied_index(self) -> int:
+        """The index up to which the log is applied to the state."""
+        ...
+
+    def live_refs(self) -> Collection[BlobRef]:
+        """Return references to all blobs that the state refers to, each once."""
         ...
 
     @property
@@ -93,7 +108,9 @@ class BlobTicket:
         self.done = done
         self.deadline = 0.0
         self.voting: frozenset[NodeId] | None = None
-        """The members of whom a majority is to have them, if they are not the present ones."""
+        """The members after a change, of whom a majority is to have them; None for any other command."""
+        self.changing = False
+        """True once a change has only to wait for what came while it was counted, and then for its outcome."""
         self.held_as: HeldKey | None = None
         """What its value is of, if that is larger than the cluster keeps: it is to be stored here, and then refused."""
         self.over = False
@@ -133,6 +150,8 @@ class BlobExchange:
         self._around = around
         # Invariant: not over, in the order in which they were asked.
         self._tickets: list[BlobTicket] = []
+        self._change: BlobTicket | None = None
+        """The change of members that was proposed last."""
         self._spreads: dict[str, _Spread] = {}
         self.held = HeldValues(store)
         """What this node holds back."""
@@ -170,17 +189,20 @@ class BlobExchange:
         return ticket
 
     def propose_change(
-        self,
-        command: Command,
-        live: Iterable[BlobRef],
-        voting: Iterable[NodeId],
-        timeout: float,
-        done: Callable[[Outcome], None],
+        self, command: ChangeMembers, voting: Iterable[NodeId], timeout: float, done: Callable[[Outcome], None]
     ) -> BlobTicket:
-        """Propose a change of the voting members when a majority of the new ones has what the state refers to."""
-        ticket = BlobTicket(command, {ref.digest: ref.size for ref in live}, timeout, done)
+        """Propose a change of the voting members, who are `voting` then, when a majority of those has what the state refers to.
+
+        `done(outcome)` is called as by `propose`.
+        """
+        refs = {ref.digest: ref.size for ref in self._around.live_refs()}
+        ticket = BlobTicket(command, refs, timeout, done)
         ticket.voting = frozenset(voting)
-        self._begin(ticket)
+        if refs or self._closed:
+            self._begin(ticket)
+        else:
+            ticket.deadline, ticket.changing = self._loop.time() + timeout, True
+            self._propose(ticket)
         return ticket
 
     def bring_held(self, key: HeldKey, done: Callable[[bytes | None], None]) -> None:
@@ -232,16 +254,23 @@ class BlobExchange:
             self._loop.call_soon(ticket.done, Rejected("the node has stopped", "stopped"))
             return
         ticket.deadline = self._loop.time() + ticket.timeout + sum(ticket.refs.values()) / SLOWEST_BYTES_A_SECOND
+        self._wait(ticket)
+
+    def _wait(self, ticket: BlobTicket) -> None:
+        """Have a command wait until its blobs are where they are to be."""
         self._tickets.append(ticket)
-        for digest, size in ticket.refs.items():
-            self._unreferenced.keep(digest)
-            spread = self._spreads.setdefault(digest, _Spread(size))
-            spread.offered = spread.offered or ticket.held_as is None
-        for digest in ticket.refs:  # all of them are spreads before the first is looked at
-            if digest in self._spreads:
-                self._hold(digest, self._spreads[digest])
+        self._spread(ticket.refs, offered=ticket.held_as is None)
         self._look_soon()
         self._arm()
+
+    def _spread(self, refs: Mapping[str, int], *, offered: bool) -> None:
+        for digest, size in refs.items():
+            self._unreferenced.keep(digest)
+            spread = self._spreads.setdefault(digest, _Spread(size))
+            spread.offered = spread.offered or offered
+        for digest in refs:  # all of them are spreads before the first is looked at
+            if digest in self._spreads:
+                self._hold(digest, self._spreads[digest])
 
     def _hold(self, digest: str, spread: _Spread) -> None:
         """Have a blob here, and then with the others."""
@@ -295,11 +324,14 @@ class BlobExchange:
         self._looks = False
         if self._closed:
             return
-        waiting: list[BlobTicket] = []
         ready: list[BlobTicket] = []
+        waiting: list[BlobTicket] = []
         for ticket in self._tickets:
             if not ticket.over:
-                (ready if self._majority_has(ticket) else waiting).append(ticket)
+                (ready if self._majority_has(ticket) and self._still_has(ticket) else waiting).append(ticket)
+        if self._changes(waiting) or self._changes(ready):
+            waiting += [ticket for ticket in ready if ticket.voting is None and ticket.held_as is None]
+            ready = [ticket for ticket in ready if ticket.voting is not None or ticket.held_as is not None]
         self._tickets = waiting
         needed = {digest for ticket in waiting for digest in ticket.refs}
         for digest in [digest for digest in self._spreads if digest not in needed]:
@@ -307,11 +339,45 @@ class BlobExchange:
             if self._node in spread.held or not spread.storing:
                 del self._spreads[digest]
         for ticket in ready:
-            if ticket.held_as is not None:
+            if ticket.held_as is None:
+                self._propose(ticket)
+            else:
                 self._hold_back(ticket, ticket.held_as)
-                continue
-            left = max(0.0, ticket.deadline - self._loop.time())
-            ticket.proposed = self._around.propose_now(ticket.command, left, ticket.done)
+
+    def _still_has(self, ticket: BlobTicket) -> bool:
+        """Return whether a majority after a change has what the state refers to by now; what it does not is brought to it."""
+        if ticket.voting is None:
+            return True
+        refs = {ref.digest: ref.size for ref in self._around.live_refs()}
+        new = {digest: size for digest, size in refs.items() if digest not in ticket.refs}
+        ticket.refs, ticket.changing = refs, True
+        ticket.deadline += sum(new.values()) / SLOWEST_BYTES_A_SECOND
+        self._spread(new, offered=True)
+        return self._majority_has(ticket)
+
+    def _changes(self, tickets: Iterable[BlobTicket]) -> bool:
+        """Return whether a change of members of this node's is about to be proposed, or has no outcome yet."""
+        under_way = self._change is not None and not self._change.over
+        return under_way or any(ticket.changing for ticket in tickets)
+
+    def _propose(self, ticket: BlobTicket) -> None:
+        command: Command | WithBlobs
+        if isinstance(ticket.command, ChangeMembers):
+            command = msgspec.structs.replace(ticket.command, blobs_to=self._around.applied_index)
+            self._change = ticket
+        else:
+            command = WithBlobs(ticket.command, tuple(self._around.voting))
+        left = max(0.0, ticket.deadline - self._loop.time())
+        ticket.proposed = self._around.propose_now(command, left, lambda outcome: self._answered(ticket, outcome))
+
+    def _answered(self, ticket: BlobTicket, outcome: Outcome) -> None:
+        if isinstance(outcome, Rejected) and outcome.code == "members_changed" and not self._closed:
+            self._wait(ticket)  # other members count now
+            return
+        ticket.over = True
+        if ticket.changing:
+            self._look_soon()
+        ticket.done(outcome)
 
     def _hold_back(self, ticket: BlobTicket, key: HeldKey) -> None:
         """Hold what this node has stored, and refuse its command; unless the limit was raised meanwhile."""

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from ..core.apply import Applied, apply_entry
-from ..core.blob_refs import REFERENCE_START
+from ..core.blob_refs import REFERENCE_START, BlobRef
 from ..core.command_values import references
-from ..core.commands import ChangeMembers, Command, Committed, Outcome, Proposal
+from ..core.commands import ChangeMembers, Command, Committed, Outcome, Proposal, WithBlobs
 from ..core.entry_codec import batches, decode_entry
 from ..core.events import BlobsDropped
 from ..core.records import NodeId
@@ -283,11 +283,11 @@ class Member:
         refs = references(command)
         if refs:
             return self.blobs.propose(command, refs, timeout, done)
-        if type(command) is ChangeMembers and (live := refs_of(self.state)):
+        if type(command) is ChangeMembers:
             voting = {*self.replica.members, command.node}
             if command.change == "remove":
                 voting.discard(command.node)
-            return self.blobs.propose_change(command, live, voting, timeout, done)
+            return self.blobs.propose_change(command, voting, timeout, done)
         return self._proposer.propose(command, timeout, done)
 
     async def ask(self, command: Command, timeout: float) -> Outcome:
@@ -306,9 +306,18 @@ class Member:
 
     # --- what blobs need (blob_exchange.ExchangeEnv)
 
-    def propose_now(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> Ticket:
+    def propose_now(self, command: Command | WithBlobs, timeout: float, done: Callable[[Outcome], None]) -> Ticket:
         """Propose a command whose blobs a majority has."""
         return self._proposer.propose(command, timeout, done)
+
+    @property
+    def applied_index(self) -> int:
+        """The index up to which the log is applied to the state."""
+        return self.state.index
+
+    def live_refs(self) -> Collection[BlobRef]:
+        """Return references to all blobs that the state refers to, each once. Looks at every run."""
+        return refs_of(self.state)
 
     @property
     def voting(self) -> Sequence[NodeId]:

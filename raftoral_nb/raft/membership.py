@@ -8,7 +8,7 @@ from ..limits import MAX_NODES
 
 
 def members_after(
-    members: tuple[NodeId, ...], change: ChangeMembers, *, leader: NodeId, settled: bool, new: bool
+    members: tuple[NodeId, ...], change: ChangeMembers, *, leader: NodeId, settled: bool, new: bool, stored: bool
 ) -> tuple[NodeId, ...] | None:
     """Return the members after a change that `leader` is asked to make; None if it may not make it now.
 
@@ -16,10 +16,11 @@ def members_after(
     says that the last change is committed and applied and, besides, that an entry of the leader's own term is committed:
     without the latter two leaders can each make a change that the other has not seen (Ongaro, "bug in single-server
     membership changes", raft-dev, 2015). `new` says that no node of this number or a higher one was ever a member: one that
-    comes back without its log could vote twice in a term.
+    comes back without its log could vote twice in a term. `stored` says that a majority after the change has the large values that the log
+    refers to: those of entries behind `change.blobs_to` nobody has counted.
     """
     node = change.node
-    if not settled:
+    if not (settled and stored):
         return None
     if change.change == "add":
         may = node not in members and new and len(members) < MAX_NODES

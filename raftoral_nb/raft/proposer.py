@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..core.apply import Applied, recorded_answer
-from ..core.commands import Command, Committed, Outcome, Proposal, Rejected, Unknown
+from ..core.commands import Command, Committed, Outcome, Proposal, Rejected, Unknown, WithBlobs
 from ..core.entry_codec import size_of
 from ..core.records import NodeId, ProposalId
 from ..core.state import State
@@ -21,7 +21,9 @@ class Ticket:
 
     __slots__ = ("_proposer", "attempts", "command", "deadline", "done", "id")
 
-    def __init__(self, proposer: Proposer, command: Command, deadline: float, done: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self, proposer: Proposer, command: Command | WithBlobs, deadline: float, done: Callable[[Outcome], None]
+    ) -> None:
         self._proposer = proposer
         self.command = command
         self.deadline = deadline
@@ -73,7 +75,7 @@ class Proposer:
 
     # --- proposing
 
-    def propose(self, command: Command, timeout: float, done: Callable[[Outcome], None]) -> Ticket:
+    def propose(self, command: Command | WithBlobs, timeout: float, done: Callable[[Outcome], None]) -> Ticket:
         """Propose `command`; `done(outcome)` is called once, on the loop, within `timeout` seconds."""
         ticket = Ticket(self, command, self._loop.time() + timeout, done)
         if self._closed:
@@ -258,7 +260,7 @@ class Proposer:
         self._arm_all()
 
 
-def _problem(command: Command) -> str | None:
+def _problem(command: Command | WithBlobs) -> str | None:
     try:
         size = size_of(command)
     except ProtocolError as error:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
+from ..core.blob_refs import REFERENCE_START
 from ..core.commands import ChangeMembers, Entry, Proposal, Takeover
 from ..core.entry_codec import batches, encode_entry
 from ..core.records import NodeId
@@ -415,7 +416,7 @@ class Replica:
         self.raft.excuse_own_sleep(self._timing.heartbeat, self._loop.time())
         try:
             while self._waiting and self._may_append() and self.fast_path.ready():
-                if isinstance(self._waiting[0].command, ChangeMembers):
+                if isinstance(self._waiting[0].carried, ChangeMembers):
                     break
                 self.fast_path.append(self._next_entry())
                 self._sent_index, self._sent_commit = self._journal.last_index, self.raft.commit_index
@@ -449,10 +450,10 @@ class Replica:
         batch = tuple(self._waiting) if len(self._waiting) == 1 else next(batches(self._waiting))
         members = None
         for position, proposal in enumerate(batch):
-            if isinstance(proposal.command, ChangeMembers):
+            if isinstance(proposal.carried, ChangeMembers):
                 # In an entry of its own: from there on others count.
                 batch = batch[: max(1, position)]
-                members = self._members_after(proposal.command) if position == 0 else None
+                members = self._members_after(proposal.carried) if position == 0 else None
                 break
         for _ in batch:
             self._waiting.popleft()
@@ -464,7 +465,11 @@ class Replica:
         raft, journal = self.raft, self._journal
         settled = journal.members_since <= raft.applied_index and journal.term_at(raft.commit_index) == raft.term
         new = not self._listener.was_member(change.node)
-        return members_after(self.members, change, leader=self.node, settled=settled, new=new)
+        stored = change.blobs_to + 1 >= journal.first_index and not any(
+            REFERENCE_START in journal[index - journal.first_index][0]
+            for index in range(change.blobs_to + 1, journal.last_index + 1)
+        )
+        return members_after(self.members, change, leader=self.node, settled=settled, new=new, stored=stored)
 
     def _look_for_members(self) -> None:
         """Look whether the log names other members: they vote from now on, committed or not."""

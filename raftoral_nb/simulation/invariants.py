@@ -319,8 +319,8 @@ class Checker:
         copies: Mapping[NodeId, MemoryJournal],
         counted: Collection[tuple[NodeId, ...]],
     ) -> None:
-        """Check that of the values that an entry refers to a majority has the bytes."""
-        for one in applied:
+        """Check that of the values that an entry refers to a majority has the bytes. What was refused refers to nothing."""
+        for one in (one for one in applied if isinstance(one.answer, Committed)):
             for ref in references(one.proposal.command):
                 holders = {number for number, journal in copies.items() if journal.blobs.holds(ref.digest)}
                 self.blobs += 1

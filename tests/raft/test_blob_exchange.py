@@ -22,6 +22,7 @@ from raftoral_nb.core.commands import (
     SetValueLimit,
     StartRun,
     TerminateRun,
+    WithBlobs,
 )
 from raftoral_nb.core.records import Definition, NodeId, Step
 from raftoral_nb.core.run_record import RECORD_FORMAT
@@ -325,7 +326,7 @@ def test_what_was_offered_is_kept_although_other_runs_that_referred_to_it_are_de
         outcomes: list[Outcome] = []
         propose_now = asker.propose_now
 
-        def cut_off(command: Command, timeout: float, done: Callable[[Outcome], None]) -> Any:
+        def cut_off(command: Command | WithBlobs, timeout: float, done: Callable[[Outcome], None]) -> Any:
             members.network.cut(asker.node, leader.node)
             members.network.cut(asker.node, other.node)
             return propose_now(command, timeout, done)
@@ -340,6 +341,118 @@ def test_what_was_offered_is_kept_although_other_runs_that_referred_to_it_are_de
         await until(lambda: bool(outcomes))
         assert committed(outcomes[0])
         assert len(holders(members, value)) == 3
+
+    on_members(3, test)
+
+
+def take_no_blobs(member: Member) -> Callable[[], None]:
+    """Lets a member hear of no blobs, until what is returned is called."""
+    received = member.blobs.received
+    member.blobs.received = lambda peer, message: None  # type: ignore[method-assign]
+
+    def again() -> None:
+        member.blobs.received = received  # type: ignore[method-assign]
+
+    return again
+
+
+@pytest.mark.parametrize("change", ["remove", "add"])
+def test_a_value_that_was_counted_among_other_members_than_vote_behind_a_change_is_counted_again(change: str) -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        asker, third = [members.members[number] for number in members.numbers if number != leader.node]
+        again = [take_no_blobs(third)]
+        if change == "add":
+            await members.join(4)
+            again.append(take_no_blobs(members.members[4]))
+        value = carried()
+        outcomes: list[Outcome] = []
+        propose_now = leader.propose_now
+        sent: list[WithBlobs] = []
+
+        def behind_the_change(command: Command | WithBlobs, timeout: float, done: Callable[[Outcome], None]) -> Any:
+            if isinstance(command, WithBlobs) and not sent:
+                sent.append(command)
+                told = ChangeMembers(asker.node, "remove") if change == "remove" else ChangeMembers(4, "add")
+                propose_now(told, 20.0, outcomes.append)
+            return propose_now(command, timeout, done)
+
+        leader.propose_now = behind_the_change  # type: ignore[method-assign]
+        asked = asyncio.create_task(leader.ask(start("run", value), 60.0))
+        await until(lambda: bool(sent))
+        await asyncio.sleep(3)
+        assert committed(outcomes[0])
+        assert leader.state.members == ((leader.node, third.node) if change == "remove" else (1, 2, 3, 4))
+        assert not asked.done(), "two of four, or one of two, are no majority"
+        assert "run" not in leader.state.runs
+        for let in again:
+            let()
+        assert committed(await asked)
+        assert 2 * len(holders(members, value).intersection(leader.state.members)) > len(leader.state.members)
+
+    on_members(3, test)
+
+
+@pytest.mark.parametrize("change", ["remove", "add"])
+def test_a_change_is_not_made_behind_a_value_that_came_since_it_was_counted(change: str) -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        asker, third = [members.members[number] for number in members.numbers if number != leader.node]
+        again = [take_no_blobs(third)]
+        if change == "add":
+            await members.join(4)
+            again.append(take_no_blobs(members.members[4]))
+        told = ChangeMembers(asker.node, "remove") if change == "remove" else ChangeMembers(4, "add")
+        value = carried()
+        leader.replica.fast_path.choice = lambda: False
+        outcomes: list[Outcome] = []
+        leader.propose(start("run", value), 20.0, outcomes.append)
+        propose_now = leader.propose_now
+
+        def with_a_change(command: Command | WithBlobs, timeout: float, done: Callable[[Outcome], None]) -> Any:
+            ticket = propose_now(command, timeout, done)
+            if isinstance(command, WithBlobs):
+                leader.propose(told, 20.0, outcomes.append)  # nothing is applied yet that refers to large values
+            return ticket
+
+        leader.propose_now = with_a_change  # type: ignore[method-assign]
+        await until(lambda: len(outcomes) == 2)
+        leader.propose_now = propose_now  # type: ignore[method-assign]
+        refused, recorded = outcomes if isinstance(outcomes[0], Rejected) else outcomes[::-1]
+        assert committed(recorded)
+        assert isinstance(refused, Rejected)
+        assert refused.code == "members_unchanged"
+        assert leader.state.members == (1, 2, 3)
+        later = asyncio.create_task(leader.ask(told, 60.0))
+        await asyncio.sleep(3)
+        assert not later.done(), "of those who would vote then, no majority has the value"
+        for let in again:
+            let()
+        assert committed(await later)
+        assert 2 * len(holders(members, value).intersection(leader.state.members)) > len(leader.state.members)
+
+    on_members(3, test)
+
+
+def test_a_change_is_made_however_many_large_values_are_recorded_meanwhile() -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        asked: list[asyncio.Task[Outcome]] = []
+
+        async def record() -> None:
+            for number in range(10_000):
+                asked.append(asyncio.create_task(leader.ask(start(f"run-{number}", carried(number, 300_000)), 60.0)))
+                await asyncio.sleep(0.004)
+
+        recording = asyncio.create_task(record())
+        await asyncio.sleep(1)
+        await members.join(4)
+        assert committed(await leader.ask(ChangeMembers(4, "add"), 5.0))
+        assert committed(await leader.ask(ChangeMembers(4, "remove"), 5.0))
+        recording.cancel()
+        before = len(asked)
+        assert all(committed(outcome) for outcome in await asyncio.gather(*asked))
+        assert before > 200
 
     on_members(3, test)
 
