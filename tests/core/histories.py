@@ -37,6 +37,7 @@ from raftoral_nb.core.commands import (
     Takeover,
     TellRun,
     TerminateRun,
+    WithBlobs,
     WithdrawNode,
 )
 from raftoral_nb.core.records import Definition, Failure, ProposalId, Step, StepSource
@@ -248,7 +249,8 @@ lively: st.SearchStrategy[Command] = (
 )
 """Commands that may well be accepted after the opening."""
 ids = st.builds(ProposalId, st.sampled_from(["0.1.a", "0.2.b", "1.1.c", "2.2.d"]), st.integers(1, 6))
-proposals = st.builds(Proposal, ids, commands) | st.builds(Proposal, st.none(), takeovers)
+counted = st.builds(WithBlobs, commands, st.sampled_from([(), (1, 2, 3)]))
+proposals = st.builds(Proposal, ids, commands | counted) | st.builds(Proposal, st.none(), takeovers)
 entries = st.lists(proposals, max_size=4).map(lambda it: Entry(tuple(it)))
 
 # A beginning after which most kinds of commands can be accepted.

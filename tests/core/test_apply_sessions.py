@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from raftoral_nb.core.apply import apply_entry, recorded_answer
-from raftoral_nb.core.commands import Command, Committed, Entry, Proposal, RegisterWorkflow, StartRun, Takeover
+from raftoral_nb.core.commands import (
+    Command,
+    Committed,
+    Entry,
+    Proposal,
+    RegisterWorkflow,
+    StartRun,
+    Takeover,
+    WithBlobs,
+)
 from raftoral_nb.core.events import CommandRefused, WorkflowRegistered
 from raftoral_nb.core.records import ProposalId
 from raftoral_nb.core.state import State, summary
@@ -52,6 +61,32 @@ def test_a_takeover_needs_no_id_and_makes_no_session() -> None:
     (applied,) = apply_entry(state, 1, Entry((Proposal(None, Takeover(1, 1)),)))
     assert applied.answer == Committed(1)
     assert state.sessions == {}
+
+
+def test_a_command_with_large_values_is_refused_where_other_members_vote_and_each_copy_gets_the_same_answer() -> None:
+    state = State()
+    apply_entry(state, 1, Entry((), (1, 2, 3)))
+    register = RegisterWorkflow(definition())
+    counted = [WithBlobs(register, members) for members in ((1, 2), (1, 2, 3))]
+    proposals = [Proposal(ProposalId("0.1.a", number), command) for number, command in enumerate(counted, 1)]
+    refused, done = apply_entry(state, 2, Entry(tuple(proposals)))
+    assert code(refused) == "members_changed"
+    assert (refused.proposal.carried, len(refused.events)) == (register, 1)
+    assert done.answer == Committed(2)
+    apply_entry(state, 3, Entry((), (1, 2)))
+    again, still_done = apply_entry(state, 4, Entry(tuple(proposals)))
+    assert again.answer == refused.answer, "also where those vote that were counted"
+    assert still_done.answer == Committed(2)
+    assert not again.events
+
+
+def test_nothing_is_counted_twice_and_no_claim_to_lead_is_counted() -> None:
+    state = State()
+    twice = WithBlobs(WithBlobs(RegisterWorkflow(definition()), ()), ())  # type: ignore[arg-type]
+    (applied,) = apply_entry(state, 1, Entry((Proposal(ProposalId("0.1.a", 1), twice),)))
+    assert code(applied) == "bad_command"
+    (applied,) = apply_entry(state, 2, Entry((Proposal(None, WithBlobs(Takeover(1, 1), ())),)))
+    assert code(applied) == "bad_command"
 
 
 def test_any_other_command_without_an_id_is_refused() -> None:

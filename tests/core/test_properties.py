@@ -187,7 +187,7 @@ class Histories(RuleBasedStateMachine):
         apply_entry(self.twin, self.index, over_the_wire(entry))
 
     def check(self, entry: Entry, said: list[Applied]) -> None:
-        assert [one.proposal for one in said] == list(entry.proposals)
+        assert [one.proposal for one in said] == [Proposal(one.id, one.command) for one in entry.proposals]
         for one in said:
             id_ = one.proposal.id
             refused = [event for event in one.events if isinstance(event, CommandRefused)]
