@@ -16,6 +16,7 @@ from .workload import Clients
 HUNG: Final = "steps that hung"
 FAILED: Final = "steps that failed"
 ASKED_AGAIN: Final = "commands asked for again"
+REASSIGNED: Final = "runs given to others"
 INSTALLED: Final = "snapshots installed"
 COMPARED: Final = "turns compared"
 RECEIVED: Final = "messages received"
@@ -84,6 +85,7 @@ def done(checker: Checker, clients: Clients, noted: Mapping[str, int]) -> dict[s
         found[RECORDED + step.operation] += 1
         found[FAILED] += step.failure is not None
     found[ASKED_AGAIN] = clients.asked_again
+    found[REASSIGNED] = clients.reassigned
     found[COMPARED] = checker.observations.compared
     found[RECEIVED] = checker.messages.received
     found[CARRIED] = checker.messages.carried

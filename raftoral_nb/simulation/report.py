@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from .faults import KINDS, described
-from .final_checks import ASKED_AGAIN, CARRIED, COMPARED, FAILED, HUNG, INSTALLED, RECEIVED
+from .final_checks import ASKED_AGAIN, CARRIED, COMPARED, FAILED, HUNG, INSTALLED, REASSIGNED, RECEIVED
 from .invariants import DELETED
 from .paths import paths_of
 from .result import Result
@@ -73,7 +73,7 @@ class Tally:
             *((f"  {kind}", f"{number:,}", "") for kind, number in self.faults.items()),
             *(
                 (what, f"{self.did[what]:,}", "")
-                for what in (HUNG, FAILED, ASKED_AGAIN, INSTALLED, COMPARED, RECEIVED, CARRIED)
+                for what in (HUNG, FAILED, ASKED_AGAIN, REASSIGNED, INSTALLED, COMPARED, RECEIVED, CARRIED)
             ),
             ("seeds that lose a minority", f"{self.with_losses:,}", "for good"),
             ("unsynced records lost, torn", f"{self.lost_records:,}, {self.torn_records:,}", ""),

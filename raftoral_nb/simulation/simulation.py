@@ -126,6 +126,7 @@ class Simulation:
         self._witness = Witness(loop, lambda number: self._nodes.end(number, "broke"), messages)
         self.seed = setting.seed
         self.large = setting.plan.conditions.large
+        self.takes_runs = setting.takes_runs
         self.checker = self._witness.checker
         self.effects = SeededEffects(setting.seed, self.checker)
         self._loop = loop

@@ -19,6 +19,7 @@ import msgspec
 
 from ..core.command_values import references
 from ..core.commands import (
+    AssignRun,
     CancelRun,
     Command,
     Committed,
@@ -173,6 +174,7 @@ class WorkloadWorld(Protocol):
 
     seed: int
     large: float
+    takes_runs: bool
     checker: Checker
 
     @property
@@ -202,6 +204,8 @@ class Clients:
         self.accesses: dict[str, list[Access]] = {name: [] for name in REGISTERS}
         self.asked_again = 0
         """Commands that a client gave to a node after it had given them to one before."""
+        self.reassigned = 0
+        """Runs that were given to a node, or to any other."""
         self._world = world
         self._count = count
         self._until = until
@@ -301,7 +305,7 @@ class Clients:
                 await ask(type(command).__name__, command)
 
     async def _meddle(self, client: int, dice: SeededDice, run_id: RunId) -> None:
-        """Cancel, pause or move a run that has begun, or leave it alone."""
+        """Cancel, pause or move a run that has begun, give it to other owners, or leave it alone."""
 
         async def ask(what: str, command: Command) -> Outcome:
             return (await self._ask(client, dice, f"{what} to {run_id}", command))[0]
@@ -325,6 +329,12 @@ class Clients:
                     break
             if stand_still:
                 await ask("resume", ResumeRun(run_id))
+        elif self._world.takes_runs:
+            for _ in range(1 + dice.below(3)):
+                owner = dice.pick([0, *sorted(self._world.nodes)])
+                outcome = await ask(f"assign node {owner}", AssignRun(run_id, owner))
+                self.reassigned += isinstance(outcome, Committed)
+                await asyncio.sleep(dice.random())
 
     async def _moved(self, node: WatchedNode, run_id: RunId, ask: talking.Ask) -> bool:
         """Move a run to the changed code as this node knows both; True if that is done, or makes no sense."""

@@ -17,6 +17,7 @@ from raftoral_nb.simulation.final_checks import (
     FAILED,
     HUNG,
     INSTALLED,
+    REASSIGNED,
     RECEIVED,
     RECORDED,
 )
@@ -51,6 +52,10 @@ def test_the_seeds_of_a_run_cover_every_schedule_every_size_and_every_kind_of_fa
     assert tally.with_losses >= tally.seeds / 5
     assert tally.lost_records
     assert tally.torn_records
+
+
+def test_some_runs_are_given_to_other_owners(tally: report.Tally) -> None:
+    assert tally.did[REASSIGNED] >= tally.seeds / 10
 
 
 def test_steps_fail_and_hang_clients_ask_again_and_snapshots_are_installed(tally: report.Tally) -> None:

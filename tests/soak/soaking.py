@@ -146,7 +146,7 @@ class Soak:
         self.checker = Checker(lambda: self.elapsed, virtual=False)
         # Every other seed has owners of runs; some steps name a label, which all nodes have.
         labels = {number: [LABEL] for number in range(1, MAX_NODES + 1)}
-        spread = seed % 2 == 0
+        spread = self.takes_runs = seed % 2 == 0
         self.cluster = Cluster(nodes, proposal_timeout=5.0, compaction=SMALL, spread_runs=spread, labels=labels)
         self.host = engine(self.cluster)
         self.host.journals = WatchedJournals(self.checker)
