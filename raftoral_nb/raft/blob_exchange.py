@@ -109,8 +109,6 @@ class BlobTicket:
         self.deadline = 0.0
         self.voting: frozenset[NodeId] | None = None
         """The members after a change, of whom a majority is to have them; None for any other command."""
-        self.changing = False
-        """True once a change has only to wait for what came while it was counted, and then for its outcome."""
         self.held_as: HeldKey | None = None
         """What its value is of, if that is larger than the cluster keeps: it is to be stored here, and then refused."""
         self.over = False
@@ -150,8 +148,10 @@ class BlobExchange:
         self._around = around
         # Invariant: not over, in the order in which they were asked.
         self._tickets: list[BlobTicket] = []
-        self._change: BlobTicket | None = None
-        """The change of members that was proposed last."""
+        # Invariant: commands with blobs that were proposed, and have neither an outcome nor been forgotten.
+        self._proposed: set[BlobTicket] = set()
+        # Invariant: changes that wait only for what came while they were counted, and then for their outcome. No blobs are proposed meanwhile.
+        self._changes: set[BlobTicket] = set()
         self._spreads: dict[str, _Spread] = {}
         self.held = HeldValues(store)
         """What this node holds back."""
@@ -198,10 +198,11 @@ class BlobExchange:
         refs = {ref.digest: ref.size for ref in self._around.live_refs()}
         ticket = BlobTicket(command, refs, timeout, done)
         ticket.voting = frozenset(voting)
-        if refs or self._closed:
+        if refs or self._proposed or self._closed:
             self._begin(ticket)
         else:
-            ticket.deadline, ticket.changing = self._loop.time() + timeout, True
+            ticket.deadline = self._loop.time() + timeout
+            self._changes.add(ticket)
             self._propose(ticket)
         return ticket
 
@@ -324,12 +325,14 @@ class BlobExchange:
         self._looks = False
         if self._closed:
             return
+        for tickets in (self._proposed, self._changes):
+            tickets.difference_update([ticket for ticket in tickets if ticket.over])
         ready: list[BlobTicket] = []
         waiting: list[BlobTicket] = []
         for ticket in self._tickets:
             if not ticket.over:
                 (ready if self._majority_has(ticket) and self._still_has(ticket) else waiting).append(ticket)
-        if self._changes(waiting) or self._changes(ready):
+        if self._changes:
             waiting += [ticket for ticket in ready if ticket.voting is None and ticket.held_as is None]
             ready = [ticket for ticket in ready if ticket.voting is not None or ticket.held_as is not None]
         self._tickets = waiting
@@ -345,37 +348,34 @@ class BlobExchange:
                 self._hold_back(ticket, ticket.held_as)
 
     def _still_has(self, ticket: BlobTicket) -> bool:
-        """Return whether a majority after a change has what the state refers to by now; what it does not is brought to it."""
+        """Return whether a majority after a change has what the log refers to by now, as far as this node knows it; what it lacks is brought."""
         if ticket.voting is None:
             return True
         refs = {ref.digest: ref.size for ref in self._around.live_refs()}
         new = {digest: size for digest, size in refs.items() if digest not in ticket.refs}
-        ticket.refs, ticket.changing = refs, True
+        ticket.refs = refs
+        self._changes.add(ticket)
         ticket.deadline += sum(new.values()) / SLOWEST_BYTES_A_SECOND
         self._spread(new, offered=True)
-        return self._majority_has(ticket)
-
-    def _changes(self, tickets: Iterable[BlobTicket]) -> bool:
-        """Return whether a change of members of this node's is about to be proposed, or has no outcome yet."""
-        under_way = self._change is not None and not self._change.over
-        return under_way or any(ticket.changing for ticket in tickets)
+        return not self._proposed and self._majority_has(ticket)
 
     def _propose(self, ticket: BlobTicket) -> None:
         command: Command | WithBlobs
         if isinstance(ticket.command, ChangeMembers):
             command = msgspec.structs.replace(ticket.command, blobs_to=self._around.applied_index)
-            self._change = ticket
         else:
             command = WithBlobs(ticket.command, tuple(self._around.voting))
+            self._proposed.add(ticket)
         left = max(0.0, ticket.deadline - self._loop.time())
         ticket.proposed = self._around.propose_now(command, left, lambda outcome: self._answered(ticket, outcome))
 
     def _answered(self, ticket: BlobTicket, outcome: Outcome) -> None:
+        self._proposed.discard(ticket)
         if isinstance(outcome, Rejected) and outcome.code == "members_changed" and not self._closed:
             self._wait(ticket)  # other members count now
             return
         ticket.over = True
-        if ticket.changing:
+        if self._changes:
             self._look_soon()
         ticket.done(outcome)
 

@@ -16,6 +16,7 @@ from raftoral_nb.core.commands import (
     Committed,
     DeleteRun,
     Outcome,
+    Proposal,
     RegisterWorkflow,
     Rejected,
     SetCheckpoint,
@@ -24,7 +25,7 @@ from raftoral_nb.core.commands import (
     TerminateRun,
     WithBlobs,
 )
-from raftoral_nb.core.records import Definition, NodeId, Step
+from raftoral_nb.core.records import Definition, NodeId, ProposalId, Step
 from raftoral_nb.core.run_record import RECORD_FORMAT
 from raftoral_nb.errors import StorageWriteError
 from raftoral_nb.raft.blob_pieces import PIECE_BYTES
@@ -404,25 +405,24 @@ def test_a_change_is_not_made_behind_a_value_that_came_since_it_was_counted(chan
             again.append(take_no_blobs(members.members[4]))
         told = ChangeMembers(asker.node, "remove") if change == "remove" else ChangeMembers(4, "add")
         value = carried()
-        leader.replica.fast_path.choice = lambda: False
-        outcomes: list[Outcome] = []
-        leader.propose(start("run", value), 20.0, outcomes.append)
+        brought: list[Command | WithBlobs] = []
+        asker.propose_now = lambda command, timeout, done: brought.append(command)  # type: ignore[assignment, method-assign, return-value]
+        asker.propose(start("run", value), 20.0, print)
+        await until(lambda: bool(brought))
         propose_now = leader.propose_now
 
-        def with_a_change(command: Command | WithBlobs, timeout: float, done: Callable[[Outcome], None]) -> Any:
-            ticket = propose_now(command, timeout, done)
-            if isinstance(command, WithBlobs):
-                leader.propose(told, 20.0, outcomes.append)  # nothing is applied yet that refers to large values
-            return ticket
+        def behind_the_value(command: Command | WithBlobs, timeout: float, done: Callable[[Outcome], None]) -> Any:
+            came = Proposal(ProposalId(f"{leader.state.index}.9.other", 1), brought[0])
+            assert leader.replica.submit([came])
+            return propose_now(command, timeout, done)
 
-        leader.propose_now = with_a_change  # type: ignore[method-assign]
-        await until(lambda: len(outcomes) == 2)
+        leader.propose_now = behind_the_value  # type: ignore[method-assign]
+        refused = await leader.ask(told, 20.0)
         leader.propose_now = propose_now  # type: ignore[method-assign]
-        refused, recorded = outcomes if isinstance(outcomes[0], Rejected) else outcomes[::-1]
-        assert committed(recorded)
         assert isinstance(refused, Rejected)
         assert refused.code == "members_unchanged"
         assert leader.state.members == (1, 2, 3)
+        assert "run" in leader.state.runs
         later = asyncio.create_task(leader.ask(told, 60.0))
         await asyncio.sleep(3)
         assert not later.done(), "of those who would vote then, no majority has the value"
@@ -434,6 +434,30 @@ def test_a_change_is_not_made_behind_a_value_that_came_since_it_was_counted(chan
     on_members(3, test)
 
 
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_change_waits_for_the_large_values_that_its_node_has_proposed(earlier: bool) -> None:
+    async def test(members: Members) -> None:
+        leader = await members.leader()
+        out = next(number for number in members.numbers if number != leader.node)
+        if earlier:
+            assert committed(await leader.ask(start("earlier", carried(2)), 20.0))
+        outcomes: list[Outcome] = []
+        propose_now = leader.propose_now
+
+        def and_a_change(command: Command | WithBlobs, timeout: float, done: Callable[[Outcome], None]) -> Any:
+            if isinstance(command, WithBlobs):
+                members.loop.call_soon(leader.propose, ChangeMembers(out, "remove"), 20.0, outcomes.append)
+            return propose_now(command, timeout, done)
+
+        leader.propose_now = and_a_change  # type: ignore[method-assign]
+        leader.propose(start("run", carried()), 20.0, outcomes.append)
+        await until(lambda: len(outcomes) == 2)
+        assert all(committed(outcome) for outcome in outcomes)
+        assert out not in leader.state.members
+
+    on_members(3, test)
+
+
 def test_a_change_is_made_however_many_large_values_are_recorded_meanwhile() -> None:
     async def test(members: Members) -> None:
         leader = await members.leader()
@@ -441,8 +465,8 @@ def test_a_change_is_made_however_many_large_values_are_recorded_meanwhile() -> 
 
         async def record() -> None:
             for number in range(10_000):
-                asked.append(asyncio.create_task(leader.ask(start(f"run-{number}", carried(number, 300_000)), 60.0)))
-                await asyncio.sleep(0.004)
+                asked.append(asyncio.create_task(leader.ask(start(f"run-{number}", carried(number, 1000)), 60.0)))
+                await asyncio.sleep(0.001)
 
         recording = asyncio.create_task(record())
         await asyncio.sleep(1)
@@ -452,7 +476,7 @@ def test_a_change_is_made_however_many_large_values_are_recorded_meanwhile() -> 
         recording.cancel()
         before = len(asked)
         assert all(committed(outcome) for outcome in await asyncio.gather(*asked))
-        assert before > 200
+        assert before > 1000
 
     on_members(3, test)
 
