@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from ..errors import MagicError
+from .comments import without_comment
 
 DURABLE_HELP: Final = """\
 Run the cell once: what it binds and shows is recorded, and restored after a restart.
@@ -50,7 +51,7 @@ def durable_rest(raw_cell: str) -> str | None:
 
 def given_name(rest: str) -> str | None:
     """The name that the line gives the cell; None if it gives none. Raises `MagicError`."""
-    words = rest.split()
+    words = without_comment(rest).split()
     if not words:
         return None
     if len(words) > 1 or _NAME.fullmatch(words[0]) is None:

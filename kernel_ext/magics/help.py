@@ -13,6 +13,8 @@ from .table import TABLE
 
 _LEAD: Final = """\
 Durable workflows on a Raft cluster inside this kernel.
+
+  A line may end with a comment behind a `#` that stands by itself, or with `;`, which keeps it from showing a value.
 """
 
 _PAGE: Final[dict[Group, str]] = {

@@ -19,6 +19,7 @@ from raftoral_nb.limits import MAX_NODES
 
 from ..shown import display as shows
 from .cells import async_functions, choose, resolve, run_cell
+from .comments import without_comment
 from .dropped import value_is_dropped
 from .durable_line import DURABLE_HELP
 from .help import RAFTORAL_HELP, short_help
@@ -57,6 +58,7 @@ class RaftoralMagics(Magics):
     @line_magic
     def raftoral(self, line: str, local_ns: dict[str, Any] | None = None) -> Any:
         """Drives the cluster; see `kernel_ext/magics/help.py` for what is shown as help."""
+        line = without_comment(line)
         # A `;` at the end says, as everywhere in IPython, that the value shall not be shown.
         line, silent = (line.rstrip()[:-1], True) if line.rstrip().endswith(";") else (line, False)
         asked = parse(line)

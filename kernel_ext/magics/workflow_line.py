@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from .arguments import Parser, count
+from .comments import without_comment
 from .known import Known
 
 WORKFLOW_HELP: Final = """\
@@ -44,7 +45,7 @@ def parse_workflow_line(line: str) -> WorkflowCell:
     parser.add_argument("name", metavar="NAME", nargs="?")
     parser.add_argument("--version", type=count)
     parser.add_argument("--strict", action="store_true")
-    found = parser.read(line)
+    found = parser.read(without_comment(line))
     return WorkflowCell(found.name, found.version, found.strict)
 
 

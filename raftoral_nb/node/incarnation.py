@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from ..core.apply import Applied
 from ..core.blob_refs import BlobRef
 from ..core.cluster_events import OutputLine, RoleChanged, SnapshotInstalled
-from ..core.commands import ChangeMembers, Command, OfferNode, Outcome, Unknown, WithdrawNode
+from ..core.commands import ChangeMembers, Command, Committed, OfferNode, Outcome, Unknown, WithdrawNode
 from ..core.events import ClusterEvent, NodeOffered
 from ..core.held_keys import HeldKey
 from ..core.records import CachedStep, Definition, Difference, Failure, NodeId, RunId, StepId, StepState
@@ -355,15 +355,14 @@ class Incarnation:
         return False
 
     def _look_at_offers(self, applied: Sequence[Applied]) -> None:
-        for one in applied:
-            if type(one.proposal.command) in _ABOUT_OFFERS:
-                self.offering.applied(applied)
-                self.absent.look()
-                self._look_at_others(event for other in applied for event in other.events)
-                return
-
-    def _look_at_others(self, events: Iterable[object]) -> None:
-        """Let the executor know of another node that takes runs from here on."""
+        """Have looked again at who takes runs, if an entry changes that."""
+        about = [one for one in applied if type(one.proposal.command) in _ABOUT_OFFERS]
+        # What was refused changes nothing. Two nodes that are no members would else have each other ask again, for ever.
+        events = [event for one in about if isinstance(one.answer, Committed) for event in one.events]
+        if not events:
+            return
+        self.offering.look()
+        self.absent.look()
         if any(isinstance(event, NodeOffered) and event.runs and event.node != self.node for event in events):
             self.thread.post(self.executor.other_offers)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ..core.commands import Committed, OfferNode, Outcome, Rejected, WithdrawNode
-from ..core.events import MembersChanged, NodeOffered, NodeWithdrawn
 from ..core.state import Offer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..core.apply import Applied
     from ..core.commands import Command
     from ..core.records import NodeId
     from ..core.state import State
@@ -72,16 +70,6 @@ class Offering:
             command = WithdrawNode(self._node, known.token, self._clock())
         self._asking = True
         self._member.propose(command, OFFER_SECONDS, self._done)
-
-    def applied(self, applied: Sequence[Applied]) -> None:
-        """Look again if what was applied is about this node."""
-        for one in applied:
-            for event in one.events:
-                match event:
-                    case NodeOffered(node=node) | NodeWithdrawn(node=node) if node == self._node:
-                        self.look()
-                    case MembersChanged():
-                        self.look()
 
     def close(self) -> None:
         """Propose nothing any more."""

@@ -13,6 +13,7 @@ from msgspec import structs
 from playwright.sync_api import Browser, BrowserContext, Locator, expect
 
 from kernel_ext.widgets.snapshot import snapshot
+from raftoral_nb.core.statistics import LinkStatistics
 from tests.browser.accessibility import grave_faults
 from tests.kernel_ext.samples import broken_cluster, cluster, look, node, waiting_look
 from tests.kernel_ext.samples import opened as opened_run
@@ -20,6 +21,9 @@ from tests.kernel_ext.view_page import DARK, LIGHT
 from tests.kernel_ext.view_page import page as page_with
 
 pytestmark = pytest.mark.browser
+
+WELL: Any = {"up": True, "cut": False, "cut_back": False, "delay": None}
+"""Of a link with which nothing is wrong."""
 
 
 class Draw(Protocol):
@@ -193,6 +197,34 @@ def test_messages_move_along_the_links_and_are_numbers_for_who_wants_no_motion(d
     view.page.emulate_media(reduced_motion="reduce")
     expect(view.locator(".rv-sent")).to_have_count(20)
     expect(view.locator(".rv-sent[data-lane='2-1']")).to_contain_text("A20")
+    view.page.emulate_media(reduced_motion="no-preference")
+
+
+OVERLAPS = """() => {
+    const box = (one) => one.getBoundingClientRect();
+    const meet = (a, b) => a.left < b.right - 0.5 && b.left < a.right - 0.5 && a.top < b.bottom - 0.5 && b.top < a.bottom - 0.5;
+    const words = [...document.querySelectorAll('.rv-disc, .rv-crown, .rv-role, .rv-term text, .rv-soft, .rv-chip rect')];
+    return [...document.querySelectorAll('.rv-sent text')].flatMap((number) =>
+        words.filter((one) => meet(box(number), box(one))).map((one) => `${number.textContent} upon ${one.textContent}`));
+}"""
+
+
+@pytest.mark.parametrize("width", [340, 480, 800, 1000])
+@pytest.mark.parametrize("nodes", [3, 5, 7, 9])
+def test_the_numbers_of_messages_leave_the_words_of_nodes_legible(draw: Draw, nodes: int, width: int) -> None:
+    def sent(times: int) -> dict[str, Any]:
+        counts = {"append": 120 * times, "heartbeat": 17 * times, "vote": times}
+        numbers = range(1, nodes + 1)
+        among = {one: {peer: LinkStatistics(sent=counts, **WELL) for peer in numbers if peer != one} for one in numbers}
+        made = [node(one, "leader" if one == 2 else "follower", held=one == 1, links=among[one]) for one in numbers]
+        return snapshot(look(cluster(made)), 6 + times)
+
+    view = draw(sent(1))
+    view.page.set_viewport_size({"width": width, "height": 800})
+    view.page.emulate_media(reduced_motion="reduce")
+    view.page.evaluate(f"model.state.snapshot = {json.dumps(sent(2))}; fire('change:snapshot')")
+    expect(view.locator(".rv-sent")).to_have_count(nodes * (nodes - 1))
+    assert view.page.evaluate(OVERLAPS) == []
     view.page.emulate_media(reduced_motion="no-preference")
 
 

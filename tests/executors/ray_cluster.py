@@ -11,12 +11,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from tests.cluster.helpers import PATIENCE
+from tests.executors.steps_elsewhere import ROOT
 from tests.ports import free_ports
-
-ROOT: Final = Path(__file__).parents[2]
 
 # Ray reads these when it is imported: import this module before.
 os.environ.setdefault("RAY_AUTH_MODE", "token")

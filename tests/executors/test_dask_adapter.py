@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +12,9 @@ import pytest
 from raftoral_nb import (
     Cluster,
     NotAcknowledgedError,
-    OutcomeUnknown,
     Retry,
     StepProgress,
     StepStateSaved,
-    StepTimeoutError,
     UnknownExecutorError,
     WorkflowCancelledError,
     current_step,
@@ -28,11 +22,15 @@ from raftoral_nb import (
     step,
 )
 from raftoral_nb.hosts.remote import connect as _imported_before_dask_watches_the_garbage_collector  # noqa: F401
-from tests.cluster import helpers
 from tests.cluster.helpers import PATIENCE, Watch
-from tests.executors import killed_kernel
-from tests.executors.dask_cluster import ROOT, DaskProcesses, dask_processes
-from tests.executors.killed_kernel import write_and_wait
+from tests.executors.dask_cluster import DaskProcesses, dask_processes
+from tests.executors.steps_elsewhere import (
+    killed_and_started_again,
+    lines,
+    nothing_of_ours_is_left,
+    one_step,
+    until,
+)
 from tests.ports import free_ports
 from tests.tools import require_module
 
@@ -43,9 +41,7 @@ distributed = require_module("distributed", get_it="pip install 'raftoral-nb[das
 def nothing_is_left() -> Iterator[None]:
     """Dask keeps threads for the whole process: only what is ours is looked at."""
     yield
-    helpers.forget_all()
-    left = {thread.name for thread in threading.enumerate() if "dask-tcp" in thread.name or "-node-" in thread.name}
-    assert not left
+    nothing_of_ours_is_left(lambda name: "dask-tcp" in name)
 
 
 @pytest.fixture(scope="module")
@@ -55,33 +51,11 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskProcesses]:
         yield running
 
 
-def until(true: Callable[[], bool], what: str) -> None:
-    """Wait for what no event tells."""
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, what
-        threading.Event().wait(0.02)
-
-
-def lines(folder: Path) -> list[str]:
-    """How often the function began."""
-    file = folder / "begun"
-    return file.read_text().splitlines() if file.exists() else []
-
-
 def tasks_of(address: str) -> list[str]:
     """The keys that the scheduler has."""
     with distributed.Client(address, set_as_default=False) as client:
         found: list[str] = client.run_on_scheduler(lambda dask_scheduler: [str(key) for key in dask_scheduler.tasks])
         return found
-
-
-async def one_step(ctx: Any, given: tuple[str, dict[str, Any]]) -> Any:
-    folder, options = given
-    try:
-        return await ctx.compute("write", step(write_and_wait, on="dask", **options), folder)
-    except (OutcomeUnknown, StepTimeoutError) as error:
-        return type(error).__name__
 
 
 def test_values_exceptions_prints_and_progress_come_from_there(dask: DaskProcesses) -> None:
@@ -121,7 +95,7 @@ def test_when_the_leader_dies_the_next_one_attaches_to_the_task_and_it_ran_once(
 ) -> None:
     with Cluster(3, executors={"dask": dask.address}) as cluster, Watch(cluster) as watch:
         leader = cluster.wait_for_leader()
-        run = cluster.start_workflow(one_step, (str(tmp_path), {"at_most_once": once}))
+        run = cluster.start_workflow(one_step, (str(tmp_path), {"on": "dask", "at_most_once": once}))
         watch.until(StepProgress)
         if moment == "done":
             cluster.pause(leader)  # it does not hear of the outcome
@@ -140,33 +114,13 @@ def test_when_the_leader_dies_the_next_one_attaches_to_the_task_and_it_ran_once(
 def test_when_the_kernel_is_killed_and_started_again_the_run_goes_on_with_the_task_that_ran_meanwhile(
     dask: DaskProcesses, tmp_path: Path, once: str
 ) -> None:
-    def live(life: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, killed_kernel.__file__, str(tmp_path / "data"), dask.address, str(tmp_path), once, life],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    first = live("first")
-    try:
-        until(lambda: bool(lines(tmp_path)), "the step did not begin")
-    finally:
-        first.kill()
-        first.communicate()
-    second = live("second")
-    try:
-        (tmp_path / "go").touch()
-        output, _ = second.communicate(timeout=2 * PATIENCE)
-    finally:
-        second.kill()
-    assert output.strip() == "done"
+    assert killed_and_started_again(tmp_path, dask.address, once) == "done"
     assert lines(tmp_path) == ["r/0/write"]
 
 
 def test_cancelling_a_run_has_the_scheduler_forget_its_task(dask: DaskProcesses, tmp_path: Path) -> None:
     with Cluster(1, executors={"dask": dask.address}) as cluster, Watch(cluster) as watch:
-        run = cluster.start_workflow(one_step, (str(tmp_path), {}))
+        run = cluster.start_workflow(one_step, (str(tmp_path), {"on": "dask"}))
         watch.until(StepProgress)
         run.cancel()
         with pytest.raises(WorkflowCancelledError):
@@ -177,7 +131,7 @@ def test_cancelling_a_run_has_the_scheduler_forget_its_task(dask: DaskProcesses,
 
 def test_a_late_attempt_is_forgotten_too(dask: DaskProcesses, tmp_path: Path) -> None:
     with Cluster(1, executors={"dask": dask.address}) as cluster:
-        run = cluster.start_workflow(one_step, (str(tmp_path), {"timeout": 0.3}))
+        run = cluster.start_workflow(one_step, (str(tmp_path), {"on": "dask", "timeout": 0.3}))
         assert run.wait_for_completion(PATIENCE) == "StepTimeoutError"
         until(lambda: not tasks_of(dask.address), "the task is kept")
         (tmp_path / "go").touch()
@@ -187,7 +141,7 @@ def test_what_runs_for_a_cluster_in_memory_ends_with_it_as_nobody_will_ask_again
     dask: DaskProcesses, tmp_path: Path
 ) -> None:
     with Cluster(3, executors={"dask": dask.address}) as cluster, Watch(cluster) as watch:
-        cluster.start_workflow(one_step, (str(tmp_path), {}))
+        cluster.start_workflow(one_step, (str(tmp_path), {"on": "dask"}))
         watch.until(StepProgress)
     until(lambda: not tasks_of(dask.address), "the task is kept")
     (tmp_path / "go").touch()
@@ -223,7 +177,7 @@ def test_when_the_worker_dies_the_step_is_done_again_unless_it_runs_at_most_once
         Cluster(1, executors={"dask": dask.address}) as cluster,
         Watch(cluster) as watch,
     ):
-        run = cluster.start_workflow(one_step, (str(tmp_path), {"at_most_once": once}))
+        run = cluster.start_workflow(one_step, (str(tmp_path), {"on": "dask", "at_most_once": once}))
         watch.until(StepProgress)
         dask.workers[0].kill()
         dask.start_worker()
@@ -243,7 +197,7 @@ def test_when_the_scheduler_dies_the_attempt_is_made_again_unless_it_runs_at_mos
         Cluster(1, executors={"dask": dask.address}) as cluster,
         Watch(cluster) as watch,
     ):
-        run = cluster.start_workflow(one_step, (str(tmp_path), {"at_most_once": once}))
+        run = cluster.start_workflow(one_step, (str(tmp_path), {"on": "dask", "at_most_once": once}))
         watch.until(StepProgress)
         (tmp_path / "go").touch()
         for process in (dask.scheduler, dask.workers[0]):

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +13,25 @@ import pytest
 from raftoral_nb import (
     BadArgumentError,
     Cluster,
-    OutcomeUnknown,
-    Retry,
     StepProgress,
     StepStateSaved,
-    StepTimeoutError,
     UnknownExecutorError,
     WorkerDiedError,
     WorkflowCancelledError,
-    current_step,
     ipyparallel_executor,
     step,
 )
-from tests.cluster import helpers
 from tests.cluster.helpers import PATIENCE, Watch
-from tests.executors import killed_kernel
-from tests.executors.killed_kernel import write_and_wait
+from tests.executors.steps_elsewhere import (
+    ROOT,
+    fitting,
+    killed_and_started_again,
+    lines,
+    nothing_of_ours_is_left,
+    one_step,
+    until,
+)
 from tests.tools import require_module
-
-ROOT = Path(__file__).parents[2]
 
 ipyparallel = require_module("ipyparallel", get_it="pip install 'raftoral-nb[ipyparallel]'")
 
@@ -44,9 +40,7 @@ ipyparallel = require_module("ipyparallel", get_it="pip install 'raftoral-nb[ipy
 def nothing_is_left() -> Iterator[None]:
     """The library keeps a thread for its loops: only what is ours is looked at."""
     yield
-    helpers.forget_all()
-    left = {thread.name for thread in threading.enumerate() if "ipyparallel" in thread.name or "-node-" in thread.name}
-    assert not left
+    nothing_of_ours_is_left(lambda name: "ipyparallel" in name)
 
 
 class Engines:
@@ -94,56 +88,10 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
             os.environ["PYTHONPATH"] = before
 
 
-def until(true: Callable[[], bool], what: str) -> None:
-    """Wait for what no event tells."""
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, what
-        threading.Event().wait(0.02)
-
-
-def lines(folder: Path) -> list[str]:
-    """How often the function began."""
-    file = folder / "begun"
-    return file.read_text().splitlines() if file.exists() else []
-
-
-async def one_step(ctx: Any, given: tuple[str, dict[str, Any]]) -> Any:
-    folder, options = given
-    try:
-        return await ctx.compute("write", step(write_and_wait, on="engines", **options), folder)
-    except (OutcomeUnknown, StepTimeoutError) as error:
-        return type(error).__name__
-
-
 def test_values_exceptions_prints_progress_and_checkpoints_come_from_there(engines: Engines) -> None:
-    class OddError(Exception):
-        def __init__(self, *, x: int) -> None:
-            super().__init__("odd")
-            self.x = x
-
-    async def fit(x: int) -> tuple[int, str, Any]:
-        print("fitting")
-        here = current_step()
-        here.progress(1.0, "fitted")
-        if not here.has_last:
-            await here.checkpoint("half", every=0)
-            raise OddError(x=x)
-        if x:
-            raise OddError(x=x)
-        return os.getpid(), here.idempotency_key, here.last
-
-    async def flow(ctx: Any, _: None) -> Any:
-        retry = Retry(attempts=2, first_wait=0.0)
-        found = await ctx.compute("fit", step(fit, on="engines", retry=retry), 0)
-        try:
-            await ctx.compute("fail", step(fit, on="engines", retry=retry), 3)
-        except OddError as error:
-            return found, error.x
-
     executors = {"engines": ipyparallel_executor(engines.file)}
     with Cluster(1, executors=executors) as cluster, Watch(cluster) as watch:
-        (pid, key, last), x = cluster.start_workflow(flow, run_id="r").wait_for_completion(PATIENCE)
+        (pid, key, last), x = cluster.start_workflow(fitting("engines"), run_id="r").wait_for_completion(PATIENCE)
         assert pid in engines.pids()
         assert (key, last, x) == ("r/0/fit", "half", 3)
         assert watch.until(StepProgress, times=4).text == "fitted"
@@ -159,7 +107,7 @@ def test_when_the_leader_dies_the_next_one_finds_the_task_and_it_ran_once(
     executors = {"engines": ipyparallel_executor(engines.file)}
     with Cluster(3, executors=executors) as cluster, Watch(cluster) as watch:
         leader = cluster.wait_for_leader()
-        run = cluster.start_workflow(one_step, (str(tmp_path), {}))
+        run = cluster.start_workflow(one_step, (str(tmp_path), {"on": "engines"}))
         watch.until(StepProgress)
         if moment == "done":
             cluster.pause(leader)  # it does not hear of the outcome
@@ -180,7 +128,7 @@ def test_one_that_runs_at_most_once_is_not_tried_again_and_its_task_is_forgotten
 
     executors = {"engines": ipyparallel_executor(engines.file)}
     with Cluster(3, executors=executors) as cluster, Watch(cluster) as watch:
-        run = cluster.start_workflow(one_step, (str(tmp_path), {"at_most_once": True}))
+        run = cluster.start_workflow(one_step, (str(tmp_path), {"on": "engines", "at_most_once": True}))
         watch.until(StepProgress)
         cluster.kill(cluster.wait_for_leader())
         assert run.wait_for_completion(PATIENCE) == "OutcomeUnknown"
@@ -194,35 +142,7 @@ def test_one_that_runs_at_most_once_is_not_tried_again_and_its_task_is_forgotten
 def test_when_the_kernel_is_killed_and_started_again_the_run_goes_on_with_the_task_that_ran_meanwhile(
     engines: Engines, tmp_path: Path
 ) -> None:
-    def live(life: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [
-                sys.executable,
-                killed_kernel.__file__,
-                str(tmp_path / "data"),
-                engines.file,
-                str(tmp_path),
-                "repeatedly",
-                life,
-            ],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    first = live("first")
-    try:
-        until(lambda: bool(lines(tmp_path)), "the step did not begin")
-    finally:
-        first.kill()
-        first.communicate()
-    second = live("second")
-    try:
-        (tmp_path / "go").touch()
-        output, _ = second.communicate(timeout=2 * PATIENCE)
-    finally:
-        second.kill()
-    assert output.strip() == "done"
+    assert killed_and_started_again(tmp_path, engines.file) == "done"
     assert lines(tmp_path) == ["r/0/write"]
 
 
@@ -230,8 +150,8 @@ def test_when_the_kernel_is_killed_and_started_again_the_run_goes_on_with_the_ta
 def test_a_task_that_was_given_up_is_forgotten_when_it_has_ended(engines: Engines, tmp_path: Path, how: str) -> None:
     executors = {"engines": ipyparallel_executor(engines.file)}
     with Cluster(1, executors=executors) as cluster, Watch(cluster) as watch:
-        options = {} if how == "cancelled" else {"timeout": 5}
-        run = cluster.start_workflow(one_step, (str(tmp_path), options))
+        late = {"timeout": 5} if how == "late" else {}
+        run = cluster.start_workflow(one_step, (str(tmp_path), {"on": "engines", **late}))
         watch.until(StepProgress)
         if how == "cancelled":
             run.cancel()

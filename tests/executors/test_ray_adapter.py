@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +15,26 @@ import pytest
 from raftoral_nb import (
     BadArgumentError,
     Cluster,
-    OutcomeUnknown,
     Retry,
     StepProgress,
     StepStateSaved,
-    StepTimeoutError,
     WorkerDiedError,
     WorkflowCancelledError,
     current_step,
     ray_executor,
     step,
 )
-from tests.cluster import helpers
 from tests.cluster.helpers import PATIENCE, Watch
-from tests.executors import killed_kernel
 from tests.executors.killed_kernel import write_and_wait
-from tests.executors.ray_cluster import ROOT, ray_cluster
+from tests.executors.ray_cluster import ray_cluster
+from tests.executors.steps_elsewhere import (
+    fitting,
+    killed_and_started_again,
+    lines,
+    nothing_of_ours_is_left,
+    one_step,
+    until,
+)
 
 ray: Any = pytest.importorskip("ray", reason="Ray is not installed: pip install 'raftoral-nb[ray]'")
 
@@ -41,9 +43,7 @@ ray: Any = pytest.importorskip("ray", reason="Ray is not installed: pip install 
 def nothing_is_left() -> Iterator[None]:
     """Ray keeps threads for as long as it is connected: only what is ours is looked at."""
     yield
-    helpers.forget_all()
-    left = {thread.name for thread in threading.enumerate() if thread.name == "ray" or "-node-" in thread.name}
-    assert not left
+    nothing_of_ours_is_left(lambda name: name == "ray")
 
 
 @pytest.fixture(scope="module")
@@ -67,60 +67,14 @@ def until_connected(address: str) -> None:
             return
 
 
-def until(true: Callable[[], bool], what: str) -> None:
-    """Wait for what no event tells."""
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, what
-        threading.Event().wait(0.02)
-
-
 def actors() -> list[str]:
     """The names of our actors."""
     return [one["name"] for one in ray.util.list_named_actors(all_namespaces=True) if one["namespace"] == "raftoral-nb"]
 
 
-def lines(folder: Path) -> list[str]:
-    """How often the function began."""
-    file = folder / "begun"
-    return file.read_text().splitlines() if file.exists() else []
-
-
-async def one_step(ctx: Any, given: tuple[str, dict[str, Any]]) -> Any:
-    folder, options = given
-    try:
-        return await ctx.compute("write", step(write_and_wait, on="ray", **options), folder)
-    except (OutcomeUnknown, StepTimeoutError) as error:
-        return type(error).__name__
-
-
 def test_values_exceptions_prints_progress_and_checkpoints_come_from_there(address: str) -> None:
-    class OddError(Exception):
-        def __init__(self, *, x: int) -> None:
-            super().__init__("odd")
-            self.x = x
-
-    async def fit(x: int) -> tuple[int, str, Any]:
-        print("fitting")
-        here = current_step()
-        here.progress(1.0, "fitted")
-        if not here.has_last:
-            await here.checkpoint("half", every=0)
-            raise OddError(x=x)
-        if x:
-            raise OddError(x=x)
-        return os.getpid(), here.idempotency_key, here.last
-
-    async def flow(ctx: Any, _: None) -> Any:
-        retry = Retry(attempts=2, first_wait=0.0)
-        found = await ctx.compute("fit", step(fit, on="ray", retry=retry), 0)
-        try:
-            await ctx.compute("fail", step(fit, on="ray", retry=retry), 3)
-        except OddError as error:
-            return found, error.x
-
     with Cluster(1, executors={"ray": ray_executor(address)}) as cluster, Watch(cluster) as watch:
-        (pid, key, last), x = cluster.start_workflow(flow, run_id="r").wait_for_completion(2 * PATIENCE)
+        (pid, key, last), x = cluster.start_workflow(fitting("ray"), run_id="r").wait_for_completion(2 * PATIENCE)
         assert pid != os.getpid()
         assert (key, last, x) == ("r/0/fit", "half", 3)
         assert watch.until(StepProgress, times=4).text == "fitted"
@@ -167,41 +121,13 @@ def test_when_the_leader_dies_the_next_one_attaches_and_records_what_is_saved_fr
 def test_when_the_kernel_is_killed_and_started_again_the_run_goes_on_with_the_task_that_ran_meanwhile(
     address: str, tmp_path: Path
 ) -> None:
-    def live(life: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [
-                sys.executable,
-                killed_kernel.__file__,
-                str(tmp_path / "data"),
-                f"ray:{address}",
-                str(tmp_path),
-                "repeatedly",
-                life,
-            ],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    first = live("first")
-    try:
-        until(lambda: bool(lines(tmp_path)), "the step did not begin")
-    finally:
-        first.kill()
-        first.communicate()
-    second = live("second")
-    try:
-        (tmp_path / "go").touch()
-        output, _ = second.communicate(timeout=2 * PATIENCE)
-    finally:
-        second.kill()
-    assert output.strip() == "done"
+    assert killed_and_started_again(tmp_path, f"ray:{address}") == "done"
     assert lines(tmp_path) == ["r/0/write"]
 
 
 def test_one_that_runs_at_most_once_is_not_tried_again(address: str, tmp_path: Path) -> None:
     with Cluster(3, executors={"ray": ray_executor(address)}) as cluster, Watch(cluster) as watch:
-        run = cluster.start_workflow(one_step, (str(tmp_path), {"at_most_once": True}))
+        run = cluster.start_workflow(one_step, (str(tmp_path), {"on": "ray", "at_most_once": True}))
         watch.until(StepProgress)
         cluster.kill(cluster.wait_for_leader())
         assert run.wait_for_completion(PATIENCE) == "OutcomeUnknown"
@@ -214,7 +140,8 @@ def test_one_that_runs_at_most_once_is_not_tried_again(address: str, tmp_path: P
 @pytest.mark.parametrize("how", ["cancelled", "late"])
 def test_a_task_that_was_given_up_is_ended(address: str, tmp_path: Path, how: str) -> None:
     with Cluster(1, executors={"ray": ray_executor(address)}) as cluster, Watch(cluster) as watch:
-        run = cluster.start_workflow(one_step, (str(tmp_path), {} if how == "cancelled" else {"timeout": 8}))
+        late = {"timeout": 8} if how == "late" else {}
+        run = cluster.start_workflow(one_step, (str(tmp_path), {"on": "ray", **late}))
         watch.until(StepProgress)
         if how == "cancelled":
             run.cancel()

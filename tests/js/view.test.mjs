@@ -427,6 +427,47 @@ test("messages are numbers where nothing may move, and in the tables", () => {
   assert.match(calm({ ui: { ...view.START, link: "1-2" } }), /<dt>1→2<\/dt><dd>4 append, 1 heartbeat/);
 });
 
+test("no number of messages stands upon a node or its words, in any ring", () => {
+  const boxes = (svg, pattern, of) => [...svg.matchAll(pattern)].map((found) => of(...found.slice(1).map((one) => (Number.isNaN(Number(one)) ? one : Number(one)))));
+  for (const width of [306, 366, 446, 606, 662]) {
+    for (const nodes of [2, 3, 4, 5, 6, 7, 8, 9]) {
+      const numbers = Array.from({ length: nodes }, (_, at) => at + 1);
+      const pairs = numbers.flatMap((a) => numbers.filter((b) => b > a).map((b) => pair(a, b)));
+      const sent = pairs.flatMap(({ a, b }) => [[a, b], [b, a]]).flatMap(([from, to]) => ["vote", "append", "heartbeat"].map((kind) => ({ from, to, kind, count: 120, lost: false, slow: null })));
+      const ring = sample({ nodes: numbers.map((number) => node(number, number === 1 ? { held: true, paused: true } : {})), links: pairs });
+      const { by, dense, factor, radius } = view.placesOf(ring, width);
+      const svg = view.ringSvg(ring, width, {}, true, sent);
+      const told = boxes(svg, /data-lane="(\S+)" data-lost="false" transform="translate\((\S+) (\S+)\)"><title>[^<]*<\/title><text y="4">([^<]*)/g, (lane, x, y, text) => ({ lane, x, y, half: text.length * 3 }));
+      assert.equal(told.length, nodes * (nodes - 1));
+      for (const { lane, x, y, half } of told) {
+        for (const [number, place] of by) {
+          const [dx, dy] = [Math.abs(x - place.x), y - place.y];
+          const where = `${lane} at node ${number} of ${nodes}, in ${width}`;
+          assert.ok(dx > radius + half || Math.abs(dy) > radius + 5, `${where}: upon the node`);
+          assert.ok(dx > half + (dense ? 28 : 60) * factor || dy < radius || dy > (27 + (dense ? 33 : 37)) * factor + 5, `${where}: upon its words`);
+        }
+      }
+    }
+  }
+});
+
+test("a number stands where its messages set off if there is room, and by another one if not", () => {
+  const places = new Map([[1, { x: 0, y: 0 }], [2, { x: 400, y: 0 }]]);
+  const sent = [{ from: 1, to: 2, kind: "append", count: 4, lost: false, slow: null }, { from: 1, to: 2, kind: "vote", count: 1, lost: false, slow: null }];
+  const place = (words) => view.numbersSvg(sent, places, 27, false, words).match(/translate\((\S+) (\S+)\).*<text y="4">(.*)<\/text>/).slice(1);
+  assert.deepEqual(place([]), ["143.9", "5.0", "A4 V1"]);
+  assert.deepEqual(place([[100, -20, 180, 40]]), ["206.6", "5.0", "A4 V1"], "further on");
+  assert.deepEqual(place([[0, -20, 400, 9]]), ["143.9", "17.0", "A4 V1"], "beside the link");
+  assert.deepEqual(place([[0, -20, 154, 60], [188, -20, 400, 60]]), ["167.0", "5.0", "A4…"], "shorter");
+});
+
+test("below the logs stands what their marks mean, that of owners and labels too", () => {
+  const legend = view.logsHtml(frameOf(sample()), 700).match(/<p class="rv-about rv-quiet">(.*?)<br>/)[1];
+  assert.match(legend, /<b>S<\/b> step · /);
+  assert.match(legend, /<b>O<\/b> owners and labels · /);
+  for (const kind of ["offer", "withdraw", "assign", "bind"]) assert.equal(view.entryKind(kind).mark, "O");
+});
+
 // --- words
 
 test("a stale picture says that the kernel is gone", () => {

@@ -56,14 +56,14 @@ export function countWords(counts) {
   return all.map(([kind, count]) => `${count} ${kind}`).join(", ") || "none";
 }
 
-/** From one node to another, beside the line between them: where it begins and ends. */
+/** From one node to another, beside the line between them: where it begins and ends, and what is `along` it, by the share of the way and pixels that are `more` to the side. */
 export function lane(from, to, radius) {
   const [dx, dy] = [to.x - from.x, to.y - from.y];
   const length = Math.hypot(dx, dy) || 1;
   const gap = Math.min(0.5, (radius + 8) / length);
-  const [ox, oy] = [(-dy / length) * ASIDE, (dx / length) * ASIDE];
-  const at = (share) => ({ x: from.x + dx * share + ox, y: from.y + dy * share + oy });
-  return { start: at(gap), end: at(1 - gap), middle: at(0.5), near: at(gap + (1 - 2 * gap) * 0.33) };
+  const [ox, oy] = [-dy / length, dx / length];
+  const at = (share, aside = ASIDE) => ({ x: from.x + dx * share + ox * aside, y: from.y + dy * share + oy * aside });
+  return { start: at(gap), end: at(1 - gap), middle: at(0.5), along: (share, more = 0) => at(gap + (1 - 2 * gap) * share, ASIDE + more) };
 }
 
 /**
@@ -84,26 +84,6 @@ export function markHtml({ kind, count, lost }) {
   const { mark, answer } = messageKind(kind);
   const more = count > 1 ? `<i>×${count}</i>` : "";
   return `<span class="rv-message" data-kind="${escape(kind)}" data-answer="${answer}" data-lost="${lost}"><b>${escape(mark)}</b>${more}</span>`;
-}
-
-/** The same for those who want nothing to move, and for a picture that stands still: numbers where the messages set off. */
-export function numbersSvg(sent, places, radius, dense = false) {
-  const most = dense ? 1 : 2; // kinds that are told beside a link; all of them when it is pointed at, and in the tables
-  const lanes = new Map();
-  for (const one of sent) {
-    if (!places.has(one.from) || !places.has(one.to)) continue;
-    const name = `${one.from}>${one.to}`;
-    lanes.set(name, [...(lanes.get(name) ?? []), one]);
-  }
-  return [...lanes.values()].map((all) => {
-    const { near } = lane(places.get(all[0].from), places.get(all[0].to), radius);
-    const words = all.map(sentWords).join("; ");
-    const short = all.slice(0, most).map((one) => `${messageKind(one.kind).mark}${one.count}`).join(" ") + (all.length > most ? "…" : "");
-    return (
-      `<g class="rv-sent" data-lane="${all[0].from}-${all[0].to}" data-lost="${all[0].lost}" transform="translate(${near.x.toFixed(1)} ${near.y.toFixed(1)})">` +
-      `<title>${escape(words)}</title><text y="4">${escape(short)}${all[0].lost ? " ✗" : ""}</text></g>`
-    );
-  }).join("");
 }
 
 /** What the letters of messages mean. */

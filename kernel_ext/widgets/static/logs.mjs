@@ -8,6 +8,9 @@ const CELL = 25; // pixels from one entry to the next
 const LABEL = 78; // pixels before the first entry
 const MOST_ENTRIES = 24;
 
+/** The kinds of entries that are explained below the logs; all of several kinds that share a mark by one word. @type {[string, string?][]} */
+const EXPLAINED = [["checkpoint"], ["start"], ["end"], ["takeover"], ["register"], ["offer", "owners and labels"]];
+
 const STANDING = {
   applied: "applied",
   committed: "committed, not applied yet",
@@ -85,7 +88,7 @@ function aboutHtml(frame, ui) {
   const { snapshot } = frame;
   const name = ui.entry ?? (ui.step ? entryOf(snapshot, ui.step) : null);
   if (name === null || name === undefined) {
-    const marks = ["checkpoint", "start", "end", "takeover", "register"].map((kind) => `<b>${entryKind(kind).mark}</b> ${entryKind(kind).word}`);
+    const marks = EXPLAINED.map(([kind, word]) => `<b>${entryKind(kind).mark}</b> ${word ?? entryKind(kind).word}`);
     return (
       `<p class="rv-about rv-quiet">${marks.join(" · ")} · below: the term<br>` +
       '<span class="rv-cell" data-state="applied"></span> applied <span class="rv-cell" data-state="committed"></span> committed ' +

@@ -1,6 +1,6 @@
 // The nodes in a ring, with the links between them, as SVG. Pure.
 
-import { numbersSvg } from "./flights.mjs";
+import { numbersSvg } from "./numbers.mjs";
 import { escape } from "./text.mjs";
 import { conditions, linkWords, nodeWords, roleOf, summary } from "./words.mjs";
 
@@ -17,7 +17,7 @@ export function ring(count, width) {
   const factor = dense && count > 6 ? 0.74 : 1; // many nodes in a narrow column are smaller
   const label = dense ? 34 : 92;
   const across = Math.max(30, Math.min(width / 2 - (dense ? 30 : 66), 250));
-  const tall = count < 3 ? 0 : Math.max(count < 4 ? 78 : 112, dense ? count * 26 : 0);
+  const tall = count < 3 ? 0 : Math.max(count < 4 ? 78 : 112, count > 5 || dense ? count * 26 : 0);
   const top = RADIUS + 26;
   const points = Array.from({ length: count }, (_, index) => {
     const angle = count === 2 ? index * Math.PI + Math.PI : (2 * Math.PI * index) / count - Math.PI / 2;
@@ -49,13 +49,26 @@ function timer(node, snapshot, still) {
   );
 }
 
-function nodeSvg(node, snapshot, place, { dense, factor }, ui, still) {
-  const role = roleOf(node, snapshot);
-  const gone = role === "dead" || role === "stopped";
-  // What is wrong with a link is written on the link.
+/** What is the matter with a node: all of it, and as many words as are shown. What is wrong with a link is written on the link. */
+function chipsOf(node) {
   const told = conditions(node).filter((word) => word === "isolated" || !(node.links ?? []).includes(word));
   const shown = told.slice(0, CHIPS_SHOWN);
   if (told.length > CHIPS_SHOWN) shown.splice(CHIPS_SHOWN - 1, 1, `${told.length - CHIPS_SHOWN + 1} more`);
+  return { told, shown };
+}
+
+/** Where a node is drawn, with a crown if it has one, and its words stand. @returns {import("./numbers.mjs").Box[]} */
+function boxesOf(node, place, { dense, factor }) {
+  const box = (half, top, bottom) => [place.x - half * factor, place.y + top * factor, place.x + half * factor, place.y + bottom * factor];
+  const chips = dense ? 0 : chipsOf(node).shown.length;
+  const words = box(dense ? 32 : 62, RADIUS + 3, RADIUS + (dense ? 33 : 38));
+  return [box(RADIUS + 5, -RADIUS - 18, RADIUS + 5), words, ...(chips ? [box(46, RADIUS + 39, RADIUS + 39 + chips * 18)] : [])];
+}
+
+function nodeSvg(node, snapshot, place, { dense, factor }, ui, still) {
+  const role = roleOf(node, snapshot);
+  const gone = role === "dead" || role === "stopped";
+  const { told, shown } = chipsOf(node);
   const crown = role === "leader" ? `<path class="rv-crown" d="${CROWN}" transform="translate(-9 ${-RADIUS - 17}) scale(1.5)"/>` : "";
   const cross = role === "dead" ? `<path class="rv-cross" d="M-15 -15 L15 15 M15 -15 L-15 15"/>` : "";
   const side = (ui.side ?? []).includes(node.node) ? `<text class="rv-sided" x="${-RADIUS - 6}" y="${-RADIUS + 6}">◧</text>` : "";
@@ -101,7 +114,8 @@ function linkSvg(link, snapshot, from, to, radius, ui) {
   const svg =
     `<g class="rv-link" data-link="${name}" data-state="${state}" data-chosen="${ui.link === name}"><title>link ${name}: ${escape(words || (link.up ? "well" : "no connection"))}</title>` +
     `<path class="rv-reach" d="M${x1} ${y1} L${x2} ${y2}"/><path class="rv-wire" d="M${x1} ${y1} L${x2} ${y2}"/></g>`;
-  return { svg, tag };
+  const box = words ? [Number(mx) - wide / 2, Number(my) - 9, Number(mx) + wide / 2, Number(my) + 9] : null;
+  return { svg, tag, box };
 }
 
 /** Where each node of a snapshot stands, by its number, and how large it is. */
@@ -122,8 +136,9 @@ export function ringSvg(snapshot, width, ui = {}, still = false, sent = []) {
     .toSorted((one, other) => order(one) - order(other))
     .map((link) => linkSvg(link, snapshot, place.get(link.a), place.get(link.b), plan.radius, ui));
   const nodes = snapshot.nodes.map((node, index) => nodeSvg(node, snapshot, places[index], plan, ui, still));
+  const words = [...snapshot.nodes.flatMap((node, index) => boxesOf(node, places[index], plan)), ...links.flatMap((link) => (link.box ? [link.box] : []))];
   return (
     `<svg class="rv-nodes" role="group" aria-label="${escape(summary(snapshot))}" width="${width}" height="${height}" ` +
-    `viewBox="0 0 ${width} ${height}"><g>${links.map((link) => link.svg).join("")}</g><g class="rv-numbers">${numbersSvg(sent, place, plan.radius, plan.dense)}</g><g>${nodes.join("")}</g><g class="rv-tags">${links.map((link) => link.tag).join("")}</g></svg>`
+    `viewBox="0 0 ${width} ${height}"><g>${links.map((link) => link.svg).join("")}</g><g class="rv-numbers">${numbersSvg(sent, place, plan.radius, plan.dense, words)}</g><g>${nodes.join("")}</g><g class="rv-tags">${links.map((link) => link.tag).join("")}</g></svg>`
   );
 }
