@@ -356,7 +356,7 @@ class Incarnation:
 
     def _look_at_offers(self, applied: Sequence[Applied]) -> None:
         """Have looked again at who takes runs, if an entry changes that."""
-        about = [one for one in applied if type(one.proposal.command) in _ABOUT_OFFERS]
+        about = [one for one in applied if type(one.proposal.carried) in _ABOUT_OFFERS]
         # What was refused changes nothing. Two nodes that are no members would else have each other ask again, for ever.
         events = [event for one in about if isinstance(one.answer, Committed) for event in one.events]
         if not events:
