@@ -32,9 +32,10 @@ from ..core.held_keys import HeldKey, held_key
 from ..core.records import NodeId
 from ..core.sizes import size_words
 from ..transport.messages import BlobHeld, BlobOffer, BlobPiece, BlobWant, Message
-from ..workflow.codec.blobs import Carried, Content, plain
+from ..workflow.codec.blobs import Carried, plain
 from . import blob_pieces
 from .blob_arrivals import BlobArrivals
+from .blob_spreads import BlobSpreads
 from .blob_store import BlobStore
 from .held_values import HeldValues
 from .proposer import Ticket
@@ -122,19 +123,6 @@ class BlobTicket:
             self.proposed.cancel()
 
 
-class _Spread:
-    """A blob that is brought to others."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.content: Content | None = None
-        self.storing = False
-        self.offered = False
-        """Whether others are to have it."""
-        # Invariant: nodes that said that they have stored it, this one too if it has.
-        self.held: set[NodeId] = set()
-
-
 class BlobExchange:
     """The part of a member that deals with blobs. Every method must be called on the consensus loop."""
 
@@ -152,9 +140,9 @@ class BlobExchange:
         self._proposed: set[BlobTicket] = set()
         # Invariant: changes that wait only for what came while they were counted, and then for their outcome. No blobs are proposed meanwhile.
         self._changes: set[BlobTicket] = set()
-        self._spreads: dict[str, _Spread] = {}
         self.held = HeldValues(store)
         """What this node holds back."""
+        self._spreads = BlobSpreads(node, store, self, spread=self._look_soon, stored=self._stored)
         self._arrivals = BlobArrivals(node, store, self, self._arrived)
         self._unreferenced = UnreferencedBlobs(
             store, loop, around.live_blobs, around.side_blobs, self._is_used, lambda: around.current
@@ -184,7 +172,7 @@ class BlobExchange:
                 return ticket
         for value in values_of(command):
             if isinstance(value, Carried) and not self._closed:
-                self._carry(value)
+                self._spreads.carry(value)
         self._begin(ticket)
         return ticket
 
@@ -244,12 +232,6 @@ class BlobExchange:
     def _is_used(self, digest: str) -> bool:
         return digest in self._spreads or digest in self.held
 
-    def _carry(self, value: Carried) -> None:
-        ref = value.ref
-        spread = self._spreads.setdefault(ref.digest, _Spread(ref.size))
-        if spread.content is None:
-            spread.content = value.content
-
     def _begin(self, ticket: BlobTicket) -> None:
         if self._closed:
             self._loop.call_soon(ticket.done, Rejected("the node has stopped", "stopped"))
@@ -260,59 +242,21 @@ class BlobExchange:
     def _wait(self, ticket: BlobTicket) -> None:
         """Have a command wait until its blobs are where they are to be."""
         self._tickets.append(ticket)
-        self._spread(ticket.refs, offered=ticket.held_as is None)
+        self._bring(ticket.refs, offered=ticket.held_as is None)
         self._look_soon()
         self._arm()
 
-    def _spread(self, refs: Mapping[str, int], *, offered: bool) -> None:
-        for digest, size in refs.items():
+    def _bring(self, refs: Mapping[str, int], *, offered: bool) -> None:
+        for digest in refs:
             self._unreferenced.keep(digest)
-            spread = self._spreads.setdefault(digest, _Spread(size))
-            spread.offered = spread.offered or offered
-        for digest in refs:  # all of them are spreads before the first is looked at
-            if digest in self._spreads:
-                self._hold(digest, self._spreads[digest])
-
-    def _hold(self, digest: str, spread: _Spread) -> None:
-        """Have a blob here, and then with the others."""
-        if self._store.holds(digest):
-            self._held(digest, self._node)
-            self._offer(digest, spread)
-        elif spread.content is None:
-            self.fetch(digest, spread.size, _nothing)
-        elif not spread.storing:
-            spread.storing = True
-            self._store.put(digest, spread.content, lambda error: self._stored(digest, error))
+        self._spreads.bring(refs, offered=offered)
 
     def _stored(self, digest: str, error: BaseException | None) -> None:
-        spread = self._spreads.get(digest)
-        if spread is None or self._closed:
-            return
-        spread.storing = False
         for ticket in self._tickets:
             if digest in ticket.refs:
-                ticket.problem = ""
-        if error is not None:
-            for ticket in self._tickets:
-                if digest in ticket.refs:
-                    ticket.problem = str(error)
-            return  # once more at the next retry
-        self._held(digest, self._node)
-        self._offer(digest, spread)
-        self._arrived(digest)
-
-    def _offer(self, digest: str, spread: _Spread) -> None:
-        for peer in self._around.connected_peers if spread.offered else ():
-            if peer not in spread.held:
-                self.send(peer, BlobOffer(digest, spread.size))
-
-    def _held(self, digest: str, node: NodeId) -> None:
-        spread = self._spreads.get(digest)
-        if spread is not None and node not in spread.held:
-            spread.held.add(node)
-            if node == self._node:
-                spread.content = None  # it is in the store
-            self._look_soon()
+                ticket.problem = "" if error is None else str(error)
+        if error is None and digest not in self._around.live_blobs():
+            self._unreferenced.keep(digest)
 
     def _look_soon(self) -> None:
         """Look once for all that is told in this turn of the loop: it takes as long as there are tickets."""
@@ -336,11 +280,7 @@ class BlobExchange:
             waiting += [ticket for ticket in ready if ticket.voting is None and ticket.held_as is None]
             ready = [ticket for ticket in ready if ticket.voting is not None or ticket.held_as is not None]
         self._tickets = waiting
-        needed = {digest for ticket in waiting for digest in ticket.refs}
-        for digest in [digest for digest in self._spreads if digest not in needed]:
-            spread = self._spreads[digest]
-            if self._node in spread.held or not spread.storing:
-                del self._spreads[digest]
+        self._spreads.keep_only({digest for ticket in waiting for digest in ticket.refs})
         for ticket in ready:
             if ticket.held_as is None:
                 self._propose(ticket)
@@ -356,7 +296,7 @@ class BlobExchange:
         ticket.refs = refs
         self._changes.add(ticket)
         ticket.deadline += sum(new.values()) / SLOWEST_BYTES_A_SECOND
-        self._spread(new, offered=True)
+        self._bring(new, offered=True)
         return not self._proposed and self._majority_has(ticket)
 
     def _propose(self, ticket: BlobTicket) -> None:
@@ -397,11 +337,9 @@ class BlobExchange:
 
     def _majority_has(self, ticket: BlobTicket) -> bool:
         if ticket.held_as is not None:
-            return all(self._node in self._spreads[digest].held for digest in ticket.refs)
+            return self._spreads.held_here(ticket.refs)
         voting = self._around.voting if ticket.voting is None else ticket.voting
-        return all(
-            2 * sum(node in self._spreads[digest].held for node in voting) > len(voting) for digest in ticket.refs
-        )
+        return self._spreads.held_by_majority(ticket.refs, voting)
 
     # --- fetching
 
@@ -417,10 +355,7 @@ class BlobExchange:
     def _arrived(self, digest: str) -> None:
         if digest not in self._around.live_blobs():
             self._unreferenced.keep(digest)
-        if digest in self._spreads:
-            self._held(digest, self._node)
-            if digest in self._spreads:
-                self._offer(digest, self._spreads[digest])
+        self._spreads.arrived(digest)
 
     def keep(self, digest: str) -> None:
         """Keep a blob that a command is about to refer to which is on its way here."""
@@ -443,7 +378,7 @@ class BlobExchange:
                 if self._store.holds(digest) and digest not in self._arrivals:
                     self.send(peer, BlobHeld(digest))
             case BlobHeld(digest=digest):
-                self._held(digest, peer)
+                self._spreads.held(digest, peer)
             case BlobWant(digest=digest, offset=offset):
                 self._give(peer, digest, offset)
             case BlobPiece():
@@ -461,9 +396,7 @@ class BlobExchange:
         if self._closed or self._frozen:
             return
         self._unreferenced.renew()  # it may have missed what refers to them
-        for digest, spread in self._spreads.items():
-            if spread.offered and self._node in spread.held and peer not in spread.held:
-                self.send(peer, BlobOffer(digest, spread.size))
+        self._spreads.connected(peer)
         self._arrivals.connected()
 
     def disconnected(self, peer: NodeId) -> None:
@@ -520,7 +453,7 @@ class BlobExchange:
         for ticket in tickets:
             if not ticket.over:
                 _tell(ticket, Rejected("the node has stopped", "stopped"))
-        self._spreads.clear()
+        self._spreads.close()
 
     # --- inside
 
@@ -568,8 +501,7 @@ class BlobExchange:
 
     def _retry_all(self) -> None:
         """Offer, and ask for, what got lost."""
-        for digest, spread in tuple(self._spreads.items()):
-            self._hold(digest, spread)
+        self._spreads.retry()
         self._arrivals.retry()
         live = self._around.live_blobs()
         self._give_up([digest for digest in self._arrivals.nowhere() if digest not in live])

@@ -7,7 +7,8 @@ from typing import Any
 from ..core import apply
 from ..raft import replica
 from ..raft.blob_arrivals import BlobArrivals
-from ..raft.blob_exchange import BlobExchange, BlobTicket
+from ..raft.blob_exchange import BlobExchange
+from ..raft.blob_spreads import BlobSpreads
 from ..raft.membership import members_after
 from ..transport.messages import BlobHeld, BlobOffer
 
@@ -16,11 +17,7 @@ Patch = tuple[Any, str, Any]
 
 def one_copy() -> list[Patch]:
     """A command is proposed when its own node has the bytes."""
-
-    def enough(self: BlobExchange, ticket: BlobTicket) -> bool:
-        return all(self._node in self._spreads[digest].held for digest in ticket.refs)
-
-    return [(BlobExchange, "_majority_has", enough)]
+    return [(BlobSpreads, "held_by_majority", lambda self, digests, voting: self.held_here(digests))]
 
 
 def held_when_offered() -> list[Patch]:

@@ -184,7 +184,7 @@ def test_a_disk_that_is_full_for_a_while_keeps_the_command_waiting_and_loses_not
                     super().put(digest, content, done)
 
         leader = await members.leader()
-        store = leader.blobs._store = Full(share=False)
+        store = leader.blobs._store = leader.blobs._spreads._store = Full(share=False)
         assert committed(await leader.ask(start("run", carried()), 20.0))
         assert store.tries == 4
         store.tries = -1000
@@ -617,7 +617,7 @@ def test_a_limit_that_is_raised_while_the_value_is_stored_lets_it_pass() -> None
                 self.task = asyncio.ensure_future(later())
 
         leader = await with_a_run(members, SIZE - 1)
-        store = leader.blobs._store = Slow(share=False)
+        store = leader.blobs._store = leader.blobs._spreads._store = Slow(share=False)
         asking = asyncio.ensure_future(leader.ask(checkpoint(leader, carried()), 20.0))
         await store.begun.wait()
         assert committed(await leader.ask(SetValueLimit(SIZE), 20.0))
