@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core import apply
-from ..raft import replica
 from ..raft.blob_arrivals import BlobArrivals
 from ..raft.blob_exchange import BlobExchange
 from ..raft.blob_spreads import BlobSpreads
-from ..raft.membership import members_after
 from ..transport.messages import BlobHeld, BlobOffer
 
 Patch = tuple[Any, str, Any]
@@ -35,17 +32,3 @@ def held_when_offered() -> list[Patch]:
 def never_fetched() -> list[Patch]:
     """A node that lacks what its log refers to does not ask for it."""
     return [(BlobArrivals, "fetch", lambda self, digest, size, ready: None)]
-
-
-def others_counted() -> list[Patch]:
-    """A command is carried out although other members were counted for its values than vote where it stands."""
-    return [(apply, "_still_vote", lambda state, counted: True)]
-
-
-def counted_before() -> list[Patch]:
-    """A leader changes the members although nobody has counted who of them has the values of the last entries."""
-
-    def whatever_is_stored(*args: Any, stored: bool, **kwargs: Any) -> Any:  # noqa: ARG001
-        return members_after(*args, stored=True, **kwargs)
-
-    return [(replica, "members_after", whatever_is_stored)]
