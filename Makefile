@@ -12,6 +12,8 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/reference/*.ipynb)
 # A kernel of the same name elsewhere on the machine must not be taken for the one in .venv.
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Without bytecode each process of the tests compiles all of them first: 23 seconds of its processor time instead of 7.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Each cell of a notebook is a test: it must run, and show again what is committed.
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=60 --nbval-sanitize-with=tests/nbval_sanitize.cfg

@@ -31,6 +31,9 @@ DEFAULT_KERNEL_KILL_MOMENTS = 2
 DEFAULT_FUZZ_ATTEMPTS = 120
 DEFAULT_NOTEBOOKS = 4
 
+LONGEST_OF_THE_LAST = ("test_view_page.py", "test_view_controls.py", "test_binder.py", "test_durable_cells.py")
+"""Files of `tests/browser` by the time they take. Begun first, so that no process is busy with one when the others have nothing left."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -110,7 +113,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Playwright's loop counts as running in the main thread until the session ends: no asyncio.run() works after it started.
     # Whole files, as the processes that share the tests get whole files, in this order.
     last = {item.path for item in items if item.get_closest_marker("browser") is not None}
-    items.sort(key=lambda item: item.path in last)
+    longest = {name: place for place, name in enumerate(LONGEST_OF_THE_LAST)}
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        return (item.path in last, longest.get(item.path.name, len(longest)) if item.path in last else 0)
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:

@@ -441,7 +441,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
             "entries sent whole",
             "entries over the batch limit are cut up; our wire refuses the pieces, so they never arrive",
             _entries_cut,
-            schedule="resets",
+            schedule="delays",  # what never arrives is sent again and again: seldom, where messages take long
         ),
         Mutant(
             "given-up steps remembered",

@@ -89,7 +89,6 @@ BEGIN_AT = {
     "getters take when they run": 2,
     "intent before the effect": 7,
     "pauses are heeded": 4,
-    "entries sent whole": 1,
     "fast path: from the leader": 10,
     "fast path: behind the last entry": 1,
     "fast path: the last entry is the leader's": 1,
@@ -103,7 +102,7 @@ BEGIN_AT = {
     "blobs: a majority": 4,
     "blobs: held is stored": 4,
     "blobs: fetched": 4,
-    "owners record": 39,
+    "owners record": 57,
     "owners offer anew": 2,
     "owners are withdrawn": 5,
 }
