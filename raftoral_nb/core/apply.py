@@ -90,7 +90,7 @@ def _change_members(state: State, command: ChangeMembers, _index: int) -> Events
     if command.change == "add" and command.node <= state.highest_member:
         why = "its number, or a higher one, was a member's before, and numbers of former members are never reused"
         return _refused("number_taken", f"cannot add node {command.node}: {why}")
-    why = "another change was under way, or it leads; ask again"
+    why = "another change was under way, or large values were, or it leads; ask again"
     return _refused("members_unchanged", f"cannot {command.change} node {command.node} now: {why}")
 
 

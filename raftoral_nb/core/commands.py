@@ -26,8 +26,10 @@ class ChangeMembers(msgspec.Struct, frozen=True, gc=False, tag="members", array_
     node: NodeId
     change: Literal["add", "remove"]
     blobs_to: int = 0
-    """The index up to which a majority of the members after the change has all large values that the log refers to. A leader does
-    not make the change if a later entry refers to some."""
+    """The index up to which a majority of `counted` has all large values that the log refers to. A leader does not make the change if a
+    later entry refers to some."""
+    counted: tuple[NodeId, ...] = ()
+    """The members after the change. A leader does not make it if there would be others; empty: nobody was counted."""
 
 
 class ReserveNumber(msgspec.Struct, frozen=True, gc=False, tag="reserve", array_like=True):

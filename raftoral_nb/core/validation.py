@@ -119,7 +119,12 @@ def _takeover(command: Any, _limits: Limits) -> str | None:
 
 def _change_members(command: Any, _limits: Limits) -> str | None:
     good = _is_number(command.node, 1) and command.change in ("add", "remove") and _is_number(command.blobs_to, 0)
-    return None if good else "a change of members names a node, from 1, to add or to remove, and an index"
+    good = good and all(_is_number(node, 1) for node in command.counted)
+    return (
+        None
+        if good
+        else "a change of members names a node, from 1, to add or to remove, and who was counted up to which entry"
+    )
 
 
 def _reserve(command: Any, _limits: Limits) -> str | None:

@@ -9,8 +9,12 @@ receiver is never sent more than it asked for. What gets lost with a link is ask
 
 When the voting members change, a majority of the new ones is to have what a majority of the old ones had. So a command says which members were
 counted (`WithBlobs`), and is refused, and counted again, if they are others where it stands in the log. A change is proposed when a majority after
-it has all that the state refers to; it says up to which entry that is (`ChangeMembers.blobs_to`), and its leader refuses it if a later one refers
-to blobs. As it is about to be proposed, this node proposes no blobs of its own, so one change does not miss its chance for ever.
+it has all that the state refers to; it says who they are, and up to which entry that is (`ChangeMembers`), and its leader refuses it if there would be
+others, or if a later entry refers to blobs. Then it is counted again, and the leader appends nothing that refers to blobs for a while
+(`membership.BLOBS_WAIT`): what came meanwhile is little.
+
+Who has no use for a blob removes it after a while (`UNREFERENCED_SECONDS`). So what a node said of a blob counts for some time only
+(`blob_spreads`), and a command is under way for less (`MOST_UNDER_WAY`).
 
 What is larger than the cluster keeps (`max_value_bytes`) is offered to nobody. If a run's own code came to it, it is stored here all the same, and
 held (`held_values`): raising the limit costs no work.
@@ -38,13 +42,20 @@ from .blob_arrivals import BlobArrivals
 from .blob_spreads import BlobSpreads
 from .blob_store import BlobStore
 from .held_values import HeldValues
+from .membership import changed_members
 from .proposer import Ticket
-from .unreferenced_blobs import UnreferencedBlobs
+from .unreferenced_blobs import UNREFERENCED_SECONDS, UnreferencedBlobs
 
 logger = logging.getLogger(__name__)
 
 SLOWEST_BYTES_A_SECOND: Final = 5_000_000
 """The rate at which a blob is brought to a majority at least, else its command is given up (bytes a second)."""
+
+MOST_UNDER_WAY: Final = UNREFERENCED_SECONDS / 4
+"""The time for which a command with blobs is under way at most, before it is counted again or its outcome is unknown (seconds)."""
+
+_LEAST_LEFT: Final = 0.001
+"""The time for which nothing is tried once more (seconds)."""
 
 BlobMessage = BlobOffer | BlobHeld | BlobWant | BlobPiece
 
@@ -73,6 +84,11 @@ class ExchangeEnv(Protocol):
     @property
     def applied_index(self) -> int:
         """The index up to which the log is applied to the state."""
+        ...
+
+    @property
+    def last_with_blobs(self) -> int:
+        """The index of the last entry with references to blobs that was applied here, if it did not come with a snapshot."""
         ...
 
     def live_refs(self) -> Collection[BlobRef]:
@@ -108,8 +124,10 @@ class BlobTicket:
         self.timeout = timeout
         self.done = done
         self.deadline = 0.0
-        self.voting: frozenset[NodeId] | None = None
+        self.voting: tuple[NodeId, ...] | None = None
         """The members after a change, of whom a majority is to have them; None for any other command."""
+        self.counted_to = 0
+        """The index up to which a change counted what the log refers to."""
         self.held_as: HeldKey | None = None
         """What its value is of, if that is larger than the cluster keeps: it is to be stored here, and then refused."""
         self.over = False
@@ -136,13 +154,9 @@ class BlobExchange:
         self._around = around
         # Invariant: not over, in the order in which they were asked.
         self._tickets: list[BlobTicket] = []
-        # Invariant: commands with blobs that were proposed, and have neither an outcome nor been forgotten.
-        self._proposed: set[BlobTicket] = set()
-        # Invariant: changes that wait only for what came while they were counted, and then for their outcome. No blobs are proposed meanwhile.
-        self._changes: set[BlobTicket] = set()
         self.held = HeldValues(store)
         """What this node holds back."""
-        self._spreads = BlobSpreads(node, store, self, spread=self._look_soon, stored=self._stored)
+        self._spreads = BlobSpreads(node, store, self, clock=loop.time, spread=self._look_soon, stored=self._stored)
         self._arrivals = BlobArrivals(node, store, self, self._arrived)
         self._unreferenced = UnreferencedBlobs(
             store, loop, around.live_blobs, around.side_blobs, self._is_used, lambda: around.current
@@ -176,23 +190,40 @@ class BlobExchange:
         self._begin(ticket)
         return ticket
 
-    def propose_change(
-        self, command: ChangeMembers, voting: Iterable[NodeId], timeout: float, done: Callable[[Outcome], None]
-    ) -> BlobTicket:
-        """Propose a change of the voting members, who are `voting` then, when a majority of those has what the state refers to.
+    def propose_change(self, command: ChangeMembers, timeout: float, done: Callable[[Outcome], None]) -> BlobTicket:
+        """Propose a change of the voting members when a majority of those after it has what the state refers to.
 
         `done(outcome)` is called as by `propose`.
         """
-        refs = {ref.digest: ref.size for ref in self._around.live_refs()}
-        ticket = BlobTicket(command, refs, timeout, done)
-        ticket.voting = frozenset(voting)
-        if refs or self._proposed or self._closed:
+        ticket = BlobTicket(command, {}, timeout, done)
+        if self._closed:
             self._begin(ticket)
         else:
             ticket.deadline = self._loop.time() + timeout
-            self._changes.add(ticket)
-            self._propose(ticket)
+            self._count(ticket, command)
         return ticket
+
+    def _count(self, ticket: BlobTicket, change: ChangeMembers) -> None:
+        """Have a change wait for what the state refers to now, and for nothing that comes later: so it does not wait for ever."""
+        before = ticket.refs
+        ticket.voting = changed_members(self._around.voting, change)
+        ticket.counted_to = self._around.applied_index
+        ticket.refs = {ref.digest: ref.size for ref in self._around.live_refs()}
+        new = sum(size for digest, size in ticket.refs.items() if digest not in before)
+        ticket.deadline += new / SLOWEST_BYTES_A_SECOND
+        if ticket.refs:
+            self._wait(ticket)
+        else:
+            self._propose(ticket)
+
+    def _count_among_others(self) -> None:
+        """Count changes anew that wait while other changes were made."""
+        for ticket in [ticket for ticket in self._tickets if ticket.voting is not None and not ticket.over]:
+            if isinstance(ticket.command, ChangeMembers) and ticket.voting != changed_members(
+                self._around.voting, ticket.command
+            ):
+                self._tickets.remove(ticket)
+                self._count(ticket, ticket.command)
 
     def bring_held(self, key: HeldKey, done: Callable[[bytes | None], None]) -> None:
         """Look whether what is held is there and whole; `done(its reference)`, or `done(None)` if it is not, and held no more."""
@@ -269,16 +300,12 @@ class BlobExchange:
         self._looks = False
         if self._closed:
             return
-        for tickets in (self._proposed, self._changes):
-            tickets.difference_update([ticket for ticket in tickets if ticket.over])
         ready: list[BlobTicket] = []
         waiting: list[BlobTicket] = []
+        self._count_among_others()
         for ticket in self._tickets:
             if not ticket.over:
-                (ready if self._majority_has(ticket) and self._still_has(ticket) else waiting).append(ticket)
-        if self._changes:
-            waiting += [ticket for ticket in ready if ticket.voting is None and ticket.held_as is None]
-            ready = [ticket for ticket in ready if ticket.voting is not None or ticket.held_as is not None]
+                (ready if self._majority_has(ticket) else waiting).append(ticket)
         self._tickets = waiting
         self._spreads.keep_only({digest for ticket in waiting for digest in ticket.refs})
         for ticket in ready:
@@ -287,36 +314,28 @@ class BlobExchange:
             else:
                 self._hold_back(ticket, ticket.held_as)
 
-    def _still_has(self, ticket: BlobTicket) -> bool:
-        """Return whether a majority after a change has what the log refers to by now, as far as this node knows it; what it lacks is brought."""
-        if ticket.voting is None:
-            return True
-        refs = {ref.digest: ref.size for ref in self._around.live_refs()}
-        new = {digest: size for digest, size in refs.items() if digest not in ticket.refs}
-        ticket.refs = refs
-        self._changes.add(ticket)
-        ticket.deadline += sum(new.values()) / SLOWEST_BYTES_A_SECOND
-        self._bring(new, offered=True)
-        return not self._proposed and self._majority_has(ticket)
-
     def _propose(self, ticket: BlobTicket) -> None:
         command: Command | WithBlobs
+        left = max(0.0, ticket.deadline - self._loop.time())
         if isinstance(ticket.command, ChangeMembers):
-            command = msgspec.structs.replace(ticket.command, blobs_to=self._around.applied_index)
+            counted = ticket.voting or ()
+            command = msgspec.structs.replace(ticket.command, blobs_to=ticket.counted_to, counted=counted)
         else:
             command = WithBlobs(ticket.command, tuple(self._around.voting))
-            self._proposed.add(ticket)
-        left = max(0.0, ticket.deadline - self._loop.time())
+        if ticket.refs:
+            left = min(left, MOST_UNDER_WAY)
         ticket.proposed = self._around.propose_now(command, left, lambda outcome: self._answered(ticket, outcome))
 
     def _answered(self, ticket: BlobTicket, outcome: Outcome) -> None:
-        self._proposed.discard(ticket)
-        if isinstance(outcome, Rejected) and outcome.code == "members_changed" and not self._closed:
-            self._wait(ticket)  # other members count now
-            return
+        if isinstance(outcome, Rejected) and not self._closed and self._loop.time() < ticket.deadline - _LEAST_LEFT:
+            match outcome.code, ticket.command:
+                case "members_unchanged", ChangeMembers() as change if self._around.last_with_blobs > ticket.counted_to:
+                    self._count(ticket, change)
+                    return
+                case ("members_changed", _) | ("no_leader", _):  # other members count now, or it took too long
+                    self._wait(ticket)
+                    return
         ticket.over = True
-        if self._changes:
-            self._look_soon()
         ticket.done(outcome)
 
     def _hold_back(self, ticket: BlobTicket, key: HeldKey) -> None:
@@ -501,6 +520,13 @@ class BlobExchange:
 
     def _retry_all(self) -> None:
         """Offer, and ask for, what got lost."""
+        for ticket in self._tickets:
+            if ticket.voting is not None:  # what nothing refers to any more need not be anywhere
+                live, aside = self._around.live_blobs(), self._around.side_blobs()
+                ticket.refs = {
+                    digest: size for digest, size in ticket.refs.items() if digest in live or digest in aside
+                }
+                self._look_soon()
         self._spreads.retry()
         self._arrivals.retry()
         live = self._around.live_blobs()
@@ -519,6 +545,9 @@ def _given_up(ticket: BlobTicket) -> Rejected:
     size = sum(ticket.refs.values())
     if ticket.problem:
         return Rejected(f"a value of {size:,} bytes could not be stored: {ticket.problem}", "value_not_stored")
+    if ticket.voting is not None:
+        of = f"of nodes {', '.join(map(str, ticket.voting))}"
+        return Rejected(f"no majority {of} has stored the {size:,} bytes of large values in time", "no_leader")
     return Rejected(f"no majority has stored the value's {size:,} bytes in time", "no_leader")
 
 

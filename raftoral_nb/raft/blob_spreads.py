@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from ..core.records import NodeId
 from ..transport.messages import BlobOffer, Message
 from ..workflow.codec.blobs import Carried, Content
 from .blob_store import BlobStore
+from .unreferenced_blobs import UNREFERENCED_SECONDS
+
+HELD_SECONDS: Final = 0.75 * UNREFERENCED_SECONDS
+"""The time for which a node counts that said that it has a blob (seconds). It keeps it for longer, though nothing refers to it."""
 
 
 class SpreadEnv(Protocol):
@@ -37,8 +41,8 @@ class _Spread:
         self.storing = False
         self.offered = False
         """Whether others are to have it."""
-        # Invariant: nodes that said that they have stored it, this one too if it has.
-        self.held: set[NodeId] = set()
+        # Invariant: nodes that said that they have stored it, this one too if it has, and when (seconds of the loop's clock).
+        self.held: dict[NodeId, float] = {}
 
 
 class BlobSpreads:
@@ -50,6 +54,7 @@ class BlobSpreads:
         store: BlobStore,
         around: SpreadEnv,
         *,
+        clock: Callable[[], float],
         spread: Callable[[], object],
         stored: Callable[[str, BaseException | None], object],
     ) -> None:
@@ -57,6 +62,7 @@ class BlobSpreads:
         self._node = node
         self._store = store
         self._around = around
+        self._clock = clock
         self._told_spread = spread
         self._told_stored = stored
         self._spreads: dict[str, _Spread] = {}
@@ -85,11 +91,19 @@ class BlobSpreads:
     def held(self, digest: str, node: NodeId) -> None:
         """Note that a node has stored a blob."""
         spread = self._spreads.get(digest)
-        if spread is not None and node not in spread.held:
-            spread.held.add(node)
+        if spread is None:
+            return
+        known = self._counts(spread, node)
+        spread.held[node] = self._clock()
+        if not known:
             if node == self._node:
                 spread.content = None  # it is in the store
             self._told_spread()
+
+    def _counts(self, spread: _Spread, node: NodeId) -> bool:
+        """Return whether what a node said holds still. This node keeps what it brings to others."""
+        said = spread.held.get(node)
+        return said is not None and (node == self._node or self._clock() - said < HELD_SECONDS)
 
     def arrived(self, digest: str) -> None:
         """Note that a blob was fetched: it is here now."""
@@ -101,7 +115,7 @@ class BlobSpreads:
     def connected(self, peer: NodeId) -> None:
         """Offer a node what it is not known to have."""
         for digest, spread in self._spreads.items():
-            if spread.offered and self._node in spread.held and peer not in spread.held:
+            if spread.offered and self._node in spread.held and self._is_to_say(spread, peer):
                 self._around.send(peer, BlobOffer(digest, spread.size))
 
     def held_here(self, digests: Iterable[str]) -> bool:
@@ -110,7 +124,9 @@ class BlobSpreads:
 
     def held_by_majority(self, digests: Iterable[str], voting: Collection[NodeId]) -> bool:
         """Return whether of each of these, which are brought to others, a majority of `voting` has the bytes."""
-        return all(2 * sum(node in self._spreads[digest].held for node in voting) > len(voting) for digest in digests)
+        return all(
+            2 * sum(self._counts(self._spreads[digest], node) for node in voting) > len(voting) for digest in digests
+        )
 
     def keep_only(self, needed: Container[str]) -> None:
         """Bring no others than these to anybody. What is being stored just now stays until it is."""
@@ -151,8 +167,13 @@ class BlobSpreads:
 
     def _offer(self, digest: str, spread: _Spread) -> None:
         for peer in self._around.connected_peers if spread.offered else ():
-            if peer not in spread.held:
+            if self._is_to_say(spread, peer):
                 self._around.send(peer, BlobOffer(digest, spread.size))
+
+    def _is_to_say(self, spread: _Spread, peer: NodeId) -> bool:
+        """Return whether a node is to be asked if it has a blob: it never said so, or long ago."""
+        said = spread.held.get(peer)
+        return said is None or self._clock() - said >= HELD_SECONDS / 2
 
 
 def _nothing() -> None:

@@ -8,13 +8,13 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
-from ..core.apply import Applied, apply_entry
+from ..core.apply import Applied, apply_entry, recorded_answer
 from ..core.blob_refs import REFERENCE_START, BlobRef
 from ..core.command_values import references
 from ..core.commands import ChangeMembers, Command, Committed, Outcome, Proposal, WithBlobs
 from ..core.entry_codec import batches, decode_entry
 from ..core.events import BlobsDropped
-from ..core.records import NodeId
+from ..core.records import NodeId, ProposalId
 from ..core.retention import refs_of, side_refs
 from ..core.run_record import Run
 from ..core.snapshot import Reader
@@ -129,6 +129,8 @@ class Member:
             guarded=guarded,
         )
         self._journal = journal
+        self.last_with_blobs = 0
+        """The index of the last entry with references to blobs that was applied here, if it did not come with a snapshot."""
         self._proposer = Proposer(
             loop,
             client=self._new_client(),
@@ -216,6 +218,7 @@ class Member:
         had_blobs = bool(self.state.blob_runs)
         applied = apply_entry(self.state, index, entry)
         if REFERENCE_START in data:
+            self.last_with_blobs = index
             done = [one for one in applied if isinstance(one.answer, Committed)]
             self.blobs.referred([ref for one in done for ref in references(one.proposal.command)])
         self._listener.applied(index, applied)
@@ -228,6 +231,14 @@ class Member:
     def was_member(self, node: NodeId) -> bool:
         """Return whether a node of that number, or of a higher one, has been a member before."""
         return node <= self.state.highest_member
+
+    def refers_to_blobs(self) -> bool:
+        """Return whether the state refers to any blob. Looks at every run."""
+        return bool(refs_of(self.state))
+
+    def was_answered(self, proposal: ProposalId) -> bool:
+        """Return whether a proposal of that id was applied, and what became of it is known."""
+        return recorded_answer(self.state, proposal) is not None
 
     def state_replaced(self, state: State) -> None:
         """Tell everybody what is different now that a snapshot was installed."""
@@ -284,10 +295,7 @@ class Member:
         if refs:
             return self.blobs.propose(command, refs, timeout, done)
         if type(command) is ChangeMembers:
-            voting = {*self.replica.members, command.node}
-            if command.change == "remove":
-                voting.discard(command.node)
-            return self.blobs.propose_change(command, voting, timeout, done)
+            return self.blobs.propose_change(command, timeout, done)
         return self._proposer.propose(command, timeout, done)
 
     async def ask(self, command: Command, timeout: float) -> Outcome:

@@ -159,6 +159,7 @@ class Proposer:
         """Undo `freeze`."""
         self._frozen = False
         self._told = None
+        self._give_up_late()  # before they are sent: what was counted for them may be so no more
         self.leader_changed()
         self._arm_all()
 
@@ -248,16 +249,19 @@ class Proposer:
     def _on_timer(self) -> None:
         self._timer = None
         self._timer_at = float("inf")
+        self._give_up_late()
+        if self._retry_at <= self._loop.time():
+            self._retry_at = float("inf")
+            if self._outstanding:
+                self._send(list(self._outstanding.values()))
+        self._arm_all()
+
+    def _give_up_late(self) -> None:
         now = self._loop.time()
         late = [ticket for ticket in [*self._outstanding.values(), *self._queue] if ticket.deadline <= now]
         for ticket in late:
             self.forget(ticket)
             ticket.done(_given_up(ticket, "no majority acknowledged it in time"))
-        if self._retry_at <= now:
-            self._retry_at = float("inf")
-            if self._outstanding:
-                self._send(list(self._outstanding.values()))
-        self._arm_all()
 
 
 def _problem(command: Command | WithBlobs) -> str | None:
@@ -266,7 +270,8 @@ def _problem(command: Command | WithBlobs) -> str | None:
     except ProtocolError as error:
         return str(error)
     if size > MAX_ENTRY_BYTES:
-        return f"a {type(command).__name__} of {size:,} bytes; at most MAX_ENTRY_BYTES ({MAX_ENTRY_BYTES:,}) may be"
+        kind = type(command.command if isinstance(command, WithBlobs) else command)
+        return f"a {kind.__name__} of {size:,} bytes; at most MAX_ENTRY_BYTES ({MAX_ENTRY_BYTES:,}) may be"
     return None
 
 

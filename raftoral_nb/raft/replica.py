@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
-from ..core.blob_refs import REFERENCE_START
 from ..core.commands import ChangeMembers, Entry, Proposal, Takeover
 from ..core.entry_codec import batches, encode_entry
 from ..core.records import NodeId
@@ -27,7 +26,7 @@ from .compaction import Compaction, Compactor
 from .fast_path import FastPath
 from .guard import Guard
 from .journal import MemoryJournal
-from .membership import members_after
+from .membership import ChangesListener, MemberChanges
 from .outbox import Outbox
 from .pre_vote import PreVoting
 from .pysyncobj_driver import FOLLOWER, LEADER, Dice, Raft
@@ -119,6 +118,7 @@ class Replica:
             apply=listener.committed,
             role_changed=self._on_role_changed,
         )
+        self._changes = MemberChanges(node, journal, self.raft, loop, listener, self._let_go)
         self._guard = Guard(journal, self.raft, self._transfers, enabled=guarded)
         self.pre_voting = PreVoting(node, journal, self.raft, clock=loop.time, dice=dice, timing=timing, send=send)
         self.fast_path = FastPath(journal, self.raft, self._transfers, self.pre_voting, self._outbox)
@@ -223,7 +223,7 @@ class Replica:
         """Take proposals for the next entry. False, and nothing taken, unless this replica leads."""
         if self.raft.role != LEADER or self._frozen or self._closed:
             return False
-        self._waiting.extend(proposals)
+        self._waiting.extend(proposals if self._changes.kept_back is None else self._changes.keep_back(proposals))
         self._schedule_flush()
         return True
 
@@ -255,6 +255,7 @@ class Replica:
             self._closed = True
             self._disarm()
             self._waiting.clear()
+            self._changes.forget()
             self._outbox.close()
             self._arrival = None
             self._transfers.clear()
@@ -391,6 +392,7 @@ class Replica:
             return
         self._notice_at = float("inf")
         self._waiting.clear()
+        self._changes.forget()
         self._transfers.clear()
         # PySyncObj leaves a deposed leader with a deadline long past: it would campaign at once against its successor.
         if raft.election_due < self._loop.time():
@@ -453,7 +455,7 @@ class Replica:
             if isinstance(proposal.carried, ChangeMembers):
                 # In an entry of its own: from there on others count.
                 batch = batch[: max(1, position)]
-                members = self._members_after(proposal.carried) if position == 0 else None
+                members = self._changes.after(self.members, proposal.id, proposal.carried) if position == 0 else None
                 break
         for _ in batch:
             self._waiting.popleft()
@@ -461,15 +463,11 @@ class Replica:
 
     # --- members
 
-    def _members_after(self, change: ChangeMembers) -> tuple[NodeId, ...] | None:
-        raft, journal = self.raft, self._journal
-        settled = journal.members_since <= raft.applied_index and journal.term_at(raft.commit_index) == raft.term
-        new = not self._listener.was_member(change.node)
-        stored = change.blobs_to + 1 >= journal.first_index and not any(
-            REFERENCE_START in journal[index - journal.first_index][0]
-            for index in range(change.blobs_to + 1, journal.last_index + 1)
-        )
-        return members_after(self.members, change, leader=self.node, settled=settled, new=new, stored=stored)
+    def _let_go(self, proposals: Iterable[Proposal]) -> None:
+        """Append what had to wait for a change of members."""
+        self._waiting.extend(proposals)
+        if not self._frozen:
+            self._schedule_flush()
 
     def _look_for_members(self) -> None:
         """Look whether the log names other members: they vote from now on, committed or not."""
@@ -539,7 +537,7 @@ def _never() -> bool:
     return False
 
 
-class ReplicaListener(Protocol):
+class ReplicaListener(ChangesListener, Protocol):
     """The calls that a replica makes to the node it belongs to.
 
     Called on the consensus loop; must not raise or call back.
@@ -547,10 +545,6 @@ class ReplicaListener(Protocol):
 
     def committed(self, index: int, data: bytes) -> None:
         """Apply a committed entry. Called once per entry and incarnation, in order."""
-        ...
-
-    def was_member(self, node: NodeId) -> bool:
-        """Return whether a node of that number, or of a higher one, has been a member before."""
         ...
 
     def state_replaced(self, state: State) -> None:

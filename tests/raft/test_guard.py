@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from raftoral_nb.core.entry_codec import LogEntry
-from raftoral_nb.core.records import NodeId
+from raftoral_nb.core.records import NodeId, ProposalId
 from raftoral_nb.core.state import State
 from raftoral_nb.errors import InternalError
 from raftoral_nb.limits import MAX_MESSAGE_BYTES
@@ -66,6 +66,12 @@ class Bench:
 
     def was_member(self, node: NodeId) -> bool:
         return node <= 3
+
+    def was_answered(self, proposal: ProposalId) -> bool:
+        return False
+
+    def refers_to_blobs(self) -> bool:
+        return False
 
     def state_replaced(self, state: State) -> None:
         self.applied.append(-state.index)

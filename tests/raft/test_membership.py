@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,8 +13,10 @@ from raftoral_nb.core.commands import ChangeMembers, Committed, Entry, Outcome, 
 from raftoral_nb.core.entry_codec import decode_entry, encode_entry, named_members
 from raftoral_nb.core.records import NodeId, ProposalId
 from raftoral_nb.raft.compaction import DEFAULT_COMPACTION, Compaction
-from raftoral_nb.raft.journal import MemoryJournal
+from raftoral_nb.raft.journal import MemoryJournal, Snapshot, proposals_in
 from raftoral_nb.raft.member import Member
+from raftoral_nb.raft.membership import MemberChanges, members_after
+from raftoral_nb.raft.pysyncobj_driver import Raft
 from raftoral_nb.transport.messages import NextIndex, ResponseVote
 from raftoral_nb.virtual_time.clock import run
 
@@ -304,6 +306,75 @@ def test_members_may_change_while_nodes_are_killed_and_commands_go_on(seed: int)
         await members.close()
 
     run(main)
+
+
+def test_a_change_that_was_refused_is_not_made_by_the_next_leader_who_is_asked_again() -> None:
+    async def main() -> None:
+        members = Members(3)
+        await members.start()
+        leader = await members.leader()
+        asker, third = [members.members[number] for number in members.numbers if number != leader.node]
+        outcomes: list[Outcome] = []
+        asker.propose(ChangeMembers(leader.node, "remove"), 20.0, outcomes.append)
+
+        def refused_on_all() -> bool:
+            last = [proposals_in(members.journals.of(number)[-1][0]) for number in members.numbers]
+            return all(any(isinstance(one.command, ChangeMembers) for one in proposals) for proposals in last)
+
+        while not refused_on_all():  # noqa: ASYNC110 - the clock is virtual
+            await asyncio.sleep(0.001)
+        members.kill(leader.node)
+        third.campaign()
+        await members.until(lambda: members.acting() not in (None, leader.node))
+        await asyncio.sleep(3)
+        assert isinstance(outcomes[0], Rejected)
+        assert asker.state.members == (1, 2, 3)
+        await members.close()
+
+    run(main)
+
+
+def test_a_change_is_not_made_if_there_would_be_other_members_than_were_counted() -> None:
+    def after(change: ChangeMembers) -> tuple[NodeId, ...] | None:
+        return members_after((1, 2, 3, 4), change, leader=1, settled=True, new=True)
+
+    assert after(ChangeMembers(3, "remove", 9, (1, 2))) is None
+    assert after(ChangeMembers(3, "remove", 9, (1, 2, 4))) == (1, 2, 4)
+    assert after(ChangeMembers(5, "add", 9, (1, 2, 3, 5))) is None
+    assert after(ChangeMembers(5, "add", 9, (1, 2, 3, 4, 5))) == (1, 2, 3, 4, 5)
+
+
+def test_a_leader_does_not_know_what_the_entry_refers_to_that_its_snapshot_stands_for() -> None:
+    class Knows:
+        blobs = True
+
+        def was_member(self, node: NodeId) -> bool:
+            return node <= 3
+
+        def was_answered(self, proposal: ProposalId) -> bool:
+            return False
+
+        def refers_to_blobs(self) -> bool:
+            return self.blobs
+
+    class Leads:
+        applied_index, commit_index, term = 8, 8, 2
+
+    journal = MemoryJournal()
+    journal.install(Snapshot(7, 2, (), (1, 2, 3)))
+    journal.add(b"\0" + encode_entry(Entry(())), 8, 2)
+    knows = Knows()
+    with asyncio.Runner() as runner:
+        changes = MemberChanges(1, journal, cast(Raft, Leads()), runner.get_loop(), knows, lambda proposals: None)
+
+        def after(counted_to: int) -> tuple[NodeId, ...] | None:
+            return changes.after((1, 2, 3), ProposalId("0.2.a", 1), ChangeMembers(3, "remove", counted_to))
+
+        assert after(6) is None
+        assert after(7) == (1, 2)
+        knows.blobs = False
+        assert after(6) == (1, 2), "nothing is left that the entry could have referred to"
+        changes.forget()
 
 
 # --- what names members, in entries and journals
