@@ -476,7 +476,7 @@ class RetryAfter(RaftoralError):  # noqa: N818 - a wish that the function of a s
             when.isoformat() if isinstance(when, datetime) else when if isinstance(when, timedelta) else f"{when:g} s"
         )
         super().__init__(f"to be tried again {'at' if isinstance(when, datetime) else 'after'} {shown}")
-        self.when = when
+        self.when, self.cause = when, cause
         if cause is not None:
             self.__cause__ = cause
 

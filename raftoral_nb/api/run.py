@@ -249,13 +249,7 @@ class WorkflowRun(Generic[O]):
         Raises `RunNotFoundError` if no such step is recorded, and the step's own failure if it failed.
         """
         if isinstance(step, str):
-            found = [one for one in self.steps if step in (one.step_id, one.key)]
-            exact = [one for one in found if one.step_id == step] or found
-            if len(exact) != 1:
-                known = ", ".join(one.step_id for one in self.steps[:20]) or "none"
-                problem = "has no step" if not exact else "has several steps"
-                raise RunNotFoundError(f"run {self._run_id!r} {problem} {step!r}; recorded steps: {known}")
-            step = exact[0]
+            step = self._step(step)
         if step.failure is not None:
             raise failures.rebuild(step.failure, step_id=step.step_id)
         return values.hand_back(step.value or b"", what=f"step {step.step_id!r} of run {self._run_id!r}")
@@ -281,10 +275,11 @@ class WorkflowRun(Generic[O]):
         """
         return run_requests.subscribe(self._host, self._run_id, callback)
 
-    def shown_value(self, step: Step | Message, width: int = 60) -> str:
+    def shown_value(self, step: Step | Message | str, width: int = 60) -> str:
         """Return the value or failure of a recorded step or message on one line of at most `width` printable characters. For views.
 
-        Never raises, whatever the value's class does; it does run its `__repr__`.
+        A step may be given as for `value`, which raises `RunNotFoundError` if none is recorded. Raises nothing else, whatever the value's
+        class does; it does run its `__repr__`.
 
         >>> from raftoral_nb.testing import workflow_test
         >>> async def order(ctx, item):
@@ -292,10 +287,19 @@ class WorkflowRun(Generic[O]):
         >>> with workflow_test() as test:
         ...     run = test.start(order, "tea")
         ...     many = test.finish(run)
-        ...     run.shown_value(run.steps[0], 20)
+        ...     run.shown_value("many", 20)
         "['tea', 'tea', 'tea…"
         """
-        return history.shown_value(step, width)
+        return history.shown_value(self._step(step) if isinstance(step, str) else step, width)
+
+    def _step(self, step: str) -> Step:
+        found = [one for one in self.steps if step in (one.step_id, one.key)]
+        exact = [one for one in found if one.step_id == step] or found
+        if len(exact) != 1:
+            known = ", ".join(one.step_id for one in self.steps[:20]) or "none"
+            problem = "has no step" if not exact else "has several steps"
+            raise RunNotFoundError(f"run {self._run_id!r} {problem} {step!r}; recorded steps: {known}")
+        return exact[0]
 
     # --- asking something of it, from outside
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ...errors import RetryAfter, StepTimeoutError, WrongTaskError
+from ..codec.failures import TracebackElsewhere
 from ..codec.values import describe
 from ..shipping.step_function import Retry
 
@@ -64,7 +65,8 @@ class TimeLeft:
         if self._over:
             return error, None
         if isinstance(raised, RetryAfter):
-            error = raised.__cause__ or raised
+            cause = raised.cause or raised.__cause__
+            error = raised if cause is None or isinstance(cause, TracebackElsewhere) else cause
             if retry is None and not self.options.at_most_once:
                 retry = _ASKED
             if retry is None or attempt >= retry.attempts or isinstance(error, retry.final):
