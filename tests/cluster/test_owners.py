@@ -244,6 +244,23 @@ def test_a_step_waits_for_a_node_with_its_label_and_the_log_of_the_run_says_so(s
     assert "--label" in said
 
 
+def test_the_log_says_what_a_step_waits_for_whose_node_was_the_last_with_its_label(spread: Cluster) -> None:
+    async def only_there(ctx: WorkflowContext, name: str) -> Any:
+        return await ctx.compute("there", step(waits, where="gpu"), name)
+
+    with Watch(spread) as watch:
+        run = spread.start_workflow(only_there, "a")
+        gate("a").await_arrival()
+        assert watch.until(StepBound).node == 3
+        spread.kill(3)
+        watch.until(StepBound, lambda event: event.node == 0)
+    run.cancel()
+    with pytest.raises(WorkflowCancelledError):
+        run.wait_for_completion(PATIENCE)
+    (said,) = [line.text for line in spread.log(run.run_id) if "waits for" in line.text]
+    assert "a node with the label 'gpu'" in said
+
+
 @pytest.mark.parametrize("label", [None, "gpu"])
 def test_a_step_that_waits_for_a_label_is_done_where_the_code_says_to_which_its_run_is_moved(
     spread: Cluster, label: str | None

@@ -84,14 +84,14 @@ class Rights:
 
     def given(self, note: StepGiven) -> bool:
         """Note what a step is bound to; return whether that is new."""
-        if note.step_id in self.bound and self.bound[note.step_id] == note.number:
-            return False
+        known = note.step_id in self.bound and self.bound[note.step_id] == note.number
         self.bound[note.step_id] = note.number
         self._binding.pop(note.step_id, None)
+        # Also if it was bound to another node, which is gone: for this one nothing has changed then.
         if not note.node and self.now() is not None:
             label = f"a node with the label {note.where!r}"
             self._around.say(
                 self._run_id,
                 f"step {note.step_id!r} waits for {label}, which none has: start one with it (Cluster(labels=...), --label)",
             )
-        return True
+        return not known
