@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from raftoral_nb.core.labels import label_words
+
 from . import cached, html, tables, text
 from .words import registration_words
 
@@ -74,13 +76,24 @@ def started(nodes: Sequence[int], model_id: str | None = None, hint: str = "") -
     return Shown(words, html.line_html(words), model_id)
 
 
-def runs(all_runs: Sequence[WorkflowRun[object]], held: Mapping[str, str] | None = None, footer: str = "") -> Shown:
-    """Every run in one row, and lines below if there is more to say: why runs are `held`, and what else is given."""
+def runs(
+    all_runs: Sequence[WorkflowRun[object]],
+    held: Mapping[str, str] | None = None,
+    footer: str = "",
+    missing: Mapping[str, str] | None = None,
+) -> Shown:
+    """Every run in one row, and lines below if there is more to say: why runs are `held`, labels that are `missing`, and what else is given."""
     if not all_runs:
         return notice(footer or "no runs yet")
     held = held or {}
     table = tables.run_list(all_runs, held)
     lines = [f"run {run.run_id} is held: {held[run.run_id]}" for run in all_runs if run.run_id in held]
+    missing = missing or {}
+    lines += [
+        f"run {run.run_id}: a step waits for {label_words(missing[run.run_id])}"
+        for run in all_runs
+        if run.run_id in missing
+    ]
     lines += [footer] if footer else []
     below = "".join(map(html.line_html, lines))
     return Shown("\n".join((text.table_text(table), *lines)), html.table_html(table) + below)

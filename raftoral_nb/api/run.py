@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 
 from ..core.events import ClusterEvent, StateEvent
+from ..core.labels import label_words
 from ..core.records import Difference, Failure, Message, NodeId, Record, RunId, Step
 from ..core.statistics import RunCode, RunStatus
 from ..errors import BlockingCallError, CompletionTimeoutError, RaftoralError, RunNotFoundError, failed_error
@@ -483,6 +484,8 @@ class WorkflowRun(Generic[O]):
         record = self._host.head().runs.get(self._run_id)
         if record is not None and record.status == "paused":
             return "it is paused: run.resume() lets it go on"
+        if record is not None and (label := record.missing_label) is not None:
+            return f"a step waits for {label_words(label)}"
         return "it is still running: run.code() shows where it waits"
 
     def wait_for_completion(self, timeout: Seconds | None = None) -> O:

@@ -32,3 +32,8 @@ def checked_labels(labels: Iterable[object], what: str) -> tuple[str, ...]:
 def offer_words(runs: bool, labels: Iterable[str]) -> str:
     """Return what a node offers to do, in words: `runs and steps for gpu`."""
     return " and ".join([*(["runs"] if runs else []), *(f"steps for {label}" for label in labels)])
+
+
+def label_words(label: str) -> str:
+    """Return in words what a step waits for whose label no node has, and what to do about it."""
+    return f"a node with the label {label!r}, which none has: start one with it (Cluster(labels=...), --label)"

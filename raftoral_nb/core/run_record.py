@@ -116,6 +116,11 @@ class Run(msgspec.Struct):
         return self.received - self.taken if self.unfinished else 0
 
     @property
+    def missing_label(self) -> str | None:
+        """The label that one of its steps waits for, as no node has it; None if none does. From any thread."""
+        return next((one.where for one in tuple(self.bound.values()) if not one.node), None)
+
+    @property
     def steps(self) -> tuple[Step, ...]:
         """The steps in `records`, in the order of the log. A copy."""
         return tuple(self.by_id.values())

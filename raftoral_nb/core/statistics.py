@@ -257,6 +257,8 @@ class RunStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """The reason why the run waits with a value that is not kept now, and what to do about it: nothing is lost. None if it does not."""
     waiting: int = 0
     """Messages (signals, updates) that were sent to it and that it has not received yet, as far as the acting node has said."""
+    missing_label: str | None = None
+    """The label that one of its steps waits for, as no node has it; None if none does."""
 
     @property
     def why_held(self) -> str | None:

@@ -133,6 +133,7 @@ def _run(host: ClusterBackend, run: Run, held_value: str | None) -> RunStatistic
         parent=run.parent,
         owner=run.owner or None,
         waiting=run.waiting,
+        missing_label=run.missing_label,
     )
 
 

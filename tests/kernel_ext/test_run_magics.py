@@ -98,3 +98,17 @@ def test_a_run_that_waits_with_a_large_value_is_held_and_told_what_to_do(noteboo
     notebook.ok("cluster.set_max_value_bytes('2 MB')")
     assert notebook.ok("run.wait_for_completion(timeout=10)").value == 200_000
     assert "held" not in notebook.ok("%raftoral runs").text
+
+
+def test_a_run_with_a_step_for_whose_label_there_is_no_node_says_so_in_the_list_and_when_time_is_over(
+    started: Notebook,
+) -> None:
+    started.ok(
+        "%%workflow\nfrom raftoral_nb import step\nasync def fits(ctx, item):\n    return await ctx.compute('fit', step(abs, where='gpu'), item)"
+    )
+    started.ok("run = cluster.start_workflow(fits, -1, run_id='f')")
+    assert "a step waits for a node with the label 'gpu'" in started.fails("run.wait_for_completion(timeout=2)")
+    said = started.ok("%raftoral runs").text.splitlines()[-1]
+    assert said.startswith("run f: a step waits for a node with the label 'gpu', which none has: start one with it")
+    started.ok("%raftoral terminate f")
+    assert "label" not in started.ok("%raftoral runs").text

@@ -38,8 +38,10 @@ def _do(asked: Runs, notebook: Notebook) -> Shown:
     since = None if asked.since is None else timedelta(seconds=asked.since)
     cluster = notebook.session.latest
     found: Any = cluster.runs(status=asked.status, workflow=asked.workflow, since=since)
-    held = {run_id: why for run_id, run in cluster.statistics().runs.items() if (why := run.why_held) is not None}
-    return shows.runs(found, held, retained_line(cluster.retention))
+    known = cluster.statistics().runs
+    held = {run_id: why for run_id, run in known.items() if (why := run.why_held) is not None}
+    missing = {run_id: label for run_id, run in known.items() if (label := run.missing_label) is not None}
+    return shows.runs(found, held, retained_line(cluster.retention), missing)
 
 
 SUBCOMMAND = Subcommand(

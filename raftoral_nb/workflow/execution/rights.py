@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ...core.commands import BindStep
+from ...core.labels import label_words
 from .acting import propose
 
 if TYPE_CHECKING:
@@ -89,9 +90,5 @@ class Rights:
         self._binding.pop(note.step_id, None)
         # Also if it was bound to another node, which is gone: for this one nothing has changed then.
         if not note.node and self.now() is not None:
-            label = f"a node with the label {note.where!r}"
-            self._around.say(
-                self._run_id,
-                f"step {note.step_id!r} waits for {label}, which none has: start one with it (Cluster(labels=...), --label)",
-            )
+            self._around.say(self._run_id, f"step {note.step_id!r} waits for {label_words(note.where)}")
         return not known
