@@ -32,6 +32,8 @@ class Rights:
         self.assigned: int | None = 0
         self.bound: dict[StepId, int | None] = {}
         """Of the open steps that are bound to a label, the number if they are bound to this node, None if to another or to none."""
+        # Invariant: open steps of which the run's log says that they wait for a label.
+        self._told: set[StepId] = set()
         # Invariant: what this node has proposed to bind, and in which epoch.
         self._binding: dict[StepId, int] = {}
 
@@ -88,7 +90,9 @@ class Rights:
         known = note.step_id in self.bound and self.bound[note.step_id] == note.number
         self.bound[note.step_id] = note.number
         self._binding.pop(note.step_id, None)
-        # Also if it was bound to another node, which is gone: for this one nothing has changed then.
-        if not note.node and self.now() is not None:
+        if note.node:
+            self._told.discard(note.step_id)
+        elif note.step_id not in self._told and self.now() is not None:
+            self._told.add(note.step_id)
             self._around.say(self._run_id, f"step {note.step_id!r} waits for {label_words(note.where)}")
         return not known
