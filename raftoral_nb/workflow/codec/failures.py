@@ -65,8 +65,10 @@ def capture(
     of its arguments and attributes comes back from a pickle. Each part that does not is told to `say`.
     """
     sources.show(definition_sources)
-    if isinstance(exc, errors.RetryAfter) and exc.cause is None and not isinstance(exc.__cause__, TracebackElsewhere):
-        exc.cause = exc.__cause__  # as it is part of the exception it travels from other processes too
+    if isinstance(exc, errors.RetryAfter) and not isinstance(exc.__cause__, TracebackElsewhere):
+        exc.cause = (
+            exc.__cause__
+        )  # what it was raised from: as a part of the exception it travels from other processes too
     message = kept.message(exc)
     data: bytes | None = None
     parts: tuple[str, ...] = ()

@@ -65,8 +65,8 @@ class TimeLeft:
         if self._over:
             return error, None
         if isinstance(raised, RetryAfter):
-            cause = raised.cause or raised.__cause__
-            error = raised if cause is None or isinstance(cause, TracebackElsewhere) else cause
+            cause = raised.cause if isinstance(raised.__cause__, TracebackElsewhere) else raised.__cause__
+            error = raised if cause is None else cause
             if retry is None and not self.options.at_most_once:
                 retry = _ASKED
             if retry is None or attempt >= retry.attempts or isinstance(error, retry.final):

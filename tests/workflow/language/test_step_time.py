@@ -29,6 +29,10 @@ def raised_from() -> None:
     raise RetryAfter(0.01) from BusyError("the service is busy")
 
 
+def raised_from_another_cause() -> None:
+    raise RetryAfter(0.01, cause=GoneError("said before")) from BusyError("the service is busy")
+
+
 def with_a_final_cause() -> None:
     raise RetryAfter(0.01, cause=GoneError("it will not come back"))
 
@@ -37,7 +41,7 @@ def with_a_final_cause() -> None:
 def test_a_step_that_asks_for_another_time_fails_in_the_end_with_the_cause_it_gave(on: str | None) -> None:
     async def flow(ctx: WorkflowContext, on: str | None) -> list[tuple[str, str]]:
         failures = []
-        for function in (plainly, with_a_cause, raised_from, with_a_final_cause):
+        for function in (plainly, with_a_cause, raised_from, raised_from_another_cause, with_a_final_cause):
             try:
                 await ctx.compute("ask", step(function, on=on, retry=Retry(attempts=2, final=(GoneError,))))
             except Exception as failure:
@@ -51,8 +55,9 @@ def test_a_step_that_asks_for_another_time_fails_in_the_end_with_the_cause_it_ga
             ("RetryAfter", "to be tried again after 0.01 s"),
             ("BusyError", "the service is busy"),
             ("BusyError", "the service is busy"),
+            ("BusyError", "the service is busy"),
             ("GoneError", "it will not come back"),
         ]
         said = [line.text for line in cluster.log() if "attempt 1 of 2" in line.text]
-        assert len(said) == 3, "a final cause leaves no other attempt"
+        assert len(said) == 4, "a final cause leaves no other attempt"
         assert all("\n" not in text and "busy; again in" in text for text in said[1:])
