@@ -217,10 +217,7 @@ def _apply_proposal(state: State, index: int, proposal: Proposal, committed: Com
     if id_.number <= found.horizon:
         reason = f"proposal {id_.number} is older than what is remembered of its client (from {found.horizon + 1})"
         return Applied(proposal, Rejected(reason, "too_old"), ())
-    if counted is None or _still_vote(state, counted):
-        applied = _carry_out(state, index, proposal, committed)
-    else:
-        applied = _counted_others(state, proposal, counted)
+    applied = _carry_out(state, index, proposal, committed, counted)
     found.answers[id_.number] = applied.answer
     heapq.heappush(found.lowest, id_.number)
     if len(found.lowest) > state.limits.session_answers:
@@ -229,22 +226,19 @@ def _apply_proposal(state: State, index: int, proposal: Proposal, committed: Com
     return applied
 
 
-def _carry_out(state: State, index: int, proposal: Proposal, committed: Committed) -> Applied:
-    events = apply(state, proposal.carried, index)  # type: ignore[arg-type]  # what is no command is refused there
+def _carry_out(
+    state: State, index: int, proposal: Proposal, committed: Committed, counted: tuple[NodeId, ...] | None = None
+) -> Applied:
+    """Carry a command out; if its large values were counted among other members than vote here, a majority of these may lack them."""
+    if counted is None or counted == state.members:
+        events = apply(state, proposal.carried, index)  # type: ignore[arg-type]  # what is no command is refused there
+    else:
+        voting = f"{state.members} are the voting members now"
+        events = _refused("members_changed", f"its large values were counted among nodes {counted}, and {voting}")
     if events and isinstance(refused := events[0], CommandRefused):
         return Applied(proposal, Rejected(refused.reason, refused.code), events)
     state.commands += 1
     return Applied(proposal, committed, events)
-
-
-def _still_vote(state: State, counted: tuple[NodeId, ...]) -> bool:
-    return counted == state.members
-
-
-def _counted_others(state: State, proposal: Proposal, counted: tuple[NodeId, ...]) -> Applied:
-    """Refuse a command whose large values a majority of other members has: not of those that count here, perhaps."""
-    reason = f"its large values were counted among nodes {counted}, and {state.members} are the voting members now"
-    return Applied(proposal, Rejected(reason, "members_changed"), _refused("members_changed", reason))
 
 
 def _session(state: State, index: int, id_: ProposalId) -> ClientSession | Rejected:

@@ -218,12 +218,11 @@ class BlobExchange:
 
     def _count_among_others(self) -> None:
         """Count changes anew that wait while other changes were made."""
-        for ticket in [ticket for ticket in self._tickets if ticket.voting is not None and not ticket.over]:
-            if isinstance(ticket.command, ChangeMembers) and ticket.voting != changed_members(
-                self._around.voting, ticket.command
-            ):
+        for ticket in [ticket for ticket in self._tickets if not ticket.over]:
+            change = ticket.command
+            if isinstance(change, ChangeMembers) and ticket.voting != changed_members(self._around.voting, change):
                 self._tickets.remove(ticket)
-                self._count(ticket, ticket.command)
+                self._count(ticket, change)
 
     def bring_held(self, key: HeldKey, done: Callable[[bytes | None], None]) -> None:
         """Look whether what is held is there and whole; `done(its reference)`, or `done(None)` if it is not, and held no more."""
@@ -520,13 +519,12 @@ class BlobExchange:
 
     def _retry_all(self) -> None:
         """Offer, and ask for, what got lost."""
-        for ticket in self._tickets:
-            if ticket.voting is not None:  # what nothing refers to any more need not be anywhere
-                live, aside = self._around.live_blobs(), self._around.side_blobs()
-                ticket.refs = {
-                    digest: size for digest, size in ticket.refs.items() if digest in live or digest in aside
-                }
-                self._look_soon()
+        changes = [ticket for ticket in self._tickets if ticket.voting is not None]
+        if changes:  # what nothing refers to any more need not be anywhere
+            needed = {ref.digest for ref in self._around.live_refs()}
+            for ticket in changes:
+                ticket.refs = {digest: size for digest, size in ticket.refs.items() if digest in needed}
+            self._look_soon()
         self._spreads.retry()
         self._arrivals.retry()
         live = self._around.live_blobs()

@@ -83,9 +83,8 @@ class MemberChanges:
         self._loop = loop
         self._listener = listener
         self._let_go = let_go
-        # Invariant: None but for BLOBS_WAIT after a change was refused because of blobs.
-        self.kept_back: list[Proposal] | None = None
-        """What refers to blobs and came since a change was refused; None if nothing is kept back."""
+        # Invariant: None but for BLOBS_WAIT after a change was refused because of blobs; then what refers to blobs and came since.
+        self._kept_back: list[Proposal] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def after(
@@ -102,28 +101,29 @@ class MemberChanges:
         if after is None or self._is_repeated(proposal):
             return None
         if self._refers_to_blobs(change.blobs_to):
-            if self.kept_back is None:
-                self.kept_back = []
+            if self._kept_back is None:
+                self._kept_back = []
                 self._timer = self._loop.call_later(BLOBS_WAIT, self._release)
             return None
         self._release()  # they were counted among the members of before, and will be counted again
         return after
 
-    def keep_back(self, proposals: Iterable[Proposal]) -> list[Proposal]:
-        """Keep back what refers to blobs; return the others."""
-        proposals = tuple(proposals)
-        if self.kept_back is None:
-            return list(proposals)
-        self.kept_back += [one for one in proposals if isinstance(one.carried, WithBlobs)]
-        return [one for one in proposals if not isinstance(one.carried, WithBlobs)]
+    def admitted(self, proposals: Iterable[Proposal]) -> Iterable[Proposal]:
+        """Return those that may be appended now; what refers to blobs is kept back after a change was refused because of such entries."""
+        if self._kept_back is None:
+            return proposals
+        admitted: list[Proposal] = []
+        for proposal in proposals:
+            (self._kept_back if isinstance(proposal.carried, WithBlobs) else admitted).append(proposal)
+        return admitted
 
     def forget(self) -> None:
         """Drop what was kept back: who proposed it proposes it again to whoever leads."""
-        self.kept_back = None
+        self._kept_back = None
         self._release()
 
     def _release(self) -> None:
-        kept, self.kept_back = self.kept_back, None
+        kept, self._kept_back = self._kept_back, None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -223,7 +223,7 @@ class Replica:
         """Take proposals for the next entry. False, and nothing taken, unless this replica leads."""
         if self.raft.role != LEADER or self._frozen or self._closed:
             return False
-        self._waiting.extend(proposals if self._changes.kept_back is None else self._changes.keep_back(proposals))
+        self._waiting.extend(self._changes.admitted(proposals))
         self._schedule_flush()
         return True
 

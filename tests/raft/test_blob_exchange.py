@@ -368,15 +368,32 @@ def take_no_blobs(member: Member, *values: Carried) -> Callable[[], None]:
     return again
 
 
+async def two_have_blobs(
+    members: Members, change: str
+) -> tuple[Member, Member, Member, ChangeMembers, Callable[[], None]]:
+    """Of three nodes, and a fourth if one is to be added, the first two take blobs: a majority, but none after the change that is returned.
+
+    The last of what is returned lets the others take them too.
+    """
+    leader = await members.leader()
+    other, third = [members.members[number] for number in members.numbers if number != leader.node]
+    again = [take_no_blobs(third)]
+    if change == "add":
+        await members.join(4)
+        again.append(take_no_blobs(members.members[4]))
+
+    def let_all() -> None:
+        for let in again:
+            let()
+
+    told = ChangeMembers(other.node, "remove") if change == "remove" else ChangeMembers(4, "add")
+    return leader, other, third, told, let_all
+
+
 @pytest.mark.parametrize("change", ["remove", "add"])
 def test_a_value_that_was_counted_among_other_members_than_vote_behind_a_change_is_counted_again(change: str) -> None:
     async def test(members: Members) -> None:
-        leader = await members.leader()
-        asker, third = [members.members[number] for number in members.numbers if number != leader.node]
-        again = [take_no_blobs(third)]
-        if change == "add":
-            await members.join(4)
-            again.append(take_no_blobs(members.members[4]))
+        leader, _, third, told, let_all = await two_have_blobs(members, change)
         value = carried()
         outcomes: list[Outcome] = []
         propose_now = leader.propose_now
@@ -385,7 +402,6 @@ def test_a_value_that_was_counted_among_other_members_than_vote_behind_a_change_
         def behind_the_change(command: Command | WithBlobs, timeout: float, done: Callable[[Outcome], None]) -> Any:
             if isinstance(command, WithBlobs) and not sent:
                 sent.append(command)
-                told = ChangeMembers(asker.node, "remove") if change == "remove" else ChangeMembers(4, "add")
                 propose_now(told, 20.0, outcomes.append)
             return propose_now(command, timeout, done)
 
@@ -397,8 +413,7 @@ def test_a_value_that_was_counted_among_other_members_than_vote_behind_a_change_
         assert leader.state.members == ((leader.node, third.node) if change == "remove" else (1, 2, 3, 4))
         assert not asked.done(), "two of four, or one of two, are no majority"
         assert "run" not in leader.state.runs
-        for let in again:
-            let()
+        let_all()
         assert committed(await asked)
         assert majority_has(members, value, leader.state.members)
 
@@ -408,13 +423,7 @@ def test_a_value_that_was_counted_among_other_members_than_vote_behind_a_change_
 @pytest.mark.parametrize("change", ["remove", "add"])
 def test_a_change_is_not_made_behind_a_value_that_came_since_it_was_counted(change: str) -> None:
     async def test(members: Members) -> None:
-        leader = await members.leader()
-        asker, third = [members.members[number] for number in members.numbers if number != leader.node]
-        again = [take_no_blobs(third)]
-        if change == "add":
-            await members.join(4)
-            again.append(take_no_blobs(members.members[4]))
-        told = ChangeMembers(asker.node, "remove") if change == "remove" else ChangeMembers(4, "add")
+        leader, asker, _, told, let_all = await two_have_blobs(members, change)
         value = carried()
         brought: list[Command | WithBlobs] = []
         asker.propose_now = lambda command, timeout, done: brought.append(command)  # type: ignore[assignment, method-assign, return-value]
@@ -436,8 +445,7 @@ def test_a_change_is_not_made_behind_a_value_that_came_since_it_was_counted(chan
         assert leader.state.members == (1, 2, 3)
         assert "run" in leader.state.runs
         assert not asked.done(), "of those who would vote then, no majority has the value"
-        for let in again:
-            let()
+        let_all()
         assert committed(await asked)
         assert majority_has(members, value, leader.state.members)
 
